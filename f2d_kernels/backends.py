@@ -1,0 +1,149 @@
+"""Which implementation an op runs on: the registry, the choice, and the reason why one is missing."""
+
+import importlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+
+from f2d_kernels import compiled
+
+logger = logging.getLogger("f2d_kernels")
+
+
+class BackendUnavailableError(RuntimeError):
+    """A backend was asked for by name and cannot run here; the message says why."""
+
+
+class Implementation(NamedTuple):
+    """The two functions of one op on one backend; both only fill the outputs they are given."""
+
+    forward: Callable[..., None]
+    backward: Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to run the ops: its name, what keeps it from running on a device type (None: nothing), and its functions."""
+
+    name: str
+    unavailable: Callable[[str], str | None]
+    implementation: Callable[[str], Implementation]
+
+
+def _from_module(package: str) -> Callable[[str], Implementation]:
+    def load(op: str) -> Implementation:
+        module = importlib.import_module(f"f2d_kernels.{package}.{op}")
+        return Implementation(module.forward, module.backward)
+
+    return load
+
+
+def _from_compiled(op: str) -> Implementation:
+    ops: Any = torch.ops.f2d_kernels
+    return Implementation(getattr(ops, f"{op}_out").default, getattr(ops, f"{op}_backward_out").default)
+
+
+def _only_on(device_type: str, name: str, load: Callable[[], str | None]) -> Callable[[str], str | None]:
+    def unavailable(device: str) -> str | None:
+        return load() if device == device_type else f"the {name} backend runs on {device_type} tensors, not on {device}"
+
+    return unavailable
+
+
+def _triton_unavailable(device: str) -> str | None:
+    return importlib.import_module("f2d_kernels.triton").unavailable_reason(device)
+
+
+REGISTRY = {
+    backend.name: backend
+    for backend in (
+        Backend("reference", lambda device: None, _from_module("reference")),
+        Backend("cpp", _only_on("cpu", "cpp", compiled.load_cpu), _from_compiled),
+        Backend("triton", _triton_unavailable, _from_module("triton")),
+        Backend("cuda", _only_on("cuda", "cuda", compiled.load_cuda), _from_compiled),
+    )
+}
+
+# What "auto" tries, in order. PyTorch calls AMD devices "cuda" too; there the cuda part does not load and triton runs.
+PREFERENCE = {"cpu": ("cpp", "reference"), "cuda": ("cuda", "triton", "reference")}
+
+_requested: ContextVar[str | None] = ContextVar("f2d_kernels_backend", default=None)
+
+
+def _checked(name: str, source: str) -> str:
+    if name != "auto" and name not in REGISTRY:
+        raise ValueError(f"{source}: unknown backend {name!r}; known are auto, {', '.join(REGISTRY)}")
+    return name
+
+
+def requested_backend() -> str:
+    """The name in force: the innermost `use_backend`, else F2D_KERNELS_BACKEND, else "auto"."""
+    name = _requested.get()
+    if name is not None:
+        return name
+    return _checked(os.environ.get("F2D_KERNELS_BACKEND", "auto"), "F2D_KERNELS_BACKEND")
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Run the ops inside the `with` block on backend `name`: "reference", "cpp", "triton", "cuda", or "auto".
+
+    The choice belongs to the current thread (or asyncio task); a backward pass runs on the backend of its forward pass.
+
+    Raises:
+        ValueError: there is no backend of that name.
+        BackendUnavailableError: the backend cannot run here, with the reason.
+    """
+    if _checked(name, "use_backend") != "auto" and (status := backends()[name]) != "available":
+        raise BackendUnavailableError(f"backend {name!r} was asked for but is not available: {status}")
+    token = _requested.set(name)
+    try:
+        yield
+    finally:
+        _requested.reset(token)
+
+
+def backends() -> dict[str, str]:
+    """Name of each backend -> "available", or the reason why it is not.
+
+    Example:
+        >>> f2d_kernels.backends()["reference"]
+        'available'
+    """
+    device_types = ("cuda", "cpu") if torch.cuda.is_available() else ("cpu",)
+    home = {"cuda": ("cuda",)}  # asked about its own device, its reason is the loader's and not "wrong device"
+    status = {}
+    for name, backend in REGISTRY.items():
+        reasons = [backend.unavailable(device) for device in home.get(name, device_types)]
+        status[name] = "available" if None in reasons else str(reasons[0])
+    return status
+
+
+@lru_cache(maxsize=None)
+def _resolve(op: str, device: str, requested: str) -> Implementation:
+    if requested != "auto":
+        reason = REGISTRY[requested].unavailable(device)
+        if reason is not None:
+            raise BackendUnavailableError(f"{op}: backend {requested!r} was asked for but is not available: {reason}")
+        return REGISTRY[requested].implementation(op)
+    missing = []
+    for name in PREFERENCE.get(device, ("reference",)):
+        reason = REGISTRY[name].unavailable(device)
+        if reason is None:
+            break
+        missing.append(f"{name} ({reason})")
+    if missing:
+        logger.warning("f2d_kernels: %s runs on the %s backend on %s; not available: %s", op, name, device, "; ".join(missing))
+    return REGISTRY[name].implementation(op)
+
+
+def implementation(op: str, device: torch.device, requested: str | None = None) -> Implementation:
+    """The functions of `op` for tensors on `device`, on backend `requested` (default: the one in force)."""
+    return _resolve(op, device.type, requested or requested_backend())

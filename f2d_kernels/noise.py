@@ -1,0 +1,62 @@
+"""Where the noise of a stochastic op comes from: a tensor, a seed, or a seed drawn from a generator."""
+
+import torch
+from torch import Tensor
+
+from f2d_kernels.ops._checks import check_device, check_floating, check_shape
+
+MAX_STREAM = 65535
+
+
+def resolve_noise(
+    op: str, x: Tensor, noise: Tensor | None, seed: int | Tensor | None, generator: torch.Generator | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """(noise, seed) with exactly one of them None; seed becomes an int64 tensor [1] or [B] on the device of `x` [B,C,H,W].
+
+    Raises ValueError when two sources are given or a shape, device or range does not fit; TypeError for wrong types.
+    """
+    given = [n for n, v in (("noise", noise), ("seed", seed), ("generator", generator)) if v is not None]
+    if len(given) > 1:
+        raise ValueError(f"{op}: give one source of noise, not {' and '.join(given)} at once")
+    if noise is not None:
+        check_floating(op, "noise", noise)
+        check_device(op, "noise", noise, x.device)
+        check_shape(op, "noise", noise, x.shape, "the shape of x")
+        return noise, None
+    if seed is not None:
+        return None, _seed_tensor(op, x, seed)
+    where = x.device if generator is None else generator.device
+    drawn = torch.randint(-(2**63), 2**63 - 1, (1,), dtype=torch.int64, device=where, generator=generator)
+    return None, drawn.to(x.device)
+
+
+def _seed_tensor(op: str, x: Tensor, seed: int | Tensor) -> Tensor:
+    if isinstance(seed, Tensor):
+        if seed.dtype != torch.int64:
+            raise TypeError(f"{op}: a seed tensor must be int64, got {seed.dtype}")
+        check_device(op, "seed", seed, x.device)
+        if seed.dim() > 1 or seed.numel() not in (1, x.shape[0]):
+            raise ValueError(
+                f"{op}: seed must hold one element or one per sample (B = {x.shape[0]}), got shape {list(seed.shape)}"
+            )
+        return seed.reshape(-1)
+    if isinstance(seed, bool) or not isinstance(seed, (int, torch.SymInt)):
+        raise TypeError(f"{op}: seed must be an int or an int64 tensor, got {type(seed).__name__}")
+    if not -(2**63) <= seed < 2**64:
+        raise ValueError(f"{op}: seed must fit in 64 bits, got {seed}")
+    # a fill on the device, so that no copy from the host stalls the stream
+    return torch.full((1,), seed - 2**64 if seed >= 2**63 else seed, dtype=torch.int64, device=x.device)
+
+
+def check_position(op: str, stream: int, window: tuple[int, int] | None) -> tuple[int, int]:
+    """The (top, left) of `window`, (0, 0) when None; ValueError where `stream` or `window` is out of range."""
+    if not 0 <= stream <= MAX_STREAM:
+        raise ValueError(f"{op}: stream must lie in 0..{MAX_STREAM}, got {stream}")
+    if window is None:
+        return 0, 0
+    if len(window) != 2:
+        raise ValueError(f"{op}: window must be (top, left), got {window!r}")
+    top, left = window
+    if top < 0 or left < 0:
+        raise ValueError(f"{op}: window (top, left) must not be negative, got ({top}, {left})")
+    return top, left

@@ -1,0 +1,1 @@
+"""The public ops: one file each with formula, checks, schema, fake and autograd."""

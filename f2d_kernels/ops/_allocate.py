@@ -1,0 +1,39 @@
+"""Allocation of results. One place, so that tests can poison every output with NaN before a kernel runs."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def is_channels_last(image: Tensor) -> bool:
+    """Whether the channels of `image` [..., C, H, W] lie next to each other in memory (C = 1 or H·W = 1 counts as NCHW)."""
+    channels, height, width = image.shape[-3:]
+    return image.stride(-3) == 1 and channels > 1 and height * width > 1
+
+
+def empty_image(shape: Sequence[int], dtype: torch.dtype, like: Tensor, channels_last: bool) -> Tensor:
+    """Uninitialised dense image(s) [..., C, H, W] on the device of `like`, NCHW or with channels innermost."""
+    if not channels_last:
+        return empty(shape, dtype, like)
+    *batch, channels, height, width = shape
+    return empty((*batch, height, width, channels), dtype, like).movedim(-1, -3)
+
+
+def empty(shape: Sequence[int], dtype: torch.dtype, like: Tensor) -> Tensor:
+    """Uninitialised contiguous tensor on the device of `like`."""
+    return torch.empty(shape, dtype=dtype, device=like.device)
+
+
+def stand_in(tensor: Tensor) -> Tensor:
+    """A tensor with the shape and dtype of `tensor` but one element of memory, saved where only the shape is needed."""
+    return tensor.new_zeros(()).expand(tensor.shape)
+
+
+def common_dtype(*tensors: Tensor | None) -> torch.dtype:
+    """The type promotion of all given tensors (None is left out)."""
+    dtypes = [t.dtype for t in tensors if t is not None]
+    result = dtypes[0]
+    for dtype in dtypes[1:]:
+        result = torch.promote_types(result, dtype)
+    return result

@@ -1,0 +1,55 @@
+"""Registering an op with PyTorch. Python owns every schema, so that the library works without a compiled part."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+LIBRARY = torch.library.Library("f2d_kernels", "DEF")
+
+
+def define(schema: str, kernel: Callable, fake: Callable) -> str:
+    """Register `kernel` under `schema` for every device, with `fake` for shapes; returns the qualified name."""
+    name = schema.split("(", 1)[0]
+    LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order))
+    LIBRARY.impl(name, kernel, "CompositeExplicitAutograd")
+    qualified = f"f2d_kernels::{name}"
+    torch.library.register_fake(qualified, fake, lib=LIBRARY)
+    torch.library.register_vmap(qualified, _vmap_by_loop(name), lib=LIBRARY)
+    return qualified
+
+
+def define_compiled(schema: str) -> None:
+    """Declare an out-variant whose CPU and CUDA implementations the compiled part supplies when it is loaded."""
+    LIBRARY.define(schema)
+
+
+def no_double_backward(name: str) -> None:
+    """Make differentiating a backward op an error that says so (without this, PyTorch returns no gradient silently)."""
+
+    def backward(ctx: Any, *grads: Any) -> None:
+        raise RuntimeError(
+            f"f2d_kernels::{name}: second derivatives are not implemented; write the formula of its docstring in plain "
+            "PyTorch where you need them"
+        )
+
+    torch.library.register_autograd(f"f2d_kernels::{name}", backward, lib=LIBRARY)
+
+
+def _vmap_by_loop(name: str) -> Callable:
+    """torch.func.vmap by running the op once per slice: exact for every argument mix, seeds included."""
+
+    def rule(info: Any, in_dims: Any, *args: Any) -> Any:
+        def slice_of(arg: Any, dim: Any, i: int) -> Any:
+            if isinstance(arg, (list, tuple)):
+                dims = dim if isinstance(dim, (list, tuple)) else [dim] * len(arg)
+                return [slice_of(a, d, i) for a, d in zip(arg, dims, strict=True)]
+            return arg if dim is None else arg.select(dim, i)
+
+        op = getattr(torch.ops.f2d_kernels, name).default
+        results = [op(*(slice_of(a, d, i) for a, d in zip(args, in_dims, strict=True))) for i in range(info.batch_size)]
+        if isinstance(results[0], torch.Tensor):
+            return torch.stack(results), 0
+        return [torch.stack(group) for group in zip(*results, strict=True)], [0] * len(results[0])
+
+    return rule

@@ -1,0 +1,180 @@
+"""Gated expert assembly: base + Σ_k gates · maps · deltas."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from f2d_kernels.backends import implementation, requested_backend
+from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
+from f2d_kernels.ops._checks import check_device, check_floating, check_shape
+from f2d_kernels.ops._library import LIBRARY, define, define_compiled, no_double_backward
+
+OP = "expert_assembly"
+
+
+def expert_assembly(
+    deltas: Tensor | Sequence[Tensor], gates: Tensor, maps: Tensor | None = None, base: Tensor | None = None
+) -> Tensor:
+    """out[b] = base[b] + Σ_k gates[b,k] · maps[b,k] · deltas[b,k], in one pass over memory.
+
+    The mixture of F²D-Net's expert velocities (v = v_share + Σ_k alpha_k · m_k ⊙ Δ_k) and of other gated restorers.
+
+    Args:
+        deltas: [B,K,C,H,W]; or [1,K,C,H,W], shared by the batch; or a sequence of K tensors [B,C,H,W], which are not copied
+            together. Any strides.
+        gates: [B,K], one weight per expert, or [B,K,C], one per expert and channel.
+        maps: [B,K,H,W], where each expert acts; None means everywhere (1).
+        base: [B,C,H,W], what the experts correct; None means 0.
+
+    Returns:
+        [B,C,H,W] in the promoted dtype of deltas and base (gates and maps do not count), in the memory format of deltas.
+        Arithmetic is float32, float64 when any argument is float64. Differentiable once in every argument.
+
+    Raises:
+        TypeError: an argument is no floating tensor.
+        ValueError: shapes or devices do not fit together.
+
+    Example:
+        >>> deltas, gates, maps = torch.randn(2, 4, 3, 8, 8), torch.rand(2, 4), torch.rand(2, 4, 8, 8)
+        >>> out = expert_assembly(deltas, gates, maps)
+        >>> torch.allclose(out, torch.einsum("bk,bkhw,bkchw->bchw", gates, maps, deltas), atol=1e-6)
+        True
+    """
+    listed = [deltas] if isinstance(deltas, Tensor) else list(deltas)
+    _check(listed, isinstance(deltas, Tensor), gates, maps, base)
+    return torch.ops.f2d_kernels.expert_assembly.default(listed, gates, maps, base)
+
+
+def _check(deltas: list[Tensor], stacked: bool, gates: Tensor, maps: Tensor | None, base: Tensor | None) -> None:
+    if not deltas:
+        raise ValueError(f"{OP}: deltas must hold at least one tensor [B,C,H,W], got an empty sequence")
+    named = [("deltas" if stacked else f"deltas[{k}]", d) for k, d in enumerate(deltas)]
+    for name, value in [*named, ("gates", gates), ("maps", maps), ("base", base)]:
+        if value is not None:
+            check_floating(OP, name, value)
+            check_device(OP, name, value, deltas[0].device)
+    first = deltas[0]
+    if stacked and (first.dim() != 5 or first.shape[1] == 0):
+        raise ValueError(f"{OP}: deltas must be [B,K,C,H,W] with K >= 1, got {list(first.shape)}")
+    if not stacked and first.dim() != 4:
+        raise ValueError(f"{OP}: deltas[0] must be [B,C,H,W], got {list(first.shape)}")
+    for name, value in named[1:]:
+        check_shape(OP, name, value, first.shape, "the shape of deltas[0]")
+    experts = first.shape[1] if stacked else len(deltas)
+    channels, height, width = first.shape[-3:]
+    if gates.dim() not in (2, 3) or tuple(gates.shape[1:]) not in ((experts,), (experts, channels)):
+        raise ValueError(f"{OP}: gates must be [B,K] or [B,K,C] with K = {experts}, C = {channels}, got {list(gates.shape)}")
+    batch = gates.shape[0]
+    if first.shape[0] != batch and not (stacked and first.shape[0] == 1):
+        raise ValueError(f"{OP}: deltas {list(first.shape)} and gates {list(gates.shape)} differ in the batch size")
+    if maps is not None:
+        check_shape(OP, "maps", maps, (batch, experts, height, width), "[B,K,H,W]")
+    if base is not None:
+        check_shape(OP, "base", base, (batch, channels, height, width), "[B,C,H,W]")
+
+
+def _empty_result(deltas: list[Tensor], gates: Tensor, base: Tensor | None) -> Tensor:
+    shape = (gates.shape[0], *deltas[0].shape[-3:])
+    return empty_image(shape, common_dtype(*deltas, base), gates, is_channels_last(deltas[0]))
+
+
+def _forward(deltas: list[Tensor], gates: Tensor, maps: Tensor | None, base: Tensor | None) -> Tensor:
+    out = _empty_result(deltas, gates, base)
+    if out.numel():
+        implementation(OP, out.device).forward(out, deltas, gates, maps, base)
+    return out
+
+
+def _fake(deltas: list[Tensor], gates: Tensor, maps: Tensor | None, base: Tensor | None) -> Tensor:
+    return _empty_result(deltas, gates, base)
+
+
+def _empty_gradients(
+    deltas: list[Tensor], gates: Tensor, maps: Tensor | None, channels_last: bool, needs: Sequence[bool]
+) -> tuple[list[Tensor], Tensor | None, Tensor | None]:
+    need_deltas, need_gates, need_maps = needs
+    d_deltas = [empty_image(d.shape, d.dtype, gates, channels_last) for d in deltas] if need_deltas else []
+    d_gates = empty(gates.shape, gates.dtype, gates) if need_gates else None
+    d_maps = empty(maps.shape, maps.dtype, gates) if need_maps and maps is not None else None
+    return d_deltas, d_gates, d_maps
+
+
+def _backward(
+    grad: Tensor,
+    deltas: list[Tensor],
+    gates: Tensor,
+    maps: Tensor | None,
+    channels_last: bool,
+    needs: Sequence[bool],
+    backend: str,
+) -> list[Tensor]:
+    d_deltas, d_gates, d_maps = _empty_gradients(deltas, gates, maps, channels_last, needs)
+    results = [t for t in (*d_deltas, d_gates, d_maps) if t is not None]
+    if grad.numel():
+        implementation(OP, grad.device, backend).backward(grad, deltas, gates, maps, d_deltas, d_gates, d_maps)
+    else:
+        for result in results:
+            result.zero_()
+    return results
+
+
+def _fake_backward(
+    grad: Tensor,
+    deltas: list[Tensor],
+    gates: Tensor,
+    maps: Tensor | None,
+    channels_last: bool,
+    needs: Sequence[bool],
+    backend: str,
+) -> list[Tensor]:
+    d_deltas, d_gates, d_maps = _empty_gradients(deltas, gates, maps, channels_last, needs)
+    return [t for t in (*d_deltas, d_gates, d_maps) if t is not None]
+
+
+def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    deltas, gates, maps, base = inputs
+    ctx.count = len(deltas)
+    # here PyTorch gives one flag per tensor of the list, then one per further argument
+    need_deltas = any(ctx.needs_input_grad[: ctx.count])
+    need_gates, need_maps, need_base = ctx.needs_input_grad[ctx.count : ctx.count + 3]
+    ctx.needs = [need_deltas, need_gates, need_maps]
+    ctx.channels_last = is_channels_last(deltas[0])
+    ctx.backend = requested_backend()
+    ctx.base_dtype = base.dtype if need_base else None
+    # the values of deltas matter only to the gradients of gates and maps, those of gates and maps to the others' too
+    kept = deltas if need_gates or need_maps else [stand_in(d) for d in deltas]
+    ctx.save_for_backward(gates, maps, *kept)
+
+
+def _autograd(ctx: Any, grad: Tensor) -> tuple:
+    gates, maps, *deltas = ctx.saved_tensors
+    needs = list(ctx.needs)
+    results: list[Tensor] = []
+    if any(needs):
+        op = torch.ops.f2d_kernels.expert_assembly_backward.default
+        results = list(op(grad, deltas, gates, maps, ctx.channels_last, needs, ctx.backend))
+    d_deltas = [results.pop(0) for _ in range(ctx.count)] if needs[0] else [None] * ctx.count
+    d_gates = results.pop(0) if needs[1] else None
+    d_maps = results.pop(0) if needs[2] else None
+    d_base = grad.to(ctx.base_dtype) if ctx.base_dtype is not None else None
+    return d_deltas, d_gates, d_maps, d_base
+
+
+define("expert_assembly(Tensor[] deltas, Tensor gates, Tensor? maps, Tensor? base) -> Tensor", _forward, _fake)
+define(
+    "expert_assembly_backward(Tensor grad, Tensor[] deltas, Tensor gates, Tensor? maps, bool channels_last, bool[] needs, "
+    "str backend) -> Tensor[]",
+    _backward,
+    _fake_backward,
+)
+torch.library.register_autograd("f2d_kernels::expert_assembly", _autograd, setup_context=_setup_context, lib=LIBRARY)
+no_double_backward("expert_assembly_backward")
+define_compiled(
+    "expert_assembly_out(Tensor(a!) out, Tensor[] deltas, Tensor gates, Tensor? maps, Tensor? base) -> ()"
+)
+define_compiled(
+    "expert_assembly_backward_out(Tensor grad, Tensor[] deltas, Tensor gates, Tensor? maps, Tensor(a!)[] d_deltas, "
+    "Tensor(b!)? d_gates, Tensor(c!)? d_maps) -> ()"
+)

@@ -1,0 +1,214 @@
+"""The log-normal transition: one closed-form step of multiplicative noise around a target."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from f2d_kernels.backends import implementation, requested_backend
+from f2d_kernels.noise import check_position, resolve_noise
+from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
+from f2d_kernels.ops._checks import check_device, check_floating, check_shape
+from f2d_kernels.ops._library import LIBRARY, define, define_compiled, no_double_backward
+
+OP = "lognormal_transition"
+
+
+def lognormal_transition(
+    x: Tensor,
+    mu: Tensor,
+    log_mean: Tensor | float,
+    log_std: Tensor | float,
+    *,
+    noise: Tensor | None = None,
+    seed: int | Tensor | None = None,
+    generator: torch.Generator | None = None,
+    stream: int = 0,
+    window: tuple[int, int] | None = None,
+) -> Tensor:
+    """mu + (x - mu) · exp(clamp(log_mean + log_std · eps, -20, 20)),  eps ~ N(0, 1) per element, in one pass over memory.
+
+    The exact solution of dx = theta (mu - x) dt + sigma (x - mu) dw from s to t, with
+    log_mean = -∫_s^t (theta + sigma²/2) du and log_std² = ∫_s^t sigma² du (F²D-Net; FoD).
+
+    Args:
+        x: state [B,C,H,W]. Any strides.
+        mu: target [B,C,H,W].
+        log_mean, log_std: [B], or scalars for the whole batch.
+        noise: eps itself, [B,C,H,W]. At most one of noise, seed, generator.
+        seed: int, or int64 tensor [1] or [B] on the device of x: eps comes from Philox 4x32-10 keyed by the seed and the
+            element's position, in registers, forward and backward; no noise tensor is ever in memory. Cropping, padding,
+            tiling, batching, memory layout, backend and device do not change a pixel's noise. With one seed, sample b
+            has its own noise; with one seed per sample, a sample's noise does not depend on b.
+        generator: a seed is drawn from it; with no source at all, from PyTorch's default generator.
+        stream: 0..65535, numbers the step or sample, so that one seed serves a whole trajectory.
+        window: (top, left) of a tile in its image; noise is keyed by the position in the image.
+
+    Returns:
+        [B,C,H,W] in the promoted dtype of x and mu, in the memory format of x. Arithmetic is float32, float64 when any
+        argument is float64. Differentiable once in x, mu, log_mean, log_std and noise (the last three get no gradient
+        where the exponent is clamped).
+
+    Raises:
+        TypeError: an argument has the wrong type.
+        ValueError: shapes, devices or ranges do not fit, or two sources of noise are given.
+
+    Example:
+        >>> x, mu = torch.rand(1, 3, 4, 4), torch.rand(1, 3, 4, 4)
+        >>> torch.equal(lognormal_transition(x, mu, 0.0, 0.0, seed=7), mu + (x - mu))
+        True
+    """
+    for name, value in (("x", x), ("mu", mu)):
+        check_floating(OP, name, value)
+    if x.dim() != 4:
+        raise ValueError(f"{OP}: x must be [B,C,H,W], got {list(x.shape)}")
+    check_device(OP, "mu", mu, x.device)
+    check_shape(OP, "mu", mu, x.shape, "the shape of x")
+    top, left = check_position(OP, stream, window)
+    mean, std = (_per_sample(name, v, x, mu) for name, v in (("log_mean", log_mean), ("log_std", log_std)))
+    noise, key = resolve_noise(OP, x, noise, seed, generator)
+    return torch.ops.f2d_kernels.lognormal_transition.default(x, mu, mean, std, noise, key, stream, top, left)
+
+
+def _per_sample(name: str, value: Tensor | float, x: Tensor, mu: Tensor) -> Tensor:
+    batch = x.shape[0]
+    if isinstance(value, Tensor):
+        check_floating(OP, name, value)
+        check_device(OP, name, value, x.device)
+        if value.dim() == 0:
+            return value.expand(batch)
+        check_shape(OP, name, value, (batch,), "a scalar or [B]")
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float, torch.SymFloat, torch.SymInt)):
+        raise TypeError(f"{OP}: {name} must be a number or a tensor [B], got {type(value).__name__}")
+    dtype = torch.float64 if torch.float64 in (x.dtype, mu.dtype) else torch.float32
+    return torch.full((batch,), value, dtype=dtype, device=x.device)
+
+
+def _empty_result(x: Tensor, mu: Tensor) -> Tensor:
+    return empty_image(x.shape, common_dtype(x, mu), x, is_channels_last(x))
+
+
+def _forward(
+    x: Tensor,
+    mu: Tensor,
+    log_mean: Tensor,
+    log_std: Tensor,
+    noise: Tensor | None,
+    seed: Tensor | None,
+    stream: int,
+    top: int,
+    left: int,
+) -> Tensor:
+    out = _empty_result(x, mu)
+    if out.numel():
+        implementation(OP, x.device).forward(out, x, mu, log_mean, log_std, noise, seed, stream, top, left)
+    return out
+
+
+def _fake(x: Tensor, mu: Tensor, *rest: Any) -> Tensor:
+    return _empty_result(x, mu)
+
+
+def _empty_gradients(
+    x: Tensor,
+    mu: Tensor,
+    log_mean: Tensor,
+    log_std: Tensor,
+    noise: Tensor | None,
+    channels_last: bool,
+    needs: Sequence[bool],
+) -> list[Tensor | None]:
+    images = [
+        empty_image(t.shape, t.dtype, x, channels_last) if need and t is not None else None
+        for t, need in zip((x, mu, noise), (needs[0], needs[1], needs[4]), strict=True)
+    ]
+    schedules = [
+        empty(t.shape, t.dtype, x) if need else None for t, need in zip((log_mean, log_std), needs[2:4], strict=True)
+    ]
+    return [*images[:2], *schedules, images[2]]
+
+
+def _backward(
+    grad: Tensor,
+    x: Tensor,
+    mu: Tensor,
+    log_mean: Tensor,
+    log_std: Tensor,
+    noise: Tensor | None,
+    seed: Tensor | None,
+    stream: int,
+    top: int,
+    left: int,
+    channels_last: bool,
+    needs: Sequence[bool],
+    backend: str,
+) -> list[Tensor]:
+    gradients = _empty_gradients(x, mu, log_mean, log_std, noise, channels_last, needs)
+    results = [g for g in gradients if g is not None]
+    if grad.numel():
+        implementation(OP, grad.device, backend).backward(
+            grad, x, mu, log_mean, log_std, noise, seed, stream, top, left, *gradients
+        )
+    else:
+        for result in results:
+            result.zero_()
+    return results
+
+
+def _fake_backward(
+    grad: Tensor,
+    x: Tensor,
+    mu: Tensor,
+    log_mean: Tensor,
+    log_std: Tensor,
+    noise: Tensor | None,
+    seed: Tensor | None,
+    stream: int,
+    top: int,
+    left: int,
+    channels_last: bool,
+    needs: Sequence[bool],
+    backend: str,
+) -> list[Tensor]:
+    gradients = _empty_gradients(x, mu, log_mean, log_std, noise, channels_last, needs)
+    return [g for g in gradients if g is not None]
+
+
+def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    x, mu, log_mean, log_std, noise, seed, *position = inputs
+    ctx.needs = list(ctx.needs_input_grad[:5])
+    ctx.position = position
+    ctx.channels_last = is_channels_last(x)
+    ctx.backend = requested_backend()
+    # d_x = g f and d_mu = g (1 - f) do not look at x and mu; the other gradients do
+    if not any(ctx.needs[2:]):
+        x, mu = stand_in(x), stand_in(mu)
+    ctx.save_for_backward(x, mu, log_mean, log_std, noise, seed)
+
+
+def _autograd(ctx: Any, grad: Tensor) -> tuple:
+    op = torch.ops.f2d_kernels.lognormal_transition_backward.default
+    results = list(op(grad, *ctx.saved_tensors, *ctx.position, ctx.channels_last, ctx.needs, ctx.backend))
+    gradients = [results.pop(0) if need else None for need in ctx.needs]
+    return (*gradients, None, None, None, None)
+
+
+_ARGUMENTS = (
+    "Tensor x, Tensor mu, Tensor log_mean, Tensor log_std, Tensor? noise, Tensor? seed, SymInt stream, SymInt top, SymInt left"
+)
+_COMPILED_ARGUMENTS = _ARGUMENTS.replace("SymInt", "int")
+define(f"lognormal_transition({_ARGUMENTS}) -> Tensor", _forward, _fake)
+define(
+    f"lognormal_transition_backward(Tensor grad, {_ARGUMENTS}, bool channels_last, bool[] needs, str backend) -> Tensor[]",
+    _backward,
+    _fake_backward,
+)
+torch.library.register_autograd("f2d_kernels::lognormal_transition", _autograd, setup_context=_setup_context, lib=LIBRARY)
+no_double_backward("lognormal_transition_backward")
+define_compiled(f"lognormal_transition_out(Tensor(a!) out, {_COMPILED_ARGUMENTS}) -> ()")
+define_compiled(
+    f"lognormal_transition_backward_out(Tensor grad, {_COMPILED_ARGUMENTS}, Tensor(a!)? d_x, Tensor(b!)? d_mu, "
+    "Tensor(c!)? d_log_mean, Tensor(d!)? d_log_std, Tensor(e!)? d_noise) -> ()"
+)

@@ -1,0 +1,5 @@
+"""Triton backend (placeholder)."""
+
+
+def unavailable_reason(device_type: str) -> str | None:
+    return "not there yet"

@@ -10,7 +10,13 @@ F2D_KERNELS_BACKEND choose one, `backends()` and `python -m f2d_kernels.info` sa
 from f2d_kernels.backends import BackendUnavailableError, backends, use_backend
 from f2d_kernels.ops.expert_assembly import expert_assembly
 from f2d_kernels.ops.lognormal_transition import lognormal_transition
+from f2d_kernels.version import __version__
 
-__version__ = "0.1.0"
-
-__all__ = ["BackendUnavailableError", "backends", "expert_assembly", "lognormal_transition", "use_backend"]
+__all__ = [
+    "BackendUnavailableError",
+    "__version__",
+    "backends",
+    "expert_assembly",
+    "lognormal_transition",
+    "use_backend",
+]

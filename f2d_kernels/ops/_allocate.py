@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 
 
+new_memory = torch.empty  # tests put a poisoned one here
+
+
 def is_channels_last(image: Tensor) -> bool:
     """Whether the channels of `image` [..., C, H, W] lie next to each other in memory (C = 1 or H·W = 1 counts as NCHW)."""
     channels, height, width = image.shape[-3:]
@@ -22,7 +25,7 @@ def empty_image(shape: Sequence[int], dtype: torch.dtype, like: Tensor, channels
 
 def empty(shape: Sequence[int], dtype: torch.dtype, like: Tensor) -> Tensor:
     """Uninitialised contiguous tensor on the device of `like`."""
-    return torch.empty(shape, dtype=dtype, device=like.device)
+    return new_memory(shape, dtype=dtype, device=like.device)
 
 
 def stand_in(tensor: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from f2d_kernels.reference.philox import normal
 from f2d_kernels.reference.precision import compute_dtype
 
 LIMIT = 20.0
+SMALL = 0.5
 
 
 def _exponent(
@@ -40,9 +41,10 @@ def forward(
 ) -> None:
     dtype = compute_dtype(x, mu, log_mean, log_std, noise)
     z, _ = _exponent(x.shape, dtype, log_mean, log_std, noise, seed, (stream, top, left))
-    difference = x.to(dtype) - mu.to(dtype)
-    # expm1 keeps small steps exact: x + d·expm1(z) loses nothing where exp(z) is near 1
-    out.copy_(mu.to(dtype) + difference + difference * torch.expm1(z.clamp(-LIMIT, LIMIT)))
+    z = z.clamp(-LIMIT, LIMIT)
+    x, mu = x.to(dtype), mu.to(dtype)
+    # mu + d = x: where exp(z) is near 1, x + d·expm1(z) keeps the digits of x, and z = 0 returns x itself
+    out.copy_(torch.where(z.abs() < SMALL, x + (x - mu) * torch.expm1(z), mu + (x - mu) * torch.exp(z)))
 
 
 def backward(

@@ -1,0 +1,31 @@
+# make demo | test | test-full | lint | clean: each sets up .venv itself.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell find csrc -type f 2>/dev/null) setup.py pyproject.toml constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: demo test test-full lint clean
+
+demo: $(VENV)/installed
+	$(BIN)/f2d demo -o demo --overwrite
+
+test: $(VENV)/installed lint
+	$(BIN)/python -m pytest -m "not slow"
+
+test-full: $(VENV)/installed lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# The stamp is renewed when the build changes, so that an edited kernel is never tested in its old binary.
+$(VENV)/installed: $(SOURCES)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt "torch==2.13.0" numpy "setuptools>=77" wheel pybind11 ninja
+	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e ".[test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build demo f2d.egg-info f2d_kernels/*.so

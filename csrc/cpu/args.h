@@ -1,0 +1,111 @@
+// What the CPU kernels are told: plain structures, so that the files compiled per instruction set see no PyTorch and no
+// standard library templates (whose shared copies the linker could take from the wrong set).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "../portable.h"
+#include "../philox.h"
+
+namespace f2d {
+
+constexpr int64_t kBlockSize = 1024;   // elements: 4 KiB of float32 per stream, about ten streams in L1
+constexpr int64_t kTilePixels = 4096;  // pixels whose terms are summed before the final fixed-order sum
+constexpr int64_t kMaxPixels = 1024;   // pixels per block at most
+constexpr int kLaneCount = 16;         // virtual lanes of every reduction
+
+// A tensor seen as [b, c, h, w]; strides in elements, 0 where it does not vary. linear: pixel p lies at p * w.
+struct Stream {
+  char* data = nullptr;
+  int64_t b = 0, c = 0, h = 0, w = 0;
+  int64_t width = 1;
+  DType dtype = DType::f32;
+  bool linear = true;
+};
+
+// How the elements are walked: planes one by one, or pixel by pixel with the channels inside (channels_last).
+struct Walk {
+  int64_t batch, channels, height, width;
+  bool pixel_major;
+
+  int64_t pixels() const { return height * width; }
+  int64_t block_channels() const { return pixel_major ? channels : 1; }
+  int64_t planes() const { return pixel_major ? 1 : channels; }
+  // A multiple of 16 unless it is the whole image, so that lanes stay aligned; depends on the shape only.
+  int64_t block_pixels() const {
+    const int64_t fit = kBlockSize / block_channels() / kLaneCount * kLaneCount;
+    return fit > kLaneCount ? fit : kLaneCount;
+  }
+  int64_t block_elements() const { return block_pixels() * block_channels(); }
+  int64_t blocks() const { return (pixels() + block_pixels() - 1) / block_pixels(); }
+  int64_t tile_pixels() const { return (kTilePixels + block_pixels() - 1) / block_pixels() * block_pixels(); }
+  int64_t tiles() const { return (pixels() + tile_pixels() - 1) / tile_pixels(); }
+};
+
+// Gates [b, k] or [b, k, c], or a schedule [b]; strides in elements.
+struct Table {
+  const char* data = nullptr;
+  int64_t b = 0, k = 0, c = 0;
+  DType dtype = DType::f32;
+
+  double at(int64_t ib, int64_t ik, int64_t ic) const {
+    const int64_t i = ib * b + ik * k + ic * c;
+    switch (dtype) {
+      case DType::f32: return reinterpret_cast<const float*>(data)[i];
+      case DType::f64: return reinterpret_cast<const double*>(data)[i];
+      case DType::f16: return to_float(reinterpret_cast<const f16*>(data)[i]);
+      default: return to_float(reinterpret_cast<const bf16*>(data)[i]);
+    }
+  }
+};
+
+struct AssemblyArgs {
+  Walk walk;
+  int64_t experts;
+  bool is_double, channel_gates, shared_deltas;
+  const Stream* deltas;  // one per expert
+  Table gates;
+  const Stream* maps;  // one per expert, or null
+  Stream image;        // forward: out; backward: grad
+  Stream base;         // forward only; data may be null
+  // backward: gradients, any of them null. gate_parts: [tile][b][k][c or 1] sums over one tile.
+  const Stream* d_deltas;
+  const Stream* d_maps;
+  void* gate_parts;
+};
+
+struct LognormalArgs {
+  Walk walk;
+  bool is_double;
+  Stream x, mu, noise;  // noise.data null: seeded
+  Table log_mean, log_std;
+  const int64_t* seeds;
+  bool seed_per_sample;
+  int64_t seed_stride;
+  uint32_t stream, top, left;
+  Stream image;                            // forward: out; backward: grad
+  Stream d_x, d_mu, d_noise;               // backward, data null where not wanted
+  void *log_mean_parts, *log_std_parts;    // [tile][plane][b] sums over one tile, both or neither
+
+  NoiseKey key(int64_t b) const {
+    const uint64_t seed = static_cast<uint64_t>(seeds[seed_per_sample ? b * seed_stride : 0]);
+    return {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32),
+            seed_per_sample ? 0u : static_cast<uint32_t>(b), stream};
+  }
+};
+
+// Each kernel does the tasks [begin, end) with `scratch` of the stated size; results do not depend on the split.
+#define F2D_DECLARE_CPU_KERNELS(level)                                                               \
+  namespace level {                                                                                  \
+  void expert_assembly(const AssemblyArgs&, char* scratch, int64_t begin, int64_t end);              \
+  void expert_assembly_backward(const AssemblyArgs&, char* scratch, int64_t begin, int64_t end);     \
+  void lognormal_transition(const LognormalArgs&, char* scratch, int64_t begin, int64_t end);        \
+  void lognormal_transition_backward(const LognormalArgs&, char* scratch, int64_t begin, int64_t end); \
+  }
+
+F2D_DECLARE_CPU_KERNELS(baseline)
+F2D_DECLARE_CPU_KERNELS(avx2)
+F2D_DECLARE_CPU_KERNELS(avx512)
+
+}  // namespace f2d

@@ -1,0 +1,74 @@
+// Seeded noise for a block of pixels, many counters at a time: each word of the counters is an array, so every round of
+// Philox and every step of Box-Muller is a vector operation. Only a block's worth of noise ever exists (in L1).
+#pragma once
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+#include "../normal.h"
+#include "stream.h"
+
+namespace f2d {
+namespace {
+
+// A register of 32-bit words, each in 64 bits: the vector multiply reads the low halves and gives whole products, so
+// what lies above a word never matters. Left to itself GCC 12 picks the 64-bit multiply (3 operations, 2x slower).
+#if defined(__AVX512F__)
+typedef uint64_t Lanes __attribute__((vector_size(64)));
+inline Lanes multiply(Lanes a, Lanes b) { return (Lanes)_mm512_mul_epu32((__m512i)a, (__m512i)b); }
+#elif defined(__AVX2__)
+typedef uint64_t Lanes __attribute__((vector_size(32)));
+inline Lanes multiply(Lanes a, Lanes b) { return (Lanes)_mm256_mul_epu32((__m256i)a, (__m256i)b); }
+#elif defined(__SSE2__)
+typedef uint64_t Lanes __attribute__((vector_size(16)));
+inline Lanes multiply(Lanes a, Lanes b) { return (Lanes)_mm_mul_epu32((__m128i)a, (__m128i)b); }
+#else
+typedef uint64_t Lanes __attribute__((vector_size(16)));
+inline Lanes multiply(Lanes a, Lanes b) { return (a & 0xffffffffu) * (b & 0xffffffffu); }
+#endif
+
+constexpr int kLanes = sizeof(Lanes) / sizeof(uint64_t);
+constexpr int kQuads = 32;  // counters per batch
+
+// eps[4 * i + lane] for counters (quads[i], rows[i]), i < kQuads.
+inline void normal_batch(NoiseKey key, uint32_t channel, const uint32_t* quads, const uint32_t* rows, float* eps) {
+  uint32_t words[4][kQuads];
+  constexpr int kStep = 2 * kLanes;  // two registers per word hide the latency of the multiply
+  for (int start = 0; start < kQuads; start += kStep) {
+    Lanes w[2][4];
+    for (int half = 0; half < 2; ++half) {
+      for (int i = 0; i < kLanes; ++i) {
+        w[half][0][i] = quads[start + half * kLanes + i];
+        w[half][1][i] = rows[start + half * kLanes + i];
+      }
+      w[half][2] = Lanes{} + (channel + 65536u * key.stream);
+      w[half][3] = Lanes{} + key.sample;
+    }
+    uint32_t key0 = key.key0, key1 = key.key1;
+    for (int round = 0; round < kPhiloxRounds; ++round) {
+      for (auto& v : w) {
+        const Lanes a = multiply(v[0], Lanes{} + kPhiloxM0);
+        const Lanes b = multiply(v[2], Lanes{} + kPhiloxM1);
+        v[0] = (b >> 32) ^ v[1] ^ key0;
+        v[1] = b;
+        v[2] = (a >> 32) ^ v[3] ^ key1;
+        v[3] = a;
+      }
+      key0 += kPhiloxW0;
+      key1 += kPhiloxW1;
+    }
+    for (int half = 0; half < 2; ++half)
+      for (int word = 0; word < 4; ++word)
+        for (int i = 0; i < kLanes; ++i)
+          words[word][start + half * kLanes + i] = static_cast<uint32_t>(w[half][word][i]);
+  }
+#pragma omp simd
+  for (int i = 0; i < kQuads; ++i) {
+    box_muller(words[0][i], words[1][i], eps[4 * i], eps[4 * i + 1]);
+    box_muller(words[2][i], words[3][i], eps[4 * i + 2], eps[4 * i + 3]);
+  }
+}
+
+}  // namespace
+}  // namespace f2d

@@ -1,0 +1,182 @@
+// Blocks of strided tensors of any dtype as dense arrays of the compute type in L1: a pointer into the tensor itself
+// where it already is one, otherwise a vectorised conversion or a gather. Kernels then are plain loops over arrays.
+#pragma once
+
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
+
+#include "args.h"
+#include "../portable.h"
+
+namespace f2d {
+namespace {
+
+// Part of one image: `pixels` positions from `pixel` on (row-major), of the channels [channel, channel + channels).
+// Values are ordered pixel by pixel, channel fastest.
+struct Block {
+  int64_t b, channel, channels, pixel, pixels;
+  int64_t size() const { return channels * pixels; }
+};
+
+inline bool is_dense(const Stream& s, const Block& block) {
+  if (block.channels == 1) return s.linear && s.w == 1;
+  return s.linear && s.c == 1 && s.w == block.channels;
+}
+
+template <class T>
+inline T* first(const Stream& s, const Block& block) {
+  return reinterpret_cast<T*>(s.data) + block.b * s.b + block.channel * s.c;
+}
+
+// Calls visit(offset of the run's first pixel, its index in the block, its length) for each run along a row.
+template <class Visit>
+inline void each_run(const Stream& s, const Block& block, Visit visit) {
+  if (s.linear) return visit(block.pixel * s.w, int64_t(0), block.pixels);
+  int64_t y = block.pixel / s.width, x = block.pixel % s.width;
+  for (int64_t done = 0; done < block.pixels;) {
+    const int64_t length = block.pixels - done < s.width - x ? block.pixels - done : s.width - x;
+    visit(y * s.h + x * s.w, done, length);
+    done += length;
+    ++y;
+    x = 0;
+  }
+}
+
+template <class A, class T>
+inline void convert_in(const T* from, A* to, int64_t n) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) to[i] = load_as<A>(from + i);
+}
+
+template <class A, class T>
+inline void convert_out(const A* from, T* to, int64_t n) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) store_as<A>(to + i, from[i]);
+}
+
+#if defined(__F16C__)  // the instructions round as the integer arithmetic does, in a fifth of the time
+inline void convert_in(const f16* from, float* to, int64_t n) {
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8)
+    _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i))));
+  for (; i < n; ++i) to[i] = to_float(from[i]);
+}
+
+inline void convert_out(const float* from, f16* to, int64_t n) {
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i),
+                     _mm256_cvtps_ph(_mm256_loadu_ps(from + i), _MM_FROUND_TO_NEAREST_INT));
+  for (; i < n; ++i) to[i] = to_f16(from[i]);
+}
+#endif
+
+// kChannels > 0 is the compile-time channel count that lets small interleaved groups vectorise.
+template <int kChannels, class A>
+inline void repeat_each(const A* from, A* to, int64_t pixels, int64_t channels) {
+  const int64_t count = kChannels ? kChannels : channels;
+  for (int64_t p = 0; p < pixels; ++p)
+    for (int64_t c = 0; c < count; ++c) to[p * count + c] = from[p];
+}
+
+// One value per pixel -> one per element. Backwards in place would save the copy but not vectorise.
+template <class A>
+inline void spread(const A* from, A* to, int64_t pixels, int64_t channels) {
+  switch (channels) {
+    case 2: return repeat_each<2>(from, to, pixels, channels);
+    case 3: return repeat_each<3>(from, to, pixels, channels);
+    case 4: return repeat_each<4>(from, to, pixels, channels);
+    default: return repeat_each<0>(from, to, pixels, channels);
+  }
+}
+
+template <class A, class T>
+inline void gather(const Stream& s, const Block& block, A* to) {
+  const T* from = first<T>(s, block);
+  if (is_dense(s, block)) return convert_in(from + block.pixel * s.w, to, block.size());
+  const int64_t nc = block.channels;
+  each_run(s, block, [&](int64_t offset, int64_t at, int64_t length) {
+    if (nc == 1 && s.w == 1) return convert_in(from + offset, to + at, length);
+    for (int64_t i = 0; i < length; ++i)
+      for (int64_t c = 0; c < nc; ++c) to[(at + i) * nc + c] = load_as<A>(from + offset + i * s.w + c * s.c);
+  });
+}
+
+template <class A, class T>
+inline void scatter(const Stream& s, const Block& block, const A* from) {
+  T* to = first<T>(s, block);
+  if (is_dense(s, block)) return convert_out(from, to + block.pixel * s.w, block.size());
+  const int64_t nc = block.channels;
+  each_run(s, block, [&](int64_t offset, int64_t at, int64_t length) {
+    if (nc == 1 && s.w == 1) return convert_out(from + at, to + offset, length);
+    for (int64_t i = 0; i < length; ++i)
+      for (int64_t c = 0; c < nc; ++c) store_as<A>(to + offset + i * s.w + c * s.c, from[(at + i) * nc + c]);
+  });
+}
+
+template <class A> constexpr DType dtype_of();
+template <> constexpr DType dtype_of<float>() { return DType::f32; }
+template <> constexpr DType dtype_of<double>() { return DType::f64; }
+
+// The block's values: in place where they are dense and of type A, else in `buffer`.
+template <class A>
+inline const A* read(const Stream& s, const Block& block, A* buffer) {
+  if (s.dtype == dtype_of<A>() && is_dense(s, block)) return first<A>(s, block) + block.pixel * s.w;
+  if (s.c == 0 && block.channels > 1) {  // a map: `buffer` holds the pixels' values in its upper part meanwhile
+    A pixels[kMaxPixels];
+    for (int64_t done = 0; done < block.pixels; done += kMaxPixels) {
+      const int64_t n = block.pixels - done < kMaxPixels ? block.pixels - done : kMaxPixels;
+      const A* values = read(s, Block{block.b, 0, 1, block.pixel + done, n}, pixels);
+      spread(values, buffer + done * block.channels, n, block.channels);
+    }
+    return buffer;
+  }
+  switch (s.dtype) {
+    case DType::f32: gather<A, float>(s, block, buffer); break;
+    case DType::f64: gather<A, double>(s, block, buffer); break;
+    case DType::f16: gather<A, f16>(s, block, buffer); break;
+    case DType::bf16: gather<A, bf16>(s, block, buffer); break;
+  }
+  return buffer;
+}
+
+// Where to compute the block: in place where the tensor allows, else in `buffer`, which `write` then stores.
+template <class A>
+inline A* target(const Stream& s, const Block& block, A* buffer) {
+  if (s.dtype == dtype_of<A>() && is_dense(s, block)) return first<A>(s, block) + block.pixel * s.w;
+  return buffer;
+}
+
+template <class A>
+inline void write(const Stream& s, const Block& block, const A* values) {
+  if (s.dtype == dtype_of<A>() && is_dense(s, block) && values == first<A>(s, block) + block.pixel * s.w) return;
+  switch (s.dtype) {
+    case DType::f32: scatter<A, float>(s, block, values); break;
+    case DType::f64: scatter<A, double>(s, block, values); break;
+    case DType::f16: scatter<A, f16>(s, block, values); break;
+    case DType::bf16: scatter<A, bf16>(s, block, values); break;
+  }
+}
+
+// lanes[i % 16] += values[i], i from a multiple of 16: the order of a sum never depends on the width of a register.
+template <class A>
+inline void add_to_lanes(const A* values, int64_t n, A* lanes) {
+  int64_t i = 0;
+  for (; i + kLaneCount <= n; i += kLaneCount)
+#pragma omp simd
+    for (int l = 0; l < kLaneCount; ++l) lanes[l] += values[i + l];
+  for (int l = 0; i < n; ++i, ++l) lanes[l] += values[i];
+}
+
+template <class A>
+inline A sum_lanes(const A* lanes, int64_t stride = 1) {
+  A part[kLaneCount];
+  for (int l = 0; l < kLaneCount; ++l) part[l] = lanes[l * stride];
+  for (int half = kLaneCount / 2; half > 0; half /= 2)
+    for (int l = 0; l < half; ++l) part[l] += part[l + half];
+  return part[0];
+}
+
+}  // namespace
+}  // namespace f2d

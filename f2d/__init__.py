@@ -1,0 +1,38 @@
+"""F²D-Net: restoration of images with several degradations at once, by factorized stochastic transport.
+
+    net = F2DNet.from_pretrained("f2d-lite")
+    restored = restore_tensor(net, y)            # y [B, 3, H, W] in [-1, 1]
+
+Names are imported when first used, so that `import f2d` itself costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from f2d.degradation import degrade
+    from f2d.nets import F2DNet, F2DNetConfig
+    from f2d.restore import restore_tensor
+    from f2d.transport import LogNormalSchedule
+    from f2d_kernels import __version__
+
+__all__ = ["F2DNet", "F2DNetConfig", "LogNormalSchedule", "__version__", "degrade", "restore_tensor"]
+
+_HOMES = {
+    "F2DNet": "f2d.nets",
+    "F2DNetConfig": "f2d.nets",
+    "LogNormalSchedule": "f2d.transport",
+    "__version__": "f2d_kernels",
+    "degrade": "f2d.degradation",
+    "restore_tensor": "f2d.restore",
+}
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'f2d' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

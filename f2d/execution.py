@@ -1,0 +1,71 @@
+"""Where and in which precision a network runs here, chosen once and with the reason."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+PRECISIONS = ("auto", "float32", "bf16")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """device, precision ("float32" or "bf16": autocast of the network; the transport is float32 always), and why."""
+
+    device: torch.device
+    precision: str
+    reason: str
+
+    def autocast(self) -> AbstractContextManager:
+        """The context to call the network in."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+    def synchronize(self) -> None:
+        """Wait until the device is done, so that a clock read next includes its work."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def __str__(self) -> str:
+        where = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
+        threads = f", {torch.get_num_threads()} threads" if self.device.type == "cpu" else ""
+        return f"{where}{threads}, {self.precision} ({self.reason})"
+
+
+def choose_execution(device: str = "auto", precision: str = "auto") -> Execution:
+    """device "auto" (a GPU if there is one, else the CPU) or any PyTorch name; precision "auto", "float32" or "bf16".
+
+    "auto" is bf16 where the hardware multiplies it, else float32. ValueError for a device that is not here and for an
+    unknown precision.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"no precision {precision!r}; there are {', '.join(PRECISIONS)}")
+    chosen = _device(device)
+    if precision != "auto":
+        return Execution(chosen, precision, "asked for")
+    reason = _native_bf16(chosen)
+    return Execution(chosen, "bf16", reason) if reason else Execution(chosen, "float32", "no bf16 arithmetic here")
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    # PyTorch answers a device it was not built for with any of these
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def _native_bf16(device: torch.device) -> str | None:
+    """What multiplies bf16 on `device`, or None."""
+    if device.type == "cuda":
+        return "the GPU has bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else None
+    if device.type != "cpu":
+        return None
+    # The public torch.cpu.get_capabilities() is newer than torch 2.11; these two cpuinfo helpers are in every version since.
+    # Without either, bf16 convolutions are emulated and slower than float32.
+    if torch.cpu._is_amx_tile_supported():
+        return "AMX"
+    return "AVX512-BF16" if torch.cpu._is_avx512_bf16_supported() else None

@@ -1,0 +1,82 @@
+"""Shared backbone: a time-conditioned U-Net on the state and the image."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .channel_attention import ChannelAttention
+from .config import F2DNetConfig
+from .frequency_embedding import FrequencyEmbedding
+from .residual_block import ResidualBlock
+from .time_embedding import TimeEmbedding
+
+
+class BackboneOutput(NamedTuple):
+    shared: Tensor  # [B, head channels, h, w]: what all factors have in common
+    features: Tensor  # [B, stage_widths[0], h, w]: the experts' input
+    time: Tensor  # [B, time_dim]
+    frequency: Tensor  # [B, frequency_dim]
+
+
+class Backbone(nn.Module):
+    """``(shared, features) = U-Net([x_t, y], t)``: residual blocks with FiLM, channel attention at the bottleneck.
+
+    x [B, image channels · 2, h, w] with h and w multiples of 2^(stages - 1), t [B]. Stages are joined by stride-2 3x3
+    convolutions down and bilinear x2 + 3x3 up; each decoder stage starts from the concatenated skip.
+    """
+
+    def __init__(self, config: F2DNetConfig):
+        super().__init__()
+        widths, depths = config.stage_widths, config.blocks_per_stage
+
+        def block(in_channels: int, out_channels: int) -> ResidualBlock:
+            return ResidualBlock(in_channels, out_channels, config.time_dim, config.groups)
+
+        def stage(in_channels: int, out_channels: int, depth: int) -> nn.ModuleList:
+            return nn.ModuleList(block(in_channels if i == 0 else out_channels, out_channels) for i in range(depth))
+
+        self.time_embedding = TimeEmbedding(config.time_dim)
+        self.conv_in = nn.Conv2d(2 * config.image_channels, widths[0], 3, padding=1)
+        self.down_blocks = nn.ModuleList(
+            stage(before, width, depth)
+            for before, width, depth in zip((widths[0], *widths), widths, depths, strict=False)
+        )
+        self.downsamples = nn.ModuleList(nn.Conv2d(w, w, 3, stride=2, padding=1) for w in widths[:-1])
+        self.mid_blocks = nn.ModuleList(block(widths[-1], widths[-1]) for _ in range(config.bottleneck_blocks))
+        self.mid_attention = ChannelAttention(widths[-1], config.attention_heads, config.groups)
+        self.frequency_embedding = FrequencyEmbedding(widths[-1], config.frequency_dim)
+        upward = widths[::-1]
+        self.up_blocks = nn.ModuleList(
+            stage(before + width, width, depth)
+            for before, width, depth in zip((upward[0], *upward), upward, depths[::-1], strict=False)
+        )
+        self.upsamples = nn.ModuleList(nn.Conv2d(w, w, 3, padding=1) for w in upward[:-1])
+        self.norm_out = nn.GroupNorm(config.groups, widths[0])
+        self.conv_out = nn.Conv2d(widths[0], config.head_channels, 3, padding=1)
+        if config.head == "affine":  # starts at v = 0: the restored image is the image given
+            nn.init.zeros_(self.conv_out.weight)
+            nn.init.zeros_(self.conv_out.bias)
+
+    def forward(self, x: Tensor, t: Tensor) -> BackboneOutput:
+        time = self.time_embedding(t)
+        h = self.conv_in(x)
+        skips = []
+        for level, blocks in enumerate(self.down_blocks):
+            for block in blocks:
+                h = block(h, time)
+            skips.append(h)
+            if level < len(self.downsamples):
+                h = self.downsamples[level](h)
+        for block in self.mid_blocks:
+            h = block(h, time)
+        h = self.mid_attention(h)
+        frequency = self.frequency_embedding(h)
+        for level, blocks in enumerate(self.up_blocks):
+            h = torch.cat([h, skips.pop()], dim=1)
+            for block in blocks:
+                h = block(h, time)
+            if level < len(self.upsamples):
+                h = self.upsamples[level](F.interpolate(h, scale_factor=2, mode="bilinear"))
+        return BackboneOutput(self.conv_out(F.silu(self.norm_out(h))), h, time, frequency)

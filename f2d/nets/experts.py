@@ -1,0 +1,45 @@
+"""Experts: one small convolutional head per degradation factor."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class SqueezeExcitation(nn.Module):
+    """``x · sigmoid(W2 ReLU(W1 mean_hw x))``, reduction 4, no biases (Hu et al., CVPR 2018). x [B, C, h, w]."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.fc = nn.Sequential(
+            nn.Linear(channels, channels // 4, bias=False),
+            nn.ReLU(),
+            nn.Linear(channels // 4, channels, bias=False),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.fc(x.mean(dim=(2, 3)))[:, :, None, None]
+
+
+class Expert(nn.Module):
+    """``Δ = W SE(SiLU GN conv(SiLU GN conv_dilated(P x)))``, W zero-initialised: a new expert corrects nothing.
+
+    x [B, in_channels, h, w] -> [B, out_channels, h, w]. P and W are 1x1, the convolutions 3x3; the first one's
+    dilation sets the expert's reach, so experts differ by their receptive field.
+    """
+
+    def __init__(self, in_channels: int, width: int, out_channels: int, dilation: int, groups: int):
+        super().__init__()
+        self.project_in = nn.Conv2d(in_channels, width, 1)
+        self.conv1 = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
+        self.norm1 = nn.GroupNorm(groups, width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.norm2 = nn.GroupNorm(groups, width)
+        self.squeeze_excitation = SqueezeExcitation(width)
+        self.project_out = nn.Conv2d(width, out_channels, 1)
+        nn.init.zeros_(self.project_out.weight)
+        nn.init.zeros_(self.project_out.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.silu(self.norm1(self.conv1(self.project_in(x))))
+        h = F.silu(self.norm2(self.conv2(h)))
+        return self.project_out(self.squeeze_excitation(h))

@@ -1,0 +1,202 @@
+"""F²D-Net: factorized prediction of the transport from a degraded image to the clean one."""
+
+import os
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from f2d import checkpoints, official
+from f2d_kernels import expert_assembly
+
+from .backbone import Backbone
+from .config import F2DNetConfig
+from .enhancer import Enhancer
+from .experts import Expert
+from .gate import Gate
+from .padding import pad_to_multiple
+from .parser import Parser
+
+
+class Analysis(NamedTuple):
+    """What the network knows of an image before any transport: the part of the work that does not depend on t.
+
+    Tensors with "padded" in their name are at the network's own size; the properties are at the image's.
+    """
+
+    padded_image: Tensor  # [B, 3, H', W'] in [-1, 1]: the enhanced image, H' and W' multiples of the stride
+    padded_maps: Tensor | None  # [B, K, H'/p, W'/p] in (0, 1), or None for image-level routing
+    weights: Tensor  # [B, K] in (0, 1): how present each factor is
+    logits: Tensor  # [B, K]: class logits of the factors
+    enhancer_gate: Tensor | None  # [B, 1, 1, 1] in (0, 1), or None without an enhancer
+    height: int
+    width: int
+
+    @property
+    def enhanced(self) -> Tensor:
+        """[B, 3, H, W]: the image everything downstream works on."""
+        return self.padded_image[..., : self.height, : self.width]
+
+    @property
+    def maps(self) -> Tensor:
+        """[B, K, H, W]: where each factor acts, the value each pixel is multiplied with (ones without maps)."""
+        if self.padded_maps is None:
+            batch, factors = self.weights.shape
+            return self.weights.new_ones(()).expand(batch, factors, self.height, self.width)
+        patch = self.padded_image.shape[-1] // self.padded_maps.shape[-1]
+        maps = self.padded_maps
+        if patch > 1:
+            maps = maps.repeat_interleave(patch, dim=2).repeat_interleave(patch, dim=3)
+        return maps[..., : self.height, : self.width]
+
+    @property
+    def map_means(self) -> Tensor:
+        """[B, K]: spatial means of the maps over the network's own (padded) size, which is what the gate sees."""
+        return torch.ones_like(self.weights) if self.padded_maps is None else self.padded_maps.mean(dim=(2, 3))
+
+
+class F2DOutput(NamedTuple):
+    """One evaluation of the network; losses, selectivity measures and samplers read everything from here."""
+
+    prediction: Tensor  # [B, 3, H, W]: v
+    padded_shared: Tensor  # [B, C, H'/p, W'/p]: the shared head, C = 3 p² (6 p² for an affine head)
+    padded_deltas: tuple[Tensor, ...]  # K tensors like padded_shared: what each expert adds
+    gates: Tensor  # [B, K]: alpha, rows summing to 1
+    frequency_embedding: Tensor  # [B, frequency_dim]
+    analysis: Analysis
+
+    @property
+    def shared_velocity(self) -> Tensor:
+        """[B, 3, H, W], or [B, 6, H, W] (gain, offset) for an affine head."""
+        return self._to_image(self.padded_shared)
+
+    @property
+    def deltas(self) -> Tensor:
+        """[B, K, 3, H, W], or [B, K, 6, H, W] for an affine head."""
+        return torch.stack([self._to_image(delta) for delta in self.padded_deltas], dim=1)
+
+    @property
+    def effective_gates(self) -> Tensor:
+        """[B, K]: alpha_k · mean of m_k, expert k's share of the correction; selectivity measures compare these."""
+        return self.gates * self.analysis.maps.mean(dim=(2, 3))
+
+    def _to_image(self, x: Tensor) -> Tensor:
+        patch = self.analysis.padded_image.shape[-1] // x.shape[-1]
+        return F.pixel_shuffle(x, patch)[..., : self.analysis.height, : self.analysis.width]
+
+
+class F2DNet(nn.Module):
+    """``v(x_t, y, t) = v_shared + Σ_k alpha_k m_k ⊙ Δ_k`` (affine head: that sum is (G, B) and v = G ⊙ y + B).
+
+    forward(x_t [B, 3, H, W], y [B, 3, H, W] in [-1, 1], t int or [B]) -> F2DOutput, any H, W >= 1. It is
+    `velocity(x_t, analyse(y), t)`: enhancer and parser see the image only, so a sampler calls `analyse` once.
+    What v means (mu - x_t for SFLOW) is config.target. The transport starts from the enhanced image, so training draws
+    x_t between `analyse(y).enhanced` and the clean image. ValueError for shapes that do not fit.
+
+    Factorized Stochastic Transport for Composite Degradation Image Restoration; config has the sizes.
+    """
+
+    def __init__(self, config: F2DNetConfig | None = None):
+        super().__init__()
+        self.config = config = config or F2DNetConfig()
+        self.enhancer = None if config.enhancer_width is None else Enhancer(config)
+        self.parser = Parser(config)
+        self.backbone = Backbone(config)
+        self.experts = nn.ModuleList(
+            Expert(config.stage_widths[0], config.expert_width, config.head_channels, 1 + k, config.groups)
+            for k in range(len(config.factors))
+        )
+        self.gate = Gate(config)
+
+    def analyse(self, y: Tensor) -> Analysis:
+        """``(enhanced y, maps, weights, logits)`` of an image y [B, 3, H, W] in [-1, 1]."""
+        _check_image("y", y)
+        height, width = y.shape[-2:]
+        image, enhancer_gate = pad_to_multiple(y, self.config.stride), None
+        if self.enhancer is not None:
+            image, enhancer_gate = self.enhancer(image)
+        parsed = self.parser(F.pixel_unshuffle(image, self.config.patch))
+        return Analysis(image, parsed.maps, parsed.weights, parsed.logits, enhancer_gate, height, width)
+
+    def velocity(self, x_t: Tensor, analysis: Analysis, t: Tensor | int) -> F2DOutput:
+        """``v(x_t, y, t)`` for a state x_t [B, 3, H, W] of the image analysed, at step t (int, or [B])."""
+        _check_image("x_t", x_t)
+        batch, height, width = x_t.shape[0], analysis.height, analysis.width
+        if x_t.shape[-2:] != (height, width) or batch != analysis.weights.shape[0]:
+            raise ValueError(
+                f"F2DNet: x_t is {tuple(x_t.shape)}, but the image has batch {analysis.weights.shape[0]} "
+                f"and size {height}x{width}; give the state the image's shape"
+            )
+        t = _as_steps(t, batch, x_t.device)
+        patch, image = self.config.patch, analysis.padded_image
+        state = pad_to_multiple(x_t, self.config.stride)
+        out = self.backbone(F.pixel_unshuffle(torch.cat([state, image.to(state.dtype)], dim=1), patch), t)
+        gates = self.gate(out.time, analysis.weights, analysis.map_means, out.frequency)
+        deltas = tuple(expert(out.features) for expert in self.experts)
+        total = F.pixel_shuffle(expert_assembly(deltas, gates, analysis.padded_maps, out.shared), patch)
+        if self.config.head == "affine":
+            gain, offset = total.chunk(2, dim=1)
+            total = gain * image + offset
+        prediction = total[..., :height, :width]
+        return F2DOutput(prediction, out.shared, deltas, gates, out.frequency, analysis)
+
+    def forward(self, x_t: Tensor, y: Tensor, t: Tensor | int) -> F2DOutput:
+        return self.velocity(x_t, self.analyse(y), t)
+
+    @classmethod
+    def from_preset(cls, name: str) -> "F2DNet":
+        """A freshly initialised network of a preset size (f2d-paper, f2d-base, f2d-lite)."""
+        return cls(F2DNetConfig.preset(name))
+
+    def save_pretrained(self, folder: str | os.PathLike) -> None:
+        """Write `model.safetensors` and `config.json` into a folder (made if need be)."""
+        checkpoints.write(folder, self.config.to_dict(), self.state_dict())
+
+    @classmethod
+    def from_pretrained(cls, source: str | os.PathLike) -> "F2DNet":
+        """A trained network, in eval mode, from a folder of `save_pretrained` or from the weights shipped for a preset.
+
+        FileNotFoundError lists the presets there are; ValueError says where weights do not fit their configuration.
+        """
+        config, state = checkpoints.read(source)
+        return cls._with_weights(F2DNetConfig.from_dict(config), state, source)
+
+    @classmethod
+    def from_official(
+        cls, path: str | os.PathLike, weights: str = "ema", factors: tuple[str, ...] | None = None
+    ) -> "F2DNet":
+        """The network of an authors' checkpoint (.pt), in eval mode; sizes, enhancer and factors come from its shapes.
+
+        weights: "ema" (their average, laid over the model) or "model". factors: names, if not those of the published
+        three-, four- and five-task models. ValueError for files that are no such checkpoint, naming the keys.
+        """
+        config, state = official.read_official(path, weights)
+        if factors is not None:
+            config["factors"] = tuple(factors)
+        return cls._with_weights(F2DNetConfig(**config), state, path)
+
+    @classmethod
+    def _with_weights(cls, config: F2DNetConfig, state: dict[str, Tensor], source: object) -> "F2DNet":
+        with torch.device("meta"):
+            net = cls(config)
+        checkpoints.check_fit(state, net.state_dict(), source)
+        net.load_state_dict(state, assign=True)
+        return net.eval()
+
+
+def _check_image(name: str, x: Tensor) -> None:
+    if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < 1:
+        raise ValueError(f"F2DNet: {name} is {tuple(x.shape)}; give [B, 3, H, W] with H, W >= 1")
+    if not x.is_floating_point():
+        raise TypeError(f"F2DNet: {name} is {x.dtype}; give floating-point values in [-1, 1]")
+
+
+def _as_steps(t: Tensor | int, batch: int, device: torch.device) -> Tensor:
+    if not isinstance(t, Tensor):
+        return torch.full((batch,), t, device=device)
+    if t.ndim == 0:
+        return t.expand(batch)
+    if t.shape != (batch,):
+        raise ValueError(f"F2DNet: t is {tuple(t.shape)}; give an int or [{batch}], one step per image")
+    return t

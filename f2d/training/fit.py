@@ -1,0 +1,80 @@
+"""Fit a recipe: data, network, Lightning trainer, and the files a run leaves."""
+
+import json
+import os
+from pathlib import Path
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from torch.utils.data import DataLoader
+
+from f2d.nets import F2DNet
+from f2d.training.data import CleanCrops, Span, collate, find_photographs
+from f2d.training.module import TransportModule
+from f2d.training.recipe import Recipe
+
+
+def fit(recipe: Recipe, data: Path, out: Path, *, resume: bool = False) -> F2DNet:
+    """Train `recipe` on the clean photographs below `data`; returns the averaged network.
+
+    `out` receives recipe.yaml, last.ckpt (resume from it with `resume`), history.json (validation PSNR gains in dB) and
+    weights/ (model.safetensors, config.json), each replaced in one piece at every validation.
+
+    Raises ValueError before the first step for an empty folder, a crop larger than a photograph, an unknown category or
+    preset; FileExistsError when `out` holds another run and `resume` is not set.
+    """
+    last = out / "last.ckpt"
+    if last.exists() and not resume:
+        raise FileExistsError(f"{out} holds a run already; continue it with resume, or give another folder")
+    paths = find_photographs(data, recipe.crop)
+    held_out = paths[:: max(1, len(paths) // recipe.validation_images)][: recipe.validation_images]
+    train_paths = [p for p in paths if p not in set(held_out)] or paths
+    crops = CleanCrops(train_paths, recipe.crop, recipe.seed, recipe.categories)
+    validation = CleanCrops(held_out, recipe.crop, recipe.seed).validation_batch(range(2 * recipe.validation_images))
+
+    net = F2DNet.from_pretrained(recipe.initial) if recipe.initial else F2DNet.from_preset(recipe.model)
+    module = TransportModule(recipe, net.to(memory_format=torch.channels_last), validation)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "recipe.yaml").write_text(recipe.to_yaml())
+
+    done = torch.load(last, weights_only=True, map_location="cpu")["global_step"] if resume and last.exists() else 0
+    loader = DataLoader(
+        crops,
+        recipe.batch_size,
+        sampler=Span(done * recipe.batch_size, recipe.steps * recipe.batch_size),
+        collate_fn=collate,
+        num_workers=recipe.workers,
+        persistent_workers=recipe.workers > 0,
+    )
+    trainer = lightning.Trainer(
+        max_steps=recipe.steps,
+        precision=recipe.precision,
+        gradient_clip_val=recipe.gradient_clip,
+        callbacks=[
+            ModelCheckpoint(out, filename="last", every_n_train_steps=recipe.validate_every, enable_version_counter=False),
+            SaveWeights(out),
+            TQDMProgressBar(refresh_rate=50),
+        ],
+        val_check_interval=recipe.validate_every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        logger=False,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, loader, DataLoader([0]), ckpt_path=str(last) if done else None)
+    return module.weights_to_ship()
+
+
+class SaveWeights(Callback):
+    """Writes the averaged weights and the validation history after every validation."""
+
+    def __init__(self, out: Path):
+        self.out = out
+
+    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        module.weights_to_ship().save_pretrained(self.out / "weights")
+        temporary = self.out / "history.json.tmp"
+        temporary.write_text("[\n" + ",\n".join(json.dumps(row) for row in module.history) + "\n]\n")
+        os.replace(temporary, self.out / "history.json")

@@ -1,0 +1,78 @@
+"""The losses of F²D-Net, one function each. Shapes: images [B,3,H,W] in [-1, 1], factors K, labels [B,K] in {0, 1}.
+
+Source: "Factorized Stochastic Transport for Composite Degradation Image Restoration" and the authors' training code.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LUMA = (0.299, 0.587, 0.114)
+
+
+def charbonnier(prediction: Tensor, target: Tensor, eps: float = 1e-3) -> Tensor:
+    """mean sqrt((prediction - target)² + eps²): L1 with a smooth bottom."""
+    return torch.sqrt((prediction - target) ** 2 + eps**2).mean()
+
+
+def frequency(prediction: Tensor, target: Tensor) -> Tensor:
+    """L1 of the real and of the imaginary parts of rfft2(prediction) - rfft2(target), summed; float32 whatever came."""
+    difference = torch.fft.rfft2(prediction.float(), norm="ortho") - torch.fft.rfft2(target.float(), norm="ortho")
+    return difference.real.abs().mean() + difference.imag.abs().mean()
+
+
+def classification(logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy of the factor logits [B,K]."""
+    return F.binary_cross_entropy_with_logits(logits.float(), labels)
+
+
+def presence(weights: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy of the factor weights w [B,K] in (0, 1)."""
+    return F.binary_cross_entropy(weights.float(), labels)
+
+
+def map_supervision(maps: Tensor, target: Tensor) -> Tensor:
+    """Binary cross-entropy of the expert maps m [B,K,H,W] with a target of the same shape in [0, 1].
+
+    The papers' target is the label of the factor, constant over the image; the synthesis knows every pixel's.
+    """
+    return F.binary_cross_entropy(maps.float(), target)
+
+
+def balance(gates: Tensor, labels: Tensor, *, present_only: bool = True) -> Tensor:
+    """CV²(Σ_b alpha / Σ_b labels) over the factors: how unevenly the experts carry the factors they are needed for.
+
+    Unbiased deviation, sums clamped at 1e-8. The authors average over all factors, so the term saturates whenever the
+    batch lacks one (39 % of batches of four): `present_only` leaves those factors out.
+    """
+    needed = labels.sum(0)
+    load = gates.float().sum(0) / needed.clamp(min=1e-8)
+    if present_only:
+        load = load[needed > 0]
+    if load.numel() < 2:
+        return gates.new_zeros((), dtype=torch.float32)
+    return load.var() / load.mean().clamp(min=1e-8) ** 2
+
+
+def time_prior(labels: Tensor, t: Tensor, num_steps: int) -> Tensor:
+    """[B,K] gate targets over the factors present, order low/haze/rain/snow, rows summing to 1.
+
+    t/T < 0.33: [.3, .3, 1, 1] (small structures first); < 0.67: [.3, 1, .5, .5]; else [1, .5, .3, .3]. With no factor
+    present the row is zero.
+    """
+    stages = labels.new_tensor([[0.3, 0.3, 1.0, 1.0], [0.3, 1.0, 0.5, 0.5], [1.0, 0.5, 0.3, 0.3]])
+    position = t.to(labels.dtype) / num_steps
+    stage = (position >= 0.33).long() + (position >= 0.67).long()
+    prior = stages[stage] * labels
+    return prior / prior.sum(1, keepdim=True).clamp(min=1e-8)
+
+
+def gate_prior(gates: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error of the gates alpha [B,K] to the time prior."""
+    return F.mse_loss(gates.float(), target)
+
+
+def luma(image: Tensor) -> Tensor:
+    """[B,1,H,W] = 0.299 R + 0.587 G + 0.114 B."""
+    weights = image.new_tensor(LUMA).view(1, 3, 1, 1)
+    return (image * weights).sum(1, keepdim=True)

@@ -1,0 +1,91 @@
+"""Samplers: from the degraded image to a restored one in a few evaluations of the network."""
+
+import itertools
+import math
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from f2d_kernels import lognormal_transition
+
+from .schedules import LogNormalSchedule
+
+SAMPLERS = ("MC", "NMC", "EM", "mean")
+MC_VARIANCE_FLOOR = 1e-8  # added to S² of every MC step by the paper's code; golden trajectories contain it
+STATE_BOUND = 2.0  # images lie in [-1, 1]; a state outside [-2, 2] is an outlier of the log-normal's tail
+
+
+def transport(
+    predict_mu: Callable[[Tensor, int], Tensor],
+    x_0: Tensor,
+    schedule: LogNormalSchedule,
+    *,
+    steps: int = 1,
+    sampler: str = "MC",
+    noise: Tensor | None = None,
+    seed: int | Tensor | None = None,
+) -> Tensor:
+    """``x <- step(x, mu = clamp(predict_mu(x, t_i), -1, 1))`` from t_0 = 0 to t_n = T, clamped to [-1, 1] at the end.
+
+    predict_mu: (state [B, C, H, W], integer time) -> estimate of the clean image, same shape.
+    x_0 [B, C, H, W] in [-1, 1]; computed in float32 whatever its type. With n = steps and t_i = floor(i T / n):
+
+        MC    x = mu + (x - mu) · exp(M + S ε), (M, S) of t_i -> t_{i+1}            (default)
+        NMC   x = mu + (x_0 - mu) · exp(M + S ε), (M, S) of 0 -> t_{i+1}
+        EM    x = x + theta (mu - x) dt + sigma sqrt(dt) (x - mu) ε, rates at t_{i+1}: Euler-Maruyama, for n = T
+        mean  x = mu: the transition 0 -> T with factor 0 and no noise; one step only
+
+    States are clamped to [-2, 2], the exponent to [-20, 20]. ε is noise[i] (noise [n, B, C, H, W]), or comes from
+    `seed` with stream = i; with neither, from PyTorch's default generator.
+
+    After one step the residual factor is about 0.001: one-step results of any noise equal the prediction (the
+    conditional mean) within a quarter of a grey level; diversity needs steps > 1. With EM and steps < T one dt per step
+    is taken all the same, as the paper's code does: it stops short of the target, and a RuntimeWarning says so.
+
+    ValueError for an unknown sampler, a wrong number of steps, or noise of the wrong shape.
+    """
+    times = schedule.times(steps)
+    if sampler not in SAMPLERS:
+        raise ValueError(f"transport: no sampler {sampler!r}; there are {', '.join(SAMPLERS)}")
+    if sampler == "mean" and steps != 1:
+        raise ValueError(f"transport: the mean is one evaluation at t = 0; steps is {steps}, not 1")
+    if noise is not None and noise.shape != (steps, *x_0.shape):
+        raise ValueError(f"transport: noise is {tuple(noise.shape)}; give one tensor per step, {(steps, *x_0.shape)}")
+    if noise is not None and seed is not None:
+        raise ValueError("transport: noise and seed are both given; give one")
+    if sampler == "EM" and steps < schedule.num_steps:
+        warnings.warn(
+            f"EM takes one dt per step: {steps} of {schedule.num_steps} steps stop short of the target; "
+            f"use steps={schedule.num_steps}, or MC",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    x_0 = x_0.float()
+    x = x_0
+    for i, (s, t) in enumerate(itertools.pairwise(times)):
+        source = {"seed": seed, "stream": i} if noise is None else {"noise": noise[i].float()}
+        mu = predict_mu(x, s).float().clamp(-1, 1)
+        if sampler == "MC":
+            log_mean, log_std = schedule.transition(s, t)
+            if log_std > 0:  # a deterministic flow stays one
+                log_std = math.sqrt(log_std**2 + MC_VARIANCE_FLOOR)
+            x = lognormal_transition(x, mu, log_mean, log_std, **source)
+        elif sampler == "NMC":
+            x = lognormal_transition(x_0, mu, *schedule.transition(0, t), **source)
+        elif sampler == "EM":
+            x = _euler_maruyama(x, mu, schedule, t, source)
+        else:
+            x = mu
+        x = x.clamp(-STATE_BOUND, STATE_BOUND)
+    return x.clamp(-1, 1)
+
+
+def _euler_maruyama(x: Tensor, mu: Tensor, schedule: LogNormalSchedule, t: int, source: dict) -> Tensor:
+    eps = source.get("noise")
+    if eps is None:  # log exp(ε) is ε to 1e-7, as |ε| < 7 is far from the op's clamp at 20
+        eps = lognormal_transition(torch.ones_like(x), torch.zeros_like(x), 0.0, 1.0, **source).log()
+    drift = float(schedule.theta[t]) * schedule.dt
+    spread = math.sqrt(float(schedule.sigma2[t]) * schedule.dt)
+    return x + (mu - x) * drift + (x - mu) * (spread * eps)

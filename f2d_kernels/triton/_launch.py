@@ -1,0 +1,60 @@
+"""What every launcher needs: one way to start a kernel, strides that are safe to flatten, and element types."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+INT32_LIMIT = 2**31
+
+
+def launch(kernel: Any, programs: int, device: torch.device, *arguments: Any, **constants: Any) -> None:
+    """Start `kernel` on `programs` programs, on the current stream of `device`; the host does not wait.
+
+    The grid has one axis, since a second one ends at 65535 on NVIDIA GPUs. Fusion is off because the kernels write each fma
+    out: results then do not depend on what a compiler contracts, and equal those of the C++ code.
+    """
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        kernel[(programs,)](*arguments, **constants, enable_fp_fusion=False)
+
+
+def strides(tensor: Tensor | None) -> tuple[int, int, int, int]:
+    """(batch, channel or expert, row, column) strides of [B,C,H,W]; those of sizes 1 are made to fit a flat walk over pixels."""
+    if tensor is None:
+        return 0, 0, 0, 0
+    batch, channel, row, column = tensor.stride()
+    height, width = tensor.shape[2:]
+    if width == 1:
+        column = row
+    if height == 1:
+        row = column * width
+    return batch, channel, row, column
+
+
+def flat_pixels(width: int, all_strides: Sequence[tuple[int, int, int, int]]) -> bool:
+    """Whether in every tensor the pixels of one image lie at equal distances, so that no row or column need be known."""
+    return all(row == width * column for _, _, row, column in all_strides)
+
+
+def index_type(size: int) -> tl.dtype:
+    """int32 where it counts `size` elements, with room for a block more; divisions in int64 cost several times as much."""
+    return tl.int32 if size < INT32_LIMIT - 2**16 else tl.int64
+
+
+def compute_type(*tensors: Tensor | None) -> tuple[torch.dtype, tl.dtype]:
+    """(PyTorch's, Triton's) float64 when any tensor is float64, else float32."""
+    if any(t is not None and t.dtype == torch.float64 for t in tensors):
+        return torch.float64, tl.float64
+    return torch.float32, tl.float32
+
+
+@triton.jit
+def pixel_offsets(p, width, stride, FLAT: tl.constexpr):
+    """int64 offsets of pixels p = y·width + x within one image plane of strides (batch, channel, row, column)."""
+    if FLAT:
+        return p.to(tl.int64) * stride[3]
+    return (p // width).to(tl.int64) * stride[2] + (p % width).to(tl.int64) * stride[3]

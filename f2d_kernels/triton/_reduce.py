@@ -1,0 +1,54 @@
+"""Sums whose bits do not depend on block size, number of warps or memory layout.
+
+A tile of fixed size is summed pair by pair (a + b is commutative, so it does not matter which thread adds), each tile's sum is
+written down, and a second kernel adds those in one fixed order. No atomics.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from f2d_kernels.triton._launch import launch
+
+LANES = 256  # virtual lanes of the second kernel
+
+
+@triton.constexpr_function
+def _log2(power_of_two):
+    return power_of_two.bit_length() - 1
+
+
+@triton.jit
+def tree_sum(values, COUNT: tl.constexpr):
+    """[..., N] -> [..., N / COUNT]: the sum of every COUNT neighbours as a binary tree; COUNT a power of two."""
+    tl.static_assert(len(values.shape) <= 2)
+    for _ in tl.static_range(_log2(COUNT)):
+        if len(values.shape) == 1:
+            values = tl.sum(tl.reshape(values, [values.shape[0] // 2, 2]), axis=1)
+        else:
+            values = tl.sum(tl.reshape(values, [values.shape[0], values.shape[1] // 2, 2]), axis=2)
+    return values
+
+
+@triton.jit
+def _sum_rows_kernel(partials, out, count, LANES: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    lane = tl.arange(0, LANES)
+    total = tl.zeros([LANES], partials.dtype.element_ty)
+    for first in range(0, count, LANES):
+        index = first + lane
+        total += tl.load(partials + row * count + index, mask=index < count, other=0.0)
+    total = tl.sum(tree_sum(total, LANES), axis=0)
+    tl.store(out + row, total.to(out.dtype.element_ty))
+
+
+def sum_rows(partials: Tensor, out: Tensor) -> None:
+    """out[r] = Σ_t partials[r, t] for contiguous `partials` [R, T] and `out` of R elements: lane j adds t = j, j + LANES, ..."""
+    rows, count = partials.numel() // partials.shape[-1], partials.shape[-1]
+    launch(_sum_rows_kernel, rows, out.device, partials, out, count, LANES=LANES)
+
+
+def empty_partials(shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> Tensor:
+    """Workspace for the sums of tiles, on the device of `like`."""
+    return torch.empty(shape, dtype=dtype, device=like.device)

@@ -1,0 +1,265 @@
+"""base + Σ_k gates · maps · deltas and its gradients in Triton: forward kernel, backward kernels, launchers.
+
+One program owns a block of channels × pixels. K stacked deltas are passed as K views, so that both forms of `deltas` are the same
+to the kernels: a tuple of K pointers, each with its own strides. Experts go through in groups of at most 8 per launch.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from f2d_kernels.triton._launch import compute_type, flat_pixels, index_type, launch, pixel_offsets, strides
+from f2d_kernels.triton._reduce import empty_partials, sum_rows, tree_sum
+
+GROUP = 8  # experts per launch: more would unroll into kernels that take seconds to compile
+TILE = 128  # pixels per partial sum of the gates' gradient; every block is a multiple of it
+
+
+@triton.jit
+def _gate(gates, stride, b, k, c, inside, PER_CHANNEL: tl.constexpr, COMPUTE: tl.constexpr):
+    """gates[b,k] as a scalar, or gates[b,k,c] as [BLOCK_C, 1]."""
+    place = gates + b * stride[0] + k * stride[1]
+    if PER_CHANNEL:
+        return tl.load(place + c.to(tl.int64) * stride[2], mask=inside, other=0.0).to(COMPUTE)[:, None]
+    return tl.load(place).to(COMPUTE)
+
+
+@triton.jit
+def _map(maps, stride, b, k, p, width, inside, FLAT: tl.constexpr, COMPUTE: tl.constexpr):
+    """maps[b,k] at pixels p: [BLOCK_P]."""
+    place = maps + b * stride[0] + k * stride[1] + pixel_offsets(p, width, stride, FLAT)
+    return tl.load(place, mask=inside, other=0.0).to(COMPUTE)
+
+
+@triton.jit
+def _image(pointer, stride, b, c, p, width, FLAT: tl.constexpr):
+    """Addresses of channels c and pixels p of image b: [BLOCK_C, BLOCK_P]."""
+    return pointer + b * stride[0] + c.to(tl.int64)[:, None] * stride[1] + pixel_offsets(p, width, stride, FLAT)[None, :]
+
+
+@triton.jit
+def _forward_kernel(
+    out, deltas, gates, maps, base,
+    channels, pixels, width,
+    out_stride, delta_strides, gate_stride, map_stride, base_stride,
+    K: tl.constexpr, PER_CHANNEL: tl.constexpr, FLAT: tl.constexpr,
+    BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, INDEX: tl.constexpr, COMPUTE: tl.constexpr,
+):  # fmt: skip
+    tiles, chunks = tl.cdiv(pixels, BLOCK_P), tl.cdiv(channels, BLOCK_C)
+    program = tl.program_id(0)
+    b = (program // (tiles * chunks)).to(tl.int64)
+    c = (program // tiles) % chunks * BLOCK_C + tl.arange(0, BLOCK_C)
+    p = (program % tiles).to(INDEX) * BLOCK_P + tl.arange(0, BLOCK_P)
+    inside = (c < channels)[:, None] & (p < pixels)[None, :]
+
+    if base is None:
+        total = tl.zeros([BLOCK_C, BLOCK_P], COMPUTE)
+    else:
+        total = tl.load(_image(base, base_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
+    for k in tl.static_range(K):
+        weight = _gate(gates, gate_stride, b, k, c, c < channels, PER_CHANNEL, COMPUTE)
+        if maps is not None:
+            weight = weight * _map(maps, map_stride, b, k, p, width, p < pixels, FLAT, COMPUTE)[None, :]
+        delta = tl.load(_image(deltas[k], delta_strides[k], b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
+        total = tl.fma(tl.broadcast_to(weight, [BLOCK_C, BLOCK_P]), delta, total)
+    tl.store(_image(out, out_stride, b, c, p, width, FLAT), total.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _backward_kernel(
+    grad, deltas, gates, maps, d_deltas, d_maps, partials,
+    channels, pixels, width, sums,
+    grad_stride, delta_strides, gate_stride, map_stride, d_delta_strides, d_map_stride, partial_stride,
+    K: tl.constexpr, CHUNKS: tl.constexpr, PER_CHANNEL: tl.constexpr, FLAT: tl.constexpr,
+    BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, TILE: tl.constexpr, INDEX: tl.constexpr, COMPUTE: tl.constexpr,
+):  # fmt: skip
+    """One program: all channels and all experts of BLOCK_P pixels, so that g and each delta are read from memory once."""
+    tiles = tl.cdiv(pixels, BLOCK_P)
+    b = (tl.program_id(0) // tiles).to(tl.int64)
+    first_p = (tl.program_id(0) % tiles).to(INDEX) * BLOCK_P
+    p = first_p + tl.arange(0, BLOCK_P)
+    on_image = p < pixels
+    c = tl.arange(0, BLOCK_C)
+    t = first_p // TILE + tl.arange(0, BLOCK_P // TILE)  # the tiles of partial sums that these pixels are
+    if CHUNKS == 1:
+        inside = (c < channels)[:, None] & on_image[None, :]
+        g = tl.load(_image(grad, grad_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
+    for k in tl.static_range(K):
+        if maps is not None:
+            chart = _map(maps, map_stride, b, k, p, width, on_image, FLAT, COMPUTE)
+        if not PER_CHANNEL:
+            gate = _gate(gates, gate_stride, b, k, c, c < channels, PER_CHANNEL, COMPUTE)
+        products = tl.zeros([BLOCK_P], COMPUTE)  # Σ_c delta·g, weighted by the gates when these are per channel
+        for chunk in range(CHUNKS):
+            c = chunk * BLOCK_C + tl.arange(0, BLOCK_C)
+            inside = (c < channels)[:, None] & on_image[None, :]
+            if CHUNKS > 1:
+                g = tl.load(_image(grad, grad_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
+            if PER_CHANNEL:
+                gate = _gate(gates, gate_stride, b, k, c, c < channels, PER_CHANNEL, COMPUTE)
+            if d_deltas is not None:
+                weight = gate
+                if maps is not None:
+                    weight = gate * chart[None, :]
+                place = _image(d_deltas[k], d_delta_strides[k], b, c, p, width, FLAT)
+                tl.store(place, (weight * g).to(d_deltas[k].dtype.element_ty), mask=inside)
+            if d_maps is not None or partials is not None:
+                place = _image(deltas[k], delta_strides[k], b, c, p, width, FLAT)
+                product = tl.load(place, mask=inside, other=0.0).to(COMPUTE) * g
+                if PER_CHANNEL and partials is not None:
+                    mapped = product
+                    if maps is not None:
+                        mapped = product * chart[None, :]
+                    place = partials + b * partial_stride[0] + k * partial_stride[1] + t[None, :]
+                    place += c.to(tl.int64)[:, None] * partial_stride[2]
+                    tl.store(place, tree_sum(mapped, TILE), mask=(c < channels)[:, None] & (t < sums)[None, :])
+                if PER_CHANNEL:
+                    product = product * gate
+                products += tl.reshape(tree_sum(tl.trans(product), BLOCK_C), [BLOCK_P])
+        if d_maps is not None:
+            d_map = products
+            if not PER_CHANNEL:
+                d_map = products * gate
+            place = d_maps + b * d_map_stride[0] + k * d_map_stride[1] + pixel_offsets(p, width, d_map_stride, FLAT)
+            tl.store(place, d_map.to(d_maps.dtype.element_ty), mask=on_image)
+        if partials is not None and not PER_CHANNEL:
+            mapped = products
+            if maps is not None:
+                mapped = products * chart
+            place = partials + b * partial_stride[0] + k * partial_stride[1] + t
+            tl.store(place, tree_sum(mapped, TILE), mask=t < sums)
+
+
+@triton.jit
+def _shared_deltas_kernel(
+    grad, gates, maps, d_deltas,
+    batch, channels, pixels, width,
+    grad_stride, gate_stride, map_stride, d_delta_strides,
+    K: tl.constexpr, PER_CHANNEL: tl.constexpr, FLAT: tl.constexpr,
+    BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, INDEX: tl.constexpr, COMPUTE: tl.constexpr,
+):  # fmt: skip
+    """d_delta[k] = Σ_b gate·map·g of deltas that the batch shares, sample after sample."""
+    tiles = tl.cdiv(pixels, BLOCK_P)
+    c = tl.program_id(0) // tiles * BLOCK_C + tl.arange(0, BLOCK_C)
+    p = (tl.program_id(0) % tiles).to(INDEX) * BLOCK_P + tl.arange(0, BLOCK_P)
+    inside = (c < channels)[:, None] & (p < pixels)[None, :]
+    for k in tl.static_range(K):
+        total = tl.zeros([BLOCK_C, BLOCK_P], COMPUTE)
+        for sample in range(batch):
+            b = tl.cast(sample, tl.int64)
+            g = tl.load(_image(grad, grad_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
+            weight = _gate(gates, gate_stride, b, k, c, c < channels, PER_CHANNEL, COMPUTE)
+            if maps is not None:
+                weight = weight * _map(maps, map_stride, b, k, p, width, p < pixels, FLAT, COMPUTE)[None, :]
+            total = tl.fma(tl.broadcast_to(weight, [BLOCK_C, BLOCK_P]), g, total)
+        place = _image(d_deltas[k], d_delta_strides[k], 0, c, p, width, FLAT)
+        tl.store(place, total.to(d_deltas[k].dtype.element_ty), mask=inside)
+
+
+def block_sizes(image: Tensor) -> tuple[int, int]:
+    """(channels, pixels) per program: 16-byte accesses along whichever of the two is contiguous in `image`, 8 to 16 values a thread."""
+    channels = triton.next_power_of_2(image.shape[1])
+    channels_last = image.stride(1) == 1 and image.shape[1] > 1
+    block_c = min(channels, 16 if channels_last else 4)
+    return block_c, max(TILE, 1024 // block_c)
+
+
+def _experts(deltas: list[Tensor], batch: int) -> tuple[Tensor, ...]:
+    """K views [B,C,H,W] of either form of deltas; those that the batch shares get a batch stride of 0."""
+    listed = deltas[0].unbind(1) if deltas[0].dim() == 5 else deltas
+    return tuple(delta.expand(batch, -1, -1, -1) for delta in listed)
+
+
+def _gate_strides(gates: Tensor) -> tuple[int, int, int]:
+    return (*gates.stride(), 0) if gates.dim() == 2 else gates.stride()
+
+
+def _groups(count: int) -> list[slice]:
+    return [slice(first, min(first + GROUP, count)) for first in range(0, count, GROUP)]
+
+
+def _select(tensor: Tensor | None, group: slice) -> Tensor | None:
+    return None if tensor is None else tensor[:, group]
+
+
+def forward(out: Tensor, deltas: list[Tensor], gates: Tensor, maps: Tensor | None, base: Tensor | None) -> None:
+    """Fill out [B,C,H,W]. More than 8 experts pass through a workspace in the compute type, so nothing is rounded between."""
+    batch, channels, height, width = out.shape
+    torch_type, compute = compute_type(*deltas, gates, maps, base)
+    experts = _experts(deltas, batch)
+    groups = _groups(len(experts))
+    workspace = torch.empty_like(out, dtype=torch_type) if len(groups) > 1 else out
+    for group in groups:
+        target = out if group is groups[-1] else workspace
+        chosen, gate, chart = experts[group], gates[:, group], _select(maps, group)
+        delta_strides = tuple(strides(delta) for delta in chosen)
+        others = strides(target), strides(chart), strides(base)
+        block_c, block_p = block_sizes(target)
+        tiles, chunks = triton.cdiv(height * width, block_p), triton.cdiv(channels, block_c)
+        launch(
+            _forward_kernel, batch * tiles * chunks, out.device,
+            target, chosen, gate, chart, base,
+            channels, height * width, width,
+            others[0], delta_strides, _gate_strides(gate), others[1], others[2],
+            K=len(chosen), PER_CHANNEL=gates.dim() == 3, FLAT=flat_pixels(width, (*delta_strides, *others)),
+            BLOCK_C=block_c, BLOCK_P=block_p, INDEX=index_type(height * width), COMPUTE=compute,
+        )  # fmt: skip
+        base = workspace
+
+
+def backward(
+    grad: Tensor,
+    deltas: list[Tensor],
+    gates: Tensor,
+    maps: Tensor | None,
+    d_deltas: list[Tensor],
+    d_gates: Tensor | None,
+    d_maps: Tensor | None,
+) -> None:
+    """Fill d_deltas [like deltas, or empty], d_gates, d_maps: d_delta = gate·map·g, d_map = gate Σ_c delta·g,
+    d_gate = Σ_hw map Σ_c delta·g (per channel: without the sum over c, and the gate inside it)."""
+    batch, channels, height, width = grad.shape
+    pixels, per_channel = height * width, gates.dim() == 3
+    torch_type, compute = compute_type(grad, *deltas, gates, maps)
+    experts, d_experts = _experts(deltas, batch), _experts(d_deltas, d_deltas[0].shape[0]) if d_deltas else ()
+    shared = bool(d_experts) and d_experts[0].shape[0] < batch
+    block_c, block_p = block_sizes(d_experts[0] if d_experts else grad)
+    tiles, chunks, sums = triton.cdiv(pixels, block_p), triton.cdiv(channels, block_c), triton.cdiv(pixels, TILE)
+    partials = None
+    if d_gates is not None:
+        partials = empty_partials((batch, len(experts), channels if per_channel else 1, sums), torch_type, grad)
+    for group in _groups(len(experts)):
+        chosen, gate, chart, d_chart = experts[group], gates[:, group], _select(maps, group), _select(d_maps, group)
+        results = d_experts[group] or None
+        partial = _select(partials, group)
+        gate_stride = _gate_strides(gate)
+        grad_stride, map_stride, d_map_stride = strides(grad), strides(chart), strides(d_chart)
+        delta_strides = tuple(strides(delta) for delta in chosen)
+        result_strides = tuple(strides(result) for result in results or ())
+        blocks = dict(
+            K=len(chosen), PER_CHANNEL=per_channel, BLOCK_C=block_c, BLOCK_P=block_p,
+            FLAT=flat_pixels(width, (grad_stride, map_stride, d_map_stride, *delta_strides, *result_strides)),
+            INDEX=index_type(pixels), COMPUTE=compute,
+        )  # fmt: skip
+        if shared:
+            launch(
+                _shared_deltas_kernel, tiles * chunks, grad.device,
+                grad, gate, chart, results,
+                batch, channels, pixels, width,
+                grad_stride, gate_stride, map_stride, result_strides,
+                **blocks,
+            )  # fmt: skip
+            results, result_strides = None, ()
+        if results is None and partial is None and d_chart is None:
+            continue
+        launch(
+            _backward_kernel, batch * tiles, grad.device,
+            grad, chosen, gate, chart, results, d_chart, partial,
+            channels, pixels, width, sums,
+            grad_stride, delta_strides, gate_stride, map_stride, result_strides, d_map_stride,
+            (0, 0, 0) if partial is None else partial.stride()[:3],
+            CHUNKS=chunks, TILE=TILE, **blocks,
+        )  # fmt: skip
+    if partials is not None:
+        sum_rows(partials, d_gates)

@@ -1,0 +1,101 @@
+"""The choice of a backend: by name, by environment, by what is there; and the reasons when one is not."""
+
+import logging
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+from f2d_kernels import BackendUnavailableError, backends, expert_assembly, use_backend
+from f2d_kernels.backends import REGISTRY, _resolve, implementation, requested_backend
+
+CPU = torch.device("cpu")
+
+
+def test_every_backend_is_available_or_says_why():
+    status = backends()
+    assert list(status) == ["reference", "cpp", "triton", "cuda"]
+    assert status["reference"] == "available"
+    assert all(len(reason) > 8 and "\n" not in reason for reason in status.values())
+
+
+def test_use_backend_nests_and_restores():
+    assert requested_backend() == "auto"
+    with use_backend("reference"):
+        with use_backend("auto"):
+            assert requested_backend() == "auto"
+        assert requested_backend() == "reference"
+    assert requested_backend() == "auto"
+
+
+def test_unknown_names_list_the_known():
+    with pytest.raises(ValueError, match="'cudaa'; known are auto, reference, cpp, triton, cuda"), use_backend("cudaa"):
+        pass
+
+
+def test_the_environment_variable_is_read_at_each_call_and_checked(monkeypatch):
+    monkeypatch.setenv("F2D_KERNELS_BACKEND", "reference")
+    assert requested_backend() == "reference"
+    monkeypatch.setenv("F2D_KERNELS_BACKEND", "fast")
+    with pytest.raises(ValueError, match="F2D_KERNELS_BACKEND: unknown backend 'fast'"):
+        expert_assembly(torch.zeros(1, 1, 1, 1, 1), torch.zeros(1, 1))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="shows the refusal on a machine without a GPU")
+def test_a_backend_asked_for_by_name_fails_with_its_reason():
+    with pytest.raises(BackendUnavailableError, match="'cuda' was asked for but is not available: "), use_backend("cuda"):
+        pass
+    with pytest.raises(BackendUnavailableError, match="runs on cuda tensors, not on cpu"):
+        implementation("expert_assembly", CPU, "cuda")
+
+
+def test_auto_falls_back_with_one_log_line(monkeypatch, caplog):
+    broken = REGISTRY["cpp"].__class__("cpp", lambda device: "no compiler was there", REGISTRY["cpp"].implementation)
+    monkeypatch.setitem(REGISTRY, "cpp", broken)
+    _resolve.cache_clear()
+    with caplog.at_level(logging.WARNING, "f2d_kernels"):
+        for _ in range(3):
+            expert_assembly(torch.zeros(1, 1, 1, 1, 1), torch.zeros(1, 1))
+    _resolve.cache_clear()
+    assert [record.message for record in caplog.records] == [
+        "f2d_kernels: expert_assembly runs on the reference backend on cpu; not available: cpp (no compiler was there)"
+    ]
+
+
+def test_another_thread_keeps_its_own_choice():
+    seen = []
+    with use_backend("reference"):
+        thread = threading.Thread(target=lambda: seen.append(requested_backend()))
+        thread.start()
+        thread.join()
+    assert seen == ["auto"]
+
+
+def test_the_backward_pass_runs_where_the_forward_pass_ran(monkeypatch):
+    used = []
+    reference = REGISTRY["reference"]
+
+    def spied(op):
+        forward, backward = reference.implementation(op)
+        return reference.implementation(op)._replace(backward=lambda *a: used.append("reference") or backward(*a))
+
+    monkeypatch.setitem(REGISTRY, "reference", reference.__class__("reference", reference.unavailable, spied))
+    _resolve.cache_clear()
+    deltas = torch.randn(1, 2, 1, 2, 2, requires_grad=True)
+    with use_backend("reference"):
+        out = expert_assembly(deltas, torch.ones(1, 2))
+    out.sum().backward()
+    _resolve.cache_clear()
+    assert used == ["reference"]
+
+
+def test_importing_the_package_imports_no_triton():
+    code = "import sys, f2d_kernels; sys.exit('triton' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_info_prints_every_backend():
+    result = subprocess.run([sys.executable, "-m", "f2d_kernels.info"], capture_output=True, text=True, check=True)
+    for name in backends():
+        assert f"backend {name}" in result.stdout

@@ -15,9 +15,7 @@ struct Words {
 };
 
 F2D_FN Words philox(Words counter, uint32_t key0, uint32_t key1) {
-#if defined(__CUDA_ARCH__)
-#pragma unroll
-#endif
+  F2D_UNROLL
   for (int round = 0; round < kPhiloxRounds; ++round) {
     const uint64_t a = static_cast<uint64_t>(kPhiloxM0) * counter.w0;
     const uint64_t b = static_cast<uint64_t>(kPhiloxM1) * counter.w2;

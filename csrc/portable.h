@@ -18,6 +18,18 @@
 #define F2D_FN static inline
 #endif
 
+// Member functions cannot have internal linkage; always inlined, they leave no shared copy either.
+#if defined(__CUDACC__)
+#define F2D_MEMBER __host__ __device__ __forceinline__
+#define F2D_UNROLL _Pragma("unroll")
+#elif defined(__GNUC__)
+#define F2D_MEMBER inline __attribute__((always_inline))
+#define F2D_UNROLL
+#else
+#define F2D_MEMBER inline
+#define F2D_UNROLL
+#endif
+
 namespace f2d {
 
 enum class DType : int32_t { f32 = 0, f64 = 1, f16 = 2, bf16 = 3 };

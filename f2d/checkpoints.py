@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -17,12 +17,8 @@ def write(folder: str | os.PathLike, config: dict, state: Mapping[str, Tensor]) 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    part = folder / f"model.safetensors.{os.getpid()}.part"
-    save_file(tensors, part)
-    os.replace(part, folder / "model.safetensors")
-    part = folder / f"config.json.{os.getpid()}.part"
-    part.write_text(json.dumps(config, indent=2) + "\n")
-    os.replace(part, folder / "config.json")
+    _replace(folder / "model.safetensors", lambda part: save_file(tensors, part))
+    _replace(folder / "config.json", lambda part: part.write_text(json.dumps(config, indent=2) + "\n"))
 
 
 def read(source: str | os.PathLike) -> tuple[dict, dict[str, Tensor]]:
@@ -39,9 +35,11 @@ def read(source: str | os.PathLike) -> tuple[dict, dict[str, Tensor]]:
     except json.JSONDecodeError as error:
         raise ValueError(f"{folder / 'config.json'} is not JSON: {error}") from error
     try:
-        return config, load_file(folder / "model.safetensors")
+        state = load_file(folder / "model.safetensors")
     except SafetensorError as error:
         raise ValueError(f"{folder / 'model.safetensors'} is not a safetensors file: {error}") from error
+    # copies: the file's own bytes are not aligned for the convolutions' vector loads
+    return config, {name: tensor.clone() for name, tensor in state.items()}
 
 
 def shipped() -> list[str]:
@@ -61,6 +59,15 @@ def check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], sourc
     if problems:
         more = f" and {len(problems) - 6} more" if len(problems) > 6 else ""
         raise ValueError(f"{source} does not fit the network: {'; '.join(problems[:6])}{more}")
+
+
+def _replace(path: Path, write_to: Callable[[Path], object]) -> None:
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        write_to(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _folder(source: str | os.PathLike) -> Path:

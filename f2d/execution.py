@@ -51,10 +51,10 @@ def _device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).cpu()
     # PyTorch answers a device it was not built for with any of these
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"device {name!r} cannot be used here: {str(error).split('. ')[0]}") from None
     return device
 
 
@@ -64,7 +64,7 @@ def _native_bf16(device: torch.device) -> str | None:
         return "the GPU has bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else None
     if device.type != "cpu":
         return None
-    # The public torch.cpu.get_capabilities() is newer than torch 2.11; these two cpuinfo helpers are in every version since.
+    # cpuinfo's answers, in every torch from 2.11 on (get_capabilities(), which is public, may be younger).
     # Without either, bf16 convolutions are emulated and slower than float32.
     if torch.cpu._is_amx_tile_supported():
         return "AMX"

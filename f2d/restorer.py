@@ -45,7 +45,9 @@ class Restorer:
         self.net = net.eval().to(self.execution.device, memory_format=torch.channels_last)
 
     @classmethod
-    def load(cls, model: str | os.PathLike = "f2d-lite", *, device: str = "auto", precision: str = "auto") -> "Restorer":
+    def load(
+        cls, model: str | os.PathLike = "f2d-lite", *, device: str = "auto", precision: str = "auto"
+    ) -> "Restorer":
         """A preset with shipped weights, or a folder with a checkpoint; device and precision as in `choose_execution`.
 
         FileNotFoundError or ValueError for a model that is not there or damaged, a device or precision that is not.
@@ -70,14 +72,14 @@ class Restorer:
 
     @torch.inference_mode()
     def restore_batch(self, images: Tensor, **options) -> Tensor:
-        """[B, 3, H, W] in [0, 1] on any device -> the same on the network's device, float32; options as in `restore_tensor`."""
+        """[B, 3, H, W] in [0, 1] -> float32 of the same on the network's device; options as in `restore_tensor`."""
         with self.execution.autocast():
             restored = restore_tensor(self.net, self._to_network(images), **options)
         return restored.float().add(1).div(2)
 
     @torch.inference_mode()
     def explain(self, image: Image.Image) -> Explanation:
-        """Maps, gates and presence of a picture at t = 0, the state a one-step restoration sees: one more network call."""
+        """Maps, gates and presence at t = 0, the state that a one-step restoration sees: one more network call."""
         y = self._to_network(to_tensor(image)[None])
         with self.execution.autocast():
             analysis = self.net.analyse(y)

@@ -1,8 +1,15 @@
 """Fixtures shared by all tests."""
 
+import os
 from pathlib import Path
 
 import pytest
+import torch
+
+# Where no GPU is, the Triton kernels run in Triton's interpreter. The switch counts before triton's first import, and
+# lightning imports triton.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

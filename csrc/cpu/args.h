@@ -29,18 +29,18 @@ struct Walk {
   int64_t batch, channels, height, width;
   bool pixel_major;
 
-  int64_t pixels() const { return height * width; }
-  int64_t block_channels() const { return pixel_major ? channels : 1; }
-  int64_t planes() const { return pixel_major ? 1 : channels; }
+  F2D_MEMBER int64_t pixels() const { return height * width; }
+  F2D_MEMBER int64_t block_channels() const { return pixel_major ? channels : 1; }
+  F2D_MEMBER int64_t planes() const { return pixel_major ? 1 : channels; }
   // A multiple of 16 unless it is the whole image, so that lanes stay aligned; depends on the shape only.
-  int64_t block_pixels() const {
+  F2D_MEMBER int64_t block_pixels() const {
     const int64_t fit = kBlockSize / block_channels() / kLaneCount * kLaneCount;
     return fit > kLaneCount ? fit : kLaneCount;
   }
-  int64_t block_elements() const { return block_pixels() * block_channels(); }
-  int64_t blocks() const { return (pixels() + block_pixels() - 1) / block_pixels(); }
-  int64_t tile_pixels() const { return (kTilePixels + block_pixels() - 1) / block_pixels() * block_pixels(); }
-  int64_t tiles() const { return (pixels() + tile_pixels() - 1) / tile_pixels(); }
+  F2D_MEMBER int64_t block_elements() const { return block_pixels() * block_channels(); }
+  F2D_MEMBER int64_t blocks() const { return (pixels() + block_pixels() - 1) / block_pixels(); }
+  F2D_MEMBER int64_t tile_pixels() const { return (kTilePixels + block_pixels() - 1) / block_pixels() * block_pixels(); }
+  F2D_MEMBER int64_t tiles() const { return (pixels() + tile_pixels() - 1) / tile_pixels(); }
 };
 
 // Gates [b, k] or [b, k, c], or a schedule [b]; strides in elements.
@@ -49,7 +49,7 @@ struct Table {
   int64_t b = 0, k = 0, c = 0;
   DType dtype = DType::f32;
 
-  double at(int64_t ib, int64_t ik, int64_t ic) const {
+  F2D_MEMBER double at(int64_t ib, int64_t ik, int64_t ic) const {
     const int64_t i = ib * b + ik * k + ic * c;
     switch (dtype) {
       case DType::f32: return reinterpret_cast<const float*>(data)[i];
@@ -72,7 +72,7 @@ struct AssemblyArgs {
   // backward: gradients, any of them null. gate_parts: [tile][b][k][c or 1] sums over one tile.
   const Stream* d_deltas;
   const Stream* d_maps;
-  void* gate_parts;
+  double* gate_parts;
 };
 
 struct LognormalArgs {
@@ -86,9 +86,9 @@ struct LognormalArgs {
   uint32_t stream, top, left;
   Stream image;                            // forward: out; backward: grad
   Stream d_x, d_mu, d_noise;               // backward, data null where not wanted
-  void *log_mean_parts, *log_std_parts;    // [tile][plane][b] sums over one tile, both or neither
+  double *log_mean_parts, *log_std_parts;  // [tile][plane][b] sums over one tile, both or neither
 
-  NoiseKey key(int64_t b) const {
+  F2D_MEMBER NoiseKey key(int64_t b) const {
     const uint64_t seed = static_cast<uint64_t>(seeds[seed_per_sample ? b * seed_stride : 0]);
     return {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32),
             seed_per_sample ? 0u : static_cast<uint32_t>(b), stream};

@@ -70,5 +70,50 @@ inline void normal_batch(NoiseKey key, uint32_t channel, const uint32_t* quads, 
   }
 }
 
+// eps of a block, in the block's order. Counters of several rows share a batch, so narrow images waste none; a row whose
+// counters straddle its ends (width or window no multiple of 4) uses part of their lanes.
+template <class A>
+inline void fill_noise(NoiseKey key, int64_t width, uint32_t top, uint32_t left, const Block& block, A* out) {
+  struct Run {
+    int64_t at;  // first pixel, counted in the block
+    int32_t lane, length, quad;  // its lane in counter number `quad` of the batch
+  };
+  for (int64_t c = 0; c < block.channels; ++c) {
+    const uint32_t channel = static_cast<uint32_t>(block.channel + c);
+    int64_t done = 0;
+    while (done < block.pixels) {
+      uint32_t quads[kQuads], rows[kQuads];
+      Run runs[kQuads];
+      int used = 0, count = 0;
+      while (used < kQuads && done < block.pixels) {
+        const int64_t y = (block.pixel + done) / width, x = (block.pixel + done) % width;
+        const int64_t column = x + left;
+        int64_t length = width - x < block.pixels - done ? width - x : block.pixels - done;
+        const int32_t lane = static_cast<int32_t>(column & 3);
+        const int64_t fit = 4 * (kQuads - used) - lane;
+        if (length > fit) length = fit;
+        runs[count++] = {done, lane, static_cast<int32_t>(length), used};
+        for (int64_t q = column >> 2; q <= (column + length - 1) >> 2; ++q, ++used) {
+          quads[used] = static_cast<uint32_t>(q);
+          rows[used] = static_cast<uint32_t>(y) + top;
+        }
+        done += length;
+      }
+      for (; used < kQuads; ++used) quads[used] = rows[used] = 0;
+      float eps[4 * kQuads];
+      normal_batch(key, channel, quads, rows, eps);
+      for (int r = 0; r < count; ++r) {
+        const float* from = eps + 4 * runs[r].quad + runs[r].lane;
+        A* to = out + runs[r].at * block.channels + c;
+        if (block.channels == 1) {
+          for (int i = 0; i < runs[r].length; ++i) to[i] = static_cast<A>(from[i]);
+        } else {
+          for (int i = 0; i < runs[r].length; ++i) to[i * block.channels] = static_cast<A>(from[i]);
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace f2d

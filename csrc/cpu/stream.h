@@ -16,7 +16,7 @@ namespace {
 // Values are ordered pixel by pixel, channel fastest.
 struct Block {
   int64_t b, channel, channels, pixel, pixels;
-  int64_t size() const { return channels * pixels; }
+  F2D_MEMBER int64_t size() const { return channels * pixels; }
 };
 
 inline bool is_dense(const Stream& s, const Block& block) {
@@ -80,7 +80,7 @@ inline void repeat_each(const A* from, A* to, int64_t pixels, int64_t channels) 
     for (int64_t c = 0; c < count; ++c) to[p * count + c] = from[p];
 }
 
-// One value per pixel -> one per element. Backwards in place would save the copy but not vectorise.
+// One value per pixel -> one per element.
 template <class A>
 inline void spread(const A* from, A* to, int64_t pixels, int64_t channels) {
   switch (channels) {
@@ -123,7 +123,7 @@ template <> constexpr DType dtype_of<double>() { return DType::f64; }
 template <class A>
 inline const A* read(const Stream& s, const Block& block, A* buffer) {
   if (s.dtype == dtype_of<A>() && is_dense(s, block)) return first<A>(s, block) + block.pixel * s.w;
-  if (s.c == 0 && block.channels > 1) {  // a map: `buffer` holds the pixels' values in its upper part meanwhile
+  if (s.c == 0 && block.channels > 1) {  // a map
     A pixels[kMaxPixels];
     for (int64_t done = 0; done < block.pixels; done += kMaxPixels) {
       const int64_t n = block.pixels - done < kMaxPixels ? block.pixels - done : kMaxPixels;
@@ -148,6 +148,12 @@ inline A* target(const Stream& s, const Block& block, A* buffer) {
   return buffer;
 }
 
+// Where an earlier `read` left the block.
+template <class A>
+inline const A* loaded(const Stream& s, const Block& block, A* buffer) {
+  return target(s, block, buffer);
+}
+
 template <class A>
 inline void write(const Stream& s, const Block& block, const A* values) {
   if (s.dtype == dtype_of<A>() && is_dense(s, block) && values == first<A>(s, block) + block.pixel * s.w) return;
@@ -160,13 +166,14 @@ inline void write(const Stream& s, const Block& block, const A* values) {
 }
 
 // lanes[i % 16] += values[i], i from a multiple of 16: the order of a sum never depends on the width of a register.
-template <class A>
-inline void add_to_lanes(const A* values, int64_t n, A* lanes) {
+// Over pixels the lanes are double: 256 float additions in a row lose twice what a pairwise sum does.
+template <class A, class L>
+inline void add_to_lanes(const A* values, int64_t n, L* lanes) {
   int64_t i = 0;
   for (; i + kLaneCount <= n; i += kLaneCount)
 #pragma omp simd
-    for (int l = 0; l < kLaneCount; ++l) lanes[l] += values[i + l];
-  for (int l = 0; i < n; ++i, ++l) lanes[l] += values[i];
+    for (int l = 0; l < kLaneCount; ++l) lanes[l] += static_cast<L>(values[i + l]);
+  for (int l = 0; i < n; ++i, ++l) lanes[l] += static_cast<L>(values[i]);
 }
 
 template <class A>

@@ -2,12 +2,13 @@
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
 import lightning
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from f2d.metrics import psnr
 from f2d.nets import F2DNet
@@ -16,7 +17,7 @@ from f2d.restore import restore_tensor
 from f2d.training import losses
 from f2d.training.data import Batch
 from f2d.training.recipe import Recipe
-from f2d.transport import LogNormalSchedule, predicted_mu, sample_state, target_of
+from f2d.transport import LogNormalSchedule, mu_of, target_of
 
 
 class TransportModule(lightning.LightningModule):
@@ -29,16 +30,16 @@ class TransportModule(lightning.LightningModule):
         super().__init__()
         self.recipe = recipe
         self.net = net
-        self.ema = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))
+        self.ema = AveragedModel(net, avg_fn=_ema(recipe.ema_decay))
         self.ema.requires_grad_(False)
         self.validation = validation
-        self.schedule = LogNormalSchedule.from_config(net.config)
+        self.schedule = LogNormalSchedule.named(net.config.theta, net.config.sigma2, net.config.num_steps)
         self.history: list[dict[str, float]] = []
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         y, mu = (batch.degraded * 2 - 1).contiguous(memory_format=torch.channels_last), batch.clean * 2 - 1
         t = self._draw_steps(batch.seeds)
-        x_t = sample_state(self.schedule, y, mu, t, seed=batch.seeds)
+        x_t = self.schedule.sample(y, mu, t, seed=batch.seeds)
         output = self.net(x_t, y, t)
         terms = self._terms(output, x_t, y, mu, t, batch)
         total = sum(getattr(self.recipe.losses, name) * value for name, value in terms.items())
@@ -55,7 +56,7 @@ class TransportModule(lightning.LightningModule):
     def _terms(self, output: F2DOutput, x_t: Tensor, y: Tensor, mu: Tensor, t: Tensor, batch: Batch) -> dict[str, Tensor]:
         kind, labels = self.net.config.target, batch.labels
         prediction = output.prediction.float()
-        mu_hat = predicted_mu(kind, prediction, x_t, y)
+        mu_hat = mu_of(kind, prediction, x_t, y)
         maps = torch.nn.functional.interpolate(output.analysis.maps.float(), batch.maps.shape[-2:])
         return {
             "pixel": losses.charbonnier(prediction, target_of(kind, x_t, y, mu)),
@@ -103,3 +104,12 @@ class TransportModule(lightning.LightningModule):
     def weights_to_ship(self) -> F2DNet:
         """A copy of the averaged network in float32, ready to save."""
         return copy.deepcopy(self.ema.module).float().to(memory_format=torch.contiguous_format)
+
+
+def _ema(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """averaged <- d · averaged + (1 - d) · current with d = min(decay, (1 + n) / (10 + n)): no memory of the start."""
+
+    def average(averaged: Tensor, current: Tensor, count: Tensor) -> Tensor:
+        return torch.lerp(averaged, current, 1 - min(decay, (1 + float(count)) / (10 + float(count))))
+
+    return average

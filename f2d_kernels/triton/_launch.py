@@ -15,15 +15,15 @@ INT32_LIMIT = 2**31
 def launch(kernel: Any, programs: int, device: torch.device, *arguments: Any, **constants: Any) -> None:
     """Start `kernel` on `programs` programs, on the current stream of `device`; the host does not wait.
 
-    The grid has one axis, since a second one ends at 65535 on NVIDIA GPUs. Fusion is off because the kernels write each fma
-    out: results then do not depend on what a compiler contracts, and equal those of the C++ code.
+    The grid has one axis, since a second one ends at 65535 on NVIDIA GPUs. Fusion is off because the kernels write each
+    fma out: results then do not depend on what a compiler contracts, and equal those of the C++ code.
     """
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         kernel[(programs,)](*arguments, **constants, enable_fp_fusion=False)
 
 
 def strides(tensor: Tensor | None) -> tuple[int, int, int, int]:
-    """(batch, channel or expert, row, column) strides of [B,C,H,W]; those of sizes 1 are made to fit a flat walk over pixels."""
+    """(batch, channel or expert, row, column) strides of [B,C,H,W]; those of sizes 1 made to fit a flat walk."""
     if tensor is None:
         return 0, 0, 0, 0
     batch, channel, row, column = tensor.stride()
@@ -36,12 +36,12 @@ def strides(tensor: Tensor | None) -> tuple[int, int, int, int]:
 
 
 def flat_pixels(width: int, all_strides: Sequence[tuple[int, int, int, int]]) -> bool:
-    """Whether in every tensor the pixels of one image lie at equal distances, so that no row or column need be known."""
+    """Whether in every tensor the pixels of one image lie at equal distances, so that rows and columns do not count."""
     return all(row == width * column for _, _, row, column in all_strides)
 
 
 def index_type(size: int) -> tl.dtype:
-    """int32 where it counts `size` elements, with room for a block more; divisions in int64 cost several times as much."""
+    """int32 where it can count `size` elements and a block more, else int64, whose divisions cost far more."""
     return tl.int32 if size < INT32_LIMIT - 2**16 else tl.int64
 
 
@@ -57,4 +57,5 @@ def pixel_offsets(p, width, stride, FLAT: tl.constexpr):
     """int64 offsets of pixels p = y·width + x within one image plane of strides (batch, channel, row, column)."""
     if FLAT:
         return p.to(tl.int64) * stride[3]
-    return (p // width).to(tl.int64) * stride[2] + (p % width).to(tl.int64) * stride[3]
+    else:
+        return (p // width).to(tl.int64) * stride[2] + (p % width).to(tl.int64) * stride[3]

@@ -1,7 +1,7 @@
 """Sums whose bits do not depend on block size, number of warps or memory layout.
 
-A tile of fixed size is summed pair by pair (a + b is commutative, so it does not matter which thread adds), each tile's sum is
-written down, and a second kernel adds those in one fixed order. No atomics.
+A tile of fixed size is summed pair by pair (a + b is commutative, so it does not matter which thread adds), each tile's
+sum is written down, and a second kernel adds those in one fixed order. No atomics.
 """
 
 import torch
@@ -44,7 +44,7 @@ def _sum_rows_kernel(partials, out, count, LANES: tl.constexpr):
 
 
 def sum_rows(partials: Tensor, out: Tensor) -> None:
-    """out[r] = Σ_t partials[r, t] for contiguous `partials` [R, T] and `out` of R elements: lane j adds t = j, j + LANES, ..."""
+    """out[r] = Σ_t partials[r, t] of contiguous tensors [..., T] and [...]: lane j adds t = j, j + LANES, ..."""
     rows, count = partials.numel() // partials.shape[-1], partials.shape[-1]
     launch(_sum_rows_kernel, rows, out.device, partials, out, count, LANES=LANES)
 

@@ -1,7 +1,7 @@
 """base + Σ_k gates · maps · deltas and its gradients in Triton: forward kernel, backward kernels, launchers.
 
-One program owns a block of channels × pixels. K stacked deltas are passed as K views, so that both forms of `deltas` are the same
-to the kernels: a tuple of K pointers, each with its own strides. Experts go through in groups of at most 8 per launch.
+One program owns a block of channels × pixels. K stacked deltas are passed as K views, so that both forms of `deltas`
+are the same to the kernels: a tuple of K pointers, each with its own strides. A launch takes at most 8 experts.
 """
 
 import torch
@@ -14,28 +14,37 @@ from f2d_kernels.triton._reduce import empty_partials, sum_rows, tree_sum
 
 GROUP = 8  # experts per launch: more would unroll into kernels that take seconds to compile
 TILE = 128  # pixels per partial sum of the gates' gradient; every block is a multiple of it
+FILLED = 256  # programs, about two for each multiprocessor of a large GPU: with fewer, blocks shrink to TILE pixels
+
+
+@triton.jit
+def _plane(pointer, stride, b, k):
+    """Address of expert k of sample b in gates or maps; in 64 bits, since k times an image's size can pass 2^31."""
+    return pointer + b * stride[0] + tl.cast(k, tl.int64) * stride[1]
 
 
 @triton.jit
 def _gate(gates, stride, b, k, c, inside, PER_CHANNEL: tl.constexpr, COMPUTE: tl.constexpr):
     """gates[b,k] as a scalar, or gates[b,k,c] as [BLOCK_C, 1]."""
-    place = gates + b * stride[0] + k * stride[1]
+    place = _plane(gates, stride, b, k)
     if PER_CHANNEL:
         return tl.load(place + c.to(tl.int64) * stride[2], mask=inside, other=0.0).to(COMPUTE)[:, None]
-    return tl.load(place).to(COMPUTE)
+    else:
+        return tl.load(place).to(COMPUTE)
 
 
 @triton.jit
 def _map(maps, stride, b, k, p, width, inside, FLAT: tl.constexpr, COMPUTE: tl.constexpr):
     """maps[b,k] at pixels p: [BLOCK_P]."""
-    place = maps + b * stride[0] + k * stride[1] + pixel_offsets(p, width, stride, FLAT)
+    place = _plane(maps, stride, b, k) + pixel_offsets(p, width, stride, FLAT)
     return tl.load(place, mask=inside, other=0.0).to(COMPUTE)
 
 
 @triton.jit
 def _image(pointer, stride, b, c, p, width, FLAT: tl.constexpr):
     """Addresses of channels c and pixels p of image b: [BLOCK_C, BLOCK_P]."""
-    return pointer + b * stride[0] + c.to(tl.int64)[:, None] * stride[1] + pixel_offsets(p, width, stride, FLAT)[None, :]
+    channel = pointer + b * stride[0] + c.to(tl.int64) * stride[1]
+    return channel[:, None] + pixel_offsets(p, width, stride, FLAT)[None, :]
 
 
 @triton.jit
@@ -74,7 +83,7 @@ def _backward_kernel(
     K: tl.constexpr, CHUNKS: tl.constexpr, PER_CHANNEL: tl.constexpr, FLAT: tl.constexpr,
     BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, TILE: tl.constexpr, INDEX: tl.constexpr, COMPUTE: tl.constexpr,
 ):  # fmt: skip
-    """One program: all channels and all experts of BLOCK_P pixels, so that g and each delta are read from memory once."""
+    """One program: all channels and all experts of BLOCK_P pixels, so that memory is read once."""
     tiles = tl.cdiv(pixels, BLOCK_P)
     b = (tl.program_id(0) // tiles).to(tl.int64)
     first_p = (tl.program_id(0) % tiles).to(INDEX) * BLOCK_P
@@ -98,37 +107,36 @@ def _backward_kernel(
                 g = tl.load(_image(grad, grad_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
             if PER_CHANNEL:
                 gate = _gate(gates, gate_stride, b, k, c, c < channels, PER_CHANNEL, COMPUTE)
+            if d_maps is not None or partials is not None:
+                delta_at = _image(deltas[k], delta_strides[k], b, c, p, width, FLAT)
+                product = tl.load(delta_at, mask=inside, other=0.0).to(COMPUTE) * g
+                if PER_CHANNEL and partials is not None:
+                    channel_term = product
+                    if maps is not None:
+                        channel_term = product * chart[None, :]
+                    row = _plane(partials, partial_stride, b, k) + c.to(tl.int64) * partial_stride[2]
+                    inside_sums = (c < channels)[:, None] & (t < sums)[None, :]
+                    tl.store(row[:, None] + t[None, :], tree_sum(channel_term, TILE), mask=inside_sums)
+                if PER_CHANNEL:
+                    product = product * gate
+                products += tl.reshape(tree_sum(tl.trans(product), BLOCK_C), [BLOCK_P])
             if d_deltas is not None:
                 weight = gate
                 if maps is not None:
                     weight = gate * chart[None, :]
-                place = _image(d_deltas[k], d_delta_strides[k], b, c, p, width, FLAT)
-                tl.store(place, (weight * g).to(d_deltas[k].dtype.element_ty), mask=inside)
-            if d_maps is not None or partials is not None:
-                place = _image(deltas[k], delta_strides[k], b, c, p, width, FLAT)
-                product = tl.load(place, mask=inside, other=0.0).to(COMPUTE) * g
-                if PER_CHANNEL and partials is not None:
-                    mapped = product
-                    if maps is not None:
-                        mapped = product * chart[None, :]
-                    place = partials + b * partial_stride[0] + k * partial_stride[1] + t[None, :]
-                    place += c.to(tl.int64)[:, None] * partial_stride[2]
-                    tl.store(place, tree_sum(mapped, TILE), mask=(c < channels)[:, None] & (t < sums)[None, :])
-                if PER_CHANNEL:
-                    product = product * gate
-                products += tl.reshape(tree_sum(tl.trans(product), BLOCK_C), [BLOCK_P])
+                d_delta_at = _image(d_deltas[k], d_delta_strides[k], b, c, p, width, FLAT)
+                tl.store(d_delta_at, (weight * g).to(d_deltas[k].dtype.element_ty), mask=inside)
         if d_maps is not None:
             d_map = products
             if not PER_CHANNEL:
                 d_map = products * gate
-            place = d_maps + b * d_map_stride[0] + k * d_map_stride[1] + pixel_offsets(p, width, d_map_stride, FLAT)
-            tl.store(place, d_map.to(d_maps.dtype.element_ty), mask=on_image)
+            d_map_at = _plane(d_maps, d_map_stride, b, k) + pixel_offsets(p, width, d_map_stride, FLAT)
+            tl.store(d_map_at, d_map.to(d_maps.dtype.element_ty), mask=on_image)
         if partials is not None and not PER_CHANNEL:
-            mapped = products
+            term = products
             if maps is not None:
-                mapped = products * chart
-            place = partials + b * partial_stride[0] + k * partial_stride[1] + t
-            tl.store(place, tree_sum(mapped, TILE), mask=t < sums)
+                term = products * chart
+            tl.store(_plane(partials, partial_stride, b, k) + t, tree_sum(term, TILE), mask=t < sums)
 
 
 @triton.jit
@@ -157,12 +165,20 @@ def _shared_deltas_kernel(
         tl.store(place, total.to(d_deltas[k].dtype.element_ty), mask=inside)
 
 
-def block_sizes(image: Tensor) -> tuple[int, int]:
-    """(channels, pixels) per program: 16-byte accesses along whichever of the two is contiguous in `image`, 8 to 16 values a thread."""
-    channels = triton.next_power_of_2(image.shape[1])
-    channels_last = image.stride(1) == 1 and image.shape[1] > 1
-    block_c = min(channels, 16 if channels_last else 4)
-    return block_c, max(TILE, 1024 // block_c)
+def block_sizes(image: Tensor) -> dict[str, int]:
+    """Channels and pixels per program and its warps, for 16-byte accesses along what is contiguous in `image`.
+
+    NCHW: a warp owns 512 bytes of pixels in every channel of the block, so that sums over channels stay in a thread
+    (63 -> 7 barriers in the backward kernel of 4 experts). Small problems get small blocks, to fill the GPU.
+    """
+    batch, channels, height, width = image.shape
+    if image.stride(1) == 1 and channels > 1:
+        block_c = min(triton.next_power_of_2(channels), 16)
+        return {"BLOCK_C": block_c, "BLOCK_P": max(TILE, 1024 // block_c), "num_warps": 4}
+    block_c = min(triton.next_power_of_2(channels), 4)
+    programs = batch * triton.cdiv(channels, block_c) * triton.cdiv(height * width, 512)
+    block_p = 512 if programs >= FILLED else TILE
+    return {"BLOCK_C": block_c, "BLOCK_P": block_p, "num_warps": max(1, block_p * image.element_size() // 512)}
 
 
 def _experts(deltas: list[Tensor], batch: int) -> tuple[Tensor, ...]:
@@ -184,7 +200,7 @@ def _select(tensor: Tensor | None, group: slice) -> Tensor | None:
 
 
 def forward(out: Tensor, deltas: list[Tensor], gates: Tensor, maps: Tensor | None, base: Tensor | None) -> None:
-    """Fill out [B,C,H,W]. More than 8 experts pass through a workspace in the compute type, so nothing is rounded between."""
+    """Fill out [B,C,H,W]. More than 8 experts pass through a workspace in the compute type, unrounded."""
     batch, channels, height, width = out.shape
     torch_type, compute = compute_type(*deltas, gates, maps, base)
     experts = _experts(deltas, batch)
@@ -195,15 +211,15 @@ def forward(out: Tensor, deltas: list[Tensor], gates: Tensor, maps: Tensor | Non
         chosen, gate, chart = experts[group], gates[:, group], _select(maps, group)
         delta_strides = tuple(strides(delta) for delta in chosen)
         others = strides(target), strides(chart), strides(base)
-        block_c, block_p = block_sizes(target)
-        tiles, chunks = triton.cdiv(height * width, block_p), triton.cdiv(channels, block_c)
+        blocks = block_sizes(target)
+        tiles, chunks = triton.cdiv(height * width, blocks["BLOCK_P"]), triton.cdiv(channels, blocks["BLOCK_C"])
         launch(
             _forward_kernel, batch * tiles * chunks, out.device,
             target, chosen, gate, chart, base,
             channels, height * width, width,
             others[0], delta_strides, _gate_strides(gate), others[1], others[2],
             K=len(chosen), PER_CHANNEL=gates.dim() == 3, FLAT=flat_pixels(width, (*delta_strides, *others)),
-            BLOCK_C=block_c, BLOCK_P=block_p, INDEX=index_type(height * width), COMPUTE=compute,
+            INDEX=index_type(height * width), COMPUTE=compute, **blocks,
         )  # fmt: skip
         base = workspace
 
@@ -224,8 +240,9 @@ def backward(
     torch_type, compute = compute_type(grad, *deltas, gates, maps)
     experts, d_experts = _experts(deltas, batch), _experts(d_deltas, d_deltas[0].shape[0]) if d_deltas else ()
     shared = bool(d_experts) and d_experts[0].shape[0] < batch
-    block_c, block_p = block_sizes(d_experts[0] if d_experts else grad)
-    tiles, chunks, sums = triton.cdiv(pixels, block_p), triton.cdiv(channels, block_c), triton.cdiv(pixels, TILE)
+    blocks = block_sizes(d_experts[0] if d_experts else grad)
+    tiles, chunks = triton.cdiv(pixels, blocks["BLOCK_P"]), triton.cdiv(channels, blocks["BLOCK_C"])
+    sums = triton.cdiv(pixels, TILE)
     partials = None
     if d_gates is not None:
         partials = empty_partials((batch, len(experts), channels if per_channel else 1, sums), torch_type, grad)
@@ -237,18 +254,21 @@ def backward(
         grad_stride, map_stride, d_map_stride = strides(grad), strides(chart), strides(d_chart)
         delta_strides = tuple(strides(delta) for delta in chosen)
         result_strides = tuple(strides(result) for result in results or ())
-        blocks = dict(
-            K=len(chosen), PER_CHANNEL=per_channel, BLOCK_C=block_c, BLOCK_P=block_p,
-            FLAT=flat_pixels(width, (grad_stride, map_stride, d_map_stride, *delta_strides, *result_strides)),
-            INDEX=index_type(pixels), COMPUTE=compute,
-        )  # fmt: skip
+        constants = {
+            "K": len(chosen),
+            "PER_CHANNEL": per_channel,
+            "FLAT": flat_pixels(width, (grad_stride, map_stride, d_map_stride, *delta_strides, *result_strides)),
+            "INDEX": index_type(pixels),
+            "COMPUTE": compute,
+            **blocks,
+        }
         if shared:
             launch(
                 _shared_deltas_kernel, tiles * chunks, grad.device,
                 grad, gate, chart, results,
                 batch, channels, pixels, width,
                 grad_stride, gate_stride, map_stride, result_strides,
-                **blocks,
+                **constants,
             )  # fmt: skip
             results, result_strides = None, ()
         if results is None and partial is None and d_chart is None:
@@ -259,7 +279,7 @@ def backward(
             channels, pixels, width, sums,
             grad_stride, delta_strides, gate_stride, map_stride, result_strides, d_map_stride,
             (0, 0, 0) if partial is None else partial.stride()[:3],
-            CHUNKS=chunks, TILE=TILE, **blocks,
+            CHUNKS=chunks, TILE=TILE, **constants,
         )  # fmt: skip
     if partials is not None:
         sum_rows(partials, d_gates)

@@ -1,6 +1,6 @@
 """exp(z) and exp(z) - 1 for |z| <= 20 from one polynomial, as csrc/exponential.h computes them, bit for bit in float32.
 
-    z = n ln 2 + r, |r| <= ln(2) / 2;   p = r + r² Q(r) = exp(r) - 1;   exp(z) = 2^n p + 2^n,   expm1(z) = 2^n p + (2^n - 1)
+z = n ln 2 + r, |r| <= ln(2) / 2;   p = r + r² Q(r) = exp(r) - 1;   exp(z) = 2^n p + 2^n,   expm1(z) = 2^n p + (2^n - 1)
 """
 
 import math
@@ -26,10 +26,11 @@ def exponential(z):
         small = (z > -SMALL) & (z < SMALL)
         exp = tl.exp(z)
         return exp, tl.where(small, tl.fma(polynomial(z, TAYLOR) * z, z, z), exp - 1.0), small
-    shifted = tl.fma(z, tl.full(z.shape, INVERSE_LN_2, tl.float32), tl.full(z.shape, ROUND, tl.float32))
-    n = shifted - ROUND
-    r = tl.fma(n, tl.full(z.shape, LN_2_HIGH, tl.float32), z)
-    r = tl.fma(n, tl.full(z.shape, LN_2_LOW, tl.float32), r)
-    p = tl.fma(polynomial(r, EXP) * r, r, r)
-    scale = ((shifted.to(tl.int32, bitcast=True) << 23) + 0x3F800000).to(tl.float32, bitcast=True)
-    return tl.fma(scale, p, scale), tl.fma(scale, p, scale - 1.0), n == 0.0
+    else:
+        shifted = tl.fma(z, tl.full(z.shape, INVERSE_LN_2, tl.float32), tl.full(z.shape, ROUND, tl.float32))
+        n = shifted - ROUND
+        r = tl.fma(n, tl.full(z.shape, LN_2_HIGH, tl.float32), z)
+        r = tl.fma(n, tl.full(z.shape, LN_2_LOW, tl.float32), r)
+        p = tl.fma(polynomial(r, EXP) * r, r, r)
+        scale = ((shifted.to(tl.int32, bitcast=True) << 23) + 0x3F800000).to(tl.float32, bitcast=True)
+        return tl.fma(scale, p, scale), tl.fma(scale, p, scale - 1.0), n == 0.0

@@ -1,7 +1,7 @@
 """mu + (x - mu) · exp(clamp(log_mean + log_std · eps, -20, 20)) and its gradients in Triton: kernels, then launchers.
 
-A program owns QUADS groups of four neighbouring columns of one sample, since one Philox call gives the noise of four. Quads lie on
-the grid of the whole image: where a window's left edge or width is no multiple of 4, the mask cuts the groups at the edges.
+A program owns QUADS groups of four neighbouring columns of one sample, since one Philox call gives the noise of four.
+Quads lie on the grid of the whole image: where a window's left edge or width is no multiple of 4, the mask cuts them.
 The arithmetic is that of csrc/lognormal_transition.h, operation by operation.
 """
 
@@ -30,10 +30,12 @@ def _spread(values):
 
 @triton.jit
 def _locate(size, shift, QUADS: tl.constexpr, DENSE: tl.constexpr, CHANNELS_LAST: tl.constexpr, INDEX: tl.constexpr):
-    """(sample b, tile, quads (c, y, quad of the row) [QUADS], elements (count in memory, c, y, column) and inside [4 · QUADS]);
-    size = (channels, height, width, quads per row, quads per sample)."""
-    channels, height, width, row_quads, quads = size
-    tiles = tl.cdiv(quads, QUADS)
+    """(sample, tile, (c, y, quad of the row) [QUADS], (count in memory, c, y, column) and inside [4 · QUADS]).
+
+    size = (channels, height, width, quads per row, elements in all quads of a sample).
+    """
+    channels, height, width, row_quads, elements = size
+    tiles = tl.cdiv(elements, 4 * QUADS)
     tile = (tl.program_id(0) % tiles).to(INDEX)
     n = tile * QUADS + tl.arange(0, QUADS)
     if CHANNELS_LAST:
@@ -42,7 +44,7 @@ def _locate(size, shift, QUADS: tl.constexpr, DENSE: tl.constexpr, CHANNELS_LAST
         c, y, quad = n // row_quads // height, n // row_quads % height, n % row_quads
     count = tile * (4 * QUADS) + tl.arange(0, 4 * QUADS)
     element = (count, count, count, count)
-    inside = count < quads * 4
+    inside = count < elements
     if not DENSE:
         column = _spread(quad * 4 - shift) + count % 4
         element = (count, _spread(c), _spread(y), column)
@@ -55,8 +57,9 @@ def _addresses(pointer, stride, b, element, DENSE: tl.constexpr):
     """Where a program's elements of sample b lie; tensors that are dense alike need only the count."""
     count, c, y, column = element
     if DENSE:
-        return pointer + b * stride[0] + count.to(tl.int64)
-    offset = c.to(tl.int64) * stride[1] + y.to(tl.int64) * stride[2] + column.to(tl.int64) * stride[3]
+        offset = count.to(tl.int64)
+    else:
+        offset = c.to(tl.int64) * stride[1] + y.to(tl.int64) * stride[2] + column.to(tl.int64) * stride[3]
     return pointer + b * stride[0] + offset
 
 
@@ -76,7 +79,8 @@ def _seeded(seed, stream, top, first_quad, b, quad, PER_SAMPLE: tl.constexpr):
     c, y, column_quad = quad
     if PER_SAMPLE:
         return normal_quads(tl.load(seed + b), column_quad + first_quad, y + top, c, stream, b * 0)
-    return normal_quads(tl.load(seed), column_quad + first_quad, y + top, c, stream, b)
+    else:
+        return normal_quads(tl.load(seed), column_quad + first_quad, y + top, c, stream, b)
 
 
 @triton.jit
@@ -97,7 +101,7 @@ def _forward_kernel(
     PER_SAMPLE: tl.constexpr, DENSE: tl.constexpr, CHANNELS_LAST: tl.constexpr, QUADS: tl.constexpr,
     INDEX: tl.constexpr, COMPUTE: tl.constexpr,
 ):  # fmt: skip
-    b, tile, quad, element, inside = _locate(size, shift, QUADS, DENSE, CHANNELS_LAST, INDEX)
+    b, _, quad, element, inside = _locate(size, shift, QUADS, DENSE, CHANNELS_LAST, INDEX)
     state = _load(x, x_stride, b, element, inside, DENSE, COMPUTE)
     target = _load(mu, mu_stride, b, element, inside, DENSE, COMPUTE)
     if seed is None:
@@ -105,7 +109,8 @@ def _forward_kernel(
     else:
         eps = _seeded(seed, stream, top, first_quad, b, quad, PER_SAMPLE).to(COMPUTE)
     mean = _per_sample(log_mean, mean_stride, b, [4 * QUADS], COMPUTE)
-    exp, expm1, small = exponential(_clamped(tl.fma(_per_sample(log_std, std_stride, b, [4 * QUADS], COMPUTE), eps, mean)))
+    std = _per_sample(log_std, std_stride, b, [4 * QUADS], COMPUTE)
+    exp, expm1, small = exponential(_clamped(tl.fma(std, eps, mean)))
     # mu + d = x exactly, so where z is small x + d·expm1(z) loses no digits of x
     result = tl.fma(state - target, tl.where(small, expm1, exp), tl.where(small, state, target))
     _store(out, out_stride, b, element, inside, result, DENSE)
@@ -115,7 +120,8 @@ def _forward_kernel(
 def _backward_kernel(
     grad, x, mu, log_mean, log_std, noise, seed, stream, top, first_quad, shift,
     d_x, d_mu, d_noise, mean_partials, std_partials,
-    size, grad_stride, x_stride, mu_stride, noise_stride, d_x_stride, d_mu_stride, d_noise_stride, mean_stride, std_stride, sums,
+    size, grad_stride, x_stride, mu_stride, noise_stride, d_x_stride, d_mu_stride, d_noise_stride,
+    mean_stride, std_stride, sums,
     PER_SAMPLE: tl.constexpr, DENSE: tl.constexpr, CHANNELS_LAST: tl.constexpr, QUADS: tl.constexpr,
     TILE: tl.constexpr, INDEX: tl.constexpr, COMPUTE: tl.constexpr,
 ):  # fmt: skip
@@ -127,7 +133,7 @@ def _backward_kernel(
         eps = _seeded(seed, stream, top, first_quad, b, quad, PER_SAMPLE).to(COMPUTE)
     std = _per_sample(log_std, std_stride, b, [4 * QUADS], COMPUTE)
     raw = tl.fma(std, eps, _per_sample(log_mean, mean_stride, b, [4 * QUADS], COMPUTE))
-    exp, expm1, small = exponential(_clamped(raw))
+    exp, expm1, _ = exponential(_clamped(raw))
     if d_x is not None:
         _store(d_x, d_x_stride, b, element, inside, g * exp, DENSE)
     if d_mu is not None:
@@ -156,7 +162,7 @@ def _dense_alike(images: Sequence[Tensor]) -> bool:
 
 
 def _grid(images: Sequence[Tensor], seeded: bool, left: int) -> tuple[int, int, dict[str, Any]]:
-    """(shift, quads per sample, kernel arguments) for tensors of one shape [B,C,H,W], the first of which sets the order of the walk.
+    """(shift, quads per sample, kernel arguments) for tensors of one shape [B,C,H,W]; the first sets the walk's order.
 
     Without a seed a dense sample is one long row; with one, quads must end where rows do.
     """
@@ -170,10 +176,14 @@ def _grid(images: Sequence[Tensor], seeded: bool, left: int) -> tuple[int, int, 
         dense = dense and channels * height * width % 4 == 0
     row_quads = triton.cdiv(shift + width, 4)
     quads = channels * height * width // 4 if dense else channels * height * row_quads
-    return shift, quads, dict(
-        size=(channels, height, width, row_quads, quads), DENSE=dense, CHANNELS_LAST=channels_last, QUADS=QUADS,
-        INDEX=index_type(4 * quads),
-    )  # fmt: skip
+    grid = {
+        "size": (channels, height, width, row_quads, 4 * quads),
+        "DENSE": dense,
+        "CHANNELS_LAST": channels_last,
+        "QUADS": QUADS,
+        "INDEX": index_type(4 * quads),
+    }
+    return shift, quads, grid
 
 
 def forward(
@@ -189,6 +199,7 @@ def forward(
     left: int,
 ) -> None:
     """Fill out [B,C,H,W]; exactly one of noise [B,C,H,W] and seed (int64 [1] or [B]) is not None."""
+    _, compute = compute_type(x, mu, log_mean, log_std, noise)
     images = [t for t in (out, x, mu, noise) if t is not None]
     shift, quads, grid = _grid(images, seed is not None, left)
     launch(
@@ -196,7 +207,7 @@ def forward(
         out, x, mu, log_mean, log_std, noise, seed, stream, top, left // 4, shift,
         out_stride=strides(out), x_stride=strides(x), mu_stride=strides(mu), noise_stride=strides(noise),
         mean_stride=log_mean.stride(0), std_stride=log_std.stride(0),
-        PER_SAMPLE=seed is not None and seed.numel() > 1, COMPUTE=compute_type(x, mu, log_mean, log_std, noise)[1], **grid,
+        PER_SAMPLE=seed is not None and seed.numel() > 1, COMPUTE=compute, **grid,
     )  # fmt: skip
 
 
@@ -224,7 +235,8 @@ def backward(
     shift, quads, grid = _grid(images, seed is not None, left)
     batch, sums = grad.shape[0], triton.cdiv(4 * quads, TILE)
     mean_partials, std_partials = (
-        None if wanted is None else empty_partials((batch, sums), torch_type, grad) for wanted in (d_log_mean, d_log_std)
+        None if result is None else empty_partials((batch, sums), torch_type, grad)
+        for result in (d_log_mean, d_log_std)
     )
     launch(
         _backward_kernel, batch * triton.cdiv(quads, QUADS), grad.device,

@@ -2,8 +2,8 @@
 
     u = word · 2^-32 + 2^-33,   r = sqrt(-2 ln u0),   eps = r cos(2 pi u1), r sin(2 pi u1)
 
-The polynomials, their constants and the order of every fma are those of csrc/normal.h, so that the result equals the C++ and CUDA
-one bit for bit. (tl.randn maps words to numbers otherwise.)
+The polynomials, their constants and the order of every fma are those of csrc/normal.h, so that the result equals
+that of C++ and CUDA bit for bit. (tl.randn maps words to numbers otherwise.)
 """
 
 import triton
@@ -14,7 +14,7 @@ def coefficients(*hexadecimal: str) -> tl.constexpr:
     return tl.constexpr(tuple(float.fromhex(value) for value in hexadecimal))
 
 
-ROUND: tl.constexpr = tl.constexpr(float.fromhex("0x1.8p+23"))  # x + ROUND leaves the nearest integer in the low mantissa bits
+ROUND: tl.constexpr = tl.constexpr(float.fromhex("0x1.8p+23"))  # in x + ROUND the low mantissa bits hold an integer
 WORD: tl.constexpr = tl.constexpr(2.0**-32)
 HALF_WORD: tl.constexpr = tl.constexpr(2.0**-33)
 MINUS_TWO_LN_2: tl.constexpr = tl.constexpr(float.fromhex("-0x1.62e43p+0"))
@@ -87,7 +87,7 @@ def box_muller(word0, word1):
 
 @triton.jit
 def normal_quads(seed, quad, y, c, stream, sample):
-    """eps [4N] of elements x = 4·quad .. 4·quad + 3 in rows y of channels c, all [N]: one Philox call for four neighbours.
+    """eps [4N] of elements x = 4·quad .. 4·quad + 3 in rows y of channels c, all [N]: one Philox call for each four.
 
     key = (seed low, seed high) from the int64 scalar `seed`; counter = (quad, y, c + 65536 · stream, sample).
     """

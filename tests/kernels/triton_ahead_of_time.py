@@ -1,10 +1,10 @@
-"""Compiles every Triton kernel for GPUs that are not here, and prints what the machine code holds: run by test_triton_compile.py.
+"""Compiles every Triton kernel for GPUs that are not here and prints the machine code; run by test_triton_compile.py.
 
     python triton_ahead_of_time.py cuda:90 [case ...]
 
-The launchers themselves choose the specializations: they run on meta tensors (a shape, strides and aligned address 0, no memory)
-with a driver that names the target, and each kernel is compiled where it would have been started. Prints one JSON object,
-case -> list of {kernel, asm, resources}.
+The launchers themselves choose the specializations: they run on meta tensors (a shape, strides, an aligned address and
+no memory) with a driver that names the target, and each kernel is compiled where it would have been started. Prints one
+JSON object, case -> list of {kernel, asm, ttir, resources}.
 """
 
 import json
@@ -22,10 +22,10 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from f2d_kernels.triton import _launch, _reduce, expert_assembly, lognormal_transition
+from f2d_kernels.triton import _reduce, expert_assembly, lognormal_transition
 
 F32, BF16, F64 = torch.float32, torch.bfloat16, torch.float64
-B, C, H, W = 2, 3, 64, 64
+B, C, H, W = 2, 3, 256, 256
 
 
 class Target:
@@ -50,9 +50,11 @@ def image(*shape, dtype=F32, channels_last=False):
     return tensor.contiguous(memory_format=torch.channels_last) if channels_last else tensor
 
 
-def assembly(dtype=F32, experts=4, channels=C, size=(H, W), batch=B, stacked=True, shared=False, per_channel=False, **layout):
-    def one(count=batch):
-        return image(count, channels, *size, dtype=dtype, **layout)
+def assembly(dtype=F32, experts=4, channels=C, size=(H, W), *, stacked=True, shared=False, per_channel=False, **layout):
+    batch = B if size != (1, 1) else 1
+
+    def one():
+        return image(batch, channels, *size, dtype=dtype, **layout)
 
     def many():
         if stacked:
@@ -92,7 +94,7 @@ CASES = {
     "assembly channels_last C=64": lambda: assembly(BF16, channels=64, stacked=False, channels_last=True),
     "assembly channels_last": lambda: assembly(stacked=False, channels_last=True),
     "assembly odd size": lambda: assembly(size=(33, 31)),
-    "assembly one pixel": lambda: assembly(channels=1, size=(1, 1), batch=1),
+    "assembly one pixel": lambda: assembly(channels=1, size=(1, 1)),
     "assembly float64": lambda: assembly(F64),
     "assembly beyond int32": lambda: assembly(BF16, experts=2, size=(2**16, 2**16)),
     "transition": lambda: transition(),
@@ -115,30 +117,33 @@ def resources(cubin: bytes) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(cubin)
-        report = subprocess.run([tool, "--dump-resource-usage", path], capture_output=True, text=True, check=True).stdout
+        command = [tool, "--dump-resource-usage", path]
+        report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return {name: int(value) for name, value in re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", report)}
 
 
-def main() -> None:
-    target, *chosen = sys.argv[1:]
-    driver.set_active(Target(target))
-    report = {}
-    for case in chosen or CASES:
-        compiled = []
+def compiled(case: str) -> list[dict]:
+    """The kernels that the launchers of `case` would have started, in their order."""
+    kernels = []
 
-        def launch(kernel, programs, device, *arguments, **constants):
-            built = kernel.warmup(*arguments, **constants, grid=(programs,), enable_fp_fusion=False)
-            asm = built.asm.get("ptx") or built.asm["amdgcn"]
-            usage = resources(built.asm["cubin"]) if "cubin" in built.asm else {}
-            name = kernel.fn.__name__
-            compiled.append({"kernel": name, "asm": asm, "ttir": built.asm["ttir"], "resources": usage})
+    def launch(kernel, programs, device, *arguments, **constants):
+        built = kernel.warmup(*arguments, **constants, grid=(programs,), enable_fp_fusion=False)
+        kernels.append(
+            {
+                "kernel": kernel.fn.__name__,
+                "asm": built.asm.get("ptx") or built.asm["amdgcn"],
+                "ttir": built.asm["ttir"],
+                "resources": resources(built.asm["cubin"]) if "cubin" in built.asm else {},
+            }
+        )
 
-        for module in (_launch, _reduce, expert_assembly, lognormal_transition):
-            module.launch = launch
-        CASES[case]()
-        report[case] = compiled
-    json.dump(report, sys.stdout)
+    for module in (_reduce, expert_assembly, lognormal_transition):
+        module.launch = launch
+    CASES[case]()
+    return kernels
 
 
 if __name__ == "__main__":
-    main()
+    target, *chosen = sys.argv[1:]
+    driver.set_active(Target(target))
+    json.dump({case: compiled(case) for case in chosen or CASES}, sys.stdout)

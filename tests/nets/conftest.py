@@ -1,11 +1,12 @@
 """Small networks, and the golden case: a small network of random weights with its inputs and all it computes."""
 
-import f2d_kernels
 import pytest
 import torch
+from safetensors.torch import load_file
+
+import f2d_kernels
 from f2d.nets import F2DNet, F2DNetConfig
 from f2d.official import infer_config, translate
-from safetensors.torch import load_file
 
 SMALL = {
     "stage_widths": (8, 16),
@@ -25,7 +26,7 @@ SMALL = {
 
 @pytest.fixture
 def make_net():
-    """make_net(**changes to the small configuration) -> F2DNet in eval mode whose zero-initialised layers are not zero."""
+    """make_net(**changes) -> small F2DNet in eval mode whose zero-initialised layers are not zero."""
 
     def make(**changes) -> F2DNet:
         torch.manual_seed(0)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from f2d import restore_tensor
 from f2d.transport import LogNormalSchedule, target_of
 
@@ -62,7 +63,7 @@ def test_restored_in_one_step(golden, golden_net, backend):
 
 
 def test_pixel_loss(golden, output):
-    """What forward returns is enough for the published loss; its main term is the Charbonnier distance to the target."""
+    """The main term of the published loss, from what forward returns: the Charbonnier distance to the target."""
     target = target_of("SFLOW", golden["x_t"], output.analysis.enhanced, golden["clean"])
     loss = ((target - output.prediction) ** 2 + 1e-3**2).sqrt().mean()
     torch.testing.assert_close(loss, golden["loss_main"][0], **TOLERANCE)

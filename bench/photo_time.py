@@ -1,0 +1,80 @@
+"""`python -m bench.photo_time`: seconds to restore one 1080x720 photograph, model alone and the whole command.
+
+The photograph is scikit-image's coffee, enlarged. Model time: median of `--repeats` calls in one process, after one
+that warms up. Whole command: `f2d restore` from process start to exit, median of 3 after one that is not counted.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from bench.environment import environment
+from f2d.demo import sample_photograph
+from f2d.images import open_image, save_image
+from f2d.restorer import Restorer
+
+
+def model_seconds(restorer: Restorer, picture, repeats: int) -> list[float]:
+    """Seconds of `repeats` restorations after one that is not counted."""
+    restorer(picture)
+    return [restorer(picture).seconds for _ in range(repeats)]
+
+
+def command_seconds(photo: Path, out: Path, model: str, repeats: int = 3) -> list[float]:
+    """Seconds from start to exit of `f2d restore`, after one run that is not counted."""
+    command = [sys.executable, "-m", "f2d", "restore", str(photo), "-o", str(out), "--model", model, "--overwrite"]
+    seconds = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        seconds.append(time.perf_counter() - start)
+    return seconds[1:]
+
+
+def where_time_goes(restorer: Restorer, picture, rows: int = 12) -> str:
+    """Self time of the operators of one restoration, as a table."""
+    with profile(activities=[ProfilerActivity.CPU]) as recorded:
+        restorer(picture)
+    totals = sorted(recorded.key_averages(), key=lambda event: -event.self_cpu_time_total)
+    everything = sum(event.self_cpu_time_total for event in totals)
+    lines = ["| operator | calls | ms | share |", "|---|---:|---:|---:|"]
+    for event in totals[:rows]:
+        share = event.self_cpu_time_total / everything
+        lines.append(f"| {event.key} | {event.count} | {event.self_cpu_time_total / 1000:.1f} | {share:.1%} |")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.photo_time", description=__doc__)
+    parser.add_argument("--model", default="f2d-lite", help="preset with shipped weights, or checkpoint folder")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--profile", action="store_true", help="also print where the time goes")
+    options = parser.parse_args(arguments)
+
+    torch.set_num_threads(options.threads)
+    picture = open_image(sample_photograph("coffee")).resize((1080, 720))
+    for precision in ("float32", "auto"):
+        restorer = Restorer.load(options.model, precision=precision)
+        seconds = model_seconds(restorer, picture, options.repeats)
+        spread = f"{min(seconds):.3f} to {max(seconds):.3f}"
+        print(f"model, {restorer.execution}: {median(seconds):.3f} s (median of {options.repeats}; {spread})")
+    with tempfile.TemporaryDirectory() as folder:
+        photo = Path(folder) / "photo.png"
+        save_image(picture, photo)
+        seconds = command_seconds(photo, Path(folder) / "restored.png", options.model)
+    print(f"whole command: {median(seconds):.2f} s (median of {len(seconds)})")
+    if options.profile:
+        print(where_time_goes(restorer, picture))
+    print(environment())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+// The kernels of the level in force, and how tasks reach PyTorch's thread pool.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+
+#include <cstdlib>
+#include <memory>
+#include <vector>
+
+#include "args.h"
+#include "level.h"
+
+namespace f2d {
+
+inline Level level() {
+  static const Level chosen = choose_level();
+  return chosen;
+}
+
+#if defined(__x86_64__)
+#define F2D_KERNEL(name) \
+  (level() == Level::avx512 ? avx512::name : level() == Level::avx2 ? avx2::name : baseline::name)
+#else
+#define F2D_KERNEL(name) (baseline::name)
+#endif
+
+// Runs kernel on tasks [0, tasks), each range with its own scratch. `work` is the elements one task touches: ranges below
+// 32768 elements (about 10 us) are not worth a second thread.
+template <class Args>
+void run_tasks(void (*kernel)(const Args&, char*, int64_t, int64_t), const Args& args, int64_t tasks, int64_t work,
+               int64_t scratch_elements) {
+  const int64_t grain = work >= 32768 ? 1 : 32768 / work;
+  torch::stable::parallel_for(0, tasks, grain, [&](int64_t begin, int64_t end) {
+    const size_t bytes = static_cast<size_t>(scratch_elements) * (args.is_double ? 8 : 4);
+    std::unique_ptr<char, void (*)(void*)> scratch(
+        static_cast<char*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64)), std::free);
+    kernel(args, scratch.get(), begin, end);
+  });
+}
+
+// The tiles' sums in their order: out[i] = sum over tiles of parts[tile][i].
+inline std::vector<double> sum_parts(const double* parts, int64_t tiles, int64_t count) {
+  std::vector<double> sums(count, 0.0);
+  for (int64_t tile = 0; tile < tiles; ++tile)
+    for (int64_t i = 0; i < count; ++i) sums[i] += parts[tile * count + i];
+  return sums;
+}
+
+inline void store(const Table& table, int64_t b, int64_t k, int64_t c, double value) {
+  char* at = const_cast<char*>(table.data) + (b * table.b + k * table.k + c * table.c) * size_of(table.dtype);
+  switch (table.dtype) {
+    case DType::f32: return store_as<double>(reinterpret_cast<float*>(at), value);
+    case DType::f64: return store_as<double>(reinterpret_cast<double*>(at), value);
+    case DType::f16: return store_as<double>(reinterpret_cast<f16*>(at), value);
+    case DType::bf16: return store_as<double>(reinterpret_cast<bf16*>(at), value);
+  }
+}
+
+}  // namespace f2d

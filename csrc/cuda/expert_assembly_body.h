@@ -1,0 +1,252 @@
+// What one thread does in the expert assembly's CUDA kernels, for host and device.
+#pragma once
+
+#include "../expert_assembly.h"
+#include "views.h"
+
+namespace f2d {
+
+constexpr int kMaxListed = 32;      // tensors in a list of deltas: what fits the kernel's 4 KiB of parameters
+constexpr int kGroup = 4;           // experts whose loads are under way together
+constexpr int kTilePixels = 256;    // pixels of one warp in the backward pass: 32 lanes of eight
+
+struct AssemblyArgs {
+  Shape shape;
+  int64_t experts, tiles;
+  bool listed;         // deltas[k] are tensors of their own; else deltas[0] holds all, k its stride
+  bool channel_gates, channels_inside;
+  View gates, maps, image, base;  // image: out or grad
+  View d_maps;
+  View deltas[kMaxListed];
+  View d_deltas[kMaxListed];
+  void* gate_parts;    // [b][k][c or 1][tile]
+
+  F2D_MEMBER const View& delta(int64_t k) const { return deltas[listed ? k : 0]; }
+  F2D_MEMBER const View& d_delta(int64_t k) const { return d_deltas[listed ? k : 0]; }
+};
+
+template <class A>
+F2D_FN A gate_at(const AssemblyArgs& a, int64_t b, int64_t k, int64_t c) {
+  return load_one<A>(a.gates, b * a.gates.b + k * a.gates.k + c * a.gates.c);
+}
+
+// Forward, planes dense and aligned: thread `index` does eight pixels of plane (b, c), kCount experts at a time.
+template <int kCount>
+F2D_FN void add_expert_vectors(const AssemblyArgs& a, int64_t b, int64_t c, int64_t pixel, int64_t k, float sum[kVector]) {
+  Raw deltas[kCount], maps[kCount];
+  F2D_UNROLL
+  for (int j = 0; j < kCount; ++j) {
+    const View& delta = a.delta(k + j);
+    deltas[j] = load_raw(delta, b * delta.b + (k + j) * delta.k + c * delta.c + pixel);
+    if (a.maps.data) maps[j] = load_raw(a.maps, b * a.maps.b + (k + j) * a.maps.k + pixel);
+  }
+  F2D_UNROLL
+  for (int j = 0; j < kCount; ++j) {
+    const float gate = gate_at<float>(a, b, k + j, c);
+    float delta[kVector], map[kVector];
+    unpack(deltas[j], a.delta(k + j).dtype, delta);
+    if (a.maps.data) unpack(maps[j], a.maps.dtype, map);
+    F2D_UNROLL
+    for (int i = 0; i < kVector; ++i)
+      sum[i] = assembly_add(sum[i], a.maps.data ? assembly_weight(gate, map[i]) : gate, delta[i]);
+  }
+}
+
+F2D_FN void assembly_forward_planar(const AssemblyArgs& a, int64_t index) {
+  const int64_t vectors = a.shape.pixels() / kVector;
+  const int64_t plane = quotient(index, vectors), pixel = (index - plane * vectors) * kVector;
+  const int64_t b = quotient(plane, a.shape.channels), c = plane - b * a.shape.channels;
+  float sum[kVector] = {};
+  if (a.base.data) unpack(load_raw(a.base, b * a.base.b + c * a.base.c + pixel), a.base.dtype, sum);
+  int64_t k = 0;
+  for (; k + kGroup <= a.experts; k += kGroup) add_expert_vectors<kGroup>(a, b, c, pixel, k, sum);
+  for (; k < a.experts; ++k) add_expert_vectors<1>(a, b, c, pixel, k, sum);
+  store_vector(a.image, b * a.image.b + c * a.image.c + pixel, sum);
+}
+
+// Forward, channels_last, dense and aligned: eight neighbours in memory span a few pixels.
+F2D_FN void assembly_forward_interleaved(const AssemblyArgs& a, int64_t index) {
+  const int64_t channels = a.shape.channels, vectors = a.shape.pixels() * channels / kVector;
+  const int64_t b = quotient(index, vectors), first = (index - b * vectors) * kVector;
+  const int64_t first_pixel = quotient(first, channels), first_channel = first - first_pixel * channels;
+  float sum[kVector] = {};
+  if (a.base.data) unpack(load_raw(a.base, b * a.base.b + first), a.base.dtype, sum);
+  for (int64_t k = 0; k < a.experts; ++k) {
+    const View& view = a.delta(k);
+    const Raw raw = load_raw(view, b * view.b + k * view.k + first);
+    int64_t pixel = first_pixel, c = first_channel;
+    const int64_t map_at = b * a.maps.b + k * a.maps.k;
+    float gate = gate_at<float>(a, b, k, c);
+    float map = a.maps.data ? load_one<float>(a.maps, map_at + pixel) : 1.0f;
+    float delta[kVector];
+    unpack(raw, view.dtype, delta);
+    F2D_UNROLL
+    for (int i = 0; i < kVector; ++i) {
+      sum[i] = assembly_add(sum[i], a.maps.data ? assembly_weight(gate, map) : gate, delta[i]);
+      if (i + 1 == kVector) break;
+      if (++c == channels) {
+        c = 0;
+        ++pixel;
+        if (a.maps.data) map = load_one<float>(a.maps, map_at + pixel);
+      }
+      if (a.channel_gates) gate = gate_at<float>(a, b, k, c);
+    }
+  }
+  store_vector(a.image, b * a.image.b + first, sum);
+}
+
+// Forward, any strides and dtypes: one element per thread, neighbours in `image` next to each other.
+template <class A>
+F2D_FN void assembly_forward_element(const AssemblyArgs& a, int64_t index) {
+  const int64_t C = a.shape.channels, pixels = a.shape.pixels();
+  const int64_t b = quotient(index, C * pixels), rest = index - b * C * pixels;
+  const int64_t major = quotient(rest, a.channels_inside ? C : pixels);
+  const int64_t minor = rest - major * (a.channels_inside ? C : pixels);
+  const int64_t c = a.channels_inside ? minor : major, pixel = a.channels_inside ? major : minor;
+  const int64_t y = quotient(pixel, a.shape.width), x = pixel - y * a.shape.width;
+  const auto offset = [&](const View& v, int64_t k) { return b * v.b + k * v.k + c * v.c + y * v.h + x * v.w; };
+  A sum = a.base.data ? load_one<A>(a.base, offset(a.base, 0)) : A(0);
+  for (int64_t k = 0; k < a.experts; ++k) {
+    const A gate = gate_at<A>(a, b, k, c);
+    const A weight = a.maps.data ? assembly_weight(gate, load_one<A>(a.maps, offset(a.maps, k))) : gate;
+    sum = assembly_add(sum, weight, load_one<A>(a.delta(k), offset(a.delta(k), k)));
+  }
+  store_one(a.image, offset(a.image, 0), sum);
+}
+
+// The eight pixels of one lane of a warp's tile: neighbours (one vector), or 32 apart (element by element, masked).
+template <bool kAligned>
+struct Pixels {
+  int64_t first, count, width;
+
+  F2D_MEMBER int64_t at(int i) const { return kAligned ? first + i : first + 32 * i; }
+  F2D_MEMBER bool inside(int i) const { return kAligned ? first < count : first + 32 * i < count; }
+
+  template <class A>
+  F2D_MEMBER void read(const View& v, int64_t start, A value[kVector]) const {
+    F2D_UNROLL
+    for (int i = 0; i < kVector; ++i) {
+      const int64_t y = quotient(at(i), width), x = at(i) - y * width;
+      value[i] = inside(i) ? load_one<A>(v, start + y * v.h + x * v.w) : A(0);
+    }
+  }
+  template <class A>
+  F2D_MEMBER void write(const View& v, int64_t start, const A value[kVector]) const {
+    F2D_UNROLL
+    for (int i = 0; i < kVector; ++i) {
+      const int64_t y = quotient(at(i), width), x = at(i) - y * width;
+      if (inside(i)) store_one(v, start + y * v.h + x * v.w, value[i]);
+    }
+  }
+};
+
+template <>
+template <>
+F2D_MEMBER void Pixels<true>::read(const View& v, int64_t start, float value[kVector]) const {
+  if (inside(0)) return unpack(load_raw(v, start + first), v.dtype, value);
+  F2D_UNROLL
+  for (int i = 0; i < kVector; ++i) value[i] = 0.0f;
+}
+
+template <>
+template <>
+F2D_MEMBER void Pixels<true>::write(const View& v, int64_t start, const float value[kVector]) const {
+  if (inside(0)) store_vector(v, start + first, value);
+}
+
+F2D_FN int64_t gate_part(const AssemblyArgs& a, int64_t b, int64_t k, int64_t c, int64_t tile) {
+  return ((b * a.experts + k) * (a.channel_gates ? a.shape.channels : 1) + c) * a.tiles + tile;
+}
+
+// Backward for kCount experts from k on: one pass over grad and their deltas, channel by channel. `reduce(value, slot)`
+// sums value over the warp and stores it; every lane of the warp calls it.
+template <int kCount, bool kAligned, class A, class Reduce>
+F2D_FN void assembly_backward_experts(const AssemblyArgs& a, int64_t b, int64_t tile, const Pixels<kAligned>& pixels,
+                                      int64_t k, Reduce reduce) {
+  const bool correlate = a.d_maps.data || a.gate_parts;
+  A map[kCount][kVector], s[kCount][kVector];
+  F2D_UNROLL
+  for (int j = 0; j < kCount; ++j) {
+    if (a.maps.data) pixels.read(a.maps, b * a.maps.b + (k + j) * a.maps.k, map[j]);
+    F2D_UNROLL
+    for (int i = 0; i < kVector; ++i) {
+      s[j][i] = A(0);
+      if (!a.maps.data) map[j][i] = A(1);
+    }
+  }
+  for (int64_t c = 0; c < a.shape.channels; ++c) {
+    A grad[kVector], delta[kCount][kVector];
+    pixels.read(a.image, b * a.image.b + c * a.image.c, grad);
+    F2D_UNROLL
+    for (int j = 0; j < kCount; ++j) {
+      const View& v = a.delta(k + j);
+      if (correlate) pixels.read(v, b * v.b + (k + j) * v.k + c * v.c, delta[j]);
+    }
+    F2D_UNROLL
+    for (int j = 0; j < kCount; ++j) {
+      const A gate = gate_at<A>(a, b, k + j, c);
+      const View& d = a.d_delta(k + j);
+      if (d.data) {
+        A value[kVector];
+        F2D_UNROLL
+        for (int i = 0; i < kVector; ++i) value[i] = assembly_delta_gradient(assembly_weight(gate, map[j][i]), grad[i]);
+        pixels.write(d, b * d.b + (k + j) * d.k + c * d.c, value);
+      }
+      if (!correlate) continue;
+      A sum = A(0);
+      F2D_UNROLL
+      for (int i = 0; i < kVector; ++i) {
+        if (!a.channel_gates) {
+          s[j][i] = assembly_correlate(s[j][i], delta[j][i], grad[i]);
+          continue;
+        }
+        const A product = delta[j][i] * grad[i];
+        s[j][i] = assembly_correlate_gated(s[j][i], product, gate);
+        sum = fma(map[j][i], product, sum);
+      }
+      if (a.channel_gates && a.gate_parts) reduce(sum, gate_part(a, b, k + j, c, tile));
+    }
+  }
+  if (!correlate) return;
+  F2D_UNROLL
+  for (int j = 0; j < kCount; ++j) {
+    const A gate = a.channel_gates ? A(1) : gate_at<A>(a, b, k + j, 0);
+    A sum = A(0);
+    F2D_UNROLL
+    for (int i = 0; i < kVector; ++i) {
+      sum = fma(map[j][i], s[j][i], sum);
+      s[j][i] = gate * s[j][i];
+    }
+    if (!a.channel_gates && a.gate_parts) reduce(sum, gate_part(a, b, k + j, 0, tile));
+    if (a.d_maps.data) pixels.write(a.d_maps, b * a.d_maps.b + (k + j) * a.d_maps.k, s[j]);
+  }
+}
+
+template <bool kAligned, class A, class Reduce>
+F2D_FN void assembly_backward_lane(const AssemblyArgs& a, int64_t warp, int lane, Reduce reduce) {
+  const int64_t b = quotient(warp, a.tiles), tile = warp - b * a.tiles;
+  const Pixels<kAligned> pixels{tile * kTilePixels + (kAligned ? kVector * lane : lane), a.shape.pixels(), a.shape.width};
+  int64_t k = 0;
+  for (; k + kGroup <= a.experts; k += kGroup)
+    assembly_backward_experts<kGroup, kAligned, A>(a, b, tile, pixels, k, reduce);
+  for (; k < a.experts; ++k) assembly_backward_experts<1, kAligned, A>(a, b, tile, pixels, k, reduce);
+}
+
+// d_deltas shared by the batch: one element [k, c, pixel] per thread, samples in order.
+template <class A>
+F2D_FN void assembly_shared_delta_element(const AssemblyArgs& a, int64_t index) {
+  const int64_t pixels = a.shape.pixels(), plane = quotient(index, pixels), pixel = index - plane * pixels;
+  const int64_t k = quotient(plane, a.shape.channels), c = plane - k * a.shape.channels;
+  const int64_t y = quotient(pixel, a.shape.width), x = pixel - y * a.shape.width;
+  A sum = A(0);
+  for (int64_t b = 0; b < a.shape.batch; ++b) {
+    const A gate = gate_at<A>(a, b, k, c);
+    const A map = a.maps.data ? load_one<A>(a.maps, b * a.maps.b + k * a.maps.k + y * a.maps.h + x * a.maps.w) : A(1);
+    const A grad = load_one<A>(a.image, b * a.image.b + c * a.image.c + y * a.image.h + x * a.image.w);
+    sum = fma(assembly_weight(gate, map), grad, sum);
+  }
+  const View& d = a.d_deltas[0];
+  store_one(d, k * d.k + c * d.c + y * d.h + x * d.w, sum);
+}
+
+}  // namespace f2d

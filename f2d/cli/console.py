@@ -1,0 +1,59 @@
+"""What the commands print, and how a user's mistake becomes one line and an exit code."""
+
+import functools
+import logging
+import sys
+import warnings
+from collections.abc import Callable
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+# soft_wrap: a path longer than the terminal stays one line, also in a pipe
+out = Console(soft_wrap=True, highlight=False)
+err = Console(soft_wrap=True, highlight=False, stderr=True)
+
+FAILED, WRONG_USAGE = 1, 2
+
+
+def report_error(message: object) -> None:
+    """Print ``error: message`` as one line on stderr."""
+    err.print(f"[bold red]error:[/] {escape(' '.join(str(message).split()))}")
+
+
+def fail(message: object, code: int = WRONG_USAGE) -> NoReturn:
+    """Print one line and leave with `code`: 2 for a command that cannot work, 1 for work that failed."""
+    report_error(message)
+    raise typer.Exit(code)
+
+
+def one_line_errors(command: Callable) -> Callable:
+    """A command whose ValueError, OSError or unavailable backend is printed as one line, exit code 2, and no traceback.
+
+    The package raises these for what the user gave; anything else is a defect and keeps its traceback.
+    """
+
+    @functools.wraps(command)
+    def run(*args, **kwargs):
+        warnings.showwarning = _one_line_warning
+        # the commands name the backend themselves
+        logging.getLogger("f2d_kernels").setLevel(logging.ERROR)
+        try:
+            return command(*args, **kwargs)
+        except (ValueError, OSError) as error:
+            fail(error)
+        except RuntimeError as error:
+            if type(error).__name__ != "BackendUnavailableError":  # importing the class would import PyTorch
+                raise
+            fail(error)
+
+    return run
+
+
+def _one_line_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    if category is RuntimeWarning:
+        err.print(f"[yellow]warning:[/] {escape(' '.join(str(message).split()))}")
+    else:
+        print(f"{category.__name__}: {message}", file=sys.stderr)

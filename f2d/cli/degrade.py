@@ -1,0 +1,54 @@
+"""`f2d degrade`: a clean photograph in, a degraded one with its parameters and maps out."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from f2d.cli.console import one_line_errors, out
+from f2d.cli.files import check_output
+from f2d.cli.options import Overwrite
+from f2d.images import open_image, replacing, save_image, to_picture
+
+
+@one_line_errors
+def degrade(
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="A clean photograph.", show_default=False)],
+    target: Annotated[Path, typer.Option("--out", "-o", help="Image file to write.", show_default=False)],
+    category: Annotated[
+        str, typer.Option(help="low, haze, rain, snow, or several: low_haze_rain.", show_default=False)
+    ],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn.")] = 0,
+    maps: Annotated[bool, typer.Option("--maps", help="Also write the map of each factor.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Degrade PHOTO as the training data is, and write what was drawn beside it as JSON.
+
+    `f2d.degrade(photo, category, seed=seed)` with the category and seed of the JSON gives the same picture again.
+    """
+    check_output(target, overwrite=overwrite)
+    clean = open_image(photo).convert("RGB")
+
+    import f2d
+    from f2d.degradation import FACTORS
+
+    degraded = f2d.degrade(clean, category, seed=seed)
+    save_image(degraded.image, target)
+    record = {
+        "category": degraded.category,
+        "seed": degraded.seed,
+        "parameters": degraded.parameters,
+        "source": photo.name,
+        "f2d": f2d.__version__,
+    }
+    written = [target, target.with_suffix(".json")]
+    with replacing(written[1]) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n")
+    if maps:
+        for name, values in zip(FACTORS, degraded.maps, strict=True):
+            written.append(target.with_name(f"{target.stem}_map_{name}.png"))
+            save_image(to_picture(values), written[-1])
+    for path in written:
+        out.print(escape(str(path)))

@@ -1,0 +1,31 @@
+"""Options that several commands share."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Sampler(str, Enum):
+    """`f2d.transport.SAMPLERS`, known without importing PyTorch."""
+
+    MC = "MC"
+    NMC = "NMC"
+    EM = "EM"
+    MEAN = "mean"
+
+
+class Precision(str, Enum):
+    """`f2d.execution.PRECISIONS`, known without importing PyTorch."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BF16 = "bf16"
+
+
+Model = Annotated[str, typer.Option(help="A preset with shipped weights, or a checkpoint folder.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+PrecisionOption = Annotated[Precision, typer.Option(help="Precision of the network; the transport is float32 always.")]
+OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]

@@ -1,0 +1,106 @@
+"""`f2d restore`: photographs in, restored photographs out."""
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from f2d.cli import STARTED
+from f2d.cli.console import FAILED, err, one_line_errors, out, report_error
+from f2d.cli.files import plan_jobs
+from f2d.cli.options import Device, Model, Overwrite, Precision, PrecisionOption, Sampler
+
+if TYPE_CHECKING:
+    from f2d.restorer import Restorer
+
+
+@one_line_errors
+def restore(
+    photos: Annotated[
+        list[Path], typer.Argument(metavar="PHOTO...", help="Files, or folders of files.", show_default=False)
+    ],
+    target: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder to write to, or a file name for one photo.", show_default=False)
+    ],
+    model: Model = "f2d-lite",
+    steps: Annotated[int, typer.Option(min=1, help="Network calls per photo.")] = 1,
+    sampler: Annotated[
+        Sampler, typer.Option(help="How the transport steps; mean: the prediction, no noise.")
+    ] = Sampler.MC,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the transport's noise.")] = 0,
+    tta: Annotated[bool, typer.Option("--tta", help="Average over the three flips too: four times the work.")] = False,
+    save_maps: Annotated[
+        bool, typer.Option("--save-maps", help="Also write the map of each expert, and the gates as JSON.")
+    ] = False,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    precision: PrecisionOption = Precision.AUTO,
+) -> None:
+    """Restore PHOTO... (files or folders, any size) into -o.
+
+    JPEG, PNG, WebP, TIFF and BMP in 8 bits; grey, palette and CMYK pictures become RGB, transparency is kept, EXIF
+    orientation is applied. One photo that fails does not stop the others: exit code 1.
+    """
+    jobs, failures = plan_jobs(photos, target, overwrite=overwrite)
+    for failure in failures:
+        report_error(failure)
+    if not jobs:
+        raise typer.Exit(FAILED)
+
+    from f2d.images import ImageError, open_image, save_image
+    from f2d.restorer import Restorer
+
+    restorer: Restorer | None = None
+    done, model_seconds = 0, 0.0
+    with _progress() as progress:
+        task = progress.add_task("restoring", total=len(jobs))
+        for job in jobs:
+            try:
+                picture = open_image(job.source)
+                if restorer is None:  # only now, so that a command without a single readable picture loads nothing
+                    restorer = Restorer.load(model, device=device, precision=precision.value)
+                    out.print(f"{escape(str(model))} on {restorer.execution}")
+                restored = restorer(picture, steps=steps, sampler=sampler.value, seed=seed, tta=tta)
+                save_image(restored.image, job.target)
+                if save_maps:
+                    _save_maps(restorer, picture, job.target)
+            except ImageError as error:
+                report_error(error)
+                failures.append(str(error))
+            else:
+                done += 1
+                model_seconds += restored.seconds
+                width, height = picture.size
+                out.print(f"{escape(str(job.target))}  {width}x{height}  {restored.seconds:.2f} s")
+            progress.advance(task)
+    if done:
+        out.print(
+            f"{done} restored, {len(failures)} failed; model {model_seconds:.2f} s, "
+            f"whole command {time.perf_counter() - STARTED:.2f} s"
+        )
+    if failures:
+        raise typer.Exit(FAILED)
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # with stdout in a pipe, rich's redirection would move its lines to the progress bar's stderr
+    return Progress(*columns, console=err, transient=True, redirect_stdout=out.is_terminal)
+
+
+def _save_maps(restorer: "Restorer", picture, target: Path) -> None:
+    from f2d.images import replacing, save_image, to_picture
+
+    explanation = restorer.explain(picture)
+    for name, values in zip(explanation.factors, explanation.maps):
+        save_image(to_picture(values), target.with_name(f"{target.stem}_map_{name}.png"))
+    numbers = {
+        "gates": dict(zip(explanation.factors, explanation.gates.tolist())),
+        "presence": dict(zip(explanation.factors, explanation.presence.tolist())),
+    }
+    with replacing(target.with_name(f"{target.stem}_maps.json")) as temporary:
+        temporary.write_text(json.dumps(numbers, indent=2) + "\n")

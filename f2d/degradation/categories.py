@@ -1,0 +1,25 @@
+"""The four factors and the eleven composites of CDD-11."""
+
+FACTORS = ("low", "haze", "rain", "snow")
+CATEGORIES = (
+    "low",
+    "haze",
+    "rain",
+    "snow",
+    "low_haze",
+    "low_rain",
+    "low_snow",
+    "haze_rain",
+    "haze_snow",
+    "low_haze_rain",
+    "low_haze_snow",
+)
+
+
+def parse_category(name: str) -> str:
+    """The published name of a composite given with its factors in any order; ValueError lists the eleven."""
+    parts = name.split("_")
+    ordered = "_".join(factor for factor in FACTORS if factor in parts)
+    if ordered not in CATEGORIES or len(set(parts)) != len(parts) or set(parts) - set(FACTORS):
+        raise ValueError(f"no category {name!r}; there are {', '.join(CATEGORIES)}")
+    return ordered

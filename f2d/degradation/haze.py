@@ -1,0 +1,39 @@
+"""Haze: transmission from depth, and grey airlight."""
+
+import torch
+from torch import Tensor
+
+from f2d.degradation.fields import Draws, box, grey, guided_filter, smooth_field, stretch
+
+
+def draw_parameters(draws: Draws) -> dict[str, float]:
+    """beta ~ U(1, 2), airlight A ~ U(0.6, 0.9): the published ranges."""
+    return {"beta": draws.uniform(1, 2), "airlight": draws.uniform(0.6, 0.9)}
+
+
+def depth_map(clean: Tensor, draws: Draws) -> Tensor:
+    """[1,1,H,W] in [0, 1], near = large: a ground plane, or a tilted plane, with objects whose edges follow the image's."""
+    height, width = clean.shape[-2:]
+    down = torch.linspace(0, 1, height, device=clean.device).view(1, 1, -1, 1).expand(1, 1, height, width)
+    across = torch.linspace(-0.5, 0.5, width, device=clean.device).view(1, 1, 1, -1)
+    horizon = draws.uniform(-0.2, 0.6)
+    ground = ((down - horizon) / (1 - horizon)).clamp(min=0) ** draws.uniform(0.7, 2.0)
+    plane = ground + draws.uniform(-0.4, 0.4) * across
+    depth = plane + draws.uniform(0.3, 1.0) * smooth_field(draws, height, width)
+    # dark regions are more often near things than sky; the guided filter lets depth break at the image's own edges
+    luminance = grey(clean)
+    depth = depth - draws.uniform(0.0, 0.5) * luminance
+    size = max(3, min(height, width) // 8)
+    depth = guided_filter(luminance, depth, size, 1e-3)
+    nearest, farthest = draws.uniform(0.8, 1.0), draws.uniform(0.2, 0.5)
+    return farthest + (nearest - farthest) * stretch(depth)
+
+
+def add_haze(image: Tensor, depth: Tensor, parameters: dict[str, float]) -> tuple[Tensor, Tensor]:
+    """x = clip(x t + A (1 - t)), t = exp(-beta · min(1 - box22(D), 0.7)).
+
+    image [1,3,H,W], not clipped before; depth D [1,1,H,W], near = large. Returns x and the map 1 - t, [1,1,H,W].
+    """
+    distance = (1 - box(depth, 22)).clamp(max=0.7)
+    transmission = torch.exp(-parameters["beta"] * distance)
+    return (image * transmission + parameters["airlight"] * (1 - transmission)).clamp(0, 1), 1 - transmission

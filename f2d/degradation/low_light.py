@@ -1,0 +1,31 @@
+"""Low light: a gamma curve on the illumination, and sensor noise."""
+
+from torch import Tensor
+
+from f2d.degradation.fields import Draws, box, grey, guided_filter, smooth_field
+
+TINY = 1e-7
+
+
+def draw_parameters(draws: Draws) -> dict[str, float]:
+    """gamma ~ U(2, 3), standard deviation of the noise s ~ U(0.03, 0.08): the published ranges."""
+    return {"gamma": draws.uniform(2, 3), "noise": draws.uniform(0.03, 0.08)}
+
+
+def light_map(clean: Tensor, draws: Draws) -> Tensor:
+    """[1,1,H,W] in [0, 1]: the brightest channel of the neighbourhood, unevenly lit by a smooth field."""
+    height, width = clean.shape[-2:]
+    brightest = box(clean.amax(1, keepdim=True), max(3, min(height, width) // 16))
+    return (brightest * (0.6 + 0.4 * smooth_field(draws, height, width, octaves=2))).clamp(0, 1)
+
+
+def darken(clean: Tensor, light: Tensor, parameters: dict[str, float], draws: Draws) -> tuple[Tensor, Tensor]:
+    """x = clip(J / (L + 1e-7) · (L + 1e-7)^gamma + N(0, s²)), L = guided filter (3x3, eps 0.01) of grey J by the light map.
+
+    clean J [1,3,H,W], light [1,1,H,W]. Returns x and the map 1 - (L + 1e-7)^(gamma - 1), [1,1,H,W] in [0, 1]. L can
+    come out slightly negative and is clamped at 0.
+    """
+    level = guided_filter(light, grey(clean), 3, 0.01).clamp(min=0) + TINY
+    noise = parameters["noise"] * draws.randn(*clean.shape)
+    gain = level ** (parameters["gamma"] - 1)
+    return (clean / level * level ** parameters["gamma"] + noise).clamp(0, 1), (1 - gain).clamp(0, 1)

@@ -1,0 +1,47 @@
+"""Rain: layers of motion-blurred drops, added to the light."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from f2d.degradation.fields import Draws, canvas_for, convolve, line_kernel, smooth_field
+
+
+def draw_parameters(draws: Draws) -> dict[str, float]:
+    """angle in radians from vertical; veil: mean of the distant drops; contrast: their spread over it; streaks: brightness
+    of the near drops; density: near drops per pixel; length, in pixels."""
+    return {
+        "angle": math.radians(draws.uniform(-35, 35)),
+        "veil": draws.uniform(0.03, 0.09),
+        "contrast": draws.uniform(0.25, 0.7),
+        "streaks": draws.uniform(0.05, 0.45) if draws.choice(0.75) else 0.0,
+        "density": 10 ** draws.uniform(-3.2, -2.2),
+        "length": draws.uniform(8, 36),
+    }
+
+
+def rain_mask(height: int, width: int, parameters: dict[str, float], draws: Draws) -> Tensor:
+    """R [1,1,H,W] in [0, 1]: a veil of distant drops, whose streaks run into each other, and near streaks one by one."""
+    angle, length, device = parameters["angle"], parameters["length"], draws.device
+    kernel = line_kernel(length, angle, 0.6, device)
+    distant = _standardised(convolve(draws.rand(*canvas_for(kernel, height, width)), kernel))
+    mask = parameters["veil"] * (1 + parameters["contrast"] * distant)
+    for scale in (1.0, 1.6):  # two distances of near drops: longer, thicker and fewer the nearer
+        if parameters["streaks"] == 0.0:
+            break
+        kernel = line_kernel(scale * length, angle + draws.uniform(-0.06, 0.06), 0.6 * scale, device)
+        canvas = canvas_for(kernel, height, width)
+        drops = (draws.rand(*canvas) < parameters["density"] / scale**2) * draws.rand(*canvas)
+        mask = mask + parameters["streaks"] * convolve(drops, kernel / kernel.amax())
+    gusts = 0.7 + 0.6 * smooth_field(draws, height, width, octaves=2)
+    return (mask * gusts).clamp(0, 1)
+
+
+def add_rain(image: Tensor, mask: Tensor) -> Tensor:
+    """x + R, not clipped: haze or saving does that."""
+    return image + mask
+
+
+def _standardised(field: Tensor) -> Tensor:
+    return (field - field.mean()) / field.std(correction=0).clamp(min=torch.finfo(field.dtype).tiny)

@@ -1,0 +1,88 @@
+"""The demonstration: free photographs, degraded with fixed seeds, restored, measured and drawn."""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from f2d.degradation import degrade
+from f2d.gallery import Panel, colour_map, sheet
+from f2d.images import open_image, to_tensor
+from f2d.metrics import psnr
+from f2d.restorer import Restorer
+
+
+class Case(NamedTuple):
+    """A photograph of scikit-image's wheel, a category and the seed its degradation is drawn from."""
+
+    photo: str
+    category: str
+    seed: int
+
+
+# chelsea and coffee are CC0, astronaut and rocket public domain; all four lie in the wheel, so nothing is downloaded.
+FILES = {"chelsea": "chelsea.png", "coffee": "coffee.png", "astronaut": "astronaut.png", "rocket": "rocket.jpg"}
+CASES = (
+    Case("chelsea", "low_haze_rain", 7),
+    Case("coffee", "low_haze_snow", 7),
+    Case("astronaut", "low_haze_rain", 3),
+    Case("rocket", "haze_snow", 7),
+    Case("chelsea", "haze_rain", 5),
+    Case("coffee", "low_haze", 2),
+)
+
+
+class Result(NamedTuple):
+    """case; PSNR in dB of the degraded and of the restored picture to the clean one; model seconds; the figure."""
+
+    case: Case
+    before: float
+    after: float
+    seconds: float
+    figure: Image.Image
+
+
+def sample_photograph(name: str) -> Path:
+    """Path of one of `FILES`. FileNotFoundError where scikit-image came without its sample pictures."""
+    package = find_spec("skimage")
+    folders = list(package.submodule_search_locations or ()) if package else []
+    for folder in folders:
+        path = Path(folder) / "data" / FILES[name]
+        if path.is_file():
+            return path
+    raise FileNotFoundError(
+        f"the demo's {FILES[name]} is not in scikit-image here: pip install --force-reinstall scikit-image"
+    )
+
+
+def run(restorer: Restorer, cases: tuple[Case, ...] = CASES) -> Iterator[Result]:
+    """Degrade, restore and draw each case in turn."""
+    for case in cases:
+        clean = open_image(sample_photograph(case.photo))
+        degraded = degrade(clean, case.category, seed=case.seed).image
+        restored = restorer(degraded)
+        pictures = (degraded, restored.image, clean)
+        before, after = (_psnr(picture, pictures[2]) for picture in pictures[:2])
+        yield Result(case, before, after, restored.seconds, _figure(case, restorer, pictures, before, after))
+
+
+def _psnr(picture: Image.Image, reference: Image.Image) -> float:
+    return float(psnr(to_tensor(picture)[None], to_tensor(reference)[None]))
+
+
+def _figure(
+    case: Case, restorer: Restorer, pictures: tuple[Image.Image, ...], before: float, after: float
+) -> Image.Image:
+    labels = (f"degraded, {before:.2f} dB", f"restored, {after:.2f} dB", "clean")
+    seen = restorer.explain(pictures[0])
+    maps = [
+        Panel(colour_map(values.numpy()), f"{name} map: mean {values.mean():.2f}, gate {gate:.2f}")
+        for name, values, gate in zip(seen.factors, seen.maps, seen.gates)
+    ]
+    title, subtitle = (
+        case.category.replace("_", " + "),
+        f"{case.photo}, seed {case.seed}; below, the experts' maps, black 0 to pale yellow 1",
+    )
+    return sheet(title, subtitle, [[Panel(*pair) for pair in zip(pictures, labels)], maps])

@@ -1,0 +1,164 @@
+"""Pictures of every kind in, 8-bit RGB or RGBA out, and files replaced in one piece."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from f2d.images import (
+    IMAGE_SUFFIXES,
+    ImageError,
+    image_to_tensor,
+    open_image,
+    replacing,
+    save_image,
+    to_picture,
+    to_tensor,
+)
+from tests.cli.conftest import smooth_pixels
+
+RGB = smooth_pixels(20, 30)
+
+
+def test_tensor_has_the_pixels(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    tensor = image_to_tensor(tmp_path / "a.png")
+    assert tensor.dtype == torch.float32 and tensor.shape == (3, 20, 30)
+    np.testing.assert_allclose(tensor.permute(1, 2, 0).numpy(), RGB / 255.0, atol=1e-7)
+
+
+def test_picture_and_tensor_are_inverse():
+    assert np.array_equal(np.asarray(to_picture(to_tensor(Image.fromarray(RGB)))), RGB)
+
+
+def test_picture_rounds_and_clamps():
+    picture = to_picture(torch.tensor([[-0.5, 0.4999 / 255, 0.5001 / 255, 1.5]]))
+    assert picture.mode == "L" and np.asarray(picture).tolist() == [[0, 0, 1, 255]]
+
+
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
+def test_every_format_is_written_and_read(tmp_path, suffix):
+    path = tmp_path / f"a{suffix.upper()}"
+    save_image(Image.fromarray(RGB), path)
+    again = np.asarray(open_image(path)).astype(int)
+    lossy = suffix in (".jpg", ".jpeg", ".webp")
+    assert np.abs(again - RGB).mean() < (2 if lossy else 1e-9)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+def test_alpha_survives(tmp_path, suffix):
+    pixels = np.dstack([RGB, np.full(RGB.shape[:2], 255, np.uint8)])
+    pixels[:5, :, 3] = 7
+    save_image(Image.fromarray(pixels), tmp_path / f"a{suffix}")
+    again = open_image(tmp_path / f"a{suffix}")
+    assert again.mode == "RGBA" and np.array_equal(np.asarray(again)[..., 3], pixels[..., 3])
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".bmp"])
+def test_formats_without_alpha_refuse_it(tmp_path, suffix):
+    with pytest.raises(ImageError, match="transparency"):
+        save_image(Image.fromarray(RGB).convert("RGBA"), tmp_path / f"a{suffix}")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Image.fromarray(RGB[..., 0]),  # L
+        lambda: Image.fromarray(RGB[..., 0]).convert("1"),
+        lambda: Image.fromarray(RGB).quantize(64),  # P
+        lambda: Image.fromarray(RGB[..., 0].astype(np.uint16) * 257),  # I;16
+    ],
+    ids=["grey", "bilevel", "palette", "grey16"],
+)
+def test_modes_become_rgb(tmp_path, make):
+    picture = make()
+    picture.save(tmp_path / "a.png")
+    opened = open_image(tmp_path / "a.png")
+    assert opened.mode == "RGB"
+    if picture.mode.startswith("I"):
+        expected = np.repeat(RGB[..., :1], 3, axis=2)
+    else:
+        expected = np.asarray(picture.convert("RGB"))
+    assert np.array_equal(np.asarray(opened), expected)
+
+
+def test_palette_transparency_becomes_alpha(tmp_path):
+    picture = Image.fromarray(RGB).quantize(8)
+    index = int(np.asarray(picture)[0, 0])
+    picture.save(tmp_path / "a.png", transparency=index)
+    opened = open_image(tmp_path / "a.png")
+    assert opened.mode == "RGBA"
+    assert np.array_equal(np.asarray(opened)[..., 3] == 0, np.asarray(picture) == index)
+
+
+def test_cmyk_jpeg_keeps_its_colours(tmp_path):
+    red = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    red.save(tmp_path / "a.jpg", quality=95)
+    r, g, b = np.asarray(open_image(tmp_path / "a.jpg")).reshape(-1, 3).mean(0)
+    assert r > 245 and g < 10 and b < 10
+
+
+# tag value -> what a viewer does to the stored pixels (TIFF 6.0, tag 274)
+ORIENTATIONS = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: np.rot90(a),
+}
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_exif_orientation_is_applied(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(RGB).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(np.asarray(open_image(tmp_path / "a.png")), ORIENTATIONS[orientation](RGB))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp"])
+def test_truncated_files_are_reported(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)  # does not compress: the middle is pixels
+    Image.fromarray(noise).save(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(ImageError, match="a" + suffix):
+        open_image(path)
+
+
+def test_float_tiff_is_refused(tmp_path):
+    Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(ImageError, match="float"):
+        open_image(tmp_path / "a.tif")
+
+
+def test_decompression_bomb_is_refused(tmp_path, monkeypatch):
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ImageError, match="exceeds limit"):
+        open_image(tmp_path / "a.png")
+
+
+def test_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_full_disk_is_one_line(tmp_path):
+    with (
+        pytest.raises(ImageError, match=r"a\.png: cannot be written \(No space left"),
+        replacing(tmp_path / "a.png") as t,
+    ):
+        t.write_text("half")
+        raise OSError(28, "No space left on device")
+    assert not list(tmp_path.iterdir())

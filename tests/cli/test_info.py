@@ -1,0 +1,106 @@
+"""`f2d info`, `f2d --version`, `f2d train`'s refusals, and what a restoration runs on."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import f2d as package
+import f2d_kernels
+from f2d import checkpoints
+from f2d.execution import choose_execution
+from f2d.nets import PRESETS
+from tests.cli.conftest import assert_one_line_error
+
+
+def one_line(text: str) -> str:
+    """Without the frames and line breaks of tables."""
+    return " ".join(text.replace("│", " ").split())
+
+
+def test_version(f2d):
+    result = f2d("--version")
+    assert result.exit_code == 0 and result.stdout == f"f2d {package.__version__}\n"
+
+
+def test_info_names_versions_backends_presets(f2d):
+    result = f2d("info")
+    text = one_line(result.stdout)
+    assert result.exit_code == 0
+    for word in (torch.__version__, *f2d_kernels.backends(), *PRESETS, "23,771,627", "multiply-adds"):
+        assert word in text
+    assert f"a restoration runs on {choose_execution()}" in text
+
+
+def test_info_of_a_model(f2d, model):
+    result = f2d("info", model, "--precision", "float32")
+    assert result.exit_code == 0
+    text = one_line(result.stdout)
+    assert "low, haze, rain, snow" in text and "SFLOW" in text and "float32 (asked for)" in text
+
+
+def test_info_names_the_backend_in_force(f2d, monkeypatch):
+    monkeypatch.setenv("F2D_KERNELS_BACKEND", "reference")
+    assert "reference (F2D_KERNELS_BACKEND)" in one_line(f2d("info").stdout)
+
+
+def test_info_of_no_model(f2d):
+    assert_one_line_error(f2d("info", "f2d-nope"), 2, "f2d-nope", *checkpoints.shipped())
+
+
+def test_precision_follows_the_processor(monkeypatch):
+    for amx, avx, expected in ((True, True, "AMX"), (False, True, "AVX512-BF16"), (False, False, None)):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda answer=amx: answer)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda answer=avx: answer)
+        execution = choose_execution("cpu")
+        assert execution.precision == ("bf16" if expected else "float32")
+        assert expected is None or execution.reason == expected
+        assert choose_execution("cpu", "float32").precision == "float32"
+
+
+@pytest.mark.parametrize("device", ["abacus", "meta", "cuda:99"])
+def test_devices_that_are_not_here(device):
+    with pytest.raises(ValueError, match=device):
+        choose_execution(device)
+
+
+def test_help_and_simple_mistakes_do_not_import_pytorch():
+    code = """
+import sys
+from typer.testing import CliRunner
+from f2d.cli.app import app
+for arguments in (["--help"], ["restore", "--help"], ["restore", "nope.png", "-o", "out"], ["restore"]):
+    CliRunner().invoke(app, arguments)
+print("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_train_refuses_in_one_line(f2d, tmp_path):
+    assert_one_line_error(f2d("train", "lite", "--data", tmp_path / "no", "-o", tmp_path / "out"), 2, "no such folder")
+    assert_one_line_error(f2d("train", "nope", "--data", tmp_path, "-o", tmp_path / "out"), 2, "lite")
+    assert_one_line_error(f2d("train", "lite", "--data", tmp_path, "-o", tmp_path / "out"), 2, "no photographs")
+
+
+@pytest.mark.parametrize("missing", ["lightning", "yaml"])
+def test_train_without_its_extra(f2d, tmp_path, monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    for name in [name for name in sys.modules if name.startswith("f2d.training.")]:
+        monkeypatch.delitem(sys.modules, name)
+    result = f2d("train", "lite", "--data", tmp_path, "-o", tmp_path / "out")
+    assert_one_line_error(result, 2, missing, "f2d[train]")
+
+
+def test_train_passes_its_options_on(f2d, tmp_path, monkeypatch):
+    from f2d.training import fit as module
+
+    seen = {}
+    monkeypatch.setattr(module, "fit", lambda recipe, data, out, resume: seen.update(locals()))
+    options = ("--steps", 7, "--batch-size", 3, "--learning-rate", 0.5, "--initial", "here", "--resume")
+    result = f2d("train", "lite", "--data", tmp_path, "-o", tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    recipe = seen["recipe"]
+    assert (recipe.steps, recipe.batch_size, recipe.learning_rate, recipe.initial) == (7, 3, 0.5, "here")
+    assert seen["resume"] and recipe.model == "f2d-lite" and str(tmp_path / "out" / "weights") in result.stdout

@@ -1,0 +1,76 @@
+"""Saving and loading: exact round trips, whole files or none, errors that say what to do."""
+
+import json
+
+import pytest
+import torch
+
+from f2d import checkpoints
+from f2d.nets import F2DNet
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_round_trip(make_net, tmp_path, memory_format):
+    net = make_net(patch=2, head="affine").to(memory_format=memory_format)
+    net.save_pretrained(tmp_path / "new" / "folder")
+    loaded = F2DNet.from_pretrained(tmp_path / "new" / "folder")
+    assert loaded.config == net.config and not loaded.training
+    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == ["config.json", "model.safetensors"]
+    state = net.state_dict()
+    assert loaded.state_dict().keys() == state.keys()
+    assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items())
+    x = torch.rand(1, 3, 9, 9) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(x, x, 0).prediction, net(x, x, 0).prediction)
+    assert not loaded.backbone.frequency_embedding.laplacian.requires_grad
+
+
+def test_a_preset_resolves_to_its_shipped_weights(make_net, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "WEIGHTS", tmp_path)
+    net = make_net()
+    net.save_pretrained(tmp_path / "f2d-tiny")
+    assert F2DNet.from_pretrained("f2d-tiny").config == net.config
+    with pytest.raises(
+        FileNotFoundError, match=r"'f2d-huge' is neither a folder nor a preset.*\(there are: f2d-tiny\)"
+    ):
+        F2DNet.from_pretrained("f2d-huge")
+
+
+def test_a_failed_write_leaves_the_old_checkpoint(make_net, tmp_path, monkeypatch):
+    make_net().save_pretrained(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def save_half(tensors, path):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(checkpoints, "save_file", save_half)
+    with pytest.raises(OSError, match="disk full"):
+        make_net(expert_width=16).save_pretrained(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_missing_and_damaged_files(make_net, tmp_path):
+    make_net().save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "elsewhere")
+    with pytest.raises(FileNotFoundError, match=r"has no model\.safetensors"):
+        F2DNet.from_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"not one")
+    with pytest.raises(ValueError, match="not a safetensors file"):
+        F2DNet.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config\.json is not JSON"):
+        F2DNet.from_pretrained(tmp_path)
+
+
+def test_weights_that_do_not_fit_the_configuration(make_net, tmp_path):
+    make_net().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "expert_width": 16}))
+    with pytest.raises(
+        ValueError, match=r"does not fit.*is \(8, 8, 1, 1\) and should be \(16, 8, 1, 1\).*and \d+ more"
+    ):
+        F2DNet.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "colour": "red"}))
+    with pytest.raises(ValueError, match="has no colour; it has"):
+        F2DNet.from_pretrained(tmp_path)

@@ -1,0 +1,97 @@
+"""Published sizes, the promised bounds of the small presets, and configurations as data."""
+
+import json
+
+import pytest
+import torch
+
+from f2d.nets import PRESETS, F2DNet, F2DNetConfig
+from f2d.nets.cost import multiply_adds_per_pixel, parameter_count
+
+
+@pytest.fixture(scope="module")
+def paper() -> F2DNet:
+    with torch.device("meta"):
+        return F2DNet(F2DNetConfig.preset("f2d-paper"))
+
+
+def count(module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_published_parameter_counts(paper):
+    laplacian = paper.backbone.frequency_embedding.laplacian.numel()
+    assert count(paper.enhancer) == 483_668
+    assert count(paper.parser) == 468_492
+    assert count(paper.backbone) - laplacian == 21_489_031
+    assert laplacian == 2_304
+    assert [count(expert) for expert in paper.experts] == [312_579] * 4
+    assert count(paper) == parameter_count(paper.config) == 23_771_627
+
+
+def test_published_arithmetic():
+    assert multiply_adds_per_pixel(PRESETS["f2d-paper"]) == pytest.approx(3.31e6, rel=2e-3)
+    without_enhancer = F2DNetConfig(enhancer_width=None)
+    share = 1 - multiply_adds_per_pixel(without_enhancer) / multiply_adds_per_pixel(PRESETS["f2d-paper"])
+    assert share == pytest.approx(0.15, abs=0.005)
+
+
+def test_other_tasks():
+    three = F2DNetConfig(factors=("noise", "haze", "rain"), enhancer_width=None)
+    assert round(parameter_count(three) / 1e6, 2) == 22.97
+    five = F2DNetConfig(factors=("noise", "haze", "rain", "blur", "low"))
+    with torch.device("meta"):
+        net = F2DNet(five)
+    assert len(net.experts) == 5 and net.experts[4].conv1.dilation == (5, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "multiply_adds"), [("f2d-lite", 1.5e6, 130e3), ("f2d-base", 8e6, float("inf"))]
+)
+def test_small_presets_keep_their_bounds(name, parameters, multiply_adds):
+    assert parameter_count(PRESETS[name]) <= parameters
+    assert multiply_adds_per_pixel(PRESETS[name]) <= multiply_adds
+
+
+def test_multiply_adds_of_one_convolution():
+    """Widening the parser's first layer by 8 channels: 7x7x3 more inputs there, 3x3 / 4 in the layer after it."""
+    narrow = F2DNetConfig(parser_widths=(32, 64), parser_decoder_widths=(32, 32))
+    wide = F2DNetConfig(parser_widths=(40, 64), parser_decoder_widths=(32, 32))
+    added = multiply_adds_per_pixel(wide) - multiply_adds_per_pixel(narrow)
+    assert added == pytest.approx(8 * 7 * 7 * 3 + 8 * 64 * 9 / 4)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_json_round_trip(name):
+    config = PRESETS[name]
+    assert F2DNetConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"factors": ()}, "factors is empty"),
+        ({"factors": ("rain", "rain")}, "repeats"),
+        ({"blocks_per_stage": (1,)}, "4 stage_widths and 1 blocks_per_stage"),
+        ({"parser_widths": (8,)}, "1 parser_widths and 4 parser_decoder_widths"),
+        ({"expert_width": 100}, "100, not a multiple of groups=8"),
+        ({"stage_widths": (64, 128, 256, 250)}, "250, not a multiple"),
+        ({"attention_heads": 3}, "attention_heads=3"),
+        ({"time_dim": 5}, "time_dim is 5"),
+        ({"patch": 3}, "patch is 3; use 1 or 2"),
+        ({"head": "linear"}, "head is 'linear'"),
+        ({"target": "NOISE"}, "target is 'NOISE'"),
+        ({"theta": "sine"}, "no theta 'sine'"),
+        ({"num_steps": 0}, "num_steps is 0"),
+    ],
+)
+def test_bad_configurations_say_what_is_wrong(change, message):
+    with pytest.raises(ValueError, match=message):
+        F2DNetConfig(**change)
+
+
+def test_unknown_names():
+    with pytest.raises(ValueError, match=r"has no base_ch, emb_dim"):
+        F2DNetConfig.from_dict({"base_ch": 8, "emb_dim": 64})
+    with pytest.raises(ValueError, match="no preset 'f2d-huge'; there are f2d-paper, f2d-base, f2d-lite"):
+        F2DNet.from_preset("f2d-huge")

@@ -1,0 +1,104 @@
+"""Checkpoints of the authors: the key map is exact both ways, and a file of theirs loads."""
+
+import json
+import os
+
+import pytest
+import torch
+
+from f2d.nets import F2DNet, F2DNetConfig
+from f2d.official import translate
+
+
+@pytest.fixture
+def save(tmp_path, golden_weights):
+    """save(**entries) -> path of a .pt file in the authors' layout, "model" holding the golden weights by default."""
+
+    def write(**entries):
+        path = tmp_path / "checkpoint.pt"
+        torch.save({"model": golden_weights, "step": 500_000, **entries}, path)
+        return path
+
+    return write
+
+
+def test_key_map_covers_the_official_list_exactly(shared):
+    official = json.loads((shared / "golden" / "official_checkpoint_keys.json").read_text())
+    with torch.device("meta"):
+        ours = {name: list(value.shape) for name, value in F2DNet(F2DNetConfig()).state_dict().items()}
+    assert {translate(name): shape for name, shape in official.items()} == ours
+    assert len({translate(name) for name in official}) == len(official)
+
+
+def test_from_official_model(save, golden, golden_net):
+    net = F2DNet.from_official(save(), weights="model")
+    assert net.config == golden_net.config and not net.training
+    with torch.no_grad():
+        out = net(golden["x_t"], golden["degraded"], golden["t"])
+    torch.testing.assert_close(out.prediction, golden["prediction"], rtol=0, atol=1e-4)
+
+
+def test_ema_is_laid_over_the_model(save, golden_weights):
+    """The average lacks the Laplacian and the complexity bias; those come from "model"."""
+    fixed = ("complexity_bias", "backbone.freq_embed.high_pass.weight")
+    shadow = {name: value + 1 for name, value in golden_weights.items() if name not in fixed}
+    path = save(ema={"shadow": shadow, "decay": 0.9999})
+    averaged, plain = F2DNet.from_official(path).state_dict(), F2DNet.from_official(path, "model").state_dict()
+    for name, value in golden_weights.items():
+        assert torch.equal(averaged[translate(name)], value if name in fixed else value + 1)
+        assert torch.equal(plain[translate(name)], value)
+
+
+def test_enhancer_and_factors_are_read_off_the_shapes(tmp_path, golden_weights):
+    three = {name: value for name, value in golden_weights.items() if not name.startswith(("brightness", "experts.3"))}
+    for name in ("complexity_bias", "alpha_mlp.2.weight", "alpha_mlp.2.bias"):
+        three[name] = three[name][:3]
+    for name in ("w_mlp.2", "cls_mlp.2", "spatial_decoder.8"):
+        for part in ("weight", "bias"):
+            three[f"parser.{name}.{part}"] = three[f"parser.{name}.{part}"][:3]
+    three["alpha_mlp.0.weight"] = torch.zeros(51, 64 + 3 + 3 + 32)
+    three["alpha_mlp.0.bias"] = torch.zeros(51)
+    three["alpha_mlp.2.weight"] = torch.zeros(3, 51)
+    torch.save({"model": three}, tmp_path / "three.pt")
+    net = F2DNet.from_official(tmp_path / "three.pt", weights="model")
+    assert net.config.factors == ("noise", "haze", "rain") and net.enhancer is None
+    named = F2DNet.from_official(tmp_path / "three.pt", weights="model", factors=("a", "b", "c"))
+    assert named.config.factors == ("a", "b", "c")
+
+
+def test_missing_and_unexpected_keys_are_named(save, golden_weights):
+    lacking = {name: value for name, value in golden_weights.items() if name != "experts.1.conv1.bias"}
+    with pytest.raises(ValueError, match=r"missing experts\.1\.conv1\.bias$"):
+        F2DNet.from_official(save(model=lacking), weights="model")
+    with pytest.raises(ValueError, match=r"unexpected experts\.0\.extra$"):
+        F2DNet.from_official(save(model={**golden_weights, "experts.0.extra": torch.zeros(1)}), weights="model")
+    odd = {**golden_weights, "experts.0.conv2.bias": torch.zeros(5)}
+    with pytest.raises(ValueError, match=r"experts\.0\.conv2\.bias is \(5,\) and should be \(16,\)"):
+        F2DNet.from_official(save(model=odd), weights="model")
+
+
+def test_files_of_other_kinds(save, tmp_path):
+    with pytest.raises(ValueError, match="use 'model' or 'ema'"):
+        F2DNet.from_official(save(), weights="best")
+    with pytest.raises(ValueError, match=r"no 'ema' entry; it has model, step; use weights='model'"):
+        F2DNet.from_official(save())
+    with pytest.raises(ValueError, match=r"'ema' averages parameters that 'model' lacks: other"):
+        F2DNet.from_official(save(ema={"shadow": {"other": torch.zeros(1)}}))
+    with pytest.raises(ValueError, match=r"not an F²D-Net: it has no gate\.complexity_bias"):
+        F2DNet.from_official(save(model={"conv.weight": torch.zeros(1)}), weights="model")
+    torch.save({"state_dict": {}}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=r"no 'model' entry.*it has state_dict"):
+        F2DNet.from_official(tmp_path / "other.pt")
+
+
+class RunsCode:
+    def __reduce__(self):
+        return os.mkdir, ("should-not-exist",)
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": RunsCode()}, "evil.pt")
+    with pytest.raises(ValueError, match="not loaded"):
+        F2DNet.from_official("evil.pt")
+    assert not (tmp_path / "should-not-exist").exists()

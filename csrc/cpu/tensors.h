@@ -1,33 +1,12 @@
 // PyTorch tensors (stable ABI) as the plain structures of args.h. Shapes were validated in Python; strides are free.
 #pragma once
 
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
-
-#include <optional>
 #include <vector>
 
+#include "../tensors.h"
 #include "args.h"
 
 namespace f2d {
-
-using torch::stable::Tensor;
-using OptionalTensor = std::optional<Tensor>;
-
-inline DType dtype_of(const Tensor& t) {
-  using torch::headeronly::ScalarType;
-  switch (t.scalar_type()) {
-    case ScalarType::Float: return DType::f32;
-    case ScalarType::Double: return DType::f64;
-    case ScalarType::Half: return DType::f16;
-    case ScalarType::BFloat16: return DType::bf16;
-    default: STD_TORCH_CHECK(false, "f2d_kernels: tensors must be float16, bfloat16, float32 or float64"); 
-  }
-}
-
-inline char* data_of(const Tensor& t) { return static_cast<char*>(t.data_ptr()); }
 
 // The last two dimensions are (h, w); b_dim and c_dim name the dimensions of samples and channels, -1 where absent.
 inline Stream stream_of(const Tensor& t, int64_t b_dim, int64_t c_dim, int64_t offset = 0) {
@@ -79,13 +58,5 @@ inline Walk walk_of(const Tensor& image) {
   walk.pixel_major = walk.channels > 1 && s.linear && s.c == 1 && (s.w == walk.channels || walk.pixels() == 1);
   return walk;
 }
-
-inline bool any_double(std::initializer_list<const Tensor*> tensors) {
-  for (const Tensor* t : tensors)
-    if (t && dtype_of(*t) == DType::f64) return true;
-  return false;
-}
-
-inline const Tensor* pointer(const OptionalTensor& t) { return t ? &*t : nullptr; }
 
 }  // namespace f2d

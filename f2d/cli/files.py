@@ -29,7 +29,7 @@ def plan_jobs(inputs: list[Path], out: Path, *, overwrite: bool) -> tuple[list[J
         jobs, folder = [Job(source, out) for source in sources], out.parent
     else:
         jobs, folder = [Job(source, out / _output_name(source)) for source in sources], out
-    pass
+    _check_distinct(jobs)
     if jobs:
         check_folder_writable(folder)
     if not overwrite:

@@ -34,6 +34,7 @@ def fit(recipe: Recipe, data: Path, out: Path, *, resume: bool = False) -> F2DNe
     validation = CleanCrops(held_out, recipe.crop, recipe.seed).validation_batch(range(2 * recipe.validation_images))
 
     net = F2DNet.from_pretrained(recipe.initial) if recipe.initial else F2DNet.from_preset(recipe.model)
+    net.train()  # a loaded network is in eval mode, without the noise on its gates
     module = TransportModule(recipe, net.to(memory_format=torch.channels_last), validation)
     out.mkdir(parents=True, exist_ok=True)
     (out / "recipe.yaml").write_text(recipe.to_yaml())

@@ -37,6 +37,8 @@ class TransportModule(lightning.LightningModule):
         self.history: list[dict[str, float]] = []
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
+        # the noise on the gates comes from the global generator: keyed by the samples, a resumed run draws the same
+        torch.manual_seed(int(batch.seeds[0]))
         y, mu = (batch.degraded * 2 - 1).contiguous(memory_format=torch.channels_last), batch.clean * 2 - 1
         t = self._draw_steps(batch.seeds)
         x_t = self.schedule.sample(y, mu, t, seed=batch.seeds)
@@ -100,6 +102,12 @@ class TransportModule(lightning.LightningModule):
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.history = checkpoint["history"]
 
     def weights_to_ship(self) -> F2DNet:
         """A copy of the averaged network in float32, ready to save."""

@@ -6,9 +6,12 @@ import socket
 import numpy as np
 import pytest
 from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio
 
 from f2d import demo
+from f2d.degradation import degrade
 from f2d.gallery import Panel, colour_map, sheet
+from f2d.restorer import Restorer
 from tests.cli.conftest import assert_one_line_error
 
 
@@ -40,6 +43,20 @@ def test_demo(f2d, model, tmp_path, no_network, two_cases):
     assert_one_line_error(f2d("demo", "-o", tmp_path / "out", "--model", model), 2, "--overwrite")
     assert f2d("demo", "-o", tmp_path / "out", "--model", model, "--overwrite").exit_code == 0
     assert figures[0].read_bytes() == first
+
+
+def test_numbers_and_pictures_of_a_case(model):
+    restorer = Restorer.load(model)
+    case = demo.CASES[0]
+    (result,) = demo.run(restorer, (case,))
+    clean = Image.open(demo.sample_photograph(case.photo))
+    degraded = degrade(clean, case.category, seed=case.seed).image
+    pictures = [degraded, restorer(degraded).image, clean]
+    expected = [peak_signal_noise_ratio(np.asarray(clean), np.asarray(picture)) for picture in pictures[:2]]
+    assert (result.before, result.after) == pytest.approx(expected, abs=1e-3)
+    panel = result.figure.crop((0, 60, 1440, 360))  # the row of pictures
+    means = [np.asarray(panel.crop((480 * i + 30, 0, 480 * i + 450, 300))).mean() for i in range(3)]
+    assert means == pytest.approx([np.asarray(picture).mean() for picture in pictures], abs=8)
 
 
 def test_every_photograph_is_in_the_wheel():

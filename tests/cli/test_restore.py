@@ -1,6 +1,7 @@
 """`f2d restore`: what it writes, what it refuses, and what it leaves behind."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -260,3 +261,16 @@ def test_as_a_process(model, photo, tmp_path):
     missing = run("restore", tmp_path / "nope.png", "-o", tmp_path / "p.png")
     assert missing.returncode == 1
     assert missing.stderr == f"error: {tmp_path / 'nope.png'}: no such file\n" and missing.stdout == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_results_stay_on_stdout_beside_a_progress_bar(model, photo, tmp_path):
+    terminal, stderr = os.openpty()
+    command = [sys.executable, "-m", "f2d", "restore", str(photo), "-o", str(tmp_path / "o.png"), "--model", model]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=stderr, text=True, env={**os.environ, "TERM": "xterm"}
+    )
+    os.close(stderr)
+    assert "restoring" in os.read(terminal, 100_000).decode()
+    os.close(terminal)
+    assert str(tmp_path / "o.png") in done.stdout

@@ -1,0 +1,152 @@
+// The expert assembly on CUDA: kernels over the bodies of expert_assembly_body.h, and their launchers.
+#include "expert_assembly_body.h"
+#include "launch.h"
+
+namespace f2d {
+
+#define F2D_EACH_THREAD(body)                                                                     \
+  for (int64_t i = first_thread(); i < threads; i += all_threads()) body;
+
+__global__ void __launch_bounds__(kThreads)
+    expert_assembly_planar(const __grid_constant__ AssemblyArgs a, int64_t threads) {
+  F2D_EACH_THREAD(assembly_forward_planar(a, i))
+}
+
+__global__ void __launch_bounds__(kThreads)
+    expert_assembly_interleaved(const __grid_constant__ AssemblyArgs a, int64_t threads) {
+  F2D_EACH_THREAD(assembly_forward_interleaved(a, i))
+}
+
+template <class A>
+__global__ void __launch_bounds__(kThreads)
+    expert_assembly_element(const __grid_constant__ AssemblyArgs a, int64_t threads) {
+  F2D_EACH_THREAD(assembly_forward_element<A>(a, i))
+}
+
+template <class A>
+__global__ void __launch_bounds__(kThreads)
+    expert_assembly_shared_delta(const __grid_constant__ AssemblyArgs a, int64_t threads) {
+  F2D_EACH_THREAD(assembly_shared_delta_element<A>(a, i))
+}
+
+// A warp's 32 threads stay together: `threads` is a multiple of 32, and so is the stride.
+template <bool kAligned, class A>
+__global__ void __launch_bounds__(kThreads)
+    expert_assembly_backward(const __grid_constant__ AssemblyArgs a, int64_t threads) {
+  const auto reduce = [&a](A value, int64_t slot) {
+    value = warp_sum(value);
+    if (threadIdx.x % 32 == 0) static_cast<A*>(a.gate_parts)[slot] = value;
+  };
+  F2D_EACH_THREAD((assembly_backward_lane<kAligned, A>(a, i / 32, static_cast<int>(i % 32), reduce)))
+}
+
+namespace {
+
+void set_experts(View* views, const std::vector<Tensor>& list) {
+  if (list.size() == 1 && list[0].dim() == 5) {
+    views[0] = view_of(list[0], 0, 1, 2);
+  } else {
+    for (size_t k = 0; k < list.size(); ++k) views[k] = image_view(list[k]);
+  }
+}
+
+struct Problem {
+  AssemblyArgs args;
+  bool is_double, stacked;
+};
+
+Problem problem_of(const Tensor& image, const std::vector<Tensor>& deltas, const Tensor& gates, const OptionalTensor& maps,
+                   const OptionalTensor& base) {
+  Problem p{};
+  AssemblyArgs& a = p.args;
+  p.stacked = deltas.size() == 1 && deltas[0].dim() == 5;
+  STD_TORCH_CHECK(p.stacked || deltas.size() <= kMaxListed, "expert_assembly: the cuda backend takes at most ", kMaxListed,
+                  " deltas in a sequence, got ", deltas.size(), "; stack them to [B,K,C,H,W]");
+  a.shape = {image.size(0), image.size(1), image.size(2), image.size(3)};
+  a.experts = p.stacked ? deltas[0].size(1) : static_cast<int64_t>(deltas.size());
+  a.listed = !p.stacked;
+  a.channel_gates = gates.dim() == 3;
+  a.gates = table_view(gates);
+  if (maps) a.maps = view_of(*maps, 0, 1, -1);
+  a.image = image_view(image);
+  a.base = image_view(base);
+  a.channels_inside = channels_inside(a.image, a.shape);
+  set_experts(a.deltas, deltas);
+  p.is_double = any_double({&image, &gates, pointer(maps), pointer(base)});
+  for (const Tensor& t : deltas) p.is_double |= any_double({&t});
+  return p;
+}
+
+bool all_fit(const View* views, const AssemblyArgs& a, bool channels_inside) {
+  for (int64_t k = 0; k < (a.listed ? a.experts : 1); ++k)
+    if (!fits_vectors(views[k], a.shape, channels_inside)) return false;
+  return true;
+}
+
+}  // namespace
+
+void expert_assembly_out(const Tensor& out, const std::vector<Tensor>& deltas, const Tensor& gates,
+                         const OptionalTensor& maps, const OptionalTensor& base) {
+  const torch::stable::accelerator::DeviceGuard guard(out.get_device_index());
+  const cudaStream_t stream = current_stream(out);
+  const Problem p = problem_of(out, deltas, gates, maps, base);
+  const AssemblyArgs& a = p.args;
+  const bool inside = a.channels_inside;
+  const bool images_fit = !p.is_double && fits_vectors(a.image, a.shape, inside) && fits_vectors(a.base, a.shape, inside) &&
+                          all_fit(a.deltas, a, inside);
+  const bool maps_linear = !maps || steps(a.maps.h, a.shape.height, a.shape.width * a.maps.w);
+  if (images_fit && !inside && fits_vectors(a.maps, a.shape, false)) {
+    launch(expert_assembly_planar, a, out.numel() / kVector, stream);
+  } else if (images_fit && inside && (!maps || (maps_linear && steps(a.maps.w, a.shape.width, 1)))) {
+    launch(expert_assembly_interleaved, a, out.numel() / kVector, stream);
+  } else if (p.is_double) {
+    launch(expert_assembly_element<double>, a, out.numel(), stream);
+  } else {
+    launch(expert_assembly_element<float>, a, out.numel(), stream);
+  }
+}
+
+void expert_assembly_backward_out(const Tensor& grad, const std::vector<Tensor>& deltas, const Tensor& gates,
+                                  const OptionalTensor& maps, const std::vector<Tensor>& d_deltas,
+                                  const OptionalTensor& d_gates, const OptionalTensor& d_maps) {
+  const torch::stable::accelerator::DeviceGuard guard(grad.get_device_index());
+  const cudaStream_t stream = current_stream(grad);
+  Problem p = problem_of(grad, deltas, gates, maps, std::nullopt);
+  AssemblyArgs& a = p.args;
+  set_experts(a.d_deltas, d_deltas);
+  if (!d_deltas.empty() && p.stacked && deltas[0].size(0) == 1 && a.shape.batch > 1) {
+    const int64_t elements = d_deltas[0].numel();
+    if (p.is_double) {
+      launch(expert_assembly_shared_delta<double>, a, elements, stream);
+    } else {
+      launch(expert_assembly_shared_delta<float>, a, elements, stream);
+    }
+    a.d_deltas[0].data = nullptr;  // what follows does the sums over pixels only
+    if (!d_gates && !d_maps) return;
+  }
+  if (d_maps) a.d_maps = view_of(*d_maps, 0, 1, -1);
+  a.tiles = (a.shape.pixels() + kTilePixels - 1) / kTilePixels;
+  std::optional<Tensor> parts;
+  if (d_gates) {
+    parts = new_parts(grad, p.is_double, gates.numel() * a.tiles);
+    a.gate_parts = parts->data_ptr();
+  }
+  const int64_t threads = a.shape.batch * a.tiles * 32;
+  const bool fit = !p.is_double && fits_vectors(a.image, a.shape, false) && fits_vectors(a.maps, a.shape, false) &&
+                   fits_vectors(a.d_maps, a.shape, false) && all_fit(a.deltas, a, false) && all_fit(a.d_deltas, a, false);
+  if (fit) {
+    launch(expert_assembly_backward<true, float>, a, threads, stream);
+  } else if (p.is_double) {
+    launch(expert_assembly_backward<false, double>, a, threads, stream);
+  } else {
+    launch(expert_assembly_backward<false, float>, a, threads, stream);
+  }
+  if (d_gates) sum_parts(*parts, p.is_double, a.tiles, *d_gates, stream);
+}
+
+}  // namespace f2d
+
+STABLE_TORCH_LIBRARY_IMPL(f2d_kernels, CUDA, m) {
+  m.impl("expert_assembly_out", TORCH_BOX(&f2d::expert_assembly_out));
+  m.impl("expert_assembly_backward_out", TORCH_BOX(&f2d::expert_assembly_backward_out));
+}

@@ -1,0 +1,119 @@
+// Launching: tensors as views, a grid sized to the device, warps' sums and their fixed-order total.
+#pragma once
+
+#include <cuda_runtime.h>
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/macros.h>
+
+#include "../tensors.h"
+#include "views.h"
+
+namespace f2d {
+
+constexpr int kThreads = 128;
+
+// The last two dimensions are (h, w); -1 where a dimension is absent. Dimensions of size 1 get stride 0, except that
+// dense_order's checks then treat them as fitting anything.
+inline View view_of(const Tensor& t, int b_dim, int k_dim, int c_dim) {
+  const auto stride = [&](int64_t dim) { return dim < 0 || t.size(dim) == 1 ? 0 : t.stride(dim); };
+  return {data_of(t), stride(b_dim), stride(k_dim), stride(c_dim), stride(t.dim() - 2), stride(t.dim() - 1), dtype_of(t)};
+}
+
+inline View image_view(const Tensor& t) { return view_of(t, 0, -1, 1); }
+inline View image_view(const OptionalTensor& t) { return t ? image_view(*t) : View{}; }
+inline View table_view(const Tensor& t) {
+  View v{data_of(t), 0, 0, 0, 0, 0, dtype_of(t)};
+  if (t.dim() > 0 && t.size(0) > 1) v.b = t.stride(0);
+  if (t.dim() > 1) v.k = t.stride(1);
+  if (t.dim() > 2) v.c = t.stride(2);
+  return v;
+}
+
+// Whether a dimension of `size` steps by `wanted` (or does not step at all).
+inline bool steps(int64_t stride, int64_t size, int64_t wanted) { return size == 1 || stride == wanted; }
+
+// Planes [h, w] dense and every eight of their elements 16-byte aligned; absent tensors fit. With channels_inside the
+// same of images [h, w, c].
+inline bool fits_vectors(const View& v, const Shape& s, bool channels_inside) {
+  if (!v.data) return true;
+  if (v.dtype == DType::f64) return false;
+  const int64_t c = channels_inside ? s.channels : 1, block = s.pixels() * c;
+  if (!steps(v.w, s.width, c) || !steps(v.h, s.height, s.width * c)) return false;
+  if (channels_inside && !steps(v.c, s.channels, 1)) return false;
+  const int64_t outer = channels_inside ? 0 : v.c;
+  return block % kVector == 0 && (v.b | v.k | outer) % kVector == 0 && reinterpret_cast<uintptr_t>(v.data) % 16 == 0;
+}
+
+// Planes that follow each other without a gap.
+inline bool planes_adjacent(const View& v, const Shape& s) { return !v.data || steps(v.c, s.channels, s.pixels()); }
+
+inline bool channels_inside(const View& v, const Shape& s) {
+  return s.channels > 1 && v.c == 1 && s.pixels() > 1;
+}
+
+inline cudaStream_t current_stream(const Tensor& t) {
+  void* stream = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(t.get_device_index(), &stream));
+  return static_cast<cudaStream_t>(stream);
+}
+
+// Enough blocks to fill every multiprocessor, not more: the kernels stride over the rest.
+template <class Kernel>
+int grid_for(Kernel kernel, int64_t threads) {
+  int device = 0, processors = 0, resident = 0;
+  STD_CUDA_CHECK(cudaGetDevice(&device));
+  STD_CUDA_CHECK(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
+  STD_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, kThreads, 0));
+  const int64_t wanted = (threads + kThreads - 1) / kThreads, most = static_cast<int64_t>(processors) * resident * 4;
+  return static_cast<int>(wanted < most ? wanted : most);
+}
+
+template <class Args>
+void launch(void (*kernel)(Args, int64_t), const Args& args, int64_t threads, cudaStream_t stream) {
+  kernel<<<grid_for(kernel, threads), kThreads, 0, stream>>>(args, threads);
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+__device__ __forceinline__ int64_t first_thread() { return blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x; }
+__device__ __forceinline__ int64_t all_threads() { return gridDim.x * static_cast<int64_t>(kThreads); }
+
+template <class A>
+__device__ __forceinline__ A warp_sum(A value) {
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
+  return value;
+}
+
+// out[i] = the sum of parts[i][0 .. tiles), one warp each: 32 interleaved sums in double, then a fixed tree.
+template <class A>
+__global__ void __launch_bounds__(kThreads) sum_parts_kernel(const A* parts, int64_t tiles, View out, int64_t threads) {
+  for (int64_t t = first_thread(); t < threads; t += all_threads()) {
+    const int64_t i = t / 32;
+    double sum = 0.0;
+    for (int64_t tile = t % 32; tile < tiles; tile += 32) sum += static_cast<double>(parts[i * tiles + tile]);
+    sum = warp_sum(sum);
+    if (t % 32 == 0) store_one(out, i, sum);
+  }
+}
+
+// `out` is contiguous with `count` elements.
+inline void sum_parts(const Tensor& parts, bool is_double, int64_t tiles, const Tensor& out, cudaStream_t stream) {
+  const int64_t threads = out.numel() * 32;
+  const View view{data_of(out), 0, 0, 0, 0, 0, dtype_of(out)};
+  const int grid = grid_for(is_double ? reinterpret_cast<const void*>(sum_parts_kernel<double>)
+                                      : reinterpret_cast<const void*>(sum_parts_kernel<float>), threads);
+  if (is_double) {
+    sum_parts_kernel<<<grid, kThreads, 0, stream>>>(static_cast<const double*>(parts.data_ptr()), tiles, view, threads);
+  } else {
+    sum_parts_kernel<<<grid, kThreads, 0, stream>>>(static_cast<const float*>(parts.data_ptr()), tiles, view, threads);
+  }
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+// Memory for partial sums, from PyTorch's allocator (hence ordered with the stream).
+inline Tensor new_parts(const Tensor& like, bool is_double, int64_t count) {
+  using torch::headeronly::ScalarType;
+  return torch::stable::new_empty(like, {count}, is_double ? ScalarType::Double : ScalarType::Float);
+}
+
+}  // namespace f2d

@@ -1,0 +1,129 @@
+// The lognormal transition on CUDA: kernels over the bodies of lognormal_transition_body.h, and their launchers.
+#include "launch.h"
+#include "lognormal_transition_body.h"
+
+namespace f2d {
+
+__global__ void __launch_bounds__(kThreads)
+    lognormal_transition_vector(const __grid_constant__ LognormalArgs a, int64_t threads) {
+  for (int64_t i = first_thread(); i < threads; i += all_threads()) lognormal_forward_vector(a, i);
+}
+
+template <class A>
+__global__ void __launch_bounds__(kThreads)
+    lognormal_transition_quad(const __grid_constant__ LognormalArgs a, int64_t threads) {
+  for (int64_t i = first_thread(); i < threads; i += all_threads()) lognormal_forward_quad<A>(a, i);
+}
+
+template <class A>
+struct WarpReduce {
+  __device__ __forceinline__ void operator()(A value, void* parts, int64_t slot) const {
+    value = warp_sum(value);
+    if (threadIdx.x % 32 == 0) static_cast<A*>(parts)[slot] = value;
+  }
+};
+
+__global__ void __launch_bounds__(kThreads)
+    lognormal_transition_backward_vector(const __grid_constant__ LognormalArgs a, int64_t threads) {
+  for (int64_t i = first_thread(); i < threads; i += all_threads())
+    lognormal_backward_vector(a, i / 32, static_cast<int>(i % 32), WarpReduce<float>());
+}
+
+template <class A>
+__global__ void __launch_bounds__(kThreads)
+    lognormal_transition_backward_quad(const __grid_constant__ LognormalArgs a, int64_t threads) {
+  for (int64_t i = first_thread(); i < threads; i += all_threads())
+    lognormal_backward_quad<A>(a, i / 32, static_cast<int>(i % 32), WarpReduce<A>());
+}
+
+namespace {
+
+LognormalArgs lognormal_args(const Tensor& image, const Tensor& x, const Tensor& mu, const Tensor& log_mean,
+                             const Tensor& log_std, const OptionalTensor& noise, const OptionalTensor& seed,
+                             int64_t stream, int64_t top, int64_t left) {
+  LognormalArgs a{};
+  a.shape = {image.size(0), image.size(1), image.size(2), image.size(3)};
+  a.x = image_view(x);
+  a.mu = image_view(mu);
+  a.noise = image_view(noise);
+  a.image = image_view(image);
+  a.log_mean = table_view(log_mean);
+  a.log_std = table_view(log_std);
+  a.channels_inside = channels_inside(a.image, a.shape);
+  if (seed) {
+    a.seeds = static_cast<const int64_t*>(seed->data_ptr());
+    a.seed_per_sample = seed->numel() > 1;
+    a.seed_stride = a.seed_per_sample ? seed->stride(0) : 0;
+  }
+  a.stream = static_cast<uint32_t>(stream);
+  a.top = static_cast<uint32_t>(top);
+  a.left = static_cast<uint32_t>(left);
+  return a;
+}
+
+// Eight elements together in all tensors; with a seed also in one row, from the first lane of a counter on.
+bool fits_vectors(const LognormalArgs& a) {
+  const bool inside = a.channels_inside;
+  for (const View* v : {&a.image, &a.x, &a.mu, &a.noise, &a.d_x, &a.d_mu, &a.d_noise})
+    if (!fits_vectors(*v, a.shape, inside) || (!inside && !planes_adjacent(*v, a.shape))) return false;
+  return a.noise.data || (!inside && a.shape.width % kVector == 0 && a.left % 4 == 0);
+}
+
+}  // namespace
+
+void lognormal_transition_out(const Tensor& out, const Tensor& x, const Tensor& mu, const Tensor& log_mean,
+                              const Tensor& log_std, const OptionalTensor& noise, const OptionalTensor& seed,
+                              int64_t stream, int64_t top, int64_t left) {
+  const torch::stable::accelerator::DeviceGuard guard(out.get_device_index());
+  const LognormalArgs a = lognormal_args(out, x, mu, log_mean, log_std, noise, seed, stream, top, left);
+  const cudaStream_t current = current_stream(out);
+  if (any_double({&out, &x, &mu, &log_mean, &log_std, pointer(noise)})) {
+    launch(lognormal_transition_quad<double>, a, a.shape.batch * Quad::per_sample(a), current);
+  } else if (fits_vectors(a)) {
+    launch(lognormal_transition_vector, a, out.numel() / kVector, current);
+  } else {
+    launch(lognormal_transition_quad<float>, a, a.shape.batch * Quad::per_sample(a), current);
+  }
+}
+
+void lognormal_transition_backward_out(const Tensor& grad, const Tensor& x, const Tensor& mu, const Tensor& log_mean,
+                                       const Tensor& log_std, const OptionalTensor& noise, const OptionalTensor& seed,
+                                       int64_t stream, int64_t top, int64_t left, const OptionalTensor& d_x,
+                                       const OptionalTensor& d_mu, const OptionalTensor& d_log_mean,
+                                       const OptionalTensor& d_log_std, const OptionalTensor& d_noise) {
+  const torch::stable::accelerator::DeviceGuard guard(grad.get_device_index());
+  const cudaStream_t current = current_stream(grad);
+  LognormalArgs a = lognormal_args(grad, x, mu, log_mean, log_std, noise, seed, stream, top, left);
+  a.d_x = image_view(d_x);
+  a.d_mu = image_view(d_mu);
+  a.d_noise = image_view(d_noise);
+  const bool is_double = any_double({&grad, &x, &mu, &log_mean, &log_std, pointer(noise)});
+  const bool vectors = !is_double && fits_vectors(a);
+  const int64_t per_warp = 32 * (vectors ? kSteps * kVector : kQuadSteps);
+  const int64_t work = vectors ? a.shape.channels * a.shape.pixels() : Quad::per_sample(a);
+  a.tiles = (work + per_warp - 1) / per_warp;
+  const int64_t count = a.shape.batch * a.tiles, threads = count * 32;
+  std::optional<Tensor> mean_parts, std_parts;
+  if (d_log_mean || d_log_std) {
+    mean_parts = new_parts(grad, is_double, count);
+    std_parts = new_parts(grad, is_double, count);
+    a.log_mean_parts = mean_parts->data_ptr();
+    a.log_std_parts = std_parts->data_ptr();
+  }
+  if (vectors) {
+    launch(lognormal_transition_backward_vector, a, threads, current);
+  } else if (is_double) {
+    launch(lognormal_transition_backward_quad<double>, a, threads, current);
+  } else {
+    launch(lognormal_transition_backward_quad<float>, a, threads, current);
+  }
+  if (d_log_mean) sum_parts(*mean_parts, is_double, a.tiles, *d_log_mean, current);
+  if (d_log_std) sum_parts(*std_parts, is_double, a.tiles, *d_log_std, current);
+}
+
+}  // namespace f2d
+
+STABLE_TORCH_LIBRARY_IMPL(f2d_kernels, CUDA, m) {
+  m.impl("lognormal_transition_out", TORCH_BOX(&f2d::lognormal_transition_out));
+  m.impl("lognormal_transition_backward_out", TORCH_BOX(&f2d::lognormal_transition_backward_out));
+}

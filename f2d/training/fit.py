@@ -6,7 +6,7 @@ from pathlib import Path
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from torch.utils.data import DataLoader
 
 from f2d.nets import F2DNet
@@ -53,14 +53,14 @@ def fit(recipe: Recipe, data: Path, out: Path, *, resume: bool = False) -> F2DNe
         precision=recipe.precision,
         gradient_clip_val=recipe.gradient_clip,
         callbacks=[
-            ModelCheckpoint(out, filename="last", every_n_train_steps=recipe.validate_every, enable_version_counter=False),
-            SaveWeights(out),
+            SaveRun(out),
             TQDMProgressBar(refresh_rate=50),
         ],
         val_check_interval=recipe.validate_every,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         logger=False,
+        enable_checkpointing=False,
         use_distributed_sampler=False,
         enable_model_summary=False,
     )
@@ -68,14 +68,19 @@ def fit(recipe: Recipe, data: Path, out: Path, *, resume: bool = False) -> F2DNe
     return module.weights_to_ship()
 
 
-class SaveWeights(Callback):
-    """Writes the averaged weights and the validation history after every validation."""
+class SaveRun(Callback):
+    """After every validation: the averaged weights, the validation history, and the state to resume from.
+
+    Lightning's own ModelCheckpoint saves before the validation of the same step, which would lose a row of the history.
+    """
 
     def __init__(self, out: Path):
         self.out = out
 
     def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         module.weights_to_ship().save_pretrained(self.out / "weights")
-        temporary = self.out / "history.json.tmp"
-        temporary.write_text("[\n" + ",\n".join(json.dumps(row) for row in module.history) + "\n]\n")
-        os.replace(temporary, self.out / "history.json")
+        history = self.out / "history.json.tmp"
+        history.write_text("[\n" + ",\n".join(json.dumps(row) for row in module.history) + "\n]\n")
+        os.replace(history, self.out / "history.json")
+        trainer.save_checkpoint(self.out / "last.ckpt.tmp")
+        os.replace(self.out / "last.ckpt.tmp", self.out / "last.ckpt")

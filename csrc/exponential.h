@@ -2,7 +2,8 @@
 //
 //   p = r + r^2 Q(r) = exp(r) - 1,   exp(z) = 2^n p + 2^n,   expm1(z) = 2^n p + (2^n - 1)
 //
-// float32 by explicit fma (bit-equal on every backend, errors below 1.1 ulp); float64 by the standard library.
+// float32 by explicit fma: bit-equal on every backend, errors below 1.1 ulp (exp) and 1.6 ulp (expm1). float64 by the
+// standard library.
 #pragma once
 
 #include "portable.h"

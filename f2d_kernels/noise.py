@@ -6,6 +6,7 @@ from torch import Tensor
 from f2d_kernels.ops._checks import check_device, check_floating, check_shape
 
 MAX_STREAM = 65535
+MAX_POSITION = 2**31 - 1
 
 
 def resolve_noise(
@@ -57,6 +58,6 @@ def check_position(op: str, stream: int, window: tuple[int, int] | None) -> tupl
     if len(window) != 2:
         raise ValueError(f"{op}: window must be (top, left), got {window!r}")
     top, left = window
-    if top < 0 or left < 0:
-        raise ValueError(f"{op}: window (top, left) must not be negative, got ({top}, {left})")
+    if not (0 <= top <= MAX_POSITION and 0 <= left <= MAX_POSITION):
+        raise ValueError(f"{op}: window (top, left) must lie in 0..{MAX_POSITION}, got ({top}, {left})")
     return top, left

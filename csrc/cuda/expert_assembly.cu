@@ -4,40 +4,39 @@
 
 namespace f2d {
 
-#define F2D_EACH_THREAD(body)                                                                     \
-  for (int64_t i = first_thread(); i < threads; i += all_threads()) body;
-
 __global__ void __launch_bounds__(kThreads)
     expert_assembly_planar(const __grid_constant__ AssemblyArgs a, int64_t threads) {
-  F2D_EACH_THREAD(assembly_forward_planar(a, i))
+  for (int64_t i = first_thread(); i < threads; i += all_threads()) assembly_forward_planar(a, i);
 }
 
 __global__ void __launch_bounds__(kThreads)
     expert_assembly_interleaved(const __grid_constant__ AssemblyArgs a, int64_t threads) {
-  F2D_EACH_THREAD(assembly_forward_interleaved(a, i))
+  for (int64_t i = first_thread(); i < threads; i += all_threads()) assembly_forward_interleaved(a, i);
 }
 
 template <class A>
 __global__ void __launch_bounds__(kThreads)
     expert_assembly_element(const __grid_constant__ AssemblyArgs a, int64_t threads) {
-  F2D_EACH_THREAD(assembly_forward_element<A>(a, i))
+  for (int64_t i = first_thread(); i < threads; i += all_threads()) assembly_forward_element<A>(a, i);
 }
 
 template <class A>
 __global__ void __launch_bounds__(kThreads)
     expert_assembly_shared_delta(const __grid_constant__ AssemblyArgs a, int64_t threads) {
-  F2D_EACH_THREAD(assembly_shared_delta_element<A>(a, i))
+  for (int64_t i = first_thread(); i < threads; i += all_threads()) assembly_shared_delta_element<A>(a, i);
 }
 
 // A warp's 32 threads stay together: `threads` is a multiple of 32, and so is the stride.
-template <bool kAligned, class A>
+template <class Pixels>
 __global__ void __launch_bounds__(kThreads)
     expert_assembly_backward(const __grid_constant__ AssemblyArgs a, int64_t threads) {
+  using A = typename Pixels::Value;
   const auto reduce = [&a](A value, int64_t slot) {
     value = warp_sum(value);
-    if (threadIdx.x % 32 == 0) static_cast<A*>(a.gate_parts)[slot] = value;
+    if (threadIdx.x % kWarp == 0) static_cast<A*>(a.gate_parts)[slot] = value;
   };
-  F2D_EACH_THREAD((assembly_backward_lane<kAligned, A>(a, i / 32, static_cast<int>(i % 32), reduce)))
+  for (int64_t i = first_thread(); i < threads; i += all_threads())
+    assembly_backward_lane<Pixels>(a, i / kWarp, static_cast<int>(i % kWarp), reduce);
 }
 
 namespace {
@@ -125,21 +124,23 @@ void expert_assembly_backward_out(const Tensor& grad, const std::vector<Tensor>&
     if (!d_gates && !d_maps) return;
   }
   if (d_maps) a.d_maps = view_of(*d_maps, 0, 1, -1);
-  a.tiles = (a.shape.pixels() + kTilePixels - 1) / kTilePixels;
+  const bool vectors = !p.is_double && fits_vectors(a.image, a.shape, false) && fits_vectors(a.maps, a.shape, false) &&
+                       fits_vectors(a.d_maps, a.shape, false) && all_fit(a.deltas, a, false) &&
+                       all_fit(a.d_deltas, a, false);
+  const int64_t tile_pixels = kWarp * (vectors ? kVector : 1);
+  a.tiles = (a.shape.pixels() + tile_pixels - 1) / tile_pixels;
   std::optional<Tensor> parts;
   if (d_gates) {
     parts = new_parts(grad, p.is_double, gates.numel() * a.tiles);
     a.gate_parts = parts->data_ptr();
   }
-  const int64_t threads = a.shape.batch * a.tiles * 32;
-  const bool fit = !p.is_double && fits_vectors(a.image, a.shape, false) && fits_vectors(a.maps, a.shape, false) &&
-                   fits_vectors(a.d_maps, a.shape, false) && all_fit(a.deltas, a, false) && all_fit(a.d_deltas, a, false);
-  if (fit) {
-    launch(expert_assembly_backward<true, float>, a, threads, stream);
+  const int64_t threads = a.shape.batch * a.tiles * kWarp;
+  if (vectors) {
+    launch(expert_assembly_backward<VectorPixels>, a, threads, stream);
   } else if (p.is_double) {
-    launch(expert_assembly_backward<false, double>, a, threads, stream);
+    launch(expert_assembly_backward<ElementPixels<double>>, a, threads, stream);
   } else {
-    launch(expert_assembly_backward<false, float>, a, threads, stream);
+    launch(expert_assembly_backward<ElementPixels<float>>, a, threads, stream);
   }
   if (d_gates) sum_parts(*parts, p.is_double, a.tiles, *d_gates, stream);
 }

@@ -6,9 +6,10 @@
 
 namespace f2d {
 
-constexpr int kMaxListed = 32;      // tensors in a list of deltas: what fits the kernel's 4 KiB of parameters
-constexpr int kGroup = 4;           // experts whose loads are under way together
-constexpr int kTilePixels = 256;    // pixels of one warp in the backward pass: 32 lanes of eight
+constexpr int kMaxListed = 32;  // tensors in a list of deltas: what fits the kernel's 4 KiB of parameters
+constexpr int kGroup = 4;       // experts whose loads are under way together
+constexpr int kBackwardGroup = 2;  // fewer there: 4 need 204 registers, which halves the warps a multiprocessor holds
+constexpr int kWarp = 32;       // lanes; a warp's pixels are one tile of the backward pass
 
 struct AssemblyArgs {
   Shape shape;
@@ -114,45 +115,47 @@ F2D_FN void assembly_forward_element(const AssemblyArgs& a, int64_t index) {
   store_one(a.image, offset(a.image, 0), sum);
 }
 
-// The eight pixels of one lane of a warp's tile: neighbours (one vector), or 32 apart (element by element, masked).
-template <bool kAligned>
-struct Pixels {
-  int64_t first, count, width;
+// One lane's pixels of a warp's tile: eight neighbours as vectors.
+struct VectorPixels {
+  using Value = float;
+  using Fetched = Raw;
+  static constexpr int kCount = kVector;
 
-  F2D_MEMBER int64_t at(int i) const { return kAligned ? first + i : first + 32 * i; }
-  F2D_MEMBER bool inside(int i) const { return kAligned ? first < count : first + 32 * i < count; }
+  int64_t first, count;
 
-  template <class A>
-  F2D_MEMBER void read(const View& v, int64_t start, A value[kVector]) const {
-    F2D_UNROLL
-    for (int i = 0; i < kVector; ++i) {
-      const int64_t y = quotient(at(i), width), x = at(i) - y * width;
-      value[i] = inside(i) ? load_one<A>(v, start + y * v.h + x * v.w) : A(0);
-    }
-  }
-  template <class A>
-  F2D_MEMBER void write(const View& v, int64_t start, const A value[kVector]) const {
-    F2D_UNROLL
-    for (int i = 0; i < kVector; ++i) {
-      const int64_t y = quotient(at(i), width), x = at(i) - y * width;
-      if (inside(i)) store_one(v, start + y * v.h + x * v.w, value[i]);
-    }
+  F2D_MEMBER VectorPixels(const Shape& shape, int64_t tile, int lane)
+      : first((tile * kWarp + lane) * kVector), count(shape.pixels()) {}
+  F2D_MEMBER Raw fetch(const View& v, int64_t start) const { return first < count ? load_raw(v, start + first) : Raw{}; }
+  F2D_MEMBER void decode(const Raw& raw, const View& v, float value[kVector]) const { unpack(raw, v.dtype, value); }
+  F2D_MEMBER void write(const View& v, int64_t start, const float value[kVector]) const {
+    if (first < count) store_vector(v, start + first, value);
   }
 };
 
-template <>
-template <>
-F2D_MEMBER void Pixels<true>::read(const View& v, int64_t start, float value[kVector]) const {
-  if (inside(0)) return unpack(load_raw(v, start + first), v.dtype, value);
-  F2D_UNROLL
-  for (int i = 0; i < kVector; ++i) value[i] = 0.0f;
-}
+// One lane's pixel of a warp's tile, any strides and dtypes.
+template <class A>
+struct ElementPixels {
+  using Value = A;
+  using Fetched = A;
+  static constexpr int kCount = 1;
 
-template <>
-template <>
-F2D_MEMBER void Pixels<true>::write(const View& v, int64_t start, const float value[kVector]) const {
-  if (inside(0)) store_vector(v, start + first, value);
-}
+  int64_t y, x;
+  bool inside;
+
+  F2D_MEMBER ElementPixels(const Shape& shape, int64_t tile, int lane) {
+    const int64_t pixel = tile * kWarp + lane;
+    y = quotient(pixel, shape.width);
+    x = pixel - y * shape.width;
+    inside = pixel < shape.pixels();
+  }
+  F2D_MEMBER A fetch(const View& v, int64_t start) const {
+    return inside ? load_one<A>(v, start + y * v.h + x * v.w) : A(0);
+  }
+  F2D_MEMBER void decode(A fetched, const View&, A value[1]) const { value[0] = fetched; }
+  F2D_MEMBER void write(const View& v, int64_t start, const A value[1]) const {
+    if (inside) store_one(v, start + y * v.h + x * v.w, value[0]);
+  }
+};
 
 F2D_FN int64_t gate_part(const AssemblyArgs& a, int64_t b, int64_t k, int64_t c, int64_t tile) {
   return ((b * a.experts + k) * (a.channel_gates ? a.shape.channels : 1) + c) * a.tiles + tile;
@@ -160,47 +163,52 @@ F2D_FN int64_t gate_part(const AssemblyArgs& a, int64_t b, int64_t k, int64_t c,
 
 // Backward for kCount experts from k on: one pass over grad and their deltas, channel by channel. `reduce(value, slot)`
 // sums value over the warp and stores it; every lane of the warp calls it.
-template <int kCount, bool kAligned, class A, class Reduce>
-F2D_FN void assembly_backward_experts(const AssemblyArgs& a, int64_t b, int64_t tile, const Pixels<kAligned>& pixels,
-                                      int64_t k, Reduce reduce) {
+template <int kExperts, class Pixels, class Reduce>
+F2D_FN void assembly_backward_experts(const AssemblyArgs& a, int64_t b, int64_t tile, const Pixels& pixels, int64_t k,
+                                      Reduce reduce) {
+  using A = typename Pixels::Value;
+  constexpr int kCount = Pixels::kCount;
   const bool correlate = a.d_maps.data || a.gate_parts;
-  A map[kCount][kVector], s[kCount][kVector];
+  A map[kExperts][kCount], s[kExperts][kCount];
   F2D_UNROLL
-  for (int j = 0; j < kCount; ++j) {
-    if (a.maps.data) pixels.read(a.maps, b * a.maps.b + (k + j) * a.maps.k, map[j]);
+  for (int j = 0; j < kExperts; ++j) {
+    if (a.maps.data) pixels.decode(pixels.fetch(a.maps, b * a.maps.b + (k + j) * a.maps.k), a.maps, map[j]);
     F2D_UNROLL
-    for (int i = 0; i < kVector; ++i) {
+    for (int i = 0; i < kCount; ++i) {
       s[j][i] = A(0);
       if (!a.maps.data) map[j][i] = A(1);
     }
   }
   for (int64_t c = 0; c < a.shape.channels; ++c) {
-    A grad[kVector], delta[kCount][kVector];
-    pixels.read(a.image, b * a.image.b + c * a.image.c, grad);
+    typename Pixels::Fetched deltas[kExperts] = {};
+    A grad[kCount];
+    const typename Pixels::Fetched raw_grad = pixels.fetch(a.image, b * a.image.b + c * a.image.c);
     F2D_UNROLL
-    for (int j = 0; j < kCount; ++j) {
+    for (int j = 0; j < kExperts; ++j) {
       const View& v = a.delta(k + j);
-      if (correlate) pixels.read(v, b * v.b + (k + j) * v.k + c * v.c, delta[j]);
+      if (correlate) deltas[j] = pixels.fetch(v, b * v.b + (k + j) * v.k + c * v.c);
     }
+    pixels.decode(raw_grad, a.image, grad);
     F2D_UNROLL
-    for (int j = 0; j < kCount; ++j) {
+    for (int j = 0; j < kExperts; ++j) {
       const A gate = gate_at<A>(a, b, k + j, c);
       const View& d = a.d_delta(k + j);
+      A delta[kCount];
       if (d.data) {
-        A value[kVector];
         F2D_UNROLL
-        for (int i = 0; i < kVector; ++i) value[i] = assembly_delta_gradient(assembly_weight(gate, map[j][i]), grad[i]);
-        pixels.write(d, b * d.b + (k + j) * d.k + c * d.c, value);
+        for (int i = 0; i < kCount; ++i) delta[i] = assembly_delta_gradient(assembly_weight(gate, map[j][i]), grad[i]);
+        pixels.write(d, b * d.b + (k + j) * d.k + c * d.c, delta);
       }
       if (!correlate) continue;
+      pixels.decode(deltas[j], a.delta(k + j), delta);
       A sum = A(0);
       F2D_UNROLL
-      for (int i = 0; i < kVector; ++i) {
+      for (int i = 0; i < kCount; ++i) {
         if (!a.channel_gates) {
-          s[j][i] = assembly_correlate(s[j][i], delta[j][i], grad[i]);
+          s[j][i] = assembly_correlate(s[j][i], delta[i], grad[i]);
           continue;
         }
-        const A product = delta[j][i] * grad[i];
+        const A product = delta[i] * grad[i];
         s[j][i] = assembly_correlate_gated(s[j][i], product, gate);
         sum = fma(map[j][i], product, sum);
       }
@@ -209,11 +217,11 @@ F2D_FN void assembly_backward_experts(const AssemblyArgs& a, int64_t b, int64_t 
   }
   if (!correlate) return;
   F2D_UNROLL
-  for (int j = 0; j < kCount; ++j) {
+  for (int j = 0; j < kExperts; ++j) {
     const A gate = a.channel_gates ? A(1) : gate_at<A>(a, b, k + j, 0);
     A sum = A(0);
     F2D_UNROLL
-    for (int i = 0; i < kVector; ++i) {
+    for (int i = 0; i < kCount; ++i) {
       sum = fma(map[j][i], s[j][i], sum);
       s[j][i] = gate * s[j][i];
     }
@@ -222,14 +230,14 @@ F2D_FN void assembly_backward_experts(const AssemblyArgs& a, int64_t b, int64_t 
   }
 }
 
-template <bool kAligned, class A, class Reduce>
+template <class Pixels, class Reduce>
 F2D_FN void assembly_backward_lane(const AssemblyArgs& a, int64_t warp, int lane, Reduce reduce) {
   const int64_t b = quotient(warp, a.tiles), tile = warp - b * a.tiles;
-  const Pixels<kAligned> pixels{tile * kTilePixels + (kAligned ? kVector * lane : lane), a.shape.pixels(), a.shape.width};
+  const Pixels pixels(a.shape, tile, lane);
   int64_t k = 0;
-  for (; k + kGroup <= a.experts; k += kGroup)
-    assembly_backward_experts<kGroup, kAligned, A>(a, b, tile, pixels, k, reduce);
-  for (; k < a.experts; ++k) assembly_backward_experts<1, kAligned, A>(a, b, tile, pixels, k, reduce);
+  for (; k + kBackwardGroup <= a.experts; k += kBackwardGroup)
+    assembly_backward_experts<kBackwardGroup>(a, b, tile, pixels, k, reduce);
+  for (; k < a.experts; ++k) assembly_backward_experts<1>(a, b, tile, pixels, k, reduce);
 }
 
 // d_deltas shared by the batch: one element [k, c, pixel] per thread, samples in order.

@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,27 +58,27 @@ def restore(
 
     restorer: Restorer | None = None
     done, model_seconds = 0, 0.0
-    with _progress() as progress:
-        task = progress.add_task("restoring", total=len(jobs))
-        for job in jobs:
-            try:
-                picture = open_image(job.source)
-                if restorer is None:  # only now, so that a command without a single readable picture loads nothing
-                    restorer = Restorer.load(model, device=device, precision=precision.value)
-                    out.print(f"{escape(str(model))} on {restorer.execution}")
+    progress = _progress(len(jobs))
+    for job in jobs:
+        try:
+            picture = open_image(job.source)
+            if restorer is None:  # only now, so that a command without a single readable picture loads nothing
+                restorer = Restorer.load(model, device=device, precision=precision.value)
+                out.print(f"{escape(model)} on {restorer.execution}")
+            with _shown(progress):
                 restored = restorer(picture, steps=steps, sampler=sampler.value, seed=seed, tta=tta)
                 save_image(restored.image, job.target)
                 if save_maps:
                     _save_maps(restorer, picture, job.target)
-            except ImageError as error:
-                report_error(error)
-                failures.append(str(error))
-            else:
-                done += 1
-                model_seconds += restored.seconds
-                width, height = picture.size
-                out.print(f"{escape(str(job.target))}  {width}x{height}  {restored.seconds:.2f} s")
-            progress.advance(task)
+        except ImageError as error:
+            report_error(error)
+            failures.append(str(error))
+        else:
+            done += 1
+            model_seconds += restored.seconds
+            width, height = picture.size
+            out.print(f"{escape(str(job.target))}  {width}x{height}  {restored.seconds:.2f} s")
+        progress.advance(progress.task_ids[0])
     if done:
         out.print(
             f"{done} restored, {len(failures)} failed; model {model_seconds:.2f} s, "
@@ -86,10 +88,21 @@ def restore(
         raise typer.Exit(FAILED)
 
 
-def _progress() -> Progress:
+def _progress(total: int) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # with stdout in a pipe, rich's redirection would move its lines to the progress bar's stderr
-    return Progress(*columns, console=err, transient=True, redirect_stdout=out.is_terminal)
+    progress = Progress(*columns, console=err, transient=True)
+    progress.add_task("restoring", total=total)
+    return progress
+
+
+@contextmanager
+def _shown(progress: Progress) -> Iterator[None]:
+    """The bar is up while a picture is worked on and gone when its line is printed; in a pipe there is none."""
+    if not err.is_terminal:
+        yield
+        return
+    with progress:
+        yield
 
 
 def _save_maps(restorer: "Restorer", picture, target: Path) -> None:

@@ -41,8 +41,10 @@ class TransportModule(lightning.LightningModule):
         torch.manual_seed(int(batch.seeds[0]))
         y, mu = (batch.degraded * 2 - 1).contiguous(memory_format=torch.channels_last), batch.clean * 2 - 1
         t = self._draw_steps(batch.seeds)
+        analysis = self.net.analyse(y)
+        y = analysis.enhanced.float()  # the transport starts from the enhanced image
         x_t = self.schedule.sample(y, mu, t, seed=batch.seeds)
-        output = self.net(x_t, y, t)
+        output = self.net.velocity(x_t, analysis, t)
         terms = self._terms(output, x_t, y, mu, t, batch)
         total = sum(getattr(self.recipe.losses, name) * value for name, value in terms.items())
         self.log_dict({name: value.detach() for name, value in terms.items()}, prog_bar=False)

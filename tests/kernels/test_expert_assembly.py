@@ -50,9 +50,13 @@ def check(backend: str, arguments: list[Tensor | None], *, sequence: bool = Fals
             gradients = [None if leaf is None else leaf.grad for leaf in leaves]
         results[name] = [out.detach(), *gradients]
     names = ["out", "d_deltas", "d_gates", "d_maps", "d_base"]
+    # d_gates[b,k] sums map·delta·grad over the image: the norm of one such set of summands
+    weighted = arguments[0].double() * (1.0 if arguments[2] is None else arguments[2].double()[:, :, None])
+    summands = (weighted * grad.double()[:, None]).flatten(2).norm(dim=2).max().item()
     for name, actual, plain, exact in zip(names, results["kernel"], results["plain"], results["exact"], strict=True):
         if exact is not None:
-            assert_close_as_formula(actual, plain, exact, FORWARD if name == "out" else BACKWARD, name)
+            factor, scale = (FORWARD, 0.0) if name == "out" else (BACKWARD, summands if name == "d_gates" else 0.0)
+            assert_close_as_formula(actual, plain, exact, factor, name, scale)
 
 
 @pytest.mark.parametrize("backend", ALL_BACKENDS)

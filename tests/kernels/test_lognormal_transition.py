@@ -38,8 +38,12 @@ def check(backend: str, arguments: list[Tensor]) -> None:
             out = formula(*leaves)
             out.backward(grad.to(out.dtype))
         results[name] = [out.detach(), *(leaf.grad for leaf in leaves)]
+    # d_noise is the summand of d_log_mean times log_std, and times eps that of d_log_std
+    summands = results["exact"][5] / arguments[3].double().view(-1, 1, 1, 1)
+    scales = {"log_mean": summands.norm().item(), "log_std": (summands * arguments[4].double()).norm().item()}
     for name, actual, plain, exact in zip(["out", *NAMES], *(results[k] for k in ("kernel", "plain", "exact")), strict=True):
-        assert_close_as_formula(actual, plain, exact, FORWARD if name == "out" else BACKWARD, name)
+        factor = FORWARD if name == "out" else BACKWARD
+        assert_close_as_formula(actual, plain, exact, factor, name, scales.get(name, 0.0))
 
 
 @pytest.mark.parametrize("backend", ALL_BACKENDS)

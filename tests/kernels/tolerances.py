@@ -2,6 +2,8 @@
 
 A kernel's error against float64 may be FACTOR times the error of the same formula in plain PyTorch at the same dtype, plus
 EPSILON of the largest magnitude in the result. The plain formula can be lucky (zero error on one element), hence EPSILON.
+Where the result is a sum over many terms that may cancel, its rounding error goes with the root of the sum of their squares,
+not with what is left of them: `scale` is that root.
 """
 
 import torch
@@ -20,13 +22,16 @@ EPSILON = {
 NORMAL = 2e-6
 
 
-def assert_close_as_formula(actual: Tensor, plain: Tensor, exact: Tensor, factor: float, what: str) -> None:
-    """|actual - exact| <= factor · max|plain - exact| + EPSILON · max|exact|, and nothing left unwritten (NaN)."""
+def assert_close_as_formula(
+    actual: Tensor, plain: Tensor, exact: Tensor, factor: float, what: str, scale: float = 0.0
+) -> None:
+    """|actual - exact| <= factor · max|plain - exact| + EPSILON · max(|exact|, scale), nothing left unwritten (NaN)."""
     assert actual.shape == exact.shape, f"{what}: shape {tuple(actual.shape)}, expected {tuple(exact.shape)}"
     assert not actual.isnan().any(), f"{what}: {int(actual.isnan().sum())} elements were never written"
     if exact.numel() == 0:
         return
     exact = exact.double()
-    allowed = factor * (plain.double() - exact).abs().max() + EPSILON[actual.dtype] * exact.abs().max().clamp(min=1e-30)
+    size = max(exact.abs().max().item(), scale, 1e-30)
+    allowed = factor * (plain.double() - exact).abs().max() + EPSILON[actual.dtype] * size
     error = (actual.double() - exact).abs().max()
     assert error <= allowed, f"{what}: error {error:.3e} > {allowed:.3e}"

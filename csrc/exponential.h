@@ -13,7 +13,7 @@ namespace f2d {
 template <class A>
 struct Exponential {
   A exp, expm1;
-  bool small;  // |z| below about ln(2) / 2: expm1 keeps its relative accuracy, exp - 1 would not
+  A octave;  // n: 0 where |z| < ln(2) / 2. A number, since GCC 12 vectorises no structure with a bool (8x slower)
 };
 
 F2D_FN Exponential<float> exponential(float z) {
@@ -28,11 +28,11 @@ F2D_FN Exponential<float> exponential(float z) {
   q = fma(q, r, 0x1.fffffep-2f);
   const float p = fma(q * r, r, r);
   const float scale = bit_cast<float>((bit_cast<uint32_t>(shifted) << 23) + 0x3f800000u);
-  return {fma(scale, p, scale), fma(scale, p, scale - 1.0f), n == 0.0f};
+  return {fma(scale, p, scale), fma(scale, p, scale - 1.0f), n};
 }
 
 F2D_FN Exponential<double> exponential(double z) {
-  return {::exp(z), ::expm1(z), z > -0.34657359 && z < 0.34657359};
+  return {::exp(z), ::expm1(z), ::rint(z * 1.4426950408889634)};
 }
 
 }  // namespace f2d

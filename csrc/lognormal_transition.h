@@ -20,7 +20,7 @@ F2D_FN A lognormal_step(A x, A mu, A log_mean, A log_std, A eps) {
   const Exponential<A> e = exponential(lognormal_clamp(fma(log_std, eps, log_mean)));
   const A d = x - mu;
   const A near = fma(d, e.expm1, x), far = fma(d, e.exp, mu);
-  return choose(e.small, near, far);
+  return e.octave == A(0) ? near : far;
 }
 
 template <class A>

@@ -11,10 +11,10 @@
 
 namespace f2d {
 
-// float(word) must round to nearest even; splitting in halves does it in one fma where unsigned conversion is missing.
+// float(word) rounds to nearest even; where vectors have no unsigned conversion, one fma of its halves does it.
 F2D_FN float uniform(uint32_t word) {
-#if defined(__CUDA_ARCH__)
-  const float value = __uint2float_rn(word);
+#if defined(__CUDA_ARCH__) || defined(__AVX512F__)
+  const float value = static_cast<float>(word);
 #else
   const float high = static_cast<float>(static_cast<int32_t>(word >> 16));
   const float low = static_cast<float>(static_cast<int32_t>(word & 0xffffu));

@@ -63,14 +63,6 @@ F2D_FN float fma(float a, float b, float c) {
 #endif
 }
 
-// yes ? a : b as bit arithmetic: GCC turns a conditional into a branch around one side and then vectorises nothing.
-F2D_FN float choose(bool yes, float a, float b) {
-  const uint32_t mask = 0u - static_cast<uint32_t>(yes);
-  return bit_cast<float>((bit_cast<uint32_t>(a) & mask) | (bit_cast<uint32_t>(b) & ~mask));
-}
-
-F2D_FN double choose(bool yes, double a, double b) { return yes ? a : b; }
-
 // Storage types of 16 bits hold raw bits; arithmetic happens in float or double only.
 struct bf16 {
   uint16_t bits;

@@ -7,7 +7,7 @@ Each op has a plain PyTorch reference, a C++ (CPU), a Triton and a CUDA backend;
 F2D_KERNELS_BACKEND choose one, `backends()` and `python -m f2d_kernels.info` say which are there and why others are not.
 """
 
-from f2d_kernels.backends import BackendUnavailableError, backends, use_backend
+from f2d_kernels.backends import BackendUnavailableError, backends, selected_backend, use_backend
 from f2d_kernels.ops.expert_assembly import expert_assembly
 from f2d_kernels.ops.lognormal_transition import lognormal_transition
 from f2d_kernels.version import __version__
@@ -18,5 +18,6 @@ __all__ = [
     "backends",
     "expert_assembly",
     "lognormal_transition",
+    "selected_backend",
     "use_backend",
 ]

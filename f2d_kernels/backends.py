@@ -126,21 +126,31 @@ def backends() -> dict[str, str]:
     return status
 
 
-@lru_cache(maxsize=None)
-def _resolve(op: str, device: str, requested: str) -> Implementation:
+def selected_backend(device_type: str = "cpu", requested: str | None = None) -> tuple[str, str | None]:
+    """(name, why not a better one) of what an op runs on for tensors of `device_type`; the reason is None for the first choice.
+
+    Raises BackendUnavailableError where a backend was asked for by name (by default: the one in force) and cannot run.
+    """
+    requested = requested or requested_backend()
     if requested != "auto":
-        reason = REGISTRY[requested].unavailable(device)
+        reason = REGISTRY[requested].unavailable(device_type)
         if reason is not None:
-            raise BackendUnavailableError(f"{op}: backend {requested!r} was asked for but is not available: {reason}")
-        return REGISTRY[requested].implementation(op)
+            raise BackendUnavailableError(f"backend {requested!r} was asked for but is not available: {reason}")
+        return requested, None
     missing = []
-    for name in PREFERENCE.get(device, ("reference",)):
-        reason = REGISTRY[name].unavailable(device)
+    for name in PREFERENCE.get(device_type, ("reference",)):
+        reason = REGISTRY[name].unavailable(device_type)
         if reason is None:
             break
         missing.append(f"{name} ({reason})")
+    return name, "; ".join(missing) or None
+
+
+@lru_cache(maxsize=None)
+def _resolve(op: str, device_type: str, requested: str) -> Implementation:
+    name, missing = selected_backend(device_type, requested)
     if missing:
-        logger.warning("f2d_kernels: %s runs on the %s backend on %s; not available: %s", op, name, device, "; ".join(missing))
+        logger.warning("f2d_kernels: %s runs on the %s backend on %s; not available: %s", op, name, device_type, missing)
     return REGISTRY[name].implementation(op)
 
 

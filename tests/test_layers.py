@@ -15,7 +15,7 @@ KERNEL_LAYERS = {
     "ops": {"backends", "noise", "ops"},
     "reference": {"reference"},
     "triton": {"triton"},
-    "compiled": set(),
+    "compiled": {"version"},
     "backends": {"compiled"},
     "noise": {"ops"},
     "modules": {"ops"},

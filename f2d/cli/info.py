@@ -1,6 +1,5 @@
 """`f2d info`: what is installed, what the machine has, and what a restoration would run on."""
 
-import os
 import platform
 from typing import Annotated
 
@@ -40,7 +39,7 @@ def info(
             "torch": torch.__version__,
             "devices": ", ".join([f"cpu ({torch.backends.cpu.get_cpu_capability()})", *gpus]),
             "a restoration runs on": str(execution),
-            "with kernels of": _backend_of(execution.device.type),
+            "with kernels of": f2d_kernels.selected_backend(execution.device.type)[0],
         },
     )
     _print_rows("kernel backends", f2d_kernels.backends())
@@ -48,17 +47,6 @@ def info(
         _print_presets()
     else:
         _print_rows(model, model_rows)
-
-
-def _backend_of(device_type: str) -> str:
-    import f2d_kernels
-
-    asked = os.environ.get("F2D_KERNELS_BACKEND", "auto")
-    if asked != "auto":
-        return f"{asked} (F2D_KERNELS_BACKEND)"
-    status = f2d_kernels.backends()
-    order = ("cuda", "triton", "reference") if device_type == "cuda" else ("cpp", "reference")
-    return next(name for name in order if status[name] == "available")
 
 
 def _print_presets() -> None:

@@ -1,7 +1,6 @@
 """Options that several commands share."""
 
 from enum import Enum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,4 +27,3 @@ Model = Annotated[str, typer.Option(help="A preset with shipped weights, or a ch
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 PrecisionOption = Annotated[Precision, typer.Option(help="Precision of the network; the transport is float32 always.")]
-OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]

@@ -16,6 +16,8 @@ class Draws:
 
     def __init__(self, seed: int, name: str, device: torch.device):
         # a 64-bit mix of both, so that neighbouring seeds and names share nothing
+        # the mix loses the seed's bit 63: seeds below 0 or from 2^63 up step aside of those that would share it
+        seed += (seed >> 63) * 0xD1B54A32D192ED03
         mixed = (seed * 0x9E3779B97F4A7C15 + int.from_bytes(name.encode()[:8], "little")) & (2**64 - 1)
         mixed = (mixed ^ (mixed >> 31)) * 0xBF58476D1CE4E5B9 & (2**64 - 1)
         self.generator = torch.Generator().manual_seed(mixed - 2**63)

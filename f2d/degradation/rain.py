@@ -44,4 +44,7 @@ def add_rain(image: Tensor, mask: Tensor) -> Tensor:
 
 
 def _standardised(field: Tensor) -> Tensor:
-    return (field - field.mean()) / field.std(correction=0).clamp(min=torch.finfo(field.dtype).tiny)
+    # row by row: a sum over all pixels at once rounds differently with another number of threads
+    field = field - field.mean(-1, keepdim=True).mean(-2, keepdim=True)
+    deviation = field.square().mean(-1, keepdim=True).mean(-2, keepdim=True).sqrt()
+    return field / deviation.clamp(min=torch.finfo(field.dtype).tiny)

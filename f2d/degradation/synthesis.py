@@ -4,6 +4,8 @@ Source: "OneRestore: A Universal Restoration Framework for Composite Degradation
 fixes no seed and records no parameter; here an image is reproduced exactly from (clean, category, seed).
 """
 
+import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +21,7 @@ from f2d.degradation.fields import Draws
 
 Picture = Image.Image | np.ndarray | Tensor
 Parameters = dict[str, dict[str, float]]
+_MODULES = {"low": low_light, "haze": haze, "rain": rain, "snow": snow}
 
 
 @dataclass(frozen=True)
@@ -43,22 +46,23 @@ def degrade(
     light: Tensor | None = None,
     rain: Tensor | None = None,
     snow: Tensor | None = None,
-    parameters: Parameters | None = None,
+    parameters: Parameters | Sequence[Parameters] | None = None,
 ) -> Degraded:
     """low -> rain (x + R) or snow (x (1 - S) + S) -> haze (x t + A (1 - t)), each where `category` names it.
 
     Args:
         image: RGB picture (PIL), array [H,W,3] (uint8, or floating in [0, 1]), or tensor [3,H,W] or [B,3,H,W] in [0, 1].
         category: one of the eleven, such as "low_haze_rain"; the order of its factors does not matter.
-        seed: whole number, or one per sample of a batch; everything random depends on it, and on nothing else.
-        depth, light, rain, snow: maps [H,W] in [0, 1] to use in place of generated ones (depth: near = large).
-        parameters: as a former `Degraded.parameters` had them, in place of drawn ones; what is missing is drawn.
+        seed: whole number in [-2^63, 2^64), or a list of one per sample; everything random depends on it, and on nothing else.
+        depth, light, rain, snow: maps [H,W] in [0, 1] to use in place of generated ones (depth: near = large), the same for a whole batch.
+        parameters: as a former `Degraded.parameters` had them, in place of drawn ones; what is missing is drawn. Maps and
+            parameters of factors that `category` does not name are not used.
 
     Returns:
         Degraded: the picture in the kind that came (8 bits for 8 bits), the maps, the parameters.
 
     Raises:
-        TypeError, ValueError: an image, category, seed or map that does not fit, with what would.
+        TypeError, ValueError: an image, category, seed, map or parameter that does not fit, with what would.
 
     Example:
         >>> hard = f2d.degrade(torch.rand(3, 64, 96), "rain_low_haze", seed=7)
@@ -67,18 +71,16 @@ def degrade(
     """
     category = parse_category(category)
     clean = _as_batch(image)
-    seeds = list(seed) if isinstance(seed, Sequence) else [seed] * clean.shape[0]
-    if len(seeds) != clean.shape[0]:
-        raise ValueError(f"degrade: {len(seeds)} seeds for {clean.shape[0]} images; give one, or one each")
+    seeds = [_as_seed(s) for s in _one_each("seeds", seed, clean)]
+    recorded = _one_each("parameters", parameters or {}, clean)
+    for sample in recorded:
+        _check_parameters(sample)
     given = {
         name: _as_map(name, value, clean)
         for name, value in (("depth", depth), ("light", light), ("rain", rain), ("snow", snow))
         if value is not None
     }
-    unknown = sorted(set(parameters or {}) - set(FACTORS))
-    if unknown:
-        raise ValueError(f"degrade: parameters has no factor {', '.join(unknown)}; factors are {', '.join(FACTORS)}")
-    done = [_one(c[None], category, s, given, parameters or {}) for c, s in zip(clean, seeds, strict=True)]
+    done = [_one(c[None], category, s, given, r) for c, s, r in zip(clean, seeds, recorded, strict=True)]
     images, maps, used = (list(column) for column in zip(*done, strict=True))
     if isinstance(image, Tensor) and image.ndim == 4:
         return Degraded(torch.cat(images).to(image.dtype), torch.cat(maps), category, seeds, used)
@@ -94,45 +96,77 @@ def degrade_batch(
     """
     if not len(clean) == len(categories) == len(seeds):
         raise ValueError(f"degrade_batch: {len(clean)} images, {len(categories)} categories, {len(seeds)} seeds; give one each")
-    names = [parse_category(category) for category in categories]
-    done = [_one(c[None], name, int(seed), {}, {}) for c, name, seed in zip(clean, names, seeds, strict=True)]
+    if clean.ndim != 4:
+        raise ValueError(f"degrade_batch: clean is {tuple(clean.shape)}; give [B,3,H,W]")
+    names, seeds = [parse_category(category) for category in categories], [_as_seed(seed) for seed in seeds]
+    done = [_one(c[None], name, s, {}, {}) for c, name, s in zip(_as_batch(clean), names, seeds, strict=True)]
     images, maps, parameters = (list(column) for column in zip(*done, strict=True))
     labels = clean.new_tensor([[float(factor in name.split("_")) for factor in FACTORS] for name in names])
-    return torch.cat(images), torch.cat(maps), labels, parameters
+    return torch.cat(images).to(clean.dtype), torch.cat(maps), labels, parameters
 
 
 def _one(
     clean: Tensor, category: str, seed: int, given: dict[str, Tensor], recorded: Parameters
 ) -> tuple[Tensor, Tensor, Parameters]:
     """One clean image [1,3,H,W] -> (degraded, maps [1,4,H,W], parameters)."""
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TypeError(f"degrade: seed must be a whole number, got {type(seed).__name__}")
     factors, (height, width) = category.split("_"), clean.shape[-2:]
     maps, used = clean.new_zeros(1, 4, height, width), {}
 
-    def start(factor: str, module: Any) -> tuple[dict[str, float], Draws]:
-        drawn = module.draw_parameters(Draws(seed, factor, clean.device))
+    def start(factor: str) -> tuple[dict[str, float], Draws]:
+        drawn = _MODULES[factor].draw_parameters(Draws(seed, factor, clean.device))
         used[factor] = drawn | recorded.get(factor, {})
         return used[factor], Draws(seed, f"{factor}map", clean.device)
 
     x = clean
     if "low" in factors:
-        parameters, draws = start("low", low_light)
+        parameters, draws = start("low")
         light = given["light"] if "light" in given else low_light.light_map(clean, draws)
         x, maps[:, 0:1] = low_light.darken(x, light, parameters, draws)
     if "rain" in factors:
-        parameters, draws = start("rain", rain)
+        parameters, draws = start("rain")
         maps[:, 2:3] = given["rain"] if "rain" in given else rain.rain_mask(height, width, parameters, draws)
         x = rain.add_rain(x, maps[:, 2:3])
     if "snow" in factors:
-        parameters, draws = start("snow", snow)
+        parameters, draws = start("snow")
         maps[:, 3:4] = given["snow"] if "snow" in given else snow.snow_mask(height, width, parameters, draws)
         x = snow.add_snow(x, maps[:, 3:4])
     if "haze" in factors:
-        parameters, draws = start("haze", haze)
+        parameters, draws = start("haze")
         depth = given["depth"] if "depth" in given else haze.depth_map(clean, draws)
         x, maps[:, 1:2] = haze.add_haze(x, depth, parameters)
     return x.clamp(0, 1), maps, used
+
+
+def _one_each(what: str, value: Any, clean: Tensor) -> list[Any]:
+    """`value`, a list of one per sample or one for all, as a list."""
+    values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * len(clean)
+    if len(values) != len(clean):
+        raise ValueError(f"degrade: {len(values)} {what} for {len(clean)} images; give one, or one each")
+    return values
+
+
+def _as_seed(seed: Any) -> int:
+    try:
+        whole = operator.index(seed)  # NumPy's integers too, but no float that would be cut off
+    except TypeError:
+        whole = None
+    if whole is None or isinstance(seed, bool):
+        raise TypeError(f"degrade: seed must be a whole number or a list of them, got {type(seed).__name__}")
+    if not -(2**63) <= whole < 2**64:
+        raise ValueError(f"degrade: seed is {whole}; give one in [-2^63, 2^64)")
+    return whole
+
+
+def _check_parameters(parameters: Parameters) -> None:
+    for factor, values in parameters.items():
+        if factor not in FACTORS:
+            raise ValueError(f"degrade: parameters has no factor {factor!r}; factors are {', '.join(FACTORS)}")
+        known = _MODULES[factor].draw_parameters(Draws(0, factor, torch.device("cpu")))
+        for name, value in values.items():
+            if name not in known:
+                raise ValueError(f"degrade: {factor} has no parameter {name!r}; it has {', '.join(known)}")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise ValueError(f"degrade: {name} of {factor} is {value!r}; give a finite number")
 
 
 def _as_batch(image: Picture) -> Tensor:
@@ -144,22 +178,25 @@ def _as_batch(image: Picture) -> Tensor:
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise ValueError(f"degrade: the array is {image.shape}; give [H,W,3]")
+        if image.dtype != np.uint8 and not np.issubdtype(image.dtype, np.floating):
+            raise ValueError(f"degrade: the array is {image.dtype}; give uint8, or floating values in [0, 1]")
         scale = 255 if image.dtype == np.uint8 else 1
-        image = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / scale
+        image = torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1) / scale
     if not isinstance(image, Tensor):
         raise TypeError(f"degrade: image must be a PIL picture, an array or a tensor, got {type(image).__name__}")
     if not image.is_floating_point() or image.ndim not in (3, 4) or image.shape[-3] != 3 or image.numel() == 0:
         raise ValueError(f"degrade: the tensor is {tuple(image.shape)} {image.dtype}; give [3,H,W] or [B,3,H,W], floating")
-    if image.min() < 0 or image.max() > 1:
+    if not (image.min() >= 0 and image.max() <= 1):  # so that NaN is refused too
         raise ValueError(f"degrade: values lie in [{image.min():.3g}, {image.max():.3g}]; give them in [0, 1]")
-    return image.float().reshape(-1, *image.shape[-3:])
+    # one layout in memory, whatever came: sums over strided channels can round otherwise
+    return image.float().reshape(-1, *image.shape[-3:]).contiguous()
 
 
 def _as_map(name: str, value: Any, clean: Tensor) -> Tensor:
     value = torch.as_tensor(value, dtype=torch.float32, device=clean.device)
     if value.shape != clean.shape[-2:]:
         raise ValueError(f"degrade: {name} is {tuple(value.shape)}; give [H,W] = {tuple(clean.shape[-2:])}")
-    if value.min() < 0 or value.max() > 1:
+    if not (value.min() >= 0 and value.max() <= 1):
         raise ValueError(f"degrade: {name} lies in [{value.min():.3g}, {value.max():.3g}]; give values in [0, 1]")
     return value[None, None]
 

@@ -33,7 +33,8 @@ VERSION = runpy.run_path(str(ROOT / "f2d_kernels" / "version.py"))["__version__"
 MINIMUM_TORCH = (2, 10)  # the stable ABI's version; one binary serves every PyTorch from it on
 DEFAULT_ARCHITECTURES = "8.0;9.0;10.0+PTX"
 
-# No contraction of a * b + c and no fast-math: every fma is written out, so all instruction sets agree bit for bit. What
+# No contraction of a * b + c and no fast-math: every fma is written out, so all instruction sets agree bit for bit.
+# What
 # errno and trapping math forbid changes no value, but keeps loops with a choice in them from being vectorised.
 KERNEL_FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd"]
 AVX2_FLAGS = ["-mavx2", "-mfma", "-mf16c"]

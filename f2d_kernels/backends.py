@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -30,7 +30,8 @@ class Implementation(NamedTuple):
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to run the ops: its name, what keeps it from running on a device type (None: nothing), and its functions."""
+    """One way to run the ops: its name, what keeps it from running on a device type (None: nothing), and its
+    functions."""
 
     name: str
     unavailable: Callable[[str], str | None]
@@ -127,7 +128,8 @@ def backends() -> dict[str, str]:
 
 
 def selected_backend(device_type: str = "cpu", requested: str | None = None) -> tuple[str, str | None]:
-    """(name, why not a better one) of what an op runs on for tensors of `device_type`; the reason is None for the first choice.
+    """(name, why not a better one) of what an op runs on for tensors of `device_type`; the reason is None for the
+    first choice.
 
     Raises BackendUnavailableError where a backend was asked for by name (by default: the one in force) and cannot run.
     """
@@ -146,11 +148,13 @@ def selected_backend(device_type: str = "cpu", requested: str | None = None) -> 
     return name, "; ".join(missing) or None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _resolve(op: str, device_type: str, requested: str) -> Implementation:
     name, missing = selected_backend(device_type, requested)
     if missing:
-        logger.warning("f2d_kernels: %s runs on the %s backend on %s; not available: %s", op, name, device_type, missing)
+        logger.warning(
+            "f2d_kernels: %s runs on the %s backend on %s; not available: %s", op, name, device_type, missing
+        )
     return REGISTRY[name].implementation(op)
 
 

@@ -1,12 +1,13 @@
 """Loading of the compiled part, once and only when asked, keeping the reason why it is not there.
 
-The shared objects use PyTorch's stable ABI: one binary serves every PyTorch from `minimum_torch` on. The CPU and the CUDA
+The shared objects use PyTorch's stable ABI: one binary serves every PyTorch from `minimum_torch` on. The CPU and the
+CUDA
 part are separate, since the CUDA part resolves symbols that only a CUDA PyTorch has.
 """
 
 import importlib
 import re
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -17,13 +18,13 @@ FOLDER = Path(__file__).resolve().parent
 HOW_TO_BUILD = "build it with `pip install --no-build-isolation .` where PyTorch and {needs} are installed"
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_cpu() -> str | None:
     """Load the C++ implementations for CPU tensors; None when they are loaded, else the reason as one line."""
     return _load(FOLDER / "_cpu.so", "C++", needs="a C++ compiler")
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_cuda() -> str | None:
     """Load the CUDA implementations; None when they are loaded, else the reason as one line."""
     if (FOLDER / "_cuda.so").exists() and torch.version.cuda is None:
@@ -32,7 +33,8 @@ def load_cuda() -> str | None:
 
 
 def build_info() -> dict | None:
-    """How the compiled part was built (version, compiler, torch, cuda, architectures, simd); None where there is none."""
+    """How the compiled part was built (version, compiler, torch, cuda, architectures, simd); None where there is
+    none."""
     try:
         module = importlib.import_module("f2d_kernels._build_info")
     except ImportError:

@@ -1,4 +1,5 @@
-"""`python -m f2d_kernels.info`: versions, backends with the reason where one is missing, how the compiled part was built."""
+"""`python -m f2d_kernels.info`: versions, backends with the reason where one is missing, how the compiled part was
+built."""
 
 import importlib.metadata
 import importlib.util
@@ -24,14 +25,18 @@ def report() -> str:
         ("threads", str(torch.get_num_threads())),
     ]
     rows += [(f"backend {name}", status) for name, status in f2d_kernels.backends().items()]
-    rows += [(f"build {key}", str(value)) for key, value in (compiled.build_info() or {"info": "no compiled part"}).items()]
+    rows += [
+        (f"build {key}", str(value)) for key, value in (compiled.build_info() or {"info": "no compiled part"}).items()
+    ]
     rows += [(name, os.environ[name]) for name in VARIABLES if name in os.environ]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
 
 def _devices() -> list[str]:
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    gpus = (
+        [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    )
     return [f"cpu ({torch.backends.cpu.get_cpu_capability()})", *gpus]
 
 

@@ -12,7 +12,8 @@ MAX_POSITION = 2**31 - 1
 def resolve_noise(
     op: str, x: Tensor, noise: Tensor | None, seed: int | Tensor | None, generator: torch.Generator | None
 ) -> tuple[Tensor | None, Tensor | None]:
-    """(noise, seed) with exactly one of them None; seed becomes an int64 tensor [1] or [B] on the device of `x` [B,C,H,W].
+    """(noise, seed) with exactly one of them None; seed becomes an int64 tensor [1] or [B] on the device of `x`
+    [B,C,H,W].
 
     Raises ValueError when two sources are given or a shape, device or range does not fit; TypeError for wrong types.
     """

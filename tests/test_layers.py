@@ -3,8 +3,9 @@
 import ast
 from pathlib import Path
 
-import f2d_kernels
 import pytest
+
+import f2d_kernels
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLIC_KERNEL_MODULES = {"f2d_kernels", "f2d_kernels.modules"}
@@ -50,7 +51,9 @@ def violations(path: Path) -> list[str]:
             elif rest[0] != "__init__" and len(target) > 1 and target[1] not in KERNEL_LAYERS[rest[0]]:
                 wrong.append(f"f2d_kernels.{rest[0]} imports {module}")
         elif top == "f2d":
-            public = module in PUBLIC_KERNEL_MODULES and (not names or set(names) <= set(f2d_kernels.__all__) | {"modules"})
+            public = module in PUBLIC_KERNEL_MODULES and (
+                not names or set(names) <= set(f2d_kernels.__all__) | {"modules"}
+            )
             if target[0] in ("bench", "tests") or (target[0] == "f2d_kernels" and not public):
                 wrong.append(f"f2d imports {module} {names}")
         elif target[0] == "tests":

@@ -1,4 +1,5 @@
-"""Synthesis of composite degradations: low light, haze, rain and snow, alone and overlapping, from clean images alone."""
+"""Synthesis of composite degradations: low light, haze, rain and snow, alone and overlapping, from clean images
+alone."""
 
 from f2d.degradation.categories import CATEGORIES, FACTORS, parse_category
 from f2d.degradation.synthesis import Degraded, degrade, degrade_batch

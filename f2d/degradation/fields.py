@@ -1,4 +1,5 @@
-"""Random draws and smooth fields that the maps are made of. All images are [1, C, H, W], values in [0, 1] unless said."""
+"""Random draws and smooth fields that the maps are made of. All images are [1, C, H, W], values in [0, 1] unless
+said."""
 
 import torch
 import torch.nn.functional as F
@@ -100,7 +101,8 @@ def canvas_for(kernel: Tensor, height: int, width: int) -> tuple[int, int, int, 
 
 
 def line_kernel(length: float, angle: float, width: float, device: torch.device) -> Tensor:
-    """A motion blur: a soft line `length` pixels long and about `width` thick at `angle` radians from vertical, sum 1."""
+    """A motion blur: a soft line `length` pixels long and about `width` thick at `angle` radians from vertical, sum
+    1."""
     radius = max(1, int(length / 2 + 1.5 * width))
     steps = torch.arange(-radius, radius + 1, device=device, dtype=torch.float32)
     rows, columns = steps[:, None], steps[None]

@@ -12,7 +12,8 @@ def draw_parameters(draws: Draws) -> dict[str, float]:
 
 
 def depth_map(clean: Tensor, draws: Draws) -> Tensor:
-    """[1,1,H,W] in [0, 1], near = large: a ground plane, or a tilted plane, with objects whose edges follow the image's."""
+    """[1,1,H,W] in [0, 1], near = large: a ground plane, or a tilted plane, with objects whose edges follow the
+    image's."""
     height, width = clean.shape[-2:]
     down = torch.linspace(0, 1, height, device=clean.device).view(1, 1, -1, 1).expand(1, 1, height, width)
     across = torch.linspace(-0.5, 0.5, width, device=clean.device).view(1, 1, 1, -1)

@@ -10,7 +10,8 @@ from f2d.degradation.fields import Draws, canvas_for, convolve, line_kernel, smo
 
 
 def draw_parameters(draws: Draws) -> dict[str, float]:
-    """angle in radians from vertical; flurry: mean opacity of the finest flakes; density: scale of the number of flakes;
+    """angle in radians from vertical; flurry: mean opacity of the finest flakes; density: scale of the number of
+    flakes;
     opacity of the flakes; blur: length of their motion in pixels; size: scale of their radius."""
     return {
         "angle": math.radians(draws.uniform(-50, 50)),
@@ -22,7 +23,8 @@ def draw_parameters(draws: Draws) -> dict[str, float]:
     }
 
 
-# radius in pixels, flakes per pixel, share of the opacity, softness of the edge in pixels: far to near, the last out of focus
+# radius in pixels, flakes per pixel, share of the opacity, softness of the edge in pixels: far to near, the last out
+# of focus
 LAYERS = ((0.8, 6e-3, 0.8, 0.5), (1.6, 1.6e-3, 1.0, 0.6), (3.0, 2.5e-4, 0.9, 0.8), (7.0, 2.5e-5, 0.45, 1.0))
 
 

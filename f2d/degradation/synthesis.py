@@ -1,6 +1,7 @@
 """Composite degradations from clean images: the order and the formulas of CDD-11, with the truth of every map.
 
-Source: "OneRestore: A Universal Restoration Framework for Composite Degradation" (ECCV 2024) and its published generator, which
+Source: "OneRestore: A Universal Restoration Framework for Composite Degradation" (ECCV 2024) and its published
+generator, which
 fixes no seed and records no parameter; here an image is reproduced exactly from (clean, category, seed).
 """
 
@@ -26,8 +27,10 @@ _MODULES = {"low": low_light, "haze": haze, "rain": rain, "snow": snow}
 
 @dataclass(frozen=True)
 class Degraded:
-    """image: the same kind as the clean one. maps: tensor [4,H,W] ([B,4,H,W] for a batch) in [0, 1], order low (1 - light
-    gain), haze (1 - transmission), rain (R), snow (S); zero where a factor is absent. parameters: factor -> name -> value
+    """image: the same kind as the clean one. maps: tensor [4,H,W] ([B,4,H,W] for a batch) in [0, 1], order low (1 -
+    light
+    gain), haze (1 - transmission), rain (R), snow (S); zero where a factor is absent. parameters: factor -> name ->
+    value
     (a list of them for a batch), ready for JSON. `degrade(clean, category, seed=seed)` gives the image again."""
 
     image: Any
@@ -51,11 +54,15 @@ def degrade(
     """low -> rain (x + R) or snow (x (1 - S) + S) -> haze (x t + A (1 - t)), each where `category` names it.
 
     Args:
-        image: RGB picture (PIL), array [H,W,3] (uint8, or floating in [0, 1]), or tensor [3,H,W] or [B,3,H,W] in [0, 1].
+        image: RGB picture (PIL), array [H,W,3] (uint8, or floating in [0, 1]), or tensor [3,H,W] or [B,3,H,W] in [0,
+        1].
         category: one of the eleven, such as "low_haze_rain"; the order of its factors does not matter.
-        seed: whole number in [-2^63, 2^64), or a list of one per sample; everything random depends on it, and on nothing else.
-        depth, light, rain, snow: maps [H,W] in [0, 1] to use in place of generated ones (depth: near = large), the same for a whole batch.
-        parameters: as a former `Degraded.parameters` had them, in place of drawn ones; what is missing is drawn. Maps and
+        seed: whole number in [-2^63, 2^64), or a list of one per sample; everything random depends on it, and on
+        nothing else.
+        depth, light, rain, snow: maps [H,W] in [0, 1] to use in place of generated ones (depth: near = large), the
+        same for a whole batch.
+        parameters: as a former `Degraded.parameters` had them, in place of drawn ones; what is missing is drawn. Maps
+        and
             parameters of factors that `category` does not name are not used.
 
     Returns:
@@ -95,7 +102,9 @@ def degrade_batch(
     clean [B,3,H,W] in [0, 1]. Sample b is what it would be alone.
     """
     if not len(clean) == len(categories) == len(seeds):
-        raise ValueError(f"degrade_batch: {len(clean)} images, {len(categories)} categories, {len(seeds)} seeds; give one each")
+        raise ValueError(
+            f"degrade_batch: {len(clean)} images, {len(categories)} categories, {len(seeds)} seeds; give one each"
+        )
     if clean.ndim != 4:
         raise ValueError(f"degrade_batch: clean is {tuple(clean.shape)}; give [B,3,H,W]")
     names, seeds = [parse_category(category) for category in categories], [_as_seed(seed) for seed in seeds]
@@ -185,7 +194,9 @@ def _as_batch(image: Picture) -> Tensor:
     if not isinstance(image, Tensor):
         raise TypeError(f"degrade: image must be a PIL picture, an array or a tensor, got {type(image).__name__}")
     if not image.is_floating_point() or image.ndim not in (3, 4) or image.shape[-3] != 3 or image.numel() == 0:
-        raise ValueError(f"degrade: the tensor is {tuple(image.shape)} {image.dtype}; give [3,H,W] or [B,3,H,W], floating")
+        raise ValueError(
+            f"degrade: the tensor is {tuple(image.shape)} {image.dtype}; give [3,H,W] or [B,3,H,W], floating"
+        )
     if not (image.min() >= 0 and image.max() <= 1):  # so that NaN is refused too
         raise ValueError(f"degrade: values lie in [{image.min():.3g}, {image.max():.3g}]; give them in [0, 1]")
     # one layout in memory, whatever came: sums over strided channels can round otherwise

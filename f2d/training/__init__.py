@@ -1,1 +1,2 @@
-"""Training: losses, clean photographs degraded on the fly, the Lightning module, and one function that fits a recipe."""
+"""Training: losses, clean photographs degraded on the fly, the Lightning module, and one function that fits a
+recipe."""

@@ -57,7 +57,9 @@ class TransportModule(lightning.LightningModule):
         uniform = (draws[:, 1] * (self.net.config.num_steps + 1)).long()
         return torch.where(draws[:, 0] < self.recipe.one_call_fraction, 0, uniform).to(seeds.device)
 
-    def _terms(self, output: F2DOutput, x_t: Tensor, y: Tensor, mu: Tensor, t: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def _terms(
+        self, output: F2DOutput, x_t: Tensor, y: Tensor, mu: Tensor, t: Tensor, batch: Batch
+    ) -> dict[str, Tensor]:
         kind, labels = self.net.config.target, batch.labels
         prediction = output.prediction.float()
         mu_hat = mu_of(kind, prediction, x_t, y)

@@ -24,7 +24,8 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class Recipe:
-    """model: preset name. one_call_fraction: share of the samples trained at t = 0, the state that a one-call restoration
+    """model: preset name. one_call_fraction: share of the samples trained at t = 0, the state that a one-call
+    restoration
     sees; the others draw t uniformly from 0..T. categories: name -> relative frequency (missing: 1). initial: a folder
     or preset whose weights the run starts from. Lengths in pixels, learning rates per step, times in steps.
 
@@ -72,7 +73,9 @@ class Recipe:
         known_fields = {f.name for f in fields(cls)}
         unknown = sorted(set(values) - known_fields)
         if unknown:
-            raise ValueError(f"recipe {path.name}: unknown {', '.join(unknown)}; known are {', '.join(sorted(known_fields))}")
+            raise ValueError(
+                f"recipe {path.name}: unknown {', '.join(unknown)}; known are {', '.join(sorted(known_fields))}"
+            )
         if "losses" in values:
             values["losses"] = LossWeights(**values["losses"])
         if "betas" in values:

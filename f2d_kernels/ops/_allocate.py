@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-
 new_memory = torch.empty  # tests put a poisoned one here
 
 
 def is_channels_last(image: Tensor) -> bool:
-    """Whether the channels of `image` [..., C, H, W] lie next to each other in memory (C = 1 or H·W = 1 counts as NCHW)."""
+    """Whether the channels of `image` [..., C, H, W] lie next to each other in memory (C = 1 or H·W = 1 counts as
+    NCHW)."""
     channels, height, width = image.shape[-3:]
     return image.stride(-3) == 1 and channels > 1 and height * width > 1
 

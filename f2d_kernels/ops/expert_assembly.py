@@ -22,14 +22,16 @@ def expert_assembly(
     The mixture of F²D-Net's expert velocities (v = v_share + Σ_k alpha_k · m_k ⊙ Δ_k) and of other gated restorers.
 
     Args:
-        deltas: [B,K,C,H,W]; or [1,K,C,H,W], shared by the batch; or a sequence of K tensors [B,C,H,W], which are not copied
+        deltas: [B,K,C,H,W]; or [1,K,C,H,W], shared by the batch; or a sequence of K tensors [B,C,H,W], which are not
+        copied
             together. Any strides.
         gates: [B,K], one weight per expert, or [B,K,C], one per expert and channel.
         maps: [B,K,H,W], where each expert acts; None means everywhere (1).
         base: [B,C,H,W], what the experts correct; None means 0.
 
     Returns:
-        [B,C,H,W] in the promoted dtype of deltas and base (gates and maps do not count), in the memory format of deltas.
+        [B,C,H,W] in the promoted dtype of deltas and base (gates and maps do not count), in the memory format of
+        deltas.
         Arithmetic is float32, float64 when any argument is float64. Differentiable once in every argument.
 
     Raises:
@@ -65,7 +67,9 @@ def _check(deltas: list[Tensor], stacked: bool, gates: Tensor, maps: Tensor | No
     experts = first.shape[1] if stacked else len(deltas)
     channels, height, width = first.shape[-3:]
     if gates.dim() not in (2, 3) or tuple(gates.shape[1:]) not in ((experts,), (experts, channels)):
-        raise ValueError(f"{OP}: gates must be [B,K] or [B,K,C] with K = {experts}, C = {channels}, got {list(gates.shape)}")
+        raise ValueError(
+            f"{OP}: gates must be [B,K] or [B,K,C] with K = {experts}, C = {channels}, got {list(gates.shape)}"
+        )
     batch = gates.shape[0]
     if first.shape[0] != batch and not (stacked and first.shape[0] == 1):
         raise ValueError(f"{OP}: deltas {list(first.shape)} and gates {list(gates.shape)} differ in the batch size")
@@ -164,16 +168,14 @@ def _autograd(ctx: Any, grad: Tensor) -> tuple:
 
 define("expert_assembly(Tensor[] deltas, Tensor gates, Tensor? maps, Tensor? base) -> Tensor", _forward, _fake)
 define(
-    "expert_assembly_backward(Tensor grad, Tensor[] deltas, Tensor gates, Tensor? maps, bool channels_last, bool[] needs, "
-    "str backend) -> Tensor[]",
+    "expert_assembly_backward(Tensor grad, Tensor[] deltas, Tensor gates, Tensor? maps, bool channels_last, "
+    "bool[] needs, str backend) -> Tensor[]",
     _backward,
     _fake_backward,
 )
 torch.library.register_autograd("f2d_kernels::expert_assembly", _autograd, setup_context=_setup_context, lib=LIBRARY)
 no_double_backward("expert_assembly_backward")
-define_compiled(
-    "expert_assembly_out(Tensor(a!) out, Tensor[] deltas, Tensor gates, Tensor? maps, Tensor? base) -> ()"
-)
+define_compiled("expert_assembly_out(Tensor(a!) out, Tensor[] deltas, Tensor gates, Tensor? maps, Tensor? base) -> ()")
 define_compiled(
     "expert_assembly_backward_out(Tensor grad, Tensor[] deltas, Tensor gates, Tensor? maps, Tensor(a!)[] d_deltas, "
     "Tensor(b!)? d_gates, Tensor(c!)? d_maps) -> ()"

@@ -27,7 +27,8 @@ def lognormal_transition(
     stream: int = 0,
     window: tuple[int, int] | None = None,
 ) -> Tensor:
-    """mu + (x - mu) · exp(clamp(log_mean + log_std · eps, -20, 20)),  eps ~ N(0, 1) per element, in one pass over memory.
+    """mu + (x - mu) · exp(clamp(log_mean + log_std · eps, -20, 20)),  eps ~ N(0, 1) per element, in one pass over
+    memory.
 
     The exact solution of dx = theta (mu - x) dt + sigma (x - mu) dw from s to t, with
     log_mean = -∫_s^t (theta + sigma²/2) du and log_std² = ∫_s^t sigma² du (F²D-Net; FoD).
@@ -37,8 +38,10 @@ def lognormal_transition(
         mu: target [B,C,H,W].
         log_mean, log_std: [B], or scalars for the whole batch.
         noise: eps itself, [B,C,H,W]. At most one of noise, seed, generator.
-        seed: int, or int64 tensor [1] or [B] on the device of x: eps comes from Philox 4x32-10 keyed by the seed and the
-            element's position, in registers, forward and backward; no noise tensor is ever in memory. Cropping, padding,
+        seed: int, or int64 tensor [1] or [B] on the device of x: eps comes from Philox 4x32-10 keyed by the seed and
+        the
+            element's position, in registers, forward and backward; no noise tensor is ever in memory. Cropping,
+            padding,
             tiling, batching, memory layout, backend and device do not change a pixel's noise. With one seed, sample b
             has its own noise; with one seed per sample, a sample's noise does not depend on b.
         generator: a seed is drawn from it; with no source at all, from PyTorch's default generator.
@@ -196,16 +199,20 @@ def _autograd(ctx: Any, grad: Tensor) -> tuple:
 
 
 _ARGUMENTS = (
-    "Tensor x, Tensor mu, Tensor log_mean, Tensor log_std, Tensor? noise, Tensor? seed, SymInt stream, SymInt top, SymInt left"
+    "Tensor x, Tensor mu, Tensor log_mean, Tensor log_std, Tensor? noise, Tensor? seed, "
+    "SymInt stream, SymInt top, SymInt left"
 )
 _COMPILED_ARGUMENTS = _ARGUMENTS.replace("SymInt", "int")
 define(f"lognormal_transition({_ARGUMENTS}) -> Tensor", _forward, _fake)
 define(
-    f"lognormal_transition_backward(Tensor grad, {_ARGUMENTS}, bool channels_last, bool[] needs, str backend) -> Tensor[]",
+    f"lognormal_transition_backward(Tensor grad, {_ARGUMENTS}, bool channels_last, bool[] needs, "
+    "str backend) -> Tensor[]",
     _backward,
     _fake_backward,
 )
-torch.library.register_autograd("f2d_kernels::lognormal_transition", _autograd, setup_context=_setup_context, lib=LIBRARY)
+torch.library.register_autograd(
+    "f2d_kernels::lognormal_transition", _autograd, setup_context=_setup_context, lib=LIBRARY
+)
 no_double_backward("lognormal_transition_backward")
 define_compiled(f"lognormal_transition_out(Tensor(a!) out, {_COMPILED_ARGUMENTS}) -> ()")
 define_compiled(

@@ -34,7 +34,8 @@ def backward(
     d_gates: Tensor | None,
     d_maps: Tensor | None,
 ) -> None:
-    """d_deltas = gate·map·g;  d_maps = Σ_c gate·delta·g;  d_gates = Σ_hw map·delta·g (summed over c for gates [B,K])."""
+    """d_deltas = gate·map·g;  d_maps = Σ_c gate·delta·g;  d_gates = Σ_hw map·delta·g (summed over c for gates
+    [B,K])."""
     dtype = compute_dtype(grad, *deltas, gates, maps)
     grad, gates, maps = grad.to(dtype), gates.to(dtype), None if maps is None else maps.to(dtype)
     d_experts = _experts(d_deltas) if d_deltas else []

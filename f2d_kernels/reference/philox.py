@@ -32,9 +32,11 @@ def uniform(word: Tensor) -> Tensor:
 
 
 def normal(shape: torch.Size, seed: Tensor, stream: int, top: int, left: int) -> Tensor:
-    """eps [B,C,H,W] in float64: Box-Muller on lanes (0,1) and (2,3) of the Philox words keyed by each element's position.
+    """eps [B,C,H,W] in float64: Box-Muller on lanes (0,1) and (2,3) of the Philox words keyed by each element's
+    position.
 
-    key = (seed low, seed high); counter = (x >> 2, y, c + 65536 · stream, s), lane = x & 3, with x, y the position in the
+    key = (seed low, seed high); counter = (x >> 2, y, c + 65536 · stream, s), lane = x & 3, with x, y the position in
+    the
     whole image and s the sample's index when one seed serves the batch, 0 when each sample has its own.
     """
     batch, channels, height, width = shape
@@ -47,7 +49,8 @@ def normal(shape: torch.Size, seed: Tensor, stream: int, top: int, left: int) ->
     sample = axis(batch, 0) if seed.numel() == 1 else torch.zeros((1, 1, 1, 1), dtype=torch.int64, device=device)
     key = seed.view(-1, 1, 1, 1)
     words = philox(
-        (columns >> 2, axis(height, 2, top), axis(channels, 1) + 65536 * stream, sample), (key & MASK, (key >> 32) & MASK)
+        (columns >> 2, axis(height, 2, top), axis(channels, 1) + 65536 * stream, sample),
+        (key & MASK, (key >> 32) & MASK),
     )
     lane = columns & 3
     first = uniform(torch.where(lane < 2, words[0], words[2])).double()

@@ -24,7 +24,9 @@ def lay_out(image: Tensor, layout: str) -> Tensor:
     if layout == "channels_last":
         return image.movedim(-3, -1).contiguous().movedim(-1, -3)
     if layout == "sliced":
-        wider = torch.full((*image.shape[:-1], image.shape[-1] + 5), float("nan"), dtype=image.dtype, device=image.device)
+        wider = torch.full(
+            (*image.shape[:-1], image.shape[-1] + 5), float("nan"), dtype=image.dtype, device=image.device
+        )
         wider[..., 2:-3] = image
         return wider[..., 2:-3]
     if layout == "expanded":

@@ -1,4 +1,5 @@
-"""csrc/*.h and the bodies of the CUDA kernels, compiled for the host: what a GPU thread computes, callable from tests."""
+"""csrc/*.h and the bodies of the CUDA kernels, compiled for the host: what a GPU thread computes, callable from
+tests."""
 
 import ctypes
 import shutil
@@ -51,7 +52,9 @@ class Driver:
         self.call("assembly_backward", kind, shared, shape, flags, views, experts, d_views, d_gates)
         return torch.from_numpy(d_gates)
 
-    def lognormal_forward(self, kind, out, x, mu, log_mean, log_std, noise=None, seed=None, position=(0, 0, 0), span=None):
+    def lognormal_forward(
+        self, kind, out, x, mu, log_mean, log_std, noise=None, seed=None, position=(0, 0, 0), span=None
+    ):
         """position: (stream, top, left)."""
         arguments = _lognormal(out, x, mu, log_mean, log_std, noise, seed, position)
         begin, end = span or (0, self.call("lognormal_threads", kind, *arguments))

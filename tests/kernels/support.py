@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+
 from f2d_kernels import backends
 from f2d_kernels.backends import REGISTRY, use_backend
 from f2d_kernels.ops import _allocate
@@ -16,10 +17,12 @@ ALL_BACKENDS = ["reference", "cpp", "triton", "cuda"]
 
 @contextmanager
 def running_on(name: str) -> Iterator[None]:
-    """Ops run on backend `name` with every output and gradient full of NaN beforehand; skips with the backend's reason."""
+    """Ops run on backend `name` with every output and gradient full of NaN beforehand; skips with the backend's
+    reason."""
     reason = REGISTRY[name].unavailable(DEVICE)
     if reason is not None or backends()[name] != "available":
         pytest.skip(f"{name}: {reason or backends()[name]}")
+
     def poisoned(*args, **kwargs) -> torch.Tensor:
         return torch.empty(*args, **kwargs).fill_(float("nan"))
 

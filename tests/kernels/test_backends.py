@@ -7,6 +7,7 @@ import threading
 
 import pytest
 import torch
+
 from f2d_kernels import BackendUnavailableError, backends, expert_assembly, use_backend
 from f2d_kernels.backends import REGISTRY, _resolve, implementation, requested_backend
 
@@ -44,7 +45,10 @@ def test_the_environment_variable_is_read_at_each_call_and_checked(monkeypatch):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="shows the refusal on a machine without a GPU")
 def test_a_backend_asked_for_by_name_fails_with_its_reason():
-    with pytest.raises(BackendUnavailableError, match="'cuda' was asked for but is not available: "), use_backend("cuda"):
+    with (
+        pytest.raises(BackendUnavailableError, match="'cuda' was asked for but is not available: "),
+        use_backend("cuda"),
+    ):
         pass
     with pytest.raises(BackendUnavailableError, match="runs on cuda tensors, not on cpu"):
         implementation("expert_assembly", CPU, "cuda")
@@ -77,7 +81,7 @@ def test_the_backward_pass_runs_where_the_forward_pass_ran(monkeypatch):
     reference = REGISTRY["reference"]
 
     def spied(op):
-        forward, backward = reference.implementation(op)
+        _, backward = reference.implementation(op)
         return reference.implementation(op)._replace(backward=lambda *a: used.append("reference") or backward(*a))
 
     monkeypatch.setitem(REGISTRY, "reference", reference.__class__("reference", reference.unavailable, spied))

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
+
 from f2d_kernels import expert_assembly, lognormal_transition
 from f2d_kernels.modules import ExpertAssembly, LogNormalTransition
-from torch.utils.checkpoint import checkpoint
 
 from .cases import DEVICE, random
 from .support import ALL_BACKENDS, running_on
@@ -13,7 +14,12 @@ OPS = torch.ops.f2d_kernels
 
 
 def assembly_inputs(dtype=torch.float64, grad=True):
-    tensors = [random(2, 3, 2, 4, 5, seed=0), random(2, 3, seed=1), random(2, 3, 4, 5, seed=2), random(2, 2, 4, 5, seed=3)]
+    tensors = [
+        random(2, 3, 2, 4, 5, seed=0),
+        random(2, 3, seed=1),
+        random(2, 3, 4, 5, seed=2),
+        random(2, 2, 4, 5, seed=3),
+    ]
     return [t.to(dtype).requires_grad_(grad) for t in tensors]
 
 
@@ -29,7 +35,9 @@ def test_gradcheck_assembly(backend):
         assert torch.autograd.gradcheck(expert_assembly, (deltas, gates, maps, base))
         assert torch.autograd.gradcheck(lambda d, g: expert_assembly(d, g), (deltas, gates))
         parts = [d.detach().requires_grad_() for d in deltas.unbind(1)]
-        assert torch.autograd.gradcheck(lambda a, b, c, *rest: expert_assembly([a, b, c], *rest), (*parts, gates, maps, base))
+        assert torch.autograd.gradcheck(
+            lambda a, b, c, *rest: expert_assembly([a, b, c], *rest), (*parts, gates, maps, base)
+        )
         shared = deltas[:1].detach().requires_grad_()
         assert torch.autograd.gradcheck(expert_assembly, (shared, gates, maps, base))
 
@@ -118,7 +126,9 @@ def test_activation_checkpointing_gives_the_same_gradients():
 
 def test_vmap_equals_a_loop():
     deltas, gates, maps, base = assembly_inputs(torch.float32, grad=False)
-    mapped = torch.func.vmap(expert_assembly, in_dims=(None, 0, None, None))(deltas, torch.stack([gates, 2 * gates]), maps, base)
+    mapped = torch.func.vmap(expert_assembly, in_dims=(None, 0, None, None))(
+        deltas, torch.stack([gates, 2 * gates]), maps, base
+    )
     assert torch.equal(mapped[1], expert_assembly(deltas, 2 * gates, maps, base))
     x, mu, *_ = transition_inputs(torch.float32, grad=False)
     mapped = torch.func.vmap(lambda m: lognormal_transition(x, m, -1.0, 0.5, seed=3))(torch.stack([mu, -mu]))
@@ -151,7 +161,9 @@ def test_saves_only_what_the_wanted_gradients_look_at():
     """With frozen gates and maps, the deltas' values are not kept alive for the backward pass."""
     saved = []
     deltas, gates, maps, _ = assembly_inputs(torch.float32, grad=False)
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.untyped_storage().nbytes()) or t, lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: saved.append(t.untyped_storage().nbytes()) or t, lambda t: t
+    ):
         expert_assembly(deltas.requires_grad_(), gates, maps)
     assert deltas.untyped_storage().nbytes() not in saved
     assert maps.untyped_storage().nbytes() in saved

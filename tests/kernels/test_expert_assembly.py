@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from f2d_kernels import expert_assembly
 from torch import Tensor
+
+from f2d_kernels import expert_assembly
 
 from .cases import CHANNELS, DTYPES, LARGE_SIZE, LAYOUTS, SIZES, lay_out, random
 from .support import ALL_BACKENDS, running_on

@@ -1,4 +1,5 @@
-"""The arithmetic and the indexing of the CUDA kernels, on the host: csrc's headers and kernel bodies against float64."""
+"""The arithmetic and the indexing of the CUDA kernels, on the host: csrc's headers and kernel bodies against
+float64."""
 
 import numpy as np
 import pytest
@@ -29,7 +30,11 @@ def assert_near(actual, exact, scale, name=""):
     """Within one rounding of the stored dtype, plus 8 float32 (float64) roundings of the magnitudes that were added."""
     assert not actual.isnan().any(), f"{name}: elements never written"
     arithmetic = 2.0**-53 if actual.dtype == torch.float64 and scale.dtype == torch.float64 else 2.0**-24
-    allowed = exact.abs() * 2.0 ** -(BITS[actual.dtype] + 1) * 1.01 + 8 * arithmetic * scale + 6e-8 * (actual.dtype == torch.float16)
+    allowed = (
+        exact.abs() * 2.0 ** -(BITS[actual.dtype] + 1) * 1.01
+        + 8 * arithmetic * scale
+        + 6e-8 * (actual.dtype == torch.float16)
+    )
     excess = (actual.double() - exact).abs() - allowed
     assert (excess <= 0).all(), f"{name}: {excess.max():.3e} beyond its bound"
 
@@ -42,7 +47,8 @@ def test_philox_known_answers(driver, counter, key, words):
 
 
 def test_normals_are_within_their_bound_over_all_words(driver):
-    """Every float u occurs among: all words below 2^16, 2^16 words around each power of two, random ones, the last 2^16."""
+    """Every float u occurs among: all words below 2^16, 2^16 words around each power of two, random ones, the last
+    2^16."""
     rng = np.random.default_rng(0)
     edges = [np.arange(2**16), 2**32 - 1 - np.arange(2**16), rng.integers(0, 2**32, 2**20)]
     edges += [np.clip(2**k + np.arange(-(2**12), 2**12), 0, 2**32 - 1) for k in range(12, 33)]
@@ -103,7 +109,9 @@ def test_sixteen_bit_conversions_equal_pytorchs(driver):
     np.testing.assert_array_equal(halves, bits.view(torch.float16).float().numpy())
     np.testing.assert_array_equal(brains, bits.view(torch.bfloat16).float().numpy())
 
-    between = np.concatenate([np.nextafter(x, s) for x in (halves, brains) for s in (-np.inf, np.inf)] + [halves, brains])
+    between = np.concatenate(
+        [np.nextafter(x, s) for x in (halves, brains) for s in (-np.inf, np.inf)] + [halves, brains]
+    )
     with np.errstate(over="ignore", invalid="ignore"):
         middles = np.concatenate([(x[:-1].astype(np.float64) + x[1:]) / 2 for x in (halves, brains)]).astype(np.float32)
     values = np.concatenate([between, middles, np.random.default_rng(3).normal(size=10000)]).astype(np.float32)
@@ -134,7 +142,12 @@ ASSEMBLY = [  # kind, layout, size, channels: what the launcher would give each 
 def test_expert_assembly_bodies(driver, kind, layout, size, channels, dtypes):
     single = torch.float64 if kind == DOUBLE else getattr(torch, dtypes.replace("mixed", "float32"))
     other = torch.bfloat16 if dtypes == "mixed" else single
-    for experts, per_channel, shared, listed, with_maps in ((1, 0, 0, 0, 0), (4, 1, 0, 1, 1), (5, 0, 1, 0, 1), (7, 1, 1, 0, 0)):
+    for experts, per_channel, shared, listed, with_maps in (
+        (1, 0, 0, 0, 0),
+        (4, 1, 0, 1, 1),
+        (5, 0, 1, 0, 1),
+        (7, 1, 1, 0, 0),
+    ):
         batch = 2
         deltas = random(1 if shared else batch, experts, channels, *size, seed=0, dtype=other)
         gates = random(*((batch, experts, channels) if per_channel else (batch, experts)), seed=1, dtype=single)
@@ -184,7 +197,9 @@ def test_lognormal_transition_bodies(driver, kind, layout, size, channels, seede
     single = torch.float64 if kind == DOUBLE else getattr(torch, dtypes.replace("mixed", "float32"))
     other = torch.float16 if dtypes == "mixed" else single
     batch, stream, top = 2, 65535, 7
-    x, mu, noise = (lay_out(random(batch, channels, *size, seed=s, dtype=d), layout) for s, d in enumerate((single, other, other)))
+    x, mu, noise = (
+        lay_out(random(batch, channels, *size, seed=s, dtype=d), layout) for s, d in enumerate((single, other, other))
+    )
     log_mean, log_std = random(batch, seed=3, dtype=single) * 0.3, random(batch, seed=4, dtype=single) * 0.5
     seed = torch.tensor([-(2**63) + 5, 12345678901234567]) if seeded else None
     position = (stream, top, left)
@@ -238,7 +253,8 @@ def test_a_clamped_exponent_passes_no_gradient_to_the_noise(driver):
 
 
 def test_indices_beyond_32_bits(driver):
-    """Threads at the end of an image of 2^33 pixels reach the right channel, row and column: no such memory is needed."""
+    """Threads at the end of an image of 2^33 pixels reach the right channel, row and column: no such memory is
+    needed."""
     side, channels = 2**16, 3
     pixels = side * side * 2
     cells = torch.arange(1.0, 1 + channels).view(1, channels, 1, 1)
@@ -247,7 +263,9 @@ def test_indices_beyond_32_bits(driver):
     gates = torch.ones(1, 1)
     for channel in range(channels):
         last = (channel + 1) * pixels - 1
-        driver.assembly_forward(FLOAT, out, [image[:, None].expand(1, 1, -1, -1, -1)], gates, None, None, (last, last + 1))
+        driver.assembly_forward(
+            FLOAT, out, [image[:, None].expand(1, 1, -1, -1, -1)], gates, None, None, (last, last + 1)
+        )
         assert out[0, 0, 0, 0] == channel + 1
 
     mean, std, seed = torch.zeros(1), torch.ones(1), torch.tensor([7])

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch import Tensor
+
 from f2d_kernels import lognormal_transition
 from f2d_kernels.reference.philox import normal
-from torch import Tensor
 
 from .cases import CHANNELS, DEVICE, DTYPES, LARGE_SIZE, LAYOUTS, SIZES, lay_out, random
 from .support import ALL_BACKENDS, running_on
@@ -41,7 +42,9 @@ def check(backend: str, arguments: list[Tensor]) -> None:
     # d_noise is the summand of d_log_mean times log_std, and times eps that of d_log_std
     summands = results["exact"][5] / arguments[3].double().view(-1, 1, 1, 1)
     scales = {"log_mean": summands.norm().item(), "log_std": (summands * arguments[4].double()).norm().item()}
-    for name, actual, plain, exact in zip(["out", *NAMES], *(results[k] for k in ("kernel", "plain", "exact")), strict=True):
+    for name, actual, plain, exact in zip(
+        ["out", *NAMES], *(results[k] for k in ("kernel", "plain", "exact")), strict=True
+    ):
         factor = FORWARD if name == "out" else BACKWARD
         assert_close_as_formula(actual, plain, exact, factor, name, scales.get(name, 0.0))
 

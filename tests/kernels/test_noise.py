@@ -5,11 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from f2d_kernels import lognormal_transition
-from f2d_kernels.reference.philox import normal, philox, uniform
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+
+from f2d_kernels import lognormal_transition
+from f2d_kernels.reference.philox import normal, philox, uniform
 
 from .cases import DEVICE
 from .support import ALL_BACKENDS, running_on
@@ -96,7 +97,9 @@ def test_padding_batching_and_memory_layout_do_not_matter(backend):
         assert torch.equal(drawn((3, 3, 10, 11), 5)[:1], image)
         seeds = torch.tensor([9, 5, 7], device=DEVICE)
         assert torch.equal(drawn((3, 3, 10, 11), seeds)[1:2], image)
-        state = torch.ones(1, 3, 10, 11, device=DEVICE, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+        state = torch.ones(1, 3, 10, 11, device=DEVICE, dtype=torch.float64).contiguous(
+            memory_format=torch.channels_last
+        )
         last = lognormal_transition(state, torch.zeros_like(state), 0.0, 1.0, seed=5).log()
     assert torch.equal(last, image)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from f2d_kernels import compiled
 from f2d_kernels.version import __version__
 
@@ -31,7 +32,15 @@ def test_everything_there_builds_everything():
         ({}, CUDA_TORCH, "g++", None, "Linux", ["cpp"], "no nvcc"),
         ({}, CPU_TORCH, "g++", "nvcc", "Linux", ["cpp"], "2.13.0+cpu has no CUDA"),
         ({}, CUDA_TORCH, "g++", "nvcc", "Windows", [], "this is Windows"),
-        ({}, SETUP["Torch"](Path("torch"), "2.9.1", "12.8"), "g++", "nvcc", "Linux", [], "2.10 or newer, this is 2.9.1"),
+        (
+            {},
+            SETUP["Torch"](Path("torch"), "2.9.1", "12.8"),
+            "g++",
+            "nvcc",
+            "Linux",
+            [],
+            "2.10 or newer, this is 2.9.1",
+        ),
         ({"F2D_KERNELS_SKIP_CUDA": "1"}, CUDA_TORCH, "g++", "nvcc", "Linux", ["cpp"], "F2D_KERNELS_SKIP_CUDA is set"),
         ({"F2D_KERNELS_SKIP_CPP": "1"}, CUDA_TORCH, "g++", "nvcc", "Linux", ["cuda"], "F2D_KERNELS_SKIP_CPP is set"),
     ],
@@ -71,7 +80,8 @@ def test_architecture_list():
 
 
 @pytest.mark.parametrize(
-    ("environ", "cores", "memory", "jobs"), [({}, 16, 64, 16), ({}, 16, 9, 4), ({}, 8, 1, 1), ({"MAX_JOBS": "3"}, 16, 1, 3)]
+    ("environ", "cores", "memory", "jobs"),
+    [({}, 16, 64, 16), ({}, 16, 9, 4), ({}, 8, 1, 1), ({"MAX_JOBS": "3"}, 16, 1, 3)],
 )
 def test_parallel_compilers(environ, cores, memory, jobs):
     assert SETUP["job_count"](environ, cores, memory) == jobs
@@ -101,7 +111,9 @@ def test_instruction_sets_share_no_functions(tmp_path):
     )
     target = tmp_path / "kernels.o"
     subprocess.run([*unit.command, "-c", str(unit.source), "-o", str(target)], check=True)
-    symbols = subprocess.run(["nm", "-C", "--defined-only", str(target)], capture_output=True, text=True, check=True).stdout
+    symbols = subprocess.run(
+        ["nm", "-C", "--defined-only", str(target)], capture_output=True, text=True, check=True
+    ).stdout
     shared = [line for line in symbols.splitlines() if line.split(maxsplit=2)[1] in "WVuw"]
     assert not shared
 

@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
-from f2d.training import losses
 from safetensors.torch import load_file
+
+from f2d.training import losses
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from f2d.images import to_picture
 from f2d.nets import F2DNet, F2DNetConfig
 from f2d.training.recipe import CONFIGS, Recipe
@@ -18,7 +19,9 @@ def photographs(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("photographs")
     generator = torch.Generator().manual_seed(0)
     for i in range(6):
-        smooth = torch.nn.functional.interpolate(torch.rand(1, 3, 5, 6, generator=generator), (48, 56), mode="bilinear")[0]
+        smooth = torch.nn.functional.interpolate(
+            torch.rand(1, 3, 5, 6, generator=generator), (48, 56), mode="bilinear"
+        )[0]
         to_picture(smooth).save(folder / f"{i}.png")
     return folder
 
@@ -71,10 +74,10 @@ def test_every_recipe_that_ships_loads_and_survives_a_round_trip(path, tmp_path)
 
 def test_recipe_overrides_and_errors(tmp_path):
     assert Recipe.load("lite", steps=5, crop=None).steps == 5
-    with pytest.raises(ValueError, match="recipes that ship with f2d: .*lite"):
+    with pytest.raises(ValueError, match=r"recipes that ship with f2d: .*lite"):
         Recipe.load("nonsense")
     (tmp_path / "odd.yaml").write_text("learning_rat: 1\n")
-    with pytest.raises(ValueError, match="unknown learning_rat; known are .*learning_rate"):
+    with pytest.raises(ValueError, match=r"unknown learning_rat; known are .*learning_rate"):
         Recipe.load(str(tmp_path / "odd.yaml"))
     with pytest.raises(ValueError, match="steps must be at least 1"):
         Recipe(steps=0)

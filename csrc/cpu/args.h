@@ -10,7 +10,7 @@
 
 namespace f2d {
 
-constexpr int64_t kBlockSize = 1024;   // elements: 4 KiB of float32 per stream, about ten streams in L1
+constexpr int64_t kBlockSize = 512;   // elements: 4 KiB of float32 per stream, about ten streams in L1
 constexpr int64_t kTilePixels = 4096;  // pixels whose terms are summed before the final fixed-order sum
 constexpr int64_t kMaxPixels = 1024;   // pixels per block at most
 constexpr int kLaneCount = 16;         // virtual lanes of every reduction

@@ -42,6 +42,14 @@ def grey(image: Tensor) -> Tensor:
     return (image * image.new_tensor(GREY).view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
+def power(base: Tensor, exponent: float) -> Tensor:
+    """base^exponent for base >= 0, exponent > 0 (or any exponent where base > 0).
+
+    torch.pow rounds otherwise in the last few elements of each thread's share, and so with the number of threads.
+    """
+    return torch.exp(exponent * base.log())
+
+
 def smooth_field(draws: Draws, height: int, width: int, octaves: int = 4, falloff: float = 0.5) -> Tensor:
     """Sum of bicubically enlarged random grids of 2, 4, 8, ... cells, scaled to fill [0, 1]."""
     field = torch.zeros(1, 1, height, width, device=draws.device)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from f2d.degradation.fields import Draws, box, grey, guided_filter, smooth_field, stretch
+from f2d.degradation.fields import Draws, box, grey, guided_filter, power, smooth_field, stretch
 
 
 def draw_parameters(draws: Draws) -> dict[str, float]:
@@ -18,7 +18,7 @@ def depth_map(clean: Tensor, draws: Draws) -> Tensor:
     down = torch.linspace(0, 1, height, device=clean.device).view(1, 1, -1, 1).expand(1, 1, height, width)
     across = torch.linspace(-0.5, 0.5, width, device=clean.device).view(1, 1, 1, -1)
     horizon = draws.uniform(-0.2, 0.6)
-    ground = ((down - horizon) / (1 - horizon)).clamp(min=0) ** draws.uniform(0.7, 2.0)
+    ground = power(((down - horizon) / (1 - horizon)).clamp(min=0), draws.uniform(0.7, 2.0))
     plane = ground + draws.uniform(-0.4, 0.4) * across
     depth = plane + draws.uniform(0.3, 1.0) * smooth_field(draws, height, width)
     # dark regions are more often near things than sky; the guided filter lets depth break at the image's own edges

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from f2d.degradation.fields import Draws, box, grey, guided_filter, smooth_field
+from f2d.degradation.fields import Draws, box, grey, guided_filter, power, smooth_field
 
 TINY = 1e-7
 
@@ -28,5 +28,5 @@ def darken(clean: Tensor, light: Tensor, parameters: dict[str, float], draws: Dr
     """
     level = guided_filter(light, grey(clean), 3, 0.01).clamp(min=0) + TINY
     noise = parameters["noise"] * draws.randn(*clean.shape)
-    gain = level ** (parameters["gamma"] - 1)
-    return (clean / level * level ** parameters["gamma"] + noise).clamp(0, 1), (1 - gain).clamp(0, 1)
+    gain = power(level, parameters["gamma"] - 1)
+    return (clean / level * power(level, parameters["gamma"]) + noise).clamp(0, 1), (1 - gain).clamp(0, 1)

@@ -32,7 +32,7 @@ def snow_mask(height: int, width: int, parameters: dict[str, float], draws: Draw
     """S [1,1,H,W] in [0, 1]: how much of each pixel snow covers."""
     device = draws.device
     motion = line_kernel(parameters["blur"], parameters["angle"], 0.7, device)
-    flurry = convolve(draws.rand(*canvas_for(motion, height, width)) ** 4 * 5, motion)
+    flurry = convolve(draws.rand(*canvas_for(motion, height, width)).square().square() * 5, motion)
     clear = 1 - (parameters["flurry"] * flurry).clamp(0, 1)
     for radius, count, share, softness in LAYERS:
         flake = _moving_disc(radius * parameters["size"], softness, motion, parameters["blur"])

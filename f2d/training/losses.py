@@ -35,11 +35,18 @@ def presence(weights: Tensor, labels: Tensor) -> Tensor:
 
 
 def map_supervision(maps: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy of the expert maps m [B,K,H,W] with a target of the same shape in [0, 1].
-
-    The papers' target is the label of the factor, constant over the image; the synthesis knows every pixel's.
-    """
+    """Binary cross-entropy of the expert maps m [B,K,H,W] with a target of the same shape in [0, 1]."""
     return F.binary_cross_entropy(maps.float(), target)
+
+
+def map_target(maps: Tensor, labels: Tensor) -> Tensor:
+    """label · (1 + m / max m) / 2 per pixel [B,K,H,W], from the synthesis' true maps m of the same shape.
+
+    The papers' target is the label alone. The true maps alone would shut an expert off: a rain mask averages 0.07, and
+    what the rain expert adds is multiplied by the map. So half of the target says that the factor is there, half where.
+    """
+    peak = maps.amax(dim=(2, 3), keepdim=True).clamp(min=1e-6)
+    return labels[:, :, None, None] * (1 + maps / peak) / 2
 
 
 def balance(gates: Tensor, labels: Tensor, *, present_only: bool = True) -> Tensor:

@@ -70,7 +70,7 @@ class TransportModule(lightning.LightningModule):
             "frequency": losses.frequency(mu_hat, mu),
             "classification": losses.classification(output.analysis.logits, labels),
             "presence": losses.presence(output.analysis.weights, labels),
-            "maps": losses.map_supervision(maps, batch.maps),
+            "maps": losses.map_supervision(maps, losses.map_target(batch.maps, labels)),
             "balance": losses.balance(output.gates, labels),
             "gate_prior": losses.gate_prior(output.gates, losses.time_prior(labels, t, self.net.config.num_steps)),
         }

@@ -68,3 +68,10 @@ def test_time_prior_without_factors_is_zero_not_nan():
 def test_luma_of_primaries():
     primaries = torch.eye(3).view(3, 3, 1, 1)
     torch.testing.assert_close(losses.luma(primaries).flatten(), torch.tensor(losses.LUMA))
+
+
+def test_map_target_says_that_and_where():
+    maps = torch.tensor([0.0, 0.1, 0.2]).view(1, 1, 1, 3).expand(1, 2, 1, 3)
+    target = losses.map_target(maps, torch.tensor([[1.0, 0.0]]))
+    torch.testing.assert_close(target[0, 0, 0], torch.tensor([0.5, 0.75, 1.0]))
+    assert torch.equal(target[0, 1], torch.zeros(1, 3))

@@ -8,7 +8,7 @@ from f2d_kernels import expert_assembly, lognormal_transition
 from f2d_kernels.modules import ExpertAssembly, LogNormalTransition
 
 from .cases import DEVICE, random
-from .support import ALL_BACKENDS, running_on
+from .support import ALL_BACKENDS, SWEEP_BACKENDS, running_on
 
 OPS = torch.ops.f2d_kernels
 
@@ -28,7 +28,7 @@ def transition_inputs(dtype=torch.float64, grad=True):
     return [t.to(dtype).requires_grad_(grad) for t in (x, mu, -random(2, seed=3).abs(), random(2, seed=4).abs(), noise)]
 
 
-@pytest.mark.parametrize("backend", ALL_BACKENDS)
+@pytest.mark.parametrize("backend", SWEEP_BACKENDS)
 def test_gradcheck_assembly(backend):
     deltas, gates, maps, base = assembly_inputs()
     with running_on(backend):
@@ -42,7 +42,7 @@ def test_gradcheck_assembly(backend):
         assert torch.autograd.gradcheck(expert_assembly, (shared, gates, maps, base))
 
 
-@pytest.mark.parametrize("backend", ALL_BACKENDS)
+@pytest.mark.parametrize("backend", SWEEP_BACKENDS)
 def test_gradcheck_transition(backend):
     *state, noise = transition_inputs()
     with running_on(backend):

@@ -272,7 +272,7 @@ def _run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(
-            f"f2d_kernels: this command failed (F2D_KERNELS_SKIP_CPP=1 and F2D_KERNELS_SKIP_CUDA=1 install without it):\n"
+            "f2d_kernels: this command failed (F2D_KERNELS_SKIP_CPP=1 F2D_KERNELS_SKIP_CUDA=1 installs without it):\n"
             f"{' '.join(command)}\n{done.stdout}{done.stderr}"
         )
 

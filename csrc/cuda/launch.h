@@ -12,8 +12,7 @@ namespace f2d {
 
 constexpr int kThreads = 128;
 
-// The last two dimensions are (h, w); -1 where a dimension is absent. Dimensions of size 1 get stride 0, except that
-// dense_order's checks then treat them as fitting anything.
+// The last two dimensions are (h, w); -1 where a dimension is absent. Dimensions of size 1 get stride 0.
 inline View view_of(const Tensor& t, int b_dim, int k_dim, int c_dim) {
   const auto stride = [&](int64_t dim) { return dim < 0 || t.size(dim) == 1 ? 0 : t.stride(dim); };
   return {data_of(t), stride(b_dim), stride(k_dim), stride(c_dim), stride(t.dim() - 2), stride(t.dim() - 1), dtype_of(t)};
@@ -57,20 +56,18 @@ inline cudaStream_t current_stream(const Tensor& t) {
   return static_cast<cudaStream_t>(stream);
 }
 
-// Enough blocks to fill every multiprocessor, not more: the kernels stride over the rest.
-template <class Kernel>
-int grid_for(Kernel kernel, int64_t threads) {
-  int device = 0, processors = 0, resident = 0;
+// Four times the 16 blocks that fill a multiprocessor, not more: the kernels stride over the rest.
+inline int grid_for(int64_t threads) {
+  int device = 0, processors = 0;
   STD_CUDA_CHECK(cudaGetDevice(&device));
   STD_CUDA_CHECK(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
-  STD_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, kThreads, 0));
-  const int64_t wanted = (threads + kThreads - 1) / kThreads, most = static_cast<int64_t>(processors) * resident * 4;
+  const int64_t wanted = (threads + kThreads - 1) / kThreads, most = static_cast<int64_t>(processors) * 64;
   return static_cast<int>(wanted < most ? wanted : most);
 }
 
 template <class Args>
 void launch(void (*kernel)(Args, int64_t), const Args& args, int64_t threads, cudaStream_t stream) {
-  kernel<<<grid_for(kernel, threads), kThreads, 0, stream>>>(args, threads);
+  kernel<<<grid_for(threads), kThreads, 0, stream>>>(args, threads);
   STD_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
@@ -100,8 +97,7 @@ __global__ void __launch_bounds__(kThreads) sum_parts_kernel(const A* parts, int
 inline void sum_parts(const Tensor& parts, bool is_double, int64_t tiles, const Tensor& out, cudaStream_t stream) {
   const int64_t threads = out.numel() * 32;
   const View view{data_of(out), 0, 0, 0, 0, 0, dtype_of(out)};
-  const int grid = grid_for(is_double ? reinterpret_cast<const void*>(sum_parts_kernel<double>)
-                                      : reinterpret_cast<const void*>(sum_parts_kernel<float>), threads);
+  const int grid = grid_for(threads);
   if (is_double) {
     sum_parts_kernel<<<grid, kThreads, 0, stream>>>(static_cast<const double*>(parts.data_ptr()), tiles, view, threads);
   } else {

@@ -1,8 +1,7 @@
 """Composite degradations from clean images: the order and the formulas of CDD-11, with the truth of every map.
 
 Source: "OneRestore: A Universal Restoration Framework for Composite Degradation" (ECCV 2024) and its published
-generator, which
-fixes no seed and records no parameter; here an image is reproduced exactly from (clean, category, seed).
+generator, which fixes no seed and records no parameter; here an image is reproduced exactly from (clean, category, seed).
 """
 
 import math
@@ -27,11 +26,10 @@ _MODULES = {"low": low_light, "haze": haze, "rain": rain, "snow": snow}
 
 @dataclass(frozen=True)
 class Degraded:
-    """image: the same kind as the clean one. maps: tensor [4,H,W] ([B,4,H,W] for a batch) in [0, 1], order low (1 -
-    light
-    gain), haze (1 - transmission), rain (R), snow (S); zero where a factor is absent. parameters: factor -> name ->
-    value
-    (a list of them for a batch), ready for JSON. `degrade(clean, category, seed=seed)` gives the image again."""
+    """image: the same kind as the clean one. maps: tensor [4,H,W] ([B,4,H,W] for a batch) in [0, 1], order low
+    (1 - light gain), haze (1 - transmission), rain (R), snow (S); zero where a factor is absent. parameters: factor ->
+    name -> value (a list of them for a batch), ready for JSON. `degrade(clean, category, seed=seed)` gives the image
+    again; where some parameters or maps were given, give them again too."""
 
     image: Any
     maps: Tensor
@@ -54,16 +52,15 @@ def degrade(
     """low -> rain (x + R) or snow (x (1 - S) + S) -> haze (x t + A (1 - t)), each where `category` names it.
 
     Args:
-        image: RGB picture (PIL), array [H,W,3] (uint8, or floating in [0, 1]), or tensor [3,H,W] or [B,3,H,W] in [0,
-        1].
+        image: RGB picture (PIL), array [H,W,3] (uint8, or floating in [0, 1]), or tensor [3,H,W] or [B,3,H,W], in
+            [0, 1].
         category: one of the eleven, such as "low_haze_rain"; the order of its factors does not matter.
         seed: whole number in [-2^63, 2^64), or a list of one per sample; everything random depends on it, and on
-        nothing else.
+            nothing else.
         depth, light, rain, snow: maps [H,W] in [0, 1] to use in place of generated ones (depth: near = large), the
-        same for a whole batch.
+            same for a whole batch.
         parameters: as a former `Degraded.parameters` had them, in place of drawn ones; what is missing is drawn. Maps
-        and
-            parameters of factors that `category` does not name are not used.
+            and parameters of factors that `category` does not name are not used.
 
     Returns:
         Degraded: the picture in the kind that came (8 bits for 8 bits), the maps, the parameters.

@@ -130,7 +130,8 @@ def poisoned(like, layout="contiguous", shape=None, dtype=None):
 
 ASSEMBLY = [  # kind, layout, size, channels: what the launcher would give each kernel
     *((PLANAR, "contiguous", size, c) for size in ((1, 8), (4, 8), (16, 16), (24, 27)) for c in (1, 3)),
-    *((CHANNELS_LAST, "channels_last", size, c) for size, c in (((4, 8), 3), ((1, 257), 48), ((3, 11), 8), ((15, 17), 64))),
+    *((CHANNELS_LAST, "channels_last", size, c)
+      for size, c in (((4, 8), 3), ((1, 257), 48), ((3, 11), 8), ((15, 17), 64))),
     *((FLOAT, layout, size, c) for layout in ("contiguous", "channels_last", "sliced", "expanded")
       for size, c in (((1, 1), 3), ((3, 11), 1), ((15, 17), 5))),
     (DOUBLE, "contiguous", (5, 7), 3),

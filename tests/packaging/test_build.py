@@ -203,7 +203,8 @@ def test_the_instruction_set_can_be_forced_and_a_wrong_name_is_refused(level, wo
         "import torch, f2d_kernels\n"
         "from f2d_kernels import compiled\n"
         "print(compiled.build_info()['simd_in_use'])\n"
-        "with f2d_kernels.use_backend('cpp'): f2d_kernels.expert_assembly(torch.ones(1, 1, 1, 2, 2), torch.ones(1, 1))\n"
+        "with f2d_kernels.use_backend('cpp'):\n"
+        "    f2d_kernels.expert_assembly(torch.ones(1, 1, 1, 2, 2), torch.ones(1, 1))\n"
     )
     environ = {**os.environ, "F2D_KERNELS_SIMD": level}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=environ)

@@ -1,0 +1,98 @@
+"""What holds for every size, category and seed; and the maps are the truth."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from f2d.degradation import CATEGORIES, FACTORS, degrade, parse_category
+
+seeds = st.integers(-(2**63), 2**64 - 1)
+sides = st.integers(1, 40)
+
+
+def picture(height, width, seed, scale=1.0):
+    return scale * torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed % 2**32))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    height=sides, width=sides, category=st.sampled_from(CATEGORIES), seed=seeds, scale=st.sampled_from([0.0, 0.5, 1.0])
+)
+def test_any_picture(height, width, category, seed, scale):
+    clean = picture(height, width, seed, scale)
+    hard = degrade(clean, category, seed=seed)
+    assert hard.image.shape == clean.shape and hard.maps.shape == (4, height, width)
+    for values in (hard.image, hard.maps):  # NaN and infinity fail these too
+        assert values.min() >= 0 and values.max() <= 1
+    assert set(hard.parameters) == set(category.split("_"))
+    for factor, present in zip(hard.maps, (f in category.split("_") for f in FACTORS), strict=True):
+        assert present or not factor.any()
+    low, haze = hard.parameters.get("low"), hard.parameters.get("haze")
+    assert low is None or (2 <= low["gamma"] <= 3 and 0.03 <= low["noise"] <= 0.08)
+    assert haze is None or (1 <= haze["beta"] <= 2 and 0.6 <= haze["airlight"] <= 0.9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(height=sides, width=sides, category=st.sampled_from(CATEGORIES), seed=seeds)
+def test_maps_and_airlight_make_the_picture(height, width, category, seed):
+    clean = picture(height, width, seed)
+    quiet = {"low": {"noise": 0.0}}
+    hard = degrade(clean, category, seed=seed, parameters=quiet)
+    low, haze, rain, snow = hard.maps.double()
+    x = clean.double() * (1 - low) + rain
+    x = x * (1 - snow) + snow
+    x = x * (1 - haze) + hard.parameters.get("haze", {}).get("airlight", 0) * haze
+    # the gain's float32 error is 3e-6 of it; the tiny 1e-7 of the formula vanishes beside that
+    torch.testing.assert_close(hard.image.double(), x.clamp(0, 1), atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("category", ["haze", "haze_rain", "haze_snow"])
+def test_haze_inverted_with_its_map_gives_the_clean_picture(category):
+    clean = picture(60, 80, 1)
+    hard = degrade(clean, category, seed=4)
+    airlight, (_, haze, rain, snow) = hard.parameters["haze"]["airlight"], hard.maps
+    x = (hard.image - airlight * haze) / (1 - haze)
+    x = (x - snow) / (1 - snow).clamp(min=1e-3) - rain
+    open_sky = ((hard.image > 0) & (hard.image < 1) & (snow < 0.9)).expand_as(x)
+    assert open_sky.float().mean() > 0.8
+    torch.testing.assert_close(x[open_sky], clean[open_sky], atol=2e-5, rtol=0)
+
+
+def test_every_factor_is_seen():
+    clean = picture(120, 160, 2)
+    for index, factor in enumerate(FACTORS):
+        for seed in range(5):
+            hard = degrade(clean, factor, seed=seed)
+            assert hard.maps[index].mean() > 0.005 and hard.maps[index].std() > 0.002
+            assert (hard.image - clean).abs().mean() > 0.004
+
+
+def test_external_maps_are_the_maps_returned():
+    clean = picture(24, 30, 3)
+    rain, snow = picture(24, 30, 4)[0], picture(24, 30, 5)[0]
+    assert torch.equal(degrade(clean, "low_haze_rain", seed=0, rain=rain).maps[2], rain)
+    assert torch.equal(degrade(clean, "low_haze_snow", seed=0, snow=snow).maps[3], snow)
+    near = degrade(clean, "haze", seed=0, depth=torch.ones(24, 30))
+    assert torch.equal(near.image, clean) and not near.maps.any()
+    far = degrade(clean, "haze", seed=0, depth=np.zeros((24, 30)))
+    lost = 1 - np.exp(-0.7 * far.parameters["haze"]["beta"])
+    torch.testing.assert_close(far.maps[1], torch.full((24, 30), lost, dtype=torch.float32))
+
+
+@given(st.permutations(FACTORS), st.integers(1, 4))
+def test_category_names(order, count):
+    chosen = order[:count]
+    if {"rain", "snow"} <= set(chosen):
+        with pytest.raises(ValueError, match="no category"):
+            parse_category("_".join(chosen))
+    else:
+        name = parse_category("_".join(chosen))
+        assert name in CATEGORIES and sorted(name.split("_")) == sorted(chosen)
+
+
+@pytest.mark.parametrize("name", ["", "fog", "low_", "low_low", "LOW", "rain_snow", "low_haze_rain_snow", "low-haze"])
+def test_no_such_category(name):
+    with pytest.raises(ValueError, match="low_haze_snow"):
+        parse_category(name)

@@ -1,0 +1,159 @@
+"""Every kind of picture comes back as the kind it was; what does not fit is refused with what would."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from f2d.degradation import degrade, degrade_batch
+
+CATEGORY = "low_haze_rain"
+
+
+@pytest.fixture(scope="module")
+def bytes_():
+    return np.random.default_rng(0).integers(0, 256, (20, 31, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def truth(bytes_):
+    """The float32 tensor result for the same picture."""
+    return degrade(torch.from_numpy(bytes_).permute(2, 0, 1).float() / 255, CATEGORY, seed=3)
+
+
+def test_8_bits(bytes_, truth):
+    expected = (truth.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    array = degrade(bytes_, CATEGORY, seed=3)
+    assert array.image.dtype == np.uint8 and np.array_equal(array.image, expected)
+    picture = degrade(Image.fromarray(bytes_), CATEGORY, seed=3)
+    assert isinstance(picture.image, Image.Image) and picture.image.mode == "RGB" and picture.image.size == (31, 20)
+    assert np.array_equal(np.asarray(picture.image), expected)
+    assert torch.equal(array.maps, truth.maps) and torch.equal(picture.maps, truth.maps)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, ">f4"])
+def test_floating_arrays(bytes_, truth, dtype):
+    hard = degrade((bytes_.astype(np.float32) / 255).astype(dtype), CATEGORY, seed=3)
+    assert hard.image.dtype == np.dtype(dtype) and hard.image.shape == bytes_.shape
+    assert np.array_equal(hard.image, truth.image.permute(1, 2, 0).numpy())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_tensors(bytes_, dtype):
+    clean = (torch.from_numpy(bytes_).permute(2, 0, 1).float() / 255).to(dtype)
+    expected = degrade(clean.float(), CATEGORY, seed=3)
+    single, batch = degrade(clean, CATEGORY, seed=3), degrade(clean[None], CATEGORY, seed=3)
+    assert single.image.dtype == dtype and single.image.shape == clean.shape and single.maps.shape == (4, 20, 31)
+    assert batch.image.dtype == dtype and batch.image.shape == (1, *clean.shape) and batch.maps.shape == (1, 4, 20, 31)
+    assert torch.equal(single.image, expected.image.to(dtype)) and torch.equal(batch.image[0], single.image)
+    assert single.maps.dtype == torch.float32 and torch.equal(single.maps, expected.maps)
+    images, maps, labels, _ = degrade_batch(clean[None], [CATEGORY], [3])
+    assert images.dtype == dtype and torch.equal(images[0], single.image) and torch.equal(maps[0], single.maps)
+    assert labels.tolist() == [[1, 1, 1, 0]]
+
+
+def test_read_only_and_strided_arrays(bytes_):
+    expected = degrade(bytes_[:, ::-1].copy(), CATEGORY, seed=3).image
+    view = bytes_[:, ::-1]
+    view.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.array_equal(degrade(view, CATEGORY, seed=3).image, expected)
+
+
+@pytest.mark.parametrize("seed", [np.int64(3), np.uint8(3), torch.tensor(3), [3], (3,), range(3, 4)])
+def test_seeds_of_other_kinds(bytes_, truth, seed):
+    hard = degrade(bytes_, CATEGORY, seed=seed)
+    assert hard.seed == 3 and type(hard.seed) is int and torch.equal(hard.maps, truth.maps)
+
+
+GOOD = torch.full((3, 6, 8), 0.5)
+NAN = GOOD.clone().index_fill_(1, torch.tensor([2]), float("nan"))
+REFUSED = [
+    (TypeError, "PIL picture, an array or a tensor, got list", {"image": [[0.5]]}),
+    (TypeError, "got str", {"image": "photo.png"}),
+    (ValueError, "mode is RGBA", {"image": Image.new("RGBA", (8, 6))}),
+    (ValueError, "mode is L", {"image": Image.new("L", (8, 6))}),
+    (ValueError, r"\(6, 8\); give \[H,W,3\]", {"image": np.zeros((6, 8))}),
+    (ValueError, r"\(3, 6, 8\); give \[H,W,3\]", {"image": np.zeros((3, 6, 8))}),
+    (ValueError, r"\(0, 8, 3\)", {"image": np.zeros((0, 8, 3))}),
+    (ValueError, "int64; give uint8", {"image": np.zeros((6, 8, 3), np.int64)}),
+    (ValueError, "bool; give uint8", {"image": np.zeros((6, 8, 3), bool)}),
+    (ValueError, r"in \[0, 255\]; give them in \[0, 1\]", {"image": np.linspace(0, 255, 144).reshape(6, 8, 3)}),
+    (ValueError, r"torch.uint8; give \[3,H,W\]", {"image": torch.zeros(3, 6, 8, dtype=torch.uint8)}),
+    (ValueError, r"\(1, 6, 8\)", {"image": GOOD[:1]}),
+    (ValueError, r"\(6, 8\)", {"image": GOOD[0]}),
+    (ValueError, r"\(1, 1, 3, 6, 8\)", {"image": GOOD[None, None]}),
+    (ValueError, r"\(0, 3, 6, 8\)", {"image": GOOD[None][:0]}),
+    (ValueError, r"\(3, 0, 8\)", {"image": GOOD[:, :0]}),
+    (ValueError, r"\[-0.5, -0.5\]", {"image": -GOOD}),
+    (ValueError, r"\[1.5, 1.5\]", {"image": 3 * GOOD}),
+    (ValueError, "nan", {"image": NAN}),
+    (ValueError, "nan", {"image": NAN.permute(1, 2, 0).numpy()}),
+    (ValueError, "no category 'fog'", {"category": "fog"}),
+    (ValueError, "no category 'rain_snow'", {"category": "rain_snow"}),
+    (TypeError, "whole number or a list of them, got float", {"seed": 1.0}),
+    (TypeError, "got bool", {"seed": True}),
+    (TypeError, "got NoneType", {"seed": None}),
+    (TypeError, "got str", {"seed": "7"}),
+    (TypeError, "got ndarray", {"seed": np.array([1, 2])}),
+    (TypeError, "got float", {"image": GOOD[None].repeat(2, 1, 1, 1), "seed": [1, 2.0]}),
+    (ValueError, r"give one in \[-2\^63, 2\^64\)", {"seed": 2**64}),
+    (ValueError, r"give one in \[-2\^63, 2\^64\)", {"seed": -(2**63) - 1}),
+    (ValueError, "2 seeds for 1 images", {"seed": [1, 2]}),
+    (ValueError, "0 seeds for 1 images", {"seed": []}),
+    (ValueError, "1 seeds for 2 images", {"image": GOOD[None].repeat(2, 1, 1, 1), "seed": [1]}),
+    (ValueError, r"depth is \(8, 6\); give \[H,W\] = \(6, 8\)", {"depth": torch.zeros(8, 6)}),
+    (ValueError, r"light is \(1, 6, 8\)", {"light": torch.zeros(1, 6, 8)}),
+    (ValueError, "rain lies in", {"rain": torch.full((6, 8), 2.0)}),
+    (ValueError, "snow lies in", {"snow": torch.full((6, 8), -0.1)}),
+    (ValueError, "depth lies in", {"depth": torch.full((6, 8), float("nan"))}),
+    (ValueError, "no factor 'fog'; factors are low, haze, rain, snow", {"parameters": {"fog": {}}}),
+    (ValueError, "low has no parameter 'gama'; it has gamma, noise", {"parameters": {"low": {"gama": 2.0}}}),
+    (ValueError, "rain has no parameter 'beta'; it has angle", {"parameters": {"rain": {"beta": 2.0}}}),
+    (ValueError, "gamma of low is 'dark'; give a finite number", {"parameters": {"low": {"gamma": "dark"}}}),
+    (ValueError, "beta of haze is nan", {"parameters": {"haze": {"beta": float("nan")}}}),
+    (ValueError, "2 parameters for 1 images", {"parameters": [{}, {}]}),
+]
+
+
+@pytest.mark.parametrize(("error", "words", "changes"), REFUSED)
+def test_refused(error, words, changes):
+    with pytest.raises(error, match=f"degrade: .*{words}" if "category" not in changes else words):
+        degrade(**{"image": GOOD, "category": "haze", "seed": 0} | changes)
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "changes"),
+    [
+        (ValueError, "2 images, 1 categories, 2 seeds", {"categories": ["low"]}),
+        (ValueError, "2 images, 2 categories, 3 seeds", {"seeds": [1, 2, 3]}),
+        (ValueError, "no category", {"categories": ["low", "fog"]}),
+        (TypeError, "whole number", {"seeds": [1, 2.5]}),
+        (ValueError, "give one in", {"seeds": [1, 2**64]}),
+        (ValueError, r"\(3, 6, 8\); give \[B,3,H,W\]", {"clean": GOOD, "categories": ["low"] * 3, "seeds": [1, 2, 3]}),
+        (ValueError, r"\(2, 1, 6, 8\)", {"clean": torch.zeros(2, 1, 6, 8)}),
+        (ValueError, "give them in", {"clean": torch.full((2, 3, 6, 8), 1.5)}),
+    ],
+)
+def test_refused_batches(error, words, changes):
+    with pytest.raises(error, match=words):
+        degrade_batch(
+            **{"clean": GOOD[None].repeat(2, 1, 1, 1), "categories": ["low", "haze"], "seeds": [1, 2]} | changes
+        )
+
+
+def test_refused_before_work_is_done(monkeypatch):
+    def fail(*_):
+        raise AssertionError("work was done")
+
+    monkeypatch.setattr("f2d.degradation.synthesis._one", fail)
+    pair = GOOD[None].repeat(2, 1, 1, 1)
+    with pytest.raises(TypeError):
+        degrade(pair, "low", seed=[1, "x"])
+    with pytest.raises(ValueError):
+        degrade(pair, "low", seed=1, parameters=[{}, {"low": {"x": 1}}])
+    with pytest.raises(TypeError):
+        degrade_batch(pair, ["low", "low"], [1, "x"])

@@ -35,7 +35,7 @@ template <class A>
 F2D_FN LognormalGradient<A> lognormal_gradient(A grad, A x, A mu, A log_mean, A log_std, A eps) {
   const A raw = fma(log_std, eps, log_mean);
   const Exponential<A> e = exponential(lognormal_clamp(raw));
-  const bool clamped = (raw < A(-20)) | (raw >= A(20));
+  const bool clamped = (raw < A(-20)) | (raw > A(20));
   const A slope = clamped ? A(0) : grad * (x - mu) * e.exp;
   return {grad * e.exp, -(grad * e.expm1), slope, slope * eps, slope * log_std};
 }

@@ -1,6 +1,7 @@
 """nn.Module twins of the ops, for models that are put together from modules."""
 
-import torch
+from typing import Any
+
 from torch import Tensor, nn
 
 from f2d_kernels.ops.expert_assembly import expert_assembly
@@ -19,19 +20,6 @@ class ExpertAssembly(nn.Module):
 class LogNormalTransition(nn.Module):
     """mu + (x - mu) · exp(clamp(log_mean + log_std · eps, -20, 20)); see `f2d_kernels.lognormal_transition`."""
 
-    def forward(
-        self,
-        x: Tensor,
-        mu: Tensor,
-        log_mean: Tensor | float,
-        log_std: Tensor | float,
-        *,
-        noise: Tensor | None = None,
-        seed: int | Tensor | None = None,
-        generator: torch.Generator | None = None,
-        stream: int = 0,
-        window: tuple[int, int] | None = None,
-    ) -> Tensor:
-        return lognormal_transition(
-            x, mu, log_mean, log_std, noise=noise, seed=seed, generator=generator, stream=stream, window=window
-        )
+    def forward(self, x: Tensor, mu: Tensor, log_mean: Tensor | float, log_std: Tensor | float, **noise: Any) -> Tensor:
+        """noise: any of noise, seed, generator, stream, window."""
+        return lognormal_transition(x, mu, log_mean, log_std, **noise)

@@ -1,7 +1,8 @@
 """Composite degradations from clean images: the order and the formulas of CDD-11, with the truth of every map.
 
 Source: "OneRestore: A Universal Restoration Framework for Composite Degradation" (ECCV 2024) and its published
-generator, which fixes no seed and records no parameter; here an image is reproduced exactly from (clean, category, seed).
+generator, which fixes no seed and records no parameter; here an image is reproduced exactly from (clean, category,
+seed).
 """
 
 import math

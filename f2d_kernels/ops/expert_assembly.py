@@ -105,35 +105,20 @@ def _empty_gradients(
     return d_deltas, d_gates, d_maps
 
 
-def _backward(
-    grad: Tensor,
-    deltas: list[Tensor],
-    gates: Tensor,
-    maps: Tensor | None,
-    channels_last: bool,
-    needs: Sequence[bool],
-    backend: str,
-) -> list[Tensor]:
-    d_deltas, d_gates, d_maps = _empty_gradients(deltas, gates, maps, channels_last, needs)
+def _backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
+    *inputs, channels_last, needs, backend = arguments
+    d_deltas, d_gates, d_maps = _empty_gradients(*inputs, channels_last, needs)
     results = [t for t in (*d_deltas, d_gates, d_maps) if t is not None]
     if grad.numel():
-        implementation(OP, grad.device, backend).backward(grad, deltas, gates, maps, d_deltas, d_gates, d_maps)
+        implementation(OP, grad.device, backend).backward(grad, *inputs, d_deltas, d_gates, d_maps)
     else:
         for result in results:
             result.zero_()
     return results
 
 
-def _fake_backward(
-    grad: Tensor,
-    deltas: list[Tensor],
-    gates: Tensor,
-    maps: Tensor | None,
-    channels_last: bool,
-    needs: Sequence[bool],
-    backend: str,
-) -> list[Tensor]:
-    d_deltas, d_gates, d_maps = _empty_gradients(deltas, gates, maps, channels_last, needs)
+def _fake_backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
+    d_deltas, d_gates, d_maps = _empty_gradients(*arguments[:-1])
     return [t for t in (*d_deltas, d_gates, d_maps) if t is not None]
 
 

@@ -93,20 +93,10 @@ def _empty_result(x: Tensor, mu: Tensor) -> Tensor:
     return empty_image(x.shape, common_dtype(x, mu), x, is_channels_last(x))
 
 
-def _forward(
-    x: Tensor,
-    mu: Tensor,
-    log_mean: Tensor,
-    log_std: Tensor,
-    noise: Tensor | None,
-    seed: Tensor | None,
-    stream: int,
-    top: int,
-    left: int,
-) -> Tensor:
+def _forward(x: Tensor, mu: Tensor, *rest: Any) -> Tensor:
     out = _empty_result(x, mu)
     if out.numel():
-        implementation(OP, x.device).forward(out, x, mu, log_mean, log_std, noise, seed, stream, top, left)
+        implementation(OP, x.device).forward(out, x, mu, *rest)
     return out
 
 
@@ -133,50 +123,21 @@ def _empty_gradients(
     return [*images[:2], *schedules, images[2]]
 
 
-def _backward(
-    grad: Tensor,
-    x: Tensor,
-    mu: Tensor,
-    log_mean: Tensor,
-    log_std: Tensor,
-    noise: Tensor | None,
-    seed: Tensor | None,
-    stream: int,
-    top: int,
-    left: int,
-    channels_last: bool,
-    needs: Sequence[bool],
-    backend: str,
-) -> list[Tensor]:
-    gradients = _empty_gradients(x, mu, log_mean, log_std, noise, channels_last, needs)
+def _backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
+    *inputs, channels_last, needs, backend = arguments
+    gradients = _empty_gradients(*inputs[:5], channels_last, needs)
     results = [g for g in gradients if g is not None]
     if grad.numel():
-        implementation(OP, grad.device, backend).backward(
-            grad, x, mu, log_mean, log_std, noise, seed, stream, top, left, *gradients
-        )
+        implementation(OP, grad.device, backend).backward(grad, *inputs, *gradients)
     else:
         for result in results:
             result.zero_()
     return results
 
 
-def _fake_backward(
-    grad: Tensor,
-    x: Tensor,
-    mu: Tensor,
-    log_mean: Tensor,
-    log_std: Tensor,
-    noise: Tensor | None,
-    seed: Tensor | None,
-    stream: int,
-    top: int,
-    left: int,
-    channels_last: bool,
-    needs: Sequence[bool],
-    backend: str,
-) -> list[Tensor]:
-    gradients = _empty_gradients(x, mu, log_mean, log_std, noise, channels_last, needs)
-    return [g for g in gradients if g is not None]
+def _fake_backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
+    *inputs, channels_last, needs, _ = arguments
+    return [g for g in _empty_gradients(*inputs[:5], channels_last, needs) if g is not None]
 
 
 def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:

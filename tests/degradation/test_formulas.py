@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from scipy.signal import convolve2d
 from scipy.stats import kstest
 
@@ -85,8 +86,8 @@ def test_line_kernel_is_a_line(length, angle):
     moments = [[(kernel * a * b).sum() for a in (rows, columns)] for b in (rows, columns)]
     values, vectors = np.linalg.eigh(moments)
     assert abs(vectors[:, 1] @ [math.cos(angle), math.sin(angle)]) > 0.999
-    # a uniform line has variance length²/12; its soft ends (logistic, variance pi²/3) lengthen it a little
-    assert values[1] == pytest.approx(length**2 / 12 + math.pi**2 / 3, rel=0.1)
+    # a line with sharp ends has the variance length²/12, logistic ends add pi²/3; upright lines' ends are cut off
+    assert 0.95 * length**2 / 12 < values[1] < length**2 / 12 + math.pi**2 / 3
     assert values[0] < 0.6
 
 
@@ -116,9 +117,9 @@ def test_low(shape):
 
 
 def test_low_clamps_a_negative_level():
-    # a dark picture under one bright spot of the light map: the unclamped guided filter falls below 0 there
-    clean, light = np.zeros((9, 9, 3), np.float32), np.zeros((9, 9), np.float32)
-    clean[3, 3], light[4, 4] = 1.0, 1.0
+    # a light map that contradicts a picture of few bright points: the lines fitted through them overshoot
+    light = plane(20, 20, 14)
+    clean = np.repeat((plane(20, 20, 15) > 0.8).astype(np.float32)[..., None], 3, axis=2)
     assert oracle.guided_filter(light, clean @ [0.114, 0.587, 0.299], 3, 0.01).min() < -0.01
     parameters = {"gamma": 2.5, "noise": 0.0}
     x, lost = low_light.darken(to_tensor(clean), to_tensor(light), parameters, fields.Draws(0, "x", CPU))
@@ -157,7 +158,7 @@ def test_rain_and_snow_blend():
 def test_streaks_of_rain_fall_at_the_angle(angle):
     parameters = {"angle": angle, "veil": 0.05, "contrast": 0.5, "streaks": 0.4, "density": 3e-3, "length": 30.0}
     mask = rain.rain_mask(200, 200, parameters, fields.Draws(0, "rainmap", CPU))[0, 0].double().numpy()
-    down, across = np.gradient(mask)
+    down, across = (gaussian_filter(mask, 1.5, order=order) for order in ((1, 0), (0, 1)))
     # along a streak the mask hardly changes: the weak axis of the gradients' covariance
     _, vectors = np.linalg.eigh([[(a * b).mean() for a in (down, across)] for b in (down, across)])
     assert abs(vectors[:, 0] @ [math.cos(angle), math.sin(angle)]) > math.cos(0.12)

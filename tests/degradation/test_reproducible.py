@@ -127,13 +127,12 @@ def test_number_of_threads_changes_no_byte():
     clean = torch.rand(3, 321, 481, generator=torch.Generator().manual_seed(0))
     threads = torch.get_num_threads()
     try:
-        for category in ("low_haze_rain", "low_haze_snow", "rain", "snow"):
-            for seed in (3, 6):  # 3 and 6 rain with near streaks and without
-                done = []
-                for number in (1, 2):
-                    torch.set_num_threads(number)
-                    done.append(degrade(clean, category, seed=seed))
-                assert same(*done), (category, seed)
+        for category, seed in (("low_haze_rain", 3), ("snow", 6)):
+            done = []
+            for number in (1, 2):
+                torch.set_num_threads(number)
+                done.append(degrade(clean, category, seed=seed))
+            assert same(*done), category
     finally:
         torch.set_num_threads(threads)
 

@@ -14,7 +14,8 @@ from .cases import DEVICE
 
 ALL_BACKENDS = ["reference", "cpp", "triton", "cuda"]
 
-# Triton's interpreter takes a second for what the others do in milliseconds: without a GPU, sweeps leave it to test-full
+# Triton's interpreter takes a second for what the others do in milliseconds: without a GPU, sweeps leave it to
+# test-full
 _interpreted = () if torch.cuda.is_available() else pytest.mark.slow
 SWEEP_BACKENDS = ["reference", "cpp", pytest.param("triton", marks=_interpreted), "cuda"]
 

@@ -66,47 +66,50 @@ inline Weight<A> weight_of(const AssemblyArgs& a, int64_t b, int64_t k, int64_t 
           inside ? tiled + k * a.walk.block_elements() : nullptr};
 }
 
-// Task: one block of one sample, all its planes, so that maps stay in L1. Scratch: 1 + 4 + 2 K blocks.
+// Task: one tile of one sample, plane by plane, so that each tensor is read in runs long enough for the prefetcher, and
+// converted maps serve every plane. Scratch: 5 blocks, K blocks of gates, K tiles of maps.
 template <class A>
 void forward(const AssemblyArgs& a, A* scratch, int64_t begin, int64_t end) {
   const Walk& walk = a.walk;
-  const int64_t size = walk.block_elements(), blocks = walk.blocks();
+  const int64_t size = walk.block_elements(), tiles = walk.tiles(), step = walk.block_pixels();
   A* const sum_buffer = scratch;
   A* const delta_buffer = sum_buffer + size;
-  A* const map_buffer = delta_buffer + kUnroll * size;
-  A* const gate_buffer = map_buffer + a.experts * size;
+  A* const gate_buffer = delta_buffer + kUnroll * size;
+  A* const map_buffer = gate_buffer + a.experts * size;
   int64_t tiled = -1;
   for (int64_t task = begin; task < end; ++task) {
-    const int64_t b = task / blocks, pixel = task % blocks * walk.block_pixels();
-    const int64_t left = walk.pixels() - pixel;
-    Block block{b, 0, walk.block_channels(), pixel, left < walk.block_pixels() ? left : walk.block_pixels()};
+    const int64_t b = task / tiles, tile_begin = task % tiles * walk.tile_pixels();
+    const int64_t tile_end = smaller(tile_begin + walk.tile_pixels(), walk.pixels());
     if (a.channel_gates && walk.pixel_major && tiled != b) tile_gates(a, tiled = b, gate_buffer);
     for (int64_t plane = 0; plane < walk.planes(); ++plane) {
-      block.channel = plane;
-      A* const sum = target(a.image, block, sum_buffer);
-      const A* from = sum;
-      if (a.base.data) {
-        from = read(a.base, block, sum);
-      } else {
-        for (int64_t i = 0; i < block.size(); ++i) sum[i] = A(0);
-      }
-      for (int64_t k = 0; k < a.experts; k += kUnroll) {
-        const int count = static_cast<int>(a.experts - k < kUnroll ? a.experts - k : kUnroll);
-        const A* deltas[kUnroll];
-        Weight<A> weights[kUnroll];
-        for (int j = 0; j < count; ++j) {
-          deltas[j] = read(a.deltas[k + j], block, delta_buffer + j * size);
-          const A* map = nullptr;
-          if (a.maps) {  // converted maps serve every plane of the block
-            A* buffer = map_buffer + (k + j) * size;
-            map = plane == 0 ? read(a.maps[k + j], block, buffer) : loaded(a.maps[k + j], block, buffer);
-          }
-          weights[j] = weight_of(a, b, k + j, plane, map, gate_buffer);
+      A* tile_maps = map_buffer;
+      for (int64_t pixel = tile_begin; pixel < tile_end; pixel += step, tile_maps += a.experts * size) {
+        const Block block{b, plane, walk.block_channels(), pixel, smaller(step, tile_end - pixel)};
+        A* const sum = target(a.image, block, sum_buffer);
+        const A* from = sum;
+        if (a.base.data) {
+          from = read(a.base, block, sum);
+        } else {
+          for (int64_t i = 0; i < block.size(); ++i) sum[i] = A(0);
         }
-        add_experts(count, from, sum, deltas, weights, block.size());
-        from = sum;
+        for (int64_t k = 0; k < a.experts; k += kUnroll) {
+          const int count = static_cast<int>(smaller(a.experts - k, kUnroll));
+          const A* deltas[kUnroll];
+          Weight<A> weights[kUnroll];
+          for (int j = 0; j < count; ++j) {
+            deltas[j] = read(a.deltas[k + j], block, delta_buffer + j * size);
+            const A* map = nullptr;
+            if (a.maps) {
+              A* buffer = tile_maps + (k + j) * size;
+              map = plane == 0 ? read(a.maps[k + j], block, buffer) : loaded(a.maps[k + j], block, buffer);
+            }
+            weights[j] = weight_of(a, b, k + j, plane, map, gate_buffer);
+          }
+          add_experts(count, from, sum, deltas, weights, block.size());
+          from = sum;
+        }
+        write(a.image, block, sum);
       }
-      write(a.image, block, sum);
     }
   }
 }
@@ -242,10 +245,10 @@ void backward(const AssemblyArgs& a, A* scratch, int64_t begin, int64_t end) {
       for (int64_t g = 0; g < group; ++g) tile_gates(a, b0 + g, w.gates + g * K * size);
     tiled = b0;
     for (int64_t i = 0; i < group * K * w.lane_count; ++i) w.lanes[i] = 0.0;
-    const int64_t tile_end = (tile + 1) * walk.tile_pixels() < walk.pixels() ? (tile + 1) * walk.tile_pixels() : walk.pixels();
+    const int64_t tile_end = smaller((tile + 1) * walk.tile_pixels(), walk.pixels());
 
     for (int64_t pixel = tile * walk.tile_pixels(); pixel < tile_end; pixel += block_pixels) {
-      const int64_t pixels = tile_end - pixel < block_pixels ? tile_end - pixel : block_pixels;
+      const int64_t pixels = smaller(tile_end - pixel, block_pixels);
       const int64_t n = pixels * walk.block_channels();
       for (int64_t i = 0; correlate && i < group * K * block_pixels; ++i) w.s[i] = A(0);
       const auto block_of = [&](int64_t b, int64_t plane) { return Block{b, plane, walk.block_channels(), pixel, pixels}; };

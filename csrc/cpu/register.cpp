@@ -26,9 +26,9 @@ void expert_assembly_out(const Tensor& out, const std::vector<Tensor>& deltas, c
   AssemblyArgs a = assembly_args(out, delta_streams, deltas, gates, maps, maps_streams);
   a.is_double |= any_double({pointer(base)});
   a.base = image_stream(base);
-  const int64_t block = a.walk.block_elements();
-  run_tasks(F2D_KERNEL(expert_assembly), a, a.walk.batch * a.walk.blocks(),
-            a.walk.block_pixels() * a.walk.channels * (a.experts + 2), block * (5 + 2 * a.experts));
+  const int64_t block = a.walk.block_elements(), tile = a.walk.tile_pixels() * a.walk.block_channels();
+  run_tasks(F2D_KERNEL(expert_assembly), a, a.walk.batch * a.walk.tiles(),
+            a.walk.tile_pixels() * a.walk.channels * (a.experts + 2), block * (5 + a.experts) + tile * a.experts);
 }
 
 void expert_assembly_backward_out(const Tensor& grad, const std::vector<Tensor>& deltas, const Tensor& gates,

@@ -12,6 +12,8 @@
 namespace f2d {
 namespace {
 
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
 // Part of one image: `pixels` positions from `pixel` on (row-major), of the channels [channel, channel + channels).
 // Values are ordered pixel by pixel, channel fastest.
 struct Block {

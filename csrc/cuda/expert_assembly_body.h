@@ -124,7 +124,7 @@ struct VectorPixels {
   int64_t first, count;
 
   F2D_MEMBER VectorPixels(const Shape& shape, int64_t tile, int lane)
-      : first((tile * kWarp + lane) * 8 + 8), count(shape.pixels()) {}
+      : first((tile * kWarp + lane) * kVector), count(shape.pixels()) {}
   F2D_MEMBER Raw fetch(const View& v, int64_t start) const { return first < count ? load_raw(v, start + first) : Raw{}; }
   F2D_MEMBER void decode(const Raw& raw, const View& v, float value[kVector]) const { unpack(raw, v.dtype, value); }
   F2D_MEMBER void write(const View& v, int64_t start, const float value[kVector]) const {

@@ -1,5 +1,4 @@
-"""Synthesis of composite degradations: low light, haze, rain and snow, alone and overlapping, from clean images
-alone."""
+"""Low light, haze, rain and snow, alone and overlapping, made from clean images alone."""
 
 from f2d.degradation.categories import CATEGORIES, FACTORS, parse_category
 from f2d.degradation.synthesis import Degraded, degrade, degrade_batch

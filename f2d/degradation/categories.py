@@ -18,6 +18,8 @@ CATEGORIES = (
 
 def parse_category(name: str) -> str:
     """The published name of a composite given with its factors in any order; ValueError lists the eleven."""
+    if not isinstance(name, str):
+        raise TypeError(f"category must be a string such as 'low_haze_rain', got {type(name).__name__}")
     parts = name.split("_")
     ordered = "_".join(factor for factor in FACTORS if factor in parts)
     if ordered not in CATEGORIES or len(set(parts)) != len(parts) or set(parts) - set(FACTORS):

@@ -1,5 +1,4 @@
-"""Random draws and smooth fields that the maps are made of. All images are [1, C, H, W], values in [0, 1] unless
-said."""
+"""Random draws, smooth fields and filters that the maps are made of. Images are [1, C, H, W], in [0, 1] unless said."""
 
 import torch
 import torch.nn.functional as F
@@ -67,19 +66,24 @@ def stretch(field: Tensor) -> Tensor:
 
 
 def box(image: Tensor, size: int) -> Tensor:
-    """Mean over a size x size window, of the pixels of it that lie inside the image. For an even size the window
-    reaches one pixel further up and left."""
-    return _window_mean(_window_mean(image, size, 2), size, 3)
+    """Mean over a size x size window, of the pixels of it that lie inside the image.
 
-
-def _window_mean(image: Tensor, size: int, axis: int) -> Tensor:
-    length = image.shape[axis]
+    For an even size the window reaches one pixel further up and left: box22 covers -11..10.
+    """
+    height, width = image.shape[-2:]
+    before, after = size // 2 + 1, size - size // 2
     # running sums cost the same for every size; in float64 a difference of two of them loses nothing that float32 shows
-    sums = F.pad(image.movedim(axis, -1).double().cumsum(-1), (1, 0))
-    positions = torch.arange(length, device=image.device)
-    first = (positions - size // 2).clamp(min=0)
-    last = (positions + size - size // 2).clamp(max=length)
-    return ((sums[..., last] - sums[..., first]) / (last - first)).to(image.dtype).movedim(-1, axis)
+    sums = F.pad(image.double(), (before, after, before, after)).cumsum(-2)
+    sums = (sums[..., size : size + height, :] - sums[..., :height, :]).cumsum(-1)
+    sums = sums[..., size : size + width] - sums[..., :width]
+    rows, columns = (_pixels_inside(length, size, image.device) for length in (height, width))
+    return (sums / (rows[:, None] * columns)).to(image.dtype)
+
+
+def _pixels_inside(length: int, size: int, device: torch.device) -> Tensor:
+    """[length]: how many of the `size` pixels of a window around each pixel lie inside."""
+    positions = torch.arange(length, device=device)
+    return (positions + size - size // 2).clamp(max=length) - (positions - size // 2).clamp(min=0)
 
 
 def guided_filter(guide: Tensor, image: Tensor, size: int, eps: float) -> Tensor:
@@ -87,10 +91,12 @@ def guided_filter(guide: Tensor, image: Tensor, size: int, eps: float) -> Tensor
 
     Source: He, Sun, Tang, "Guided image filtering" (ECCV 2010).
     """
-    mean_guide, mean_image = box(guide, size), box(image, size)
-    a = (box(guide * image, size) - mean_guide * mean_image) / (box(guide * guide, size) - mean_guide**2 + eps)
+    moments = box(torch.cat([guide, image, guide * image, guide * guide], dim=1), size)
+    mean_guide, mean_image, mean_product, mean_square = moments.split(1, dim=1)
+    a = (mean_product - mean_guide * mean_image) / (mean_square - mean_guide**2 + eps)
     b = mean_image - a * mean_guide
-    return box(a, size) * guide + box(b, size)
+    mean_a, mean_b = box(torch.cat([a, b], dim=1), size).split(1, dim=1)
+    return mean_a * guide + mean_b
 
 
 def convolve(canvas: Tensor, kernel: Tensor) -> Tensor:
@@ -111,8 +117,7 @@ def canvas_for(kernel: Tensor, height: int, width: int) -> tuple[int, int, int, 
 
 
 def line_kernel(length: float, angle: float, width: float, device: torch.device) -> Tensor:
-    """A motion blur: a soft line `length` pixels long and about `width` thick at `angle` radians from vertical, sum
-    1."""
+    """[h,h], sum 1: a soft line `length` pixels long, about `width` thick, at `angle` radians from vertical."""
     radius = max(1, int(length / 2 + 1.5 * width))
     steps = torch.arange(-radius, radius + 1, device=device, dtype=torch.float32)
     rows, columns = steps[:, None], steps[None]

@@ -12,8 +12,7 @@ def draw_parameters(draws: Draws) -> dict[str, float]:
 
 
 def depth_map(clean: Tensor, draws: Draws) -> Tensor:
-    """[1,1,H,W] in [0, 1], near = large: a ground plane, or a tilted plane, with objects whose edges follow the
-    image's."""
+    """[1,1,H,W] in [0, 1], near = large: ground up to a horizon, and objects whose edges follow the image's."""
     height, width = clean.shape[-2:]
     down = torch.linspace(0, 1, height, device=clean.device).view(1, 1, -1, 1).expand(1, 1, height, width)
     across = torch.linspace(-0.5, 0.5, width, device=clean.device).view(1, 1, 1, -1)
@@ -26,7 +25,7 @@ def depth_map(clean: Tensor, draws: Draws) -> Tensor:
     depth = depth - draws.uniform(0.0, 0.5) * luminance
     size = max(3, min(height, width) // 8)
     depth = guided_filter(luminance, depth, size, 1e-3)
-    nearest, farthest = draws.uniform(0.8, 1.0), draws.uniform(0.2, 0.5)
+    nearest, farthest = draws.uniform(0.8, 1.0), draws.uniform(0.25, 0.55)
     return farthest + (nearest - farthest) * stretch(depth)
 
 

@@ -20,8 +20,7 @@ def light_map(clean: Tensor, draws: Draws) -> Tensor:
 
 
 def darken(clean: Tensor, light: Tensor, parameters: dict[str, float], draws: Draws) -> tuple[Tensor, Tensor]:
-    """x = clip(J / (L + 1e-7) · (L + 1e-7)^gamma + N(0, s²)), L = guided filter (3x3, eps 0.01) of grey J by the
-    light map.
+    """x = clip(J / (L + 1e-7) · (L + 1e-7)^gamma + N(0, s²)), L = grey J filtered by the light map (3x3, eps 0.01).
 
     clean J [1,3,H,W], light [1,1,H,W]. Returns x and the map 1 - (L + 1e-7)^(gamma - 1), [1,1,H,W] in [0, 1]. L can
     come out slightly negative and is clamped at 0.

@@ -9,9 +9,11 @@ from f2d.degradation.fields import Draws, canvas_for, convolve, line_kernel, smo
 
 
 def draw_parameters(draws: Draws) -> dict[str, float]:
-    """angle in radians from vertical; veil: mean of the distant drops; contrast: their spread over it; streaks:
-    brightness
-    of the near drops; density: near drops per pixel; length, in pixels."""
+    """What a shower looks like.
+
+    angle in radians from vertical; veil: mean of the distant drops; contrast: their spread over it; streaks:
+    brightness of the near drops; density: near drops per pixel; length of a streak in pixels.
+    """
     return {
         "angle": math.radians(draws.uniform(-35, 35)),
         "veil": draws.uniform(0.03, 0.09),
@@ -23,8 +25,7 @@ def draw_parameters(draws: Draws) -> dict[str, float]:
 
 
 def rain_mask(height: int, width: int, parameters: dict[str, float], draws: Draws) -> Tensor:
-    """R [1,1,H,W] in [0, 1]: a veil of distant drops, whose streaks run into each other, and near streaks one by
-    one."""
+    """R [1,1,H,W] in [0, 1]: a veil of distant drops that run into each other, and near streaks one by one."""
     angle, length, device = parameters["angle"], parameters["length"], draws.device
     kernel = line_kernel(length, angle, 0.6, device)
     distant = _standardised(convolve(draws.rand(*canvas_for(kernel, height, width)), kernel))

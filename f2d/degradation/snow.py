@@ -10,21 +10,23 @@ from f2d.degradation.fields import Draws, canvas_for, convolve, line_kernel, smo
 
 
 def draw_parameters(draws: Draws) -> dict[str, float]:
-    """angle in radians from vertical; flurry: mean opacity of the finest flakes; density: scale of the number of
-    flakes;
-    opacity of the flakes; blur: length of their motion in pixels; size: scale of their radius."""
+    """What a snowfall looks like.
+
+    angle in radians from vertical; flurry: mean opacity of the finest flakes; density: scale of the number of flakes;
+    opacity of the flakes; blur: length of their motion in pixels; size: scale of their radius.
+    """
     return {
         "angle": math.radians(draws.uniform(-50, 50)),
         "flurry": draws.uniform(0.005, 0.06),
-        "density": 10 ** draws.uniform(-0.5, 0.35),
+        "density": 10 ** draws.uniform(-0.55, 0.28),
         "opacity": draws.uniform(0.5, 1.0),
         "blur": draws.uniform(1, 7),
         "size": draws.uniform(0.7, 1.5),
     }
 
 
-# radius in pixels, flakes per pixel, share of the opacity, softness of the edge in pixels: far to near, the last out
-# of focus
+# radius in pixels, flakes per pixel, share of the opacity, softness of the edge in pixels; far to near, the last one
+# out of focus
 LAYERS = ((0.8, 6e-3, 0.8, 0.5), (1.6, 1.6e-3, 1.0, 0.6), (3.0, 2.5e-4, 0.9, 0.8), (7.0, 2.5e-5, 0.45, 1.0))
 
 

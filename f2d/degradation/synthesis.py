@@ -165,6 +165,8 @@ def _as_seed(seed: Any) -> int:
 
 
 def _check_parameters(parameters: Parameters) -> None:
+    if not isinstance(parameters, dict) or not all(isinstance(values, dict) for values in parameters.values()):
+        raise TypeError(f"degrade: parameters is {parameters!r}; give factor -> name -> value, or a list of such")
     for factor, values in parameters.items():
         if factor not in FACTORS:
             raise ValueError(f"degrade: parameters has no factor {factor!r}; factors are {', '.join(FACTORS)}")
@@ -197,12 +199,14 @@ def _as_batch(image: Picture) -> Tensor:
         )
     if not (image.min() >= 0 and image.max() <= 1):  # so that NaN is refused too
         raise ValueError(f"degrade: values lie in [{image.min():.3g}, {image.max():.3g}]; give them in [0, 1]")
-    # one layout in memory, whatever came: sums over strided channels can round otherwise
-    return image.float().reshape(-1, *image.shape[-3:]).contiguous()
+    return image.float().reshape(-1, *image.shape[-3:])
 
 
 def _as_map(name: str, value: Any, clean: Tensor) -> Tensor:
-    value = torch.as_tensor(value, dtype=torch.float32, device=clean.device)
+    try:
+        value = torch.as_tensor(value, dtype=torch.float32, device=clean.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"degrade: {name} must be a tensor or an array [H,W], got {type(value).__name__}") from None
     if value.shape != clean.shape[-2:]:
         raise ValueError(f"degrade: {name} is {tuple(value.shape)}; give [H,W] = {tuple(clean.shape[-2:])}")
     if not (value.min() >= 0 and value.max() <= 1):

@@ -137,6 +137,15 @@ def test_number_of_threads_changes_no_byte():
         torch.set_num_threads(threads)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_a_gpu_makes_the_same_picture_up_to_rounding(clean, category):
+    here, there = degrade(clean, category, seed=11), degrade(clean.cuda(), category, seed=11)
+    assert there.image.is_cuda and there.maps.is_cuda and there.parameters == here.parameters
+    torch.testing.assert_close(there.image.cpu(), here.image, atol=2e-3, rtol=0)
+    torch.testing.assert_close(there.maps.cpu(), here.maps, atol=2e-3, rtol=0)
+
+
 def test_the_clean_picture_is_not_touched(clean):
     before = clean.clone()
     for category in CATEGORIES:

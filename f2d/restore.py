@@ -44,7 +44,9 @@ def restore_tensor(
         flipped_noise = None if noise is None else noise.flip([axis + 1 for axis in flip])
         return _restore(net, y.flip(flip).to(parameter.dtype), steps, sampler, seed, flipped_noise).flip(flip)
 
-    was_training = net.training
+    if y.shape[0] == 0:
+        return y.float()
+    modes = [(module, module.training) for module in net.modules()]
     net.eval()
     try:
         with torch.no_grad():
@@ -52,7 +54,8 @@ def restore_tensor(
                 return run(())
             return torch.stack([run(flip) for flip in FLIPS]).mean(dim=0)
     finally:
-        net.train(was_training)
+        for module, training in modes:
+            module.training = training
 
 
 def _restore(

@@ -41,7 +41,7 @@ def _seed_tensor(op: str, x: Tensor, seed: int | Tensor) -> Tensor:
             raise ValueError(
                 f"{op}: seed must hold one element or one per sample (B = {x.shape[0]}), got shape {list(seed.shape)}"
             )
-        return seed.reshape(-1)
+        return seed.reshape(-1).contiguous()  # every other element, or one for all: kernels read it densely
     if isinstance(seed, bool) or not isinstance(seed, (int, torch.SymInt)):
         raise TypeError(f"{op}: seed must be an int or an int64 tensor, got {type(seed).__name__}")
     if not -(2**63) <= seed < 2**64:
@@ -52,6 +52,9 @@ def _seed_tensor(op: str, x: Tensor, seed: int | Tensor) -> Tensor:
 
 def check_position(op: str, stream: int, window: tuple[int, int] | None) -> tuple[int, int]:
     """The (top, left) of `window`, (0, 0) when None; ValueError where `stream` or `window` is out of range."""
+    for name, value in (("stream", stream), *zip(("top", "left"), window or (), strict=False)):
+        if not isinstance(value, (int, torch.SymInt)):
+            raise TypeError(f"{op}: {name} must be a whole number, got {type(value).__name__}")
     if not 0 <= stream <= MAX_STREAM:
         raise ValueError(f"{op}: stream must lie in 0..{MAX_STREAM}, got {stream}")
     if window is None:

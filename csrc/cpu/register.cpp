@@ -1,4 +1,4 @@
-// The CPU implementations of the schemas that Python defines (f2d_kernels/ops/_schemas.py).
+// The CPU implementations of the schemas that Python defines (f2d_kernels/ops).
 #include "dispatch.h"
 #include "tensors.h"
 

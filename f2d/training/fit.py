@@ -28,8 +28,11 @@ def fit(recipe: Recipe, data: Path, out: Path, *, resume: bool = False) -> F2DNe
     if last.exists() and not resume:
         raise FileExistsError(f"{out} holds a run already; continue it with resume, or give another folder")
     paths = find_photographs(data, recipe.crop)
-    held_out = paths[:: max(1, len(paths) // recipe.validation_images)][: recipe.validation_images]
-    train_paths = [p for p in paths if p not in set(held_out)] or paths
+    if len(paths) < 2:
+        raise ValueError(f"{data} holds one photograph; give at least two, one is held out to validate on")
+    count = min(recipe.validation_images, max(1, len(paths) // 10))
+    held_out = paths[:: len(paths) // count][:count]
+    train_paths = [p for p in paths if p not in set(held_out)]
     crops = CleanCrops(train_paths, recipe.crop, recipe.seed, recipe.categories)
     validation = CleanCrops(held_out, recipe.crop, recipe.seed).validation_batch(range(2 * recipe.validation_images))
 
@@ -59,6 +62,7 @@ def fit(recipe: Recipe, data: Path, out: Path, *, resume: bool = False) -> F2DNe
         val_check_interval=recipe.validate_every,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
+        devices=1,  # the sampler hands every process the same samples
         logger=False,
         enable_checkpointing=False,
         use_distributed_sampler=False,
@@ -69,15 +73,25 @@ def fit(recipe: Recipe, data: Path, out: Path, *, resume: bool = False) -> F2DNe
 
 
 class SaveRun(Callback):
-    """After every validation: the averaged weights, the validation history, and the state to resume from.
+    """After every validation and at the end: the averaged weights, the validation history, and the state to resume
+    from.
 
     Lightning's own ModelCheckpoint saves before the validation of the same step, which would lose a row of the history.
     """
 
     def __init__(self, out: Path):
         self.out = out
+        self.saved_at = -1
 
     def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        self.save(trainer, module)
+
+    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        if self.saved_at != trainer.global_step:  # the last steps, where their number is no multiple of validate_every
+            self.save(trainer, module)
+
+    def save(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        self.saved_at = trainer.global_step
         module.weights_to_ship().save_pretrained(self.out / "weights")
         history = self.out / "history.json.tmp"
         history.write_text("[\n" + ",\n".join(json.dumps(row) for row in module.history) + "\n]\n")

@@ -31,7 +31,7 @@ def classification(logits: Tensor, labels: Tensor) -> Tensor:
 
 def presence(weights: Tensor, labels: Tensor) -> Tensor:
     """Binary cross-entropy of the factor weights w [B,K] in (0, 1)."""
-    return F.binary_cross_entropy(weights.float(), labels)
+    return F.binary_cross_entropy(weights.float(), labels.float())
 
 
 def map_supervision(maps: Tensor, target: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ def time_prior(labels: Tensor, t: Tensor, num_steps: int) -> Tensor:
 
 def gate_prior(gates: Tensor, target: Tensor) -> Tensor:
     """Mean squared error of the gates alpha [B,K] to the time prior."""
-    return F.mse_loss(gates.float(), target)
+    return F.mse_loss(gates.float(), target.float())
 
 
 def luma(image: Tensor) -> Tensor:

@@ -45,7 +45,8 @@ class TransportModule(lightning.LightningModule):
         y = analysis.enhanced.float()  # the transport starts from the enhanced image
         x_t = self.schedule.sample(y, mu, t, seed=batch.seeds)
         output = self.net.velocity(x_t, analysis, t)
-        terms = self._terms(output, x_t, y, mu, t, batch)
+        with torch.autocast(self.device.type, enabled=False):  # binary cross-entropy refuses autocast on a GPU
+            terms = self._terms(output, x_t, y, mu, t, batch)
         total = sum(getattr(self.recipe.losses, name) * value for name, value in terms.items())
         self.log_dict({name: value.detach() for name, value in terms.items()}, prog_bar=False)
         self.log("loss", total.detach(), prog_bar=True)
@@ -75,7 +76,7 @@ class TransportModule(lightning.LightningModule):
             "gate_prior": losses.gate_prior(output.gates, losses.time_prior(labels, t, self.net.config.num_steps)),
         }
 
-    def on_before_zero_grad(self, optimizer: torch.optim.Optimizer) -> None:
+    def on_train_batch_end(self, *_: Any) -> None:
         self.ema.update_parameters(self.net)
 
     def validation_step(self, batch: Any, index: int) -> None:
@@ -115,7 +116,7 @@ class TransportModule(lightning.LightningModule):
 
     def weights_to_ship(self) -> F2DNet:
         """A copy of the averaged network in float32, ready to save."""
-        return copy.deepcopy(self.ema.module).float().to(memory_format=torch.contiguous_format)
+        return copy.deepcopy(self.ema.module).float().to(memory_format=torch.contiguous_format).eval()
 
 
 def _ema(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:

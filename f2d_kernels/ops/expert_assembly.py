@@ -32,7 +32,8 @@ def expert_assembly(
     Returns:
         [B,C,H,W] in the promoted dtype of deltas and base (gates and maps do not count), in the memory format of
         deltas.
-        Arithmetic is float32, float64 when any argument is float64. Differentiable once in every argument.
+        Arithmetic is float32, float64 when any argument is float64. Differentiable once, in reverse mode, in every
+        argument.
 
     Raises:
         TypeError: an argument is no floating tensor.
@@ -54,7 +55,7 @@ def _check(deltas: list[Tensor], stacked: bool, gates: Tensor, maps: Tensor | No
         raise ValueError(f"{OP}: deltas must hold at least one tensor [B,C,H,W], got an empty sequence")
     named = [("deltas" if stacked else f"deltas[{k}]", d) for k, d in enumerate(deltas)]
     for name, value in [*named, ("gates", gates), ("maps", maps), ("base", base)]:
-        if value is not None:
+        if value is not None or name not in ("maps", "base"):
             check_floating(OP, name, value)
             check_device(OP, name, value, deltas[0].device)
     first = deltas[0]

@@ -1,5 +1,7 @@
 """mu + (x - mu) · exp(clamp(log_mean + log_std · eps, -20, 20)) in plain PyTorch, and its gradients."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -7,7 +9,7 @@ from f2d_kernels.reference.philox import normal
 from f2d_kernels.reference.precision import compute_dtype
 
 LIMIT = 20.0
-SMALL = 0.5
+SMALL = math.log(2) / 2
 
 
 def _exponent(
@@ -76,7 +78,7 @@ def backward(
         d_mu.copy_(-g * torch.expm1(clamped))
     if d_log_mean is None and d_log_std is None and d_noise is None:
         return
-    d_z = torch.where((z >= -LIMIT) & (z <= LIMIT), g * (x.to(dtype) - mu.to(dtype)) * torch.exp(clamped), 0.0)
+    d_z = torch.where((z < -LIMIT) | (z > LIMIT), 0.0, g * (x.to(dtype) - mu.to(dtype)) * torch.exp(clamped))
     if d_log_mean is not None:
         d_log_mean.copy_(d_z.sum((1, 2, 3)))
     if d_log_std is not None:

@@ -59,3 +59,13 @@ def pixel_offsets(p, width, stride, FLAT: tl.constexpr):
         return p.to(tl.int64) * stride[3]
     else:
         return (p // width).to(tl.int64) * stride[2] + (p % width).to(tl.int64) * stride[3]
+
+
+@triton.jit
+def rounded(values, pointer):
+    """`values` in the dtype that `pointer` points at; 16 bits by way of float32, since Triton's interpreter turns
+    float64
+    straight into garbage there."""
+    if pointer.dtype.element_ty.primitive_bitwidth == 16:
+        values = values.to(tl.float32)
+    return values.to(pointer.dtype.element_ty)

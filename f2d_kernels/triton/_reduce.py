@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from f2d_kernels.triton._launch import launch
+from f2d_kernels.triton._launch import launch, rounded
 
 LANES = 256  # virtual lanes of the second kernel
 
@@ -40,7 +40,7 @@ def _sum_rows_kernel(partials, out, count, LANES: tl.constexpr):
         index = first + lane
         total += tl.load(partials + row * count + index, mask=index < count, other=0.0)
     total = tl.sum(tree_sum(total, LANES), axis=0)
-    tl.store(out + row, total.to(out.dtype.element_ty))
+    tl.store(out + row, rounded(total, out))
 
 
 def sum_rows(partials: Tensor, out: Tensor) -> None:

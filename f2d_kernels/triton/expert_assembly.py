@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from f2d_kernels.triton._launch import compute_type, flat_pixels, index_type, launch, pixel_offsets, strides
+from f2d_kernels.triton._launch import compute_type, flat_pixels, index_type, launch, pixel_offsets, rounded, strides
 from f2d_kernels.triton._reduce import empty_partials, sum_rows, tree_sum
 
 GROUP = 8  # experts per launch: more would unroll into kernels that take seconds to compile
@@ -72,7 +72,7 @@ def _forward_kernel(
             weight = weight * _map(maps, map_stride, b, k, p, width, p < pixels, FLAT, COMPUTE)[None, :]
         delta = tl.load(_image(deltas[k], delta_strides[k], b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
         total = tl.fma(tl.broadcast_to(weight, [BLOCK_C, BLOCK_P]), delta, total)
-    tl.store(_image(out, out_stride, b, c, p, width, FLAT), total.to(out.dtype.element_ty), mask=inside)
+    tl.store(_image(out, out_stride, b, c, p, width, FLAT), rounded(total, out), mask=inside)
 
 
 @triton.jit
@@ -125,13 +125,13 @@ def _backward_kernel(
                 if maps is not None:
                     weight = gate * chart[None, :]
                 d_delta_at = _image(d_deltas[k], d_delta_strides[k], b, c, p, width, FLAT)
-                tl.store(d_delta_at, (weight * g).to(d_deltas[k].dtype.element_ty), mask=inside)
+                tl.store(d_delta_at, rounded(weight * g, d_deltas[k]), mask=inside)
         if d_maps is not None:
             d_map = products
             if not PER_CHANNEL:
                 d_map = products * gate
             d_map_at = _plane(d_maps, d_map_stride, b, k) + pixel_offsets(p, width, d_map_stride, FLAT)
-            tl.store(d_map_at, d_map.to(d_maps.dtype.element_ty), mask=on_image)
+            tl.store(d_map_at, rounded(d_map, d_maps), mask=on_image)
         if partials is not None and not PER_CHANNEL:
             term = products
             if maps is not None:
@@ -162,7 +162,7 @@ def _shared_deltas_kernel(
                 weight = weight * _map(maps, map_stride, b, k, p, width, p < pixels, FLAT, COMPUTE)[None, :]
             total = tl.fma(tl.broadcast_to(weight, [BLOCK_C, BLOCK_P]), g, total)
         place = _image(d_deltas[k], d_delta_strides[k], 0, c, p, width, FLAT)
-        tl.store(place, total.to(d_deltas[k].dtype.element_ty), mask=inside)
+        tl.store(place, rounded(total, d_deltas[k]), mask=inside)
 
 
 def block_sizes(image: Tensor) -> dict[str, int]:

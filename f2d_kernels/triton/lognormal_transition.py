@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from f2d_kernels.triton._launch import compute_type, index_type, launch, strides
+from f2d_kernels.triton._launch import compute_type, index_type, launch, rounded, strides
 from f2d_kernels.triton._reduce import empty_partials, sum_rows, tree_sum
 from f2d_kernels.triton.exponential import exponential
 from f2d_kernels.triton.normal import normal_quads
@@ -70,7 +70,7 @@ def _load(pointer, stride, b, element, inside, DENSE: tl.constexpr, COMPUTE: tl.
 
 @triton.jit
 def _store(pointer, stride, b, element, inside, values, DENSE: tl.constexpr):
-    tl.store(_addresses(pointer, stride, b, element, DENSE), values.to(pointer.dtype.element_ty), mask=inside)
+    tl.store(_addresses(pointer, stride, b, element, DENSE), rounded(values, pointer), mask=inside)
 
 
 @triton.jit

@@ -229,6 +229,13 @@ X = torch.zeros(2, 3, 4, 5)
         (lambda: expert_assembly(D, G, M[..., :4]), ValueError, r"maps must be \[B,K,H,W\] = \[2, 3, 4, 5\]"),
         (lambda: expert_assembly(D, G, M, X), ValueError, "base must be"),
         (lambda: expert_assembly(D.long(), G), TypeError, "deltas must be float16"),
+        (lambda: expert_assembly(D, None), TypeError, "gates must be a tensor, got NoneType"),
+        (lambda: lognormal_transition(X, X, 0.0, 1.0, seed=1, stream=1.5), TypeError, "stream must be a whole number"),
+        (
+            lambda: lognormal_transition(X, X, 0.0, 1.0, seed=1, window=(0.5, 1)),
+            TypeError,
+            "top must be a whole number",
+        ),
         (lambda: expert_assembly(D, [1.0]), TypeError, "gates must be a tensor, got list"),
         (lambda: expert_assembly(D, G.to("meta")), ValueError, "gates is on meta"),
         (lambda: lognormal_transition(X[0], X[0], 0.0, 1.0), ValueError, r"x must be \[B,C,H,W\]"),

@@ -105,6 +105,7 @@ def test_argument_forms(backend, shared, per_channel, with_maps, with_base):
 def test_mixed_dtypes(backend):
     deltas, gates, maps, base = inputs(2, 3, 3, (9, 5), torch.float32)
     check(backend, [deltas.bfloat16(), gates, maps.half(), base])
+    check(backend, [deltas.bfloat16(), gates.double(), maps, base.bfloat16()])
 
 
 @pytest.mark.parametrize("backend", SWEEP_BACKENDS)

@@ -75,6 +75,7 @@ def test_channel_counts(backend, channels, layout):
 def test_mixed_dtypes(backend):
     x, mu, log_mean, log_std, noise = inputs(2, 3, (9, 5), torch.float32)
     check(backend, [x, mu.bfloat16(), log_mean, log_std, noise.half()])
+    check(backend, [x.bfloat16(), mu.bfloat16(), log_mean.double(), log_std, noise])
 
 
 @pytest.mark.parametrize("backend", ALL_BACKENDS)

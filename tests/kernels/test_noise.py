@@ -97,6 +97,9 @@ def test_padding_batching_and_memory_layout_do_not_matter(backend):
         assert torch.equal(drawn((3, 3, 10, 11), 5)[:1], image)
         seeds = torch.tensor([9, 5, 7], device=DEVICE)
         assert torch.equal(drawn((3, 3, 10, 11), seeds)[1:2], image)
+        spread = torch.tensor([9, 0, 5, 0, 7, 0], device=DEVICE)[::2]
+        assert torch.equal(drawn((3, 3, 10, 11), spread)[1:2], image)
+        assert torch.equal(drawn((2, 3, 10, 11), torch.tensor(5, device=DEVICE).expand(2))[1:], image)
         state = torch.ones(1, 3, 10, 11, device=DEVICE, dtype=torch.float64).contiguous(
             memory_format=torch.channels_last
         )

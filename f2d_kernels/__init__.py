@@ -5,9 +5,8 @@
     a seed
 
 Each op has a plain PyTorch reference, a C++ (CPU), a Triton and a CUDA backend; `use_backend` and the environment
-variable
-F2D_KERNELS_BACKEND choose one, `backends()` and `python -m f2d_kernels.info` say which are there and why others are
-not.
+variable F2D_KERNELS_BACKEND choose one, `backends()` and `python -m f2d_kernels.info` say which are there and why
+others are not.
 """
 
 from f2d_kernels.backends import BackendUnavailableError, backends, selected_backend, use_backend

@@ -1,8 +1,7 @@
 """Loading of the compiled part, once and only when asked, keeping the reason why it is not there.
 
 The shared objects use PyTorch's stable ABI: one binary serves every PyTorch from `minimum_torch` on. The CPU and the
-CUDA
-part are separate, since the CUDA part resolves symbols that only a CUDA PyTorch has.
+CUDA part are separate, since the CUDA part resolves symbols that only a CUDA PyTorch has.
 """
 
 import importlib

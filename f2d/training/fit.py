@@ -73,8 +73,7 @@ def fit(recipe: Recipe, data: Path, out: Path, *, resume: bool = False) -> F2DNe
 
 
 class SaveRun(Callback):
-    """After every validation and at the end: the averaged weights, the validation history, and the state to resume
-    from.
+    """After every validation and at the end: averaged weights, validation history, and the state to resume from.
 
     Lightning's own ModelCheckpoint saves before the validation of the same step, which would lose a row of the history.
     """

@@ -25,9 +25,9 @@ class LossWeights:
 @dataclass(frozen=True)
 class Recipe:
     """model: preset name. one_call_fraction: share of the samples trained at t = 0, the state that a one-call
-    restoration
-    sees; the others draw t uniformly from 0..T. categories: name -> relative frequency (missing: 1). initial: a folder
-    or preset whose weights the run starts from. Lengths in pixels, learning rates per step, times in steps.
+    restoration sees; the others draw t uniformly from 0..T. categories: name -> relative frequency (missing: 1).
+    initial: a folder or preset whose weights the run starts from. Lengths in pixels, learning rates per step, times in
+    steps.
 
     Raises ValueError for values that cannot work, before anything is loaded.
     """

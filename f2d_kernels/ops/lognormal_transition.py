@@ -51,8 +51,7 @@ def lognormal_transition(
     Returns:
         [B,C,H,W] in the promoted dtype of x and mu, in the memory format of x. Arithmetic is float32, float64 when any
         argument is float64. Differentiable once, in reverse mode, in x, mu, log_mean, log_std and noise (the last
-        three get no gradient
-        where the exponent is clamped).
+        three get no gradient where the exponent is clamped).
 
     Raises:
         TypeError: an argument has the wrong type.

@@ -36,8 +36,7 @@ def normal(shape: torch.Size, seed: Tensor, stream: int, top: int, left: int) ->
     position.
 
     key = (seed low, seed high); counter = (x >> 2, y, c + 65536 · stream, s), lane = x & 3, with x, y the position in
-    the
-    whole image and s the sample's index when one seed serves the batch, 0 when each sample has its own.
+    the whole image and s the sample's index when one seed serves the batch, 0 when each sample has its own.
     """
     batch, channels, height, width = shape
     device = seed.device

@@ -64,8 +64,7 @@ def pixel_offsets(p, width, stride, FLAT: tl.constexpr):
 @triton.jit
 def rounded(values, pointer):
     """`values` in the dtype that `pointer` points at; 16 bits by way of float32, since Triton's interpreter turns
-    float64
-    straight into garbage there."""
+    float64 straight into garbage there."""
     if pointer.dtype.element_ty.primitive_bitwidth == 16:
         values = values.to(tl.float32)
     return values.to(pointer.dtype.element_ty)

@@ -1,12 +1,9 @@
 """The one table of tolerances for the ops, with reasons.
 
 A kernel's error against float64 may be FACTOR times the error of the same formula in plain PyTorch at the same dtype,
-plus
-EPSILON of the largest magnitude in the result. The plain formula can be lucky (zero error on one element), hence
-EPSILON.
-Where the result is a sum over many terms that may cancel, its rounding error goes with the root of the sum of their
-squares,
-not with what is left of them: `scale` is that root.
+plus EPSILON of the largest magnitude in the result. The plain formula can be lucky (zero error on one element), hence
+EPSILON. Where the result is a sum over many terms that may cancel, its rounding error goes with the root of the sum of
+their squares, not with what is left of them: `scale` is that root.
 """
 
 import torch

@@ -23,8 +23,7 @@ def expert_assembly(
 
     Args:
         deltas: [B,K,C,H,W]; or [1,K,C,H,W], shared by the batch; or a sequence of K tensors [B,C,H,W], which are not
-        copied
-            together. Any strides.
+            copied together. Any strides.
         gates: [B,K], one weight per expert, or [B,K,C], one per expert and channel.
         maps: [B,K,H,W], where each expert acts; None means everywhere (1).
         base: [B,C,H,W], what the experts correct; None means 0.

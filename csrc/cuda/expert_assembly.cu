@@ -4,31 +4,31 @@
 
 namespace f2d {
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     expert_assembly_planar(const __grid_constant__ AssemblyArgs a, int64_t threads) {
   for (int64_t i = first_thread(); i < threads; i += all_threads()) assembly_forward_planar(a, i);
 }
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     expert_assembly_interleaved(const __grid_constant__ AssemblyArgs a, int64_t threads) {
   for (int64_t i = first_thread(); i < threads; i += all_threads()) assembly_forward_interleaved(a, i);
 }
 
 template <class A>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     expert_assembly_element(const __grid_constant__ AssemblyArgs a, int64_t threads) {
   for (int64_t i = first_thread(); i < threads; i += all_threads()) assembly_forward_element<A>(a, i);
 }
 
 template <class A>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     expert_assembly_shared_delta(const __grid_constant__ AssemblyArgs a, int64_t threads) {
   for (int64_t i = first_thread(); i < threads; i += all_threads()) assembly_shared_delta_element<A>(a, i);
 }
 
 // A warp's 32 threads stay together: `threads` is a multiple of 32, and so is the stride.
 template <class Pixels>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     expert_assembly_backward(const __grid_constant__ AssemblyArgs a, int64_t threads) {
   using A = typename Pixels::Value;
   const auto reduce = [&a](A value, int64_t slot) {

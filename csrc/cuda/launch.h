@@ -10,6 +10,7 @@
 
 namespace f2d {
 
+// Kernels are declared __launch_bounds__(kThreads, 1): left alone, ptxas spills 4 to 16 bytes to fit one more block.
 constexpr int kThreads = 128;
 
 // The last two dimensions are (h, w); -1 where a dimension is absent. Dimensions of size 1 get stride 0.
@@ -83,7 +84,7 @@ __device__ __forceinline__ A warp_sum(A value) {
 
 // out[i] = the sum of parts[i][0 .. tiles), one warp each: 32 interleaved sums in double, then a fixed tree.
 template <class A>
-__global__ void __launch_bounds__(kThreads) sum_parts_kernel(const A* parts, int64_t tiles, View out, int64_t threads) {
+__global__ void __launch_bounds__(kThreads, 1) sum_parts_kernel(const A* parts, int64_t tiles, View out, int64_t threads) {
   for (int64_t t = first_thread(); t < threads; t += all_threads()) {
     const int64_t i = t / 32;
     double sum = 0.0;

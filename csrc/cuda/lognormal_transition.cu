@@ -4,13 +4,13 @@
 
 namespace f2d {
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     lognormal_transition_vector(const __grid_constant__ LognormalArgs a, int64_t threads) {
   for (int64_t i = first_thread(); i < threads; i += all_threads()) lognormal_forward_vector(a, i);
 }
 
 template <class A>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     lognormal_transition_quad(const __grid_constant__ LognormalArgs a, int64_t threads) {
   for (int64_t i = first_thread(); i < threads; i += all_threads()) lognormal_forward_quad<A>(a, i);
 }
@@ -23,14 +23,14 @@ struct WarpReduce {
   }
 };
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     lognormal_transition_backward_vector(const __grid_constant__ LognormalArgs a, int64_t threads) {
   for (int64_t i = first_thread(); i < threads; i += all_threads())
     lognormal_backward_vector(a, i / 32, static_cast<int>(i % 32), WarpReduce<float>());
 }
 
 template <class A>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     lognormal_transition_backward_quad(const __grid_constant__ LognormalArgs a, int64_t threads) {
   for (int64_t i = first_thread(); i < threads; i += all_threads())
     lognormal_backward_quad<A>(a, i / 32, static_cast<int>(i % 32), WarpReduce<A>());
@@ -58,6 +58,7 @@ LognormalArgs lognormal_args(const Tensor& image, const Tensor& x, const Tensor&
   a.stream = static_cast<uint32_t>(stream);
   a.top = static_cast<uint32_t>(top);
   a.left = static_cast<uint32_t>(left);
+  a.quads_per_row = Quad::per_row(a);
   return a;
 }
 

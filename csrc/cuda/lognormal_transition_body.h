@@ -12,7 +12,8 @@ constexpr int kQuadSteps = 8;    // quads per lane, likewise
 
 struct LognormalArgs {
   Shape shape;
-  int64_t tiles;  // warps per sample in the backward pass
+  int64_t tiles;          // warps per sample in the backward pass
+  int64_t quads_per_row;  // counters that a row touches
   bool channels_inside, seed_per_sample;
   View x, mu, noise, image;       // image: out or grad
   View log_mean, log_std;         // only b
@@ -98,11 +99,11 @@ struct Quad {
 
   F2D_MEMBER static int64_t per_row(const LognormalArgs& a) { return (a.left % 4 + a.shape.width + 3) / 4; }
   F2D_MEMBER static int64_t per_sample(const LognormalArgs& a) {
-    return per_row(a) * a.shape.height * a.shape.channels;
+    return a.quads_per_row * a.shape.height * a.shape.channels;
   }
   // Neighbouring threads take neighbouring memory: channels inside where they are.
   F2D_MEMBER static Quad at(const LognormalArgs& a, int64_t index) {
-    const int64_t columns = per_row(a), C = a.shape.channels;
+    const int64_t columns = a.quads_per_row, C = a.shape.channels;
     int64_t c, column, y;
     if (a.channels_inside) {
       const int64_t group = quotient(index, C);

@@ -34,7 +34,7 @@ struct Shape {
   F2D_MEMBER int64_t pixels() const { return height * width; }
 };
 
-// Offsets fit 64 bits, and mostly 32: dividing those costs a quarter.
+// Offsets need 64 bits, but rarely use them: dividing 32 bits costs a quarter.
 F2D_FN int64_t quotient(int64_t a, int64_t b) {
   if (((a | b) >> 32) == 0) return static_cast<uint32_t>(a) / static_cast<uint32_t>(b);
   return a / b;

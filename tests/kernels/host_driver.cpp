@@ -50,6 +50,7 @@ LognormalArgs lognormal(const int64_t* shape, const int64_t* views, const int64_
   a.seed_per_sample = noise[1], a.seed_stride = noise[2];
   a.stream = static_cast<uint32_t>(noise[3]), a.top = static_cast<uint32_t>(noise[4]);
   a.left = static_cast<uint32_t>(noise[5]);
+  a.quads_per_row = Quad::per_row(a);
   return a;
 }
 

@@ -88,8 +88,8 @@ def test_fma_rounds_once(driver):
     a, b = rng.normal(size=(2, 4000)).astype(np.float32)
     c = rng.normal(size=4000).astype(np.float32)
     c[:1000] = -(a * b)[:1000]
-    # the product is one float plus exactly half a unit; a c far below decides the rounding
-    a[1000:2000], b[1000:2000] = np.float32(1 + 2**-12), np.float32(1 + 2**-12)
+    # the product is one float, even or odd, plus exactly half a unit; a c far below decides the rounding
+    a[1000:2000], b[1000:1500], b[1500:2000] = np.float32([1 + 2**-12, 1 + 2**-12, 1 + 3 * 2**-12])
     c[1000:2000] = np.float32(2.0) ** rng.integers(-80, -40, 1000) * rng.choice([-1, 1], 1000)
     out = np.zeros_like(a)
     driver.call("fma", a, b, c, out, len(a))

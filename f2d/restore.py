@@ -26,7 +26,7 @@ def restore_tensor(
     tta: average over the identity and three flips (four times the work), each with the noise in the image's frame, or
     with the seed's noise in its own. The network is evaluated in eval mode, without gradients.
 
-    One step (the headline mode) gives the conditional mean within a quarter of a grey level, whatever the noise: ask
+    One step (the headline mode) gives the conditional mean, 0.04 grey levels off on average, single pixels a few: ask
     for steps > 1 to see samples that differ. ValueError or TypeError for a wrong shape, type or device, a wrong
     number of steps, or an unknown sampler.
     """

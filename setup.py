@@ -155,17 +155,16 @@ def target_macro() -> str:
 
 
 def cpp_units(compiler: str, torch: Torch, machine: str) -> list[Unit]:
-    """Every kernel file once per instruction set (x86-64 only), and their registration with PyTorch."""
+    """Every kernel file once per instruction set (x86-64 only), and their bindings to PyTorch."""
     base = (compiler, "-std=c++17", "-fPIC", "-fvisibility=hidden")
     levels = LEVELS if machine in ("x86_64", "AMD64") else {"baseline": []}
     units = [
         Unit(source, (*base, *KERNEL_FLAGS, *flags, f"-DF2D_LEVEL={level}"))
         for source in sorted((CSRC / "cpu").glob("*.cpp"))
-        if source.name != "register.cpp"
         for level, flags in levels.items()
     ]
-    headers = ("-isystem", str(torch.root / "include"))
-    return [*units, Unit(CSRC / "cpu" / "register.cpp", (*base, "-O2", target_macro(), *headers))]
+    bind = (*base, "-O2", target_macro(), "-isystem", str(torch.root / "include"))
+    return [*units, *(Unit(source, bind) for source in sorted((CSRC / "cpu" / "bind").glob("*.cpp")))]
 
 
 def cuda_units(nvcc: str, compiler: str, torch: Torch, architectures: str) -> list[Unit]:
@@ -202,6 +201,14 @@ def nvcc_version(nvcc: str) -> str:
     return re.search(r"release (\d+\.\d+)", text).group(1)
 
 
+def up_to_date(target: Path, dependencies: Path) -> bool:
+    """Whether `target` is newer than every file that its make rule in `dependencies` names."""
+    if not (target.exists() and dependencies.exists()):
+        return False
+    names = dependencies.read_text().split(":", 1)[1].replace("\\\n", " ").split()
+    return all(Path(name).exists() and Path(name).stat().st_mtime < target.stat().st_mtime for name in names)
+
+
 class BuildCompiled(build_ext):
     """Compiles all object files of all parts in one pool, then links each part to its shared object."""
 
@@ -236,11 +243,11 @@ class BuildCompiled(build_ext):
 
     def _compile(self, unit: Unit, folder: Path) -> None:
         target = unit.object_in(folder)
-        newest = max(path.stat().st_mtime for path in CSRC.rglob("*") if path.is_file())
-        if target.exists() and target.stat().st_mtime > newest and not self.force:
+        dependencies = target.with_suffix(".d")  # the compiler's list of the files it read
+        if not self.force and up_to_date(target, dependencies):
             return
         partial = target.with_suffix(f".{os.getpid()}.o")
-        _run([*unit.command, "-c", str(unit.source), "-o", str(partial)])
+        _run([*unit.command, "-c", str(unit.source), "-MMD", "-MF", str(dependencies), "-o", str(partial)])
         partial.replace(target)
 
     def _link(self, name: str, objects: list[str], compiler: str, nvcc: str | None, torch: Torch, folder: Path) -> None:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from f2d_kernels.ops._checks import check_device, check_floating, check_shape
+from f2d_kernels._checks import check_device, check_floating, check_shape
 
 MAX_STREAM = 65535
 MAX_POSITION = 2**31 - 1

@@ -1,5 +1,5 @@
 // What the CPU kernels are told: plain structures, so that the files compiled per instruction set see no PyTorch and no
-// standard library templates (whose shared copies the linker could take from the wrong set).
+// standard library templates (whose shared copies the linker could take from the wrong set). Each op adds its own in OP.h.
 #pragma once
 
 #include <cstddef>
@@ -62,33 +62,13 @@ struct Table {
   }
 };
 
-struct AssemblyArgs {
-  Walk walk;
-  int64_t experts;
-  bool is_double, channel_gates, shared_deltas;
-  const Stream* deltas;  // one per expert
-  Table gates;
-  const Stream* maps;  // one per expert, or null
-  Stream image;        // forward: out; backward: grad
-  Stream base;         // forward only; data may be null
-  // backward: gradients, any of them null. gate_parts: [tile][b][k][c or 1] sums over one tile.
-  const Stream* d_deltas;
-  const Stream* d_maps;
-  double* gate_parts;
-};
-
-struct LognormalArgs {
-  Walk walk;
-  bool is_double;
-  Stream x, mu, noise;  // noise.data null: seeded
-  Table log_mean, log_std;
+// Noise as a tensor, or as the seeds from which it is generated in place (noise.data null).
+struct NoiseSource {
+  Stream noise;
   const int64_t* seeds;
   bool seed_per_sample;
   int64_t seed_stride;
   uint32_t stream, top, left;
-  Stream image;                            // forward: out; backward: grad
-  Stream d_x, d_mu, d_noise;               // backward, data null where not wanted
-  double *log_mean_parts, *log_std_parts;  // [tile][plane][b] sums over one tile, both or neither
 
   F2D_MEMBER NoiseKey key(int64_t b) const {
     const uint64_t seed = static_cast<uint64_t>(seeds[seed_per_sample ? b * seed_stride : 0]);
@@ -97,17 +77,11 @@ struct LognormalArgs {
   }
 };
 
-// Each kernel does the tasks [begin, end) with `scratch` of the stated size; results do not depend on the split.
-#define F2D_DECLARE_CPU_KERNELS(level)                                                               \
-  namespace level {                                                                                  \
-  void expert_assembly(const AssemblyArgs&, char* scratch, int64_t begin, int64_t end);              \
-  void expert_assembly_backward(const AssemblyArgs&, char* scratch, int64_t begin, int64_t end);     \
-  void lognormal_transition(const LognormalArgs&, char* scratch, int64_t begin, int64_t end);        \
-  void lognormal_transition_backward(const LognormalArgs&, char* scratch, int64_t begin, int64_t end); \
-  }
-
-F2D_DECLARE_CPU_KERNELS(baseline)
-F2D_DECLARE_CPU_KERNELS(avx2)
-F2D_DECLARE_CPU_KERNELS(avx512)
+// A kernel exists once per instruction set. It does the tasks [begin, end) with `scratch` of the stated size; results do
+// not depend on the split.
+#define F2D_DECLARE_KERNEL(name, Args)                                                      \
+  namespace baseline { void name(const Args&, char* scratch, int64_t begin, int64_t end); } \
+  namespace avx2 { void name(const Args&, char* scratch, int64_t begin, int64_t end); }     \
+  namespace avx512 { void name(const Args&, char* scratch, int64_t begin, int64_t end); }
 
 }  // namespace f2d

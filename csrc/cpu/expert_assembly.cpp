@@ -1,6 +1,7 @@
 // The expert assembly for one instruction set: compiled once per level with F2D_LEVEL naming it.
 #include "../expert_assembly.h"
 
+#include "expert_assembly.h"
 #include "stream.h"
 
 namespace f2d {

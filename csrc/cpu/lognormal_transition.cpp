@@ -1,19 +1,12 @@
 // The lognormal transition for one instruction set: compiled once per level with F2D_LEVEL naming it.
 #include "../lognormal_transition.h"
 
+#include "lognormal_transition.h"
 #include "noise.h"
 #include "stream.h"
 
 namespace f2d {
 namespace {
-
-// The noise of a block: given, or generated into `buffer`.
-template <class A>
-inline const A* noise_of(const LognormalArgs& a, const Block& block, A* buffer) {
-  if (a.noise.data) return read(a.noise, block, buffer);
-  fill_noise(a.key(block.b), a.walk.width, a.top, a.left, block, buffer);
-  return buffer;
-}
 
 // Task: one block of one plane. Scratch: 4 blocks.
 template <class A>
@@ -28,7 +21,7 @@ void forward(const LognormalArgs& a, A* scratch, int64_t begin, int64_t end) {
     const A log_std = static_cast<A>(a.log_std.at(block.b, 0, 0));
     const A* x = read(a.x, block, scratch);
     const A* mu = read(a.mu, block, scratch + size);
-    const A* eps = noise_of(a, block, scratch + 2 * size);
+    const A* eps = noise_of(a.noise, walk.width, block, scratch + 2 * size);
     A* out = target(a.image, block, scratch + 3 * size);
     const int64_t n = block.size();
 #pragma omp simd
@@ -54,7 +47,7 @@ void backward(const LognormalArgs& a, A* scratch, int64_t begin, int64_t end) {
       const A* grad = read(a.image, block, scratch);
       const A* x = read(a.x, block, scratch + size);
       const A* mu = read(a.mu, block, scratch + 2 * size);
-      const A* eps = noise_of(a, block, scratch + 3 * size);
+      const A* eps = noise_of(a.noise, walk.width, block, scratch + 3 * size);
       A* d_x = a.d_x.data ? target(a.d_x, block, scratch + 4 * size) : scratch + 4 * size;
       A* d_mu = a.d_mu.data ? target(a.d_mu, block, scratch + 5 * size) : scratch + 5 * size;
       A* d_noise = a.d_noise.data ? target(a.d_noise, block, scratch + 6 * size) : scratch + 6 * size;

@@ -115,5 +115,13 @@ inline void fill_noise(NoiseKey key, int64_t width, uint32_t top, uint32_t left,
   }
 }
 
+// The noise of a block: given, or generated into `buffer`. `width` is the image's (or tile's) row length.
+template <class A>
+inline const A* noise_of(const NoiseSource& a, int64_t width, const Block& block, A* buffer) {
+  if (a.noise.data) return read(a.noise, block, buffer);
+  fill_noise(a.key(block.b), width, a.top, a.left, block, buffer);
+  return buffer;
+}
+
 }  // namespace
 }  // namespace f2d

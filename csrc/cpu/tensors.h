@@ -52,6 +52,22 @@ inline Table table_of(const Tensor& t) {
   return table;
 }
 
+// Exactly one of noise and seed is there.
+inline NoiseSource noise_source(const OptionalTensor& noise, const OptionalTensor& seed, int64_t stream, int64_t top,
+                                int64_t left) {
+  NoiseSource source{};
+  source.noise = image_stream(noise);
+  if (seed) {
+    source.seeds = reinterpret_cast<const int64_t*>(data_of(*seed));
+    source.seed_per_sample = seed->numel() > 1;
+    source.seed_stride = source.seed_per_sample ? seed->stride(0) : 0;
+  }
+  source.stream = static_cast<uint32_t>(stream);
+  source.top = static_cast<uint32_t>(top);
+  source.left = static_cast<uint32_t>(left);
+  return source;
+}
+
 inline Walk walk_of(const Tensor& image) {
   Walk walk{image.size(0), image.size(1), image.size(2), image.size(3), false};
   const Stream s = image_stream(image);

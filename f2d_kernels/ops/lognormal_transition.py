@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from f2d_kernels._checks import check_device, check_floating, check_shape, per_sample
 from f2d_kernels.backends import implementation, requested_backend
 from f2d_kernels.noise import check_position, resolve_noise
 from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
-from f2d_kernels.ops._checks import check_device, check_floating, check_shape
 from f2d_kernels.ops._library import LIBRARY, define, define_compiled, no_double_backward
 
 OP = "lognormal_transition"
@@ -69,24 +69,10 @@ def lognormal_transition(
     check_device(OP, "mu", mu, x.device)
     check_shape(OP, "mu", mu, x.shape, "the shape of x")
     top, left = check_position(OP, stream, window)
-    mean, std = (_per_sample(name, v, x, mu) for name, v in (("log_mean", log_mean), ("log_std", log_std)))
+    dtype = torch.float64 if torch.float64 in (x.dtype, mu.dtype) else torch.float32
+    mean, std = (per_sample(OP, name, v, x, dtype) for name, v in (("log_mean", log_mean), ("log_std", log_std)))
     noise, key = resolve_noise(OP, x, noise, seed, generator)
     return torch.ops.f2d_kernels.lognormal_transition.default(x, mu, mean, std, noise, key, stream, top, left)
-
-
-def _per_sample(name: str, value: Tensor | float, x: Tensor, mu: Tensor) -> Tensor:
-    batch = x.shape[0]
-    if isinstance(value, Tensor):
-        check_floating(OP, name, value)
-        check_device(OP, name, value, x.device)
-        if value.dim() == 0:
-            return value.expand(batch)
-        check_shape(OP, name, value, (batch,), "a scalar or [B]")
-        return value
-    if isinstance(value, bool) or not isinstance(value, (int, float, torch.SymFloat, torch.SymInt)):
-        raise TypeError(f"{OP}: {name} must be a number or a tensor [B], got {type(value).__name__}")
-    dtype = torch.float64 if torch.float64 in (x.dtype, mu.dtype) else torch.float32
-    return torch.full((batch,), value, dtype=dtype, device=x.device)
 
 
 def _empty_result(x: Tensor, mu: Tensor) -> Tensor:

@@ -23,3 +23,19 @@ def check_shape(op: str, name: str, value: Tensor, expected: Sequence[int], mean
 def check_device(op: str, name: str, value: Tensor, device: torch.device) -> None:
     if value.device != device:
         raise ValueError(f"{op}: {name} is on {value.device}, the other tensors are on {device}; move it there")
+
+
+def per_sample(op: str, name: str, value: Tensor | float, image: Tensor, dtype: torch.dtype) -> Tensor:
+    """A schedule value as a tensor [B] on the device of `image` [B,C,H,W]: a tensor [B] or scalar as it is, a number as
+    `dtype`."""
+    batch = image.shape[0]
+    if isinstance(value, Tensor):
+        check_floating(op, name, value)
+        check_device(op, name, value, image.device)
+        if value.dim() == 0:
+            return value.expand(batch)
+        check_shape(op, name, value, (batch,), "a scalar or [B]")
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float, torch.SymFloat, torch.SymInt)):
+        raise TypeError(f"{op}: {name} must be a number or a tensor [B], got {type(value).__name__}")
+    return torch.full((batch,), value, dtype=dtype, device=image.device)

@@ -1,0 +1,64 @@
+// The lognormal transition on CPU tensors: its arguments from PyTorch, its tasks, its registration under the schema of
+// f2d_kernels/ops/lognormal_transition.py.
+#include "../lognormal_transition.h"
+
+#include "../dispatch.h"
+#include "../tensors.h"
+
+namespace f2d {
+
+LognormalArgs lognormal_args(const Tensor& image, const Tensor& x, const Tensor& mu, const Tensor& log_mean,
+                             const Tensor& log_std, const OptionalTensor& noise, const OptionalTensor& seed,
+                             int64_t stream, int64_t top, int64_t left) {
+  LognormalArgs a{};
+  a.walk = walk_of(image);
+  a.is_double = any_double({&image, &x, &mu, &log_mean, &log_std, pointer(noise)});
+  a.x = image_stream(x);
+  a.mu = image_stream(mu);
+  a.noise = noise_source(noise, seed, stream, top, left);
+  a.log_mean = table_of(log_mean);
+  a.log_std = table_of(log_std);
+  a.image = image_stream(image);
+  return a;
+}
+
+void lognormal_transition_out(const Tensor& out, const Tensor& x, const Tensor& mu, const Tensor& log_mean,
+                              const Tensor& log_std, const OptionalTensor& noise, const OptionalTensor& seed,
+                              int64_t stream, int64_t top, int64_t left) {
+  const LognormalArgs a = lognormal_args(out, x, mu, log_mean, log_std, noise, seed, stream, top, left);
+  const int64_t block = a.walk.block_elements();
+  run_tasks(F2D_KERNEL(lognormal_transition), a, a.walk.batch * a.walk.planes() * a.walk.blocks(), 8 * block, 4 * block);
+}
+
+void lognormal_transition_backward_out(const Tensor& grad, const Tensor& x, const Tensor& mu, const Tensor& log_mean,
+                                       const Tensor& log_std, const OptionalTensor& noise, const OptionalTensor& seed,
+                                       int64_t stream, int64_t top, int64_t left, const OptionalTensor& d_x,
+                                       const OptionalTensor& d_mu, const OptionalTensor& d_log_mean,
+                                       const OptionalTensor& d_log_std, const OptionalTensor& d_noise) {
+  LognormalArgs a = lognormal_args(grad, x, mu, log_mean, log_std, noise, seed, stream, top, left);
+  const Walk& walk = a.walk;
+  const int64_t tiles = walk.tiles() * walk.planes(), block = walk.block_elements();
+  const bool sums = d_log_mean || d_log_std;
+  std::vector<double> parts(sums ? 2 * tiles * walk.batch : 0);
+  a.d_x = image_stream(d_x);
+  a.d_mu = image_stream(d_mu);
+  a.d_noise = image_stream(d_noise);
+  a.log_mean_parts = sums ? parts.data() : nullptr;
+  a.log_std_parts = sums ? parts.data() + tiles * walk.batch : nullptr;
+  run_tasks(F2D_KERNEL(lognormal_transition_backward), a, walk.batch * tiles,
+            8 * walk.tile_pixels() * walk.block_channels(), 9 * block);
+  const auto finish = [&](const OptionalTensor& d, const double* part) {
+    if (!d) return;
+    const std::vector<double> total = sum_parts(part, tiles, walk.batch);
+    for (int64_t b = 0; b < walk.batch; ++b) store(table_of(*d), b, 0, 0, total[b]);
+  };
+  finish(d_log_mean, a.log_mean_parts);
+  finish(d_log_std, a.log_std_parts);
+}
+
+}  // namespace f2d
+
+STABLE_TORCH_LIBRARY_IMPL(f2d_kernels, CPU, m) {
+  m.impl("lognormal_transition_out", TORCH_BOX(&f2d::lognormal_transition_out));
+  m.impl("lognormal_transition_backward_out", TORCH_BOX(&f2d::lognormal_transition_backward_out));
+}

@@ -1,0 +1,120 @@
+"""How the kernels with noise walk their images: quads of four neighbouring columns, since one Philox call gives the
+noise of four.
+
+A program owns QUADS of them in one sample. Quads lie on the grid of the whole image: where a window's left edge or
+width is no multiple of 4, the mask cuts them.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from f2d_kernels.triton._launch import index_type, rounded
+from f2d_kernels.triton.normal import normal_quads
+
+QUADS = 256  # per program; a multiple of TILE / 4
+TILE = 1024  # elements per partial sum of the gradients that are sums
+POSITION = ("stream", "top", "first_quad", "shift")  # not specialized: one kernel serves every step and tile
+
+
+@triton.jit
+def _spread(values):
+    """[N], one per quad -> [4N], one per element."""
+    return tl.interleave(tl.interleave(values, values), tl.interleave(values, values))
+
+
+@triton.jit
+def locate(size, shift, QUADS: tl.constexpr, DENSE: tl.constexpr, CHANNELS_LAST: tl.constexpr, INDEX: tl.constexpr):
+    """(sample, tile, (c, y, quad of the row) [QUADS], (count in memory, c, y, column) and inside [4 · QUADS]).
+
+    size = (channels, height, width, quads per row, elements in all quads of a sample).
+    """
+    channels, height, width, row_quads, elements = size
+    tiles = tl.cdiv(elements, 4 * QUADS)
+    tile = (tl.program_id(0) % tiles).to(INDEX)
+    n = tile * QUADS + tl.arange(0, QUADS)
+    if CHANNELS_LAST:
+        c, y, quad = n % channels, n // channels // row_quads, n // channels % row_quads
+    else:
+        c, y, quad = n // row_quads // height, n // row_quads % height, n % row_quads
+    count = tile * (4 * QUADS) + tl.arange(0, 4 * QUADS)
+    element = (count, count, count, count)
+    inside = count < elements
+    if not DENSE:
+        column = _spread(quad * 4 - shift) + count % 4
+        element = (count, _spread(c), _spread(y), column)
+        inside = inside & (column >= 0) & (column < width)
+    return (tl.program_id(0) // tiles).to(tl.int64), tile, (c, y, quad), element, inside
+
+
+@triton.jit
+def _addresses(pointer, stride, b, element, DENSE: tl.constexpr):
+    """Where a program's elements of sample b lie; tensors that are dense alike need only the count."""
+    count, c, y, column = element
+    if DENSE:
+        offset = count.to(tl.int64)
+    else:
+        offset = c.to(tl.int64) * stride[1] + y.to(tl.int64) * stride[2] + column.to(tl.int64) * stride[3]
+    return pointer + b * stride[0] + offset
+
+
+@triton.jit
+def load(pointer, stride, b, element, inside, DENSE: tl.constexpr, COMPUTE: tl.constexpr):
+    return tl.load(_addresses(pointer, stride, b, element, DENSE), mask=inside, other=0.0).to(COMPUTE)
+
+
+@triton.jit
+def store(pointer, stride, b, element, inside, values, DENSE: tl.constexpr):
+    tl.store(_addresses(pointer, stride, b, element, DENSE), rounded(values, pointer), mask=inside)
+
+
+@triton.jit
+def seeded_noise(seed, stream, top, first_quad, b, quad, PER_SAMPLE: tl.constexpr):
+    """eps [4 · QUADS] of the quads (c, y, quad of the row)."""
+    c, y, column_quad = quad
+    if PER_SAMPLE:
+        return normal_quads(tl.load(seed + b), column_quad + first_quad, y + top, c, stream, b * 0)
+    else:
+        return normal_quads(tl.load(seed), column_quad + first_quad, y + top, c, stream, b)
+
+
+@triton.jit
+def per_sample(values, stride, b, SHAPE: tl.constexpr, COMPUTE: tl.constexpr):
+    return tl.broadcast_to(tl.load(values + b * stride).to(COMPUTE), SHAPE)
+
+
+def _channels_last(image: Tensor) -> bool:
+    return image.stride(1) == 1 and image.shape[1] > 1
+
+
+def _dense_alike(images: Sequence[Tensor]) -> bool:
+    """Whether every image walks through memory without gaps, in one common order."""
+    return all(t[0].is_contiguous() for t in images) or all(t[0].movedim(0, -1).is_contiguous() for t in images)
+
+
+def quad_grid(images: Sequence[Tensor], seeded: bool, left: int) -> tuple[int, int, dict[str, Any]]:
+    """(shift, quads per sample, kernel arguments) for tensors of one shape [B,C,H,W]; the first sets the walk's order.
+
+    Without a seed a dense sample is one long row; with one, quads must end where rows do.
+    """
+    _, channels, height, width = images[0].shape
+    channels_last = _channels_last(images[0])
+    shift = left % 4 if seeded else 0
+    dense = _dense_alike(images)
+    if seeded:
+        dense = dense and not channels_last and shift == 0 and width % 4 == 0
+    else:
+        dense = dense and channels * height * width % 4 == 0
+    row_quads = triton.cdiv(shift + width, 4)
+    quads = channels * height * width // 4 if dense else channels * height * row_quads
+    grid = {
+        "size": (channels, height, width, row_quads, 4 * quads),
+        "DENSE": dense,
+        "CHANNELS_LAST": channels_last,
+        "QUADS": QUADS,
+        "INDEX": index_type(4 * quads),
+    }
+    return shift, quads, grid

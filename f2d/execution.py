@@ -51,6 +51,8 @@ def _device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type == "cpu" and device.index:  # PyTorch takes any number here
+            raise ValueError(f"device {name!r} cannot be used here: there is one CPU; give 'cpu'")
         torch.zeros(1, device=device).cpu()
     # PyTorch answers a device it was not built for with any of these
     except (RuntimeError, AssertionError, NotImplementedError) as error:

@@ -4,15 +4,16 @@ PyTorch is imported by the two functions that need it: the command line checks f
 1.4 s of that import.
 """
 
-import os
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from f2d import replacing as files
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,9 +99,7 @@ def save_image(image: Image.Image, path: str | Path) -> None:
     temporary file is removed then.
     """
     path = Path(path)
-    check_writable_as_image(path)
-    if image.mode == "RGBA" and path.suffix.lower() in _WITHOUT_ALPHA:
-        raise ImageError(f"{path}: this format cannot hold the picture's transparency; write .png, .webp or .tif")
+    check_holds(image, path)
     with replacing(path) as temporary:
         image.save(temporary, **_SAVE_OPTIONS[path.suffix.lower()])
 
@@ -111,18 +110,18 @@ def check_writable_as_image(path: Path) -> None:
         raise ImageError(f"{path}: unknown image suffix {path.suffix!r}; known are {', '.join(sorted(_SAVE_OPTIONS))}")
 
 
+def check_holds(image: Image.Image, path: Path) -> None:
+    """ImageError unless the format of `path` is written and can hold the transparency of `image`."""
+    check_writable_as_image(path)
+    if image.mode == "RGBA" and path.suffix.lower() in _WITHOUT_ALPHA:
+        raise ImageError(f"{path}: this format cannot hold the picture's transparency; write .png, .webp or .tif")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """``with replacing(path) as temporary:`` write to `temporary`: it becomes `path`, or is removed on failure.
-
-    An OSError while writing becomes an ImageError of one line.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """`f2d.replacing.replacing`, in which an OSError becomes an ImageError of one line."""
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with files.replacing(path) as temporary:
+            yield temporary
     except OSError as error:
         raise ImageError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()

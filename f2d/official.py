@@ -2,9 +2,10 @@
 
 import json
 import os
-import pickle
 import re
+import warnings
 from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
 
 import torch
@@ -29,56 +30,89 @@ def read_official(path: str | os.PathLike, weights: str = "ema") -> tuple[dict, 
     """``(config, state)`` of an authors' checkpoint: "model", or "ema" = the average laid over "model".
 
     Sizes, the enhancer and the number of factors are read off the shapes. The file is loaded without running code.
-    ValueError for another `weights`, for a file without such entries, or for tensors no F²D-Net has.
+    ValueError for another `weights`, for a file that is no PyTorch file or has no such entries, or for tensors no
+    F²D-Net has.
     """
     if weights not in ("model", "ema"):
         raise ValueError(f"weights is {weights!r}; use 'model' or 'ema'")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(f"{path} holds more than tensors and plain containers, and is not loaded: {error}") from error
+    checkpoint = _load(path)
     entries = list(map(str, checkpoint)) if isinstance(checkpoint, Mapping) else []
     found = f"it has {', '.join(entries[:8]) or 'none at all'}"
     if "model" not in entries:
         raise ValueError(f"{path} has no 'model' entry, as checkpoints of the authors do; {found}")
-    state = dict(checkpoint["model"])
+    state = _tensors(checkpoint["model"], f"{path}: 'model'")
     if weights == "ema":
         if "ema" not in entries:
             raise ValueError(f"{path} has no 'ema' entry; {found}; use weights='model'")
-        shadow = checkpoint["ema"]["shadow"]
+        ema = checkpoint["ema"]
+        if not isinstance(ema, Mapping) or "shadow" not in ema:
+            raise ValueError(f"{path}: 'ema' has no 'shadow', the averaged tensors; use weights='model'")
+        shadow = _tensors(ema["shadow"], f"{path}: the 'shadow' of 'ema'")
         strange = sorted(set(shadow) - set(state))
         if strange:
             raise ValueError(f"{path}: 'ema' averages parameters that 'model' lacks: {', '.join(strange[:6])}")
         state |= shadow
-    state = {translate(name): tensor for name, tensor in state.items()}
+    renamed = {translate(name): tensor for name, tensor in state.items()}
+    if len(renamed) < len(state):
+        raise ValueError(f"{path} holds a parameter under two names")
     try:
-        return infer_config(state), state
+        return infer_config(renamed), renamed
     except KeyError as error:
         raise ValueError(f"{path} is not an F²D-Net: it has no {error.args[0]}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is not an F²D-Net: its {error}") from error
+
+
+def _load(path: str | os.PathLike) -> object:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # advice about pickle protocols, to whoever wrote the file
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    # the unpickler answers damage with whatever it stumbles over: struct.error, KeyError, EOFError, RuntimeError, ...
+    except Exception as error:
+        raise ValueError(
+            f"{path} is not loaded: it is no PyTorch file, damaged, or holds more than tensors and plain containers "
+            f"({type(error).__name__})"
+        ) from error
+
+
+def _tensors(value: object, what: str) -> dict[str, Tensor]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{what} is a {type(value).__name__}, not a mapping of names to tensors")
+    for name, tensor in value.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise ValueError(f"{what} holds {name!r}: {type(tensor).__name__}, and should hold names and tensors only")
+    return dict(value)
 
 
 def infer_config(state: Mapping[str, Tensor]) -> dict:
-    """Fields of `F2DNetConfig` that give a network the shapes of `state` (our names). KeyError: what is missing."""
+    """Fields of `F2DNetConfig` that give a network the shapes of `state` (our names). KeyError: what is missing;
+    ValueError: what has too few dimensions."""
 
     def count(pattern: str) -> int:
         found = (re.match(pattern, name) for name in state)
         return 1 + max((int(match[1]) for match in found if match), default=-1)
 
     def outputs(name: str, axis: int = 0) -> int:
-        return state[f"{name}.weight"].shape[axis]
+        shape = state[f"{name}.weight"].shape
+        if len(shape) <= axis:
+            raise ValueError(f"{name}.weight is {tuple(shape)}, neither a matrix nor a convolution")
+        return shape[axis]
 
     down = "backbone.down_blocks"
     stages = count(rf"{re.escape(down)}\.(\d+)\.")
     encoder = range(2, count(r"parser\.encoder\.(\d+)\."), 2)
     decoder = range(2, count(r"parser\.decoder\.(\d+)\.") - 1, 2)
-    factors = len(state["gate.complexity_bias"])
+    factors = state["gate.complexity_bias"].numel()
     has_enhancer = "enhancer.conv_in.weight" in state
     return {
         "factors": FACTORS.get(factors, tuple(f"factor{k}" for k in range(factors))),
         "stage_widths": tuple(outputs(f"{down}.{i}.0.conv1") for i in range(stages)),
         "blocks_per_stage": tuple(count(rf"{re.escape(down)}\.{i}\.(\d+)\.") for i in range(stages)),
         "bottleneck_blocks": count(r"backbone\.mid_blocks\.(\d+)\."),
-        "attention_heads": len(state["backbone.mid_attention.temperature"]),
+        "attention_heads": state["backbone.mid_attention.temperature"].numel(),
         "time_dim": outputs("backbone.time_embedding.mlp.2"),
         "frequency_dim": outputs("backbone.frequency_embedding.mlp.2"),
         "expert_width": outputs("experts.0.conv1"),
@@ -90,6 +124,7 @@ def infer_config(state: Mapping[str, Tensor]) -> dict:
     }
 
 
+@cache
 def _rewrites() -> list[tuple[re.Pattern, str]]:
     rules = json.loads((files("f2d") / "official_keys.json").read_text())["rewrites"]
     return [(re.compile(pattern), replacement) for pattern, replacement in rules]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from f2d.nets import F2DNet
-from f2d.transport import LogNormalSchedule, mu_of, transport
+from f2d.transport import mu_of, transport
 
 FLIPS = ((), (3,), (2,), (2, 3))  # identity and the three flips
 
@@ -31,6 +31,9 @@ def restore_tensor(
     number of steps, or an unknown sampler.
     """
     parameter = next(net.parameters())
+    for name, value in (("y", y), ("noise", y if noise is None else noise)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"restore_tensor: {name} is a {type(value).__name__}; give a tensor")
     if y.ndim != 4 or y.shape[1] != 3:
         raise ValueError(f"restore_tensor: y is {tuple(y.shape)}; give [B, 3, H, W]")
     if not y.is_floating_point():
@@ -69,5 +72,4 @@ def _restore(
         v = net.velocity(x.to(y.dtype), analysis, t).prediction
         return mu_of(config.target, v.float(), x, x_0)
 
-    schedule = LogNormalSchedule.named(config.theta, config.sigma2, config.num_steps)
-    return transport(predict_mu, x_0, schedule, steps=steps, sampler=sampler, noise=noise, seed=seed)
+    return transport(predict_mu, x_0, config.schedule, steps=steps, sampler=sampler, noise=noise, seed=seed)

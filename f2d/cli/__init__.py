@@ -7,4 +7,6 @@ import time
 # the demo took 116 s beside a training run, and 13 s with threads that sleep. Read once, when PyTorch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
+
 STARTED = time.perf_counter()  # what "whole command" is counted from

@@ -1,71 +1,32 @@
-"""The `f2d` command itself: its subcommands and `--version`."""
+"""Entry point of `f2d`: light, so that Ctrl-C is answered in one line from the first import on."""
 
+import signal
 import sys
-from typing import Annotated, Any
+from types import FrameType
 
-import typer
-from typer.core import TyperGroup
-
-from f2d.cli.console import out, report_error
-from f2d.cli.degrade import degrade
-from f2d.cli.demo import demo
-from f2d.cli.info import info
-from f2d.cli.restore import restore
-from f2d.cli.train import train
-
-
-class OneLineErrors(TyperGroup):
-    """A wrong option is answered with one line, as every other mistake is, in place of typer's usage and frame."""
-
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
-        if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
-        try:
-            code = super().main(*args, standalone_mode=False, **extra)
-        except typer.Abort:
-            sys.exit(130)
-        except Exception as error:
-            # typer's and click's usage errors share no base class over the versions in use, but these two names
-            if not hasattr(error, "format_message"):
-                raise
-            report_error(error.format_message())
-            sys.exit(error.exit_code)
-        sys.exit(code)
-
-
-app = typer.Typer(
-    name="f2d",
-    cls=OneLineErrors,
-    help="Restore photographs where rain, haze, low light and snow overlap (F²D-Net).",
-    no_args_is_help=True,
-    pretty_exceptions_show_locals=False,
-)
-for command in (restore, degrade, demo, info, train):
-    app.command()(command)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            out.print(f"f2d {version('f2d')}")
-        except PackageNotFoundError:  # a source tree on PYTHONPATH
-            import f2d
-
-            out.print(f"f2d {f2d.__version__}")
-        raise typer.Exit()
-
-
-@app.callback()
-def options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    """Options of `f2d` itself."""
+from f2d.cli import INTERRUPTED
 
 
 def main() -> None:
-    """Entry point of the console script."""
-    app()
+    """Run the command. Ctrl-C, at any time: one line, exit code 130."""
+    interrupted = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and not ignored, as in a background job
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        from f2d.cli.commands import app
+
+        app()
+    except BaseException:
+        # an interrupted import may end as an ImportError, and Lightning turns the interrupt into SystemExit(1)
+        if not interrupted:
+            raise
+    if interrupted:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would only disturb the tidying up
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)

@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from f2d.cli import INTERRUPTED
+
 # soft_wrap: a path longer than the terminal stays one line, also in a pipe
 out = Console(soft_wrap=True, highlight=False)
 err = Console(soft_wrap=True, highlight=False, stderr=True)
@@ -42,6 +44,8 @@ def one_line_errors(command: Callable) -> Callable:
         logging.getLogger("f2d_kernels").setLevel(logging.ERROR)
         try:
             return command(*args, **kwargs)
+        except KeyboardInterrupt:  # click would print an empty line; `main` prints one with a word
+            raise typer.Exit(INTERRUPTED) from None
         except (ValueError, OSError) as error:
             fail(error)
         except RuntimeError as error:

@@ -8,8 +8,8 @@ import typer
 from rich.markup import escape
 
 from f2d.cli.console import one_line_errors, out
-from f2d.cli.files import check_output
-from f2d.cli.options import Overwrite
+from f2d.cli.files import check_free, check_output, map_path
+from f2d.cli.options import Overwrite, Seed
 from f2d.images import open_image, replacing, save_image, to_picture
 
 
@@ -20,11 +20,11 @@ def degrade(
     category: Annotated[
         str, typer.Option(help="low, haze, rain, snow, or several: low_haze_rain.", show_default=False)
     ],
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn.")] = 0,
+    seed: Seed = 0,
     maps: Annotated[bool, typer.Option("--maps", help="Also write the map of each factor.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Degrade PHOTO as the training data is, and write what was drawn beside it as JSON.
+    """Degrade PHOTO as the training data is, and write what was drawn beside it as JSON (-o with .json appended).
 
     `f2d.degrade(photo, category, seed=seed)` with the category and seed of the JSON gives the same picture again.
     """
@@ -34,6 +34,9 @@ def degrade(
     import f2d
     from f2d.degradation import FACTORS
 
+    record_path = target.with_name(f"{target.name}.json")
+    map_paths = [map_path(target, factor) for factor in FACTORS] if maps else []
+    check_free([record_path, *map_paths], overwrite=overwrite)
     degraded = f2d.degrade(clean, category, seed=seed)
     save_image(degraded.image, target)
     record = {
@@ -43,12 +46,9 @@ def degrade(
         "source": photo.name,
         "f2d": f2d.__version__,
     }
-    written = [target, target.with_suffix(".json")]
-    with replacing(written[1]) as temporary:
+    with replacing(record_path) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n")
-    if maps:
-        for name, values in zip(FACTORS, degraded.maps, strict=True):
-            written.append(target.with_name(f"{target.stem}_map_{name}.png"))
-            save_image(to_picture(values), written[-1])
-    for path in written:
+    for path, values in zip(map_paths, degraded.maps):
+        save_image(to_picture(values), path)
+    for path in (target, record_path, *map_paths):
         out.print(escape(str(path)))

@@ -10,9 +10,9 @@ from rich.table import Column, Table
 
 from f2d.cli import STARTED
 from f2d.cli.console import err, one_line_errors, out
-from f2d.cli.files import check_folder_writable
+from f2d.cli.files import check_folder_writable, check_free, check_no_file
 from f2d.cli.options import Device, Model, Overwrite, Precision, PrecisionOption
-from f2d.images import ImageError, save_image
+from f2d.images import save_image
 
 
 @one_line_errors
@@ -27,16 +27,13 @@ def demo(
 
     The photographs come with scikit-image; nothing is downloaded. Every seed is fixed: two runs make the same pictures.
     """
-    if target.exists() and not target.is_dir():
-        raise ImageError(f"{target}: is a file; give a folder")
+    check_no_file(target)
 
     from f2d.demo import CASES, run
     from f2d.restorer import Restorer
 
     figures = {case: target / f"{i}_{case.photo}_{case.category}.png" for i, case in enumerate(CASES, 1)}
-    existing = [path for path in figures.values() if path.exists()]
-    if existing and not overwrite:
-        raise ImageError(f"{existing[0]}: exists; --overwrite replaces it")
+    check_free(list(figures.values()), overwrite=overwrite)
     check_folder_writable(target)
     restorer = Restorer.load(model, device=device, precision=precision.value)
     out.print(f"{escape(model)} on {restorer.execution}")

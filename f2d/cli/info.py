@@ -1,14 +1,17 @@
 """`f2d info`: what is installed, what the machine has, and what a restoration would run on."""
 
 import platform
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from f2d.cli.console import one_line_errors, out
 from f2d.cli.options import Device, Precision, PrecisionOption
+
+NO_WEIGHTS = "none shipped"
 
 
 @one_line_errors
@@ -47,6 +50,8 @@ def info(
         _print_presets()
     else:
         _print_rows(model, model_rows)
+        if model_rows["weights"] != NO_WEIGHTS:
+            _print_weights(model)
 
 
 def _print_presets() -> None:
@@ -57,27 +62,42 @@ def _print_presets() -> None:
     table = Table("preset", "parameters", "multiply-adds per pixel", "weights", title="presets", title_justify="left")
     shipped = checkpoints.shipped()
     for name, config in PRESETS.items():
-        weights = str(checkpoints.WEIGHTS / name) if name in shipped else "none shipped"
-        table.add_row(name, f"{parameter_count(config):,}", f"{multiply_adds_per_pixel(config):,.0f}", escape(weights))
+        weights = "shipped" if name in shipped else "none shipped"
+        table.add_row(name, f"{parameter_count(config):,}", f"{multiply_adds_per_pixel(config):,.0f}", weights)
     out.print(table)
+    for name in shipped:
+        _print_weights(name)
 
 
 def _describe(model: str) -> dict[str, str]:
-    from f2d import F2DNet
+    from f2d import checkpoints
+    from f2d.nets import PRESETS, F2DNet
     from f2d.nets.cost import multiply_adds_per_pixel, parameter_count
 
-    config = F2DNet.from_pretrained(model).config
+    without_weights = model in PRESETS and model not in checkpoints.shipped() and not Path(model).is_dir()
+    config = PRESETS[model] if without_weights else F2DNet.from_pretrained(model).config
     return {
-        "factors": ", ".join(config.factors),
+        "weights": NO_WEIGHTS if without_weights else "loaded, finite",
         "parameters": f"{parameter_count(config):,}",
         "multiply-adds per pixel": f"{multiply_adds_per_pixel(config):,.0f}",
-        "process": f"{config.target}, theta {config.theta}, sigma2 {config.sigma2}, T = {config.num_steps}",
         "sizes": f"any; padded to multiples of {config.stride} inside",
+        **{name: _text(value) for name, value in config.to_dict().items()},
     }
 
 
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _print_weights(model: str) -> None:
+    """The path on a line of its own: in a table it would be cut."""
+    from f2d import checkpoints
+
+    out.print(f"weights of {escape(model)}: {escape(str(checkpoints.find(model)))}")
+
+
 def _print_rows(title: str, rows: dict[str, str]) -> None:
-    table = Table(title=title, title_justify="left", show_header=False)
+    table = Table(Column(), Column(overflow="fold"), title=escape(title), title_justify="left", show_header=False)
     for name, value in rows.items():
         table.add_row(name, escape(value))
     out.print(table)

@@ -25,5 +25,6 @@ class Precision(str, Enum):
 
 Model = Annotated[str, typer.Option(help="A preset with shipped weights, or a checkpoint folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+Seed = Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Seed of everything that is drawn.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 PrecisionOption = Annotated[Precision, typer.Option(help="Precision of the network; the transport is float32 always.")]

@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from f2d.cli import STARTED
 from f2d.cli.console import FAILED, err, one_line_errors, out, report_error
-from f2d.cli.files import plan_jobs
-from f2d.cli.options import Device, Model, Overwrite, Precision, PrecisionOption, Sampler
+from f2d.cli.files import map_path, numbers_path, plan_jobs
+from f2d.cli.options import Device, Model, Overwrite, Precision, PrecisionOption, Sampler, Seed
 
 if TYPE_CHECKING:
     from f2d.restorer import Restorer
@@ -31,9 +31,9 @@ def restore(
     model: Model = "f2d-lite",
     steps: Annotated[int, typer.Option(min=1, help="Network calls per photo.")] = 1,
     sampler: Annotated[
-        Sampler, typer.Option(help="How the transport steps; mean: the prediction, no noise.")
+        Sampler, typer.Option(case_sensitive=False, help="How the transport steps; mean: the prediction, no noise.")
     ] = Sampler.MC,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the transport's noise.")] = 0,
+    seed: Seed = 0,
     tta: Annotated[bool, typer.Option("--tta", help="Average over the three flips too: four times the work.")] = False,
     save_maps: Annotated[
         bool, typer.Option("--save-maps", help="Also write the map of each expert, and the gates as JSON.")
@@ -47,21 +47,26 @@ def restore(
     JPEG, PNG, WebP, TIFF and BMP in 8 bits; grey, palette and CMYK pictures become RGB, transparency is kept, EXIF
     orientation is applied. One photo that fails does not stop the others: exit code 1.
     """
-    jobs, failures = plan_jobs(photos, target, overwrite=overwrite)
+    jobs, failures = plan_jobs(photos, target, overwrite=overwrite, maps=save_maps)
     for failure in failures:
         report_error(failure)
     if not jobs:
         raise typer.Exit(FAILED)
 
-    from f2d.images import ImageError, open_image, save_image
+    from f2d.images import ImageError, check_holds, open_image, save_image
+    from f2d.nets import F2DNetConfig
     from f2d.restorer import Restorer
+    from f2d.transport import sampling_times
 
+    config = F2DNetConfig.from_pretrained(model)
+    sampling_times(config.schedule, steps, sampler.value)  # a mistake there needs no weights to be known
     restorer: Restorer | None = None
     done, model_seconds = 0, 0.0
     progress = _progress(len(jobs))
     for job in jobs:
         try:
             picture = open_image(job.source)
+            check_holds(picture, job.target)
             if restorer is None:  # only now, so that a command without a single readable picture loads nothing
                 restorer = Restorer.load(model, device=device, precision=precision.value)
                 out.print(f"{escape(model)} on {restorer.execution}")
@@ -110,10 +115,10 @@ def _save_maps(restorer: "Restorer", picture, target: Path) -> None:
 
     explanation = restorer.explain(picture)
     for name, values in zip(explanation.factors, explanation.maps):
-        save_image(to_picture(values), target.with_name(f"{target.stem}_map_{name}.png"))
+        save_image(to_picture(values), map_path(target, name))
     numbers = {
         "gates": dict(zip(explanation.factors, explanation.gates.tolist())),
         "presence": dict(zip(explanation.factors, explanation.presence.tolist())),
     }
-    with replacing(target.with_name(f"{target.stem}_maps.json")) as temporary:
+    with replacing(numbers_path(target)) as temporary:
         temporary.write_text(json.dumps(numbers, indent=2) + "\n")

@@ -5,6 +5,8 @@ from torch import Tensor
 
 from f2d.degradation.fields import Draws, box, grey, guided_filter, power, smooth_field, stretch
 
+RANGES = {"beta": (0.0, 10.0), "airlight": (0.0, 1.0)}  # what `degrade` takes
+
 
 def draw_parameters(draws: Draws) -> dict[str, float]:
     """beta ~ U(1, 2), airlight A ~ U(0.6, 0.9): the published ranges."""

@@ -7,6 +7,16 @@ from torch import Tensor
 
 from f2d.degradation.fields import Draws, canvas_for, convolve, line_kernel, smooth_field
 
+# what `degrade` takes; a streak of 500 pixels needs a kernel of 800²
+RANGES = {
+    "angle": (-math.pi, math.pi),
+    "veil": (0.0, 1.0),
+    "contrast": (0.0, 10.0),
+    "streaks": (0.0, 1.0),
+    "density": (0.0, 1.0),
+    "length": (0.0, 500.0),
+}
+
 
 def draw_parameters(draws: Draws) -> dict[str, float]:
     """What a shower looks like.

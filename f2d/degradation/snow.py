@@ -8,6 +8,16 @@ from torch import Tensor
 
 from f2d.degradation.fields import Draws, canvas_for, convolve, line_kernel, smooth_field
 
+# what `degrade` takes; the largest flakes are 7 times `size` in radius
+RANGES = {
+    "angle": (-math.pi, math.pi),
+    "flurry": (0.0, 1.0),
+    "density": (0.0, 100.0),
+    "opacity": (0.0, 1.0),
+    "blur": (0.0, 200.0),
+    "size": (0.1, 50.0),
+}
+
 
 def draw_parameters(draws: Draws) -> dict[str, float]:
     """What a snowfall looks like.

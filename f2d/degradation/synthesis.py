@@ -170,12 +170,15 @@ def _check_parameters(parameters: Parameters) -> None:
     for factor, values in parameters.items():
         if factor not in FACTORS:
             raise ValueError(f"degrade: parameters has no factor {factor!r}; factors are {', '.join(FACTORS)}")
-        known = _MODULES[factor].draw_parameters(Draws(0, factor, torch.device("cpu")))
+        ranges = _MODULES[factor].RANGES
         for name, value in values.items():
-            if name not in known:
-                raise ValueError(f"degrade: {factor} has no parameter {name!r}; it has {', '.join(known)}")
+            if name not in ranges:
+                raise ValueError(f"degrade: {factor} has no parameter {name!r}; it has {', '.join(ranges)}")
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise ValueError(f"degrade: {name} of {factor} is {value!r}; give a finite number")
+            low, high = ranges[name]
+            if not low <= value <= high:
+                raise ValueError(f"degrade: {name} of {factor} is {value}; give one from {low:.4g} to {high:.4g}")
 
 
 def _as_batch(image: Picture) -> Tensor:

@@ -1,11 +1,32 @@
 """Configuration of F²D-Net: everything that shapes the network and the process it was trained for."""
 
-from collections.abc import Sequence
+import os
+import re
 from dataclasses import asdict, dataclass, fields
 
+from f2d import checkpoints
 from f2d.transport import TARGETS, LogNormalSchedule
+from f2d.typed_fields import check_types, require
 
 HEADS = ("residual", "affine")
+OWNER = "F2DNetConfig"
+# What a file may ask for: without upper limits, a damaged one builds modules for hours.
+MOST_STAGES = 8
+LIMITS = {
+    "stage_widths": (1, 65536),
+    "blocks_per_stage": (1, 256),
+    "bottleneck_blocks": (0, 256),
+    "attention_heads": (1, 65536),
+    "groups": (1, 65536),
+    "time_dim": (4, 65536),
+    "frequency_dim": (1, 65536),
+    "expert_width": (1, 65536),
+    "enhancer_width": (1, 65536),
+    "enhancer_blocks": (0, 256),
+    "parser_widths": (1, 65536),
+    "parser_decoder_widths": (1, 65536),
+    "num_steps": (1, 1_000_000),
+}
 
 
 @dataclass(frozen=True)
@@ -25,7 +46,7 @@ class F2DNetConfig:
     per pixel and v = G ⊙ y + B, which makes multiplicative degradations (haze, low light) easy for a small network.
     target, theta, sigma2, num_steps: what v predicts and the schedule of the process (see `f2d.transport`).
 
-    ValueError for sizes that do not fit together.
+    ValueError for a field of another type or out of range, and for sizes that do not fit together.
     """
 
     factors: tuple[str, ...] = ("low", "haze", "rain", "snow")
@@ -51,40 +72,44 @@ class F2DNetConfig:
     num_steps: int = 100
 
     def __post_init__(self):
-        for field in fields(self):  # JSON has lists only; a frozen, hashable config has tuples only
-            value = getattr(self, field.name)
-            if isinstance(value, Sequence) and not isinstance(value, str):
-                object.__setattr__(self, field.name, tuple(value))
+        check_types(self, OWNER)
 
-        def require(condition: bool, message: str) -> None:
-            if not condition:
-                raise ValueError(f"F2DNetConfig: {message}")
+        def check(name: str, condition: bool, wanted: str) -> None:
+            require(condition, OWNER, name, getattr(self, name), wanted)
 
-        require(len(self.factors) > 0, "factors is empty; name at least one degradation")
-        require(len(set(self.factors)) == len(self.factors), f"factors repeats a name: {self.factors}")
-        require(
-            len(self.stage_widths) == len(self.blocks_per_stage) > 0,
-            f"{len(self.stage_widths)} stage_widths and {len(self.blocks_per_stage)} blocks_per_stage; "
-            "give one of each per stage",
-        )
-        require(
-            len(self.parser_widths) == len(self.parser_decoder_widths) > 0,
-            f"{len(self.parser_widths)} parser_widths and {len(self.parser_decoder_widths)} parser_decoder_widths; "
-            "the decoder must undo each stride of the encoder",
-        )
+        check("factors", len(self.factors) > 0, "at least one name")
+        check("factors", len(set(self.factors)) == len(self.factors), "each name once")
+        # the names become parts of file names
+        plain = all(re.fullmatch(r"[\w-]+", name) for name in self.factors)
+        check("factors", plain, "names of letters, digits, _ and -")
+        for name, (least, most) in LIMITS.items():
+            values = getattr(self, name)
+            sizes = values if isinstance(values, tuple) else (values,)
+            check(name, all(size is None or least <= size <= most for size in sizes), f"{least} to {most:,}")
+        for one, other in (("stage_widths", "blocks_per_stage"), ("parser_widths", "parser_decoder_widths")):
+            counts = len(getattr(self, one)), len(getattr(self, other))
+            if counts[0] != counts[1] or not 1 <= counts[0] <= MOST_STAGES:
+                raise ValueError(
+                    f"{OWNER}: {counts[0]} {one} and {counts[1]} {other}; give as many of both, 1 to {MOST_STAGES}"
+                )
         for name, width in [*(("stage_widths", w) for w in self.stage_widths), ("expert_width", self.expert_width)]:
-            require(
-                width > 0 and width % self.groups == 0, f"{name} has {width}, not a multiple of groups={self.groups}"
+            if width % self.groups:
+                raise ValueError(f"{OWNER}: {name} has {width}, not a multiple of groups={self.groups}")
+        if self.stage_widths[-1] % self.attention_heads:
+            raise ValueError(
+                f"{OWNER}: the last of {self.stage_widths} is not a multiple of attention_heads={self.attention_heads}"
             )
-        require(
-            self.stage_widths[-1] % self.attention_heads == 0,
-            f"the last of {self.stage_widths} is not a multiple of attention_heads={self.attention_heads}",
-        )
-        require(self.time_dim >= 4 and self.time_dim % 2 == 0, f"time_dim is {self.time_dim}; use an even number >= 4")
-        require(self.patch in (1, 2), f"patch is {self.patch}; use 1 or 2")
-        require(self.head in HEADS, f"head is {self.head!r}; use one of {HEADS}")
-        require(self.target in TARGETS, f"target is {self.target!r}; use one of {TARGETS}")
-        LogNormalSchedule.named(self.theta, self.sigma2, self.num_steps)  # its errors name what there is
+        check("time_dim", self.time_dim % 2 == 0, "an even number")
+        check("gate_noise", self.gate_noise >= 0, "a standard deviation >= 0")
+        check("patch", self.patch in (1, 2), "1 or 2")
+        check("head", self.head in HEADS, f"one of {', '.join(HEADS)}")
+        check("target", self.target in TARGETS, f"one of {', '.join(TARGETS)}")
+        _ = self.schedule  # its errors name what there is
+
+    @property
+    def schedule(self) -> LogNormalSchedule:
+        """The process the network was trained for."""
+        return LogNormalSchedule.named(self.theta, self.sigma2, self.num_steps)
 
     @property
     def image_channels(self) -> int:
@@ -107,12 +132,23 @@ class F2DNetConfig:
 
     @classmethod
     def from_dict(cls, values: dict) -> "F2DNetConfig":
-        """The inverse of `to_dict`; ValueError names keys that no configuration has."""
+        """The inverse of `to_dict`; ValueError names keys that no configuration has, and fields that do not fit."""
+        if not isinstance(values, dict):
+            raise ValueError(f"F2DNetConfig: a configuration is a mapping of its fields, not a {type(values).__name__}")
         known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known)
+        unknown = sorted(map(str, set(values) - known))
         if unknown:
             raise ValueError(f"F2DNetConfig has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
         return cls(**values)
+
+    @classmethod
+    def from_pretrained(cls, source: str | os.PathLike) -> "F2DNetConfig":
+        """The configuration of a checkpoint folder or shipped preset, without its weights; errors name the file."""
+        values = checkpoints.read_config(source)
+        try:
+            return cls.from_dict(values)
+        except ValueError as error:
+            raise ValueError(f"{checkpoints.find(source) / checkpoints.CONFIG}: {error}") from None
 
     @classmethod
     def preset(cls, name: str) -> "F2DNetConfig":

@@ -157,10 +157,11 @@ class F2DNet(nn.Module):
     def from_pretrained(cls, source: str | os.PathLike) -> "F2DNet":
         """A trained network, in eval mode, from a folder of `save_pretrained` or from the weights shipped for a preset.
 
-        FileNotFoundError lists the presets there are; ValueError says where weights do not fit their configuration.
+        FileNotFoundError lists the presets there are; ValueError says what is damaged, and where weights are not finite
+        or do not fit their configuration.
         """
-        config, state = checkpoints.read(source)
-        return cls._with_weights(F2DNetConfig.from_dict(config), state, source)
+        config = F2DNetConfig.from_pretrained(source)
+        return cls._with_weights(config, checkpoints.read_weights(source), source)
 
     @classmethod
     def from_official(
@@ -169,19 +170,22 @@ class F2DNet(nn.Module):
         """The network of an authors' checkpoint (.pt), in eval mode; sizes, enhancer and factors come from its shapes.
 
         weights: "ema" (their average, laid over the model) or "model". factors: names, if not those of the published
-        three-, four- and five-task models. ValueError for files that are no such checkpoint, naming the keys.
+        three-, four- and five-task models. ValueError for files that are no such checkpoint, naming what is wrong.
         """
         config, state = official.read_official(path, weights)
         if factors is not None:
             config["factors"] = tuple(factors)
-        return cls._with_weights(F2DNetConfig(**config), state, path)
+        try:
+            parsed = F2DNetConfig(**config)
+        except ValueError as error:
+            raise ValueError(f"{path} is not an F²D-Net: {error}") from None
+        return cls._with_weights(parsed, state, path)
 
     @classmethod
     def _with_weights(cls, config: F2DNetConfig, state: dict[str, Tensor], source: object) -> "F2DNet":
         with torch.device("meta"):
             net = cls(config)
-        checkpoints.check_fit(state, net.state_dict(), source)
-        net.load_state_dict(state, assign=True)
+        net.load_state_dict(checkpoints.fitted(state, net.state_dict(), source), assign=True)
         return net.eval()
 
 

@@ -1,7 +1,6 @@
 """Fit a recipe: data, network, Lightning trainer, and the files a run leaves."""
 
 import json
-import os
 from pathlib import Path
 
 import lightning
@@ -9,7 +8,9 @@ import torch
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from torch.utils.data import DataLoader
 
+from f2d.degradation import FACTORS
 from f2d.nets import F2DNet
+from f2d.replacing import replacing
 from f2d.training.data import CleanCrops, Span, collate, find_photographs
 from f2d.training.module import TransportModule
 from f2d.training.recipe import Recipe
@@ -21,8 +22,8 @@ def fit(recipe: Recipe, data: Path, out: Path, *, resume: bool = False) -> F2DNe
     `out` receives recipe.yaml, last.ckpt (resume from it with `resume`), history.json (validation PSNR gains in dB) and
     weights/ (model.safetensors, config.json), each replaced in one piece at every validation.
 
-    Raises ValueError before the first step for an empty folder, a crop larger than a photograph, an unknown category or
-    preset; FileExistsError when `out` holds another run and `resume` is not set.
+    Raises ValueError before the first step for an empty folder, a crop larger than a photograph, a network of other
+    factors than the data have; FileExistsError when `out` holds another run and `resume` is not set.
     """
     last = out / "last.ckpt"
     if last.exists() and not resume:
@@ -37,10 +38,16 @@ def fit(recipe: Recipe, data: Path, out: Path, *, resume: bool = False) -> F2DNe
     validation = CleanCrops(held_out, recipe.crop, recipe.seed).validation_batch(range(2 * recipe.validation_images))
 
     net = F2DNet.from_pretrained(recipe.initial) if recipe.initial else F2DNet.from_preset(recipe.model)
+    if net.config.factors != FACTORS:
+        raise ValueError(
+            f"{recipe.initial} has the factors {', '.join(net.config.factors)}; the data are degraded with "
+            f"{', '.join(FACTORS)}, in this order"
+        )
     net.train()  # a loaded network is in eval mode, without the noise on its gates
     module = TransportModule(recipe, net.to(memory_format=torch.channels_last), validation)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "recipe.yaml").write_text(recipe.to_yaml())
+    with replacing(out / "recipe.yaml") as part:
+        part.write_text(recipe.to_yaml())
 
     done = torch.load(last, weights_only=True, map_location="cpu")["global_step"] if resume and last.exists() else 0
     loader = DataLoader(
@@ -92,8 +99,7 @@ class SaveRun(Callback):
     def save(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         self.saved_at = trainer.global_step
         module.weights_to_ship().save_pretrained(self.out / "weights")
-        history = self.out / "history.json.tmp"
-        history.write_text("[\n" + ",\n".join(json.dumps(row) for row in module.history) + "\n]\n")
-        os.replace(history, self.out / "history.json")
-        trainer.save_checkpoint(self.out / "last.ckpt.tmp")
-        os.replace(self.out / "last.ckpt.tmp", self.out / "last.ckpt")
+        with replacing(self.out / "history.json") as part:
+            part.write_text("[\n" + ",\n".join(json.dumps(row) for row in module.history) + "\n]\n")
+        with replacing(self.out / "last.ckpt") as part:
+            trainer.save_checkpoint(part)

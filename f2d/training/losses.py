@@ -7,8 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LUMA = (0.299, 0.587, 0.114)
-
 
 def charbonnier(prediction: Tensor, target: Tensor, eps: float = 1e-3) -> Tensor:
     """mean sqrt((prediction - target)² + eps²): L1 with a smooth bottom."""
@@ -68,8 +66,12 @@ def time_prior(labels: Tensor, t: Tensor, num_steps: int) -> Tensor:
     """[B,K] gate targets over the factors present, order low/haze/rain/snow, rows summing to 1.
 
     t/T < 0.33: [.3, .3, 1, 1] (small structures first); < 0.67: [.3, 1, .5, .5]; else [1, .5, .3, .3]. With no factor
-    present the row is zero.
+    present the row is zero. ValueError for labels of other than those four factors.
     """
+    if labels.ndim != 2 or labels.shape[1] != 4:
+        raise ValueError(
+            f"time_prior: labels are {tuple(labels.shape)}; give [B, 4], for the prior is of low, haze, rain and snow"
+        )
     stages = labels.new_tensor([[0.3, 0.3, 1.0, 1.0], [0.3, 1.0, 0.5, 0.5], [1.0, 0.5, 0.3, 0.3]])
     position = t.to(labels.dtype) / num_steps
     stage = (position >= 0.33).long() + (position >= 0.67).long()
@@ -80,9 +82,3 @@ def time_prior(labels: Tensor, t: Tensor, num_steps: int) -> Tensor:
 def gate_prior(gates: Tensor, target: Tensor) -> Tensor:
     """Mean squared error of the gates alpha [B,K] to the time prior."""
     return F.mse_loss(gates.float(), target.float())
-
-
-def luma(image: Tensor) -> Tensor:
-    """[B,1,H,W] = 0.299 R + 0.587 G + 0.114 B."""
-    weights = image.new_tensor(LUMA).view(1, 3, 1, 1)
-    return (image * weights).sum(1, keepdim=True)

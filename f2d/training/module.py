@@ -17,7 +17,7 @@ from f2d.restore import restore_tensor
 from f2d.training import losses
 from f2d.training.data import Batch
 from f2d.training.recipe import Recipe
-from f2d.transport import LogNormalSchedule, mu_of, target_of
+from f2d.transport import mu_of, target_of
 
 
 class TransportModule(lightning.LightningModule):
@@ -33,7 +33,7 @@ class TransportModule(lightning.LightningModule):
         self.ema = AveragedModel(net, avg_fn=_ema(recipe.ema_decay))
         self.ema.requires_grad_(False)
         self.validation = validation
-        self.schedule = LogNormalSchedule.named(net.config.theta, net.config.sigma2, net.config.num_steps)
+        self.schedule = net.config.schedule
         self.history: list[dict[str, float]] = []
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
@@ -64,17 +64,19 @@ class TransportModule(lightning.LightningModule):
         kind, labels = self.net.config.target, batch.labels
         prediction = output.prediction.float()
         mu_hat = mu_of(kind, prediction, x_t, y)
-        maps = torch.nn.functional.interpolate(output.analysis.maps.float(), batch.maps.shape[-2:])
-        return {
+        terms = {
             "pixel": losses.charbonnier(prediction, target_of(kind, x_t, y, mu)),
             "reconstruction": losses.charbonnier(mu_hat, mu),
             "frequency": losses.frequency(mu_hat, mu),
             "classification": losses.classification(output.analysis.logits, labels),
             "presence": losses.presence(output.analysis.weights, labels),
-            "maps": losses.map_supervision(maps, losses.map_target(batch.maps, labels)),
             "balance": losses.balance(output.gates, labels),
             "gate_prior": losses.gate_prior(output.gates, losses.time_prior(labels, t, self.net.config.num_steps)),
         }
+        if self.net.config.spatial_maps:  # without, the maps are ones: a constant that teaches nothing
+            maps = torch.nn.functional.interpolate(output.analysis.maps.float(), batch.maps.shape[-2:])
+            terms["maps"] = losses.map_supervision(maps, losses.map_target(batch.maps, labels))
+        return terms
 
     def on_train_batch_end(self, *_: Any) -> None:
         self.ema.update_parameters(self.net)

@@ -1,11 +1,18 @@
 """A training recipe: every number a run depends on, read from YAML, overridable, saved beside the result."""
 
+import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import yaml
 
+from f2d.degradation import CATEGORIES
+from f2d.nets import PRESETS
+from f2d.typed_fields import check_types, require
+
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+OWNER = "recipe"
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")  # Lightning's names
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,12 @@ class LossWeights:
     balance: float = 0.01
     gate_prior: float = 0.02
 
+    def __post_init__(self) -> None:
+        check_types(self, f"{OWNER}: losses")
+        for term in fields(self):
+            weight = getattr(self, term.name)
+            require(weight >= 0, f"{OWNER}: losses", term.name, weight, "a weight >= 0")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -29,7 +42,7 @@ class Recipe:
     initial: a folder or preset whose weights the run starts from. Lengths in pixels, learning rates per step, times in
     steps.
 
-    Raises ValueError for values that cannot work, before anything is loaded.
+    Raises ValueError for values that cannot work, naming the field, before anything is loaded.
     """
 
     model: str = "f2d-lite"
@@ -54,35 +67,74 @@ class Recipe:
     validation_images: int = 22
 
     def __post_init__(self) -> None:
-        for name in ("crop", "batch_size", "steps", "validate_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"recipe: {name} must be at least 1, got {getattr(self, name)}")
-        if not 0.0 <= self.one_call_fraction <= 1.0:
-            raise ValueError(f"recipe: one_call_fraction must lie in [0, 1], got {self.one_call_fraction}")
+        check_types(self, OWNER)
+
+        def check(name: str, condition: bool, wanted: str) -> None:
+            require(condition, OWNER, name, getattr(self, name), wanted)
+
+        check("model", self.model in PRESETS, f"a preset: {', '.join(PRESETS)}")
+        for name in ("crop", "batch_size", "steps", "validate_every", "validation_images"):
+            check(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("final_learning_rate", "weight_decay", "warmup_steps", "gradient_clip", "workers"):
+            check(name, getattr(self, name) >= 0, "at least 0")
+        check("learning_rate", self.learning_rate > 0, "a rate above 0")
+        check("betas", all(0 <= beta < 1 for beta in self.betas), "two numbers in [0, 1)")
+        check("ema_decay", 0 <= self.ema_decay < 1, "a number in [0, 1)")
+        check("one_call_fraction", 0 <= self.one_call_fraction <= 1, "a number in [0, 1]")
+        check("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
+        check("seed", 0 <= self.seed < 2**32, "a number in [0, 2^32)")
+        unknown = sorted(set(self.categories) - set(CATEGORIES))
+        if unknown:
+            raise ValueError(f"{OWNER}: categories has unknown {', '.join(unknown)}; there are {', '.join(CATEGORIES)}")
+        frequencies = [self.categories.get(name, 1.0) for name in CATEGORIES]
+        check("categories", min(frequencies) >= 0 and max(frequencies) > 0, "frequencies >= 0, not all of them 0")
 
     @classmethod
     def load(cls, name_or_path: str, **overrides: object) -> "Recipe":
-        """Read f2d/configs/NAME.yaml or a YAML file, then apply `overrides` (None leaves a field as it is)."""
+        """Read f2d/configs/NAME.yaml or a YAML file, then apply `overrides` (None leaves a field as it is).
+
+        Of `categories`, only those that are given are overridden.
+        """
         path = Path(name_or_path)
         if path.suffix not in (".yaml", ".yml"):
             path = CONFIGS / f"{name_or_path}.yaml"
         if not path.is_file():
             known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.yaml")))
             raise ValueError(f"recipe: no file {path.name}; recipes that ship with f2d: {known}")
-        values = yaml.safe_load(path.read_text()) or {}
-        known_fields = {f.name for f in fields(cls)}
-        unknown = sorted(set(values) - known_fields)
-        if unknown:
-            raise ValueError(
-                f"recipe {path.name}: unknown {', '.join(unknown)}; known are {', '.join(sorted(known_fields))}"
-            )
-        if "losses" in values:
-            values["losses"] = LossWeights(**values["losses"])
-        if "betas" in values:
-            values["betas"] = tuple(values["betas"])
-        return replace(cls(**values), **{k: v for k, v in overrides.items() if v is not None})
+        try:
+            values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"recipe {path.name} is not YAML: {error}") from None
+        given = _known(cls, {} if values is None else values, f"recipe {path.name}")
+        if "losses" in given:
+            given["losses"] = LossWeights(**_known(LossWeights, given["losses"], f"recipe {path.name}: losses"))
+        recipe = cls(**given)
+        overrides = {name: value for name, value in overrides.items() if value is not None}
+        if "categories" in overrides:
+            overrides["categories"] = recipe.categories | overrides["categories"]
+        return replace(recipe, **overrides)
 
     def to_yaml(self) -> str:
         values = asdict(self)
         values["betas"] = list(self.betas)
         return yaml.safe_dump(values, sort_keys=False)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's numbers: PyYAML reads 1e-3, without a point, as text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"), list("-+.0123456789")
+)
+
+
+def _known(cls: type, values: object, where: str) -> dict:
+    """`values` as a dict of fields of `cls`; ValueError for what is no mapping, and for names it does not have."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{where} is a {type(values).__name__}; give a mapping of names to values")
+    known = sorted(f.name for f in fields(cls))
+    unknown = sorted(map(str, set(values) - set(known)))
+    if unknown:
+        raise ValueError(f"{where}: unknown {', '.join(unknown)}; known are {', '.join(known)}")
+    return dict(values)

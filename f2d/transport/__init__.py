@@ -1,7 +1,17 @@
 """The forward-only transport from a degraded image to the clean one: its schedules, prediction targets and samplers."""
 
-from .samplers import SAMPLERS, transport
+from .samplers import SAMPLERS, sampling_times, transport
 from .schedules import SIGMA2, THETA, LogNormalSchedule
 from .targets import TARGETS, mu_of, target_of
 
-__all__ = ["SAMPLERS", "SIGMA2", "TARGETS", "THETA", "LogNormalSchedule", "mu_of", "target_of", "transport"]
+__all__ = [
+    "SAMPLERS",
+    "SIGMA2",
+    "TARGETS",
+    "THETA",
+    "LogNormalSchedule",
+    "mu_of",
+    "sampling_times",
+    "target_of",
+    "transport",
+]

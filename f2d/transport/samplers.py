@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import sys
 import warnings
 from collections.abc import Callable
 
@@ -46,11 +47,7 @@ def transport(
 
     ValueError for an unknown sampler, a wrong number of steps, or noise of the wrong shape.
     """
-    times = schedule.times(steps)
-    if sampler not in SAMPLERS:
-        raise ValueError(f"transport: no sampler {sampler!r}; there are {', '.join(SAMPLERS)}")
-    if sampler == "mean" and steps != 1:
-        raise ValueError(f"transport: the mean is one evaluation at t = 0; steps is {steps}, not 1")
+    times = sampling_times(schedule, steps, sampler)
     if noise is not None and noise.shape != (steps, *x_0.shape):
         raise ValueError(f"transport: noise is {tuple(noise.shape)}; give one tensor per step, {(steps, *x_0.shape)}")
     if noise is not None and seed is not None:
@@ -60,7 +57,7 @@ def transport(
             f"EM takes one dt per step: {steps} of {schedule.num_steps} steps stop short of the target; "
             f"use steps={schedule.num_steps}, or MC",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=_callers_level(),
         )
     x_0 = x_0.float()
     x = x_0
@@ -80,6 +77,23 @@ def transport(
             x = mu
         x = x.clamp(-STATE_BOUND, STATE_BOUND)
     return x.clamp(-1, 1)
+
+
+def sampling_times(schedule: LogNormalSchedule, steps: int, sampler: str) -> list[int]:
+    """``floor(i T / steps)``, the times of `transport`; ValueError where `sampler` cannot take that many steps."""
+    if sampler not in SAMPLERS:
+        raise ValueError(f"transport: no sampler {sampler!r}; there are {', '.join(SAMPLERS)}")
+    if sampler == "mean" and steps != 1:
+        raise ValueError(f"transport: the mean is one evaluation at t = 0; steps is {steps}, not 1")
+    return schedule.times(steps)
+
+
+def _callers_level() -> int:
+    """stacklevel of `transport`'s first caller outside this package and PyTorch's decorators (`inference_mode`)."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] in ("f2d", "torch"):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _euler_maruyama(x: Tensor, mu: Tensor, schedule: LogNormalSchedule, t: int, source: dict) -> Tensor:

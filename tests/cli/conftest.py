@@ -8,24 +8,9 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from f2d.cli.app import app
-from f2d.nets import F2DNet, F2DNetConfig
-
-TINY = F2DNetConfig(
-    stage_widths=(8, 16),
-    blocks_per_stage=(1, 1),
-    bottleneck_blocks=0,
-    attention_heads=2,
-    groups=4,
-    time_dim=8,
-    frequency_dim=4,
-    expert_width=8,
-    enhancer_width=None,
-    parser_widths=(4, 8),
-    parser_decoder_widths=(8, 4),
-    patch=2,
-    head="affine",
-)
+from f2d.cli.commands import app
+from f2d.nets import F2DNet
+from tests.nets.small import TINY
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,10 @@
 """`f2d degrade`: the picture, its parameters and its maps, reproducible."""
 
 import json
+from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from f2d.degradation import CATEGORIES, FACTORS, degrade
@@ -12,7 +14,7 @@ from tests.cli.conftest import assert_one_line_error
 def test_json_reproduces_the_picture(f2d, photo, tmp_path):
     out = tmp_path / "o.png"
     assert f2d("degrade", photo, "-o", out, "--category", "rain_low_haze", "--seed", 7).exit_code == 0
-    record = json.loads((tmp_path / "o.json").read_text())
+    record = json.loads((tmp_path / "o.png.json").read_text())
     assert record["category"] == "low_haze_rain" and record["seed"] == 7
     assert set(record["parameters"]) == {"low", "haze", "rain"}
     again = degrade(Image.open(photo), record["category"], seed=record["seed"], parameters=record["parameters"])
@@ -24,7 +26,7 @@ def test_maps_are_the_ones_of_the_synthesis(f2d, photo, tmp_path):
     assert f2d("degrade", photo, "-o", tmp_path / "o.png", "--category", "haze_snow", "--maps").exit_code == 0
     maps = degrade(Image.open(photo), "haze_snow", seed=0).maps
     for name, values in zip(FACTORS, maps, strict=True):
-        written = np.asarray(Image.open(tmp_path / f"o_map_{name}.png"))
+        written = np.asarray(Image.open(tmp_path / f"o.png_map_{name}.png"))
         assert np.abs(written - 255 * values.numpy()).max() <= 0.51
         assert written.any() == (name in ("haze", "snow"))
 
@@ -40,3 +42,31 @@ def test_errors(f2d, photo, tmp_path):
     assert_one_line_error(refused(photo, tmp_path), 2, "image")
     assert_one_line_error(refused(photo, photo), 2, "--overwrite")
     assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
+
+
+def test_nothing_is_overwritten_without_being_asked(f2d, photo, tmp_path):
+    for existing in ("o.png.json", "o.png_map_rain.png"):
+        (tmp_path / existing).write_text("precious")
+        result = f2d("degrade", photo, "-o", tmp_path / "o.png", "--category", "low", "--maps")
+        assert_one_line_error(result, 2, existing, "--overwrite")
+        assert (tmp_path / existing).read_text() == "precious" and not (tmp_path / "o.png").exists()
+        (tmp_path / existing).unlink()
+
+
+def test_two_formats_of_one_name_keep_their_records(f2d, photo, tmp_path):
+    for name, category in (("o.png", "low"), ("o.jpg", "rain")):
+        assert f2d("degrade", photo, "-o", tmp_path / name, "--category", category, "--maps").exit_code == 0
+    records = {name: json.loads((tmp_path / f"{name}.json").read_text())["category"] for name in ("o.png", "o.jpg")}
+    assert records == {"o.png": "low", "o.jpg": "rain"}
+    assert np.asarray(Image.open(tmp_path / "o.png_map_low.png")).any()
+    assert not np.asarray(Image.open(tmp_path / "o.jpg_map_low.png")).any()
+
+
+def test_seeds_that_do_not_fit(f2d, photo, tmp_path):
+    result = f2d("degrade", photo, "-o", tmp_path / "o.png", "--category", "low", "--seed", 2**64)
+    assert_one_line_error(result, 2, "--seed")
+
+
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="needs a device file")
+def test_a_device_is_no_image(f2d, photo):
+    assert_one_line_error(f2d("degrade", photo, "-o", "/dev/null", "--category", "low"), 2, "/dev/null", "device")

@@ -1,5 +1,6 @@
 """`f2d info`, `f2d --version`, `f2d train`'s refusals, and what a restoration runs on."""
 
+import shutil
 import subprocess
 import sys
 
@@ -11,7 +12,17 @@ import f2d_kernels
 from f2d import checkpoints
 from f2d.execution import choose_execution
 from f2d.nets import PRESETS
+from f2d.nets.cost import parameter_count
 from tests.cli.conftest import assert_one_line_error
+
+
+@pytest.fixture
+def make_long_weights(model, tmp_path, monkeypatch):
+    """Shipped weights in a folder whose path is longer than a terminal is wide."""
+    home = tmp_path / ("deep" * 30)
+    shutil.copytree(model, home / "f2d-paper")
+    monkeypatch.setattr(checkpoints, "WEIGHTS", home)
+    return home
 
 
 def one_line(text: str) -> str:
@@ -38,11 +49,35 @@ def test_info_of_a_model(f2d, model):
     assert result.exit_code == 0
     text = one_line(result.stdout)
     assert "low, haze, rain, snow" in text and "SFLOW" in text and "float32 (asked for)" in text
+    assert f"weights of {model}: {model}\n" in result.stdout
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_info_of_every_preset(f2d, name):
+    result = f2d("info", name)
+    assert result.exit_code == 0, result.output
+    text = one_line(result.stdout)
+    assert f"parameters {parameter_count(PRESETS[name]):,}" in text
+    assert f"stage_widths {', '.join(map(str, PRESETS[name].stage_widths))} " in text
+    assert ("weights none shipped" in text) == (name not in checkpoints.shipped())
+
+
+def test_info_cuts_no_path(f2d, make_long_weights):
+    assert f": {make_long_weights / 'f2d-paper'}\n" in f2d("info").stdout
+    assert f": {make_long_weights / 'f2d-paper'}\n" in f2d("info", "f2d-paper").stdout
 
 
 def test_info_names_the_backend_in_force(f2d, monkeypatch):
     monkeypatch.setenv("F2D_KERNELS_BACKEND", "reference")
     assert "with kernels of reference" in one_line(f2d("info").stdout)
+
+
+def test_damaged_checkpoints_are_one_line(f2d, model, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    for content in (b"[]", b"null", b"\xff\x00", b'{"time_dim": "8"}', b'{"groups": 0}'):
+        (folder / "config.json").write_bytes(content)
+        assert_one_line_error(f2d("info", folder), 2, "config.json")
 
 
 def test_info_of_no_model(f2d):
@@ -59,7 +94,7 @@ def test_precision_follows_the_processor(monkeypatch):
         assert choose_execution("cpu", "float32").precision == "float32"
 
 
-@pytest.mark.parametrize("device", ["abacus", "meta", "cuda:99"])
+@pytest.mark.parametrize("device", ["abacus", "meta", "cuda:99", "cpu:7"])
 def test_devices_that_are_not_here(device):
     with pytest.raises(ValueError, match=device):
         choose_execution(device)
@@ -69,7 +104,7 @@ def test_help_and_simple_mistakes_do_not_import_pytorch():
     code = """
 import sys
 from typer.testing import CliRunner
-from f2d.cli.app import app
+from f2d.cli.commands import app
 for arguments in (["--help"], ["restore", "--help"], ["restore", "nope.png", "-o", "out"], ["restore"]):
     CliRunner().invoke(app, arguments)
 print("torch" in sys.modules)
@@ -99,8 +134,25 @@ def test_train_passes_its_options_on(f2d, tmp_path, monkeypatch):
     seen = {}
     monkeypatch.setattr(module, "fit", lambda recipe, data, out, resume: seen.update(locals()))
     options = ("--steps", 7, "--batch-size", 3, "--learning-rate", 0.5, "--initial", "here", "--resume")
+    options += ("--category", "rain=2.5", "--category", "low_haze=0")
     result = f2d("train", "lite", "--data", tmp_path, "-o", tmp_path / "out", *options)
     assert result.exit_code == 0, result.output
     recipe = seen["recipe"]
     assert (recipe.steps, recipe.batch_size, recipe.learning_rate, recipe.initial) == (7, 3, 0.5, "here")
+    assert recipe.categories == {"rain": 2.5, "low_haze": 0.0}
     assert seen["resume"] and recipe.model == "f2d-lite" and str(tmp_path / "out" / "weights") in result.stdout
+
+
+@pytest.mark.parametrize("category", ["rain", "rain=often", "=2", "fog=1", "rain=-1", "rain=nan"])
+def test_train_refuses_categories_that_cannot_work(f2d, tmp_path, category):
+    result = f2d("train", "lite", "--data", tmp_path, "-o", tmp_path / "out", "--category", category)
+    assert_one_line_error(result, 2, "categor")
+    assert not (tmp_path / "out").exists()
+
+
+def test_train_refuses_a_file_for_a_folder(f2d, tmp_path, photo):
+    assert_one_line_error(f2d("train", "lite", "--data", tmp_path, "-o", photo), 2, "photo.png", "folder")
+
+
+def test_train_names_its_extra_in_its_help(f2d):
+    assert "f2d[train]" in one_line(f2d("train", "--help").stdout)

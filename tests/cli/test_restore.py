@@ -13,7 +13,8 @@ from PIL import Image
 
 from f2d import F2DNet, restore_tensor
 from f2d.images import image_to_tensor
-from tests.cli.conftest import TINY, assert_one_line_error, smooth_pixels
+from tests.cli.conftest import assert_one_line_error, smooth_pixels
+from tests.nets.small import TINY
 
 
 def pixels(path) -> np.ndarray:
@@ -94,8 +95,8 @@ def test_a_folder_and_files_into_a_folder(f2d, model, tmp_path):
 
 def test_maps_and_gates_are_saved(f2d, model, photo, tmp_path):
     assert f2d("restore", photo, "-o", tmp_path / "o.png", "--model", model, "--save-maps").exit_code == 0
-    maps = [pixels(tmp_path / f"o_map_{name}.png") for name in TINY.factors]
-    numbers = json.loads((tmp_path / "o_maps.json").read_text())
+    maps = [pixels(tmp_path / f"o.png_map_{name}.png") for name in TINY.factors]
+    numbers = json.loads((tmp_path / "o.png_maps.json").read_text())
     assert {m.shape for m in maps} == {(47, 33)}
     assert abs(sum(numbers["gates"].values()) - 1) < 0.01 and set(numbers["presence"]) == set(TINY.factors)
     analysis = F2DNet.from_pretrained(model).analyse(image_to_tensor(photo)[None] * 2 - 1)
@@ -183,18 +184,73 @@ def test_damaged_checkpoint(f2d, photo, tmp_path, model):
     "options, words",
     [
         (("--steps", "0"), ("--steps",)),
-        (("--steps", "101"), ("101 steps", "100")),
-        (("--steps", "2", "--sampler", "mean"), ("mean",)),
-        (("--sampler", "DDIM"), ("--sampler", "DDIM", "NMC")),
+        (("--steps", "many"), ("--steps",)),
+        (("--seed", str(2**64)), ("--seed",)),
+        (("--sampler", "DDIM"), ("--sampler", "DDIM", "mean")),
         (("--seed", "-1"), ("--seed",)),
         (("--precision", "int4"), ("--precision", "int4", "bf16")),
         (("--device", "abacus"), ("abacus",)),
+        (("--device", "cpu:7"), ("cpu:7", "one CPU")),
         (("--strenght", "1"), ("--strenght",)),
     ],
 )
 def test_bad_option_values(f2d, model, photo, tmp_path, options, words):
     assert_one_line_error(f2d("restore", photo, "-o", tmp_path / "o.png", "--model", model, *options), 2, *words)
     assert not (tmp_path / "o.png").exists()
+
+
+def test_errors_are_worded_for_people(f2d, model, photo, tmp_path):
+    """Some versions of typer let pydantic's "Value error, " through."""
+    result = f2d("restore", photo, "-o", tmp_path / "o.png", "--model", model, "--sampler", "DDIM")
+    assert "value error" not in result.stderr.replace("Invalid value", "").lower()
+
+
+@pytest.mark.parametrize("options", [("--steps", "101"), ("--steps", "2", "--sampler", "mean")])
+def test_steps_that_cannot_be_taken_load_no_weights(f2d, model, photo, tmp_path, monkeypatch, options):
+    monkeypatch.setattr(F2DNet, "from_pretrained", lambda *_: pytest.fail("a model was loaded"))
+    result = f2d("restore", photo, "-o", tmp_path / "o.png", "--model", model, *options)
+    assert_one_line_error(result, 2, "steps", options[1], "1")
+
+
+def test_sampler_in_any_case(f2d, model, photo, tmp_path):
+    for name in ("MC", "mc"):
+        options = ("--model", model, "--sampler", name)
+        assert f2d("restore", photo, "-o", tmp_path / f"{name}_.png", *options).exit_code == 0
+    assert (tmp_path / "MC_.png").read_bytes() == (tmp_path / "mc_.png").read_bytes()
+
+
+def test_maps_of_two_formats_of_one_name_do_not_meet(f2d, model, tmp_path):
+    Image.fromarray(smooth_pixels(8, 8)).save(tmp_path / "a.png")
+    Image.fromarray(smooth_pixels(16, 16)).save(tmp_path / "a.jpg")
+    inputs = (tmp_path / "a.png", tmp_path / "a.jpg")
+    assert f2d("restore", *inputs, "-o", tmp_path / "o", "--model", model, "--save-maps").exit_code == 0
+    shapes = {name: pixels(tmp_path / "o" / f"{name}_map_rain.png").shape for name in ("a.png", "a.jpg")}
+    assert shapes == {"a.png": (8, 8), "a.jpg": (16, 16)}
+    assert len(list((tmp_path / "o").iterdir())) == 2 * (1 + 4 + 1)
+
+
+@pytest.mark.parametrize("existing", ["photo.png_map_snow.png", "photo.png_maps.json"])
+def test_existing_maps_need_overwrite(f2d, model, photo, tmp_path, monkeypatch, existing):
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / existing).write_text("precious")
+    arguments = ("restore", photo, "-o", tmp_path / "o", "--model", model)
+    with monkeypatch.context() as patch:
+        patch.setattr(F2DNet, "from_pretrained", lambda *_: pytest.fail("a model was loaded"))
+        assert_one_line_error(f2d(*arguments, "--save-maps"), 1, existing, "--overwrite")
+    assert (tmp_path / "o" / existing).read_text() == "precious"
+    assert f2d(*arguments).exit_code == 0  # it writes no maps
+    assert f2d(*arguments, "--save-maps", "--overwrite").exit_code == 0
+    assert (tmp_path / "o" / existing).read_bytes() != b"precious"
+
+
+def test_an_input_named_as_the_map_of_another(f2d, model, photo, tmp_path):
+    other = tmp_path / "photo.png_map_rain.png"
+    other.write_bytes(photo.read_bytes())
+    arguments = ("restore", photo, other, "-o", tmp_path / "o", "--model", model)
+    result = f2d(*arguments, "--save-maps")
+    assert_one_line_error(result, 2, str(other), f"{photo};", "separate folders")
+    assert not (tmp_path / "o").exists()
+    assert f2d(*arguments).exit_code == 0
 
 
 def test_output_names_that_cannot_work(f2d, model, photo, tmp_path):
@@ -219,7 +275,30 @@ def test_unwritable_folder(f2d, model, photo, monkeypatch):
     )
 
 
-def test_jpeg_cannot_take_transparency(f2d, model, tmp_path):
+def test_names_of_formats_that_are_not_written(f2d, model, photo, tmp_path):
+    for name in ("o.gif", "o.GIF", "o.heic"):
+        result = f2d("restore", photo, "-o", tmp_path / name, "--model", model)
+        assert_one_line_error(result, 2, name, ".png", ".jpg", "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
+    for folder in ("run.2", "made.d"):
+        if folder == "made.d":
+            (tmp_path / folder).mkdir()
+        assert f2d("restore", photo, "-o", tmp_path / folder, "--model", model).exit_code == 0
+        assert (tmp_path / folder / "photo.png").is_file()
+
+
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="needs a device file")
+def test_a_device_is_no_output(f2d, model, photo, tmp_path):
+    assert_one_line_error(f2d("restore", photo, "-o", "/dev/null", "--model", model), 2, "/dev/null", "folder", ".png")
+    (tmp_path / "link.png").symlink_to("/dev/null")
+    result = f2d("restore", photo, "-o", tmp_path / "link.png", "--model", model, "--overwrite")
+    assert_one_line_error(result, 1, "link.png", "device")
+    (tmp_path / "text").write_text("a file")
+    assert_one_line_error(f2d("restore", photo, "-o", tmp_path / "text", "--model", model), 2, "is a file")
+
+
+def test_jpeg_cannot_take_transparency(f2d, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(F2DNet, "from_pretrained", lambda *_: pytest.fail("a model was loaded"))
     Image.new("RGBA", (8, 8)).save(tmp_path / "a.png")
     result = f2d("restore", tmp_path / "a.png", "-o", tmp_path / "a.jpg", "--model", model)
     assert result.exit_code == 1 and "transparency" in result.stderr

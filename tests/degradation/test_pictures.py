@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from f2d.degradation import degrade, degrade_batch
+from f2d.degradation import FACTORS, degrade, degrade_batch, synthesis
 
 CATEGORY = "low_haze_rain"
 
@@ -164,3 +164,41 @@ def test_refused_before_work_is_done(monkeypatch):
         degrade(pair, "low", seed=1, parameters=[{}, {"low": {"x": 1}}])
     with pytest.raises(TypeError):
         degrade_batch(pair, ["low", "low"], [1, "x"])
+
+
+@pytest.mark.parametrize(
+    ("factor", "name", "value"),
+    [
+        ("low", "gamma", -1.0),
+        ("low", "gamma", 0),
+        ("low", "noise", -0.1),
+        ("haze", "beta", -1.0),
+        ("haze", "airlight", 1.1),
+        ("rain", "angle", 35.0),
+        ("rain", "density", -1e-3),
+        ("rain", "length", 1e9),
+        ("rain", "veil", -0.1),
+        ("snow", "size", 0),
+        ("snow", "size", -1.0),
+        ("snow", "opacity", 2.0),
+        ("snow", "blur", -1.0),
+    ],
+)
+def test_parameters_out_of_range_are_named(factor, name, value):
+    with pytest.raises(ValueError, match=rf"{name} of {factor} is {value}; give one from .* to "):
+        degrade(torch.rand(3, 8, 8), factor, seed=1, parameters={factor: {name: value}})
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_ends_of_the_ranges_give_pictures(factor):
+    """Every limit on its own, of kernels as large as the limits allow."""
+    clean = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))
+    ranges = synthesis._MODULES[factor].RANGES
+    for seed in range(20):
+        drawn = degrade(clean, factor, seed=seed).parameters[factor]
+        assert drawn.keys() == ranges.keys()
+        assert all(ranges[name][0] <= value <= ranges[name][1] for name, value in drawn.items())
+    for name, ends in ranges.items():
+        for value in ends:
+            image = degrade(clean, factor, seed=1, parameters={factor: {name: value}}).image
+            assert image.isfinite().all() and image.min() >= 0 and image.max() <= 1, (name, value)

@@ -7,21 +7,7 @@ from safetensors.torch import load_file
 import f2d_kernels
 from f2d.nets import F2DNet, F2DNetConfig
 from f2d.official import infer_config, translate
-
-SMALL = {
-    "stage_widths": (8, 16),
-    "blocks_per_stage": (1, 1),
-    "bottleneck_blocks": 1,
-    "attention_heads": 2,
-    "groups": 4,
-    "time_dim": 16,
-    "frequency_dim": 8,
-    "expert_width": 8,
-    "enhancer_width": 8,
-    "enhancer_blocks": 1,
-    "parser_widths": (8, 8),
-    "parser_decoder_widths": (8, 8),
-}
+from tests.nets.small import small_config
 
 
 @pytest.fixture
@@ -30,7 +16,7 @@ def make_net():
 
     def make(**changes) -> F2DNet:
         torch.manual_seed(0)
-        net = F2DNet(F2DNetConfig(**{**SMALL, **changes})).eval()
+        net = F2DNet(small_config(**changes)).eval()
         for parameter in net.parameters():
             if parameter.requires_grad and not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.1)

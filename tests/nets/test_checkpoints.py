@@ -1,7 +1,5 @@
 """Saving and loading: exact round trips, whole files or none, errors that say what to do."""
 
-import json
-
 import pytest
 import torch
 
@@ -40,7 +38,7 @@ def test_a_failed_write_leaves_the_old_checkpoint(make_net, tmp_path, monkeypatc
     make_net().save_pretrained(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-    def save_half(tensors, path):
+    def save_half(tensors, path, metadata):
         path.write_bytes(b"half")
         raise OSError("disk full")
 
@@ -64,13 +62,13 @@ def test_missing_and_damaged_files(make_net, tmp_path):
 
 
 def test_weights_that_do_not_fit_the_configuration(make_net, tmp_path):
-    make_net().save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, "expert_width": 16}))
+    net = make_net()
+    config = net.config.to_dict()
+    checkpoints.write(tmp_path, {**config, "expert_width": 16}, net.state_dict())
     with pytest.raises(
         ValueError, match=r"does not fit.*is \(8, 8, 1, 1\) and should be \(16, 8, 1, 1\).*and \d+ more"
     ):
         F2DNet.from_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({**config, "colour": "red"}))
+    checkpoints.write(tmp_path, {**config, "colour": "red"}, net.state_dict())
     with pytest.raises(ValueError, match="has no colour; it has"):
         F2DNet.from_pretrained(tmp_path)

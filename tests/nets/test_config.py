@@ -70,15 +70,15 @@ def test_json_round_trip(name):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"factors": ()}, "factors is empty"),
-        ({"factors": ("rain", "rain")}, "repeats"),
+        ({"factors": ()}, r"factors is \(\); give at least one name"),
+        ({"factors": ("rain", "rain")}, "give each name once"),
         ({"blocks_per_stage": (1,)}, "4 stage_widths and 1 blocks_per_stage"),
         ({"parser_widths": (8,)}, "1 parser_widths and 4 parser_decoder_widths"),
         ({"expert_width": 100}, "100, not a multiple of groups=8"),
         ({"stage_widths": (64, 128, 256, 250)}, "250, not a multiple"),
         ({"attention_heads": 3}, "attention_heads=3"),
         ({"time_dim": 5}, "time_dim is 5"),
-        ({"patch": 3}, "patch is 3; use 1 or 2"),
+        ({"patch": 3}, "patch is 3; give 1 or 2"),
         ({"head": "linear"}, "head is 'linear'"),
         ({"target": "NOISE"}, "target is 'NOISE'"),
         ({"theta": "sine"}, "no theta 'sine'"),

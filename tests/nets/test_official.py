@@ -1,13 +1,18 @@
 """Checkpoints of the authors: the key map is exact both ways, and a file of theirs loads."""
 
+import io
 import json
 import os
+import pickle
+import warnings
 
 import pytest
 import torch
 
+from f2d import official
 from f2d.nets import F2DNet, F2DNetConfig
 from f2d.official import translate
+from tests.nets.small import small_config
 
 
 @pytest.fixture
@@ -20,6 +25,17 @@ def save(tmp_path, golden_weights):
         return path
 
     return write
+
+
+@pytest.fixture
+def small_official() -> dict[str, torch.Tensor]:
+    """The weights of a small network under names that `translate` leaves alone, or that are the authors'."""
+    net = F2DNet(small_config(groups=8, stage_widths=(8, 16)))
+    back = {"parser.decoder.": "parser.spatial_decoder.", "gate.complexity_bias": "complexity_bias"}
+    state = net.state_dict()
+    for ours, theirs in back.items():
+        state = {name.replace(ours, theirs): tensor for name, tensor in state.items()}
+    return state
 
 
 def test_key_map_covers_the_official_list_exactly(shared):
@@ -102,3 +118,81 @@ def test_a_file_that_would_run_code_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="not loaded"):
         F2DNet.from_official("evil.pt")
     assert not (tmp_path / "should-not-exist").exists()
+
+
+def torch_bytes(value: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"hello world, this is no checkpoint",
+        b"\x80",
+        b"\x80\x02X",
+        b"\x80\x02}q\x00(X\x05",
+        bytes(range(256)),
+        pickle.dumps([1, 2]),
+        pickle.dumps({"model": os.getcwd}),
+        torch_bytes({"model": torch.zeros(100)})[:-30],
+        b"PK\x03\x04" + bytes(60),
+    ],
+    ids=["empty", "text", "one byte", "cut opcode", "cut string", "binary", "list", "function", "cut zip", "zip head"],
+)
+def test_junk_is_one_error(tmp_path, content):
+    (tmp_path / "junk.pt").write_bytes(content)
+    with warnings.catch_warnings(), pytest.raises(ValueError, match=r"junk\.pt .*(not loaded|no 'model' entry)"):
+        warnings.simplefilter("error")
+        F2DNet.from_official(tmp_path / "junk.pt")
+
+
+def test_missing_file_stays_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        F2DNet.from_official(tmp_path / "nope.pt")
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ({"model": [1, 2]}, "'model' is a list"),
+        ({"model": None}, "'model' is a NoneType"),
+        ({"model": {"conv.weight": 3}}, "holds 'conv.weight': int"),
+        ({"model": {3: torch.zeros(1)}}, "holds 3: Tensor"),
+        ({"model": {}, "ema": 0.999}, "no 'shadow'"),
+        ({"model": {}, "ema": {"decay": 0.9}}, "no 'shadow'"),
+        ({"model": {}, "ema": {"shadow": [torch.zeros(1)]}}, "'shadow' of 'ema' is a list"),
+        ({"model": {"gate.mlp.0.bias": torch.zeros(1), "alpha_mlp.0.bias": torch.zeros(1)}}, "under two names"),
+    ],
+)
+def test_entries_of_another_kind(tmp_path, entries, words):
+    torch.save(entries, tmp_path / "odd.pt")
+    with pytest.raises(ValueError, match=words) as caught:
+        F2DNet.from_official(tmp_path / "odd.pt", weights="ema" if "ema" in entries else "model")
+    assert "odd.pt" in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(), (3,)])
+@pytest.mark.parametrize("name", ["parser.spatial_decoder.2.weight", "complexity_bias", "experts.0.conv1.weight"])
+def test_tensors_of_too_few_dimensions(tmp_path, small_official, name, shape):
+    torch.save({"model": {**small_official, name: torch.zeros(shape)}}, tmp_path / "odd.pt")
+    with pytest.raises(ValueError, match=r"odd\.pt"):
+        F2DNet.from_official(tmp_path / "odd.pt", weights="model")
+
+
+@pytest.mark.parametrize(("value", "words"), [(float("nan"), "not finite"), (3, "torch.int64")])
+def test_weights_that_are_none(tmp_path, small_official, value, words):
+    bias = torch.full_like(small_official["experts.0.conv1.bias"], value, dtype=None if value != 3 else torch.int64)
+    torch.save({"model": {**small_official, "experts.0.conv1.bias": bias}}, tmp_path / "odd.pt")
+    with pytest.raises(ValueError, match=rf"experts\.0\.conv1\.bias is {words}"):
+        F2DNet.from_official(tmp_path / "odd.pt", weights="model")
+
+
+def test_the_rules_are_read_once(monkeypatch):
+    official._rewrites.cache_clear()
+    reads = []
+    monkeypatch.setattr(official.json, "loads", lambda text: reads.append(1) or json.JSONDecoder().decode(text))
+    assert [translate(f"alpha_mlp.{i}.bias") for i in range(3)] == [f"gate.mlp.{i}.bias" for i in range(3)]
+    assert len(reads) == 1

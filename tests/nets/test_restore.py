@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from f2d import restore_tensor
+from f2d.execution import choose_execution
+from f2d.restorer import Restorer
 
 GREY_LEVEL = 2 / 255
 
@@ -107,6 +109,10 @@ def test_errors(make_net):
     net, y = make_net(), image(2, 3, 8, 8)
     with pytest.raises(ValueError, match=r"y is \(3, 8, 8\); give \[B, 3, H, W\]"):
         restore_tensor(net, y[0])
+    with pytest.raises(TypeError, match="y is a ndarray; give a tensor"):
+        restore_tensor(net, y.numpy())
+    with pytest.raises(TypeError, match="noise is a ndarray; give a tensor"):
+        restore_tensor(net, y, noise=y[None].numpy())
     with pytest.raises(TypeError, match=r"torch\.uint8; give floating-point"):
         restore_tensor(net, y.to(torch.uint8))
     with pytest.raises(ValueError, match="y is on meta and the network on cpu"):
@@ -117,3 +123,16 @@ def test_errors(make_net):
         restore_tensor(net, y, steps=101)
     with pytest.raises(ValueError, match="no sampler 'DDIM'; there are MC, NMC, EM, mean"):
         restore_tensor(net, y, sampler="DDIM")
+
+
+def test_the_warning_of_em_points_at_the_caller(make_net):
+    net, y = make_net(), image(1, 3, 8, 8)
+    restorer = Restorer(net, choose_execution("cpu", "float32"))
+    for call in (
+        lambda: restore_tensor(net, y, sampler="EM", steps=2, seed=0),
+        lambda: restore_tensor(net, y, sampler="EM", steps=2, seed=0, tta=True),
+        lambda: restorer.restore_batch(y, sampler="EM", steps=2, seed=0),
+    ):
+        with pytest.warns(RuntimeWarning, match="stop short") as caught:
+            call()
+        assert {warning.filename for warning in caught} == {__file__}

@@ -65,9 +65,10 @@ def test_time_prior_without_factors_is_zero_not_nan():
     assert torch.equal(losses.time_prior(torch.zeros(1, 4), torch.tensor([5]), 100), torch.zeros(1, 4))
 
 
-def test_luma_of_primaries():
-    primaries = torch.eye(3).view(3, 3, 1, 1)
-    torch.testing.assert_close(losses.luma(primaries).flatten(), torch.tensor(losses.LUMA))
+@pytest.mark.parametrize("shape", [(2, 3), (2, 5), (4,)])
+def test_time_prior_is_of_four_factors(shape):
+    with pytest.raises(ValueError, match=r"labels are .*give \[B, 4\].*low, haze, rain and snow"):
+        losses.time_prior(torch.ones(shape), torch.tensor([5, 5]), 100)
 
 
 def test_map_target_says_that_and_where():

@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from f2d.images import to_picture
-from f2d.nets import F2DNet, F2DNetConfig
-from f2d.training.recipe import CONFIGS, Recipe
+from f2d.nets import F2DNet
+from f2d.training.recipe import Recipe
+from tests.nets.small import TINY, small_config
 
 pytest.importorskip("lightning", reason="needs the [train] extra")
 from f2d.training.data import CleanCrops, collate, find_photographs
 from f2d.training.fit import fit
+from f2d.training.module import TransportModule
 
 
 @pytest.fixture(scope="module")
@@ -31,22 +33,7 @@ def small_weights(tmp_path_factory) -> Path:
     """A network small enough to train in seconds, as a folder that a recipe starts from."""
     folder = tmp_path_factory.mktemp("small")
     torch.manual_seed(0)
-    config = F2DNetConfig(
-        stage_widths=(8, 8),
-        blocks_per_stage=(1, 1),
-        bottleneck_blocks=0,
-        attention_heads=2,
-        groups=4,
-        time_dim=8,
-        frequency_dim=8,
-        expert_width=8,
-        enhancer_width=None,
-        parser_widths=(8, 8),
-        parser_decoder_widths=(8, 8),
-        patch=2,
-        head="affine",
-    )
-    F2DNet(config).save_pretrained(folder)
+    F2DNet(TINY).save_pretrained(folder)
     return folder
 
 
@@ -63,24 +50,6 @@ def small_recipe(weights: Path, **changes) -> Recipe:
         "workers": 0,
     }
     return Recipe(**(values | changes))
-
-
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.stem)
-def test_every_recipe_that_ships_loads_and_survives_a_round_trip(path, tmp_path):
-    recipe = Recipe.load(path.stem)
-    (tmp_path / "again.yaml").write_text(recipe.to_yaml())
-    assert Recipe.load(str(tmp_path / "again.yaml")) == recipe
-
-
-def test_recipe_overrides_and_errors(tmp_path):
-    assert Recipe.load("lite", steps=5, crop=None).steps == 5
-    with pytest.raises(ValueError, match=r"recipes that ship with f2d: .*lite"):
-        Recipe.load("nonsense")
-    (tmp_path / "odd.yaml").write_text("learning_rat: 1\n")
-    with pytest.raises(ValueError, match=r"unknown learning_rat; known are .*learning_rate"):
-        Recipe.load(str(tmp_path / "odd.yaml"))
-    with pytest.raises(ValueError, match="steps must be at least 1"):
-        Recipe(steps=0)
 
 
 def test_a_sample_depends_on_its_index_alone(photographs):
@@ -127,7 +96,8 @@ def test_a_fit_lowers_the_loss_and_leaves_its_files(photographs, small_weights, 
     for a, b in zip(saved.parameters(), trained.parameters(), strict=True):
         assert torch.equal(a, b)
     assert (tmp_path / "run" / "history.json").read_text().count('"step"') == 2
-    assert not list((tmp_path / "run").rglob("*.tmp"))
+    files = {path.name for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert files == {"recipe.yaml", "history.json", "last.ckpt", "config.json", "model.safetensors"}
 
 
 def test_a_run_is_not_overwritten_and_resumes_bit_for_bit(photographs, small_weights, tmp_path, monkeypatch):
@@ -149,3 +119,34 @@ def test_a_run_is_not_overwritten_and_resumes_bit_for_bit(photographs, small_wei
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
     assert (tmp_path / "cut" / "history.json").read_text() == (tmp_path / "whole" / "history.json").read_text()
+
+
+def test_a_network_of_other_factors_is_refused(photographs, tmp_path):
+    F2DNet(small_config(factors=("noise", "haze", "rain"))).save_pretrained(tmp_path / "three")
+    with pytest.raises(ValueError, match=r"three has the factors noise, haze, rain; .*low, haze, rain, snow"):
+        fit(small_recipe(tmp_path / "three"), photographs, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_maps_there_is_no_map_loss(photographs, small_weights):
+    """Maps that are ones give a constant, which would only hide the other terms in the sum."""
+    batch = collate([CleanCrops(find_photographs(photographs, 32), 32, seed=0)[i] for i in range(2)])
+    for spatial in (True, False):
+        net = F2DNet(small_config(spatial_maps=spatial)).train()
+        module = TransportModule(small_recipe(small_weights), net, batch)
+        seen = {}
+        module.log_dict = lambda values, prog_bar, seen=seen: seen.update(values)
+        module.log = lambda *_, **__: None
+        total = module.training_step(batch, 0)
+        assert ("maps" in seen) == spatial and total.isfinite()
+
+
+def test_a_recipe_is_written_in_one_piece(photographs, small_weights, tmp_path, monkeypatch):
+    def half(self, text):
+        self.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(OSError, match="disk full"):
+        fit(small_recipe(small_weights), photographs, tmp_path / "run")
+    assert list((tmp_path / "run").iterdir()) == []

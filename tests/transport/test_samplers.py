@@ -101,9 +101,10 @@ def test_a_seed_is_one_stream_per_step(sampler):
 
 def test_euler_maruyama_warns_when_it_stops_short():
     y, mu = image(1, 3, 16, 16), torch.zeros(1, 3, 16, 16)
-    with pytest.warns(RuntimeWarning, match="4 of 100 steps stop short"):
+    with pytest.warns(RuntimeWarning, match="4 of 100 steps stop short") as caught:
         short = transport(lambda x, t: mu, y, PAPER, steps=4, sampler="EM", seed=1)
     full = transport(lambda x, t: mu, y, PAPER, steps=100, sampler="EM", seed=1)
+    assert caught[0].filename == __file__
     assert short.abs().mean() > 0.05 * y.abs().mean()
     assert full.abs().mean() < 0.01 * y.abs().mean()
 

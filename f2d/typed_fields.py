@@ -1,0 +1,75 @@
+"""Dataclasses filled from files: every field checked against its annotation, and named when it does not fit."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import fields
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+_NAMES = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text", NoneType: "null"}
+
+
+def check_types(instance: Any, owner: str) -> None:
+    """ValueError ``owner: field is value; give ...`` unless each field of a dataclass has its annotated type.
+
+    Lists become tuples where a tuple is annotated, as JSON and YAML have lists only, and whole numbers become floats;
+    booleans are no numbers, and NaN and infinity no floats. Known annotations: int, float, bool, str, None, tuples,
+    dict[str, X], unions of these, and classes.
+    """
+    hints = get_type_hints(type(instance))
+    for field in fields(instance):
+        value, kind = getattr(instance, field.name), hints[field.name]
+        try:
+            object.__setattr__(instance, field.name, _converted(value, kind))
+        except TypeError:
+            raise ValueError(f"{owner}: {field.name} is {_shown(value)}; give {_described(kind)}") from None
+
+
+def require(condition: bool, owner: str, name: str, value: Any, wanted: str) -> None:
+    """ValueError ``owner: name is value; give wanted`` unless `condition`."""
+    if not condition:
+        raise ValueError(f"{owner}: {name} is {_shown(value)}; give {wanted}")
+
+
+def _converted(value: Any, kind: Any) -> Any:
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        if value is None and NoneType in arguments:
+            return None
+        (kind,) = (argument for argument in arguments if argument is not NoneType)
+        return _converted(value, kind)
+    if origin is tuple:
+        if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+            raise TypeError
+        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
+        if len(kinds) != len(value):
+            raise TypeError
+        return tuple(_converted(item, kind) for item, kind in zip(value, kinds, strict=True))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise TypeError
+        return {_converted(key, arguments[0]): _converted(item, arguments[1]) for key, item in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
+        value = float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise TypeError
+    if kind is float and not math.isfinite(value):
+        raise TypeError
+    return value
+
+
+def _described(kind: Any) -> str:
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return " or ".join(_described(argument) for argument in arguments)
+    if origin is tuple:
+        what = _described(arguments[0])
+        return f"a list, each {what}" if arguments[-1] is Ellipsis else f"a list of {len(arguments)}, each {what}"
+    if origin is dict:
+        return f"a mapping of names, each to {_described(arguments[1])}"
+    return _NAMES.get(kind, f"a {kind.__name__}")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -36,6 +36,13 @@ class Backend:
     name: str
     unavailable: Callable[[str], str | None]
     implementation: Callable[[str], Implementation]
+    ops: frozenset[str] | None = None  # those it implements; None: all
+
+    def missing(self, op: str, device: str) -> str | None:
+        """Why `op` cannot run on it for tensors on `device`; None where it can."""
+        if self.ops is not None and op not in self.ops:
+            return f"{op} has no {self.name} implementation, only {', '.join(sorted(self.ops))} have"
+        return self.unavailable(device)
 
 
 def _from_module(package: str) -> Callable[[str], Implementation]:
@@ -62,13 +69,16 @@ def _triton_unavailable(device: str) -> str | None:
     return importlib.import_module("f2d_kernels.triton").unavailable_reason(device)
 
 
+# The ops with a kernel in CUDA C++; the others run on Triton there.
+WITH_CUDA = frozenset({"expert_assembly", "lognormal_transition", "transport_step"})
+
 REGISTRY = {
     backend.name: backend
     for backend in (
         Backend("reference", lambda device: None, _from_module("reference")),
         Backend("cpp", _only_on("cpu", "cpp", compiled.load_cpu), _from_compiled),
         Backend("triton", _triton_unavailable, _from_module("triton")),
-        Backend("cuda", _only_on("cuda", "cuda", compiled.load_cuda), _from_compiled),
+        Backend("cuda", _only_on("cuda", "cuda", compiled.load_cuda), _from_compiled, WITH_CUDA),
     )
 }
 
@@ -127,30 +137,33 @@ def backends() -> dict[str, str]:
     return status
 
 
-def selected_backend(device_type: str = "cpu", requested: str | None = None) -> tuple[str, str | None]:
-    """(name, why not a better one) of what an op runs on for tensors of `device_type`; the reason is None for the
-    first choice.
+def selected_backend(
+    device_type: str = "cpu", requested: str | None = None, op: str = "expert_assembly"
+) -> tuple[str, str | None]:
+    """(name, why not a better one) of what `op` runs on for tensors of `device_type`; the reason is None for the first
+    choice.
 
     Raises BackendUnavailableError where a backend was asked for by name (by default: the one in force) and cannot run.
     """
     requested = requested or requested_backend()
     if requested != "auto":
-        reason = REGISTRY[requested].unavailable(device_type)
+        reason = REGISTRY[requested].missing(op, device_type)
         if reason is not None:
             raise BackendUnavailableError(f"backend {requested!r} was asked for but is not available: {reason}")
         return requested, None
     missing = []
     for name in PREFERENCE.get(device_type, ("reference",)):
-        reason = REGISTRY[name].unavailable(device_type)
+        reason = REGISTRY[name].missing(op, device_type)
         if reason is None:
             break
-        missing.append(f"{name} ({reason})")
+        if op in (REGISTRY[name].ops or (op,)):
+            missing.append(f"{name} ({reason})")
     return name, "; ".join(missing) or None
 
 
 @cache
 def _resolve(op: str, device_type: str, requested: str) -> Implementation:
-    name, missing = selected_backend(device_type, requested)
+    name, missing = selected_backend(device_type, requested, op)
     if missing:
         logger.warning(
             "f2d_kernels: %s runs on the %s backend on %s; not available: %s", op, name, device_type, missing

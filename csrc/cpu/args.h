@@ -32,6 +32,7 @@ struct Walk {
   bool pixel_major;
 
   F2D_MEMBER int64_t pixels() const { return height * width; }
+  F2D_MEMBER int64_t elements() const { return batch * channels * pixels(); }
   F2D_MEMBER int64_t block_channels() const { return pixel_major ? channels : 1; }
   F2D_MEMBER int64_t planes() const { return pixel_major ? 1 : channels; }
   // A multiple of 16 unless it is the whole image, so that lanes stay aligned; depends on the shape only.

@@ -1,0 +1,181 @@
+// What multiplies the experts' deltas, and the walk over many of their tensors at once.
+//
+// The fast walks serve dense float32 and bfloat16 tensors of one layout; anything else goes block by block
+// (stream.h). They read every stream of a pixel range in step, line by line: a processor follows twenty sequential
+// streams at 0.95 of the bandwidth of ten, while going plane by plane over a tile in the cache reaches 0.65.
+#pragma once
+
+#include "../expert_assembly.h"
+#include "expert_assembly.h"
+#include "stream.h"
+#include "vector.h"
+
+namespace f2d {
+namespace {
+
+constexpr int kMaxExperts = 16;  // whose weights the fast walks keep on the stack
+constexpr int kLineBytes = 64;   // of each stream in a step
+// Results beyond this go past the caches, where a store reads no line first: 1.1x for float32 planes even if the result is
+// read again at once, equal for the rest.
+constexpr int64_t kPastCacheBytes = int64_t(1) << 18;
+
+// What multiplies an expert's deltas over a block: gate (* map[i]), the gate itself varying within the block where
+// gates are per channel and channels lie inside (gates[i]).
+template <class A>
+struct Weight {
+  A gate;
+  const A* map;    // null without maps
+  const A* gates;  // null unless gates vary within the block
+};
+
+// Gates of sample b for every expert, repeated over a block's pixels: made once per sample, not per block.
+template <class A>
+inline void tile_gates(const AssemblyArgs& a, int64_t b, A* out) {
+  const int64_t channels = a.walk.channels, pixels = a.walk.block_pixels();
+  for (int64_t k = 0; k < a.experts; ++k, out += channels * pixels)
+    for (int64_t c = 0; c < channels; ++c) {
+      const A gate = static_cast<A>(a.gates.at(b, k, c));
+      for (int64_t p = 0; p < pixels; ++p) out[p * channels + c] = gate;
+    }
+}
+
+template <class A>
+inline Weight<A> weight_of(const AssemblyArgs& a, int64_t b, int64_t k, int64_t c, const A* map, const A* tiled) {
+  const bool inside = a.channel_gates && a.walk.pixel_major;
+  return {inside ? A(0) : static_cast<A>(a.gates.at(b, k, c)), map,
+          inside ? tiled + k * a.walk.block_elements() : nullptr};
+}
+
+// s[p] += sum_c products[p * channels + c], compile-time channels where they are few, 16 lanes where they are many.
+template <int kChannels, class A>
+inline void add_channels(const A* products, A* s, int64_t pixels) {
+#pragma omp simd
+  for (int64_t p = 0; p < pixels; ++p) {
+    A sum = s[p];
+    for (int c = 0; c < kChannels; ++c) sum += products[p * kChannels + c];
+    s[p] = sum;
+  }
+}
+
+template <class A>
+inline void add_channels(const A* products, A* s, int64_t pixels, int64_t channels) {
+  switch (channels) {
+    case 1: return add_channels<1>(products, s, pixels);
+    case 2: return add_channels<2>(products, s, pixels);
+    case 3: return add_channels<3>(products, s, pixels);
+    case 4: return add_channels<4>(products, s, pixels);
+    default:
+      for (int64_t p = 0; p < pixels; ++p) {
+        A lanes[kLaneCount] = {};
+        add_to_lanes(products + p * channels, channels, lanes);
+        s[p] += sum_lanes(lanes);
+      }
+  }
+}
+
+enum class Layout { other, planar, interleaved };
+
+inline bool is_planar(const Stream& s) { return s.linear && s.w == 1; }
+
+inline bool fits(const Stream& s, Layout layout, int64_t channels) {
+  return layout == Layout::planar ? is_planar(s) : s.linear && s.c == 1 && s.w == channels;
+}
+
+// The layout that all streams share, `other` where a fast walk cannot serve them. Maps may stay float32 beside 16 bits.
+inline Layout layout_of(const AssemblyArgs& a) {
+  const Walk& walk = a.walk;
+  if (a.image.dtype != DType::f32 && a.image.dtype != DType::bf16) return Layout::other;
+  if (a.is_double || a.experts > kMaxExperts) return Layout::other;
+  if (a.shared_deltas && (a.d_deltas || a.d_maps || a.gate_parts)) return Layout::other;
+  const Layout layout = walk.pixel_major ? Layout::interleaved : Layout::planar;
+  const auto matches = [&](const Stream& s) {
+    return !s.data || (s.dtype == a.image.dtype && fits(s, layout, walk.channels));
+  };
+  bool good = matches(a.image) && matches(a.base);
+  for (int64_t k = 0; k < a.experts; ++k) {
+    good = good && matches(a.deltas[k]) && (!a.d_deltas || matches(a.d_deltas[k]));
+    if (a.maps)
+      good = good && is_planar(a.maps[k]) && (a.maps[k].dtype == DType::f32 || a.maps[k].dtype == a.image.dtype) &&
+             a.maps[k].dtype == a.maps[0].dtype;
+    if (a.d_maps) good = good && is_planar(a.d_maps[k]) && a.d_maps[k].dtype == a.maps[k].dtype;
+  }
+  return good ? layout : Layout::other;
+}
+
+// What is known when the walks are compiled: dtypes of images and maps, whether results bypass the caches, and the number
+// of experts, so that their weights stay in registers (1.3x; 0: any number up to kMaxExperts).
+template <class T_, class M_, bool kPastCache_, int kExperts_>
+struct Kind {
+  using T = T_;
+  using M = M_;
+  static constexpr bool kPastCache = kPastCache_;
+  static constexpr int kExperts = kExperts_, kRoom = kExperts ? kExperts : kMaxExperts;
+};
+
+template <class T, class M, bool kPastCache, class Run>
+inline void with_experts(int64_t experts, Run run) {
+  switch (experts) {
+    case 3: return run(Kind<T, M, kPastCache, 3>());
+    case 4: return run(Kind<T, M, kPastCache, 4>());
+    case 5: return run(Kind<T, M, kPastCache, 5>());
+    default: return run(Kind<T, M, kPastCache, 0>());
+  }
+}
+
+template <class T, class M, class Run>
+inline void with_experts(int64_t experts, bool past, Run run) {
+#if defined(__AVX2__)
+  past ? with_experts<T, M, true>(experts, run) : with_experts<T, M, false>(experts, run);
+#else  // no registers to win
+  run(Kind<T, M, false, 0>());
+#endif
+}
+
+template <class Run>
+inline void with_kind(const AssemblyArgs& a, bool past, Run run) {
+  const bool float_maps = a.maps && a.maps[0].dtype == DType::f32;
+  if (a.image.dtype == DType::f32) return with_experts<float, float>(a.experts, past, run);
+  float_maps ? with_experts<bf16, float>(a.experts, past, run) : with_experts<bf16, bf16>(a.experts, past, run);
+}
+
+// One sample of a stream, kept in registers: what lies behind a Stream is read again after every vector store.
+template <class T>
+struct Plane {
+  T* data = nullptr;
+  int64_t c = 0;
+
+  Plane() = default;
+  Plane(const Stream& s, int64_t b) : data(reinterpret_cast<T*>(s.data) + b * s.b), c(s.c) {}
+};
+
+// Whether results of `bytes` should bypass the caches, and lie so that whole vectors of every plane are aligned.
+inline bool past_cache(const Stream* streams, int64_t count, int64_t bytes) {
+  bool aligned = bytes >= kPastCacheBytes;
+  for (int64_t k = 0; aligned && k < count; ++k) {
+    const int64_t e = size_of(streams[k].dtype), steps = (streams[k].b | (streams[k].c > 1 ? streams[k].c : 0)) * e;
+    aligned = reinterpret_cast<uintptr_t>(streams[k].data) % 64 == 0 && steps % 64 == 0;
+  }
+  return aligned;
+}
+
+// 16-bit streams end too soon for the processor to run ahead of all of them: 256 bytes are 1.2x faster than none, while
+// with float32 they are 1.1x slower.
+template <class T>
+inline void prefetch_ahead(const T* p) {
+  if (sizeof(T) == 2) prefetch(p + 128);
+}
+
+// Channels inside pixels: the elements of sixteen pixels are `channels` vectors. index[16 j + l] is the pixel of lane l of
+// vector j. Gates as the walks read them: [k][c], or repeated per pixel in the order of the vectors.
+inline void lay_out_pixels(int64_t channels, int32_t* index) {
+  for (int64_t i = 0; i < kWide * channels; ++i) index[i] = static_cast<int32_t>(i / channels);
+}
+
+inline void lay_out_gates(const AssemblyArgs& a, int64_t b, int64_t pixels, float* gates) {
+  for (int64_t k = 0; k < a.experts; ++k)
+    for (int64_t i = 0; i < pixels * a.walk.channels; ++i)
+      *gates++ = static_cast<float>(a.gates.at(b, k, i % a.walk.channels));
+}
+
+}  // namespace
+}  // namespace f2d

@@ -42,6 +42,7 @@ inline void add_experts(int count, const A* from, A* sum, const A* const* deltas
 inline int64_t forward_vectors(const AssemblyArgs& a, Layout layout, int64_t b, int64_t pixel, int64_t end, float* scratch) {
   if (layout == Layout::other) return pixel;
   const bool planar = layout == Layout::planar;
+  const int64_t planes = planes_in_step(a.walk.channels);
   const int64_t done = end - (end - pixel) % (planar ? kLineBytes / size_of(a.image.dtype) : kWide);
   auto* index = reinterpret_cast<int32_t*>(scratch);
   float* gates = scratch + kWide * a.walk.channels;
@@ -49,7 +50,9 @@ inline int64_t forward_vectors(const AssemblyArgs& a, Layout layout, int64_t b, 
   if (a.channel_gates) lay_out_gates(a, b, planar ? 1 : kWide, gates);
   with_kind(a, past_cache(&a.image, 1, a.walk.elements() * size_of(a.image.dtype)), [&](auto kind) {
     using K = decltype(kind);
-    planar ? planar_forward<K>(a, b, pixel, done, gates) : interleaved_forward<K>(a, b, pixel, done, index, gates);
+    if (!planar) return interleaved_forward<K>(a, b, pixel, done, index, gates);
+    for (int64_t c = 0; c < a.walk.channels; c += planes)
+      planar_forward<K>(a, b, pixel, done, c, smaller(c + planes, a.walk.channels), gates);
   });
   return done;
 }
@@ -70,7 +73,9 @@ void forward(const AssemblyArgs& a, A* scratch, int64_t begin, int64_t end) {
   int64_t tiled = -1;
   for (int64_t task = begin; task < end; ++task) {
     const int64_t b = task / tiles, first = task % tiles * walk.tile_pixels();
-    const int64_t tile_end = smaller(first + walk.tile_pixels(), walk.pixels());
+    // A fast walk takes all tiles of the sample that are ours: its streams are as long as they can be.
+    if (layout != Layout::other) task = smaller(end, (b + 1) * tiles) - 1;
+    const int64_t tile_end = smaller((task % tiles + 1) * walk.tile_pixels(), walk.pixels());
     const int64_t tile_begin = forward_vectors(a, layout, b, first, tile_end, scratch);
     if (tile_begin == tile_end) continue;
     if (a.channel_gates && walk.pixel_major && tiled != b) tile_gates(a, tiled = b, gate_buffer);

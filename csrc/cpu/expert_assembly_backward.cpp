@@ -95,15 +95,16 @@ inline void finish_tile(const AssemblyArgs& a, const BackwardScratch<A>& w, int6
 }
 
 // As many whole vectors of the pixels [pixel, end) as a fast walk can do; returns the first pixel it left.
-// Scratch: an index, K gates and two groups of values for sixteen pixels of interleaved channels.
+// Scratch: an index, two groups of values and K gates for sixteen pixels of interleaved channels, K sums per pixel.
 inline int64_t backward_vectors(const AssemblyArgs& a, Layout layout, int64_t b, int64_t pixel, int64_t end,
                                 double* lanes, float* scratch) {
   if (layout == Layout::other) return pixel;
   const bool planar = layout == Layout::planar;
+  const int64_t planes = planes_in_step(a.walk.channels);
   const int64_t done = end - (end - pixel) % (planar ? kLineBytes / size_of(a.image.dtype) : kWide);
   const int64_t size = kWide * a.walk.channels;
   auto* index = reinterpret_cast<int32_t*>(scratch);
-  float *values = scratch + size, *gates = values + 2 * size;
+  float *values = scratch + size, *gates = values + 2 * size, *sums = gates + a.experts * size;
   if (!planar) lay_out_pixels(a.walk.channels, index);
   if (planar || a.channel_gates) lay_out_gates(a, b, planar ? 1 : kWide, gates);
   const int64_t bytes = a.walk.elements() * a.experts * size_of(a.image.dtype);
@@ -111,8 +112,9 @@ inline int64_t backward_vectors(const AssemblyArgs& a, Layout layout, int64_t b,
                     (!a.d_maps || past_cache(a.d_maps, a.experts, bytes));
   with_kind(a, past, [&](auto kind) {
     using K = decltype(kind);
-    planar ? planar_backward<K>(a, b, pixel, done, gates, lanes)
-           : interleaved_backward<K>(a, b, pixel, done, index, gates, values, lanes);
+    if (!planar) return interleaved_backward<K>(a, b, pixel, done, index, gates, values, lanes);
+    for (int64_t c = 0; c < a.walk.channels; c += planes)
+      planar_backward<K>(a, b, pixel, done, c, smaller(c + planes, a.walk.channels), gates, lanes, sums);
   });
   return done;
 }

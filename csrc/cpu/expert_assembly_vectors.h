@@ -29,10 +29,11 @@ struct Sample {
   }
 };
 
-// Planes, pixels [pixel, end), the channels of a pixel together: its experts' weights are made once.
-// gates: [k][c], read where they are per channel.
+// Planes, pixels [pixel, end) of the channels [channel, channels), those of a pixel together: its experts' weights are made
+// once. gates: [k][c], read where they are per channel.
 template <class K>
-inline void planar_forward(const AssemblyArgs& a, int64_t b, int64_t pixel, int64_t end, const float* gates) {
+inline void planar_forward(const AssemblyArgs& a, int64_t b, int64_t pixel, int64_t end, int64_t channel,
+                           int64_t channels, const float* gates) {
   using T = typename K::T;
   constexpr int kParts = kLineBytes / sizeof(T) / kWide;
   const Sample<K> s(a, b);
@@ -44,7 +45,7 @@ inline void planar_forward(const AssemblyArgs& a, int64_t b, int64_t pixel, int6
       if (s.has_maps) prefetch_ahead(map);
       for (int i = 0; i < kParts; ++i) weights[k][i] = s.has_maps ? gate * load(map + i * kWide) : gate;
     }
-    for (int64_t c = 0; c < s.channels; ++c) {
+    for (int64_t c = channel; c < channels; ++c) {
       Wide sum[kParts];
       const T* base = s.base.data + c * s.base.c + pixel;
       if (s.has_base) prefetch_ahead(base);
@@ -86,22 +87,23 @@ inline void interleaved_forward(const AssemblyArgs& a, int64_t b, int64_t pixel,
   }
 }
 
-// Planes, pixels [pixel, end). gates: [k][c]; lanes: sixteen of each expert, or of each expert and channel.
+// Planes, pixels [pixel, end) of the channels [channel, channels). gates: [k][c]; lanes: sixteen of each expert, or of each
+// expert and channel; sums: what earlier channels left of s, [pixel / sixteen][k][sixteen].
 template <class K>
-inline void planar_backward(const AssemblyArgs& a, int64_t b, int64_t pixel, int64_t end, const float* gates,
-                            double* lanes) {
+inline void planar_backward(const AssemblyArgs& a, int64_t b, int64_t pixel, int64_t end, int64_t channel,
+                            int64_t channels, const float* gates, double* lanes, float* sums) {
   using T = typename K::T;
   constexpr int kParts = kLineBytes / sizeof(T) / kWide;
   const Sample<K> sample(a, b);
-  const bool correlate = sample.has_d_maps || sample.sums_gates;
-  for (; pixel < end; pixel += kParts * kWide) {
+  const bool correlate = sample.has_d_maps || sample.sums_gates, last = channels == sample.channels;
+  for (; pixel < end; pixel += kParts * kWide, sums += sample.experts * kParts * kWide) {
     Wide maps[K::kRoom][kParts], s[K::kRoom][kParts];
     for (int64_t k = 0; k < sample.experts; ++k)
       for (int i = 0; i < kParts; ++i) {
         maps[k][i] = sample.has_maps ? load(sample.maps[k].data + pixel + i * kWide) : broadcast(1.0f);
-        s[k][i] = broadcast(0.0f);
+        s[k][i] = channel ? load(sums + (k * kParts + i) * kWide) : broadcast(0.0f);
       }
-    for (int64_t c = 0; c < sample.channels; ++c) {
+    for (int64_t c = channel; c < channels; ++c) {
       Wide grad[kParts];
       const T* from = sample.image.data + c * sample.image.c + pixel;
       prefetch_ahead(from);
@@ -128,6 +130,10 @@ inline void planar_backward(const AssemblyArgs& a, int64_t b, int64_t pixel, int
     }
     for (int64_t k = 0; correlate && k < sample.experts; ++k)
       for (int i = 0; i < kParts; ++i) {
+        if (!last) {
+          store(sums + (k * kParts + i) * kWide, s[k][i]);
+          continue;
+        }
         if (sample.sums_gates && !sample.channel_gates) add_products(lanes + k * kLaneCount, maps[k][i], s[k][i]);
         if (sample.has_d_maps)
           put<K::kPastCache>(sample.d_maps[k].data + pixel + i * kWide, broadcast(sample.gates[k]) * s[k][i]);

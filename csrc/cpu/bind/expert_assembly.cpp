@@ -50,7 +50,7 @@ void expert_assembly_backward_out(const Tensor& grad, const std::vector<Tensor>&
   const int64_t group = a.shared_deltas ? walk.batch : 1, pairs = group * a.experts, block = walk.block_elements();
   const int64_t lanes = 2 * kLaneCount * sums;  // doubles, counted as floats
   const int64_t scratch = pairs * (2 * block + walk.block_pixels() + lanes) + (group + 3) * block +
-                          (3 + a.experts) * 16 * walk.channels;  // of the fast walks
+                          (3 + a.experts) * 16 * walk.channels + a.experts * walk.tile_pixels();  // of the fast walks
   run_tasks(F2D_KERNEL(expert_assembly_backward), a, walk.batch / group * walk.tiles(),
             group * walk.tile_pixels() * walk.channels * (2 * a.experts + 1), scratch);
   if (!d_gates) return;

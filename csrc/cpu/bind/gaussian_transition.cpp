@@ -1,0 +1,70 @@
+// The Gaussian transition on CPU tensors: its arguments from PyTorch, its tasks, its registration under the schema of
+// f2d_kernels/ops/gaussian_transition.py.
+#include "../gaussian_transition.h"
+
+#include "../dispatch.h"
+#include "../tensors.h"
+
+namespace f2d {
+
+GaussianArgs gaussian_args(const Tensor& image, const std::vector<Tensor>& terms, const Tensor& coefficients,
+                           const OptionalTensor& std, const OptionalTensor& noise, const OptionalTensor& seed,
+                           int64_t stream, int64_t top, int64_t left) {
+  GaussianArgs a{};
+  a.walk = walk_of(image);
+  a.is_double = any_double({&image, &coefficients, pointer(std), pointer(noise)});
+  a.count = static_cast<int>(terms.size());
+  for (int j = 0; j < a.count; ++j) {
+    a.is_double |= any_double({&terms[j]});
+    a.terms[j] = image_stream(terms[j]);
+  }
+  a.coefficients = table_of(coefficients);
+  a.noise = noise_source(noise, seed, stream, top, left);
+  if (std) a.std = table_of(*std);
+  a.image = image_stream(image);
+  return a;
+}
+
+void gaussian_transition_out(const Tensor& out, const std::vector<Tensor>& terms, const Tensor& coefficients,
+                             const OptionalTensor& std, const OptionalTensor& noise, const OptionalTensor& seed,
+                             int64_t stream, int64_t top, int64_t left) {
+  const GaussianArgs a = gaussian_args(out, terms, coefficients, std, noise, seed, stream, top, left);
+  const int64_t block = a.walk.block_elements(), work = (a.count + (a.std.data ? 5 : 1)) * block;
+  run_tasks(F2D_KERNEL(gaussian_transition), a, a.walk.batch * a.walk.planes() * a.walk.blocks(), work, 6 * block);
+}
+
+// A d_terms[j] without elements is not wanted.
+void gaussian_transition_backward_out(const Tensor& grad, const std::vector<Tensor>& terms, const Tensor& coefficients,
+                                      const OptionalTensor& std, const OptionalTensor& noise,
+                                      const OptionalTensor& seed, int64_t stream, int64_t top, int64_t left,
+                                      const std::vector<Tensor>& d_terms, const OptionalTensor& d_coefficients,
+                                      const OptionalTensor& d_std, const OptionalTensor& d_noise) {
+  GaussianArgs a = gaussian_args(grad, terms, coefficients, std, noise, seed, stream, top, left);
+  const Walk& walk = a.walk;
+  const int64_t tiles = walk.tiles() * walk.planes();
+  std::vector<double> coefficient_parts(d_coefficients ? tiles * walk.batch * a.count : 0);
+  std::vector<double> std_parts(d_std ? tiles * walk.batch : 0);
+  for (int j = 0; j < a.count; ++j)
+    if (d_terms[j].numel() > 0) a.d_terms[j] = image_stream(d_terms[j]);
+  a.d_noise = image_stream(d_noise);
+  a.coefficient_parts = d_coefficients ? coefficient_parts.data() : nullptr;
+  a.std_parts = d_std ? std_parts.data() : nullptr;
+  run_tasks(F2D_KERNEL(gaussian_transition_backward), a, walk.batch * tiles,
+            (a.count + 1) * walk.tile_pixels() * walk.block_channels(), 3 * walk.block_elements());
+  if (d_coefficients) {
+    const std::vector<double> total = sum_parts(a.coefficient_parts, tiles, walk.batch * a.count);
+    for (int64_t i = 0; i < walk.batch * a.count; ++i)
+      store(table_of(*d_coefficients), i / a.count, i % a.count, 0, total[i]);
+  }
+  if (d_std) {
+    const std::vector<double> total = sum_parts(a.std_parts, tiles, walk.batch);
+    for (int64_t b = 0; b < walk.batch; ++b) store(table_of(*d_std), b, 0, 0, total[b]);
+  }
+}
+
+}  // namespace f2d
+
+STABLE_TORCH_LIBRARY_IMPL(f2d_kernels, CPU, m) {
+  m.impl("gaussian_transition_out", TORCH_BOX(&f2d::gaussian_transition_out));
+  m.impl("gaussian_transition_backward_out", TORCH_BOX(&f2d::gaussian_transition_backward_out));
+}

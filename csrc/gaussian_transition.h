@@ -1,0 +1,28 @@
+// out = sum_j c_j t_j + std * eps, one element at a time, A = float or double.
+//
+// The first product is rounded alone and every further term is one fma, the noise last: std = 0 adds exactly nothing,
+// and c = 1 with no other term returns the term itself. With g = d loss / d out:
+//   d_t_j = c_j g,  d_c_j = sum g t_j,  d_std = sum g eps,  d_noise = std g.
+#pragma once
+
+#include "portable.h"
+
+namespace f2d {
+
+constexpr int kMaxTerms = 4;
+
+// sum_j c_j t_j of element i; kTerms is known to the compiler so that the loop over elements vectorises.
+template <int kTerms, class A>
+F2D_FN A gaussian_mean(const A* const* terms, const A* coefficients, int64_t i) {
+  A sum = coefficients[0] * terms[0][i];
+  F2D_UNROLL
+  for (int j = 1; j < kTerms; ++j) sum = fma(coefficients[j], terms[j][i], sum);
+  return sum;
+}
+
+template <class A>
+F2D_FN A gaussian_step(A mean, A std, A eps) {
+  return fma(std, eps, mean);
+}
+
+}  // namespace f2d

@@ -1,0 +1,221 @@
+"""The Gaussian transition: the linear step that most diffusion restorers take."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from f2d_kernels._checks import check_device, check_floating, check_shape, per_sample
+from f2d_kernels.backends import implementation, requested_backend
+from f2d_kernels.noise import check_position, resolve_noise
+from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
+from f2d_kernels.ops._library import LIBRARY, define, define_compiled, no_double_backward
+
+OP = "gaussian_transition"
+MAX_TERMS = 4
+
+
+def gaussian_transition(
+    terms: Sequence[Tensor],
+    coefficients: Tensor | Sequence[Tensor | float],
+    std: Tensor | float,
+    *,
+    noise: Tensor | None = None,
+    seed: int | Tensor | None = None,
+    generator: torch.Generator | None = None,
+    stream: int = 0,
+    window: tuple[int, int] | None = None,
+) -> Tensor:
+    """Σ_j coefficients[b,j] · terms[j] + std[b] · eps,  eps ~ N(0, 1) per element, in one pass over memory.
+
+    One step of every sampler that is linear in its images: IR-SDE and GOUB (state, target), RDDM and DiffUIR (state,
+    residual, predicted noise), ResShift (state, prediction), DDIM (state, predicted noise), ResFlow (state, velocity).
+
+    Args:
+        terms: one to four tensors [B,C,H,W], which are not copied together. Any strides, any mix of dtypes.
+        coefficients: [B,J]; or [J], the same for every sample; or a sequence of J numbers, scalars or tensors [B].
+        std: standard deviation of the noise, [B], or a scalar for the whole batch. The number 0 means a deterministic
+            step (DDIM with eta = 0): unless `noise` is given, none is drawn, and a generator stays where it is.
+        noise: eps itself, [B,C,H,W]. At most one of noise, seed, generator.
+        seed: int, or int64 tensor [1] or [B] on the device of the terms: eps comes from Philox 4x32-10 keyed by the
+            seed and the element's position, in registers, forward and backward; no noise tensor is ever in memory. See
+            `lognormal_transition`, which draws the same noise from the same seed.
+        generator: a seed is drawn from it; with no source at all, from PyTorch's default generator.
+        stream: 0..65535, numbers the step or sample, so that one seed serves a whole trajectory.
+        window: (top, left) of a tile in its image; noise is keyed by the position in the image.
+
+    Returns:
+        [B,C,H,W] in the promoted dtype of the terms, in the memory format of terms[0]. Arithmetic is float32, float64
+        when any argument is float64. Differentiable once, in reverse mode, in terms, coefficients, std and noise.
+
+    Raises:
+        TypeError: an argument has the wrong type.
+        ValueError: shapes, devices, ranges or the number of terms do not fit, or two sources of noise are given.
+
+    Example:
+        >>> x, target = torch.rand(1, 3, 4, 4), torch.rand(1, 3, 4, 4)
+        >>> step = gaussian_transition([x, target], [0.9, 0.1], 0.0)
+        >>> torch.allclose(step, 0.9 * x + 0.1 * target)
+        True
+    """
+    terms = _checked_terms(terms)
+    first = terms[0]
+    top, left = check_position(OP, stream, window)
+    dtype = torch.float64 if torch.float64 in [t.dtype for t in terms] else torch.float32
+    coefficients = _coefficients(coefficients, terms, dtype)
+    deviation = per_sample(OP, "std", std, first, dtype)
+    if noise is None and not isinstance(std, Tensor) and std == 0:
+        if seed is not None:
+            resolve_noise(OP, first, None, seed, generator)  # a wrong seed is an error here too
+        return torch.ops.f2d_kernels.gaussian_transition.default(
+            terms, coefficients, None, None, None, stream, top, left
+        )
+    noise, key = resolve_noise(OP, first, noise, seed, generator)
+    return torch.ops.f2d_kernels.gaussian_transition.default(
+        terms, coefficients, deviation, noise, key, stream, top, left
+    )
+
+
+def _checked_terms(terms: Sequence[Tensor]) -> list[Tensor]:
+    if isinstance(terms, Tensor) or not isinstance(terms, Sequence):
+        raise TypeError(f"{OP}: terms must be a sequence of tensors [B,C,H,W], got {type(terms).__name__}")
+    if not 1 <= len(terms) <= MAX_TERMS:
+        raise ValueError(f"{OP}: terms must hold one to {MAX_TERMS} tensors [B,C,H,W], got {len(terms)}")
+    for j, term in enumerate(terms):
+        check_floating(OP, f"terms[{j}]", term)
+        check_device(OP, f"terms[{j}]", term, terms[0].device)
+    if terms[0].dim() != 4:
+        raise ValueError(f"{OP}: terms[0] must be [B,C,H,W], got {list(terms[0].shape)}")
+    for j, term in enumerate(terms[1:], 1):
+        check_shape(OP, f"terms[{j}]", term, terms[0].shape, "the shape of terms[0]")
+    return list(terms)
+
+
+def _coefficients(values: Tensor | Sequence[Tensor | float], terms: list[Tensor], dtype: torch.dtype) -> Tensor:
+    """`values` as a tensor [B,J]."""
+    batch, count = terms[0].shape[0], len(terms)
+    if isinstance(values, Tensor):
+        check_floating(OP, "coefficients", values)
+        check_device(OP, "coefficients", values, terms[0].device)
+        if tuple(values.shape) not in ((count,), (batch, count)):
+            raise ValueError(
+                f"{OP}: coefficients must be [J] or [B,J] with J = {count}, B = {batch}, got {list(values.shape)}"
+            )
+        if values.dim() == 1:
+            # at least float32, so that the sum of the samples' gradients is what gets rounded, not each of them
+            values = values.to(torch.promote_types(values.dtype, torch.float32))
+        return values.expand(batch, count)
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise TypeError(f"{OP}: coefficients must be a tensor or a sequence of numbers, got {type(values).__name__}")
+    if len(values) != count:
+        raise ValueError(f"{OP}: coefficients must hold one number per term, {count}, got {len(values)}")
+    # numbers become fills on the device, so that no copy from the host stalls the stream
+    columns = [per_sample(OP, f"coefficients[{j}]", value, terms[0], dtype) for j, value in enumerate(values)]
+    return torch.stack(columns, 1)
+
+
+def _empty_result(terms: list[Tensor]) -> Tensor:
+    return empty_image(terms[0].shape, common_dtype(*terms), terms[0], is_channels_last(terms[0]))
+
+
+def _forward(terms: list[Tensor], *rest: Any) -> Tensor:
+    out = _empty_result(terms)
+    if out.numel():
+        implementation(OP, out.device).forward(out, terms, *rest)
+    return out
+
+
+def _fake(terms: list[Tensor], *rest: Any) -> Tensor:
+    return _empty_result(terms)
+
+
+def _empty_gradients(
+    terms: list[Tensor],
+    coefficients: Tensor,
+    std: Tensor | None,
+    noise: Tensor | None,
+    channels_last: bool,
+    needs: Sequence[bool],
+) -> tuple[list[Tensor], Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients to fill, `needs` = one flag per term, then coefficients, std, noise. One of an unwanted term has no
+    elements."""
+    *need_terms, need_coefficients, need_std, need_noise = needs
+    d_terms = [
+        empty_image(t.shape, t.dtype, t, channels_last) if need else empty((0,), t.dtype, t)
+        for t, need in zip(terms, need_terms, strict=True)
+    ]
+    d_coefficients = empty(coefficients.shape, coefficients.dtype, coefficients) if need_coefficients else None
+    d_std = empty(std.shape, std.dtype, std) if need_std and std is not None else None
+    d_noise = empty_image(noise.shape, noise.dtype, noise, channels_last) if need_noise and noise is not None else None
+    return d_terms, d_coefficients, d_std, d_noise
+
+
+def _backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
+    *inputs, channels_last, needs, backend = arguments
+    gradients = _empty_gradients(*inputs[:4], channels_last, needs)
+    results = _wanted(gradients, needs)
+    if grad.numel():
+        implementation(OP, grad.device, backend).backward(grad, *inputs, *gradients)
+    else:
+        for result in results:
+            result.zero_()
+    return results
+
+
+def _fake_backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
+    *inputs, channels_last, needs, _ = arguments
+    return _wanted(_empty_gradients(*inputs[:4], channels_last, needs), needs)
+
+
+def _wanted(gradients: tuple, needs: Sequence[bool]) -> list[Tensor]:
+    d_terms, *others = gradients
+    return [d for d, need in zip((*d_terms, *others), needs, strict=True) if need]
+
+
+def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    terms, coefficients, std, noise, seed, *position = inputs
+    # here PyTorch gives one flag per tensor of the list, then one per further argument
+    ctx.needs = list(ctx.needs_input_grad[: len(terms) + 3])
+    *_, need_coefficients, need_std, _ = ctx.needs
+    ctx.position = position
+    ctx.channels_last = is_channels_last(terms[0])
+    ctx.backend = requested_backend()
+    # only d_coefficients looks at the terms, and only d_std at the noise
+    if not need_coefficients:
+        terms = [stand_in(t) for t in terms]
+    if noise is not None and not need_std:
+        noise = stand_in(noise)
+    ctx.save_for_backward(coefficients, std, noise, seed, *terms)
+
+
+def _autograd(ctx: Any, grad: Tensor) -> tuple:
+    coefficients, std, noise, seed, *terms = ctx.saved_tensors
+    op = torch.ops.f2d_kernels.gaussian_transition_backward.default
+    arguments = (terms, coefficients, std, noise, seed, *ctx.position, ctx.channels_last, ctx.needs, ctx.backend)
+    results = list(op(grad, *arguments))
+    gradients = [results.pop(0) if need else None for need in ctx.needs]
+    return gradients[: len(terms)], *gradients[len(terms) :], None, None, None, None
+
+
+_ARGUMENTS = (
+    "Tensor[] terms, Tensor coefficients, Tensor? std, Tensor? noise, Tensor? seed, SymInt stream, SymInt top, "
+    "SymInt left"
+)
+_COMPILED_ARGUMENTS = _ARGUMENTS.replace("SymInt", "int")
+define(f"gaussian_transition({_ARGUMENTS}) -> Tensor", _forward, _fake)
+define(
+    f"gaussian_transition_backward(Tensor grad, {_ARGUMENTS}, bool channels_last, bool[] needs, "
+    "str backend) -> Tensor[]",
+    _backward,
+    _fake_backward,
+)
+torch.library.register_autograd(
+    "f2d_kernels::gaussian_transition", _autograd, setup_context=_setup_context, lib=LIBRARY
+)
+no_double_backward("gaussian_transition_backward")
+define_compiled(f"gaussian_transition_out(Tensor(a!) out, {_COMPILED_ARGUMENTS}) -> ()")
+define_compiled(
+    f"gaussian_transition_backward_out(Tensor grad, {_COMPILED_ARGUMENTS}, Tensor(a!)[] d_terms, "
+    "Tensor(b!)? d_coefficients, Tensor(c!)? d_std, Tensor(d!)? d_noise) -> ()"
+)

@@ -1,0 +1,142 @@
+"""Σ_j coefficients[:, j] · terms[j] + std · eps and its gradients in Triton: kernels, then launchers.
+
+The arithmetic is that of csrc/gaussian_transition.h, operation by operation. Terms are a tuple of J pointers, each with
+its own strides.
+"""
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from f2d_kernels.triton._launch import compute_type, launch, strides
+from f2d_kernels.triton._quads import POSITION, QUADS, TILE, load, locate, per_sample, quad_grid, seeded_noise, store
+from f2d_kernels.triton._reduce import empty_partials, sum_rows, tree_sum
+
+
+@triton.jit
+def _coefficient(coefficients, stride, b, j: tl.constexpr, QUADS: tl.constexpr, COMPUTE: tl.constexpr):
+    return per_sample(coefficients + tl.cast(j, tl.int64) * stride[1], stride[0], b, [4 * QUADS], COMPUTE)
+
+
+@triton.jit(do_not_specialize=POSITION)
+def _forward_kernel(
+    out, terms, coefficients, std, noise, seed, stream, top, first_quad, shift,
+    size, out_stride, term_strides, noise_stride, coefficient_stride, std_stride,
+    TERMS: tl.constexpr, PER_SAMPLE: tl.constexpr, DENSE: tl.constexpr, CHANNELS_LAST: tl.constexpr,
+    QUADS: tl.constexpr, INDEX: tl.constexpr, COMPUTE: tl.constexpr,
+):  # fmt: skip
+    b, _, quad, element, inside = locate(size, shift, QUADS, DENSE, CHANNELS_LAST, INDEX)
+    total = load(terms[0], term_strides[0], b, element, inside, DENSE, COMPUTE)
+    total = total * _coefficient(coefficients, coefficient_stride, b, 0, QUADS, COMPUTE)
+    for j in tl.static_range(1, TERMS):
+        term = load(terms[j], term_strides[j], b, element, inside, DENSE, COMPUTE)
+        total = tl.fma(_coefficient(coefficients, coefficient_stride, b, j, QUADS, COMPUTE), term, total)
+    if std is not None:
+        if seed is None:
+            eps = load(noise, noise_stride, b, element, inside, DENSE, COMPUTE)
+        else:
+            eps = seeded_noise(seed, stream, top, first_quad, b, quad, PER_SAMPLE).to(COMPUTE)
+        total = tl.fma(per_sample(std, std_stride, b, [4 * QUADS], COMPUTE), eps, total)
+    store(out, out_stride, b, element, inside, total, DENSE)
+
+
+@triton.jit(do_not_specialize=POSITION)
+def _backward_kernel(
+    grad, terms, coefficients, std, noise, seed, stream, top, first_quad, shift,
+    d_terms, d_noise, coefficient_partials, std_partials,
+    size, grad_stride, term_strides, noise_stride, d_term_strides, d_noise_stride,
+    coefficient_stride, std_stride, sums,
+    TERMS: tl.constexpr, PER_SAMPLE: tl.constexpr, DENSE: tl.constexpr, CHANNELS_LAST: tl.constexpr,
+    QUADS: tl.constexpr, TILE: tl.constexpr, INDEX: tl.constexpr, COMPUTE: tl.constexpr,
+):  # fmt: skip
+    b, tile, quad, element, inside = locate(size, shift, QUADS, DENSE, CHANNELS_LAST, INDEX)
+    # masked elements hold g = 0 and add nothing to the sums
+    g = load(grad, grad_stride, b, element, inside, DENSE, COMPUTE)
+    t = tile * (4 * QUADS // TILE) + tl.arange(0, 4 * QUADS // TILE)
+    for j in tl.static_range(TERMS):
+        if d_terms[j] is not None:
+            coefficient = _coefficient(coefficients, coefficient_stride, b, j, QUADS, COMPUTE)
+            store(d_terms[j], d_term_strides[j], b, element, inside, coefficient * g, DENSE)
+        if coefficient_partials is not None:
+            term = load(terms[j], term_strides[j], b, element, inside, DENSE, COMPUTE)
+            tl.store(coefficient_partials + (b * TERMS + j) * sums + t, tree_sum(g * term, TILE), mask=t < sums)
+    if d_noise is not None:
+        deviation = per_sample(std, std_stride, b, [4 * QUADS], COMPUTE)
+        store(d_noise, d_noise_stride, b, element, inside, deviation * g, DENSE)
+    if std_partials is not None:
+        if seed is None:
+            eps = load(noise, noise_stride, b, element, inside, DENSE, COMPUTE)
+        else:
+            eps = seeded_noise(seed, stream, top, first_quad, b, quad, PER_SAMPLE).to(COMPUTE)
+        tl.store(std_partials + b * sums + t, tree_sum(g * eps, TILE), mask=t < sums)
+
+
+def _stride(std: Tensor | None) -> int:
+    return 0 if std is None else std.stride(0)
+
+
+def forward(
+    out: Tensor,
+    terms: list[Tensor],
+    coefficients: Tensor,
+    std: Tensor | None,
+    noise: Tensor | None,
+    seed: Tensor | None,
+    stream: int,
+    top: int,
+    left: int,
+) -> None:
+    """Fill out [B,C,H,W]; std None means no noise, else exactly one of noise and seed is not None."""
+    _, compute = compute_type(*terms, coefficients, std, noise)
+    images = [t for t in (out, *terms, noise) if t is not None]
+    shift, quads, grid = quad_grid(images, seed is not None, left)
+    launch(
+        _forward_kernel, out.shape[0] * triton.cdiv(quads, QUADS), out.device,
+        out, tuple(terms), coefficients, std, noise, seed, stream, top, left // 4, shift,
+        out_stride=strides(out), term_strides=tuple(strides(t) for t in terms), noise_stride=strides(noise),
+        coefficient_stride=coefficients.stride(), std_stride=_stride(std), TERMS=len(terms),
+        PER_SAMPLE=seed is not None and seed.numel() > 1, COMPUTE=compute, **grid,
+    )  # fmt: skip
+
+
+def backward(
+    grad: Tensor,
+    terms: list[Tensor],
+    coefficients: Tensor,
+    std: Tensor | None,
+    noise: Tensor | None,
+    seed: Tensor | None,
+    stream: int,
+    top: int,
+    left: int,
+    d_terms: list[Tensor],
+    d_coefficients: Tensor | None,
+    d_std: Tensor | None,
+    d_noise: Tensor | None,
+) -> None:
+    """Fill those of d_terms [B,C,H,W] that have elements, and those of d_coefficients [B,J], d_std [B], d_noise that
+    are not None."""
+    torch_type, compute = compute_type(grad, *terms, coefficients, std, noise)
+    wanted = tuple(d if d.numel() else None for d in d_terms)
+    read_terms = terms if d_coefficients is not None else ()
+    read_noise, read_seed = (noise, seed) if d_std is not None else (None, None)
+    images = [t for t in (*wanted, d_noise, grad, read_noise, *read_terms) if t is not None]
+    shift, quads, grid = quad_grid(images, read_seed is not None, left)
+    batch, sums = grad.shape[0], triton.cdiv(4 * quads, TILE)
+    coefficient_partials = std_partials = None
+    if d_coefficients is not None:
+        coefficient_partials = empty_partials((batch, len(terms), sums), torch_type, grad)
+    if d_std is not None:
+        std_partials = empty_partials((batch, sums), torch_type, grad)
+    launch(
+        _backward_kernel, batch * triton.cdiv(quads, QUADS), grad.device,
+        grad, tuple(terms), coefficients, std, read_noise, read_seed, stream, top, left // 4, shift,
+        wanted, d_noise, coefficient_partials, std_partials,
+        grad_stride=strides(grad), term_strides=tuple(strides(t) for t in terms), noise_stride=strides(read_noise),
+        d_term_strides=tuple(strides(d) for d in wanted), d_noise_stride=strides(d_noise),
+        coefficient_stride=coefficients.stride(), std_stride=_stride(std), sums=sums, TERMS=len(terms),
+        PER_SAMPLE=read_seed is not None and read_seed.numel() > 1, TILE=TILE, COMPUTE=compute, **grid,
+    )  # fmt: skip
+    for partials, result in ((coefficient_partials, d_coefficients), (std_partials, d_std)):
+        if partials is not None and result is not None:
+            sum_rows(partials, result)

@@ -18,6 +18,17 @@ struct AssemblyArgs {
   const Stream* d_deltas;
   const Stream* d_maps;
   double* gate_parts;
+
+  // Elements of the compute type.
+  F2D_MEMBER int64_t forward_scratch() const {
+    return walk.block_elements() * (5 + experts) + walk.tile_pixels() * walk.block_channels() * experts;
+  }
+  F2D_MEMBER int64_t backward_scratch() const {
+    const int64_t group = shared_deltas ? walk.batch : 1, pairs = group * experts, block = walk.block_elements();
+    const int64_t lanes = 2 * kLaneCount * (channel_gates ? walk.channels : 1);  // doubles, counted as floats
+    const int64_t vectors = (3 + experts) * kLaneCount * walk.channels + experts * walk.tile_pixels();
+    return pairs * (2 * block + walk.block_pixels() + lanes) + (group + 3) * block + vectors;
+  }
 };
 
 F2D_DECLARE_KERNEL(expert_assembly, AssemblyArgs)

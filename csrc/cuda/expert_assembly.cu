@@ -1,6 +1,5 @@
 // The expert assembly on CUDA: kernels over the bodies of expert_assembly_body.h, and their launchers.
-#include "expert_assembly_body.h"
-#include "launch.h"
+#include "expert_assembly.h"
 
 namespace f2d {
 
@@ -41,14 +40,6 @@ __global__ void __launch_bounds__(kThreads, 1)
 
 namespace {
 
-void set_experts(View* views, const std::vector<Tensor>& list) {
-  if (list.size() == 1 && list[0].dim() == 5) {
-    views[0] = view_of(list[0], 0, 1, 2);
-  } else {
-    for (size_t k = 0; k < list.size(); ++k) views[k] = image_view(list[k]);
-  }
-}
-
 struct Problem {
   AssemblyArgs args;
   bool is_double, stacked;
@@ -58,28 +49,13 @@ Problem problem_of(const Tensor& image, const std::vector<Tensor>& deltas, const
                    const OptionalTensor& base) {
   Problem p{};
   AssemblyArgs& a = p.args;
-  p.stacked = deltas.size() == 1 && deltas[0].dim() == 5;
-  STD_TORCH_CHECK(p.stacked || deltas.size() <= kMaxListed, "expert_assembly: the cuda backend takes at most ", kMaxListed,
-                  " deltas in a sequence, got ", deltas.size(), "; stack them to [B,K,C,H,W]");
-  a.shape = {image.size(0), image.size(1), image.size(2), image.size(3)};
-  a.experts = p.stacked ? deltas[0].size(1) : static_cast<int64_t>(deltas.size());
-  a.listed = !p.stacked;
-  a.channel_gates = gates.dim() == 3;
-  a.gates = table_view(gates);
-  if (maps) a.maps = view_of(*maps, 0, 1, -1);
+  set_experts(a, "expert_assembly", image, deltas, gates, maps, base);
+  p.stacked = !a.listed;
   a.image = image_view(image);
-  a.base = image_view(base);
   a.channels_inside = channels_inside(a.image, a.shape);
-  set_experts(a.deltas, deltas);
   p.is_double = any_double({&image, &gates, pointer(maps), pointer(base)});
   for (const Tensor& t : deltas) p.is_double |= any_double({&t});
   return p;
-}
-
-bool all_fit(const View* views, const AssemblyArgs& a, bool channels_inside) {
-  for (int64_t k = 0; k < (a.listed ? a.experts : 1); ++k)
-    if (!fits_vectors(views[k], a.shape, channels_inside)) return false;
-  return true;
 }
 
 }  // namespace
@@ -112,7 +88,7 @@ void expert_assembly_backward_out(const Tensor& grad, const std::vector<Tensor>&
   const cudaStream_t stream = current_stream(grad);
   Problem p = problem_of(grad, deltas, gates, maps, std::nullopt);
   AssemblyArgs& a = p.args;
-  set_experts(a.d_deltas, d_deltas);
+  set_listed(a.d_deltas, d_deltas);
   if (!d_deltas.empty() && p.stacked && deltas[0].size(0) == 1 && a.shape.batch > 1) {
     const int64_t elements = d_deltas[0].numel();
     if (p.is_double) {

@@ -11,29 +11,40 @@ constexpr int kGroup = 4;       // experts whose loads are under way together
 constexpr int kBackwardGroup = 2;  // fewer there: 4 need 204 registers, which halves the warps a multiprocessor holds
 constexpr int kWarp = 32;       // lanes; a warp's pixels are one tile of the backward pass
 
-struct AssemblyArgs {
+// What is assembled.
+struct Experts {
   Shape shape;
-  int64_t experts, tiles;
-  bool listed;         // deltas[k] are tensors of their own; else deltas[0] holds all, k its stride
-  bool channel_gates, channels_inside;
-  View gates, maps, image, base;  // image: out or grad
-  View d_maps;
+  int64_t experts;
+  bool listed;  // deltas[k] are tensors of their own; else deltas[0] holds all, k its stride
+  bool channel_gates;
+  View gates, maps, base;
   View deltas[kMaxListed];
-  View d_deltas[kMaxListed];
-  void* gate_parts;    // [b][k][c or 1][tile]
 
   F2D_MEMBER const View& delta(int64_t k) const { return deltas[listed ? k : 0]; }
-  F2D_MEMBER const View& d_delta(int64_t k) const { return d_deltas[listed ? k : 0]; }
+};
+
+// The gradients of up to kRoom listed experts.
+template <int kRoom>
+struct ExpertGradients {
+  int64_t tiles;
+  View d_maps;
+  View d_deltas[kRoom];
+  void* gate_parts;  // [b][k][c or 1][tile]
+};
+
+struct AssemblyArgs : Experts, ExpertGradients<kMaxListed> {
+  bool channels_inside;
+  View image;  // out or grad
 };
 
 template <class A>
-F2D_FN A gate_at(const AssemblyArgs& a, int64_t b, int64_t k, int64_t c) {
+F2D_FN A gate_at(const Experts& a, int64_t b, int64_t k, int64_t c) {
   return load_one<A>(a.gates, b * a.gates.b + k * a.gates.k + c * a.gates.c);
 }
 
 // Forward, planes dense and aligned: thread `index` does eight pixels of plane (b, c), kCount experts at a time.
 template <int kCount>
-F2D_FN void add_expert_vectors(const AssemblyArgs& a, int64_t b, int64_t c, int64_t pixel, int64_t k, float sum[kVector]) {
+F2D_FN void add_expert_vectors(const Experts& a, int64_t b, int64_t c, int64_t pixel, int64_t k, float sum[kVector]) {
   Raw deltas[kCount], maps[kCount];
   F2D_UNROLL
   for (int j = 0; j < kCount; ++j) {
@@ -53,16 +64,34 @@ F2D_FN void add_expert_vectors(const AssemblyArgs& a, int64_t b, int64_t c, int6
   }
 }
 
-F2D_FN void assembly_forward_planar(const AssemblyArgs& a, int64_t index) {
-  const int64_t vectors = a.shape.pixels() / kVector;
-  const int64_t plane = quotient(index, vectors), pixel = (index - plane * vectors) * kVector;
-  const int64_t b = quotient(plane, a.shape.channels), c = plane - b * a.shape.channels;
-  float sum[kVector] = {};
+// base + sum_k gates * maps * deltas of eight pixels of plane (b, c).
+F2D_FN void assemble_vector(const Experts& a, int64_t b, int64_t c, int64_t pixel, float sum[kVector]) {
+  F2D_UNROLL
+  for (int i = 0; i < kVector; ++i) sum[i] = 0.0f;
   if (a.base.data) unpack(load_raw(a.base, b * a.base.b + c * a.base.c + pixel), a.base.dtype, sum);
   int64_t k = 0;
   for (; k + kGroup <= a.experts; k += kGroup) add_expert_vectors<kGroup>(a, b, c, pixel, k, sum);
   for (; k < a.experts; ++k) add_expert_vectors<1>(a, b, c, pixel, k, sum);
-  store_vector(a.image, b * a.image.b + c * a.image.c + pixel, sum);
+}
+
+// Eight neighbours of a plane, counted plane by plane.
+struct PlaneVector {
+  int64_t b, c, pixel;
+
+  F2D_MEMBER PlaneVector(const Shape& shape, int64_t index) {
+    const int64_t vectors = shape.pixels() / kVector, plane = quotient(index, vectors);
+    pixel = (index - plane * vectors) * kVector;
+    b = quotient(plane, shape.channels);
+    c = plane - b * shape.channels;
+  }
+  F2D_MEMBER int64_t offset(const View& v) const { return b * v.b + c * v.c + pixel; }
+};
+
+F2D_FN void assembly_forward_planar(const AssemblyArgs& a, int64_t index) {
+  const PlaneVector at(a.shape, index);
+  float sum[kVector];
+  assemble_vector(a, at.b, at.c, at.pixel, sum);
+  store_vector(a.image, at.offset(a.image), sum);
 }
 
 // Forward, channels_last, dense and aligned: eight neighbours in memory span a few pixels.
@@ -96,6 +125,19 @@ F2D_FN void assembly_forward_interleaved(const AssemblyArgs& a, int64_t index) {
   store_vector(a.image, b * a.image.b + first, sum);
 }
 
+// base + sum_k gates * maps * deltas of one element.
+template <class A>
+F2D_FN A assemble_element(const Experts& a, int64_t b, int64_t c, int64_t y, int64_t x) {
+  const auto offset = [&](const View& v, int64_t k) { return b * v.b + k * v.k + c * v.c + y * v.h + x * v.w; };
+  A sum = a.base.data ? load_one<A>(a.base, offset(a.base, 0)) : A(0);
+  for (int64_t k = 0; k < a.experts; ++k) {
+    const A gate = gate_at<A>(a, b, k, c);
+    const A weight = a.maps.data ? assembly_weight(gate, load_one<A>(a.maps, offset(a.maps, k))) : gate;
+    sum = assembly_add(sum, weight, load_one<A>(a.delta(k), offset(a.delta(k), k)));
+  }
+  return sum;
+}
+
 // Forward, any strides and dtypes: one element per thread, neighbours in `image` next to each other.
 template <class A>
 F2D_FN void assembly_forward_element(const AssemblyArgs& a, int64_t index) {
@@ -105,14 +147,8 @@ F2D_FN void assembly_forward_element(const AssemblyArgs& a, int64_t index) {
   const int64_t minor = rest - major * (a.channels_inside ? C : pixels);
   const int64_t c = a.channels_inside ? minor : major, pixel = a.channels_inside ? major : minor;
   const int64_t y = quotient(pixel, a.shape.width), x = pixel - y * a.shape.width;
-  const auto offset = [&](const View& v, int64_t k) { return b * v.b + k * v.k + c * v.c + y * v.h + x * v.w; };
-  A sum = a.base.data ? load_one<A>(a.base, offset(a.base, 0)) : A(0);
-  for (int64_t k = 0; k < a.experts; ++k) {
-    const A gate = gate_at<A>(a, b, k, c);
-    const A weight = a.maps.data ? assembly_weight(gate, load_one<A>(a.maps, offset(a.maps, k))) : gate;
-    sum = assembly_add(sum, weight, load_one<A>(a.delta(k), offset(a.delta(k), k)));
-  }
-  store_one(a.image, offset(a.image, 0), sum);
+  const View& v = a.image;
+  store_one(v, b * v.b + c * v.c + y * v.h + x * v.w, assemble_element<A>(a, b, c, y, x));
 }
 
 // One lane's pixels of a warp's tile: eight neighbours as vectors.
@@ -157,15 +193,29 @@ struct ElementPixels {
   }
 };
 
-F2D_FN int64_t gate_part(const AssemblyArgs& a, int64_t b, int64_t k, int64_t c, int64_t tile) {
+template <class Args>
+F2D_FN int64_t gate_part(const Args& a, int64_t b, int64_t k, int64_t c, int64_t tile) {
   return ((b * a.experts + k) * (a.channel_gates ? a.shape.channels : 1) + c) * a.tiles + tile;
 }
 
-// Backward for kCount experts from k on: one pass over grad and their deltas, channel by channel. `reduce(value, slot)`
-// sums value over the warp and stores it; every lane of the warp calls it.
-template <int kExperts, class Pixels, class Reduce>
-F2D_FN void assembly_backward_experts(const AssemblyArgs& a, int64_t b, int64_t tile, const Pixels& pixels, int64_t k,
-                                      Reduce reduce) {
+// Where the backward pass takes the gradient of the assembled image from: here, a tensor.
+template <class Pixels>
+struct GivenGradient {
+  static constexpr bool kReadsDeltas = false;
+  const AssemblyArgs& a;
+  int64_t b;
+
+  template <class Deltas, class Maps, class Value>
+  F2D_MEMBER void operator()(const Pixels& pixels, int64_t c, const Deltas&, const Maps&, Value* grad) const {
+    pixels.decode(pixels.fetch(a.image, b * a.image.b + c * a.image.c), a.image, grad);
+  }
+};
+
+// Backward for kCount experts from k on, channel by channel: one pass over their deltas and what `gradient` reads.
+// `reduce(value, slot)` sums value over the warp and stores it; every lane of the warp calls it.
+template <int kExperts, class Args, class Pixels, class Gradient, class Reduce>
+F2D_FN void assembly_backward_experts(const Args& a, int64_t b, int64_t tile, const Pixels& pixels, int64_t k,
+                                      Gradient& gradient, Reduce reduce) {
   using A = typename Pixels::Value;
   constexpr int kCount = Pixels::kCount;
   const bool correlate = a.d_maps.data || a.gate_parts;
@@ -182,17 +232,16 @@ F2D_FN void assembly_backward_experts(const AssemblyArgs& a, int64_t b, int64_t 
   for (int64_t c = 0; c < a.shape.channels; ++c) {
     typename Pixels::Fetched deltas[kExperts] = {};
     A grad[kCount];
-    const typename Pixels::Fetched raw_grad = pixels.fetch(a.image, b * a.image.b + c * a.image.c);
     F2D_UNROLL
     for (int j = 0; j < kExperts; ++j) {
       const View& v = a.delta(k + j);
-      if (correlate) deltas[j] = pixels.fetch(v, b * v.b + (k + j) * v.k + c * v.c);
+      if (correlate || Gradient::kReadsDeltas) deltas[j] = pixels.fetch(v, b * v.b + (k + j) * v.k + c * v.c);
     }
-    pixels.decode(raw_grad, a.image, grad);
+    gradient(pixels, c, deltas, map, grad);
     F2D_UNROLL
     for (int j = 0; j < kExperts; ++j) {
       const A gate = gate_at<A>(a, b, k + j, c);
-      const View& d = a.d_delta(k + j);
+      const View& d = a.d_deltas[a.listed ? k + j : 0];
       A delta[kCount];
       if (d.data) {
         F2D_UNROLL
@@ -234,10 +283,11 @@ template <class Pixels, class Reduce>
 F2D_FN void assembly_backward_lane(const AssemblyArgs& a, int64_t warp, int lane, Reduce reduce) {
   const int64_t b = quotient(warp, a.tiles), tile = warp - b * a.tiles;
   const Pixels pixels(a.shape, tile, lane);
+  const GivenGradient<Pixels> grad{a, b};
   int64_t k = 0;
   for (; k + kBackwardGroup <= a.experts; k += kBackwardGroup)
-    assembly_backward_experts<kBackwardGroup>(a, b, tile, pixels, k, reduce);
-  for (; k < a.experts; ++k) assembly_backward_experts<1>(a, b, tile, pixels, k, reduce);
+    assembly_backward_experts<kBackwardGroup>(a, b, tile, pixels, k, grad, reduce);
+  for (; k < a.experts; ++k) assembly_backward_experts<1>(a, b, tile, pixels, k, grad, reduce);
 }
 
 // d_deltas shared by the batch: one element [k, c, pixel] per thread, samples in order.

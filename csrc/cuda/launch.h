@@ -6,7 +6,7 @@
 #include <torch/csrc/stable/macros.h>
 
 #include "../tensors.h"
-#include "views.h"
+#include "noise.h"
 
 namespace f2d {
 
@@ -51,6 +51,28 @@ inline bool channels_inside(const View& v, const Shape& s) {
   return s.channels > 1 && v.c == 1 && s.pixels() > 1;
 }
 
+// Exactly one of noise and seed is there.
+inline NoiseSource noise_source(const OptionalTensor& noise, const OptionalTensor& seed, int64_t stream, int64_t top,
+                                int64_t left, const Shape& shape) {
+  NoiseSource source{};
+  source.given = image_view(noise);
+  if (seed) {
+    source.seeds = static_cast<const int64_t*>(seed->data_ptr());
+    source.seed_per_sample = seed->numel() > 1;
+    source.seed_stride = source.seed_per_sample ? seed->stride(0) : 0;
+  }
+  source.stream = static_cast<uint32_t>(stream);
+  source.top = static_cast<uint32_t>(top);
+  source.left = static_cast<uint32_t>(left);
+  source.quads_per_row = Quad::per_row(source, shape);
+  return source;
+}
+
+// Whether eight aligned neighbours always lie in one row, from the first lane of a counter on.
+inline bool draws_vectors(const NoiseSource& s, const Shape& shape) {
+  return shape.width % kVector == 0 && s.left % 4 == 0;
+}
+
 inline cudaStream_t current_stream(const Tensor& t) {
   void* stream = nullptr;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(t.get_device_index(), &stream));
@@ -81,6 +103,15 @@ __device__ __forceinline__ A warp_sum(A value) {
   for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
   return value;
 }
+
+// Sums over the warp; its first lane stores to parts[slot].
+template <class A>
+struct WarpReduce {
+  __device__ __forceinline__ void operator()(A value, void* parts, int64_t slot) const {
+    value = warp_sum(value);
+    if (threadIdx.x % 32 == 0) static_cast<A*>(parts)[slot] = value;
+  }
+};
 
 // out[i] = the sum of parts[i][0 .. tiles), one warp each: 32 interleaved sums in double, then a fixed tree.
 template <class A>

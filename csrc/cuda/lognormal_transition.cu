@@ -15,14 +15,6 @@ __global__ void __launch_bounds__(kThreads, 1)
   for (int64_t i = first_thread(); i < threads; i += all_threads()) lognormal_forward_quad<A>(a, i);
 }
 
-template <class A>
-struct WarpReduce {
-  __device__ __forceinline__ void operator()(A value, void* parts, int64_t slot) const {
-    value = warp_sum(value);
-    if (threadIdx.x % 32 == 0) static_cast<A*>(parts)[slot] = value;
-  }
-};
-
 __global__ void __launch_bounds__(kThreads, 1)
     lognormal_transition_backward_vector(const __grid_constant__ LognormalArgs a, int64_t threads) {
   for (int64_t i = first_thread(); i < threads; i += all_threads())
@@ -45,29 +37,20 @@ LognormalArgs lognormal_args(const Tensor& image, const Tensor& x, const Tensor&
   a.shape = {image.size(0), image.size(1), image.size(2), image.size(3)};
   a.x = image_view(x);
   a.mu = image_view(mu);
-  a.noise = image_view(noise);
+  a.noise = noise_source(noise, seed, stream, top, left, a.shape);
   a.image = image_view(image);
   a.log_mean = table_view(log_mean);
   a.log_std = table_view(log_std);
   a.channels_inside = channels_inside(a.image, a.shape);
-  if (seed) {
-    a.seeds = static_cast<const int64_t*>(seed->data_ptr());
-    a.seed_per_sample = seed->numel() > 1;
-    a.seed_stride = a.seed_per_sample ? seed->stride(0) : 0;
-  }
-  a.stream = static_cast<uint32_t>(stream);
-  a.top = static_cast<uint32_t>(top);
-  a.left = static_cast<uint32_t>(left);
-  a.quads_per_row = Quad::per_row(a);
   return a;
 }
 
 // Eight elements together in all tensors; with a seed also in one row, from the first lane of a counter on.
 bool fits_vectors(const LognormalArgs& a) {
   const bool inside = a.channels_inside;
-  for (const View* v : {&a.image, &a.x, &a.mu, &a.noise, &a.d_x, &a.d_mu, &a.d_noise})
+  for (const View* v : {&a.image, &a.x, &a.mu, &a.noise.given, &a.d_x, &a.d_mu, &a.d_noise})
     if (!fits_vectors(*v, a.shape, inside) || (!inside && !planes_adjacent(*v, a.shape))) return false;
-  return a.noise.data || (!inside && a.shape.width % kVector == 0 && a.left % 4 == 0);
+  return a.noise.given.data || (!inside && draws_vectors(a.noise, a.shape));
 }
 
 }  // namespace
@@ -79,11 +62,11 @@ void lognormal_transition_out(const Tensor& out, const Tensor& x, const Tensor& 
   const LognormalArgs a = lognormal_args(out, x, mu, log_mean, log_std, noise, seed, stream, top, left);
   const cudaStream_t current = current_stream(out);
   if (any_double({&out, &x, &mu, &log_mean, &log_std, pointer(noise)})) {
-    launch(lognormal_transition_quad<double>, a, a.shape.batch * Quad::per_sample(a), current);
+    launch(lognormal_transition_quad<double>, a, a.shape.batch * Quad::per_sample(a.noise, a.shape), current);
   } else if (fits_vectors(a)) {
     launch(lognormal_transition_vector, a, out.numel() / kVector, current);
   } else {
-    launch(lognormal_transition_quad<float>, a, a.shape.batch * Quad::per_sample(a), current);
+    launch(lognormal_transition_quad<float>, a, a.shape.batch * Quad::per_sample(a.noise, a.shape), current);
   }
 }
 
@@ -101,7 +84,7 @@ void lognormal_transition_backward_out(const Tensor& grad, const Tensor& x, cons
   const bool is_double = any_double({&grad, &x, &mu, &log_mean, &log_std, pointer(noise)});
   const bool vectors = !is_double && fits_vectors(a);
   const int64_t per_warp = 32 * (vectors ? kSteps * kVector : kQuadSteps);
-  const int64_t work = vectors ? a.shape.channels * a.shape.pixels() : Quad::per_sample(a);
+  const int64_t work = vectors ? a.shape.channels * a.shape.pixels() : Quad::per_sample(a.noise, a.shape);
   a.tiles = (work + per_warp - 1) / per_warp;
   const int64_t count = a.shape.batch * a.tiles, threads = count * 32;
   std::optional<Tensor> mean_parts, std_parts;

@@ -115,6 +115,7 @@ def quad_grid(images: Sequence[Tensor], seeded: bool, left: int) -> tuple[int, i
         "DENSE": dense,
         "CHANNELS_LAST": channels_last,
         "QUADS": QUADS,
+        "num_warps": 4,
         "INDEX": index_type(4 * quads),
     }
     return shift, quads, grid

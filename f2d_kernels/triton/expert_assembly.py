@@ -24,7 +24,7 @@ def _plane(pointer, stride, b, k):
 
 
 @triton.jit
-def _gate(gates, stride, b, k, c, inside, PER_CHANNEL: tl.constexpr, COMPUTE: tl.constexpr):
+def gate_of(gates, stride, b, k, c, inside, PER_CHANNEL: tl.constexpr, COMPUTE: tl.constexpr):
     """gates[b,k] as a scalar, or gates[b,k,c] as [BLOCK_C, 1]."""
     place = _plane(gates, stride, b, k)
     if PER_CHANNEL:
@@ -67,12 +67,62 @@ def _forward_kernel(
     else:
         total = tl.load(_image(base, base_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
     for k in tl.static_range(K):
-        weight = _gate(gates, gate_stride, b, k, c, c < channels, PER_CHANNEL, COMPUTE)
+        weight = gate_of(gates, gate_stride, b, k, c, c < channels, PER_CHANNEL, COMPUTE)
         if maps is not None:
             weight = weight * _map(maps, map_stride, b, k, p, width, p < pixels, FLAT, COMPUTE)[None, :]
         delta = tl.load(_image(deltas[k], delta_strides[k], b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
         total = tl.fma(tl.broadcast_to(weight, [BLOCK_C, BLOCK_P]), delta, total)
     tl.store(_image(out, out_stride, b, c, p, width, FLAT), rounded(total, out), mask=inside)
+
+
+@triton.jit
+def sums_of_channels(partials, stride, b, k, c, t):
+    """Where the tiles' sums of expert k and channels c go: [BLOCK_C, BLOCK_P / TILE]."""
+    row = _plane(partials, stride, b, k) + c.to(tl.int64) * stride[2]
+    return row[:, None] + t[None, :]
+
+
+@triton.jit
+def gradients_of_expert(
+    g, delta_at, d_delta_at, channel_sums_at, gate, chart, inside, inside_sums,
+    PER_CHANNEL: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
+    """Stores d_delta = gate·map·g [BLOCK_C, BLOCK_P] and, for gates per channel, their tiles' sums; returns Σ_c delta·g
+    (weighted by the gates where these are per channel) [BLOCK_P]. What has no address is not wanted."""
+    products = tl.zeros([g.shape[1]], g.dtype)
+    if delta_at is not None:
+        product = tl.load(delta_at, mask=inside, other=0.0).to(g.dtype) * g
+        if channel_sums_at is not None:
+            term = product
+            if chart is not None:
+                term = product * chart[None, :]
+            tl.store(channel_sums_at, tree_sum(term, TILE), mask=inside_sums)
+        if PER_CHANNEL:
+            product = product * gate
+        products = tl.reshape(tree_sum(tl.trans(product), g.shape[0]), [g.shape[1]])
+    if d_delta_at is not None:
+        weight = gate
+        if chart is not None:
+            weight = gate * chart[None, :]
+        tl.store(d_delta_at, rounded(weight * g, d_delta_at), mask=inside)
+    return products
+
+
+@triton.jit
+def finish_expert(
+    products, d_map_at, sums_at, gate, chart, on_image, on_sums, PER_CHANNEL: tl.constexpr, TILE: tl.constexpr
+):
+    """Stores what sums over channels make: d_map [BLOCK_P], and the tiles' sums of a gate that all channels share."""
+    if d_map_at is not None:
+        d_map = products
+        if not PER_CHANNEL:
+            d_map = products * gate
+        tl.store(d_map_at, rounded(d_map, d_map_at), mask=on_image)
+    if sums_at is not None:
+        term = products
+        if chart is not None:
+            term = products * chart
+        tl.store(sums_at, tree_sum(term, TILE), mask=on_sums)
 
 
 @triton.jit
@@ -94,49 +144,37 @@ def _backward_kernel(
     if CHUNKS == 1:
         inside = (c < channels)[:, None] & on_image[None, :]
         g = tl.load(_image(grad, grad_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
+    on_sums = t < sums
     for k in tl.static_range(K):
+        chart, gate, d_map_at, sums_at = None, None, None, None
         if maps is not None:
             chart = _map(maps, map_stride, b, k, p, width, on_image, FLAT, COMPUTE)
         if not PER_CHANNEL:
-            gate = _gate(gates, gate_stride, b, k, c, c < channels, PER_CHANNEL, COMPUTE)
-        products = tl.zeros([BLOCK_P], COMPUTE)  # Σ_c delta·g, weighted by the gates when these are per channel
+            gate = gate_of(gates, gate_stride, b, k, c, c < channels, PER_CHANNEL, COMPUTE)
+        products = tl.zeros([BLOCK_P], COMPUTE)
         for chunk in range(CHUNKS):
             c = chunk * BLOCK_C + tl.arange(0, BLOCK_C)
             inside = (c < channels)[:, None] & on_image[None, :]
+            delta_at, d_delta_at, channel_sums_at = None, None, None
             if CHUNKS > 1:
                 g = tl.load(_image(grad, grad_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
             if PER_CHANNEL:
-                gate = _gate(gates, gate_stride, b, k, c, c < channels, PER_CHANNEL, COMPUTE)
+                gate = gate_of(gates, gate_stride, b, k, c, c < channels, PER_CHANNEL, COMPUTE)
             if d_maps is not None or partials is not None:
                 delta_at = _image(deltas[k], delta_strides[k], b, c, p, width, FLAT)
-                product = tl.load(delta_at, mask=inside, other=0.0).to(COMPUTE) * g
-                if PER_CHANNEL and partials is not None:
-                    channel_term = product
-                    if maps is not None:
-                        channel_term = product * chart[None, :]
-                    row = _plane(partials, partial_stride, b, k) + c.to(tl.int64) * partial_stride[2]
-                    inside_sums = (c < channels)[:, None] & (t < sums)[None, :]
-                    tl.store(row[:, None] + t[None, :], tree_sum(channel_term, TILE), mask=inside_sums)
-                if PER_CHANNEL:
-                    product = product * gate
-                products += tl.reshape(tree_sum(tl.trans(product), BLOCK_C), [BLOCK_P])
             if d_deltas is not None:
-                weight = gate
-                if maps is not None:
-                    weight = gate * chart[None, :]
                 d_delta_at = _image(d_deltas[k], d_delta_strides[k], b, c, p, width, FLAT)
-                tl.store(d_delta_at, rounded(weight * g, d_deltas[k]), mask=inside)
+            if PER_CHANNEL and partials is not None:
+                channel_sums_at = sums_of_channels(partials, partial_stride, b, k, c, t)
+            products += gradients_of_expert(
+                g, delta_at, d_delta_at, channel_sums_at, gate, chart, inside,
+                (c < channels)[:, None] & on_sums[None, :], PER_CHANNEL, TILE,
+            )  # fmt: skip
         if d_maps is not None:
-            d_map = products
-            if not PER_CHANNEL:
-                d_map = products * gate
             d_map_at = _plane(d_maps, d_map_stride, b, k) + pixel_offsets(p, width, d_map_stride, FLAT)
-            tl.store(d_map_at, rounded(d_map, d_maps), mask=on_image)
         if partials is not None and not PER_CHANNEL:
-            term = products
-            if maps is not None:
-                term = products * chart
-            tl.store(_plane(partials, partial_stride, b, k) + t, tree_sum(term, TILE), mask=t < sums)
+            sums_at = _plane(partials, partial_stride, b, k) + t
+        finish_expert(products, d_map_at, sums_at, gate, chart, on_image, on_sums, PER_CHANNEL, TILE)
 
 
 @triton.jit
@@ -157,7 +195,7 @@ def _shared_deltas_kernel(
         for sample in range(batch):
             b = tl.cast(sample, tl.int64)
             g = tl.load(_image(grad, grad_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
-            weight = _gate(gates, gate_stride, b, k, c, c < channels, PER_CHANNEL, COMPUTE)
+            weight = gate_of(gates, gate_stride, b, k, c, c < channels, PER_CHANNEL, COMPUTE)
             if maps is not None:
                 weight = weight * _map(maps, map_stride, b, k, p, width, p < pixels, FLAT, COMPUTE)[None, :]
             total = tl.fma(tl.broadcast_to(weight, [BLOCK_C, BLOCK_P]), g, total)
@@ -181,13 +219,13 @@ def block_sizes(image: Tensor) -> dict[str, int]:
     return {"BLOCK_C": block_c, "BLOCK_P": block_p, "num_warps": max(1, block_p * image.element_size() // 512)}
 
 
-def _experts(deltas: list[Tensor], batch: int) -> tuple[Tensor, ...]:
+def experts_of(deltas: list[Tensor], batch: int) -> tuple[Tensor, ...]:
     """K views [B,C,H,W] of either form of deltas; those that the batch shares get a batch stride of 0."""
     listed = deltas[0].unbind(1) if deltas[0].dim() == 5 else deltas
     return tuple(delta.expand(batch, -1, -1, -1) for delta in listed)
 
 
-def _gate_strides(gates: Tensor) -> tuple[int, int, int]:
+def gate_strides(gates: Tensor) -> tuple[int, int, int]:
     return (*gates.stride(), 0) if gates.dim() == 2 else gates.stride()
 
 
@@ -203,7 +241,7 @@ def forward(out: Tensor, deltas: list[Tensor], gates: Tensor, maps: Tensor | Non
     """Fill out [B,C,H,W]. More than 8 experts pass through a workspace in the compute type, unrounded."""
     batch, channels, height, width = out.shape
     torch_type, compute = compute_type(*deltas, gates, maps, base)
-    experts = _experts(deltas, batch)
+    experts = experts_of(deltas, batch)
     groups = _groups(len(experts))
     workspace = torch.empty_like(out, dtype=torch_type) if len(groups) > 1 else out
     for group in groups:
@@ -217,7 +255,7 @@ def forward(out: Tensor, deltas: list[Tensor], gates: Tensor, maps: Tensor | Non
             _forward_kernel, batch * tiles * chunks, out.device,
             target, chosen, gate, chart, base,
             channels, height * width, width,
-            others[0], delta_strides, _gate_strides(gate), others[1], others[2],
+            others[0], delta_strides, gate_strides(gate), others[1], others[2],
             K=len(chosen), PER_CHANNEL=gates.dim() == 3, FLAT=flat_pixels(width, (*delta_strides, *others)),
             INDEX=index_type(height * width), COMPUTE=compute, **blocks,
         )  # fmt: skip
@@ -238,7 +276,7 @@ def backward(
     batch, channels, height, width = grad.shape
     pixels, per_channel = height * width, gates.dim() == 3
     torch_type, compute = compute_type(grad, *deltas, gates, maps)
-    experts, d_experts = _experts(deltas, batch), _experts(d_deltas, d_deltas[0].shape[0]) if d_deltas else ()
+    experts, d_experts = experts_of(deltas, batch), experts_of(d_deltas, d_deltas[0].shape[0]) if d_deltas else ()
     shared = bool(d_experts) and d_experts[0].shape[0] < batch
     blocks = block_sizes(d_experts[0] if d_experts else grad)
     tiles, chunks = triton.cdiv(pixels, blocks["BLOCK_P"]), triton.cdiv(channels, blocks["BLOCK_C"])
@@ -250,7 +288,7 @@ def backward(
         chosen, gate, chart, d_chart = experts[group], gates[:, group], _select(maps, group), _select(d_maps, group)
         results = d_experts[group] or None
         partial = _select(partials, group)
-        gate_stride = _gate_strides(gate)
+        gate_stride = gate_strides(gate)
         grad_stride, map_stride, d_map_stride = strides(grad), strides(chart), strides(d_chart)
         delta_strides = tuple(strides(delta) for delta in chosen)
         result_strides = tuple(strides(result) for result in results or ())

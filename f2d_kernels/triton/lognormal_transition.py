@@ -14,9 +14,16 @@ from f2d_kernels.triton.exponential import exponential
 
 
 @triton.jit
-def _clamped(raw):
+def clamped(raw):
     """Comparisons, not minimum and maximum: a NaN passes through."""
     return tl.where(raw < -20.0, -20.0, tl.where(raw > 20.0, 20.0, raw))
+
+
+@triton.jit
+def stepped(x, mu, raw):
+    """mu + (x - mu) · exp(clamped raw); mu + d = x exactly, so where it is small x + d·expm1 loses no digits of x."""
+    exp, expm1, small = exponential(clamped(raw))
+    return tl.fma(x - mu, tl.where(small, expm1, exp), tl.where(small, x, mu))
 
 
 @triton.jit(do_not_specialize=POSITION)
@@ -35,10 +42,7 @@ def _forward_kernel(
         eps = seeded_noise(seed, stream, top, first_quad, b, quad, PER_SAMPLE).to(COMPUTE)
     mean = per_sample(log_mean, mean_stride, b, [4 * QUADS], COMPUTE)
     std = per_sample(log_std, std_stride, b, [4 * QUADS], COMPUTE)
-    exp, expm1, small = exponential(_clamped(tl.fma(std, eps, mean)))
-    # mu + d = x exactly, so where z is small x + d·expm1(z) loses no digits of x
-    result = tl.fma(state - target, tl.where(small, expm1, exp), tl.where(small, state, target))
-    store(out, out_stride, b, element, inside, result, DENSE)
+    store(out, out_stride, b, element, inside, stepped(state, target, tl.fma(std, eps, mean)), DENSE)
 
 
 @triton.jit(do_not_specialize=POSITION)
@@ -58,7 +62,7 @@ def _backward_kernel(
         eps = seeded_noise(seed, stream, top, first_quad, b, quad, PER_SAMPLE).to(COMPUTE)
     std = per_sample(log_std, std_stride, b, [4 * QUADS], COMPUTE)
     raw = tl.fma(std, eps, per_sample(log_mean, mean_stride, b, [4 * QUADS], COMPUTE))
-    exp, expm1, _ = exponential(_clamped(raw))
+    exp, expm1, _ = exponential(clamped(raw))
     if d_x is not None:
         store(d_x, d_x_stride, b, element, inside, g * exp, DENSE)
     if d_mu is not None:

@@ -29,9 +29,8 @@ void expert_assembly_out(const Tensor& out, const std::vector<Tensor>& deltas, c
   AssemblyArgs a = assembly_args(out, delta_streams, deltas, gates, maps, maps_streams);
   a.is_double |= any_double({pointer(base)});
   a.base = image_stream(base);
-  const int64_t block = a.walk.block_elements(), tile = a.walk.tile_pixels() * a.walk.block_channels();
   run_tasks(F2D_KERNEL(expert_assembly), a, a.walk.batch * a.walk.tiles(),
-            a.walk.tile_pixels() * a.walk.channels * (a.experts + 2), block * (5 + a.experts) + tile * a.experts);
+            a.walk.tile_pixels() * a.walk.channels * (a.experts + 2), a.forward_scratch());
 }
 
 void expert_assembly_backward_out(const Tensor& grad, const std::vector<Tensor>& deltas, const Tensor& gates,
@@ -47,12 +46,9 @@ void expert_assembly_backward_out(const Tensor& grad, const std::vector<Tensor>&
   a.d_maps = d_maps ? d_maps_streams.data() : nullptr;
   a.gate_parts = d_gates ? gate_parts.data() : nullptr;
 
-  const int64_t group = a.shared_deltas ? walk.batch : 1, pairs = group * a.experts, block = walk.block_elements();
-  const int64_t lanes = 2 * kLaneCount * sums;  // doubles, counted as floats
-  const int64_t scratch = pairs * (2 * block + walk.block_pixels() + lanes) + (group + 3) * block +
-                          (3 + a.experts) * 16 * walk.channels + a.experts * walk.tile_pixels();  // of the fast walks
+  const int64_t group = a.shared_deltas ? walk.batch : 1;
   run_tasks(F2D_KERNEL(expert_assembly_backward), a, walk.batch / group * walk.tiles(),
-            group * walk.tile_pixels() * walk.channels * (2 * a.experts + 1), scratch);
+            group * walk.tile_pixels() * walk.channels * (2 * a.experts + 1), a.backward_scratch());
   if (!d_gates) return;
   const std::vector<double> total = sum_parts(a.gate_parts, walk.tiles(), parts);
   const Table table = table_of(*d_gates);

@@ -1,0 +1,135 @@
+// The transport step on CPU tensors: its arguments from PyTorch, its tasks, its registration under the schema of
+// f2d_kernels/ops/transport_step.py.
+#include "../../transport_step.h"
+
+#include "../dispatch.h"
+#include "../tensors.h"
+#include "../transport_step.h"
+
+namespace f2d {
+
+// bind/expert_assembly.cpp
+AssemblyArgs assembly_args(const Tensor& image, const std::vector<Stream>& deltas, const std::vector<Tensor>& tensors,
+                           const Tensor& gates, const OptionalTensor& maps, const std::vector<Stream>& maps_streams);
+
+namespace {
+
+// What both directions take; the streams live as long as the call.
+struct TransportCall {
+  std::vector<Stream> deltas, maps;
+  TransportArgs args{};
+
+  TransportCall(const Tensor& image, const Tensor& x, const std::vector<Tensor>& tensors, const Tensor& gates,
+                const OptionalTensor& map_tensor, const OptionalTensor& base, const Tensor& log_mean,
+                const Tensor& log_std, const OptionalTensor& anchor, double low, double high,
+                const OptionalTensor& noise, const OptionalTensor& seed, int64_t stream, int64_t top, int64_t left)
+      : deltas(expert_streams(tensors)), maps(map_streams(map_tensor)) {
+    TransportArgs& a = args;
+    a.assembly = assembly_args(image, deltas, tensors, gates, map_tensor, maps);
+    a.assembly.base = image_stream(base);
+    a.is_double = a.assembly.is_double ||
+                  any_double({&x, pointer(base), &log_mean, &log_std, pointer(anchor), pointer(noise)});
+    a.assembled = dtype_of(tensors[0]);
+    for (const Tensor& t : tensors) a.assembled = promoted(a.assembled, dtype_of(t));
+    if (base) a.assembled = promoted(a.assembled, dtype_of(*base));
+    a.target = promoted(a.assembled, dtype_of(anchor ? *anchor : x));
+    a.low = as_stored(low, a.target);
+    a.high = as_stored(high, a.target);
+    a.x = image_stream(x);
+    a.anchor = image_stream(anchor);
+    a.flat = true;
+    for (const Stream& s : deltas) a.flat = a.flat && s.linear;
+    for (const Stream& s : maps) a.flat = a.flat && s.linear;
+    a.flat = a.flat && a.assembly.base.linear;
+    a.noise = noise_source(noise, seed, stream, top, left);
+    a.log_mean = table_of(log_mean);
+    a.log_std = table_of(log_std);
+  }
+};
+
+int64_t whole_lines(int64_t elements) { return (elements + kLaneCount - 1) / kLaneCount * kLaneCount; }
+
+}  // namespace
+
+void transport_step_out(const Tensor& x_next, const Tensor& mu, const Tensor& x, const std::vector<Tensor>& deltas,
+                        const Tensor& gates, const OptionalTensor& maps, const OptionalTensor& base,
+                        const Tensor& log_mean, const Tensor& log_std, const OptionalTensor& anchor, double low,
+                        double high, const OptionalTensor& noise, const OptionalTensor& seed, int64_t stream,
+                        int64_t top, int64_t left) {
+  TransportCall call(x_next, x, deltas, gates, maps, base, log_mean, log_std, anchor, low, high, noise, seed, stream,
+                     top, left);
+  TransportArgs& a = call.args;
+  a.assembly.is_double = a.is_double;
+  a.x_next = image_stream(x_next);
+  a.mu = image_stream(mu);
+  a.assembly_scratch = whole_lines(a.assembly.forward_scratch());
+  const Walk& walk = a.walk();
+  run_tasks(F2D_KERNEL(transport_step), a, walk.batch * a.tasks(), a.task_elements() * (a.assembly.experts + 8),
+            a.assembly_scratch + a.stream_elements() + a.chunk_elements() + 7 * walk.block_elements());
+}
+
+void transport_step_backward_out(const OptionalTensor& grad_x, const OptionalTensor& grad_mu, const Tensor& x,
+                                 const std::vector<Tensor>& deltas, const Tensor& gates, const OptionalTensor& maps,
+                                 const OptionalTensor& base, const Tensor& log_mean, const Tensor& log_std,
+                                 const OptionalTensor& anchor, double low, double high, const OptionalTensor& noise,
+                                 const OptionalTensor& seed, int64_t stream, int64_t top, int64_t left,
+                                 const OptionalTensor& d_x, const std::vector<Tensor>& d_deltas,
+                                 const OptionalTensor& d_gates, const OptionalTensor& d_maps,
+                                 const OptionalTensor& d_mu, const OptionalTensor& d_log_mean,
+                                 const OptionalTensor& d_log_std, const OptionalTensor& d_noise) {
+  const Tensor& image = d_x ? *d_x : d_mu ? *d_mu : grad_x ? *grad_x : *grad_mu;
+  TransportCall call(image, x, deltas, gates, maps, base, log_mean, log_std, anchor, low, high, noise, seed, stream,
+                     top, left);
+  TransportArgs& a = call.args;
+  const Walk& walk = a.walk();
+  a.is_double |= any_double({pointer(grad_x), pointer(grad_mu)});
+  a.assembly.is_double = a.is_double;
+  a.grad_x = image_stream(grad_x);
+  a.grad_mu = image_stream(grad_mu);
+  a.d_x = image_stream(d_x);
+  a.d_mu = image_stream(d_mu);
+  a.d_noise = image_stream(d_noise);
+
+  const std::vector<Stream> d_delta_streams = expert_streams(d_deltas), d_maps_streams = map_streams(d_maps);
+  for (const Stream& s : d_delta_streams) a.flat = a.flat && s.linear;
+  for (const Stream& s : d_maps_streams) a.flat = a.flat && s.linear;
+  a.gradients = a.assembly;
+  a.gradients.d_deltas = d_deltas.empty() ? nullptr : d_delta_streams.data();
+  a.gradients.d_maps = d_maps ? d_maps_streams.data() : nullptr;
+
+  const int64_t tasks = a.tasks(), gate_count = walk.batch * a.gate_sums();
+  const bool sums = d_log_mean || d_log_std;
+  std::vector<double> gate_parts(d_gates ? tasks * gate_count : 0), parts(sums ? 2 * tasks * walk.batch : 0);
+  a.gate_parts = d_gates ? gate_parts.data() : nullptr;
+  a.log_mean_parts = sums ? parts.data() : nullptr;
+  a.log_std_parts = sums ? parts.data() + tasks * walk.batch : nullptr;
+  a.needs_total = a.has_experts() || d_mu || d_noise || sums || (d_x && !anchor);
+
+  const int64_t forward_part = a.assembly.forward_scratch(), backward_part = a.gradients.backward_scratch();
+  a.assembly_scratch = whole_lines(forward_part > backward_part ? forward_part : backward_part);
+  const int64_t group = a.group();
+  run_tasks(F2D_KERNEL(transport_step_backward), a, walk.batch / group * tasks,
+            group * a.task_elements() * (3 * a.assembly.experts + 8),
+            a.assembly_scratch + a.stream_elements() + 2 * (group * a.gate_sums() + kLaneCount) +
+                (1 + group) * a.chunk_elements() + 10 * walk.block_elements());
+
+  const auto finish = [&](const OptionalTensor& d, const double* part) {
+    if (!d) return;
+    const std::vector<double> total = sum_parts(part, tasks, walk.batch);
+    for (int64_t b = 0; b < walk.batch; ++b) store(table_of(*d), b, 0, 0, total[b]);
+  };
+  finish(d_log_mean, a.log_mean_parts);
+  finish(d_log_std, a.log_std_parts);
+  if (!d_gates) return;
+  const std::vector<double> total = sum_parts(a.gate_parts, tasks, gate_count);
+  const int64_t channels = a.assembly.channel_gates ? walk.channels : 1;
+  for (int64_t i = 0; i < gate_count; ++i)
+    store(table_of(*d_gates), i / a.gate_sums(), i / channels % a.assembly.experts, i % channels, total[i]);
+}
+
+}  // namespace f2d
+
+STABLE_TORCH_LIBRARY_IMPL(f2d_kernels, CPU, m) {
+  m.impl("transport_step_out", TORCH_BOX(&f2d::transport_step_out));
+  m.impl("transport_step_backward_out", TORCH_BOX(&f2d::transport_step_backward_out));
+}

@@ -1,0 +1,191 @@
+// The transport step on CUDA: kernels over the bodies of transport_step_body.h, and their launchers.
+#include "expert_assembly.h"
+#include "transport_step_body.h"
+
+namespace f2d {
+
+__global__ void __launch_bounds__(kThreads, 1)
+    transport_step_vector(const __grid_constant__ TransportArgs a, int64_t threads) {
+  for (int64_t i = first_thread(); i < threads; i += all_threads()) transport_forward_vector(a, i);
+}
+
+template <class A>
+__global__ void __launch_bounds__(kThreads, 1)
+    transport_step_quad(const __grid_constant__ TransportArgs a, int64_t threads) {
+  for (int64_t i = first_thread(); i < threads; i += all_threads()) transport_forward_quad<A>(a, i);
+}
+
+__global__ void __launch_bounds__(kThreads, 1)
+    transport_step_backward_vector(const __grid_constant__ TransportArgs a, int64_t threads) {
+  for (int64_t i = first_thread(); i < threads; i += all_threads())
+    transport_backward_vector(a, i / kWarp, static_cast<int>(i % kWarp), WarpReduce<float>());
+}
+
+template <class A>
+__global__ void __launch_bounds__(kThreads, 1)
+    transport_step_backward_quad(const __grid_constant__ TransportArgs a, int64_t threads) {
+  for (int64_t i = first_thread(); i < threads; i += all_threads())
+    transport_backward_quad<A>(a, i / kWarp, static_cast<int>(i % kWarp), WarpReduce<A>());
+}
+
+template <int kExperts>
+__global__ void __launch_bounds__(kThreads, 1)
+    transport_step_backward_experts(const __grid_constant__ TransportArgs a, int64_t threads) {
+  for (int64_t i = first_thread(); i < threads; i += all_threads())
+    transport_backward_experts<kExperts>(a, i / kWarp, static_cast<int>(i % kWarp), WarpReduce<float>());
+}
+
+namespace {
+
+struct TransportProblem {
+  TransportArgs args;
+  bool is_double;
+};
+
+TransportProblem transport_problem(const Tensor& image, const Tensor& x, const std::vector<Tensor>& deltas,
+                                   const Tensor& gates, const OptionalTensor& maps, const OptionalTensor& base,
+                                   const Tensor& log_mean, const Tensor& log_std, const OptionalTensor& anchor,
+                                   double low, double high, const OptionalTensor& noise, const OptionalTensor& seed,
+                                   int64_t stream, int64_t top, int64_t left) {
+  TransportProblem p{};
+  TransportArgs& a = p.args;
+  set_experts(a, "transport_step", x, deltas, gates, maps, base);
+  a.channels_inside = channels_inside(image_view(image), a.shape);
+  a.noise = noise_source(noise, seed, stream, top, left, a.shape);
+  a.x = image_view(x);
+  a.anchor = image_view(anchor);
+  a.log_mean = table_view(log_mean);
+  a.log_std = table_view(log_std);
+  p.is_double = any_double({&x, &gates, pointer(maps), pointer(base), &log_mean, &log_std, pointer(anchor), pointer(noise)});
+  a.assembled = base ? dtype_of(*base) : dtype_of(deltas[0]);
+  for (const Tensor& t : deltas) {
+    a.assembled = promoted(a.assembled, dtype_of(t));
+    p.is_double |= any_double({&t});
+  }
+  a.target = promoted(a.assembled, dtype_of(anchor ? *anchor : x));
+  a.low = as_stored(low, a.target);
+  a.high = as_stored(high, a.target);
+  return p;
+}
+
+// Eight neighbours of a plane together in all tensors; with a seed also in one row, from the first lane of a counter on.
+bool fits_vectors(const TransportArgs& a) {
+  for (const View* v : {&a.x, &a.anchor, &a.base, &a.maps, &a.x_next, &a.mu, &a.noise.given, &a.grad_x, &a.grad_mu,
+                        &a.d_x, &a.d_mu, &a.d_noise})
+    if (!fits_vectors(*v, a.shape, false)) return false;
+  return all_fit(a.deltas, a, false) && (a.noise.given.data || draws_vectors(a.noise, a.shape));
+}
+
+void launch_experts(const TransportArgs& a, int64_t threads, cudaStream_t stream) {
+  switch (a.experts) {
+    case 1: return launch(transport_step_backward_experts<1>, a, threads, stream);
+    case 2: return launch(transport_step_backward_experts<2>, a, threads, stream);
+    case 3: return launch(transport_step_backward_experts<3>, a, threads, stream);
+    default: return launch(transport_step_backward_experts<4>, a, threads, stream);
+  }
+}
+
+}  // namespace
+
+void transport_step_out(const Tensor& x_next, const Tensor& mu, const Tensor& x, const std::vector<Tensor>& deltas,
+                        const Tensor& gates, const OptionalTensor& maps, const OptionalTensor& base,
+                        const Tensor& log_mean, const Tensor& log_std, const OptionalTensor& anchor, double low,
+                        double high, const OptionalTensor& noise, const OptionalTensor& seed, int64_t stream,
+                        int64_t top, int64_t left) {
+  const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
+  const cudaStream_t current = current_stream(x);
+  TransportProblem p = transport_problem(x_next, x, deltas, gates, maps, base, log_mean, log_std, anchor, low, high,
+                                         noise, seed, stream, top, left);
+  TransportArgs& a = p.args;
+  a.x_next = image_view(x_next);
+  a.mu = image_view(mu);
+  const int64_t quads = a.shape.batch * Quad::per_sample(a.noise, a.shape);
+  if (p.is_double) {
+    launch(transport_step_quad<double>, a, quads, current);
+  } else if (fits_vectors(a)) {
+    launch(transport_step_vector, a, x_next.numel() / kVector, current);
+  } else {
+    launch(transport_step_quad<float>, a, quads, current);
+  }
+}
+
+void transport_step_backward_out(const OptionalTensor& grad_x, const OptionalTensor& grad_mu, const Tensor& x,
+                                 const std::vector<Tensor>& deltas, const Tensor& gates, const OptionalTensor& maps,
+                                 const OptionalTensor& base, const Tensor& log_mean, const Tensor& log_std,
+                                 const OptionalTensor& anchor, double low, double high, const OptionalTensor& noise,
+                                 const OptionalTensor& seed, int64_t stream, int64_t top, int64_t left,
+                                 const OptionalTensor& d_x, const std::vector<Tensor>& d_deltas,
+                                 const OptionalTensor& d_gates, const OptionalTensor& d_maps,
+                                 const OptionalTensor& d_mu, const OptionalTensor& d_log_mean,
+                                 const OptionalTensor& d_log_std, const OptionalTensor& d_noise) {
+  const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
+  const cudaStream_t current = current_stream(x);
+  const Tensor& image = d_x ? *d_x : d_mu ? *d_mu : grad_x ? *grad_x : *grad_mu;
+  TransportProblem p = transport_problem(image, x, deltas, gates, maps, base, log_mean, log_std, anchor, low, high, noise,
+                                         seed, stream, top, left);
+  TransportArgs& a = p.args;
+  const bool is_double = p.is_double || any_double({pointer(grad_x), pointer(grad_mu)});
+  a.grad_x = image_view(grad_x);
+  a.grad_mu = image_view(grad_mu);
+  a.d_x = image_view(d_x);
+  a.d_mu = image_view(d_mu);
+  a.d_noise = image_view(d_noise);
+  const bool of_experts = !d_deltas.empty() || d_gates || d_maps, of_exponent = d_log_mean || d_log_std;
+  a.needs_total = of_experts || of_exponent || d_mu || d_noise || (d_x && !anchor);
+
+  const bool shared = !d_deltas.empty() && a.shape.batch > 1 && !a.listed && deltas[0].size(0) == 1;
+  bool vectors = !is_double && fits_vectors(a), fused = vectors && of_experts && a.experts <= kFused && !shared;
+  if (fused) {
+    set_listed(a.d_deltas, d_deltas);
+    if (d_maps) a.d_maps = view_of(*d_maps, 0, 1, -1);
+    fused = fits_vectors(a.d_maps, a.shape, false) && all_fit(a.d_deltas, a, false);
+  }
+  std::optional<Tensor> v = d_mu;
+  if (of_experts && !fused) {
+    for (View& d : a.d_deltas) d = View{};
+    a.d_maps = View{};
+    if (!v) {
+      const auto scalar = is_double ? torch::headeronly::ScalarType::Double : torch::headeronly::ScalarType::Float;
+      v = torch::stable::new_empty(x, {a.shape.batch, a.shape.channels, a.shape.height, a.shape.width}, scalar);
+      a.d_mu = image_view(*v);
+      vectors = vectors && fits_vectors(a.d_mu, a.shape, false);
+    }
+  }
+
+  const int64_t per_warp = kWarp * kTransportSteps;
+  const int64_t work = vectors ? a.shape.channels * a.shape.pixels() / kVector : Quad::per_sample(a.noise, a.shape);
+  a.tiles = (a.shape.pixels() + kWarp * kVector - 1) / (kWarp * kVector);
+  a.warps = fused ? a.tiles : (work + per_warp - 1) / per_warp;
+  const int64_t warps = a.shape.batch * a.warps, threads = warps * kWarp;
+  std::optional<Tensor> mean_parts, std_parts, gate_parts;
+  if (of_exponent) {
+    mean_parts = new_parts(x, is_double, warps);
+    std_parts = new_parts(x, is_double, warps);
+    a.log_mean_parts = mean_parts->data_ptr();
+    a.log_std_parts = std_parts->data_ptr();
+  }
+  if (fused && d_gates) {
+    gate_parts = new_parts(x, is_double, gates.numel() * a.tiles);
+    a.gate_parts = gate_parts->data_ptr();
+  }
+  if (fused) {
+    launch_experts(a, threads, current);
+  } else if (vectors) {
+    launch(transport_step_backward_vector, a, threads, current);
+  } else if (is_double) {
+    launch(transport_step_backward_quad<double>, a, threads, current);
+  } else {
+    launch(transport_step_backward_quad<float>, a, threads, current);
+  }
+  if (d_log_mean) sum_parts(*mean_parts, is_double, a.warps, *d_log_mean, current);
+  if (d_log_std) sum_parts(*std_parts, is_double, a.warps, *d_log_std, current);
+  if (gate_parts) sum_parts(*gate_parts, is_double, a.tiles, *d_gates, current);
+  if (of_experts && !fused) expert_assembly_backward_out(*v, deltas, gates, maps, d_deltas, d_gates, d_maps);
+}
+
+}  // namespace f2d
+
+STABLE_TORCH_LIBRARY_IMPL(f2d_kernels, CUDA, m) {
+  m.impl("transport_step_out", TORCH_BOX(&f2d::transport_step_out));
+  m.impl("transport_step_backward_out", TORCH_BOX(&f2d::transport_step_backward_out));
+}

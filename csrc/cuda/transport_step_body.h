@@ -1,0 +1,228 @@
+// What one thread does in the transport step's CUDA kernels, for host and device.
+#pragma once
+
+#include "../transport_step.h"
+#include "expert_assembly_body.h"
+#include "noise.h"
+
+namespace f2d {
+
+constexpr int kFused = 4;           // experts whose gradients one pass makes: more leave no registers
+constexpr int kTransportSteps = 4;  // vectors or quads per lane of a warp's tile in the other backward passes
+
+struct TransportArgs : Experts, ExpertGradients<kFused> {
+  bool channels_inside;     // of x_next; backward: of x
+  bool needs_total;         // backward: whether anything looks at the sum under the clamp
+  DType assembled, target;  // dtypes of the assembly and of mu
+  double low, high;         // rounded to `target`
+  NoiseSource noise;
+  View x, anchor;           // anchor.data null: x
+  View log_mean, log_std;   // only b
+  View x_next, mu;          // forward
+  View grad_x, grad_mu;     // backward, data null where no gradient arrives
+  View d_x, d_mu, d_noise;  // backward, data null where not wanted; d_mu: the gradient under the clamp
+  int64_t warps;            // per sample in the backward passes that make no experts' gradients
+  void *log_mean_parts, *log_std_parts;  // [b][warp]
+};
+
+F2D_FN void as_stored_vector(float value[kVector], DType dtype) {
+  if (dtype == DType::f32) return;
+  F2D_UNROLL
+  for (int i = 0; i < kVector; ++i) value[i] = as_stored(value[i], dtype);
+}
+
+// What lies under the clamp, from what the experts add up to.
+F2D_FN void total_vector(const TransportArgs& a, const float anchor[kVector], float sum[kVector]) {
+  as_stored_vector(sum, a.assembled);
+  F2D_UNROLL
+  for (int i = 0; i < kVector; ++i) sum[i] = anchor[i] + sum[i];
+  as_stored_vector(sum, a.target);
+}
+
+F2D_FN int64_t plane_offset(const View& v, int64_t b, int64_t c, int64_t pixel) { return b * v.b + c * v.c + pixel; }
+
+F2D_FN void plane_noise(const TransportArgs& a, int64_t b, int64_t c, int64_t pixel, float eps[kVector]) {
+  const View& given = a.noise.given;
+  if (given.data) return unpack(load_raw(given, plane_offset(given, b, c, pixel)), given.dtype, eps);
+  draw_vector(a.noise, a.shape, b, c, pixel, eps);
+}
+
+// Forward, planes dense and aligned: thread `index` does eight pixels of plane (b, c).
+F2D_FN void transport_forward_vector(const TransportArgs& a, int64_t index) {
+  const PlaneVector at(a.shape, index);
+  const Raw raw_x = load_raw(a.x, at.offset(a.x));
+  const Raw raw_anchor = a.anchor.data ? load_raw(a.anchor, at.offset(a.anchor)) : raw_x;
+  const float log_mean = load_one<float>(a.log_mean, at.b * a.log_mean.b);
+  const float log_std = load_one<float>(a.log_std, at.b * a.log_std.b);
+  const float low = static_cast<float>(a.low), high = static_cast<float>(a.high);
+  float mu[kVector], x[kVector], eps[kVector];
+  assemble_vector(a, at.b, at.c, at.pixel, mu);
+  unpack(raw_anchor, a.anchor.data ? a.anchor.dtype : a.x.dtype, x);
+  total_vector(a, x, mu);
+  F2D_UNROLL
+  for (int i = 0; i < kVector; ++i) mu[i] = transport_clamp(mu[i], low, high);
+  store_vector(a.mu, at.offset(a.mu), mu);
+  unpack(raw_x, a.x.dtype, x);
+  plane_noise(a, at.b, at.c, at.pixel, eps);
+  F2D_UNROLL
+  for (int i = 0; i < kVector; ++i) x[i] = lognormal_step(x[i], mu[i], log_mean, log_std, eps[i]);
+  store_vector(a.x_next, at.offset(a.x_next), x);
+}
+
+// Forward, any strides and dtypes: one counter's four elements per thread.
+template <class A>
+F2D_FN void transport_forward_quad(const TransportArgs& a, int64_t index) {
+  const int64_t quads = Quad::per_sample(a.noise, a.shape), b = quotient(index, quads);
+  const Quad quad = Quad::at(a.noise, a.shape, a.channels_inside, index - b * quads);
+  const A log_mean = load_one<A>(a.log_mean, b * a.log_mean.b), log_std = load_one<A>(a.log_std, b * a.log_std.b);
+  const View& start = a.anchor.data ? a.anchor : a.x;
+  A eps[4];
+  quad.noise(a.noise, a.shape, b, eps);
+  F2D_UNROLL
+  for (int lane = 0; lane < 4; ++lane) {
+    if (!quad.inside(a.shape, lane)) continue;
+    const A sum = as_stored(assemble_element<A>(a, b, quad.c, quad.y, quad.x + lane), a.assembled);
+    const A total = as_stored(load_one<A>(start, quad.offset(start, b, lane)) + sum, a.target);
+    const A mu = transport_clamp(total, static_cast<A>(a.low), static_cast<A>(a.high));
+    store_one(a.mu, quad.offset(a.mu, b, lane), mu);
+    const A x = load_one<A>(a.x, quad.offset(a.x, b, lane));
+    store_one(a.x_next, quad.offset(a.x_next, b, lane), lognormal_step(x, mu, log_mean, log_std, eps[lane]));
+  }
+}
+
+// The sums of log_mean and log_std of what one lane does.
+template <class A>
+struct ExponentSums {
+  A mean, std;
+};
+
+// All gradients of eight pixels but those of the experts. In: what the experts add up to; out: v.
+F2D_FN void transport_gradient_vector(const TransportArgs& a, int64_t b, int64_t c, int64_t pixel, float v[kVector],
+                                      ExponentSums<float>& sums) {
+  const auto fetch = [&](const View& view) {
+    return view.data ? load_raw(view, plane_offset(view, b, c, pixel)) : Raw{};
+  };
+  const Raw raw_x = fetch(a.x), raw_anchor = a.anchor.data ? fetch(a.anchor) : raw_x;
+  const Raw raw_grad_x = fetch(a.grad_x), raw_grad_mu = fetch(a.grad_mu);
+  const float log_mean = load_one<float>(a.log_mean, b * a.log_mean.b);
+  const float log_std = load_one<float>(a.log_std, b * a.log_std.b);
+  const float low = static_cast<float>(a.low), high = static_cast<float>(a.high);
+  float x[kVector], eps[kVector] = {}, grad_x[kVector], grad_mu[kVector];
+  unpack(raw_anchor, a.anchor.data ? a.anchor.dtype : a.x.dtype, x);
+  total_vector(a, x, v);
+  unpack(raw_x, a.x.dtype, x);
+  unpack(raw_grad_x, a.grad_x.dtype, grad_x);
+  unpack(raw_grad_mu, a.grad_mu.dtype, grad_mu);
+  if (a.grad_x.data) plane_noise(a, b, c, pixel, eps);
+  F2D_UNROLL
+  for (int i = 0; i < kVector; ++i) {
+    const LognormalGradient<float> d =
+        transport_gradient(grad_x[i], grad_mu[i], x[i], v[i], low, high, log_mean, log_std, eps[i]);
+    v[i] = d.mu;
+    x[i] = a.anchor.data ? d.x : d.x + d.mu;
+    eps[i] = d.noise;
+    sums.mean += d.log_mean;
+    sums.std += d.log_std;
+  }
+  if (a.d_x.data) store_vector(a.d_x, plane_offset(a.d_x, b, c, pixel), x);
+  if (a.d_mu.data) store_vector(a.d_mu, plane_offset(a.d_mu, b, c, pixel), v);
+  if (a.d_noise.data) store_vector(a.d_noise, plane_offset(a.d_noise, b, c, pixel), eps);
+}
+
+// `reduce(value, parts, slot)` sums value over the warp and stores it.
+template <class A, class Reduce>
+F2D_FN void reduce_exponent(const TransportArgs& a, const ExponentSums<A>& sums, int64_t slot, Reduce reduce) {
+  if (!a.log_mean_parts) return;
+  reduce(sums.mean, a.log_mean_parts, slot);
+  reduce(sums.std, a.log_std_parts, slot);
+}
+
+// Backward without the experts' gradients, planes dense and aligned.
+template <class Reduce>
+F2D_FN void transport_backward_vector(const TransportArgs& a, int64_t warp, int lane, Reduce reduce) {
+  const int64_t b = quotient(warp, a.warps), tile = warp - b * a.warps, plane = a.shape.pixels() / kVector;
+  ExponentSums<float> sums{};
+  for (int step = 0; step < kTransportSteps; ++step) {
+    const int64_t index = (tile * kTransportSteps + step) * kWarp + lane;
+    if (index >= a.shape.channels * plane) break;
+    const int64_t c = quotient(index, plane), pixel = (index - c * plane) * kVector;
+    float v[kVector] = {};
+    if (a.needs_total) assemble_vector(a, b, c, pixel, v);
+    transport_gradient_vector(a, b, c, pixel, v, sums);
+  }
+  reduce_exponent(a, sums, warp, reduce);
+}
+
+// Backward without the experts' gradients, any strides and dtypes.
+template <class A, class Reduce>
+F2D_FN void transport_backward_quad(const TransportArgs& a, int64_t warp, int lane_of_warp, Reduce reduce) {
+  const int64_t quads = Quad::per_sample(a.noise, a.shape), b = quotient(warp, a.warps), tile = warp - b * a.warps;
+  const A log_mean = load_one<A>(a.log_mean, b * a.log_mean.b), log_std = load_one<A>(a.log_std, b * a.log_std.b);
+  const View& start = a.anchor.data ? a.anchor : a.x;
+  ExponentSums<A> sums{};
+  for (int step = 0; step < kTransportSteps; ++step) {
+    const int64_t index = (tile * kTransportSteps + step) * kWarp + lane_of_warp;
+    if (index >= quads) break;
+    const Quad quad = Quad::at(a.noise, a.shape, a.channels_inside, index);
+    A eps[4] = {};
+    if (a.grad_x.data) quad.noise(a.noise, a.shape, b, eps);
+    F2D_UNROLL
+    for (int lane = 0; lane < 4; ++lane) {
+      if (!quad.inside(a.shape, lane)) continue;
+      const auto fetch = [&](const View& v) { return v.data ? load_one<A>(v, quad.offset(v, b, lane)) : A(0); };
+      A total = A(0);
+      if (a.needs_total) {
+        const A sum = as_stored(assemble_element<A>(a, b, quad.c, quad.y, quad.x + lane), a.assembled);
+        total = as_stored(fetch(start) + sum, a.target);
+      }
+      const LognormalGradient<A> d =
+          transport_gradient(fetch(a.grad_x), fetch(a.grad_mu), fetch(a.x), total, static_cast<A>(a.low),
+                             static_cast<A>(a.high), log_mean, log_std, eps[lane]);
+      if (a.d_x.data) store_one(a.d_x, quad.offset(a.d_x, b, lane), a.anchor.data ? d.x : d.x + d.mu);
+      if (a.d_mu.data) store_one(a.d_mu, quad.offset(a.d_mu, b, lane), d.mu);
+      if (a.d_noise.data) store_one(a.d_noise, quad.offset(a.d_noise, b, lane), d.noise);
+      sums.mean += d.log_mean;
+      sums.std += d.log_std;
+    }
+  }
+  reduce_exponent(a, sums, warp, reduce);
+}
+
+// v as the gradient that the assembly's backward pass asks for, from the deltas and maps it has loaded.
+struct ThroughTransport {
+  static constexpr bool kReadsDeltas = true;
+  const TransportArgs& a;
+  int64_t b;
+  ExponentSums<float> sums;
+
+  template <int kExperts>
+  F2D_MEMBER void operator()(const VectorPixels& pixels, int64_t c, const Raw (&deltas)[kExperts],
+                             const float (&maps)[kExperts][kVector], float v[kVector]) {
+    F2D_UNROLL
+    for (int i = 0; i < kVector; ++i) v[i] = 0.0f;
+    if (pixels.first >= pixels.count) return;
+    if (a.base.data) unpack(load_raw(a.base, plane_offset(a.base, b, c, pixels.first)), a.base.dtype, v);
+    F2D_UNROLL
+    for (int k = 0; k < kExperts; ++k) {
+      const float gate = gate_at<float>(a, b, k, c);
+      float delta[kVector];
+      unpack(deltas[k], a.delta(k).dtype, delta);
+      F2D_UNROLL
+      for (int i = 0; i < kVector; ++i) v[i] = assembly_add(v[i], assembly_weight(gate, maps[k][i]), delta[i]);
+    }
+    transport_gradient_vector(a, b, c, pixels.first, v, sums);
+  }
+};
+
+// Backward with the gradients of kExperts experts, planes dense and aligned: one pass over everything. `reduce` as above.
+template <int kExperts, class Reduce>
+F2D_FN void transport_backward_experts(const TransportArgs& a, int64_t warp, int lane, Reduce reduce) {
+  const int64_t b = quotient(warp, a.tiles), tile = warp - b * a.tiles;
+  const VectorPixels pixels(a.shape, tile, lane);
+  ThroughTransport v{a, b, {}};
+  assembly_backward_experts<kExperts>(a, b, tile, pixels, 0, v,
+                                      [&](float value, int64_t slot) { reduce(value, a.gate_parts, slot); });
+  reduce_exponent(a, v.sums, warp, reduce);
+}
+
+}  // namespace f2d

@@ -1,0 +1,42 @@
+// total = anchor + base + sum_k gates * maps * deltas,  mu = clamp(total, low, high),  x_next = transition of x to mu,
+// one element at a time, A = float or double; `total` comes rounded to the dtype of mu, as the two ops would store it.
+//
+// With g, h = d loss / d x_next, d mu and f = exp(z):
+//   v = h + g (1 - f) where low <= total <= high, else 0: the gradient of anchor, base and the experts' sum,
+//   d_x = g f (+ v where x is the anchor); the exponent's gradients are those of the lognormal transition.
+#pragma once
+
+#include "lognormal_transition.h"
+
+namespace f2d {
+
+// PyTorch's type promotion.
+F2D_FN DType promoted(DType a, DType b) {
+  if (a == DType::f64 || b == DType::f64) return DType::f64;
+  return a == b ? a : DType::f32;
+}
+
+// `value` after a round trip through memory of `dtype`.
+template <class A>
+F2D_FN A as_stored(A value, DType dtype) {
+  if (dtype == DType::f64) return value;
+  const float single = static_cast<float>(value);
+  if (dtype == DType::f32) return single;
+  return dtype == DType::bf16 ? to_float(to_bf16(single)) : to_float(to_f16(single));
+}
+
+template <class A>
+F2D_FN A transport_clamp(A total, A low, A high) {  // comparisons, not fmin: a NaN passes through
+  return total < low ? low : total > high ? high : total;
+}
+
+// d.mu becomes v.
+template <class A>
+F2D_FN LognormalGradient<A> transport_gradient(A grad_x, A grad_mu, A x, A total, A low, A high, A log_mean, A log_std,
+                                               A eps) {
+  LognormalGradient<A> d = lognormal_gradient(grad_x, x, transport_clamp(total, low, high), log_mean, log_std, eps);
+  d.mu = (total >= low) & (total <= high) ? grad_mu + d.mu : A(0);
+  return d;
+}
+
+}  // namespace f2d

@@ -1,0 +1,198 @@
+"""The last layer of every expert and their gated sum in one op: base + Σ_k gates · maps · (W_k (s_k ⊙ F_k) + b_k)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from f2d_kernels._checks import check_device, check_floating, check_shape
+from f2d_kernels.backends import implementation, requested_backend
+from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
+from f2d_kernels.ops._library import LIBRARY, define, define_compiled, no_double_backward
+
+OP = "expert_head"
+
+
+def expert_head(
+    features: Tensor | Sequence[Tensor],
+    weight: Tensor,
+    bias: Tensor | None,
+    channel_scale: Tensor | None,
+    gates: Tensor,
+    maps: Tensor | None = None,
+    base: Tensor | None = None,
+) -> Tensor:
+    """out[b] = base[b] + Σ_k gates[b,k] · maps[b,k] · (weight[k] (channel_scale[b,k] ⊙ features[b,k]) + bias[k]).
+
+    The end of F²D-Net's experts (squeeze-excitation's scale, 1x1 projection, gate, map, sum; the other way to say
+    `expert_assembly` of 1x1 convolutions) in one pass over features: neither the scaled features nor the experts'
+    K·C deltas are ever in memory, forward or backward.
+
+    Args:
+        features: [B,K,F,H,W], or a sequence of K tensors [B,F,H,W], which are not copied together. Any strides.
+        weight: [K,C,F], one 1x1 projection per expert.
+        bias: [K,C]; None means 0.
+        channel_scale: [B,K,F], what squeeze-excitation gives; None means 1.
+        gates: [B,K], one weight per expert.
+        maps: [B,K,H,W], where each expert acts; None means everywhere (1).
+        base: [B,C,H,W], what the experts correct; None means 0.
+
+    Returns:
+        [B,C,H,W] in the promoted dtype of features and base (the others do not count), in the memory format of
+        features: channels_last where their F channels lie next to each other.
+        Arithmetic is float32, float64 when any argument is float64. Differentiable once, in reverse mode, in every
+        argument.
+
+    Raises:
+        TypeError: an argument is no floating tensor.
+        ValueError: shapes or devices do not fit together.
+
+    Example:
+        >>> features, weight, bias = torch.randn(2, 4, 16, 8, 8), torch.randn(4, 3, 16), torch.randn(4, 3)
+        >>> scale, gates, maps = torch.rand(2, 4, 16), torch.rand(2, 4), torch.rand(2, 4, 8, 8)
+        >>> out = expert_head(features, weight, bias, scale, gates, maps)
+        >>> deltas = torch.einsum("kcf,bkf,bkfhw->bkchw", weight, scale, features) + bias[:, :, None, None]
+        >>> torch.allclose(out, torch.einsum("bk,bkhw,bkchw->bchw", gates, maps, deltas), atol=1e-5)
+        True
+    """
+    listed = [features] if isinstance(features, Tensor) else list(features)
+    _check(listed, isinstance(features, Tensor), weight, bias, channel_scale, gates, maps, base)
+    return torch.ops.f2d_kernels.expert_head.default(listed, weight, bias, channel_scale, gates, maps, base)
+
+
+def _check(
+    features: list[Tensor],
+    stacked: bool,
+    weight: Tensor,
+    bias: Tensor | None,
+    channel_scale: Tensor | None,
+    gates: Tensor,
+    maps: Tensor | None,
+    base: Tensor | None,
+) -> None:
+    if not features:
+        raise ValueError(f"{OP}: features must hold at least one tensor [B,F,H,W], got an empty sequence")
+    named = [("features" if stacked else f"features[{k}]", f) for k, f in enumerate(features)]
+    optional = {"bias": bias, "channel_scale": channel_scale, "maps": maps, "base": base}
+    for name, value in [*named, ("weight", weight), ("gates", gates), *optional.items()]:
+        if value is not None or name not in optional:
+            check_floating(OP, name, value)
+            check_device(OP, name, value, features[0].device)
+    first = features[0]
+    if stacked and (first.dim() != 5 or 0 in first.shape[1:3]):
+        raise ValueError(f"{OP}: features must be [B,K,F,H,W] with K >= 1, F >= 1, got {list(first.shape)}")
+    if not stacked and (first.dim() != 4 or first.shape[1] == 0):
+        raise ValueError(f"{OP}: features[0] must be [B,F,H,W] with F >= 1, got {list(first.shape)}")
+    for name, value in named[1:]:
+        check_shape(OP, name, value, first.shape, "the shape of features[0]")
+    batch, experts = first.shape[0], first.shape[1] if stacked else len(features)
+    width, *size = first.shape[-3:]
+    if weight.dim() != 3 or (weight.shape[0], weight.shape[2]) != (experts, width):
+        raise ValueError(
+            f"{OP}: weight must be [K,C,F] with K = {experts}, F = {width} as in features, got {list(weight.shape)}"
+        )
+    channels = weight.shape[1]
+    check_shape(OP, "gates", gates, (batch, experts), "[B,K]")
+    for name, shape, meaning in (
+        ("bias", (experts, channels), "[K,C]"),
+        ("channel_scale", (batch, experts, width), "[B,K,F]"),
+        ("maps", (batch, experts, *size), "[B,K,H,W]"),
+        ("base", (batch, channels, *size), "[B,C,H,W]"),
+    ):
+        value = optional[name]
+        if value is not None:
+            check_shape(OP, name, value, shape, meaning)
+
+
+def _empty_result(features: list[Tensor], weight: Tensor, base: Tensor | None) -> Tensor:
+    first = features[0]
+    shape = (first.shape[0], weight.shape[1], *first.shape[-2:])
+    return empty_image(shape, common_dtype(*features, base), weight, is_channels_last(first))
+
+
+def _forward(features: list[Tensor], weight: Tensor, *arguments: Tensor | None) -> Tensor:
+    out = _empty_result(features, weight, arguments[-1])
+    if out.numel():
+        implementation(OP, out.device).forward(out, features, weight, *arguments)
+    return out
+
+
+def _fake(features: list[Tensor], weight: Tensor, *arguments: Tensor | None) -> Tensor:
+    return _empty_result(features, weight, arguments[-1])
+
+
+def _empty_gradients(
+    features: list[Tensor], *arguments: Any
+) -> tuple[list[Tensor], Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+    *small, channels_last, (need_features, *needs) = arguments
+    weight = small[0]
+    d_features = [empty_image(f.shape, f.dtype, weight, channels_last) for f in features] if need_features else []
+    rest = [
+        empty(t.shape, t.dtype, weight) if on and t is not None else None for t, on in zip(small, needs, strict=True)
+    ]
+    return d_features, *rest
+
+
+def _backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
+    *inputs, channels_last, needs, backend = arguments
+    d_features, *rest = _empty_gradients(*inputs, channels_last, needs)
+    results = [t for t in (*d_features, *rest) if t is not None]
+    if grad.numel():
+        implementation(OP, grad.device, backend).backward(grad, *inputs, d_features, *rest)
+    else:
+        for result in results:
+            result.zero_()
+    return results
+
+
+def _fake_backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
+    d_features, *rest = _empty_gradients(*arguments[:-1])
+    return [t for t in (*d_features, *rest) if t is not None]
+
+
+def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    features, weight, bias, channel_scale, gates, maps, base = inputs
+    ctx.count = len(features)
+    # here PyTorch gives one flag per tensor of the list, then one per further argument
+    need_features = any(ctx.needs_input_grad[: ctx.count])
+    *needs, need_base = ctx.needs_input_grad[ctx.count : ctx.count + 6]
+    need_weight, _, need_scale, need_gates, need_maps = needs
+    ctx.needs = [need_features, *needs]
+    ctx.channels_last = is_channels_last(features[0])
+    ctx.backend = requested_backend()
+    ctx.base_dtype = base.dtype if need_base else None
+    # the values of features, by far the largest, matter to every gradient but their own and those of bias and base
+    look = need_weight or need_scale or need_gates or need_maps
+    kept = features if look else [stand_in(f) for f in features]
+    ctx.save_for_backward(weight, bias, channel_scale, gates, maps, *kept)
+
+
+def _autograd(ctx: Any, grad: Tensor) -> tuple:
+    weight, bias, channel_scale, gates, maps, *features = ctx.saved_tensors
+    needs = list(ctx.needs)
+    results: list[Tensor] = []
+    if any(needs):
+        op = torch.ops.f2d_kernels.expert_head_backward.default
+        small = weight, bias, channel_scale, gates, maps
+        results = list(op(grad, features, *small, ctx.channels_last, needs, ctx.backend))
+    d_features = [results.pop(0) for _ in range(ctx.count)] if needs[0] else [None] * ctx.count
+    rest = [results.pop(0) if need else None for need in needs[1:]]
+    d_base = grad.to(ctx.base_dtype) if ctx.base_dtype is not None else None
+    return d_features, *rest, d_base
+
+
+_ARGUMENTS = "Tensor[] features, Tensor weight, Tensor? bias, Tensor? channel_scale, Tensor gates, Tensor? maps"
+define(f"expert_head({_ARGUMENTS}, Tensor? base) -> Tensor", _forward, _fake)
+define(
+    f"expert_head_backward(Tensor grad, {_ARGUMENTS}, bool channels_last, bool[] needs, str backend) -> Tensor[]",
+    _backward,
+    _fake_backward,
+)
+torch.library.register_autograd("f2d_kernels::expert_head", _autograd, setup_context=_setup_context, lib=LIBRARY)
+no_double_backward("expert_head_backward")
+define_compiled(f"expert_head_out(Tensor(a!) out, {_ARGUMENTS}, Tensor? base) -> ()")
+define_compiled(
+    f"expert_head_backward_out(Tensor grad, {_ARGUMENTS}, Tensor(a!)[] d_features, Tensor(b!)? d_weight, "
+    "Tensor(c!)? d_bias, Tensor(d!)? d_channel_scale, Tensor(e!)? d_gates, Tensor(f!)? d_maps) -> ()"
+)

@@ -1,0 +1,285 @@
+"""base + Σ_k gates · maps · (W_k (s_k ⊙ F_k) + b_k) and its gradients in Triton: forward, backward, launchers.
+
+A program owns a block of pixels and up to 32 channels of the result, and walks the experts' features one by one.
+Stacked features are passed as K views: a tuple of K pointers, each with its own strides. A launch takes at most 8
+experts.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from f2d_kernels.triton._launch import compute_type, flat_pixels, index_type, launch, pixel_offsets, rounded, strides
+from f2d_kernels.triton._reduce import empty_partials
+
+GROUP = 8  # experts per launch: more would unroll into kernels that take seconds to compile
+TILE = 256  # pixels of a backward program and of one partial sum: fixed, like its warps, so that every sum's order is
+UNROLL = 4  # features whose loads are in flight together
+
+
+@triton.jit
+def _plane(pointer, stride, b, k):
+    """Address of channel or expert k of sample b; in 64 bits, since k times an image's size can pass 2^31."""
+    return pointer + b * stride[0] + tl.cast(k, tl.int64) * stride[1]
+
+
+@triton.jit
+def _pixels(pointer, stride, b, k, p, width, inside, FLAT: tl.constexpr, COMPUTE: tl.constexpr):
+    """Plane k of sample b at pixels p: [BLOCK_P]."""
+    place = _plane(pointer, stride, b, k) + pixel_offsets(p, width, stride, FLAT)
+    return tl.load(place, mask=inside, other=0.0).to(COMPUTE)
+
+
+@triton.jit
+def _image(pointer, stride, b, c, p, width, FLAT: tl.constexpr):
+    """Addresses of channels c and pixels p of image b: [BLOCK_C, BLOCK_P]."""
+    channel = pointer + b * stride[0] + c.to(tl.int64) * stride[1]
+    return channel[:, None] + pixel_offsets(p, width, stride, FLAT)[None, :]
+
+
+@triton.jit
+def _weights(weight, scale, weight_stride, scale_stride, b, k: tl.constexpr, c, f, on, COMPUTE: tl.constexpr):
+    """weight[k,c,f] · scale[b,k,f] of channels c: [BLOCK_C, 1]."""
+    place = weight + k * weight_stride[0] + c.to(tl.int64) * weight_stride[1] + f * weight_stride[2]
+    weights = tl.load(place, mask=on, other=0.0).to(COMPUTE)
+    if scale is not None:
+        weights = weights * tl.load(scale + b * scale_stride[0] + k * scale_stride[1] + f * scale_stride[2]).to(COMPUTE)
+    return weights[:, None]
+
+
+@triton.jit
+def _bias(bias, stride, k: tl.constexpr, c, on, COMPUTE: tl.constexpr):
+    """bias[k,c] of channels c: [BLOCK_C, 1]."""
+    place = bias + k * stride[0] + c.to(tl.int64) * stride[1]
+    return tl.load(place, mask=on, other=0.0).to(COMPUTE)[:, None]
+
+
+@triton.jit
+def _forward_kernel(
+    out, features, weight, bias, scale, gates, maps, base,
+    channels, pixels, width, feature_count,
+    out_stride, feature_strides, weight_stride, bias_stride, scale_stride, gate_stride, map_stride, base_stride,
+    K: tl.constexpr, FLAT: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, UNROLL: tl.constexpr,
+    INDEX: tl.constexpr, COMPUTE: tl.constexpr,
+):  # fmt: skip
+    tiles, chunks = tl.cdiv(pixels, BLOCK_P), tl.cdiv(channels, BLOCK_C)
+    program = tl.program_id(0)
+    b = (program // (tiles * chunks)).to(tl.int64)
+    c = (program // tiles) % chunks * BLOCK_C + tl.arange(0, BLOCK_C)
+    p = (program % tiles).to(INDEX) * BLOCK_P + tl.arange(0, BLOCK_P)
+    on, on_image = c < channels, p < pixels
+    inside = on[:, None] & on_image[None, :]
+
+    if base is None:
+        total = tl.zeros([BLOCK_C, BLOCK_P], COMPUTE)
+    else:
+        total = tl.load(_image(base, base_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
+    for k in tl.static_range(K):
+        a = tl.full([BLOCK_P], 1.0, COMPUTE) * tl.load(_plane(gates, gate_stride, b, k)).to(COMPUTE)
+        if maps is not None:
+            a = a * _pixels(maps, map_stride, b, k, p, width, on_image, FLAT, COMPUTE)
+        if bias is not None:
+            w, x = tl.broadcast(_bias(bias, bias_stride, k, c, on, COMPUTE), a[None, :])
+            total = tl.fma(w, x, total)
+        for f in tl.range(0, feature_count, loop_unroll_factor=UNROLL):
+            x = _pixels(features[k], feature_strides[k], b, f, p, width, on_image, FLAT, COMPUTE)
+            w = _weights(weight, scale, weight_stride, scale_stride, b, k, c, f, on, COMPUTE)
+            w, x = tl.broadcast(w, (a * x)[None, :])  # weighted here: one sum per pixel and channel, not one per expert
+            total = tl.fma(w, x, total)
+    tl.store(_image(out, out_stride, b, c, p, width, FLAT), rounded(total, out), mask=inside)
+
+
+@triton.jit
+def _backward_kernel(
+    grad, features, weight, bias, scale, gates, maps, d_features, d_maps, partials,
+    channels, pixels, width, feature_count,
+    grad_stride, feature_strides, weight_stride, bias_stride, scale_stride, gate_stride, map_stride,
+    d_feature_strides, d_map_stride, partial_stride,
+    K: tl.constexpr, FLAT: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, UNROLL: tl.constexpr,
+    INDEX: tl.constexpr, COMPUTE: tl.constexpr,
+):  # fmt: skip
+    """d_feature = a q and, where anything else is asked for, d_map = gate (Σ_f x q + Σ_c bias g) and the moments
+    Σ_p map g x of every channel and feature, Σ_p map g behind them; q_f = Σ_c W_cf g_c, a = gate · map."""
+    tiles = tl.cdiv(pixels, BLOCK_P)
+    b = (tl.program_id(0) // tiles).to(tl.int64)
+    tile = (tl.program_id(0) % tiles).to(INDEX)
+    p = tile * BLOCK_P + tl.arange(0, BLOCK_P)
+    c = tl.arange(0, BLOCK_C)
+    on, on_image = c < channels, p < pixels
+    inside = on[:, None] & on_image[None, :]
+    g = tl.load(_image(grad, grad_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
+    for k in tl.static_range(K):
+        gate = tl.load(_plane(gates, gate_stride, b, k)).to(COMPUTE)
+        chart = tl.full([BLOCK_P], 1.0, COMPUTE)
+        if maps is not None:
+            chart = _pixels(maps, map_stride, b, k, p, width, on_image, FLAT, COMPUTE)
+        s = tl.zeros([BLOCK_P], COMPUTE)
+        if partials is not None:
+            moments = _plane(partials, partial_stride, b, k) + c.to(tl.int64) * partial_stride[2] + tile
+        for f in tl.range(0, feature_count, loop_unroll_factor=UNROLL):
+            w = _weights(weight, scale, weight_stride, scale_stride, b, k, c, f, on, COMPUTE)
+            q = tl.sum(w * g, axis=0)
+            if d_features is not None:
+                place = _plane(d_features[k], d_feature_strides[k], b, f)
+                place += pixel_offsets(p, width, d_feature_strides[k], FLAT)
+                tl.store(place, rounded(gate * chart * q, d_features[k]), mask=on_image)
+            if d_maps is not None or partials is not None:
+                x = _pixels(features[k], feature_strides[k], b, f, p, width, on_image, FLAT, COMPUTE)
+                s = tl.fma(x, q, s)
+                if partials is not None:
+                    tl.store(moments + f * partial_stride[3], tl.sum(g * (chart * x)[None, :], axis=1), mask=on)
+        if partials is not None:
+            tl.store(moments + feature_count * partial_stride[3], tl.sum(g * chart[None, :], axis=1), mask=on)
+        if d_maps is not None:
+            if bias is not None:
+                s += tl.sum(_bias(bias, bias_stride, k, c, on, COMPUTE) * g, axis=0)
+            place = _plane(d_maps, d_map_stride, b, k) + pixel_offsets(p, width, d_map_stride, FLAT)
+            tl.store(place, rounded(gate * s, d_maps), mask=on_image)
+
+
+def forward_blocks(out: Tensor, features: Tensor) -> dict[str, int]:
+    """Channels and pixels per forward program and its warps.
+
+    NCHW: one warp with 16 bytes of every feature per thread, or 2 pixels where more would spill; with more
+    warps the weights change layout through shared memory at every feature. channels_last: a thread walks its pixel's
+    features, and 128 pixels of 128 float32 features fit the L1 cache, so that a line is fetched once.
+    """
+    block_c = min(triton.next_power_of_2(out.shape[1]), 32)
+    if out.stride(1) == 1 and out.shape[1] > 1:
+        return {"BLOCK_C": block_c, "BLOCK_P": 128, "num_warps": 4}
+    return {"BLOCK_C": block_c, "BLOCK_P": 512 // features.element_size() if block_c <= 8 else 64, "num_warps": 1}
+
+
+def _experts(features: list[Tensor]) -> tuple[Tensor, ...]:
+    return tuple(features[0].unbind(1)) if features[0].dim() == 5 else tuple(features)
+
+
+def _groups(count: int) -> list[slice]:
+    return [slice(first, min(first + GROUP, count)) for first in range(0, count, GROUP)]
+
+
+def _select(tensor: Tensor | None, group: slice) -> Tensor | None:
+    return None if tensor is None else tensor[:, group]
+
+
+def _parameters(
+    weight: Tensor, bias: Tensor | None, scale: Tensor | None, gates: Tensor, group: slice
+) -> tuple[tuple[Tensor | None, ...], tuple[tuple[int, ...], ...]]:
+    """weight, bias, scale and gates of a group of experts, and their strides."""
+    chosen = weight[group], None if bias is None else bias[group], _select(scale, group), gates[:, group]
+    return chosen, tuple((0, 0, 0) if t is None else t.stride() for t in chosen)
+
+
+def forward(
+    out: Tensor,
+    features: list[Tensor],
+    weight: Tensor,
+    bias: Tensor | None,
+    channel_scale: Tensor | None,
+    gates: Tensor,
+    maps: Tensor | None,
+    base: Tensor | None,
+) -> None:
+    """Fill out [B,C,H,W]. More than 8 experts pass through a workspace in the compute type, unrounded."""
+    batch, channels, height, width = out.shape
+    torch_type, compute = compute_type(*features, weight, bias, channel_scale, gates, maps, base)
+    experts = _experts(features)
+    groups = _groups(len(experts))
+    workspace = torch.empty_like(out, dtype=torch_type) if len(groups) > 1 else out
+    for group in groups:
+        target = out if group is groups[-1] else workspace
+        chosen, chart = experts[group], _select(maps, group)
+        small, small_strides = _parameters(weight, bias, channel_scale, gates, group)
+        feature_strides = tuple(strides(feature) for feature in chosen)
+        others = strides(target), strides(chart), strides(base)
+        blocks = forward_blocks(target, chosen[0])
+        tiles, chunks = triton.cdiv(height * width, blocks["BLOCK_P"]), triton.cdiv(channels, blocks["BLOCK_C"])
+        launch(
+            _forward_kernel, batch * tiles * chunks, out.device,
+            target, chosen, *small, chart, base,
+            channels, height * width, width, weight.shape[2],
+            others[0], feature_strides, *small_strides, others[1], others[2],
+            K=len(chosen), FLAT=flat_pixels(width, (*feature_strides, *others)), UNROLL=UNROLL,
+            INDEX=index_type(height * width), COMPUTE=compute, **blocks,
+        )  # fmt: skip
+        base = workspace
+
+
+def backward(
+    grad: Tensor,
+    features: list[Tensor],
+    weight: Tensor,
+    bias: Tensor | None,
+    channel_scale: Tensor | None,
+    gates: Tensor,
+    maps: Tensor | None,
+    d_features: list[Tensor],
+    d_weight: Tensor | None,
+    d_bias: Tensor | None,
+    d_channel_scale: Tensor | None,
+    d_gates: Tensor | None,
+    d_maps: Tensor | None,
+) -> None:
+    """Fill the gradients that are asked for: those of images in the kernel, those of parameters from its moments."""
+    batch, channels, height, width = grad.shape
+    count, pixels = weight.shape[2], height * width
+    torch_type, compute = compute_type(grad, *features, weight, bias, channel_scale, gates, maps)
+    experts, d_experts = _experts(features), _experts(d_features) if d_features else ()
+    block_c, tiles = triton.next_power_of_2(channels), triton.cdiv(pixels, TILE)
+    wanted = any(t is not None for t in (d_weight, d_bias, d_channel_scale, d_gates))
+    shape = (batch, len(experts), channels, count + 1, tiles)
+    partials = empty_partials(shape, torch_type, grad) if wanted else None
+    for group in _groups(len(experts)):
+        chosen, chart, d_chart = experts[group], _select(maps, group), _select(d_maps, group)
+        small, small_strides = _parameters(weight, bias, channel_scale, gates, group)
+        results, partial = d_experts[group] or None, _select(partials, group)
+        feature_strides = tuple(strides(feature) for feature in chosen)
+        result_strides = tuple(strides(result) for result in results or ())
+        grad_stride, map_stride, d_map_stride = strides(grad), strides(chart), strides(d_chart)
+        launch(
+            _backward_kernel, batch * tiles, grad.device,
+            grad, chosen, *small, chart, results, d_chart, partial,
+            channels, pixels, width, count,
+            grad_stride, feature_strides, *small_strides, map_stride,
+            result_strides, d_map_stride, (0, 0, 0, 0) if partial is None else partial.stride()[:4],
+            K=len(chosen), BLOCK_C=block_c, BLOCK_P=TILE, UNROLL=1, INDEX=index_type(pixels), COMPUTE=compute,
+            FLAT=flat_pixels(width, (grad_stride, map_stride, d_map_stride, *feature_strides, *result_strides)),
+            num_warps=max(1, min(block_c // 4, 8)),
+        )  # fmt: skip
+    if partials is None:
+        return
+    results = d_weight, d_bias, d_channel_scale, d_gates
+    _parameter_gradients(partials.sum(-1), weight, bias, channel_scale, gates, *results)
+
+
+def _parameter_gradients(
+    moments: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    channel_scale: Tensor | None,
+    gates: Tensor,
+    d_weight: Tensor | None,
+    d_bias: Tensor | None,
+    d_channel_scale: Tensor | None,
+    d_gates: Tensor | None,
+) -> None:
+    """From moments [B,K,C,F+1], without another look at the images: M = Σ_hw map·g·F and, behind it, N = Σ_hw map·g.
+
+    d_W = Σ_b gate·scale·M;  d_b = Σ_b gate·N;  d_scale = gate Σ_c W M;  d_gate = Σ_cf W·scale·M + Σ_c b N.
+    """
+    product, plain = moments[..., :-1], moments[..., -1]
+    scale = torch.ones_like(product[:, :, 0]) if channel_scale is None else channel_scale.to(moments.dtype)
+    gates, weight = gates.to(moments.dtype), weight.to(moments.dtype)
+    if d_weight is not None:
+        d_weight.copy_((gates[..., None, None] * scale[:, :, None] * product).sum(0))
+    if d_bias is not None:
+        d_bias.copy_((gates[..., None] * plain).sum(0))
+    if d_channel_scale is None and d_gates is None:
+        return
+    correlation = (weight * product).sum(2)
+    if d_channel_scale is not None:
+        d_channel_scale.copy_(gates[..., None] * correlation)
+    if d_gates is not None:
+        total = (scale * correlation).sum(2)
+        d_gates.copy_(total if bias is None else total + (bias.to(moments.dtype) * plain).sum(2))

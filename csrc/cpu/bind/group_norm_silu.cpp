@@ -1,0 +1,126 @@
+// group_norm_silu on CPU tensors: its arguments from PyTorch, its tasks, its registration under the schema of
+// f2d_kernels/ops/group_norm_silu.py.
+#include "../group_norm_silu.h"
+
+#include "../dispatch.h"
+#include "../tensors.h"
+
+namespace f2d {
+namespace {
+
+Table optional_table(const OptionalTensor& t) { return t ? table_of(*t) : Table{}; }
+
+GroupNormArgs group_norm_args(const Tensor& image, const Tensor& x, int64_t groups, const OptionalTensor& weight,
+                              const OptionalTensor& bias, const OptionalTensor& scale, const OptionalTensor& shift) {
+  GroupNormArgs a{};
+  a.walk = walk_of(x);
+  a.groups = groups;
+  a.is_double = any_double({&x, pointer(weight), pointer(bias), pointer(scale), pointer(shift)});
+  a.x = image_stream(x);
+  a.image = image_stream(image);
+  a.weight = optional_table(weight);
+  a.bias = optional_table(bias);
+  a.scale = optional_table(scale);
+  a.shift = optional_table(shift);
+  return a;
+}
+
+// Unit by unit where that keeps every thread busy, else step by step over all pieces.
+void run(void (*kernel)(const GroupNormArgs&, char*, int64_t, int64_t), GroupNormArgs a) {
+  const int64_t threads = torch::stable::get_num_threads(), units = a.units(), pieces = a.pieces();
+  const int64_t piece = a.tile_pixels() * a.walk.block_channels();
+  const auto start = [&](Phase phase, int64_t tasks, int64_t work) {
+    a.phase = phase;
+    run_tasks(kernel, a, tasks, 8 * work, a.scratch());
+  };
+  if (units % threads == 0 || units >= 4 * threads) return start(Phase::whole, units, pieces / units * piece);
+  start(Phase::gather, pieces, piece);
+  start(Phase::combine, units, pieces / units * kLaneCount);
+  start(Phase::apply, pieces, piece);
+}
+
+// Sums over samples, in their order: the gradient of a parameter that they share.
+template <class Value>
+void store_channels(const OptionalTensor& d, const GroupNormArgs& a, Value value) {
+  if (!d) return;
+  const Table table = table_of(*d);
+  for (int64_t c = 0; c < a.walk.channels; ++c) {
+    double sum = 0.0;
+    for (int64_t b = 0; b < a.walk.batch; ++b) sum += value(b, c);
+    store(table, c, 0, 0, sum);
+  }
+}
+
+template <class Value>
+void store_samples(const OptionalTensor& d, const GroupNormArgs& a, Value value) {
+  if (!d) return;
+  const Table table = table_of(*d);
+  for (int64_t b = 0; b < a.walk.batch; ++b)
+    for (int64_t c = 0; c < a.walk.channels; ++c) store(table, b, c, 0, value(b, c));
+}
+
+std::vector<double> values_of(const Tensor& t) {
+  const Table table = table_of(t);
+  std::vector<double> values;
+  for (int64_t b = 0; b < t.size(0); ++b)
+    for (int64_t g = 0; g < t.size(1); ++g) values.push_back(table.at(b, g, 0));
+  return values;
+}
+
+}  // namespace
+
+void group_norm_silu_out(const Tensor& out, const OptionalTensor& channel_mean, const Tensor& mean, const Tensor& rstd,
+                         const Tensor& x, int64_t groups, const OptionalTensor& weight, const OptionalTensor& bias,
+                         const OptionalTensor& scale, const OptionalTensor& shift, double eps) {
+  GroupNormArgs a = group_norm_args(out, x, groups, weight, bias, scale, shift);
+  std::vector<double> parts(2 * a.tiles() * a.walk.batch * a.walk.channels);
+  a.eps = eps;
+  a.mean = reinterpret_cast<double*>(data_of(mean));
+  a.rstd = reinterpret_cast<double*>(data_of(rstd));
+  a.parts = parts.data();
+  a.sums_result = channel_mean.has_value();
+  run(F2D_KERNEL(group_norm_silu), a);
+  store_samples(channel_mean, a, [&](int64_t b, int64_t c) {
+    double sum = 0.0;
+    for (int64_t tile = 0; tile < a.tiles(); ++tile) sum += *a.part(b, tile, c);
+    return sum / static_cast<double>(a.walk.pixels());
+  });
+}
+
+void group_norm_silu_backward_out(const Tensor& grad, const OptionalTensor& grad_mean, const Tensor& mean,
+                                  const Tensor& rstd, const Tensor& x, const OptionalTensor& weight,
+                                  const OptionalTensor& bias, const OptionalTensor& scale, const OptionalTensor& shift,
+                                  const OptionalTensor& d_x, const OptionalTensor& d_weight,
+                                  const OptionalTensor& d_bias, const OptionalTensor& d_scale,
+                                  const OptionalTensor& d_shift) {
+  GroupNormArgs a = group_norm_args(grad, x, mean.size(1), weight, bias, scale, shift);
+  std::vector<double> means = values_of(mean), rstds = values_of(rstd);
+  std::vector<double> parts(2 * a.tiles() * a.walk.batch * a.walk.channels);
+  std::vector<double> sums(2 * a.walk.batch * a.walk.channels), terms(2 * a.walk.batch * a.groups);
+  a.mean = means.data();
+  a.rstd = rstds.data();
+  a.parts = parts.data();
+  a.grad_mean = optional_table(grad_mean);
+  a.d_x = image_stream(d_x);
+  a.sums = sums.data();
+  a.terms = terms.data();
+  run(F2D_KERNEL(group_norm_silu_backward), a);
+
+  const auto plain = [&](int64_t b, int64_t c) { return sums[2 * (b * a.walk.channels + c)]; };
+  const auto normalised = [&](int64_t b, int64_t c) { return sums[2 * (b * a.walk.channels + c) + 1]; };
+  const auto factor = [&](int64_t b, int64_t c) { return a.scale.data ? 1.0 + a.scale.at(b, c, 0) : 1.0; };
+  const auto at = [](const Table& t, int64_t c, double otherwise) { return t.data ? t.at(c, 0, 0) : otherwise; };
+  store_channels(d_weight, a, [&](int64_t b, int64_t c) { return factor(b, c) * normalised(b, c); });
+  store_channels(d_bias, a, [&](int64_t b, int64_t c) { return factor(b, c) * plain(b, c); });
+  store_samples(d_shift, a, plain);
+  store_samples(d_scale, a, [&](int64_t b, int64_t c) {
+    return at(a.weight, c, 1.0) * normalised(b, c) + at(a.bias, c, 0.0) * plain(b, c);
+  });
+}
+
+}  // namespace f2d
+
+STABLE_TORCH_LIBRARY_IMPL(f2d_kernels, CPU, m) {
+  m.impl("group_norm_silu_out", TORCH_BOX(&f2d::group_norm_silu_out));
+  m.impl("group_norm_silu_backward_out", TORCH_BOX(&f2d::group_norm_silu_backward_out));
+}

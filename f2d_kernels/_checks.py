@@ -32,8 +32,8 @@ def per_sample(op: str, name: str, value: Tensor | float, image: Tensor, dtype: 
     if isinstance(value, Tensor):
         check_floating(op, name, value)
         check_device(op, name, value, image.device)
-        if value.dim() == 0:
-            return value.expand(batch)
+        if value.dim() == 0:  # 16 bits would round every sample's gradient before autograd adds them up
+            return value.to(torch.promote_types(value.dtype, torch.float32)).expand(batch)
         check_shape(op, name, value, (batch,), "a scalar or [B]")
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float, torch.SymFloat, torch.SymInt)):

@@ -11,7 +11,7 @@ import torch
 import f2d_kernels
 from f2d_kernels import compiled
 
-VARIABLES = ("F2D_KERNELS_BACKEND", "F2D_KERNELS_SIMD", "TRITON_INTERPRET")
+VARIABLES = ("F2D_KERNELS_BACKEND", "F2D_KERNELS_SIMD", "F2D_KERNELS_AUTOTUNE", "F2D_KERNELS_CACHE", "TRITON_INTERPRET")
 
 
 def report() -> str:

@@ -23,7 +23,7 @@ def resolve_noise(
     if noise is not None:
         check_floating(op, "noise", noise)
         check_device(op, "noise", noise, x.device)
-        check_shape(op, "noise", noise, x.shape, "the shape of x")
+        check_shape(op, "noise", noise, x.shape, "the shape of the result")
         return noise, None
     if seed is not None:
         return None, _seed_tensor(op, x, seed)

@@ -9,17 +9,29 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from f2d_kernels.triton._autotune import tuned_warps
+
 INT32_LIMIT = 2**31
+INTERPRETED: tl.constexpr = tl.constexpr(type(tl.philox).__name__ == "InterpretedFunction")
 
 
 def launch(kernel: Any, programs: int, device: torch.device, *arguments: Any, **constants: Any) -> None:
     """Start `kernel` on `programs` programs, on the current stream of `device`; the host does not wait.
 
     The grid has one axis, since a second one ends at 65535 on NVIDIA GPUs. Fusion is off because the kernels write each
-    fma out: results then do not depend on what a compiler contracts, and equal those of the C++ code.
+    fma out: results then do not depend on what a compiler contracts, and equal those of the C++ code. Where `num_warps`
+    is among the constants, it is the rule of thumb that the autotuner starts from.
     """
+
+    def run(warps: int | None) -> None:
+        chosen = constants if warps is None else {**constants, "num_warps": warps}
+        kernel[(programs,)](*arguments, **chosen, enable_fp_fusion=False)
+
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        kernel[(programs,)](*arguments, **constants, enable_fp_fusion=False)
+        warps = None
+        if "num_warps" in constants:
+            warps = tuned_warps(kernel, programs, device, arguments, constants, run)
+        run(warps)
 
 
 def strides(tensor: Tensor | None) -> tuple[int, int, int, int]:
@@ -62,9 +74,19 @@ def pixel_offsets(p, width, stride, FLAT: tl.constexpr):
 
 
 @triton.jit
-def rounded(values, pointer):
-    """`values` in the dtype that `pointer` points at; 16 bits by way of float32, since Triton's interpreter turns
-    float64 straight into garbage there."""
-    if pointer.dtype.element_ty.primitive_bitwidth == 16:
+def as_type(values, DTYPE: tl.constexpr):
+    """`values` rounded to DTYPE; to 16 bits by way of float32, since Triton's interpreter turns float64 straight into
+    garbage there; and of a bfloat16 it cuts the low bits off, where GPUs round to nearest even."""
+    if DTYPE.primitive_bitwidth == 16:
         values = values.to(tl.float32)
-    return values.to(pointer.dtype.element_ty)
+    if INTERPRETED and tl.bfloat16 == DTYPE:
+        bits = values.to(tl.uint32, bitcast=True)
+        bits = tl.where(values == values, bits + 0x7FFF + ((bits >> 16) & 1), 0x7FC00000)
+        values = (bits & 0xFFFF0000).to(tl.float32, bitcast=True)
+    return values.to(DTYPE)
+
+
+@triton.jit
+def rounded(values, pointer):
+    """`values` in the dtype that `pointer` points at."""
+    return as_type(values, pointer.dtype.element_ty)

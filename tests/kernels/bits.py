@@ -47,17 +47,9 @@ def of_shape(name: str, dtype: torch.dtype, layout: str, channels: int, size: tu
         return values.requires_grad_()
 
     image = (BATCH, channels, *size)
-    deltas, gates, maps = (
-        draw(BATCH, EXPERTS, *image[1:], image=True),
-        draw(BATCH, EXPERTS),
-        draw(BATCH, EXPERTS, *size),
-    )
-    channel_gates, x, base = (
-        draw(BATCH, EXPERTS),
-        draw(BATCH, EXPERTS, channels),
-        draw(*image, image=True),
-        draw(*image, image=True),
-    )
+    deltas, maps = draw(BATCH, EXPERTS, *image[1:], image=True), draw(BATCH, EXPERTS, *size)
+    gates, channel_gates = draw(BATCH, EXPERTS), draw(BATCH, EXPERTS, channels)
+    x, base = draw(*image, image=True), draw(*image, image=True)
     log_mean, log_std = (draw(BATCH).detach().float().requires_grad_() for _ in range(2))
     yield f"assembly {name}", expert_assembly, [deltas, gates, maps, base]
     yield f"assembly per channel {name}", lambda d, g, m: expert_assembly(d, g, m), [deltas, channel_gates, maps]

@@ -243,7 +243,11 @@ X = torch.zeros(2, 3, 4, 5)
         (lambda: lognormal_transition(X, X, torch.zeros(3), 1.0), ValueError, r"log_mean must be a scalar or \[B\]"),
         (lambda: lognormal_transition(X, X, "0", 1.0), TypeError, "log_mean must be a number"),
         (lambda: lognormal_transition(X, X, 0.0, 1.0, noise=X, seed=1), ValueError, "one source of noise"),
-        (lambda: lognormal_transition(X, X, 0.0, 1.0, noise=X[:1]), ValueError, "noise must be the shape of x"),
+        (
+            lambda: lognormal_transition(X, X, 0.0, 1.0, noise=X[:1]),
+            ValueError,
+            "noise must be the shape of",
+        ),
         (lambda: lognormal_transition(X, X, 0.0, 1.0, seed=2**64), ValueError, "64 bits"),
         (lambda: lognormal_transition(X, X, 0.0, 1.0, seed=1.5), TypeError, "seed must be an int"),
         (lambda: lognormal_transition(X, X, 0.0, 1.0, seed=torch.zeros(3).long()), ValueError, "one per sample"),

@@ -1,0 +1,115 @@
+"""Which number of warps a kernel runs with: measured once per kernel, device and size bucket, then remembered.
+
+Only the number of warps is tuned. Block sizes decide which partial sums exist, warps never change a bit of the result;
+and a kernel that runs again while it is being timed does no harm, since kernels only fill outputs they do not read.
+
+    F2D_KERNELS_AUTOTUNE=0   the rule of thumb of each launcher instead
+    F2D_KERNELS_CACHE        folder of the remembered choices, default ~/.cache/f2d_kernels
+"""
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+logger = logging.getLogger("f2d_kernels")
+MAX_WARPS = 16
+
+_chosen: dict[str, int] | None = None  # of this process, read from the file on first use
+
+
+def enabled() -> bool:
+    return os.environ.get("F2D_KERNELS_AUTOTUNE", "1").lower() not in ("0", "false", "no", "off")
+
+
+def candidates(warps: int) -> list[int]:
+    """The rule of thumb and its neighbours, at most five: half and twice, a quarter and four times as many."""
+    return [w for w in (warps, warps // 2, warps * 2, warps // 4, warps * 4) if 1 <= w <= MAX_WARPS]
+
+
+def bucket(programs: int) -> int:
+    """The power of two at or above `programs`: sizes within a factor of two share a choice."""
+    return 1 << max(programs - 1, 0).bit_length()
+
+
+def key_of(kernel: Any, programs: int, device: str, arguments: tuple, constants: dict[str, Any]) -> str:
+    """Everything a choice depends on, as text: kernel, device, Triton, size bucket, dtypes, compile-time constants."""
+    module = kernel.fn.__module__.rsplit(".", 1)[-1]
+    dtypes = [str(a.dtype).removeprefix("torch.") for a in _tensors(arguments)]
+    fixed = [f"{name}={value}" for name, value in sorted(constants.items()) if name.isupper()]
+    name = f"{module}.{kernel.fn.__name__}"
+    return " ".join([name, device, f"triton-{triton.__version__}", f"n={bucket(programs)}", *dtypes, *fixed])
+
+
+def choose(key: str, warps: int, run: Callable[[int], None], time: Callable[[Callable[[], None]], float]) -> int:
+    """The number of warps remembered under `key`; where there is none, the fastest of `candidates(warps)` by `time`,
+    which is then remembered. The rule of thumb wins unless another is at least 3 % faster."""
+    known = _load()
+    if key not in known:
+        times = {w: time(lambda w=w: run(w)) for w in candidates(warps)}
+        best = min(times, key=times.__getitem__)
+        known[key] = best if times[best] < 0.97 * times[warps] else warps
+        _save(known)
+    return known[key]
+
+
+def tuned_warps(
+    kernel: Any, programs: int, device: torch.device, arguments: tuple, constants: dict[str, Any], run: Callable
+) -> int:
+    """The number of warps for this launch; while a CUDA graph is captured nothing is timed."""
+    warps = constants["num_warps"]
+    if device.type != "cuda" or not enabled():
+        return warps
+    name = torch.cuda.get_device_name(device).replace(" ", "-")
+    key = key_of(kernel, programs, name, arguments, constants)
+    if torch.cuda.is_current_stream_capturing():
+        return _load().get(key, warps)
+    return choose(key, warps, run, lambda f: triton.testing.do_bench(f, warmup=5, rep=20, return_mode="median"))
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    if isinstance(values, Tensor):
+        return [values]
+    return [t for v in values for t in _tensors(v)] if isinstance(values, (list, tuple)) else []
+
+
+def _file() -> Path:
+    folder = os.environ.get("F2D_KERNELS_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "f2d_kernels"
+    return Path(folder).expanduser() / "autotune.json"
+
+
+def _load() -> dict[str, int]:
+    global _chosen
+    if _chosen is None:
+        _chosen = _read(_file())
+    return _chosen
+
+
+def _read(path: Path) -> dict[str, int]:
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        logger.warning("f2d_kernels: %s cannot be read (%s); kernels are timed again", path, error)
+        return {}
+    known = values if isinstance(values, dict) else {}
+    return {k: v for k, v in known.items() if isinstance(v, int) and v in (1, 2, 4, 8, 16)}
+
+
+def _save(known: dict[str, int]) -> None:
+    """Together with what other processes have written meanwhile; a folder that cannot be written is no error."""
+    path = _file()
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps({**_read(path), **known}, indent=1, sort_keys=True))
+        partial.replace(path)
+    except OSError as error:
+        logger.warning("f2d_kernels: the choices of the autotuner are not kept: %s", error)

@@ -1,11 +1,11 @@
-# make demo | test | test-full | lint | clean: each sets up .venv itself.
+# make demo | test | test-full | bench | lint | clean: each sets up .venv itself.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find csrc -type f 2>/dev/null) setup.py pyproject.toml constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-full lint clean
+.PHONY: demo test test-full bench lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/f2d demo -o demo --overwrite
@@ -15,6 +15,9 @@ test: $(VENV)/installed lint
 
 test-full: $(VENV)/installed lint
 	$(BIN)/python -m pytest
+
+bench: $(VENV)/installed
+	$(BIN)/python -m bench.run --json build/bench.json
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

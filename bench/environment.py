@@ -6,19 +6,30 @@ from pathlib import Path
 
 import torch
 
-import f2d
+from f2d_kernels import __version__
 
 
-def environment() -> dict[str, str]:
-    """Processor or GPU, threads, versions and commit, as text."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+def environment(device: torch.device | None = None) -> dict[str, str]:
+    """GPU, or processor and threads, versions and commit, as text. device: what was measured; None: a GPU if there is
+    one."""
+    on_gpu = torch.cuda.is_available() if device is None else device.type == "cuda"
+    processor = f"{_processor()}, {torch.get_num_threads()} threads"
     return {
-        "device": gpu or f"{_processor()}, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name(device) if on_gpu else processor,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "f2d": f2d.__version__,
+        "triton": _triton(),
+        "f2d": __version__,
         "commit": _commit(),
     }
+
+
+def _triton() -> str:
+    try:
+        import triton
+    except ImportError:
+        return "not installed"
+    return triton.__version__
 
 
 def _processor() -> str:
@@ -31,5 +42,8 @@ def _processor() -> str:
 
 def _commit() -> str:
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    found = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
+    except OSError:
+        return "unknown (no git)"
     return found.stdout.strip() or "not a checkout"

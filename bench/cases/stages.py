@@ -1,0 +1,83 @@
+"""The stages of F²D-Net at which the ops run: sizes of the presets, and how a case is named after its stage.
+
+Written down here, because the GPU machine has none of the packages that `f2d` imports; a test compares it with
+`f2d.nets.config.PRESETS`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from bench.registry import Case
+
+EXPERTS = 4
+GROUPS = 8
+
+
+@dataclass(frozen=True)
+class Preset:
+    """head: channels that the shared head and each expert predict. expert: features of an expert. stages: widths of the
+    U-Net. patch: 2 where everything runs at half the resolution. stride: sizes are padded to multiples of it."""
+
+    head: int
+    expert: int
+    stages: tuple[int, ...]
+    patch: int
+    stride: int
+
+    def plane(self, height: int, width: int, level: int = 0) -> tuple[int, int]:
+        """Height and width inside the network, at a level of the U-Net, of an image height x width."""
+        padded = (-(-side // self.stride) * self.stride // self.patch for side in (height, width))
+        h, w = padded
+        return h >> level, w >> level
+
+
+PRESETS = {
+    "paper": Preset(head=3, expert=128, stages=(64, 128, 256, 256), patch=1, stride=8),
+    "base": Preset(head=24, expert=64, stages=(64, 96, 128, 192), patch=2, stride=16),
+    "lite": Preset(head=24, expert=32, stages=(32, 64, 64, 64), patch=2, stride=16),
+}
+
+# name -> (batch, image height, image width, training)
+STAGES = {
+    "restore/1080x720": (1, 720, 1080, False),
+    "restore/512x512": (1, 512, 512, False),
+    "restore/256x256": (1, 256, 256, False),
+    "train/512x512/b2": (2, 512, 512, True),
+    "train/256x256/b2": (2, 256, 256, True),
+    "train/256x256/b8": (8, 256, 256, True),
+}
+
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+
+
+def stage_case(
+    op: str, name: str, *, channels: int, level: int | None = 0, quick: bool = False, **options: Any
+) -> Case:
+    """The case of a name like "lite/restore/1080x720/bf16/nhwc/seed".
+
+    First the preset, then a key of STAGES, a dtype, and what applies of: "nhwc" (channels innermost in memory), "seed"
+    or "noise" (the variant). Anything else in the name is the op's own affair. level: of the U-Net; None: the image
+    itself.
+    """
+    preset, rest = name.split("/", 1)
+    stage = next(stage for stage in STAGES if rest.startswith(stage + "/"))
+    words = rest[len(stage) + 1 :].split("/")
+    batch, height, width, train = STAGES[stage]
+    if level is not None:
+        height, width = PRESETS[preset].plane(height, width, level)
+    return Case(
+        op=op,
+        name=name,
+        batch=batch,
+        channels=channels,
+        height=height,
+        width=width,
+        dtype=next(DTYPES[word] for word in words if word in DTYPES),
+        channels_last="nhwc" in words,
+        variant=next((word for word in words if word in ("seed", "noise")), ""),
+        train=train,
+        quick=quick,
+        options=options,
+    )

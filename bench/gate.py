@@ -1,0 +1,105 @@
+"""The correctness gate: no provider is timed before its results and gradients agree with float64."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.providers import Inputs, Provider, leaves, tensors
+from bench.registry import Arguments, Case, Op
+from f2d_kernels import use_backend
+from f2d_kernels.ops import _allocate
+
+# Largest error allowed, as a share of the largest magnitude in the exact tensor. Ours rounds once, at the store (2^-9
+# of bf16); the others may round after every step, and sum over K experts or half a million pixels in their own order.
+TOLERANCE = {
+    "ours": {torch.float32: 1e-5, torch.bfloat16: 8e-3},
+    "others": {torch.float32: 1e-4, torch.bfloat16: 6e-2},
+}
+
+
+@contextmanager
+def poisoned() -> Iterator[None]:
+    """Every result and gradient of our ops is full of NaN before its kernel runs: what is not written shows."""
+    plain = _allocate.new_memory
+    _allocate.new_memory = lambda *args, **kwargs: plain(*args, **kwargs).fill_(float("nan"))
+    try:
+        yield
+    finally:
+        _allocate.new_memory = plain
+
+
+class Gate:
+    """The truth for one case on one set of inputs: `problem(provider)` is None, or what is wrong with it."""
+
+    def __init__(self, op: Op, case: Case, inputs: Inputs):
+        self.op, self.case, self.inputs = op, case, inputs
+        self._truths: dict[bool, list[Tensor]] = {}
+
+    def problem(self, provider: Provider) -> str | None:
+        """What fails: an exception, a shape, an element never written, or an error beyond the tolerance."""
+        arguments = self._arguments(provider.own_noise)
+        try:
+            with provider.running(), poisoned():
+                found = self._results(provider.call, arguments, leaves(self.op, arguments), self.inputs.upstream)
+        except Exception as error:  # any failure of a provider is a finding, not the end of the run
+            return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        exact = self._truth(provider.own_noise)
+        if len(found) != len(exact):
+            return f"{len(found)} results and gradients, expected {len(exact)}"
+        for index, (a, b) in enumerate(zip(found, exact, strict=True)):
+            what = "result" if index < len(found) - len(self.inputs.leaves) else "gradient"
+            tolerance = TOLERANCE["ours" if provider.role == "ours" else "others"][self._coarsest(a)]
+            if wrong := _difference(a, b, tolerance):
+                return f"{what} {index}: {wrong}"
+        return None
+
+    def _coarsest(self, result: Tensor) -> torch.dtype:
+        return torch.bfloat16 if torch.bfloat16 in (result.dtype, self.case.dtype) else torch.float32
+
+    def _arguments(self, quiet: bool) -> Arguments:
+        """quiet: with the noise scaled to zero, which makes every source of noise the same."""
+        arguments = self.inputs.arguments
+        if quiet and self.op.own_noise is not None:
+            arguments = arguments | {self.op.own_noise: torch.zeros_like(arguments[self.op.own_noise])}
+        return arguments
+
+    def _truth(self, quiet: bool) -> list[Tensor]:
+        if quiet not in self._truths:
+            exact = {name: _double(value) for name, value in self._arguments(quiet).items()}
+            upstream = [t.double() for t in self.inputs.upstream]
+            with use_backend("reference"):
+                self._truths[quiet] = self._results(self.op.exact, exact, leaves(self.op, exact), upstream)
+        return self._truths[quiet]
+
+    def _results(self, call: Any, arguments: Arguments, wanted: list[Tensor], upstream: list[Tensor]) -> list[Tensor]:
+        with torch.set_grad_enabled(self.case.train):
+            results = tensors(call(**arguments))
+        gradients = torch.autograd.grad(results, wanted, upstream) if self.case.train else ()
+        return [t.detach() for t in (*results, *gradients)]
+
+
+def _double(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_double(v) for v in value]
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.detach().double().requires_grad_(value.requires_grad)
+    return value
+
+
+def _difference(found: Tensor, exact: Tensor, tolerance: float) -> str | None:
+    if found.shape != exact.shape:
+        return f"shape {list(found.shape)}, expected {list(exact.shape)}"
+    error = (found.double() - exact).abs_()
+    if error.isnan().any():
+        return f"{int(error.isnan().sum())} elements are NaN"
+    error, size = error.max().item(), exact.abs().max().item()
+    return None if error <= tolerance * size else f"off by {error:.2e} where {tolerance * size:.2e} is allowed"
+
+
+def problems(op: Op, case: Case, inputs: Inputs, found: list[Provider]) -> dict[str, str]:
+    """Provider name -> what is wrong; empty when the gate is green."""
+    gate = Gate(op, case, inputs)
+    return {p.name: reason for p in found if (reason := gate.problem(p)) is not None}

@@ -1,0 +1,193 @@
+"""Rows: one provider of one case in one mode, with everything that is measured of it."""
+
+import gc
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatch
+from functools import partial
+
+import torch
+
+from bench.ceiling import ceilings, copies
+from bench.gate import Gate
+from bench.memory import peak_bytes
+from bench.providers import Inputs, Provider, input_sets, providers, thunk
+from bench.registry import Case, Op
+from bench.timing import Thunk, Times, host_microseconds, interleaved
+
+
+@dataclass(frozen=True)
+class Settings:
+    """samples: wanted per row; seconds: at most so many per case and mode. patterns: which providers."""
+
+    device: torch.device
+    samples: int = 30
+    seconds: float = 20.0
+    modes: tuple[str, ...] = ("forward", "backward", "both")
+    providers: tuple[str, ...] = ("*",)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. None: not measured for this row.
+
+    ms: median, p20, p80. gbps: least traffic by the median. ceiling_share, copy_share: of the ceiling loop, of copy_.
+    peak_mib: results and temporaries of one call. extra_mib: of both, the peak less the gradients returned.
+    host_us: host time of a call whose work is nothing. compile_s: the first call. ns_per_element: of the result.
+    rate, unit: of whole models.
+    """
+
+    op: str
+    case: str
+    variant: str
+    mode: str
+    provider: str
+    role: str
+    ms: float
+    p20_ms: float
+    p80_ms: float
+    samples: int
+    gbps: float | None = None
+    ceiling_share: float | None = None
+    copy_share: float | None = None
+    peak_mib: float | None = None
+    extra_mib: float | None = None
+    host_us: float | None = None
+    compile_s: float | None = None
+    ns_per_element: float | None = None
+    rate: float | None = None
+    unit: str | None = None
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+class RedGateError(RuntimeError):
+    """A provider's result is wrong; the message names the case, the provider and the error."""
+
+
+class OpMeasurement:
+    """Measures the cases of one op; host times are taken once per variant and mode, on 4x4 images."""
+
+    def __init__(self, op: Op, settings: Settings):
+        self.op, self.settings = op, settings
+        self._host: dict[tuple, float] = {}
+
+    def rows(self, case: Case) -> Iterator[list[Row]]:
+        """The rows of each mode. RedGateError before any figure of the case is made."""
+        device = self.settings.device
+        torch.compiler.reset()
+        gc.collect()
+        sets = input_sets(self.op, case, device)
+        chosen = self._chosen(case)
+        compile_seconds = self._pass_gate(case, sets[0], chosen)
+        for mode in case.modes:
+            if mode in self.settings.modes:
+                yield self._mode(case, mode, sets, chosen, compile_seconds)
+
+    def _chosen(self, case: Case) -> list[Provider]:
+        return [
+            p
+            for p in providers(self.op, case, self.settings.device)
+            if any(_matches(p, pattern) for pattern in self.settings.providers)
+        ]
+
+    def _pass_gate(self, case: Case, inputs: Inputs, chosen: list[Provider]) -> dict[str, float]:
+        """Seconds that each provider's first call took; RedGateError for a wrong one."""
+        gate, seconds, wrong = Gate(self.op, case, inputs), {}, []
+        for provider in chosen:
+            start = time.perf_counter()
+            problem = gate.problem(provider)
+            seconds[provider.name] = time.perf_counter() - start
+            if problem:
+                wrong.append(f"{provider.name}: {problem}")
+        if wrong:
+            raise RedGateError(f"{case.op} {case.name}: {'; '.join(wrong)}")
+        return seconds
+
+    def _mode(
+        self, case: Case, mode: str, sets: list[Inputs], chosen: list[Provider], compile_seconds: dict[str, float]
+    ) -> list[Row]:
+        device, traffic = self.settings.device, self.op.traffic(case, mode)
+
+        @contextmanager
+        def block(provider: Provider) -> Iterator[list[Thunk]]:
+            with provider.running(), torch.set_grad_enabled(case.train):
+                yield [thunk(provider, s, mode) for s in sets]
+
+        timed = {p.name: partial(block, p) for p in chosen}
+        loops = {f"ceiling:{name}": made for name, made in ceilings(traffic, len(sets), device).items()}
+        loops["copy_"] = copies(traffic, len(sets), device)
+        timed |= {name: lambda made=made: nullcontext(list(made)) for name, made in loops.items()}
+        times = interleaved(timed, device, self.settings.samples, self.settings.seconds)
+
+        ceiling = min(times[name].median for name in loops if name.startswith("ceiling"))
+        copy = times["copy_"].median
+        rows = []
+        for provider in chosen:
+            row = _row(case, mode, provider.name, provider.role, times[provider.name], traffic.total)
+            with provider.running(), torch.set_grad_enabled(case.train):
+                peak = peak_bytes(thunk(provider, sets[0], mode), device)
+            gradients = self._gradient_bytes(case, provider, sets[0])
+            host = self._host_us(case, mode, provider)
+            rows.append(
+                replace(
+                    row,
+                    ceiling_share=ceiling / row.ms,
+                    copy_share=copy / row.ms,
+                    peak_mib=peak / 2**20,
+                    extra_mib=(peak - gradients) / 2**20 if mode == "both" else None,
+                    host_us=host,
+                    compile_s=compile_seconds[provider.name] if provider.role == "compile" else None,
+                    ns_per_element=1e6 * row.ms / (case.image_bytes / case.dtype.itemsize),
+                )
+            )
+        for name in loops:
+            role = "copy" if name == "copy_" else "ceiling"
+            row = _row(case, mode, name, role, times[name], traffic.total)
+            rows.append(replace(row, ceiling_share=ceiling / row.ms, copy_share=copy / row.ms))
+        return rows
+
+    def _gradient_bytes(self, case: Case, provider: Provider, inputs: Inputs) -> int:
+        """Memory of the gradients returned; one that is the incoming gradient itself (d_base) takes none."""
+        if not case.train:
+            return 0
+        with provider.running():
+            gradients = thunk(provider, inputs, "both")()
+        given = {t.untyped_storage().data_ptr() for t in inputs.upstream}
+        storages = {g.untyped_storage().data_ptr(): g.untyped_storage().nbytes() for g in gradients}
+        return sum(size for where, size in storages.items() if where not in given)
+
+    def _host_us(self, case: Case, mode: str, provider: Provider) -> float | None:
+        """A backward pass alone cannot be repeated: None."""
+        if mode == "backward":
+            return None
+        key = (case.variant, case.train, mode, provider.name)
+        if key not in self._host:
+            tiny = replace(case, batch=1, height=4, width=4)
+            inputs = Inputs.new(self.op, tiny, self.settings.device)
+            with provider.running(), torch.set_grad_enabled(case.train):
+                self._host[key] = host_microseconds(thunk(provider, inputs, mode), self.settings.device)
+        return self._host[key]
+
+
+def _row(case: Case, mode: str, name: str, role: str, times: Times, total_bytes: int) -> Row:
+    return Row(
+        op=case.op,
+        case=case.name,
+        variant=case.variant,
+        mode=mode,
+        provider=name,
+        role=role,
+        ms=times.median,
+        p20_ms=times.p20,
+        p80_ms=times.p80,
+        samples=times.samples,
+        gbps=total_bytes / times.median / 1e6,
+    )
+
+
+def _matches(provider: Provider, pattern: str) -> bool:
+    return fnmatch(provider.name, pattern) or fnmatch(provider.role, pattern)

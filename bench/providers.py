@@ -1,0 +1,117 @@
+"""Who computes an op: our backends, eager PyTorch, torch.compile of it, the published way; and a call of each."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.registry import Arguments, Case, Op, draw
+from bench.timing import Thunk, sets_needed
+from f2d_kernels import backends, use_backend
+
+OURS = {"cpu": ("cpp",), "cuda": ("cuda", "triton")}
+
+
+@dataclass(frozen=True)
+class Provider:
+    """name: as printed. role: ours, eager, compile, published, or a name of its own. call: the op's keywords -> result.
+
+    own_noise: it draws noise that is not ours.
+    """
+
+    name: str
+    role: str
+    call: Callable[..., Any]
+    backend: str | None = None
+    own_noise: bool = False
+
+    def running(self) -> AbstractContextManager:
+        return nullcontext() if self.backend is None else use_backend(self.backend)
+
+
+def missing_backends(device: torch.device) -> dict[str, str]:
+    """Our backends that could run on the device but do not, with the reason."""
+    status = backends()
+    return {name: status[name] for name in OURS[device.type] if status[name] != "available"}
+
+
+def providers(op: Op, case: Case, device: torch.device) -> list[Provider]:
+    """All providers of a case that exist here, ours first."""
+    missing = missing_backends(device)
+    # without an own backend on this device the reference is ours to show
+    here = [name for name in OURS[device.type] if name not in missing] or ["reference"]
+    found = [Provider(name, "ours", op.ours, backend=name) for name in here]
+    own_noise = op.own_noise is not None and case.variant == "seed"
+    eager = dict(op.eager)
+    found += [Provider(f"eager:{name}", "eager", call, own_noise=own_noise) for name, call in eager.items()]
+    compiled = torch.compile(eager[op.compiled], fullgraph=True, dynamic=False)
+    found.append(Provider("compile", "compile", compiled, own_noise=own_noise))
+    found.append(Provider("published", "published", op.published, own_noise=own_noise))
+    found += [Provider(name, name, call, backend=here[0]) for name, call in op.others.items()]
+    return found
+
+
+def tensors(result: Any) -> list[Tensor]:
+    """The tensors of a result or an argument: one, or those of a tuple or list."""
+    if isinstance(result, Tensor):
+        return [result]
+    return [t for part in result for t in tensors(part)] if isinstance(result, (tuple, list)) else []
+
+
+def leaves(op: Op, arguments: Arguments) -> list[Tensor]:
+    """The tensors that want a gradient, in the order of `op.gradients`."""
+    return [t for name in op.gradients for t in tensors(arguments.get(name))]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """One set of buffers: arguments, those that want gradients, and the gradients of the results."""
+
+    arguments: Arguments
+    leaves: list[Tensor]
+    upstream: list[Tensor]
+
+    @classmethod
+    def new(cls, op: Op, case: Case, device: torch.device) -> "Inputs":
+        arguments = op.inputs(case, device)
+        if not case.train:
+            return cls(arguments, [], [])
+        wanted = [t.requires_grad_() for t in leaves(op, arguments)]
+        with torch.no_grad(), use_backend("reference"):
+            results = tensors(op.ours(**arguments))
+        # an image gets the case's memory layout, channel means [B,C] their own
+        upstream = [
+            draw(tuple(r.shape), case, device, channels_last=case.channels_last and r.ndim == 4).to(r.dtype)
+            for r in results
+        ]
+        return cls(arguments, wanted, upstream)
+
+    @property
+    def bytes(self) -> int:
+        held = [t for value in self.arguments.values() for t in tensors(value)] + self.upstream
+        return sum(t.numel() * t.element_size() for t in held)
+
+
+def input_sets(op: Op, case: Case, device: torch.device) -> list[Inputs]:
+    """As many sets as it takes for what one call *reads* to be gone from the cache when its turn comes again: what is
+    written with non-temporal stores drives nothing out."""
+    read = min(op.traffic(case, mode).read for mode in case.modes)
+    return [Inputs.new(op, case, device) for _ in range(sets_needed(read, device))]
+
+
+def thunk(provider: Provider, inputs: Inputs, mode: str) -> Thunk:
+    """One call to time. "backward" runs the forward pass here, untimed; its graph serves one call."""
+    call, arguments = provider.call, inputs.arguments
+    if mode == "forward":
+        return lambda: call(**arguments)
+
+    def both() -> tuple[Tensor, ...]:
+        return torch.autograd.grad(tensors(call(**arguments)), inputs.leaves, inputs.upstream)
+
+    if mode == "both":
+        return both
+    results = tensors(call(**arguments))
+    return lambda: torch.autograd.grad(results, inputs.leaves, inputs.upstream)

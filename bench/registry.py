@@ -1,0 +1,134 @@
+"""The one registry of cases: what is measured, at which sizes, against what.
+
+An op of `f2d_kernels` is one `Op` in `bench/cases/<op>.py`; its cases carry the name of the stage of the model they
+come from. `bench.run`, the pytest-benchmark tests and the plots all read `ops()`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+MODES = ("forward", "backward", "both")
+Arguments = dict[str, Any]  # keyword arguments of the op: tensors, lists of tensors, numbers
+
+
+@dataclass(frozen=True)
+class Case:
+    """One op at one size. name: preset/stage/size/..., unique within the op.
+
+    variant: what the summary keeps apart (a seed or given noise). train: forward, backward and both are measured, else
+    forward alone, without gradients. quick: one of the few that `--quick` runs. options: sizes only this op has.
+    """
+
+    op: str
+    name: str
+    batch: int
+    channels: int
+    height: int
+    width: int
+    dtype: torch.dtype = torch.float32
+    channels_last: bool = False
+    variant: str = ""
+    train: bool = False
+    quick: bool = False
+    options: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        return MODES if self.train else ("forward",)
+
+    @property
+    def image(self) -> tuple[int, int, int, int]:
+        return self.batch, self.channels, self.height, self.width
+
+    @property
+    def image_bytes(self) -> int:
+        """BCHW · e."""
+        return self.batch * self.channels * self.plane_bytes
+
+    @property
+    def plane_bytes(self) -> int:
+        """HW · e, one channel of one sample."""
+        return self.height * self.width * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Least traffic of one call in bytes, and over how many streams it flows (what the ceiling loop imitates)."""
+
+    read: int
+    written: int
+    reads: int
+    writes: int
+
+    @property
+    def total(self) -> int:
+        return self.read + self.written
+
+    def __add__(self, other: "Traffic") -> "Traffic":
+        return Traffic(
+            self.read + other.read,
+            self.written + other.written,
+            max(self.reads, other.reads),
+            max(self.writes, other.writes),
+        )
+
+
+@dataclass(frozen=True)
+class Op:
+    """One public function of `f2d_kernels` and what it is compared with.
+
+    inputs(case, device): arguments of one call, drawn anew each time. ours, eager, published, exact: called with them
+    as keywords; exact gets them in float64 and is the truth, with backend "reference" in force. eager: the natural ways
+    to write it in PyTorch, name -> function; the one named `compiled` is what torch.compile gets. others: further
+    providers of the same result. gradients: the arguments that want one in training cases. forward, backward: least
+    traffic. own_noise: the argument that scales the noise, where baselines draw other noise than ours; they are checked
+    with it at zero.
+    """
+
+    name: str
+    cases: tuple[Case, ...]
+    inputs: Callable[[Case, torch.device], Arguments]
+    ours: Callable[..., Any]
+    exact: Callable[..., Any]
+    eager: dict[str, Callable[..., Any]]
+    compiled: str
+    published: Callable[..., Any]
+    gradients: tuple[str, ...]
+    forward: Callable[[Case], Traffic]
+    backward: Callable[[Case], Traffic]
+    others: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    own_noise: str | None = None
+
+    def traffic(self, case: Case, mode: str) -> Traffic:
+        if mode == "both":
+            return self.forward(case) + self.backward(case)
+        return self.forward(case) if mode == "forward" else self.backward(case)
+
+
+def draw(shape: tuple[int, ...], case: Case, device: torch.device, *, channels_last: bool | None = None) -> Tensor:
+    """Standard normal numbers [..., C, H, W] in the dtype and memory layout of the case."""
+    if case.channels_last if channels_last is None else channels_last:
+        *lead, channels, height, width = shape
+        return torch.randn(*lead, height, width, channels, device=device).to(case.dtype).movedim(-1, -3)
+    return torch.randn(shape, device=device).to(case.dtype)
+
+
+def uniform(shape: tuple[int, ...], low: float, high: float, device: torch.device) -> Tensor:
+    """float32 numbers between low and high: gates, maps and schedules."""
+    return torch.rand(shape, device=device) * (high - low) + low
+
+
+def ops() -> dict[str, Op]:
+    """All ops by name, in the order of the specification."""
+    from bench.cases import OPS
+
+    found = {op.name: op for op in OPS}
+    for op in found.values():
+        names = [case.name for case in op.cases]
+        if len(names) != len(set(names)):
+            raise ValueError(f"{op.name}: two cases have one name among {sorted(names)}")
+    return found

@@ -1,0 +1,163 @@
+"""`python -m bench.run`: times of the ops and of whole models, against eager PyTorch, torch.compile and the ceiling.
+
+Exit code 0: all measured; 1: a result was wrong (no figure of that case is printed); 2: wrong use.
+"""
+
+import argparse
+import itertools
+import os
+import sys
+import time
+import warnings
+from fnmatch import fnmatch
+from pathlib import Path
+
+import torch
+from torch._inductor import config as inductor_config
+
+from bench import report
+from bench.environment import environment
+from bench.measure import OpMeasurement, RedGateError, Row, Settings
+from bench.memory import keep_freed_memory
+from bench.models import MODELS, ModelMeasurement
+from bench.providers import missing_backends
+from bench.registry import MODES, Case, ops
+
+
+def arguments_of(command_line: list[str] | None) -> argparse.Namespace:
+    names = [*ops(), *MODELS]
+    parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
+    add = parser.add_argument
+    add("--ops", default=",".join(names), help=f"comma-separated, of {', '.join(names)} (default: all)")
+    add("--cases", default="*", metavar="GLOB", help="only cases whose name fits, like 'lite/*/bf16*'")
+    add("--modes", default=",".join(MODES), help="comma-separated, of forward, backward, both")
+    add("--providers", default="*", metavar="GLOBS", help="comma-separated names or roles, like 'ours,eager*'")
+    add("--quick", action="store_true", help="a few cases per op, fewer samples")
+    add("--threads", type=int, help="processor threads (default: PyTorch's)")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add("--seconds", type=float, metavar="S", help="start no further case after so long; says what was left out")
+    add("--allocator", choices=("keep", "system"), default="keep", help="processor: reuse freed memory, or return it")
+    add("--json", type=Path, metavar="FILE")
+    add("--csv", type=Path, metavar="FILE")
+    add("--compare", type=Path, metavar="OLD.json", help="print the ratios to an earlier result")
+    add("--list", action="store_true", help="print the cases and stop")
+    options = parser.parse_args(command_line)
+
+    options.ops, options.modes = options.ops.split(","), tuple(options.modes.split(","))
+    for chosen, known, what in ((options.ops, names, "op"), (options.modes, MODES, "mode")):
+        if unknown := [name for name in chosen if name not in known]:
+            parser.error(f"no {what} {', '.join(unknown)}; there are {', '.join(known)}")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: PyTorch sees no GPU here")
+    if options.threads is not None and options.threads < 1:
+        parser.error(f"--threads must be at least 1, got {options.threads}")
+    try:
+        options.compare = report.from_json(options.compare.read_text())[0] if options.compare else None
+    except (OSError, ValueError) as error:
+        parser.error(f"--compare: {error}")
+    options.selected = selected(options)
+    if not options.selected:
+        parser.error(f"no case of {', '.join(options.ops)} fits {options.cases!r}; --list shows all")
+    return options
+
+
+def selected(options: argparse.Namespace) -> list[Case]:
+    """The cases to run. With a time limit each op's first, then each op's second ..., so that all ops get a share."""
+    found = {**{name: op.cases for name, op in ops().items()}, **MODELS}
+    on_gpu = options.device == "cuda" or (options.device == "auto" and torch.cuda.is_available())
+    columns = [
+        [c for c in found[name] if fnmatch(c.name, options.cases) and (c.quick or not options.quick)]
+        for name in options.ops
+    ]
+    columns = [[c for c in column if on_gpu or not c.options.get("gpu_only")] for column in columns]
+    if options.seconds is None:
+        return [case for column in columns for case in column]
+    return [case for row in itertools.zip_longest(*columns) for case in row if case is not None]
+
+
+class Results:
+    """The rows so far, written to the files after each case: a time limit from outside may end the run."""
+
+    def __init__(self, options: argparse.Namespace, about: dict[str, str]):
+        self.options, self.about = options, about
+        self.rows: list[Row] = []
+        self.left_out: list[str] = []
+
+    def save(self) -> None:
+        if self.options.json:
+            report.write(self.options.json, report.to_json(self.rows, self.about, self.left_out))
+        if self.options.csv:
+            report.write(self.options.csv, report.to_csv(self.rows))
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    on_gpu = options.device == "cuda" or (options.device == "auto" and torch.cuda.is_available())
+    return Settings(
+        device=torch.device("cuda" if on_gpu else "cpu"),
+        samples=12 if options.quick else 30,
+        seconds=4.0 if options.quick else 20.0,
+        modes=options.modes,
+        providers=tuple(options.providers.split(",")),
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    settings, start = settings_of(options), time.perf_counter()
+    kept = options.allocator == "keep" and settings.device.type == "cpu" and keep_freed_memory()
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    about = environment(settings.device) | {
+        "allocator": "keeps freed memory" if kept else "system",
+        "load": f"{load:.1f} on {cores} cores at the start",
+    }
+    results = Results(options, about)
+    print(", ".join(f"{key} {value}" for key, value in about.items()))
+    if load > 0.5 * cores:
+        print("This machine is busy with other work: medians, and shares of the ceiling above all, will not be right.")
+    for name, reason in missing_backends(settings.device).items():
+        print(f"backend {name} is not here: {reason}")
+    measurements = {name: OpMeasurement(op, settings) for name, op in ops().items()}
+    measurements |= {name: ModelMeasurement(settings) for name in MODELS}
+    red = []
+    print(report.header())
+    for case in options.selected:
+        if options.seconds is not None and time.perf_counter() - start > options.seconds:
+            results.left_out.append(f"{case.op} {case.name}: no time left")
+            continue
+        try:
+            for rows in measurements[case.op].rows(case):
+                print(f"\n{case.op}  {case.name}  {rows[0].mode}", *report.lines(rows), sep="\n", flush=True)
+                results.rows += rows
+        except RedGateError as error:
+            red.append(str(error))
+            print(f"\nRED GATE, no figures: {error}", flush=True)
+        except (ImportError, torch.OutOfMemoryError) as error:
+            results.left_out.append(f"{case.op} {case.name}: {error}")
+        results.save()
+    print("\nSummary: how many times faster ours is, geometric mean over the cases and the worst case")
+    print(*report.summary(results.rows), sep="\n")
+    if options.compare is not None:
+        print("", *report.compare(results.rows, options.compare), sep="\n")
+    for line in results.left_out:
+        print(f"left out: {line}")
+    for line in red:
+        print(f"RED GATE: {line}", file=sys.stderr)
+    return 1 if red else 0
+
+
+def main(command_line: list[str] | None = None) -> int:
+    options = arguments_of(command_line)
+    if options.list:
+        print(*(f"{case.op}  {case.name}" for case in options.selected), sep="\n")
+        return 0
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32, for the baselines too
+    # else a second run would find the first one's binaries and call them compiled in no time
+    inductor_config.force_disable_caches = True
+    warnings.filterwarnings("ignore", message="dynamo_pgo force disabled")
+    torch.manual_seed(0)
+    return run(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

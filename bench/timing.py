@@ -1,0 +1,133 @@
+"""Times of several providers, interleaved, on rotated buffers.
+
+A provider's thunks, one per set of buffers, are run one after the other: together the sets exceed the last cache, so
+that each call meets cold memory. Providers take turns after each such block, in a new order each round.
+"""
+
+import gc
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+Thunk = Callable[[], object]
+MIN_ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class Times:
+    """Milliseconds: median, the 20th and 80th percentile, of so many samples."""
+
+    median: float
+    p20: float
+    p80: float
+    samples: int
+
+    @classmethod
+    def of(cls, milliseconds: list[float]) -> "Times":
+        """ValueError without a sample."""
+        if not milliseconds:
+            raise ValueError("Times.of: no samples")
+        ordered = sorted(milliseconds)
+        return cls(*(_quantile(ordered, q) for q in (0.5, 0.2, 0.8)), len(ordered))
+
+
+def _quantile(ordered: list[float], q: float) -> float:
+    """Linear between the two nearest, as numpy does it."""
+    place = q * (len(ordered) - 1)
+    low = int(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+
+
+def last_cache_bytes(device: torch.device) -> int:
+    """Size of the last cache: of the GPU, or of the processor as Linux tells it (32 MiB where it does not)."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).L2_cache_size
+    units = {"K": 2**10, "M": 2**20}
+    sizes = [p.read_text().strip() for p in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
+    return max((int(size[:-1]) * units[size[-1]] for size in sizes), default=32 * 2**20)
+
+
+def sets_needed(bytes_per_set: int, device: torch.device) -> int:
+    """How many sets of buffers exceed twice the last cache: 2 to 32."""
+    return max(2, min(32, -(-2 * last_cache_bytes(device) // max(bytes_per_set, 1))))
+
+
+def interleaved(
+    providers: Mapping[str, Callable[[], AbstractContextManager[list[Thunk]]]],
+    device: torch.device,
+    samples: int,
+    seconds: float,
+) -> dict[str, Times]:
+    """Times per provider. Before each block a provider is called, untimed, for a context to run in and its thunks.
+
+    At least `samples` samples of each, or as many as `seconds` allow (but two rounds).
+    """
+    found: dict[str, list[float]] = {name: [] for name in providers}
+    order = list(providers)
+    run = _block_on_gpu if device.type == "cuda" else _block_on_cpu
+
+    def block(name: str) -> list[float]:
+        with providers[name]() as thunks:
+            return run(thunks)
+
+    for name in order:  # warm-up
+        block(name)
+    start, rounds = time.perf_counter(), 0
+    while min(map(len, found.values())) < samples:
+        if rounds >= MIN_ROUNDS and time.perf_counter() - start > seconds:
+            break
+        for name in order:
+            found[name] += block(name)
+        order = order[1:] + order[:1]
+        rounds += 1
+    return {name: Times.of(values) for name, values in found.items()}
+
+
+def _block_on_cpu(thunks: list[Thunk]) -> list[float]:
+    # another provider's threads may still spin for a millisecond
+    time.sleep(0.002)
+    milliseconds = []
+    gc.disable()
+    try:
+        for i, thunk in enumerate(thunks):
+            start = time.perf_counter_ns()
+            result = thunk()
+            milliseconds.append((time.perf_counter_ns() - start) / 1e6)
+            del result
+            thunks[i] = None  # a backward pass may let go of its graph, untimed
+    finally:
+        gc.enable()
+    return milliseconds
+
+
+def _block_on_gpu(thunks: list[Thunk]) -> list[float]:
+    events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in thunks]
+    gc.disable()
+    try:
+        torch.cuda._sleep(2_000_000 * len(thunks))  # a filled queue hides the host's time per launch: 1 ms per call
+        for (start, stop), thunk in zip(events, thunks, strict=True):
+            start.record()
+            thunk()
+            stop.record()
+        torch.cuda.synchronize()
+    finally:
+        gc.enable()
+    return [start.elapsed_time(stop) for start, stop in events]
+
+
+def host_microseconds(thunk: Thunk, device: torch.device, calls: int = 200, repeats: int = 5) -> float:
+    """Host time of one call whose work is nothing: the least mean of `repeats` batches of `calls` calls."""
+    means = []
+    for _ in range(repeats + 1):
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter_ns()
+        for _ in range(calls):
+            thunk()
+        means.append((time.perf_counter_ns() - start) / calls / 1e3)
+    return min(means[1:])

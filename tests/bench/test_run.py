@@ -1,0 +1,180 @@
+"""`python -m bench.run` from the command line: the gate, the files, the errors; and the ceiling loop."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bench import gate, models, plots, report, run
+from bench.ceiling import ceilings, copies
+from bench.memory import peak_bytes
+from bench.providers import Inputs, Provider, providers
+from bench.registry import Case, Traffic, ops
+
+CPU = torch.device("cpu")
+compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="the ceiling loop needs a C++ compiler")
+QUICK = ["--ops", "expert_assembly", "--providers", "ours,eager*"]
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The registry with one small case of one op, and few samples."""
+    small = Case("expert_assembly", "tiny", 2, 3, 8, 12, train=True, options={"stacked": False})
+    op = replace(ops()["expert_assembly"], cases=(small,))
+    monkeypatch.setattr(run, "ops", lambda: {"expert_assembly": op})
+    monkeypatch.setattr(run, "keep_freed_memory", lambda: False)  # it would change this whole test process
+    plain = run.settings_of
+    monkeypatch.setattr(run, "settings_of", lambda options: replace(plain(options), samples=4, seconds=0.5))
+    monkeypatch.setattr(run.OpMeasurement, "_host_us", lambda *_: 1.0)
+    return op
+
+
+@compiler
+def test_a_run_prints_a_table_and_writes_both_files(tiny, tmp_path, capsys):
+    files = [tmp_path / "r.json", tmp_path / "r.csv"]
+    assert run.main([*QUICK, "--device", "cpu", "--json", str(files[0]), "--csv", str(files[1])]) == 0
+    out = capsys.readouterr().out
+    for words in (
+        "threads",
+        "torch",
+        "triton",
+        "commit",
+        "expert_assembly  tiny  backward",
+        "Summary",
+        "share of ceiling",
+    ):
+        assert words in out
+    rows, environment = report.from_json(files[0].read_text())
+    assert {r.mode for r in rows} == {"forward", "backward", "both"}
+    assert {r.role for r in rows} == {"ours", "eager", "ceiling", "copy"}
+    assert all(r.p20_ms <= r.ms <= r.p80_ms and r.samples >= 4 and r.gbps > 0 for r in rows)
+    assert "device" in environment and len(files[1].read_text().splitlines()) == len(rows) + 1
+
+    assert run.main([*QUICK, "--device", "cpu", "--compare", str(files[0]), "--modes", "forward"]) == 0
+    assert "geometric mean of" in capsys.readouterr().out
+    assert plots.main([str(files[0]), "-o", str(tmp_path / "plots")]) == 0
+    assert sorted(p.name for p in (tmp_path / "plots").iterdir()) == ["ratios.png", "roofline.png"]
+
+
+def test_a_wrong_result_prints_no_figure_and_fails(tiny, monkeypatch, tmp_path, capsys):
+    wrong = replace(tiny, eager=tiny.eager | {"sum": lambda **a: tiny.eager["sum"](**a) * 1.01})
+    monkeypatch.setattr(run, "ops", lambda: {"expert_assembly": wrong})
+    file = tmp_path / "r.json"
+    assert run.main([*QUICK, "--device", "cpu", "--json", str(file)]) == 1
+    out = capsys.readouterr()
+    assert "RED GATE, no figures: expert_assembly tiny: eager:sum: result 0: off by" in out.out
+    assert "cpp  " not in out.out and "eager:loop" not in out.out
+    assert report.from_json(file.read_text())[0] == []
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda op: lambda **a: op.exact(**a) + 1e-3, "off by"),
+        (lambda op: lambda **a: op.exact(**a)[..., :1], "shape"),
+        (lambda op: lambda **a: op.exact(**a).log(), "NaN"),
+        (lambda op: lambda **a: (op.exact(**a), a["base"]), "RuntimeError"),
+        (lambda op: lambda **a: 1 / 0, "ZeroDivisionError: division by zero"),
+        # right values, wrong gradient
+        (lambda op: lambda deltas, **a: op.exact(deltas=[2 * d - d.detach() for d in deltas], **a), "gradient"),
+    ],
+)
+def test_the_gate_names_what_is_wrong(tiny, call, said):
+    import re
+
+    inputs = Inputs.new(tiny, tiny.cases[0], CPU)
+    check = gate.Gate(tiny, tiny.cases[0], inputs)
+    assert check.problem(Provider("right", "eager", tiny.exact)) is None
+    assert re.search(said, check.problem(Provider("wrong", "ours", call(tiny))))
+
+
+def test_the_gate_sees_what_our_kernel_never_wrote(tiny):
+    inputs = Inputs.new(tiny, tiny.cases[0], CPU)
+    from f2d_kernels.ops import _allocate
+
+    def unwritten(**arguments):
+        return _allocate.new_memory(arguments["base"].shape) + 0 * tiny.exact(**arguments)
+
+    assert "NaN" in gate.Gate(tiny, tiny.cases[0], inputs).problem(Provider("ours", "ours", unwritten))
+    assert not _allocate.new_memory(3).isnan().all() or _allocate.new_memory is torch.empty
+
+
+def test_baselines_with_noise_of_their_own_are_checked_without_it():
+    op = ops()["lognormal_transition"]
+    small = Case(op.name, "tiny", 2, 3, 8, 12, variant="seed", train=True)
+    check = gate.Gate(op, small, Inputs.new(op, small, CPU))
+    found = {p.role: p for p in providers(op, small, CPU)}
+    assert found["published"].own_noise and not found["ours"].own_noise
+    assert check.problem(found["published"]) is None and check.problem(found["ours"]) is None
+    assert "off by" in check.problem(replace(found["published"], own_noise=False))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--ops", "nothing"], "no op nothing; there are expert_assembly"),
+        (["--modes", "sideways"], "no mode sideways; there are forward, backward, both"),
+        (["--cases", "nowhere/*"], "no case of"),
+        (["--threads", "0"], "--threads must be at least 1"),
+        (["--compare", "no/such.json"], "--compare"),
+    ],
+)
+def test_wrong_use_says_what_would_be_right(arguments, said, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run.main(arguments)
+    assert stopped.value.code == 2 and said in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="shows the refusal on a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        run.main(["--device", "cuda"])
+    assert "sees no GPU" in capsys.readouterr().err
+
+
+def test_list_and_filters(capsys):
+    assert run.main(["--list", "--cases", "lite/*bf16*", "--ops", "expert_assembly,restore"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines and all(" lite/" in line and "bf16" in line for line in lines)
+    assert run.main(["--list", "--seconds", "9"]) == 0
+    turns = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert turns[:8] == [*ops(), *models.MODELS]  # with a limit, every op gets a turn before any has its second
+
+
+@compiler
+@pytest.mark.parametrize("traffic", [Traffic(5000, 640, 3, 2), Traffic(64, 4096, 1, 8), Traffic(10**6, 10**6, 5, 1)])
+def test_the_ceiling_loop_writes_every_line_and_nothing_else(traffic, monkeypatch):
+    from bench import ceiling
+
+    made = []
+    plain = ceiling._lines
+
+    def recorded(count, device):
+        made.append(plain(count, device))
+        return made[-1]
+
+    monkeypatch.setattr(ceiling, "_lines", recorded)
+    for thunks in ceilings(traffic, 2, CPU).values():
+        for t in made:
+            t.fill_(1)
+        for thunk in thunks:
+            thunk()
+        assert all((t == 1).all() for t in made[0::2]) and all((t == 0).all() for t in made[1::2])
+    assert made[0].numel() * 4 >= traffic.read and made[1].numel() * 4 >= traffic.written
+    assert made[0].numel() * 4 - traffic.read < 64 * (traffic.reads + 1)
+
+
+def test_copies_copy():
+    for thunk in copies(Traffic(1000, 1000, 1, 1), 2, CPU):
+        thunk()
+
+
+def test_peak_memory_counts_what_lives_at_one_time():
+    def call():
+        a = torch.empty(2**20)  # 4 MiB
+        b = torch.empty(2**19)  # 2 MiB
+        del a
+        return b, torch.empty(2**18)
+
+    assert peak_bytes(call, CPU) == pytest.approx(6 * 2**20, rel=0.01)

@@ -43,14 +43,15 @@ LognormalArgs lognormal(const int64_t* shape, const int64_t* views, const int64_
   LognormalArgs a{};
   a.shape = {shape[0], shape[1], shape[2], shape[3]};
   a.channels_inside = shape[4];
-  a.x = view(views), a.mu = view(views + 7), a.noise = view(views + 14), a.image = view(views + 21);
+  a.x = view(views), a.mu = view(views + 7), a.noise.given = view(views + 14), a.image = view(views + 21);
   a.log_mean = view(views + 28), a.log_std = view(views + 35);
   a.d_x = view(views + 42), a.d_mu = view(views + 49), a.d_noise = view(views + 56);
-  a.seeds = reinterpret_cast<const int64_t*>(noise[0]);
-  a.seed_per_sample = noise[1], a.seed_stride = noise[2];
-  a.stream = static_cast<uint32_t>(noise[3]), a.top = static_cast<uint32_t>(noise[4]);
-  a.left = static_cast<uint32_t>(noise[5]);
-  a.quads_per_row = Quad::per_row(a);
+  NoiseSource& source = a.noise;
+  source.seeds = reinterpret_cast<const int64_t*>(noise[0]);
+  source.seed_per_sample = noise[1], source.seed_stride = noise[2];
+  source.stream = static_cast<uint32_t>(noise[3]), source.top = static_cast<uint32_t>(noise[4]);
+  source.left = static_cast<uint32_t>(noise[5]);
+  source.quads_per_row = Quad::per_row(source, a.shape);
   return a;
 }
 
@@ -143,7 +144,7 @@ void driver_lognormal_backward(int kind, const int64_t* shape, const int64_t* vi
                                double* d_log_mean, double* d_log_std) {
   LognormalArgs a = lognormal(shape, views, noise);
   const int64_t per_warp = 32 * (kind == 0 ? kSteps * kVector : kQuadSteps);
-  const int64_t work = kind == 0 ? a.shape.channels * a.shape.pixels() : Quad::per_sample(a);
+  const int64_t work = kind == 0 ? a.shape.channels * a.shape.pixels() : Quad::per_sample(a.noise, a.shape);
   a.tiles = (work + per_warp - 1) / per_warp;
   a.log_mean_parts = d_log_mean;
   a.log_std_parts = d_log_std;
@@ -159,7 +160,7 @@ void driver_lognormal_backward(int kind, const int64_t* shape, const int64_t* vi
 int64_t driver_lognormal_threads(int kind, const int64_t* shape, const int64_t* views, const int64_t* noise) {
   const LognormalArgs a = lognormal(shape, views, noise);
   if (kind == 0) return a.shape.batch * a.shape.channels * a.shape.pixels() / kVector;
-  return a.shape.batch * Quad::per_sample(a);
+  return a.shape.batch * Quad::per_sample(a.noise, a.shape);
 }
 
 }  // extern "C"

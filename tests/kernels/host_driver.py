@@ -38,14 +38,14 @@ class Driver:
 
     def assembly_forward(self, kind, out, deltas, gates, maps=None, base=None, span=None):
         shape, flags, experts = _assembly_shape(out, deltas, gates)
-        views = _ints(gate_view(gates), view(maps, "bkhw"), view(out), view(base), view(None))
+        views = _ints(gate_view(gates), view(maps, "bkhw"), view(base), view(out), view(None))
         begin, end = span or (0, out.numel() // (8 if kind in (PLANAR, CHANNELS_LAST) else 1))
         self.call("assembly_forward", kind, begin, end, shape, flags, views, experts)
 
     def assembly_backward(self, kind, grad, deltas, gates, maps, d_deltas, d_maps) -> Tensor:
         """Fills d_deltas (a list like deltas) and d_maps; returns d_gates in float64."""
         shape, flags, experts = _assembly_shape(grad, deltas, gates)
-        views = _ints(gate_view(gates), view(maps, "bkhw"), view(grad), view(None), view(d_maps, "bkhw"))
+        views = _ints(gate_view(gates), view(maps, "bkhw"), view(None), view(grad), view(d_maps, "bkhw"))
         shared = int(len(deltas) == 1 and deltas[0].dim() == 5 and deltas[0].shape[0] < grad.shape[0])
         d_gates = np.zeros(gates.shape)
         d_views = _ints(*map(view, d_deltas))
@@ -66,6 +66,22 @@ class Driver:
         sums = np.zeros((2, grad.shape[0]))
         self.call("lognormal_backward", kind, *arguments, sums[0], sums[1])
         return torch.from_numpy(sums)
+
+    def transport_forward(self, kind, x_next, mu, arguments, position=(0, 0, 0), clamp=(-1.0, 1.0), span=(0, -1)):
+        """arguments: x, deltas (a list), gates, maps, base, log_mean, log_std, anchor, noise, seed."""
+        self.call("transport_forward", kind, *span, *_transport(arguments, position, clamp, x_next=x_next, mu=mu))
+
+    def transport_backward(self, kind, grad_x, grad_mu, arguments, position, clamp, d_deltas, **gradients):
+        """Fills d_deltas (a list like deltas) and d_maps (both on kind 1 only), d_x, d_mu, d_noise; returns d_log_mean,
+        d_log_std and d_gates in float64."""
+        x, _, gates, *_ = arguments
+        *described, noise, dtypes, bounds = _transport(
+            arguments, position, clamp, grad_x=grad_x, grad_mu=grad_mu, **gradients
+        )
+        sums = [np.zeros(x.shape[0]), np.zeros(x.shape[0]), np.zeros(gates.shape)]
+        views = _ints(*map(view, d_deltas))
+        self.call("transport_backward", kind, *described, views, noise, dtypes, bounds, *sums)
+        return [torch.from_numpy(s) for s in sums]
 
 
 def view(t: Tensor | None, dims: str | None = None) -> list[int]:
@@ -101,3 +117,19 @@ def _lognormal(image, x, mu, log_mean, log_std, noise, seed, position, *gradient
     views = _ints(*map(view, (x, mu, noise, image)), view(log_mean, "b"), view(log_std, "b"), *map(view, gradients))
     source = [0, 0, 0] if seed is None else [seed.data_ptr(), len(seed) > 1, seed.stride(0)]
     return shape, views, _ints([*source, *position])
+
+
+def _transport(arguments, position, clamp, d_maps=None, **images):
+    x, deltas, gates, maps, base, log_mean, log_std, anchor, noise, seed = arguments
+    shape, flags, experts = _assembly_shape(x, deltas, gates)
+    names = ("x_next", "mu", "grad_x", "grad_mu", "d_x", "d_mu", "d_noise")
+    schedule = view(log_mean, "b"), view(log_std, "b")
+    before = gate_view(gates), view(maps, "bkhw"), view(base), view(d_maps, "bkhw"), view(x), view(anchor), view(noise)
+    views = _ints(*before, *schedule, *(view(images.get(name)) for name in names))
+    assembled = deltas[0].dtype
+    for tensor in (*deltas, *([] if base is None else [base])):
+        assembled = torch.promote_types(assembled, tensor.dtype)
+    target = torch.promote_types(assembled, (x if anchor is None else anchor).dtype)
+    source = [0, 0, 0] if seed is None else [seed.data_ptr(), len(seed) > 1, seed.stride(0)]
+    dtypes = _ints([DTYPES[assembled], DTYPES[target]])
+    return shape, flags, views, experts, _ints([*source, *position]), dtypes, np.array(clamp, dtype=float)

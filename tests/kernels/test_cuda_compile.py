@@ -18,6 +18,8 @@ SOURCES = sorted(path.stem for path in (ROOT / "csrc" / "cuda").glob("*.cu"))
 ALIGNED = [  # kernels of the aligned case, as their mangled names contain them
     *("expert_assembly_planar", "expert_assembly_interleaved", "expert_assembly_backwardINS_12VectorPixels"),
     *("lognormal_transition_vector", "lognormal_transition_backward_vector"),
+    *("transport_step_vector", "transport_step_backward_vector"),
+    *(f"transport_step_backward_expertsILi{experts}E" for experts in (1, 2, 3, 4)),
 ]
 
 pytestmark = pytest.mark.skipif(NVCC is None or COMPILER is None, reason="needs nvcc (CUDA toolkit) and a C++ compiler")

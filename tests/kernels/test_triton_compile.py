@@ -15,7 +15,8 @@ pytest.importorskip("triton")
 ROOT = Path(__file__).parents[2]
 OPS = ["assembly", "transition", "transport", "gaussian", "head", "group norm"]
 QUICK = [f"{op} bf16" for op in OPS]
-ALIGNED = ["assembly", "assembly bf16", "assembly K=8", "assembly channels_last C=64", "transition", "transition bf16"]
+ALIGNED = ["assembly", "assembly bf16", "assembly K=8", "assembly channels_last C=64", "transition", "transition bf16",
+           "transport", "transport bf16", "transport bf16 K=8"]  # fmt: skip
 FAR = [f"{op} beyond int32" for op in OPS]
 HOPPER = [*QUICK, *(case for case in ALIGNED if case not in QUICK), *FAR, "assembly odd size", "transition window",
           "group norm small groups"]  # fmt: skip

@@ -37,10 +37,6 @@ struct TransportCall {
     a.high = as_stored(high, a.target);
     a.x = image_stream(x);
     a.anchor = image_stream(anchor);
-    a.flat = true;
-    for (const Stream& s : deltas) a.flat = a.flat && s.linear;
-    for (const Stream& s : maps) a.flat = a.flat && s.linear;
-    a.flat = a.flat && a.assembly.base.linear;
     a.noise = noise_source(noise, seed, stream, top, left);
     a.log_mean = table_of(log_mean);
     a.log_std = table_of(log_std);
@@ -64,8 +60,9 @@ void transport_step_out(const Tensor& x_next, const Tensor& mu, const Tensor& x,
   a.mu = image_stream(mu);
   a.assembly_scratch = whole_lines(a.assembly.forward_scratch());
   const Walk& walk = a.walk();
-  run_tasks(F2D_KERNEL(transport_step), a, walk.batch * a.tasks(), a.task_elements() * (a.assembly.experts + 8),
-            a.assembly_scratch + a.stream_elements() + a.chunk_elements() + 7 * walk.block_elements());
+  run_tasks(F2D_KERNEL(transport_step), a, walk.batch * walk.tiles(),
+            walk.tile_pixels() * walk.channels * (a.assembly.experts + 8),
+            a.assembly_scratch + a.tile_elements() + 7 * walk.block_elements());
 }
 
 void transport_step_backward_out(const OptionalTensor& grad_x, const OptionalTensor& grad_mu, const Tensor& x,
@@ -91,40 +88,36 @@ void transport_step_backward_out(const OptionalTensor& grad_x, const OptionalTen
   a.d_noise = image_stream(d_noise);
 
   const std::vector<Stream> d_delta_streams = expert_streams(d_deltas), d_maps_streams = map_streams(d_maps);
-  for (const Stream& s : d_delta_streams) a.flat = a.flat && s.linear;
-  for (const Stream& s : d_maps_streams) a.flat = a.flat && s.linear;
+  const int64_t tiles = walk.tiles(), channels = a.assembly.channel_gates ? walk.channels : 1;
+  const int64_t gate_count = walk.batch * a.assembly.experts * channels;
+  const bool sums = d_log_mean || d_log_std;
+  std::vector<double> gate_parts(d_gates ? tiles * gate_count : 0), parts(sums ? 2 * tiles * walk.batch : 0);
   a.gradients = a.assembly;
   a.gradients.d_deltas = d_deltas.empty() ? nullptr : d_delta_streams.data();
   a.gradients.d_maps = d_maps ? d_maps_streams.data() : nullptr;
-
-  const int64_t tasks = a.tasks(), gate_count = walk.batch * a.gate_sums();
-  const bool sums = d_log_mean || d_log_std;
-  std::vector<double> gate_parts(d_gates ? tasks * gate_count : 0), parts(sums ? 2 * tasks * walk.batch : 0);
-  a.gate_parts = d_gates ? gate_parts.data() : nullptr;
+  a.gradients.gate_parts = d_gates ? gate_parts.data() : nullptr;
   a.log_mean_parts = sums ? parts.data() : nullptr;
-  a.log_std_parts = sums ? parts.data() + tasks * walk.batch : nullptr;
+  a.log_std_parts = sums ? parts.data() + tiles * walk.batch : nullptr;
   a.needs_total = a.has_experts() || d_mu || d_noise || sums || (d_x && !anchor);
 
   const int64_t forward_part = a.assembly.forward_scratch(), backward_part = a.gradients.backward_scratch();
   a.assembly_scratch = whole_lines(forward_part > backward_part ? forward_part : backward_part);
   const int64_t group = a.group();
-  run_tasks(F2D_KERNEL(transport_step_backward), a, walk.batch / group * tasks,
-            group * a.task_elements() * (3 * a.assembly.experts + 8),
-            a.assembly_scratch + a.stream_elements() + 2 * (group * a.gate_sums() + kLaneCount) +
-                (1 + group) * a.chunk_elements() + 10 * walk.block_elements());
+  run_tasks(F2D_KERNEL(transport_step_backward), a, walk.batch / group * tiles,
+            group * walk.tile_pixels() * walk.channels * (3 * a.assembly.experts + 8),
+            a.assembly_scratch + (1 + group) * a.tile_elements() + 10 * walk.block_elements());
 
   const auto finish = [&](const OptionalTensor& d, const double* part) {
     if (!d) return;
-    const std::vector<double> total = sum_parts(part, tasks, walk.batch);
+    const std::vector<double> total = sum_parts(part, tiles, walk.batch);
     for (int64_t b = 0; b < walk.batch; ++b) store(table_of(*d), b, 0, 0, total[b]);
   };
   finish(d_log_mean, a.log_mean_parts);
   finish(d_log_std, a.log_std_parts);
   if (!d_gates) return;
-  const std::vector<double> total = sum_parts(a.gate_parts, tasks, gate_count);
-  const int64_t channels = a.assembly.channel_gates ? walk.channels : 1;
+  const std::vector<double> total = sum_parts(gate_parts.data(), tiles, gate_count);
   for (int64_t i = 0; i < gate_count; ++i)
-    store(table_of(*d_gates), i / a.gate_sums(), i / channels % a.assembly.experts, i % channels, total[i]);
+    store(table_of(*d_gates), i / channels / a.assembly.experts, i / channels % a.assembly.experts, i % channels, total[i]);
 }
 
 }  // namespace f2d

@@ -82,6 +82,8 @@ def test_unaligned_rows_are_not_read_in_16_bytes():
 def test_offsets_are_64_bit_where_images_pass_2_to_the_31():
     for case in FAR:
         for kernel in compiled("cuda:90", *HOPPER)[case][:2]:
+            if kernel["kernel"] == "_statistics_kernel":
+                continue  # counts tiles, not pixels
             offsets = re.findall(r"tt\.addptr [^\n]*, ((?:tensor<[^\n>]*>)|i\d+)(?: loc|\n)", kernel["ttir"])
             assert len(offsets) == kernel["ttir"].count("tt.addptr")
             # weights of a head are small tables; what counts pixels is at least a warp wide

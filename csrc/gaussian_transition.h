@@ -12,11 +12,11 @@ namespace f2d {
 constexpr int kMaxTerms = 4;
 
 // sum_j c_j t_j of element i; kTerms is known to the compiler so that the loop over elements vectorises.
-template <int kTerms, class A>
-F2D_FN A gaussian_mean(const A* const* terms, const A* coefficients, int64_t i) {
-  A sum = coefficients[0] * terms[0][i];
+template <int kTerms, class A, class T>
+F2D_FN A gaussian_mean(const T* const* terms, const A* coefficients, int64_t i) {
+  A sum = coefficients[0] * load_as<A>(terms[0] + i);
   F2D_UNROLL
-  for (int j = 1; j < kTerms; ++j) sum = fma(coefficients[j], terms[j][i], sum);
+  for (int j = 1; j < kTerms; ++j) sum = fma(coefficients[j], load_as<A>(terms[j] + i), sum);
   return sum;
 }
 

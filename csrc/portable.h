@@ -24,9 +24,11 @@
 #define F2D_UNROLL _Pragma("unroll")
 #elif defined(__GNUC__)
 #define F2D_MEMBER inline __attribute__((always_inline))
+#define F2D_INLINED __attribute__((always_inline))  // for a lambda, after its parameters
 #define F2D_UNROLL
 #else
 #define F2D_MEMBER inline
+#define F2D_INLINED
 #define F2D_UNROLL
 #endif
 

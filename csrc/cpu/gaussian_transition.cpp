@@ -7,14 +7,26 @@
 namespace f2d {
 namespace {
 
-template <int kTerms, class A>
-inline void combine(const A* const* terms, const A* coefficients, A std, const A* eps, A* out, int64_t n) {
+// eps null: no noise.
+template <int kTerms, class A, class T, class N>
+inline void combine(const T* const* terms, const A* coefficients, A std, const N* eps, T* out, int64_t n) {
   if (eps) {
 #pragma omp simd
-    for (int64_t i = 0; i < n; ++i) out[i] = gaussian_step(gaussian_mean<kTerms>(terms, coefficients, i), std, eps[i]);
+    for (int64_t i = 0; i < n; ++i)
+      store_as<A>(out + i, gaussian_step(gaussian_mean<kTerms>(terms, coefficients, i), std, load_as<A>(eps + i)));
   } else {
 #pragma omp simd
-    for (int64_t i = 0; i < n; ++i) out[i] = gaussian_mean<kTerms>(terms, coefficients, i);
+    for (int64_t i = 0; i < n; ++i) store_as<A>(out + i, gaussian_mean<kTerms>(terms, coefficients, i));
+  }
+}
+
+template <class A, class T, class N>
+inline void combine(int count, const T* const* terms, const A* coefficients, A std, const N* eps, T* out, int64_t n) {
+  switch (count) {
+    case 1: return combine<1>(terms, coefficients, std, eps, out, n);
+    case 2: return combine<2>(terms, coefficients, std, eps, out, n);
+    case 3: return combine<3>(terms, coefficients, std, eps, out, n);
+    default: return combine<4>(terms, coefficients, std, eps, out, n);
   }
 }
 
@@ -27,21 +39,26 @@ void forward(const GaussianArgs& a, A* scratch, int64_t begin, int64_t end) {
     const int64_t pixel = task % blocks * walk.block_pixels();
     const Block block{task / blocks / planes, task / blocks % planes, walk.block_channels(), pixel,
                       smaller(walk.block_pixels(), walk.pixels() - pixel)};
-    const A* terms[kMaxTerms];
     A coefficients[kMaxTerms];
-    for (int j = 0; j < a.count; ++j) {
-      terms[j] = read(a.terms[j], block, scratch + j * size);
-      coefficients[j] = static_cast<A>(a.coefficients.at(block.b, j, 0));
-    }
+    for (int j = 0; j < a.count; ++j) coefficients[j] = static_cast<A>(a.coefficients.at(block.b, j, 0));
     const A std = a.std.data ? static_cast<A>(a.std.at(block.b, 0, 0)) : A(0);
+    const int64_t n = block.size();
+    const auto combine_in_place = [&](auto type) {
+      using T = decltype(type);
+      const T* terms[kMaxTerms];
+      for (int j = 0; j < a.count; ++j) terms[j] = in_place<T>(a.terms[j], block);
+      T* out = in_place<T>(a.image, block);
+      const auto with = [&](auto* eps) { combine(a.count, terms, coefficients, std, eps, out, n); };
+      if (!a.std.data) return with(static_cast<const A*>(nullptr));
+      with_noise<A, T>(a.noise, walk.width, block, scratch + 4 * size, with);
+    };
+    // a term that is not there has no data, which does not hinder
+    if (fused<A>(combine_in_place, block, a.image, a.terms[0], a.terms[1], a.terms[2], a.terms[3])) continue;
+    const A* terms[kMaxTerms];
+    for (int j = 0; j < a.count; ++j) terms[j] = read(a.terms[j], block, scratch + j * size);
     const A* eps = a.std.data ? noise_of(a.noise, walk.width, block, scratch + 4 * size) : nullptr;
     A* out = target(a.image, block, scratch + 5 * size);
-    switch (a.count) {
-      case 1: combine<1>(terms, coefficients, std, eps, out, block.size()); break;
-      case 2: combine<2>(terms, coefficients, std, eps, out, block.size()); break;
-      case 3: combine<3>(terms, coefficients, std, eps, out, block.size()); break;
-      default: combine<4>(terms, coefficients, std, eps, out, block.size());
-    }
+    combine(a.count, terms, coefficients, std, eps, out, n);
     write(a.image, block, out);
   }
 }
@@ -49,10 +66,14 @@ void forward(const GaussianArgs& a, A* scratch, int64_t begin, int64_t end) {
 // d = factor * grad over a block, straight into the tensor where it allows.
 template <class A>
 inline void scaled(A factor, const A* grad, const Stream& d, const Block& block, A* buffer) {
-  A* out = target(d, block, buffer);
   const int64_t n = block.size();
+  const auto scale = [&](auto* out) {
 #pragma omp simd
-  for (int64_t i = 0; i < n; ++i) out[i] = factor * grad[i];
+    for (int64_t i = 0; i < n; ++i) store_as<A>(out + i, factor * grad[i]);
+  };
+  if (fused<A>([&](auto type) { scale(in_place<decltype(type)>(d, block)); }, block, d)) return;
+  A* out = target(d, block, buffer);
+  scale(out);
   write(d, block, out);
 }
 

@@ -9,15 +9,15 @@ namespace {
 
 // sums[c] += sum over rows of x[row][c] - centre[c], and squares[c] += of its square: few rows in A, then in double.
 // kCount = 0: `count` < 32 columns.
-template <int kCount, bool kMoments, class A>
-inline void add_strip(const A* x, int64_t rows, int64_t width, int64_t count, const A* centre, double* sums,
+template <int kCount, bool kMoments, class A, class T>
+inline void add_strip(const T* x, int64_t rows, int64_t width, int64_t count, const A* centre, double* sums,
                       double* squares) {
   const int64_t n = kCount ? kCount : count;
   A sum[kCount ? kCount : 32] = {}, square[kCount ? kCount : 32] = {};
   for (int64_t row = 0; row < rows; ++row) {
 #pragma omp simd
     for (int64_t l = 0; l < n; ++l) {
-      const A d = kMoments ? x[row * width + l] - centre[l] : x[row * width + l];
+      const A value = load_as<A>(x + row * width + l), d = kMoments ? value - centre[l] : value;
       sum[l] += d;
       if (kMoments) square[l] += d * d;
     }
@@ -30,8 +30,8 @@ inline void add_strip(const A* x, int64_t rows, int64_t width, int64_t count, co
 
 // n values as rows of `width` columns: channels, or twice 16 lanes of one channel (then the last row may be short). Twice,
 // since the sums of 16 lanes wait for each other.
-template <bool kMoments, class A>
-inline void add_columns(const A* x, int64_t n, int64_t width, const A* centre, double* sums, double* squares) {
+template <bool kMoments, class A, class T>
+inline void add_columns(const T* x, int64_t n, int64_t width, const A* centre, double* sums, double* squares) {
   const int64_t rows = n / width, rest = n % width;
   int64_t c = 0;
   for (; c + 32 <= width; c += 32)
@@ -76,6 +76,10 @@ inline Piece piece_of(const GroupNormArgs& a, int64_t index) {
   const int64_t plane = index / a.tiles(), tile = index % a.tiles(), begin = tile * a.tile_pixels();
   return {plane, plane / a.walk.planes(), plane % a.walk.planes(), tile, begin,
           smaller(begin + a.tile_pixels(), a.walk.pixels())};
+}
+
+inline Block block_of(const GroupNormArgs& a, const Piece& piece) {
+  return {piece.b, piece.channel, a.walk.block_channels(), piece.begin, piece.end - piece.begin};
 }
 
 template <class Visit>
@@ -125,9 +129,9 @@ inline void prepare(Work<A>& w, const Piece& piece) {
   }
 }
 
-// compute(index in the block, the lines there as a function of their number), vectorised.
+// compute(index in the block, the lines there), vectorised: 10x slower where GCC 12 does not inline it.
 template <class A, class Compute>
-inline void each_element(const Work<A>& w, int64_t n, Compute compute) {
+F2D_FN void each_element(const Work<A>& w, int64_t n, Compute compute) {
   if (!w.a.walk.pixel_major) {
     const A l0 = w.line[0], l1 = w.line[1], l2 = w.line[2], l3 = w.line[3], l4 = w.line[4], l5 = w.line[5];
 #pragma omp simd
@@ -153,14 +157,18 @@ struct Forward {
     const Block first{piece.b, piece.channel, a.walk.block_channels(), piece.begin,
                       smaller(a.first_pixels(), piece.end - piece.begin)};
     w.clear();
-    add_columns<false>(read(a.x, first, w.blocks[0]), first.size(), width, w.centre, w.sums, w.squares);
+    with_block(a.x, first, w.blocks[0], [&](auto* x) {
+      add_columns<false>(x, first.size(), width, w.centre, w.sums, w.squares);
+    });
     each_channel(w, piece, [&](int64_t, int64_t column, double sum, double) {
       const int64_t count = a.walk.pixel_major ? 1 : width;
       for (int64_t i = 0; i < count; ++i) w.centre[column + i] = static_cast<A>(sum / static_cast<double>(first.pixels));
     });
     w.clear();
     each_block(a, piece, [&](const Block& block) {
-      add_columns<true>(read(a.x, block, w.blocks[0]), block.size(), width, w.centre, w.sums, w.squares);
+      with_block(a.x, block, w.blocks[0], [&](auto* x) {
+        add_columns<true>(x, block.size(), width, w.centre, w.sums, w.squares);
+      });
     });
     const double count = static_cast<double>(piece.end - piece.begin);
     each_channel(w, piece, [&](int64_t c, int64_t column, double sum, double square) {
@@ -195,12 +203,20 @@ struct Forward {
     const GroupNormArgs& a = w.a;
     prepare(w, piece);
     w.clear();
-    each_block(a, piece, [&](const Block& block) {
-      const A* x = read(a.x, block, w.blocks[0]);
-      A* out = target(a.image, block, w.blocks[1]);
-      each_element(w, block.size(), [=](int64_t i, A centre, A gain, A offset, A, A, A) {
-        out[i] = silu(group_norm_line(x[i], centre, gain, offset));
+    const auto transform = [&](const auto* x, auto* out, int64_t n) {
+      each_element(w, n, [=](int64_t i, A centre, A gain, A offset, A, A, A) F2D_INLINED {
+        store_as<A>(out + i, silu(group_norm_line(load_as<A>(x + i), centre, gain, offset)));
       });
+    };
+    const Block all = block_of(a, piece);
+    const auto transform_in_place = [&](auto type) {
+      using T = decltype(type);
+      transform(in_place<T>(a.x, all), in_place<T>(a.image, all), all.size());
+    };
+    if (!a.sums_result && fused<A>(transform_in_place, all, a.x, a.image)) return;
+    each_block(a, piece, [&](const Block& block) {
+      A* out = target(a.image, block, w.blocks[1]);
+      with_block(a.x, block, w.blocks[0], [&](auto* x) { transform(x, out, block.size()); });
       if (a.sums_result) add_columns<false>(out, block.size(), a.columns(), w.centre, w.sums, w.squares);
       write(a.image, block, out);
     });
@@ -222,14 +238,20 @@ struct Backward {
     prepare(w, piece);
     w.clear();
     each_block(a, piece, [&](const Block& block) {
-      const A* x = read(a.x, block, w.blocks[0]);
-      const A* grad = read(a.image, block, w.blocks[1]);
       A *d_u = w.blocks[2], *products = w.blocks[3];
-      each_element(w, block.size(), [=](int64_t i, A centre, A gain, A offset, A share, A, A) {
-        const A d = slope_of(grad[i], x[i], centre, gain, offset, share);
-        d_u[i] = d;
-        products[i] = d * (x[i] - centre);
-      });
+      const auto multiply = [&](const auto* values, const auto* grad) {
+        each_element(w, block.size(), [=](int64_t i, A centre, A gain, A offset, A share, A, A) F2D_INLINED {
+          const A x = load_as<A>(values + i), d = slope_of(load_as<A>(grad + i), x, centre, gain, offset, share);
+          d_u[i] = d;
+          products[i] = d * (x - centre);
+        });
+      };
+      const auto multiply_in_place = [&](auto type) {
+        using T = decltype(type);
+        multiply(in_place<T>(a.x, block), in_place<T>(a.image, block));
+      };
+      if (!fused<A>(multiply_in_place, block, a.x, a.image))
+        multiply(read(a.x, block, w.blocks[0]), read(a.image, block, w.blocks[1]));
       add_columns<false>(d_u, block.size(), a.columns(), w.centre, w.sums, w.squares);
       add_columns<false>(products, block.size(), a.columns(), w.centre, w.squares, w.squares);
     });
@@ -269,14 +291,21 @@ struct Backward {
     const GroupNormArgs& a = w.a;
     if (!a.d_x.data) return;
     prepare(w, piece);
-    each_block(a, piece, [&](const Block& block) {
-      const A* x = read(a.x, block, w.blocks[0]);
-      const A* grad = read(a.image, block, w.blocks[1]);
-      A* d_x = target(a.d_x, block, w.blocks[2]);
-      each_element(w, block.size(), [=](int64_t i, A centre, A gain, A offset, A share, A slope, A level) {
-        const A d = slope_of(grad[i], x[i], centre, gain, offset, share);
-        d_x[i] = group_norm_input_gradient(d, x[i], centre, gain, slope, level);
+    const auto transform = [&](const auto* values, const auto* grad, auto* d_x, int64_t n) {
+      each_element(w, n, [=](int64_t i, A centre, A gain, A offset, A share, A slope, A level) F2D_INLINED {
+        const A x = load_as<A>(values + i), d = slope_of(load_as<A>(grad + i), x, centre, gain, offset, share);
+        store_as<A>(d_x + i, group_norm_input_gradient(d, x, centre, gain, slope, level));
       });
+    };
+    const Block all = block_of(a, piece);
+    const auto transform_in_place = [&](auto type) {
+      using T = decltype(type);
+      transform(in_place<T>(a.x, all), in_place<T>(a.image, all), in_place<T>(a.d_x, all), all.size());
+    };
+    if (fused<A>(transform_in_place, all, a.x, a.image, a.d_x)) return;
+    each_block(a, piece, [&](const Block& block) {
+      A* d_x = target(a.d_x, block, w.blocks[2]);
+      transform(read(a.x, block, w.blocks[0]), read(a.image, block, w.blocks[1]), d_x, block.size());
       write(a.d_x, block, d_x);
     });
   }

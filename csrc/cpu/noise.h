@@ -123,5 +123,12 @@ inline const A* noise_of(const NoiseSource& a, int64_t width, const Block& block
   return buffer;
 }
 
+// visit(eps): in place where the noise is dense and of the type T of a `fused` loop, else as A in `buffer`.
+template <class A, class T, class Visit>
+inline void with_noise(const NoiseSource& a, int64_t width, const Block& block, A* buffer, Visit visit) {
+  if (a.noise.data && all_dense(dtype_of<T>(), block, a.noise)) return visit(in_place<const T>(a.noise, block));
+  visit(noise_of(a, width, block, buffer));
+}
+
 }  // namespace
 }  // namespace f2d

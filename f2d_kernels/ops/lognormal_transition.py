@@ -39,11 +39,9 @@ def lognormal_transition(
         log_mean, log_std: [B], or scalars for the whole batch.
         noise: eps itself, [B,C,H,W]. At most one of noise, seed, generator.
         seed: int, or int64 tensor [1] or [B] on the device of x: eps comes from Philox 4x32-10 keyed by the seed and
-        the
-            element's position, in registers, forward and backward; no noise tensor is ever in memory. Cropping,
-            padding,
-            tiling, batching, memory layout, backend and device do not change a pixel's noise. With one seed, sample b
-            has its own noise; with one seed per sample, a sample's noise does not depend on b.
+            the element's position, in registers, forward and backward; no noise tensor is ever in memory. Cropping,
+            padding, tiling, batching, memory layout, backend and device do not change a pixel's noise. With one seed,
+            sample b has its own noise; with one seed per sample, a sample's noise does not depend on b.
         generator: a seed is drawn from it; with no source at all, from PyTorch's default generator.
         stream: 0..65535, numbers the step or sample, so that one seed serves a whole trajectory.
         window: (top, left) of a tile in its image; noise is keyed by the position in the image.

@@ -32,6 +32,7 @@ def write(folder: str | os.PathLike, config: dict, state: Mapping[str, Tensor]) 
             save_file(tensors, part, metadata={"format": "pt", "config": json.dumps(config, sort_keys=True)})
         except SafetensorError as error:
             raise OSError(f"{folder / MODEL}: cannot be written ({error})") from error
+        part.chmod(folder.stat().st_mode & 0o666)  # the library makes files that only their owner reads
     with replacing(folder / CONFIG) as part:
         part.write_text(json.dumps(config, indent=2) + "\n")
 

@@ -1,6 +1,8 @@
 """Fit a recipe: data, network, Lightning trainer, and the files a run leaves."""
 
 import json
+import pickle
+import zipfile
 from pathlib import Path
 
 import lightning
@@ -23,7 +25,8 @@ def fit(recipe: Recipe, data: Path, out: Path, *, resume: bool = False) -> F2DNe
     weights/ (model.safetensors, config.json), each replaced in one piece at every validation.
 
     Raises ValueError before the first step for an empty folder, a crop larger than a photograph, a network of other
-    factors than the data have; FileExistsError when `out` holds another run and `resume` is not set.
+    factors than the data have, a last.ckpt that cannot be read; FileExistsError when `out` holds another run and
+    `resume` is not set.
     """
     last = out / "last.ckpt"
     if last.exists() and not resume:
@@ -31,6 +34,7 @@ def fit(recipe: Recipe, data: Path, out: Path, *, resume: bool = False) -> F2DNe
     paths = find_photographs(data, recipe.crop)
     if len(paths) < 2:
         raise ValueError(f"{data} holds one photograph; give at least two, one is held out to validate on")
+    done = _steps_done(last) if last.exists() else 0
     count = min(recipe.validation_images, max(1, len(paths) // 10))
     held_out = paths[:: len(paths) // count][:count]
     train_paths = [p for p in paths if p not in set(held_out)]
@@ -49,7 +53,6 @@ def fit(recipe: Recipe, data: Path, out: Path, *, resume: bool = False) -> F2DNe
     with replacing(out / "recipe.yaml") as part:
         part.write_text(recipe.to_yaml())
 
-    done = torch.load(last, weights_only=True, map_location="cpu")["global_step"] if resume and last.exists() else 0
     loader = DataLoader(
         crops,
         recipe.batch_size,
@@ -77,6 +80,15 @@ def fit(recipe: Recipe, data: Path, out: Path, *, resume: bool = False) -> F2DNe
     )
     trainer.fit(module, loader, DataLoader([0]), ckpt_path=str(last) if done else None)
     return module.weights_to_ship()
+
+
+def _steps_done(last: Path) -> int:
+    """The step a run was saved at; ValueError where the file is no state of a run."""
+    try:
+        return torch.load(last, weights_only=True, map_location="cpu")["global_step"]
+    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{last} is no state to resume from ({reason}); start again in another folder") from None
 
 
 class SaveRun(Callback):

@@ -5,6 +5,7 @@ import torch
 
 from f2d import checkpoints
 from f2d.nets import F2DNet
+from tests.nets.small import TINY
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
@@ -72,3 +73,10 @@ def test_weights_that_do_not_fit_the_configuration(make_net, tmp_path):
     checkpoints.write(tmp_path, {**config, "colour": "red"}, net.state_dict())
     with pytest.raises(ValueError, match="has no colour; it has"):
         F2DNet.from_pretrained(tmp_path)
+
+
+def test_files_can_be_read_by_whoever_can_read_the_folder(tmp_path):
+    folder = tmp_path / "shared"
+    folder.mkdir(mode=0o755)
+    F2DNet(TINY).save_pretrained(folder)
+    assert (folder / "model.safetensors").stat().st_mode & 0o777 == folder.stat().st_mode & 0o666

@@ -1,5 +1,6 @@
 """Training: recipes, samples that depend on their index alone, a short fit, and resuming."""
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,18 @@ def test_a_run_is_not_overwritten_and_resumes_bit_for_bit(photographs, small_wei
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
     assert (tmp_path / "cut" / "history.json").read_text() == (tmp_path / "whole" / "history.json").read_text()
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint at all", pickle.dumps({"a": 1}), "archive without a state"])
+def test_a_damaged_state_is_one_clear_error(content, photographs, small_weights, tmp_path):
+    last = tmp_path / "last.ckpt"
+    if isinstance(content, bytes):
+        last.write_bytes(content)
+    else:
+        torch.save({"weights": torch.ones(2)}, last)
+    with pytest.raises(ValueError, match=r"last\.ckpt is no state to resume from \(.+\); start again"):
+        fit(small_recipe(small_weights), photographs, tmp_path, resume=True)
+    assert [path.name for path in tmp_path.iterdir() if path != small_weights] == ["last.ckpt"]
 
 
 def test_a_network_of_other_factors_is_refused(photographs, tmp_path):

@@ -87,7 +87,7 @@ def _steps_done(last: Path) -> int:
     try:
         return torch.load(last, weights_only=True, map_location="cpu")["global_step"]
     except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{last} is no state to resume from ({reason}); start again in another folder") from None
 
 

@@ -228,7 +228,7 @@ struct Forward {
 struct Backward {
   // d_u, and the gradient's share of the returned mean in it.
   template <class A>
-  static inline A slope_of(A grad, A x, A centre, A gain, A offset, A share) {
+  static F2D_MEMBER A slope_of(A grad, A x, A centre, A gain, A offset, A share) {
     return silu_gradient(grad + share, group_norm_line(x, centre, gain, offset));
   }
 

@@ -76,7 +76,7 @@ struct ProjectPixels {
         Lanes<A> x[kPixels];
         for (int i = 0; i < kPixels; ++i) {
           x[i] = gated[i] * loaded_lanes<A>(from + i * step + f);
-          if (first == 0) prefetch(from + (i + 2 * kLaneCount) * step + f);
+          if (first == 0) prefetch_to_l2(from + (i + 2 * kLaneCount) * step + f);
         }
         for (int c = 0; c < kChannels; ++c) {
           const Lanes<A> w = loaded_lanes<A>(rows + c * row_size + f);

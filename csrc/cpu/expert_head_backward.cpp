@@ -146,7 +146,7 @@ struct PixelsBack {
     }
     for (int64_t p = 0; p < piece.pixels; ++p) {
       const Lanes<A> x = loaded_lanes<A>(features + p * step), masked = all_lanes(piece.map[p]) * x;
-      if (begins) prefetch(features + (p + piece.pixels) * step);
+      if (begins) prefetch_to_l2(features + (p + piece.pixels) * step);
       Lanes<A> q = begins ? all_lanes(A(0)) : loaded_lanes<A>(w.q + p * kLaneCount);
       for (int c = 0; c < kChannels; ++c) {
         const Lanes<A> grad = all_lanes(grads[c * piece.grad_step + p]);

@@ -11,9 +11,8 @@
 namespace f2d {
 
 // Beyond it exp(-|u|) is 0: there sigmoid is 0 or 1 to the last bit. Where it begins exp(-|u|) still is a normal number.
-template <class A> constexpr A silu_limit();
-template <> constexpr float silu_limit<float>() { return 87.0f; }
-template <> constexpr double silu_limit<double>() { return 700.0; }
+F2D_FN float silu_limit(float) { return 87.0f; }
+F2D_FN double silu_limit(double) { return 700.0; }
 
 F2D_FN float minus_size(float u) { return bit_cast<float>(bit_cast<uint32_t>(u) | 0x80000000u); }
 F2D_FN double minus_size(double u) { return bit_cast<double>(bit_cast<uint64_t>(u) | 0x8000000000000000u); }
@@ -23,7 +22,7 @@ template <class A>
 F2D_FN A silu_decay(A u) {
   const A z = minus_size(u);
   const A t = exponential(z).exp;
-  return z < -silu_limit<A>() ? A(0) : t;
+  return z < -silu_limit(z) ? A(0) : t;
 }
 
 template <class A>

@@ -28,8 +28,10 @@ from f2d_kernels.triton import (
     expert_head,
     gaussian_transition,
     group_norm_silu,
+    group_norm_silu_backward,
     lognormal_transition,
     transport_step,
+    transport_step_backward,
 )
 
 F32, BF16, F64 = torch.float32, torch.bfloat16, torch.float64
@@ -273,8 +275,9 @@ def compiled(case: str) -> list[dict]:
             }
         )
 
-    modules = (_reduce, expert_assembly, expert_head, lognormal_transition, gaussian_transition, group_norm_silu)
-    for module in (*modules, transport_step):
+    group_norm, transport = (group_norm_silu, group_norm_silu_backward), (transport_step, transport_step_backward)
+    others = (_reduce, expert_assembly, expert_head, lognormal_transition, gaussian_transition)
+    for module in (*others, *group_norm, *transport):
         module.launch = launch
     CASES[case]()
     return kernels

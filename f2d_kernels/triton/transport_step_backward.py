@@ -1,0 +1,204 @@
+"""transport_step's gradients in Triton: backward kernel and launcher.
+
+The kernel sums up again what lies under the clamp: what is read for it is read for the gradients anyway.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from f2d_kernels.triton import expert_assembly
+from f2d_kernels.triton._launch import compute_type, launch, strides
+from f2d_kernels.triton._quads import POSITION, per_sample
+from f2d_kernels.triton._reduce import empty_partials, sum_rows, tree_sum
+from f2d_kernels.triton._transport import (
+    TILE,
+    block_sizes,
+    constants_of,
+    grid_of,
+    image_at,
+    last_experts,
+    limited,
+    locate,
+    map_at,
+    noise_of,
+    read,
+    total_of,
+    write,
+)
+from f2d_kernels.triton.expert_assembly import (
+    GROUP,
+    _plane,
+    experts_of,
+    finish_expert,
+    gate_of,
+    gate_strides,
+    gradients_of_expert,
+    sums_of_channels,
+)
+from f2d_kernels.triton.exponential import exponential
+from f2d_kernels.triton.lognormal_transition import clamped
+
+
+@triton.jit(do_not_specialize=POSITION)
+def _backward_kernel(
+    grad_x, grad_mu, x, deltas, gates, maps, base, anchor, log_mean, log_std, noise, seed,
+    stream, top, first_quad, shift,
+    d_x, d_deltas, d_maps, d_mu, d_noise, partials, mean_partials, std_partials,
+    size, sums, grad_strides, image_strides, delta_strides, gate_stride, map_stride, mean_stride, std_stride,
+    d_strides, d_delta_strides, d_map_stride, partial_stride,
+    K: tl.constexpr, PER_CHANNEL: tl.constexpr, PER_SAMPLE: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
+    NEEDS_MU: tl.constexpr, FLAT: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, TILE: tl.constexpr,
+    INDEX: tl.constexpr, COMPUTE: tl.constexpr, ASSEMBLED: tl.constexpr, TARGET: tl.constexpr,
+):  # fmt: skip
+    """v = g_mu + g_x (1 - f) inside the clamp, once per element, then everything that follows from it."""
+    b, tile, c, quad, place, on_image = locate(size, shift, BLOCK_C, BLOCK_P, FLAT, INDEX)
+    c_inside = c < size[0]
+    inside = c_inside[:, None] & on_image[None, :]
+    t = tile * (BLOCK_P // TILE) + tl.arange(0, BLOCK_P // TILE)
+    on_sums = t < sums
+    inside_sums = c_inside[:, None] & on_sums[None, :]
+    v = tl.zeros([BLOCK_C, BLOCK_P], COMPUTE)
+    through_x = v
+    if NEEDS_MU:
+        total = total_of(
+            x, deltas, gates, maps, base, anchor, image_strides, delta_strides, gate_stride, map_stride, b, c, place,
+            c_inside, on_image, K, PER_CHANNEL, FLAT, COMPUTE, ASSEMBLED, TARGET,
+        )  # fmt: skip
+        target, unclamped = limited(total, LOW, HIGH)
+    if grad_mu is not None:
+        v = read(grad_mu, grad_strides[1], b, c, place, inside, FLAT, COMPUTE)
+    if grad_x is not None:
+        g = read(grad_x, grad_strides[0], b, c, place, inside, FLAT, COMPUTE)
+        eps = noise_of(
+            noise, seed, image_strides[3], stream, top, first_quad, b, c, quad, place, inside, PER_SAMPLE, FLAT, COMPUTE
+        )
+        std = per_sample(log_std, std_stride, b, [BLOCK_C, BLOCK_P], COMPUTE)
+        raw = tl.fma(std, eps, per_sample(log_mean, mean_stride, b, [BLOCK_C, BLOCK_P], COMPUTE))
+        exp, expm1, _ = exponential(clamped(raw))
+        through_x = g * exp
+        v = v - g * expm1
+        if d_noise is not None or mean_partials is not None or std_partials is not None:
+            state = read(x, image_strides[0], b, c, place, inside, FLAT, COMPUTE)
+            slope = tl.where((raw < -20.0) | (raw > 20.0), 0.0, g * (state - target) * exp)
+            if d_noise is not None:
+                write(d_noise, d_strides[2], b, c, place, inside, slope * std, FLAT)
+            # masked elements hold g = 0 and add nothing
+            row = (b * size[0] + c.to(tl.int64)) * sums
+            sums_at = row[:, None] + t[None, :]
+            if mean_partials is not None:
+                tl.store(mean_partials + sums_at, tree_sum(slope, TILE), mask=inside_sums)
+            if std_partials is not None:
+                tl.store(std_partials + sums_at, tree_sum(slope * eps, TILE), mask=inside_sums)
+    if NEEDS_MU:
+        v = tl.where(unclamped & inside, v, 0.0)
+    if d_x is not None:
+        if anchor is None:
+            through_x += v
+        write(d_x, d_strides[0], b, c, place, inside, through_x, FLAT)
+    if d_mu is not None:
+        write(d_mu, d_strides[1], b, c, place, inside, v, FLAT)
+    if d_deltas is not None or d_maps is not None or partials is not None:
+        for k in tl.static_range(K):
+            chart, delta_at, d_delta_at, channel_sums_at, d_map_at, sums_at = None, None, None, None, None, None
+            gate = gate_of(gates, gate_stride, b, k, c, c_inside, PER_CHANNEL, COMPUTE)
+            if maps is not None:
+                chart = tl.load(map_at(maps, map_stride, b, k, place, FLAT), mask=on_image, other=0.0).to(COMPUTE)
+            if d_maps is not None or partials is not None:
+                delta_at = image_at(deltas[k], delta_strides[k], b, c, place, FLAT)
+            if d_deltas is not None:
+                d_delta_at = image_at(d_deltas[k], d_delta_strides[k], b, c, place, FLAT)
+            if d_maps is not None:
+                d_map_at = map_at(d_maps, d_map_stride, b, k, place, FLAT)
+            if partials is not None:
+                if PER_CHANNEL:
+                    channel_sums_at = sums_of_channels(partials, partial_stride, b, k, c, t)
+                else:
+                    sums_at = _plane(partials, partial_stride, b, k) + t
+            products = gradients_of_expert(
+                v, delta_at, d_delta_at, channel_sums_at, gate, chart, inside, inside_sums, PER_CHANNEL, TILE
+            )
+            finish_expert(products, d_map_at, sums_at, gate, chart, on_image, on_sums, PER_CHANNEL, TILE)
+
+
+def backward(
+    grad_x: Tensor | None,
+    grad_mu: Tensor | None,
+    x: Tensor,
+    deltas: list[Tensor],
+    gates: Tensor,
+    maps: Tensor | None,
+    base: Tensor | None,
+    log_mean: Tensor,
+    log_std: Tensor,
+    anchor: Tensor | None,
+    low: float,
+    high: float,
+    noise: Tensor | None,
+    seed: Tensor | None,
+    stream: int,
+    top: int,
+    left: int,
+    d_x: Tensor | None,
+    d_deltas: list[Tensor],
+    d_gates: Tensor | None,
+    d_maps: Tensor | None,
+    d_mu: Tensor | None,
+    d_log_mean: Tensor | None,
+    d_log_std: Tensor | None,
+    d_noise: Tensor | None,
+) -> None:
+    """Fill those gradients that are there. One pass where a program holds all channels and experts of its pixels; else
+    (more than 8 experts, deltas shared by the batch, many channels) v goes to memory and the assembly's backward kernel
+    takes it from there."""
+    batch, channels = x.shape[:2]
+    torch_type, compute = compute_type(grad_x, grad_mu, x, *deltas, gates, maps, base, log_mean, log_std, anchor, noise)
+    constants = constants_of(x, deltas, gates, base, anchor, low, high, seed, compute)
+    assembly = deltas, gates, maps
+    of_assembly = bool(d_deltas) or d_gates is not None or d_maps is not None
+    d_experts = experts_of(d_deltas, d_deltas[0].shape[0]) if d_deltas else ()
+    like = next(t for t in (d_x, d_mu, d_noise, *d_experts, grad_x, grad_mu) if t is not None and len(t) == batch)
+    experts = experts_of(deltas, batch)
+    shared = any(len(d) < batch for d in d_experts)
+    fused = of_assembly and len(experts) <= GROUP and channels <= block_sizes(like)["BLOCK_C"] and not shared
+    v = torch.empty_like(like, dtype=torch_type) if of_assembly and not fused else d_mu
+    experts, gates, maps, base = last_experts(experts, gates, maps, base, torch_type, like)
+    results, d_charts = (d_experts or None, d_maps) if fused else (None, None)
+
+    image_strides = tuple(strides(t) for t in (x, base, anchor, noise))
+    grad_strides = strides(grad_x), strides(grad_mu)
+    d_strides = strides(d_x), strides(v), strides(d_noise)
+    delta_strides, d_delta_strides = (tuple(strides(d) for d in group or ()) for group in (experts, results))
+    maps_strides = strides(maps), strides(d_charts)
+    every = [*image_strides, *grad_strides, *d_strides, *delta_strides, *d_delta_strides, *maps_strides]
+    shift, programs, grid = grid_of(like, seed is not None, left, len(experts), every)
+    sums = triton.cdiv(4 * grid["size"][3], TILE)
+
+    def partials_of(result: Tensor | None, *rows: int) -> Tensor | None:
+        return None if result is None else empty_partials((batch, *rows, sums), torch_type, like)
+
+    mean_partials, std_partials = partials_of(d_log_mean, channels), partials_of(d_log_std, channels)
+    gate_partials = partials_of(d_gates if fused else None, len(experts), *(gates.shape[2:] or (1,)))
+    of_exponent = any(t is not None for t in (d_log_mean, d_log_std, d_noise))
+    launch(
+        _backward_kernel, programs, like.device,
+        grad_x, grad_mu, x, experts, gates, maps, base, anchor, log_mean, log_std, noise, seed,
+        stream, top, left // 4, shift,
+        d_x, results, d_charts, v, d_noise, gate_partials, mean_partials, std_partials,
+        sums=sums, grad_strides=grad_strides, image_strides=image_strides, delta_strides=delta_strides,
+        gate_stride=gate_strides(gates), map_stride=maps_strides[0],
+        mean_stride=log_mean.stride(0), std_stride=log_std.stride(0),
+        d_strides=d_strides, d_delta_strides=d_delta_strides, d_map_stride=maps_strides[1],
+        partial_stride=(0, 0, 0) if gate_partials is None else gate_partials.stride()[:3],
+        K=len(experts), TILE=TILE, NEEDS_MU=of_exponent or of_assembly or v is not None or anchor is None,
+        **constants, **grid,
+    )  # fmt: skip
+    for partials, result in ((mean_partials, d_log_mean), (std_partials, d_log_std), (gate_partials, d_gates)):
+        if partials is not None:
+            rows = partials.view(*result.shape, -1) if result is not d_gates else partials
+            sum_rows(rows, result)
+    if of_assembly and not fused:
+        if d_mu is not None:
+            d_mu.copy_(v)
+        expert_assembly.backward(v, *assembly, d_deltas, d_gates, d_maps)

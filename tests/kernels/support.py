@@ -1,6 +1,6 @@
 """What the op tests share: backends to run on, and outputs poisoned with NaN before each kernel."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
@@ -34,3 +34,19 @@ def running_on(name: str) -> Iterator[None]:
     with use_backend(name), pytest.MonkeyPatch.context() as patch:
         patch.setattr(_allocate, "new_memory", poisoned)
         yield
+
+
+def assert_compiles_once(backend: str, step: Callable, arguments_of: Callable[[tuple[int, int]], Sequence]) -> None:
+    """torch.compile makes one graph of `step` on `backend`, and it serves images of any size with eager's bits."""
+    graphs = []
+
+    def keep(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend=keep)
+    with running_on(backend):
+        for size in ((8, 12), (5, 7), (33, 16), (16, 31)):
+            arguments = arguments_of(size)
+            torch.testing.assert_close(compiled(*arguments), step(*arguments), rtol=0, atol=0)
+    assert len(graphs) == 1

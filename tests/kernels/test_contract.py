@@ -8,7 +8,7 @@ from f2d_kernels import expert_assembly, lognormal_transition
 from f2d_kernels.modules import ExpertAssembly, LogNormalTransition
 
 from .cases import DEVICE, random
-from .support import ALL_BACKENDS, SWEEP_BACKENDS, running_on
+from .support import ALL_BACKENDS, SWEEP_BACKENDS, assert_compiles_once, running_on
 
 OPS = torch.ops.f2d_kernels
 
@@ -73,24 +73,15 @@ def test_opcheck(index):
 
 @pytest.mark.parametrize("backend", ["reference", "cpp"])
 def test_compiles_as_one_graph_with_dynamic_shapes_without_recompiling(backend):
-    compilations = 0
-
-    def count(graph, inputs):
-        nonlocal compilations
-        compilations += 1
-        return graph
-
     def step(deltas, gates, maps, base, seed):
         mu = expert_assembly(deltas, gates, maps, base)
         return lognormal_transition(base, mu, -1.0, 0.5, seed=seed, window=(1, 2))
 
-    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend=count)
-    with running_on(backend):
-        for size in ((8, 12), (5, 7), (33, 16), (16, 31)):
-            arguments = [random(2, 3, 2, *size, seed=0), random(2, 3, seed=1), random(2, 3, *size, seed=2)]
-            arguments += [random(2, 2, *size, seed=3), torch.tensor([7], device=DEVICE)]
-            assert torch.equal(compiled(*arguments), step(*arguments))
-    assert compilations == 1
+    def arguments_of(size):
+        experts = [random(2, 3, 2, *size, seed=0), random(2, 3, seed=1), random(2, 3, *size, seed=2)]
+        return [*experts, random(2, 2, *size, seed=3), torch.tensor([7], device=DEVICE)]
+
+    assert_compiles_once(backend, step, arguments_of)
 
 
 def test_compiled_gradients_through_inductor_equal_eager():

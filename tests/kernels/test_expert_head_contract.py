@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from f2d_kernels.ops.expert_head import expert_head
 
 from .cases import DEVICE, lay_out
-from .support import running_on
+from .support import assert_compiles_once, running_on
 from .test_expert_head import BACKENDS, NAMES, SWEEP, formula, inputs
 
 OPS = torch.ops.f2d_kernels
@@ -43,19 +43,7 @@ def test_opcheck(index):
 
 @pytest.mark.parametrize("backend", ["reference", "cpp"])
 def test_compiles_as_one_graph_with_dynamic_shapes_without_recompiling(backend):
-    compilations = 0
-
-    def count(graph, inputs):
-        nonlocal compilations
-        compilations += 1
-        return graph
-
-    compiled = torch.compile(expert_head, fullgraph=True, dynamic=True, backend=count)
-    with running_on(backend):
-        for size in ((8, 12), (5, 7), (33, 16), (16, 31)):
-            arguments = inputs(2, 3, 16, 3, size)
-            assert torch.equal(compiled(*arguments), expert_head(*arguments))
-    assert compilations == 1
+    assert_compiles_once(backend, expert_head, lambda size: inputs(2, 3, 16, 3, size))
 
 
 def test_compiled_gradients_through_inductor_equal_eager():

@@ -16,7 +16,7 @@ from f2d_kernels.backends import REGISTRY
 from f2d_kernels.compiled import build_info
 
 from .cases import DEVICE, random
-from .support import running_on
+from .support import assert_compiles_once, running_on
 from .test_gaussian_transition import BACKENDS, SWEEP, inputs, leaves_of
 
 ROOT = Path(__file__).parents[2]
@@ -141,24 +141,15 @@ def test_opcheck(index):
 
 @pytest.mark.parametrize("backend", ["reference", "cpp"])
 def test_compiles_as_one_graph_with_dynamic_shapes_without_recompiling(backend):
-    compilations = 0
-
-    def count(graph, inputs):
-        nonlocal compilations
-        compilations += 1
-        return graph
-
     def step(x, mu, coefficients, seed):
         noisy = gaussian_transition([x, mu], coefficients, 0.5, seed=seed, window=(1, 2))
         return gaussian_transition([noisy, mu], [0.75, 0.25], 0.0)
 
-    compiled = torch.compile(step, fullgraph=True, dynamic=True, backend=count)
-    with running_on(backend):
-        for size in ((8, 12), (5, 7), (33, 16), (16, 31)):
-            (x, mu), coefficients, *_ = inputs(2, 2, 3, size)
-            arguments = x, mu, coefficients, torch.tensor([7], device=DEVICE)
-            assert torch.equal(compiled(*arguments), step(*arguments))
-    assert compilations == 1
+    def arguments_of(size):
+        (x, mu), coefficients, *_ = inputs(2, 2, 3, size)
+        return x, mu, coefficients, torch.tensor([7], device=DEVICE)
+
+    assert_compiles_once(backend, step, arguments_of)
 
 
 def test_compiled_gradients_through_inductor_equal_eager():

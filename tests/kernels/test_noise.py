@@ -1,52 +1,16 @@
-"""The position-keyed generator: known answers, moments, and what must not change a pixel's noise."""
-
-import math
+"""The position-keyed generator: known answers, values at positions, and what must not change a pixel's noise."""
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy import stats
 
 from f2d_kernels import lognormal_transition
 from f2d_kernels.reference.philox import normal, philox, uniform
 
 from .cases import DEVICE
 from .support import ALL_BACKENDS, running_on
+from .textbook_noise import KNOWN_ANSWERS, drawn, textbook_eps
 from .tolerances import NORMAL
-
-ONES = 0xFFFFFFFF
-KNOWN_ANSWERS = [  # KERNELS.md, after Random123's kat_vectors
-    ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
-    ((ONES,) * 4, (ONES,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
-    (
-        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
-        (0xA4093822, 0x299F31D0),
-        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
-    ),
-]
-
-
-def drawn(shape, seed, **position):
-    """The noise itself: with x = 1, mu = 0, log_mean = 0, log_std = 1 the op returns exp(eps)."""
-    zeros = torch.zeros(shape, device=DEVICE, dtype=torch.float64)
-    return lognormal_transition(zeros + 1, zeros, 0.0, 1.0, seed=seed, **position).log()
-
-
-def textbook_eps(seed: int, stream: int, sample: int, channel: int, y: int, x: int) -> float:
-    """KERNELS.md's text, element by element, in Python integers and numpy float32: independent of every backend."""
-    counter = [(x >> 2) & ONES, y & ONES, (channel + 65536 * stream) & ONES, sample]
-    key = [seed & ONES, (seed >> 32) & ONES]
-    for _ in range(10):
-        high0, low0 = divmod(counter[0] * 0xD2511F53, 2**32)
-        high1, low1 = divmod(counter[2] * 0xCD9E8D57, 2**32)
-        counter = [high1 ^ counter[1] ^ key[0], low1, high0 ^ counter[3] ^ key[1], low0]
-        key = [(key[0] + 0x9E3779B9) & ONES, (key[1] + 0xBB67AE85) & ONES]
-    pair = counter[:2] if x & 3 < 2 else counter[2:]
-    u0, u1 = (float(np.float32(w) * np.float32(2**-32) + np.float32(2**-33)) for w in pair)
-    radius = math.sqrt(-2 * math.log(u0))
-    return radius * (math.cos if x % 2 == 0 else math.sin)(2 * math.pi * u1)
 
 
 @pytest.mark.parametrize(("counter", "key", "words"), KNOWN_ANSWERS)
@@ -118,14 +82,6 @@ def test_seeds_streams_samples_and_channels_all_differ(backend):
             assert (first != second).all()
 
 
-def test_noise_is_standard_normal_and_independent_between_neighbours():
-    eps = normal(torch.Size((1, 3, 512, 512)), torch.tensor([2026]), 0, 0, 0)[0].numpy()
-    assert stats.kstest(eps.ravel(), "norm").pvalue > 1e-3
-    for shift in ((0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 0, 2), (0, 0, 4)):
-        correlation = np.corrcoef(eps.ravel(), np.roll(eps, shift, (0, 1, 2)).ravel())[0, 1]
-        assert abs(correlation) < 5 / math.sqrt(eps.size)
-
-
 def test_without_a_source_torch_manual_seed_governs():
     x, mu = torch.rand(1, 3, 4, 4), torch.rand(1, 3, 4, 4)
     torch.manual_seed(3)
@@ -135,16 +91,3 @@ def test_without_a_source_torch_manual_seed_governs():
     assert not torch.equal(first, second)
     a, b = (lognormal_transition(x, mu, -1.0, 1.0, generator=torch.Generator().manual_seed(8)) for _ in range(2))
     assert torch.equal(a, b)
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    seed=st.integers(-(2**63), 2**64 - 1),
-    stream=st.integers(0, 65535),
-    top=st.integers(0, 2**31 - 1),
-    left=st.integers(0, 2**31 - 1),
-)
-def test_any_key_and_position_gives_the_textbook_value(seed, stream, top, left):
-    eps = drawn((1, 1, 1, 5), seed, stream=stream, window=(top, left))
-    for x in range(5):
-        assert abs(float(eps[0, 0, 0, x]) - textbook_eps(seed, stream, 0, 0, top, left + x)) <= NORMAL

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .cases import DEVICE, lay_out, random
-from .test_noise import KNOWN_ANSWERS, textbook_eps
+from .textbook_noise import KNOWN_ANSWERS, textbook_eps
 from .tolerances import NORMAL
 
 triton = pytest.importorskip("triton")

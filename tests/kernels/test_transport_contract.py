@@ -1,0 +1,219 @@
+"""What transport_step promises beyond numbers: PyTorch integration, memory, result types, errors."""
+
+import pytest
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from f2d_kernels import transport_step
+
+from .cases import DEVICE
+from .support import ALL_BACKENDS, SWEEP_BACKENDS, assert_compiles_once, running_on
+from .transport_cases import call, cotangents, inputs
+
+OPS = torch.ops.f2d_kernels
+
+
+@pytest.mark.parametrize("backend", SWEEP_BACKENDS)
+@pytest.mark.parametrize("wanted", [*([i] for i in range(9)), [0, 1], [1, 2, 3], [2, 6], [3, 8], [4, 7], [0, 5, 8]])
+def test_any_subset_of_gradients(backend, wanted):
+    for with_anchor in (True, False):
+        arguments = inputs(2, 3, 2, (4, 5), with_anchor=with_anchor)
+        full = [None if a is None else a.detach().requires_grad_() for a in arguments]
+        part = [a if i not in wanted or a is None else a.detach().requires_grad_() for i, a in enumerate(arguments)]
+        if all(a is None or not a.requires_grad for a in part):
+            continue
+        with running_on(backend):
+            torch.autograd.backward(call(transport_step, full), cotangents(arguments))
+            torch.autograd.backward(call(transport_step, part), cotangents(arguments))
+        for i, (a, b) in enumerate(zip(full, part, strict=True)):
+            assert b is None or (b.grad is not None) == (i in wanted)
+            if i in wanted and b is not None:
+                torch.testing.assert_close(b.grad, a.grad)
+
+
+def test_saves_only_what_the_wanted_gradients_look_at():
+    """The gradient of x alone, where x is not the anchor, looks at the noise and at no image."""
+    arguments = inputs(2, 3, 2, (16, 16))
+    images = [a.untyped_storage().nbytes() for i, a in enumerate(arguments) if i in (0, 1, 3, 4, 7)]
+    for wanted, kept in (([0], False), ([1], True)):
+        saved = []
+        leaves = [a.detach().requires_grad_(i in wanted) for i, a in enumerate(arguments)]
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, saved=saved: saved.append(t.untyped_storage().nbytes()) or t, lambda t: t
+        ):
+            outputs = call(transport_step, leaves, noise=None, seed=3)
+        assert any(size in images for size in saved) == kept
+        torch.autograd.backward(outputs, cotangents(arguments))
+
+
+def small(dtype=torch.float64, grad=True, **form):
+    return [None if a is None else a.to(dtype).requires_grad_(grad) for a in inputs(2, 3, 2, (4, 5), **form)]
+
+
+@pytest.mark.parametrize("backend", SWEEP_BACKENDS)
+def test_gradcheck(backend):
+    with running_on(backend):
+        assert torch.autograd.gradcheck(lambda *a: call(transport_step, a), small(), fast_mode=backend == "triton")
+        x, deltas, gates, *_ = small()
+        for step in (
+            lambda x, d, g, m, s: transport_step(x, d, g, None, None, m, s, seed=5, stream=2),
+            lambda x, d, g, m, s: transport_step(x, list(d.unbind(1)), g, None, None, m, s, seed=5),
+        ):
+            schedule = [t.detach().requires_grad_() for t in small()[5:7]]
+            assert torch.autograd.gradcheck(step, (x, deltas, gates, *schedule), fast_mode=backend == "triton")
+        shared = deltas[:1].detach().requires_grad_()
+        assert torch.autograd.gradcheck(
+            lambda d, g: transport_step(x, d, g, None, None, -1.0, 0.5, seed=5), (shared, gates), fast_mode=True
+        )
+
+
+def opcheck_samples():
+    x, deltas, gates, maps, base, log_mean, log_std, anchor, noise = small(torch.float32)
+    rest = (-0.75, 1.0, noise, None, 1, 2, 3)
+    yield OPS.transport_step.default, (x, [deltas], gates, maps, base, log_mean, log_std, anchor, *rest)
+    seeded = (-0.75, 1.0, None, torch.tensor([5], device=DEVICE), 1, 2, 3)
+    parts = list(deltas.detach().bfloat16().unbind(1))
+    yield OPS.transport_step.default, (x, parts, gates, None, None, log_mean.detach(), log_std, None, *seeded)
+    arguments = (x, [deltas], gates, maps, base, log_mean, log_std, anchor)
+    detached = [[t[0].detach()] if isinstance(t, list) else t.detach() for t in arguments]
+    tail = (*rest[:2], noise.detach(), *rest[3:], [False, False])
+    yield (
+        OPS.transport_step_backward.default,
+        (x.detach(), x.detach(), *detached, *tail, [True] * 9, "auto"),
+    )
+    needs = [True, False, True, False, False, True, False, False, False]
+    yield OPS.transport_step_backward.default, (x.detach(), None, *detached, *tail, needs, "auto")
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_opcheck(index):
+    op, arguments = list(opcheck_samples())[index]
+    torch.library.opcheck(op, arguments)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpp"])
+def test_compiles_as_one_graph_with_dynamic_shapes_without_recompiling(backend):
+    def step(x, deltas, gates, maps, base, seed):
+        return transport_step(x, deltas, gates, maps, base, -1.0, 0.5, seed=seed, window=(1, 2))
+
+    seed = torch.tensor([7], device=DEVICE)
+    assert_compiles_once(backend, step, lambda size: [*inputs(2, 3, 2, size)[:5], seed])
+
+
+def test_compiled_gradients_through_inductor_equal_eager():
+    def loss(*leaves):
+        x_next, mu = call(transport_step, leaves)
+        return x_next.square().sum() + mu.sum()
+
+    eager, compiled = small(torch.float32), small(torch.float32)
+    loss(*eager).backward()
+    torch.compile(loss, fullgraph=True)(*compiled).backward()
+    for a, b in zip(eager, compiled, strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+def test_export_keeps_the_op_whole():
+    class Step(torch.nn.Module):
+        def forward(self, x, deltas, gates, maps, base):
+            return transport_step(x, deltas, gates, maps, base, -1.0, 0.5, seed=3)
+
+    arguments = tuple(small(torch.float32, grad=False)[:5])
+    program = torch.export.export(Step(), arguments)
+    assert "f2d_kernels.transport_step.default" in {str(node.target) for node in program.graph.nodes}
+    for a, b in zip(program.module()(*arguments), Step()(*arguments), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_activation_checkpointing_gives_the_same_gradients():
+    plain, again = small(torch.float32), small(torch.float32)
+    call(transport_step, plain)[0].square().sum().backward()
+    checkpoint(lambda *a: call(transport_step, a), *again, use_reentrant=False)[0].square().sum().backward()
+    for a, b in zip(plain, again, strict=True):
+        assert torch.equal(a.grad, b.grad)
+
+
+def test_vmap_equals_a_loop():
+    x, deltas, gates, maps, base, *_ = small(torch.float32, grad=False)
+
+    def step(g):
+        return transport_step(x, deltas, g, maps, base, -1.0, 0.5, seed=3)
+
+    mapped = torch.func.vmap(step)(torch.stack([gates, 2 * gates]))
+    for a, b in zip(mapped, step(2 * gates), strict=True):
+        assert torch.equal(a[1], b)
+
+
+def test_second_derivatives_are_an_error_that_says_so():
+    leaves = small()
+    (gradient,) = torch.autograd.grad(call(transport_step, leaves)[0].square().sum(), leaves[0], create_graph=True)
+    with pytest.raises(RuntimeError, match="transport_step_backward: second derivatives"):
+        gradient.sum().backward()
+
+
+@pytest.mark.parametrize("backend", ALL_BACKENDS)
+def test_result_dtypes_and_memory_format(backend):
+    x, deltas, gates, maps, base, *_ = small(torch.float32, grad=False)
+    bf16, last = torch.bfloat16, torch.channels_last
+    with running_on(backend):
+
+        def dtypes(x, deltas, base=None, anchor=None):
+            outputs = transport_step(x, deltas, gates, maps, base, -1.0, 0.5, anchor=anchor, seed=1)
+            return tuple(o.dtype for o in outputs)
+
+        assert dtypes(x, deltas.bfloat16()) == (torch.float32, torch.float32)
+        assert dtypes(x.bfloat16(), deltas.bfloat16()) == (bf16, bf16)
+        assert dtypes(x, deltas.bfloat16(), anchor=x.bfloat16()) == (torch.float32, bf16)
+        assert dtypes(x.bfloat16(), deltas.bfloat16(), base) == (torch.float32, torch.float32)
+        for image, expected in ((x, torch.contiguous_format), (x.contiguous(memory_format=last), last)):
+            for out in transport_step(image, deltas, gates, maps, base, -1.0, 0.5, seed=1):
+                assert out.is_contiguous(memory_format=expected)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4, 5), (2, 3, 0, 5), (2, 0, 4, 5)])
+def test_empty_inputs_give_empty_results_and_zero_gradients(shape):
+    batch, channels, height, width = shape
+    x = torch.randn(shape, device=DEVICE, requires_grad=True)
+    deltas = torch.randn(batch, 2, channels, height, width, device=DEVICE)
+    gates = torch.randn(batch, 2, device=DEVICE, requires_grad=True)
+    log_mean = torch.zeros(batch, device=DEVICE, requires_grad=True)
+    outputs = transport_step(x, deltas, gates, None, None, log_mean, 1.0, seed=1)
+    sum(o.sum() for o in outputs).backward()
+    assert all(o.shape == shape for o in outputs)
+    assert torch.equal(gates.grad, torch.zeros_like(gates)) and torch.equal(log_mean.grad, torch.zeros_like(log_mean))
+
+
+X, D, G, M = torch.zeros(2, 2, 4, 5), torch.zeros(2, 3, 2, 4, 5), torch.zeros(2, 3), torch.zeros(2, 3, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        ((X[0], D, G, M, None), {}, ValueError, r"transport_step: x must be \[B,C,H,W\], got \[2, 4, 5\]"),
+        ((X.long(), D, G, M, None), {}, TypeError, "x must be float16"),
+        ((X[:1], D, G, M, None), {}, ValueError, r"x must be the \[B,C,H,W\] of deltas and gates = \[2, 2, 4, 5\]"),
+        ((X, D[0], G, M, None), {}, ValueError, r"transport_step: deltas must be \[B,K,C,H,W\]"),
+        ((X, [], G, M, None), {}, ValueError, "at least one tensor"),
+        ((X, [D[:, 0], D[:, 1, :1]], G[:, :2], None, None), {}, ValueError, r"deltas\[1\]"),
+        ((X, D, G[:, :2], M, None), {}, ValueError, r"gates must be .* K = 3, C = 2, got \[2, 2\]"),
+        ((X, D, G[:1], None, None), {}, ValueError, "batch size"),
+        ((X, D, G, M[..., :4], None), {}, ValueError, r"maps must be \[B,K,H,W\] = \[2, 3, 4, 5\]"),
+        ((X, D, G, M, X[:1]), {}, ValueError, "base must be"),
+        ((X, D, None, M, X), {}, TypeError, "gates must be a tensor, got NoneType"),
+        ((X, D, G, M, None), {"anchor": X[..., :3]}, ValueError, "anchor must be the shape of x"),
+        ((X, D, G, M, None), {"anchor": 1.0}, TypeError, "anchor must be a tensor"),
+        ((X, D, G, M, None), {"anchor": X.to("meta")}, ValueError, "anchor is on meta"),
+        ((X.to("meta"), D, G, M, None), {}, ValueError, "deltas is on cpu"),
+        ((X, D, G, M, None), {"clamp": (1, -1)}, ValueError, "low <= high"),
+        ((X, D, G, M, None), {"clamp": 1.0}, ValueError, r"clamp must be \(low, high\)"),
+        ((X, D, G, M, None), {"clamp": (-1, None)}, TypeError, "clamp must hold two numbers, got NoneType"),
+        ((X, D, G, M, None), {"clamp": (float("nan"), 1)}, ValueError, "low <= high"),
+        ((X, D, G, M, None), {"noise": X, "seed": 1}, ValueError, "one source of noise"),
+        ((X, D, G, M, None), {"noise": X[:1]}, ValueError, "noise must be the shape of the result"),
+        ((X, D, G, M, None), {"stream": 65536}, ValueError, "0..65535"),
+    ],
+)
+def test_errors_name_the_argument_and_what_would_be_right(arguments, options, error, message):
+    with pytest.raises(error, match=message):
+        transport_step(*arguments, -1.0, 0.5, **options)
+    with pytest.raises(ValueError, match=r"log_mean must be a scalar or \[B\]"):
+        transport_step(X, D, G, M, None, torch.zeros(3), 0.5)

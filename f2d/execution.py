@@ -10,14 +10,19 @@ PRECISIONS = ("auto", "float32", "bf16")
 
 @dataclass(frozen=True)
 class Execution:
-    """device, precision ("float32" or "bf16": autocast of the network; the transport is float32 always), and why."""
+    """device, precision ("float32" or "bf16", of the convolutions; the transport is float32 always), and why."""
 
     device: torch.device
     precision: str
     reason: str
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the engine's convolutions and feature maps."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
     def autocast(self) -> AbstractContextManager:
-        """The context to call the network in."""
+        """The context to call a plain network in."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     def synchronize(self) -> None:

@@ -2,23 +2,37 @@
 
 import os
 import time
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from f2d.engine import Engine
 from f2d.execution import Execution, choose_execution
-from f2d.images import to_picture, to_tensor
+from f2d.images import to_tensor
+from f2d.kinds import ImageLike, unpack
 from f2d.nets import F2DNet
 from f2d.restore import restore_tensor
 
 
-class Restored(NamedTuple):
-    """image: RGB, or RGBA with the transparency that came in. seconds: model time, from tensor to tensor."""
+@dataclass(frozen=True)
+class Restored:
+    """One restoration, K factors in the order of `factors`; tensors are float32 on the CPU.
 
-    image: Image.Image
+    image: the kind that came in (a picture for a path), restored. seconds: model time, from tensor to tensor. maps
+    [K, H, W] in (0, 1): where each factor acts. gates [K]: alpha at the first step, summing to 1. presence [K] in
+    (0, 1): how present each factor is. For a batch, maps, gates and presence have a first dimension B.
+    """
+
+    image: Any
     seconds: float
+    factors: tuple[str, ...]
+    maps: Tensor
+    gates: Tensor
+    presence: Tensor
 
 
 class Explanation(NamedTuple):
@@ -36,13 +50,15 @@ class Explanation(NamedTuple):
 class Restorer:
     """``restored = Restorer.load("f2d-lite")(picture).image``: a network ready to run, for any number of pictures.
 
-    The network is moved to the device of `execution` and into channels_last (on two AVX512-BF16 cores 1080x720 takes
-    0.85 s with f2d-lite, 1.1 s without, 1.35 s in float32). Results follow from the picture, the options and the seed.
+    It runs on `f2d.engine.Engine`: the network's weights, folded and laid out for the device and precision of
+    `execution`. Results follow from the picture, the options and the seed: not from the number of threads, nor from
+    what else is in the batch (on a CPU, where images go one by one). Any number of threads may call one restorer.
     """
 
     def __init__(self, net: F2DNet, execution: Execution | None = None):
         self.execution = execution or choose_execution()
-        self.net = net.eval().to(self.execution.device, memory_format=torch.channels_last)
+        self.engine = Engine(net, self.execution.dtype, self.execution.device)
+        self.config = net.config
 
     @classmethod
     def load(
@@ -55,38 +71,69 @@ class Restorer:
         execution = choose_execution(device, precision)
         return cls(F2DNet.from_pretrained(model), execution)
 
-    def __call__(
-        self, image: Image.Image, *, steps: int = 1, sampler: str = "MC", seed: int = 0, tta: bool = False
-    ) -> Restored:
-        """Restore one picture of any mode and size; options as in `restore_tensor`."""
-        pixels = to_tensor(image)[None]
+    def __call__(self, image: ImageLike, *, seed: int = 0, **options) -> Restored:
+        """Restore a path, Pillow picture, NumPy array or tensor, one image or a batch (see `f2d.kinds.unpack`).
+
+        options: steps, sampler, tta as in `restore_tensor`; strength and only as in `f2d.engine.control.strengths`.
+        """
+        pixels, batched, pack = unpack(image)
         self.execution.synchronize()
         start = time.perf_counter()
-        restored = self.restore_batch(pixels, steps=steps, sampler=sampler, seed=seed, tta=tta)
+        restored, explanation = self._run(pixels, seed=seed, **options)
         self.execution.synchronize()
         seconds = time.perf_counter() - start
-        result = to_picture(restored[0])
-        if image.has_transparency_data:
-            result.putalpha(image.convert("RGBA").getchannel("A"))
-        return Restored(result, seconds)
+        found = (tensor if batched else tensor[0] for tensor in explanation)
+        return Restored(pack(restored.cpu()), seconds, self.config.factors, *(t.float().cpu() for t in found))
 
-    @torch.inference_mode()
     def restore_batch(self, images: Tensor, **options) -> Tensor:
-        """[B, 3, H, W] in [0, 1] -> float32 of the same on the network's device; options as in `restore_tensor`."""
-        with self.execution.autocast():
-            restored = restore_tensor(self.net, self._to_network(images), **options)
-        return restored.float().add(1).div(2)
+        """[B, 3, H, W] in [0, 1] -> float32 of the same on the network's device; options as in a call.
+
+        A seed gives every image of the batch the noise it would have alone.
+        """
+        return self._run(images, **options)[0]
 
     @torch.inference_mode()
     def explain(self, image: Image.Image) -> Explanation:
         """Maps, gates and presence at t = 0, the state that a one-step restoration sees: one more network call."""
-        y = self._to_network(to_tensor(image)[None])
-        with self.execution.autocast():
-            analysis = self.net.analyse(y)
-            output = self.net.velocity(analysis.enhanced, analysis, 0)
+        predictor = self.engine.predictor()
+        analysis = predictor.analyse(self._to_network(to_tensor(image)[None]))
+        output = predictor.velocity(analysis.enhanced, analysis, 0)
         tensors = (analysis.maps[0], output.gates[0], analysis.weights[0])
-        return Explanation(self.net.config.factors, *(tensor.float().cpu() for tensor in tensors))
+        return Explanation(self.config.factors, *(tensor.float().cpu() for tensor in tensors))
+
+    @torch.inference_mode()
+    def _run(
+        self,
+        images: Tensor,
+        *,
+        seed: int | Tensor | None = None,
+        noise: Tensor | None = None,
+        strength: Mapping[str, float] | None = None,
+        only: Iterable[str] | None = None,
+        **options,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Restored images in [0, 1], and the (maps, gates, presence) of the first call."""
+        y, only = self._to_network(images), None if only is None else set(only)
+        if isinstance(seed, int):
+            seed = torch.full((y.shape[0],), seed, dtype=torch.int64, device=y.device)
+        # One by one on a CPU: nothing is gained by a batch there, and no sum depends on who else is in it
+        size = 1 if y.device.type == "cpu" else max(1, y.shape[0])
+        results, seen = [], []
+        for i in range(0, max(1, y.shape[0]), size):
+            predictor = self.engine.predictor(strength=strength, only=only)
+            part = {
+                "seed": None if seed is None else seed[i : i + size],
+                "noise": None if noise is None else noise[:, i : i + size],
+            }
+            results.append(restore_tensor(predictor, y[i : i + size], **part, **options))
+            if predictor.analysis is not None:
+                seen.append((predictor.analysis.maps, predictor.gates, predictor.analysis.weights))
+        restored = torch.cat(results).float().add(1).div(2)
+        return restored, tuple(torch.cat(tensors) for tensors in zip(*seen))
 
     def _to_network(self, images: Tensor) -> Tensor:
         images = images.to(self.execution.device, memory_format=torch.channels_last)
         return images * 2 - 1
+
+
+load = Restorer.load

@@ -1,0 +1,177 @@
+"""Photographs through the model one after the other: what is written, what is printed, what went wrong."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from f2d.cli.console import err, out, shown
+from f2d.cli.counts import Counts
+from f2d.cli.files import Job, Wanted, deviation_path, map_path, numbers_path, sample_path
+from f2d.images import ImageError, Photo, check_holds, read, replacing, save_image, to_picture, write
+
+if TYPE_CHECKING:
+    from f2d.restorer import Restored, Restorer
+
+BATCH, SMALL = 8, 300_000  # images in one call of a GPU, of at most so many pixels: larger ones fill it alone
+
+
+@dataclass(frozen=True)
+class Task:
+    """How each photograph is restored and written. options: what the restorer is called with, besides the seed."""
+
+    load: Callable[[], "Restorer"]
+    options: dict[str, Any]
+    seed: int
+    wanted: Wanted
+    quality: int | None
+
+
+class Restoring:
+    """``Restoring(task, counts).run(jobs)``; the model is loaded once the first photograph is read."""
+
+    def __init__(self, task: Task, counts: Counts):
+        self._task, self._counts = task, counts
+        self._restorer: Restorer | None = None
+
+    def run(self, jobs: list[Job], *, progress: bool) -> None:
+        bar = _bar(len(jobs))
+        for group in self._groups(jobs, bar):
+            with _up(bar, progress):
+                lines = list(self._restored(group))
+            for line in lines:
+                out.print(line)
+            bar.advance(bar.task_ids[0], len(group))
+
+    def _groups(self, jobs: Iterable[Job], bar: Progress) -> Iterator[list[tuple[Job, Photo]]]:
+        """What is read, in order: alone, or several small ones of one size that a GPU takes in one call."""
+        group: list[tuple[Job, Photo]] = []
+        for job in jobs:
+            try:
+                photo = read(job.source)
+                check_holds(photo, job.target)
+            except ImageError as error:
+                self._counts.fail(error)
+                bar.advance(bar.task_ids[0])
+                continue
+            if group and (photo.size != group[0][1].size or len(group) == self._batch(photo)):
+                yield group
+                group = []
+            group.append((job, photo))
+            if len(group) == self._batch(photo):
+                yield group
+                group = []
+        if group:
+            yield group
+
+    def _batch(self, photo: Photo) -> int:
+        if self._restorer is None:
+            self._restorer = self._task.load()
+        small = photo.size[0] * photo.size[1] <= SMALL
+        alone = self._task.wanted.samples or self._restorer.execution.device.type == "cpu"  # which gains nothing
+        return BATCH if small and not alone else 1
+
+    def _restored(self, group: list[tuple[Job, Photo]]) -> Iterator[str]:
+        """A line for each of the group that is done."""
+        try:
+            result = self._call(torch.stack([photo.tensor() for _, photo in group]), self._task.seed)
+        except ImageError as error:
+            for job, _ in group:
+                self._counts.fail(f"{job.source}: {error}")
+            return
+        for i, (job, photo) in enumerate(group):
+            try:
+                yield self._written(job, photo, result, i, result.seconds / len(group))
+            except ImageError as error:
+                self._counts.fail(error)
+
+    def _written(self, job: Job, photo: Photo, result: "Restored", i: int, seconds: float) -> str:
+        """All outputs of one photograph; the picture itself, which says that all are there, comes last."""
+        write_new = self._write_new
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        values = result.image[i]
+        if self._task.wanted.samples:
+            values, deviation, more = self._samples(job, photo, values)
+            seconds += more
+            write_new(deviation_path(job.target), lambda path: write(deviation, path))
+        if self._task.wanted.maps:
+            for name, factor_map in zip(result.factors, result.maps[i]):
+                write_new(map_path(job.target, name), lambda path, m=factor_map: save_image(to_picture(m), path))
+            write_new(numbers_path(job.target), lambda path: _write_numbers(path, result, i))
+        restored = photo.replaced(values)
+        write_new(job.target, lambda path: write(restored, path, quality=self._task.quality))
+        self._counts.restored += 1
+        self._counts.model_seconds += seconds
+        width, height = photo.size
+        change = photo.change_to(restored)
+        frames = f"  (the first of {photo.frames} frames)" if photo.frames > 1 else ""
+        return (
+            f"{shown(job.target)}  {width}x{height}  {seconds:.2f} s  "
+            f"change {change.mean:.1f} levels, at most {change.largest:.0f}{frames}"
+        )
+
+    def _samples(self, job: Job, photo: Photo, first: torch.Tensor) -> tuple[torch.Tensor, Photo, float]:
+        """Mean and standard deviation (Welford) of the samples, each written as it comes, and the seconds of all but
+        the first."""
+        mean, squares, seconds = torch.zeros_like(first), torch.zeros_like(first), 0.0
+        number = self._task.wanted.samples
+        for k in range(1, number + 1):
+            sample = first
+            if k > 1:
+                result = self._call(photo.tensor()[None], self._task.seed + k - 1)
+                sample, seconds = result.image[0], seconds + result.seconds
+            delta = sample - mean
+            mean += delta / k
+            squares += delta * (sample - mean)
+            self._write_new(
+                sample_path(job.target, k),
+                lambda path, s=sample: write(photo.replaced(s), path, quality=self._task.quality),
+            )
+        deviation = squares.div(number - 1).clamp_min(0).sqrt()
+        plain = Photo(photo.levels, metadata=replace(photo.metadata, icc=b""))
+        return mean, plain.replaced(deviation, depth=16), seconds
+
+    def _call(self, images: torch.Tensor, seed: int) -> "Restored":
+        signed = (seed + 2**63) % 2**64 - 2**63  # the same 64 bits, as a tensor of seeds holds them
+        try:
+            return self._restorer(images, seed=signed, **self._task.options)
+        except (MemoryError, RuntimeError) as error:
+            if not (isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "t allocate memory" in str(error)):
+                raise
+            size = f"{images.shape[-1]}x{images.shape[-2]}"
+            raise ImageError(f"{size} does not fit into memory") from None
+
+    def _write_new(self, path: Path, write_to: Callable[[Path], None]) -> None:
+        if self._task.wanted.writes(path):
+            write_to(path)
+
+
+def _write_numbers(path: Path, result: "Restored", i: int) -> None:
+    numbers = {
+        "gates": dict(zip(result.factors, result.gates[i].tolist())),
+        "presence": dict(zip(result.factors, result.presence[i].tolist())),
+    }
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(numbers, indent=2) + "\n")
+
+
+def _bar(total: int) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=err, transient=True)
+    progress.add_task("restoring", total=total)
+    return progress
+
+
+@contextmanager
+def _up(bar: Progress, wanted: bool) -> Iterator[None]:
+    """The bar is up while a picture is worked on and gone when its line is printed; in a pipe there is none."""
+    if not (wanted and err.is_terminal):
+        yield
+        return
+    with bar:
+        yield

@@ -87,6 +87,8 @@ def _one_line_errors(path: Path) -> Iterator[None]:
 def _photo(path: Path, image: Image.Image) -> Photo:
     if not all(image.size):
         raise ImageError(f"has no pixels: {image.size[0]}x{image.size[1]}")
+    if image.format == "TIFF":
+        _check_whole(path, image)
     frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # MPO: a phone's preview or second lens
     pixels = read_deep(path, image)
     if pixels is None:
@@ -102,6 +104,15 @@ def _photo(path: Path, image: Image.Image) -> Photo:
     if image.mode == "CMYK" and data.icc:  # the pixels are sRGB now
         data = metadata.without_icc(data)
     return Photo(photo.levels, photo.alpha, data, frames)
+
+
+def _check_whole(path: Path, image: Image.Image) -> None:
+    """Strips or tiles beyond the end are found here: libtiff would print a line of its own."""
+    end = path.stat().st_size
+    for offsets, lengths in ((273, 279), (324, 325)):
+        parts = zip(image.tag_v2.get(offsets, ()), image.tag_v2.get(lengths, ()))
+        if any(offset + length > end for offset, length in parts):
+            raise ImageError("damaged or truncated image (its pixels are not all there)")
 
 
 def _pixels(image: Image.Image) -> np.ndarray:

@@ -29,7 +29,7 @@ class Wanted(NamedTuple):
 
     def writes(self, path: Path) -> bool:
         """Whether an output is to be written: what exists is kept, unless it is to be replaced."""
-        return self.overwrite or not path.exists()
+        return self.overwrite or not os.path.exists(path)  # False, too, for a name that is too long
 
 
 def map_path(target: Path, factor: str) -> Path:
@@ -127,9 +127,9 @@ def check_no_file(folder: Path, wanted: str = "a folder") -> None:
 
 def check_folder_writable(folder: Path) -> None:
     """Make `folder` if it is not there; ImageError unless a file can be written in it."""
+    make_folder(folder)
     probe = folder / f".f2d.{os.getpid()}.part"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         try:
             probe.touch()
         finally:
@@ -138,12 +138,20 @@ def check_folder_writable(folder: Path) -> None:
         raise ImageError(f"{folder}: cannot be written ({error.strerror})") from None
 
 
+def make_folder(folder: Path) -> None:
+    """Make `folder`, and those above it, if it is not there; ImageError where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImageError(f"{folder}: cannot be written ({error.strerror})") from None
+
+
 def _taken(outputs: list[Path], *, overwrite: bool) -> str | None:
     """One line on the first of `outputs` that is something else, or there already."""
     for path in outputs:
-        if path.exists() and not path.is_file():
-            return f"{path}: is {'a folder' if path.is_dir() else 'a device'}, not an image file name"
-        if path.exists() and not overwrite:
+        if os.path.exists(path) and not os.path.isfile(path):
+            return f"{path}: is {'a folder' if os.path.isdir(path) else 'a device'}, not an image file name"
+        if os.path.exists(path) and not overwrite:
             return f"{path}: exists; --overwrite replaces it"
     return None
 

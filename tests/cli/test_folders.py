@@ -163,3 +163,23 @@ def test_what_a_killed_process_left_is_removed(f2d, model, tree):
     (tree / "out" / "a.png").unlink()
     assert f2d("restore", "in", "-r", "-o", "out", "--model", model).exit_code == 0
     assert written(tree / "out") == ALL
+
+
+def test_a_place_in_the_tree_that_is_taken_by_a_file(f2d, model, tree):
+    (tree / "out").mkdir()
+    (tree / "out" / "deeper").write_text("a file")
+    result = f2d("restore", "in", "-r", "-o", "out", "--model", model)
+    lines = result.stderr.splitlines()
+    assert result.exit_code == 1 and len(lines) == 2 and all("deeper" in line for line in lines), result.stderr
+    assert written(tree / "out") == {"a.png", "b.JPG", "deeper"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names have another limit")
+def test_a_name_too_long_for_its_maps_is_one_line(f2d, model, tree):
+    name = "x" * 250 + ".png"
+    shutil.copy("in/a.png", f"in/{name}")
+    result = f2d("restore", "in", "-o", "out", "--save-maps", "--model", model)
+    assert_one_line_error(result, 1, name, "File name too long")
+    assert "2 restored, 1 failed" in result.stdout
+    assert f2d("restore", "in", "-o", "out", "--model", model).exit_code == 0
+    assert name in written(tree / "out")

@@ -186,6 +186,35 @@ def test_a_photo_too_large_for_memory_is_one_line(f2d, model, tmp_path, monkeypa
     assert [path.name for path in (tmp_path / "o").iterdir()] == ["9.png"]
 
 
+def test_small_photos_of_one_size_go_together_and_come_out_the_same(f2d, model, tmp_path, monkeypatch):
+    """On a GPU; here a CPU is taken for one."""
+    from f2d.cli.restoring import BATCH, Restoring
+
+    (tmp_path / "in").mkdir()
+    for i in range(BATCH + 5):
+        size = (9, 9) if i == BATCH + 2 else (8, 12)
+        Image.fromarray(np.roll(smooth_pixels(*size), i, axis=1)).save(tmp_path / "in" / f"{i:02}.png")
+    (tmp_path / "in" / "03.png").write_text("no picture")
+    sizes, call = [], Restorer.__call__
+    monkeypatch.setattr(Restorer, "__call__", lambda *a, **k: sizes.append(len(a[1])) or call(*a, **k))
+    options = ("--model", model, "--steps", 2, "--save-maps", "--precision", "float32")
+    f2d("restore", tmp_path / "in", "-o", tmp_path / "alone", *options)
+    assert sizes == [1] * (BATCH + 4)
+    sizes.clear()
+    monkeypatch.setattr(Restoring, "_load", lambda self: setattr(self, "_together", BATCH) or self._task.load())
+    result = f2d("restore", tmp_path / "in", "-o", tmp_path / "together", *options)
+    assert result.exit_code == 1 and sizes == [BATCH, 1, 1, 2]
+    assert f"{BATCH + 4} restored, 1 failed" in result.stdout
+    for path in (tmp_path / "alone").iterdir():
+        assert path.read_bytes() == (tmp_path / "together" / path.name).read_bytes(), path.name
+
+
+def test_an_option_the_model_does_not_know_is_one_line(f2d, model, photo, tmp_path, monkeypatch):
+    monkeypatch.setattr(Restorer, "__call__", lambda self, image, *, seed, steps, sampler, tta: None)
+    result = f2d("restore", photo, "-o", tmp_path / "o.png", "--model", model, "--exact")
+    assert_one_line_error(result, 2, "exact")
+
+
 def broken_and_whole(folder: Path, whole: int) -> set[str]:
     """`whole` pictures of all kinds, and 20 files that are none; the names of the whole ones."""
     folder.mkdir()

@@ -6,7 +6,9 @@
 `Statistics` records every quantity that depends on the whole image and gives it back for tiles of it.
 """
 
+from .describe import describe
 from .engine import Engine, Prediction, Predictor
+from .graphs import first_call
 from .statistics import Statistics
 
-__all__ = ["Engine", "Prediction", "Predictor", "Statistics"]
+__all__ = ["Engine", "Prediction", "Predictor", "Statistics", "describe", "first_call"]

@@ -25,6 +25,24 @@ def fold_repeated_input(weight: Tensor) -> Tensor:
     return first + second
 
 
+def fold_transposed(weight: Tensor) -> Tensor:
+    """[4 O, C, 3, 3] of [C, O, 4, 4]: a transposed convolution (stride 2, padding 1) is a 3x3 one, then pixel shuffle.
+
+    Output 2p + a reads inputs p - 1, p, p + 1 with taps 3, 1, none (a = 0) or none, 2, 0 (a = 1), in either direction.
+    Twice the arithmetic of a few small layers, but oneDNN's transposed one rounds differently with two threads.
+    """
+    taps = ((3, 1, None), (None, 2, 0))
+    channels, outputs = weight.shape[:2]
+    folded = weight.new_zeros(outputs, 2, 2, channels, 3, 3)
+    for a, rows in enumerate(taps):
+        for b, columns in enumerate(taps):
+            for i, row in enumerate(rows):
+                for j, column in enumerate(columns):
+                    if row is not None and column is not None:
+                        folded[:, a, b, :, i, j] = weight[:, :, row, column].T
+    return folded.flatten(0, 2)
+
+
 def fold_film(time_linear: nn.Linear, time: Tensor) -> tuple[Tensor, Tensor]:
     """(scale, shift), each [C]: Linear(SiLU(time)) is constant at a given t."""
     scale, shift = time_linear(nn.functional.silu(time))[0].chunk(2)

@@ -6,23 +6,32 @@ from torch import Tensor, nn
 
 from f2d_kernels import group_norm_silu
 
+from .folding import fold_transposed
 from .statistics import Statistics, moments
 
 LEAK = 0.2
 
 
 class Conv(nn.Module):
-    """``conv2d(x) [+ residual]``, or its transpose; the sum is made in place in the convolution's own result.
+    """``conv2d(x) [+ residual]``; the sum is made in place in the convolution's own result.
 
-    Plain `F.conv2d`: on this path oneDNN's packed weights and its fused sum were measured within 3 % of it.
+    Plain `F.conv2d`: oneDNN's packed weights and its fused sum were measured within 3 % of it. Two exceptions, since
+    oneDNN's sums depend on the number of threads there: transposed convolutions are folded (`folding.fold_transposed`),
+    and float32 1x1 ones on a CPU are matrix products.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, like: nn.Conv2d | nn.ConvTranspose2d, dtype: torch.dtype):
         super().__init__()
-        self.stride, self.padding, self.dilation, self.groups = like.stride, like.padding, like.dilation, like.groups
         self.transposed = isinstance(like, nn.ConvTranspose2d)
+        if self.transposed:
+            weight, bias = fold_transposed(weight.detach()), bias.detach().repeat_interleave(4)
+            self.geometry = {"padding": 1}
+        else:
+            self.geometry = {"stride": like.stride, "padding": like.padding, "dilation": like.dilation}
+            self.geometry["groups"] = like.groups
         self.register_buffer("weight", weight.detach().to(dtype, memory_format=torch.channels_last, copy=True))
         self.register_buffer("bias", None if bias is None else bias.detach().to(dtype, copy=True))
+        self.pointwise = weight.shape[2:] == (1, 1) and dtype != torch.bfloat16
 
     @classmethod
     def of(cls, conv: nn.Conv2d | nn.ConvTranspose2d, dtype: torch.dtype) -> "Conv":
@@ -30,11 +39,30 @@ class Conv(nn.Module):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         x = x.to(self.weight.dtype)
-        if self.transposed:
-            out = F.conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding)
+        if self.pointwise and x.device.type == "cpu":
+            out = pixelwise_linear(x, self.weight.flatten(1), self.bias)
         else:
-            out = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+            out = F.conv2d(x, self.weight, self.bias, **self.geometry)
+        if self.transposed:
+            out = F.pixel_shuffle(out, 2).contiguous(memory_format=torch.channels_last)
         return out if residual is None else out.add_(residual)
+
+
+ROWS = 32
+
+
+def pixelwise_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """[B, O, h, w] in channels_last: ``weight x(p) + bias`` at every pixel p of x [B, C, h, w].
+
+    The product's rows are filled up to a multiple of 32, so that threads share out whole blocks of MKL's: with few odd
+    rows the sums would depend on how many threads there are.
+    """
+    batch, channels, height, width = x.shape
+    rows = x.permute(0, 2, 3, 1).reshape(-1, channels)
+    count = rows.shape[0]
+    if count % ROWS:
+        rows = F.pad(rows, (0, 0, 0, -count % ROWS))
+    return F.linear(rows, weight, bias)[:count].view(batch, height, width, -1).permute(0, 3, 1, 2)
 
 
 class Norm(nn.Module):

@@ -133,7 +133,8 @@ class Predictor:
         wanted = range(len(self.config.factors))
         if self.strength is not None:
             wanted = [k for k in wanted if self.strength[k] > 0]
-        if not self.skipping:
+        recording = not self.statistics.measuring and not self.statistics.given
+        if not self.skipping or recording:  # a recording holds every expert's moments, for whatever replays it
             return list(wanted)
         pixels, measured = features.shape[2] * features.shape[3], not self.statistics.given
         visible = experts_to_run(

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from f2d.engine import Engine
+from f2d.engine import Engine, Statistics
 from f2d.engine.control import strengths
 from f2d.engine.skipping import TOLERANCE, ExpertBound, experts_to_run
 from f2d.nets.experts import Expert
@@ -134,6 +134,9 @@ def test_skipping_leaves_the_eight_bits_alone(make_net, image):
     found, full = predict(engine, y), predict(engine, y, skipping=False)
     assert found.ran == (0, 2, 3) and full.ran == (0, 1, 2, 3)
     assert (found.prediction - full.prediction).abs().max() <= TOLERANCE
+    recorded = Statistics.recording()
+    assert predict(engine, y, statistics=recorded).ran == (0, 1, 2, 3)  # a tile may want its moments
+    assert predict(engine, y, statistics=recorded.replaying()).ran == (0, 1, 2, 3)  # which bound nothing there
     net.gate.mlp[2].bias[1] = -8.0  # 1e-4 or so: it may be seen, it must run
     assert predict(Engine(net), y).ran == (0, 1, 2, 3)
 

@@ -6,17 +6,17 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from f2d.cli.console import FAILED, fail, one_line_errors, out
+from f2d.cli.console import FAILED, fail, one_line_errors
 from f2d.cli.counts import Counts
 from f2d.cli.files import Job, Wanted, left_to_do, plan_jobs
 from f2d.cli.options import Device, Format, Model, Overwrite, Precision, PrecisionOption, Sampler, Seed
 from f2d.cli.quantities import names, size_in_bytes, strengths
-from f2d.ranks import Board, Place, own_device, place_here
+from f2d.cli.task import Task
+from f2d.ranks import Board, place_here
 from f2d.replacing import remove_leftovers
 
 TERMINATED = 128 + signal.SIGTERM
@@ -91,6 +91,7 @@ def restore(
     }
     options = {"steps": steps, "sampler": sampler.value, "tta": tta}
     options |= {name: value for name, value in asked.items() if value is not None}
+    task = Task(model, device, precision.value, options, seed, wanted, quality)
 
     jobs, failures, folder = plan_jobs(photos, target, wanted)
     counts = Counts()
@@ -105,7 +106,9 @@ def restore(
     with _tidy_when_terminated(), board or nullcontext():
         try:
             if mine:
-                _restore_all(mine, counts, place, model, device, precision.value, options, seed, wanted, quality)
+                from f2d.cli.restoring import restore_all
+
+                restore_all(mine, task, counts, place)
             if board and counts.merge(board, jobs):
                 return
         except KeyboardInterrupt:
@@ -114,38 +117,6 @@ def restore(
     counts.summarize(place.world)
     if counts.failed:
         raise typer.Exit(FAILED)
-
-
-def _restore_all(
-    jobs: list[Job],
-    counts: Counts,
-    place: Place,
-    model: str,
-    device: str,
-    precision: str,
-    options: dict[str, Any],
-    seed: int,
-    wanted: Wanted,
-    quality: int | None,
-) -> None:
-    """All that needs PyTorch. Mistakes that need no weights to be known are found before they are loaded."""
-    from f2d.cli.restoring import Restoring, Task
-    from f2d.engine import control
-    from f2d.nets import F2DNetConfig
-    from f2d.restorer import Restorer
-    from f2d.transport import sampling_times
-
-    config = F2DNetConfig.from_pretrained(model)
-    sampling_times(config.schedule, options["steps"], options["sampler"])
-    control.strengths(config.factors, options.get("strength"), options.get("only"))
-
-    def load() -> Restorer:
-        restorer = Restorer.load(model, device=own_device(device, place), precision=precision)
-        share = f", rank {place.rank} of {place.world}: {len(jobs)} photographs" if place.world > 1 else ""
-        out.print(f"{escape(model)} on {restorer.execution}{share}")
-        return restorer
-
-    Restoring(Task(load, options, seed, wanted, quality), counts).run(jobs, progress=place.rank == 0)
 
 
 def _largest_first(jobs: list[Job]) -> list[Job]:

@@ -3,46 +3,55 @@
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from f2d.cli.console import err, out, shown
 from f2d.cli.counts import Counts
-from f2d.cli.files import Job, Wanted, deviation_path, make_folder, map_path, numbers_path, sample_path
+from f2d.cli.files import Job, deviation_path, make_folder, map_path, numbers_path, sample_path
+from f2d.cli.task import Task
+from f2d.engine import control
 from f2d.images import ImageError, Photo, check_holds, read, replacing, save_image, to_picture, write
-
-if TYPE_CHECKING:
-    from f2d.restorer import Restored, Restorer
+from f2d.nets import F2DNetConfig
+from f2d.ranks import Place, own_device
+from f2d.restorer import Restored, Restorer
+from f2d.transport import sampling_times
 
 # Images in one call of a GPU, of at most so many pixels: larger ones fill it alone. Each draws the noise it would draw
 # alone. A CPU gains nothing (four of 256x256: 1.29 s together, 1.26 s one by one), and its sums would be others.
 BATCH, SMALL = 8, 300_000
 
 
-@dataclass(frozen=True)
-class Task:
-    """How each photograph is restored and written. options: what the restorer is called with, besides the seed."""
+def restore_all(jobs: list[Job], task: Task, counts: Counts, place: Place) -> None:
+    """Restore and write `jobs`, the share of `place`. Mistakes that need no weights to be known are found before these
+    are loaded, and they are not loaded unless a photograph can be read."""
+    config = F2DNetConfig.from_pretrained(task.model)
+    sampling_times(config.schedule, task.options["steps"], task.options["sampler"])
+    control.strengths(config.factors, task.options.get("strength"), task.options.get("only"))
+    share = f", rank {place.rank} of {place.world}: {len(jobs)} photographs" if place.world > 1 else ""
 
-    load: Callable[[], "Restorer"]
-    options: dict[str, Any]
-    seed: int
-    wanted: Wanted
-    quality: int | None
+    def load() -> Restorer:
+        restorer = Restorer.load(task.model, device=own_device(task.device, place), precision=task.precision)
+        out.print(f"{escape(task.model)} on {restorer.execution}{share}")
+        return restorer
+
+    Restoring(task, counts, load).run(jobs, progress=place.rank == 0)
 
 
 class Restoring:
-    """``Restoring(task, counts).run(jobs)``; the model is loaded once the first photograph is read."""
+    """One photograph after the other through a restorer that is loaded once the first of them is read."""
 
-    def __init__(self, task: Task, counts: Counts):
-        self._task, self._counts = task, counts
+    def __init__(self, task: Task, counts: Counts, load: Callable[[], Restorer]):
+        self._task, self._counts, self._load_restorer = task, counts, load
         self._restorer: Restorer | None = None
         self._together = 1
 
     def run(self, jobs: list[Job], *, progress: bool) -> None:
+        """Restore `jobs`; what fails is counted and has its line, all others have theirs."""
         bar = _bar(len(jobs))
         for group in self._groups(jobs, bar):
             with _up(bar, progress):
@@ -79,8 +88,8 @@ class Restoring:
         small = photo.size[0] * photo.size[1] <= SMALL
         return self._together if small and not self._task.wanted.samples else 1
 
-    def _load(self) -> "Restorer":
-        restorer = self._task.load()
+    def _load(self) -> Restorer:
+        restorer = self._load_restorer()
         self._together = 1 if restorer.execution.device.type == "cpu" else BATCH
         return restorer
 
@@ -98,7 +107,7 @@ class Restoring:
             except ImageError as error:
                 self._counts.fail(error)
 
-    def _written(self, job: Job, photo: Photo, result: "Restored", i: int, seconds: float) -> str:
+    def _written(self, job: Job, photo: Photo, result: Restored, i: int, seconds: float) -> str:
         """All outputs of one photograph; the picture itself, which says that all are there, comes last."""
         write_new = self._write_new
         make_folder(job.target.parent)
@@ -144,7 +153,7 @@ class Restoring:
         plain = Photo(photo.levels, metadata=replace(photo.metadata, icc=b""))
         return mean, plain.replaced(deviation, depth=16), seconds
 
-    def _call(self, images: torch.Tensor, seed: int) -> "Restored":
+    def _call(self, images: torch.Tensor, seed: int) -> Restored:
         signed = (seed + 2**63) % 2**64 - 2**63  # the same 64 bits, as a tensor of seeds holds them
         try:
             return self._restorer(images, seed=signed, **self._task.options)
@@ -163,7 +172,7 @@ class Restoring:
             write_to(path)
 
 
-def _write_numbers(path: Path, result: "Restored", i: int) -> None:
+def _write_numbers(path: Path, result: Restored, i: int) -> None:
     numbers = {
         "gates": dict(zip(result.factors, result.gates[i].tolist())),
         "presence": dict(zip(result.factors, result.presence[i].tolist())),

@@ -65,7 +65,7 @@ def png(pixels: np.ndarray, options: dict[str, Any]) -> bytes:
 def _raw_mode(image: Image.Image) -> str:
     if image.format not in ("PNG", "TIFF") or not image.tile:
         return ""
-    arguments = image.tile[0].args if hasattr(image.tile[0], "args") else image.tile[0][3]
+    arguments = image.tile[0].args
     return arguments if isinstance(arguments, str) else str(arguments[0])
 
 

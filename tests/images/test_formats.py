@@ -196,3 +196,43 @@ def test_written_bytes_are_of_the_format(tmp_path):
         write(KINDS["rgb8"], tmp_path / f"a{suffix}")
         with Image.open(io.BytesIO((tmp_path / f"a{suffix}").read_bytes())) as image:
             assert image.format == name
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".bmp"])
+def test_damage_is_an_image_error_or_a_picture(tmp_path, suffix, count):
+    """Bytes changed at random, most of them in the headers."""
+    random = np.random.default_rng(len(suffix))
+    with_everything(tmp_path / f"everything{suffix}")
+    files = [(tmp_path / f"everything{suffix}").read_bytes()]
+    for kind in ("rgb8", "grey8", "rgb16"):
+        write(KINDS[kind], tmp_path / f"{kind}{suffix}")
+        files.append((tmp_path / f"{kind}{suffix}").read_bytes())
+    refused = 0
+    for i in range(count):
+        data = bytearray(files[i % len(files)])
+        for _ in range(random.integers(1, 6)):
+            data[random.integers(0, min(len(data), 400) if random.random() < 0.7 else len(data))] = random.integers(256)
+        path = tmp_path / f"damaged{suffix}"
+        path.write_bytes(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                write(read(path), tmp_path / "written.png")
+            except ImageError as error:
+                refused += 1
+                assert str(error).startswith(str(path)) and "\n" not in str(error)
+    assert 0 < refused < count
+
+
+def test_the_layout_of_a_tiff_is_no_metadata(tmp_path):
+    with_everything(tmp_path / "a.tif")
+    write(read(tmp_path / "a.tif"), tmp_path / "b.jpg")
+    with Image.open(tmp_path / "b.jpg") as image:
+        assert not {256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 700, 33723, 34675} & set(image.getexif())
+
+
+@pytest.mark.parametrize("suffix", sorted(ALPHA_TOO))
+def test_colours_below_full_transparency_stay(tmp_path, suffix):
+    write(Photo(RGB, np.zeros(RGB.shape[:2], np.uint8)), tmp_path / f"a{suffix}")
+    assert np.abs(read(tmp_path / f"a{suffix}").levels.astype(int) - RGB).mean() < 4

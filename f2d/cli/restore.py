@@ -77,7 +77,7 @@ def restore(
     if samples and (samples < 2 or steps < 2):
         fail(
             "--samples needs two or more, and --steps above 1: a single step gives the mean of what the photo may have "
-            "been, whatever the seed, so that all samples would be the same"
+            "been, whatever the seed, so that samples would hardly differ"
         )
     suffix = None if format is None else f".{format.value}"
     if quality is not None and suffix not in (None, ".jpg", ".webp"):
@@ -120,12 +120,15 @@ def restore(
 
 
 def _largest_first(jobs: list[Job]) -> list[Job]:
-    """The order in which ranks take turns, so that none has all the large files."""
+    """The order in which ranks take turns, so that none has all the large files.
+
+    It must be the same whenever a rank looks: what is replaced in place changes its size meanwhile, and counts as 0.
+    """
 
     def key(job: Job) -> tuple[int, Job]:
         try:
-            return -job.source.stat().st_size, job
-        except OSError:
+            return -job.source.stat().st_size * (job.source.resolve() != job.target.resolve()), job
+        except (OSError, RuntimeError):  # a loop of links is either, by the version of Python
             return 0, job
 
     return sorted(jobs, key=key)

@@ -26,6 +26,21 @@ def test_shares_are_a_partition(world):
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
+def test_shares_do_not_depend_on_what_was_done_meanwhile(tmp_path):
+    from f2d.cli.files import Job
+    from f2d.cli.restore import _largest_first
+
+    files = [tmp_path / f"{i}.png" for i in range(4)]
+    for path, size in zip(files, (5, 30, 20, 5)):
+        path.write_bytes(bytes(size))
+    elsewhere = [Job(path, tmp_path / "out" / path.name) for path in files]
+    assert [job.source.stem for job in _largest_first(elsewhere)] == ["1", "2", "0", "3"]
+    in_place = [Job(path, path) for path in files]
+    before = _largest_first(in_place)
+    files[0].write_bytes(bytes(100))
+    assert _largest_first(in_place) == before
+
+
 def test_place_comes_from_the_launcher():
     assert place_here({}) == place_here({"RANK": "3"}) == (0, 1, 0)
     assert place_here({"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}) == (3, 8, 1)

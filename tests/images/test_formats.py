@@ -62,7 +62,7 @@ XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6
 IPTC = b"\x1c\x02\x05\x00\x04Rain\x1c\x02\x50\x00\x03Ada"  # title, author
 
 
-def with_everything(path, **more) -> None:
+def with_everything(path) -> None:
     """A sideways file with every kind of metadata that Pillow writes into its format."""
     exif = Image.Exif()
     exif[274], exif[271], exif[306] = 6, "Camera", "2024:01:02 03:04:05"
@@ -85,7 +85,7 @@ def with_everything(path, **more) -> None:
         options["pnginfo"] = PngInfo()
         options["pnginfo"].add_itxt("XML:com.adobe.xmp", XMP.decode())
         options["pnginfo"].add_text("Title", "Rain")
-    Image.fromarray(RGB).save(path, **options, **more)
+    Image.fromarray(RGB).save(path, **options)
 
 
 @pytest.mark.parametrize("depth", [8, 16])

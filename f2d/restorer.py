@@ -114,8 +114,7 @@ class Restorer:
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Restored images in [0, 1], and the (maps, gates, presence) of the first call."""
         y, only = self._to_network(images), None if only is None else set(only)
-        if isinstance(seed, int):
-            seed = torch.full((y.shape[0],), seed, dtype=torch.int64, device=y.device)
+        seed, noise = _seed_of_each(seed, y), _noise_of_each(noise, y)
         # One by one on a CPU: nothing is gained by a batch there, and no sum depends on who else is in it
         size = 1 if y.device.type == "cpu" else max(1, y.shape[0])
         results, seen = [], []
@@ -134,6 +133,30 @@ class Restorer:
     def _to_network(self, images: Tensor) -> Tensor:
         images = images.to(self.execution.device, memory_format=torch.channels_last)
         return images * 2 - 1
+
+
+def _seed_of_each(seed: int | Tensor | None, images: Tensor) -> Tensor | None:
+    """[B] int64: every image has the noise of its own seed, as if alone; errors as the ops' own."""
+    batch = images.shape[0]
+    if isinstance(seed, Tensor):
+        if seed.numel() not in (1, batch):
+            raise ValueError(f"a seed is {tuple(seed.shape)}; give one, or one per image of the batch of {batch}")
+        return seed.reshape(-1).expand(batch)
+    if seed is None:
+        return None
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"a seed is a {type(seed).__name__}; give an int or an int64 tensor")
+    if not -(2**63) <= seed < 2**64:
+        raise ValueError(f"a seed must fit in 64 bits, got {seed}")
+    return torch.full((batch,), seed - 2**64 if seed >= 2**63 else seed, dtype=torch.int64, device=images.device)
+
+
+def _noise_of_each(noise: Tensor | None, images: Tensor) -> Tensor | None:
+    """[steps, B, 3, H, W]; ValueError for another shape than the images'."""
+    if noise is not None and (not isinstance(noise, Tensor) or noise.shape[1:] != images.shape):
+        shape = tuple(noise.shape) if isinstance(noise, Tensor) else type(noise).__name__
+        raise ValueError(f"noise is {shape}; give a tensor [steps, B, 3, H, W] for images {tuple(images.shape)}")
+    return noise
 
 
 load = Restorer.load

@@ -121,6 +121,27 @@ def test_alone_or_in_a_batch_the_same_bytes(restorer, levels):
     assert not torch.equal(together[0], together[3])  # the same image, other noise
 
 
+def test_seeds_of_a_batch(restorer, levels):
+    batch = torch.from_numpy(levels).movedim(-1, 0)[None].float().div(255).expand(2, -1, -1, -1)
+
+    def run(seed, images=batch):
+        return restorer.restore_batch(images, steps=2, seed=seed)
+
+    each = run(torch.tensor([3, 4]))
+    assert torch.equal(each[0], run(3)[0]) and torch.equal(each[1], run(4, batch[:1])[0])
+    assert torch.equal(run(torch.tensor(3)), run(3)) and not torch.equal(each[0], each[1])
+    assert torch.equal(run(2**64 - 1), run(-1))
+    for seed, error, said in (
+        (2**64, ValueError, "must fit in 64 bits"),
+        (1.5, TypeError, "a seed is a float"),
+        (torch.tensor([1, 2, 3]), ValueError, r"one per image of the batch of 2"),
+    ):
+        with pytest.raises(error, match=said):
+            run(seed)
+    with pytest.raises(ValueError, match=r"noise is \(2, 3, 33, 47\); give a tensor \[steps, B"):
+        restorer.restore_batch(batch, noise=torch.zeros(2, 3, 33, 47))
+
+
 THREADS = """
 import sys, torch, hashlib, f2d
 torch.set_num_threads(int(sys.argv[1]))

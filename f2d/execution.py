@@ -1,6 +1,5 @@
 """Where and in which precision a network runs here, chosen once and with the reason."""
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -20,10 +19,6 @@ class Execution:
     def dtype(self) -> torch.dtype:
         """Type of the engine's convolutions and feature maps."""
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
-
-    def autocast(self) -> AbstractContextManager:
-        """The context to call a plain network in."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     def synchronize(self) -> None:
         """Wait until the device is done, so that a clock read next includes its work."""

@@ -1,6 +1,8 @@
 """Pictures through a network: what stands between image files and `restore_tensor`."""
 
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,6 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from f2d.engine import Engine
+from f2d.engine.banded import restore_banded
+from f2d.engine.control import strengths
+from f2d.engine.plan import Plan, available_memory, plan
 from f2d.execution import Execution, choose_execution
 from f2d.images import to_tensor
 from f2d.kinds import ImageLike, unpack
@@ -74,7 +79,12 @@ class Restorer:
     def __call__(self, image: ImageLike, *, seed: int = 0, **options) -> Restored:
         """Restore a path, Pillow picture, NumPy array or tensor, one image or a batch (see `f2d.kinds.unpack`).
 
-        options: steps, sampler, tta as in `restore_tensor`; strength and only as in `f2d.engine.control.strengths`.
+        options: steps, sampler, tta as in `restore_tensor`; strength and only as in `f2d.engine.control.strengths`;
+        max_memory: bytes that the process may take, by default four fifths of what is free, and exact: an image that
+        does not fit is restored by bands of rows, with its features in temporary files if it must be (see
+        `f2d.engine.plan`), which equals the whole up to rounding; exact: whole all the same.
+
+        ValueError with the least that would do where max_memory is too small.
         """
         pixels, batched, pack = unpack(image)
         self.execution.synchronize()
@@ -110,11 +120,19 @@ class Restorer:
         noise: Tensor | None = None,
         strength: Mapping[str, float] | None = None,
         only: Iterable[str] | None = None,
+        max_memory: int | None = None,
+        exact: bool = False,
         **options,
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Restored images in [0, 1], and the (maps, gates, presence) of the first call."""
-        y, only = self._to_network(images), None if only is None else set(only)
-        seed, noise = _seed_of_each(seed, y), _noise_of_each(noise, y)
+        only = None if only is None else set(only)
+        seed, noise = _seed_of_each(seed, images), _noise_of_each(noise, images)
+        plan = self.plan(images, max_memory, exact=exact, steps=options.get("steps", 1))
+        if not plan.whole:
+            strength = strengths(self.config.factors, strength, only)
+            return self._by_bands(images, plan, seed, noise, strength=strength, **options)
+        y = self._to_network(images)
+        seed = None if seed is None else seed.to(y.device)
         # One by one on a CPU: nothing is gained by a batch there, and no sum depends on who else is in it
         size = 1 if y.device.type == "cpu" else max(1, y.shape[0])
         results, seen = [], []
@@ -129,6 +147,39 @@ class Restorer:
                 seen.append((predictor.analysis.maps, predictor.gates, predictor.analysis.weights))
         restored = torch.cat(results).float().add(1).div(2)
         return restored, tuple(torch.cat(tensors) for tensors in zip(*seen))
+
+    def plan(self, images: Tensor, max_memory: int | None = None, *, exact: bool = False, steps: int = 1) -> Plan:
+        """How images [B, 3, H, W] will be restored within so many bytes of memory."""
+        device = self.execution.device
+        if max_memory is None:
+            max_memory = available_memory(device)
+        batch, _, height, width = images.shape
+        batch = 1 if device.type == "cpu" else max(1, batch)
+        return plan(height, width, max_memory, self.execution.dtype, self.config, steps=steps, batch=batch, exact=exact)
+
+    def _by_bands(
+        self, images: Tensor, plan: Plan, seed: Tensor | None, noise: Tensor | None, **options
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        folder = tempfile.gettempdir() if plan.in_files else None
+        if folder and shutil.disk_usage(folder).free < plan.disk_bytes:
+            raise OSError(
+                f"{folder} has no room for {plan.disk_bytes >> 20} MiB of features; set TMPDIR, or give more memory"
+            )
+        found = []
+        for i in range(images.shape[0]):
+            part = {
+                "seed": None if seed is None else seed[i : i + 1].to(self.engine.device),
+                "noise": None if noise is None else noise[:, i : i + 1],
+            }
+            one = images[i : i + 1]
+            found.append(
+                restore_banded(self.engine, one, positions=plan.positions, folder=folder, maps=True, **part, **options)
+            )
+        if len(found) == 1:  # no second copy of what is large
+            restored, *explanation = found[0]
+        else:
+            restored, *explanation = (torch.cat(tensors) for tensors in zip(*found))
+        return restored.to(self.engine.device), tuple(explanation)
 
     def _to_network(self, images: Tensor) -> Tensor:
         images = images.to(self.execution.device, memory_format=torch.channels_last)

@@ -6,7 +6,7 @@ normalisation of the few rows that two bands share.
 
 Overlapping tiles that replay statistics taken elsewhere were measured instead, on f2d-lite and photographs of 0.8 to 3
 megapixels. Against the whole image, before any error of their own: with the statistics of a copy at half size 40 to 58
-dB, at a quarter 28 to 41; with those of crops that cover a quarter of the image, pooled, 19 to 39; the copy corrected by
+dB, at a quarter 28 to 41; with those of crops that cover a quarter of it, pooled, 19 to 39; the copy corrected by
 crops 37 to 48. Passes over all tiles that correct the moments diverge (38, 30, 27, 25 dB): a change in those of one
 layer changes those of the forty layers after it. Bands are at 81 dB (bf16) and 153 dB (float32).
 """
@@ -31,8 +31,8 @@ from .statistics import Statistics
 class BandedNetwork:
     """``v(x_t, y, t)`` of an engine for one image, by bands. image: rows [1, 3, h, W] in [-1, 1].
 
-    padded_image, enhanced: the enhanced image's rows, padded and in its own size. maps: field of [1, K, h, w], or None. weights [1, K]. gates [1, K]:
-    of the first call.
+    padded_image, enhanced: the enhanced image's rows, padded and in its own size. maps: field of [1, K, h, w], or None.
+    weights [1, K]. gates [1, K]: of the first call.
     """
 
     def __init__(

@@ -99,16 +99,16 @@ class Field:
 
 
 class _InMemory(Field):
-    rows: Tensor | None = None  # [height, W, C]
+    rows: Tensor | None = None  # [1, height, W, C]
 
     def write(self, top: int, band: Tensor) -> None:
-        rows = band[0].permute(1, 2, 0)
+        rows = band.permute(0, 2, 3, 1)
         if self.rows is None:
-            self.rows = rows.new_empty(self.height, *rows.shape[1:])
-        self.rows[top : top + rows.shape[0]] = rows
+            self.rows = rows.new_empty(1, self.height, *rows.shape[2:])
+        self.rows[:, top : top + rows.shape[1]] = rows
 
     def read(self, top: int, bottom: int) -> Tensor:
-        return self.rows[top:bottom].permute(2, 0, 1)[None]
+        return self.rows[:, top:bottom].permute(0, 3, 1, 2)
 
 
 class _InFile(Field):
@@ -118,16 +118,16 @@ class _InFile(Field):
         self.file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - closed, and freed, with the field
 
     def write(self, top: int, band: Tensor) -> None:
-        rows = band[0].permute(1, 2, 0).contiguous().cpu()
-        self.shape, self.dtype = rows.shape[1:], rows.dtype
+        rows = band.permute(0, 2, 3, 1).contiguous().cpu()
+        self.shape, self.dtype = rows.shape[2:], rows.dtype
         data = memoryview(rows.view(torch.uint8).numpy()).cast("B")
-        at = top * (len(data) // rows.shape[0])
+        at = top * (len(data) // rows.shape[1])
         while data:
             count = os.pwrite(self.file.fileno(), data, at)
             data, at = data[count:], at + count
 
     def read(self, top: int, bottom: int) -> Tensor:
-        rows = torch.empty(bottom - top, *self.shape, dtype=self.dtype)
+        rows = torch.empty(1, bottom - top, *self.shape, dtype=self.dtype)
         data = memoryview(rows.view(torch.uint8).numpy()).cast("B")
         at = top * (len(data) // (bottom - top))
         while data:
@@ -135,7 +135,7 @@ class _InFile(Field):
             if count == 0:
                 raise OSError("a scratch file of features is shorter than what was written to it")
             data, at = data[count:], at + count
-        return rows.to(self.device).permute(2, 0, 1)[None]
+        return rows.to(self.device).permute(0, 3, 1, 2)
 
 
 class Joined:

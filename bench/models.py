@@ -1,4 +1,4 @@
-"""Whole models: restoring in megapixels per second, training in images per second, with our ops and the reference.
+"""Whole models: restoring in megapixels per second (see `bench.restoring`), training in images per second.
 
 They need the packages that f2d needs; where one is missing the case is left out, by name.
 """
@@ -7,7 +7,8 @@ import gc
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from functools import partial
 
 import torch
@@ -19,9 +20,8 @@ from bench.registry import Case
 from bench.timing import Thunk, Times, interleaved
 from f2d_kernels import use_backend
 
-# role -> backend; "reference" plays the part of eager PyTorch
-BACKENDS = {"ours": "auto", "eager": "reference"}
-# Largest difference of the two, as a share of the largest magnitude. bf16 networks: roundings move through every layer.
+# Training, our ops by the reference: largest difference as a share of the largest magnitude. bf16 networks: roundings
+# move through every layer.
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
 
 
@@ -30,13 +30,17 @@ def _case(op: str, name: str, batch: int, height: int, width: int, quick: bool =
     return Case(op, name, batch, 3, height, width, dtype, quick=quick, options={"gpu_only": gpu_only})
 
 
-# paper at 1080x720 takes half a minute per photograph on two processor cores
+# the paper model at 512x512 takes 20 s a photograph on two cores without the engine
 MODELS = {
     "restore": (
-        _case("restore", "lite/restore/1080x720/f32", 1, 720, 1080),
         _case("restore", "lite/restore/1080x720/bf16", 1, 720, 1080, quick=True),
+        _case("restore", "lite/restore/1080x720/f32", 1, 720, 1080),
         _case("restore", "base/restore/512x512/bf16", 1, 512, 512),
-        _case("restore", "paper/restore/256x256/bf16", 1, 256, 256),
+        _case("restore", "base/restore/512x512/f32", 1, 512, 512),
+        _case("restore", "paper/restore/256x256/bf16", 1, 256, 256, quick=True),
+        _case("restore", "paper/restore/256x256/f32", 1, 256, 256),
+        _case("restore", "paper/restore/512x512/bf16", 1, 512, 512),
+        _case("restore", "paper/restore/512x512/f32", 1, 512, 512),
         _case("restore", "paper/restore/1080x720/bf16", 1, 720, 1080, gpu_only=True),
     ),
     "train_step": (
@@ -49,53 +53,66 @@ MODELS = {
 
 
 class ModelMeasurement:
-    """Measures whole models: the same weights and inputs, once with our ops, once with the reference."""
+    """Measures whole models, several ways with the same weights and inputs."""
 
     def __init__(self, settings: Settings):
         self.settings = settings
 
     def rows(self, case: Case) -> Iterator[list[Row]]:
-        """One list of rows. ImportError where a package is missing; RedGateError where the two backends disagree."""
-        device = self.settings.device
-        torch.manual_seed(0)
-        step, amount, unit, mode = (_restoring if case.op == "restore" else _training)(case, device)
+        """One list of rows. ImportError where a package is missing; RedGateError where a way is wrong."""
+        device, restore = self.settings.device, case.op == "restore"
+        mode = "forward" if restore else "both"
         if mode not in self.settings.modes:
             return
+        torch.manual_seed(0)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*self.log.*")
-            _agree(case, step)
-
-            @contextmanager
-            def block(backend: str) -> Iterator[list[Thunk]]:
-                with use_backend(backend):
-                    yield [step]
-
-            blocks = {role: partial(block, backend) for role, backend in BACKENDS.items()}
+            ways = _restoring(case, device) if restore else _training(case, device)
+            ways = [way for way in ways if way.role == "ours" or self._wanted(way)]
+            blocks = {way.name: partial(_block, way) for way in ways}
             times = interleaved(blocks, device, self.settings.samples, self.settings.seconds)
             found = []
-            for role, backend in BACKENDS.items():
-                with use_backend(backend):
+            for way in ways:
+                with _block(way) as (step,):
                     peak = peak_bytes(step, device) / 2**20
-                found.append(replace(_row(case, mode, role, times[role]), peak_mib=peak, unit=unit))
+                found.append(replace(_row(case, mode, way, times[way.name]), peak_mib=peak))
         gc.collect()
-        yield [replace(row, rate=amount / (row.ms / 1e3)) for row in found]
+        amount = case.batch * (case.height * case.width / 1e6 if restore else 1.0)
+        unit = "MP/s" if restore else "images/s"
+        yield [replace(row, rate=amount / (row.ms / 1e3), unit=unit) for row in found]
+
+    def _wanted(self, way: "Way") -> bool:
+        return any(fnmatch(way.name, pattern) or fnmatch(way.role, pattern) for pattern in self.settings.providers)
 
 
-def _row(case: Case, mode: str, role: str, times: Times) -> Row:
-    name = "our ops" if role == "ours" else "reference ops"
-    return Row(case.op, case.name, "", mode, name, role, times.median, times.p20, times.p80, times.samples)
+@dataclass(frozen=True)
+class Way:
+    """One way to do a step: its name and role in the table, and the backend of our ops it runs on."""
+
+    name: str
+    role: str
+    step: Callable[[], Tensor]
+    backend: str = "auto"
 
 
-def _agree(case: Case, step: Callable[[], Tensor]) -> None:
-    results = []
-    for backend in BACKENDS.values():
-        torch.manual_seed(1)
-        with use_backend(backend):
-            results.append(step().detach().double())
-    difference = (results[0] - results[1]).abs().max().item()
-    allowed = TOLERANCE[case.dtype] * results[1].abs().max().item()
-    if not difference <= allowed:
-        raise RedGateError(f"{case.op} {case.name}: backends differ by {difference:.2e}, allowed {allowed:.2e}")
+@contextmanager
+def _block(way: Way) -> Iterator[list[Thunk]]:
+    with use_backend(way.backend):
+        yield [way.step]
+
+
+def _row(case: Case, mode: str, way: Way, times: Times) -> Row:
+    return Row(case.op, case.name, "", mode, way.name, way.role, times.median, times.p20, times.p80, times.samples)
+
+
+def _restoring(case: Case, device: torch.device) -> list[Way]:
+    from bench import restoring
+
+    found = restoring.ways(case, device)
+    wrong = restoring.problem(case, {name: step() for name, (_, step) in found.items()})
+    if wrong:
+        raise RedGateError(f"{case.op} {case.name}: {wrong}")
+    return [Way(name, role, step) for name, (role, step) in found.items()]
 
 
 def _network(case: Case, device: torch.device):
@@ -109,20 +126,8 @@ def _network(case: Case, device: torch.device):
     return net
 
 
-def _restoring(case: Case, device: torch.device) -> tuple[Callable[[], Tensor], float, str, str]:
-    """As `f2d restore` does it, tensor to tensor: (step, megapixels, unit, mode)."""
-    from f2d.execution import choose_execution
-    from f2d.restorer import Restorer
-
-    precision = "bf16" if case.dtype == torch.bfloat16 else "float32"
-    restorer = Restorer(_network(case, device), choose_execution(str(device), precision))
-    image = torch.rand(case.image, device=device)
-    megapixels = case.batch * case.height * case.width / 1e6
-    return lambda: restorer.restore_batch(image, seed=7), megapixels, "MP/s", "forward"
-
-
-def _training(case: Case, device: torch.device) -> tuple[Callable[[], Tensor], float, str, str]:
-    """Forward, backward and optimiser of one batch that is already there: (step, images, unit, mode)."""
+def _training(case: Case, device: torch.device) -> list[Way]:
+    """Forward, backward and optimiser of one batch that is already there, with our ops and the reference."""
     from f2d.training.data import Batch
     from f2d.training.module import TransportModule
     from f2d.training.recipe import Recipe
@@ -148,4 +153,17 @@ def _training(case: Case, device: torch.device) -> tuple[Callable[[], Tensor], f
         optimizer.step()
         return loss
 
-    return step, float(case.batch), "images/s", "both"
+    _agree(case, step)
+    return [Way("our ops", "ours", step), Way("reference ops", "eager", step, backend="reference")]
+
+
+def _agree(case: Case, step: Callable[[], Tensor]) -> None:
+    results = []
+    for backend in ("auto", "reference"):
+        torch.manual_seed(1)
+        with use_backend(backend):
+            results.append(step().detach().double())
+    difference = (results[0] - results[1]).abs().max().item()
+    allowed = TOLERANCE[case.dtype] * results[1].abs().max().item()
+    if not difference <= allowed:
+        raise RedGateError(f"{case.op} {case.name}: backends differ by {difference:.2e}, allowed {allowed:.2e}")

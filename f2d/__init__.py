@@ -1,7 +1,9 @@
 """F²D-Net: restoration of images with several degradations at once, by factorized stochastic transport.
 
-    net = F2DNet.from_pretrained("f2d-lite")
-    restored = restore_tensor(net, y)            # y [B, 3, H, W] in [-1, 1]
+    restored = f2d.load("f2d-lite")("photo.jpg").image     # or a Pillow picture, an array, a tensor
+
+    net = F2DNet.from_pretrained("f2d-lite")               # the network itself, to train or to look into
+    restored = restore_tensor(net, y)                      # y [B, 3, H, W] in [-1, 1]
 
 Names are imported when first used, so that `import f2d` itself costs nothing.
 """
@@ -13,10 +15,11 @@ if TYPE_CHECKING:
     from f2d.degradation import degrade
     from f2d.nets import F2DNet, F2DNetConfig
     from f2d.restore import restore_tensor
+    from f2d.restorer import load
     from f2d.transport import LogNormalSchedule
     from f2d_kernels import __version__
 
-__all__ = ["F2DNet", "F2DNetConfig", "LogNormalSchedule", "__version__", "degrade", "restore_tensor"]
+__all__ = ["F2DNet", "F2DNetConfig", "LogNormalSchedule", "__version__", "degrade", "load", "restore_tensor"]
 
 _HOMES = {
     "F2DNet": "f2d.nets",
@@ -24,6 +27,7 @@ _HOMES = {
     "LogNormalSchedule": "f2d.transport",
     "__version__": "f2d_kernels",
     "degrade": "f2d.degradation",
+    "load": "f2d.restorer",
     "restore_tensor": "f2d.restore",
 }
 

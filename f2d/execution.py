@@ -1,6 +1,5 @@
 """Where and in which precision a network runs here, chosen once and with the reason."""
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -10,15 +9,16 @@ PRECISIONS = ("auto", "float32", "bf16")
 
 @dataclass(frozen=True)
 class Execution:
-    """device, precision ("float32" or "bf16": autocast of the network; the transport is float32 always), and why."""
+    """device, precision ("float32" or "bf16", of the convolutions; the transport is float32 always), and why."""
 
     device: torch.device
     precision: str
     reason: str
 
-    def autocast(self) -> AbstractContextManager:
-        """The context to call the network in."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the engine's convolutions and feature maps."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
     def synchronize(self) -> None:
         """Wait until the device is done, so that a clock read next includes its work."""

@@ -1,18 +1,59 @@
 """Files that are replaced in one piece: a reader sees the old one or the new one."""
 
+import hashlib
 import os
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_ABANDONED = 600  # seconds without a write, after which a temporary file is nobody's
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """``with replacing(path) as temporary:`` write to `temporary`: it becomes `path`, or is removed on failure."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f"{_prefix(path)}{os.getpid()}.part")
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def remove_leftovers(paths: Iterable[Path]) -> None:
+    """Remove what killed processes left beside `paths`, which the caller alone is about to write.
+
+    That is temporary files of `paths` by processes that have ended, and of any file if old: other machines may be
+    writing beside us, under process numbers that mean nothing here.
+    """
+    prefixes = {}
+    for path in paths:
+        prefixes.setdefault(path.parent, set()).add(_prefix(path))
+    for folder, ours in prefixes.items():
+        for part in folder.glob(".f2d-*.part"):
+            prefix, number = part.name[: -len(".part")].rsplit(".", 1)
+            with suppress(OSError):
+                old = time.time() - part.stat().st_mtime > _ABANDONED
+                if old or (f"{prefix}." in ours and has_ended(int(number) if number.isdecimal() else 0)):
+                    part.unlink()
+
+
+def has_ended(process: int) -> bool:
+    """Whether no process of this machine has that number; False where that cannot be known."""
+    if sys.platform == "win32" or process <= 0:  # signal 0 is Ctrl-C there
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _prefix(path: Path) -> str:
+    """Not the file's own name: with more around it, that may be longer than a name can be."""
+    return f".f2d-{hashlib.sha1(os.fsencode(path.name)).hexdigest()[:16]}."

@@ -1,16 +1,23 @@
 """Restoration of a batch of images with a trained network."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from f2d.nets import F2DNet
 from f2d.transport import mu_of, transport
 
+if TYPE_CHECKING:
+    from f2d.engine import Predictor
+
 FLIPS = ((), (3,), (2,), (2, 3))  # identity and the three flips
 
 
 def restore_tensor(
-    net: F2DNet,
+    net: "F2DNet | Predictor",
     y: Tensor,
     *,
     steps: int = 1,
@@ -22,6 +29,7 @@ def restore_tensor(
     """``restored = transport(y)``: from the (enhanced) image y to the clean one in `steps` evaluations of the network.
 
     y [B, 3, H, W] in [-1, 1], any H, W >= 1, on the network's device -> float32 [B, 3, H, W] in [-1, 1].
+    net: the plain network, or `f2d.engine.Engine.predictor`, the same function on the fast path.
     sampler: "MC", "NMC", "EM" or "mean" (see `f2d.transport.transport`); noise [steps, B, 3, H, W] or a seed.
     tta: average over the identity and three flips (four times the work), each with the noise in the image's frame, or
     with the seed's noise in its own. The network is evaluated in eval mode, without gradients.
@@ -30,7 +38,7 @@ def restore_tensor(
     for steps > 1 to see samples that differ. ValueError or TypeError for a wrong shape, type or device, a wrong
     number of steps, or an unknown sampler.
     """
-    parameter = next(net.parameters())
+    device, dtype = _home(net) if isinstance(net, F2DNet) else (net.device, net.dtype)
     for name, value in (("y", y), ("noise", y if noise is None else noise)):
         if not isinstance(value, Tensor):
             raise TypeError(f"restore_tensor: {name} is a {type(value).__name__}; give a tensor")
@@ -38,31 +46,50 @@ def restore_tensor(
         raise ValueError(f"restore_tensor: y is {tuple(y.shape)}; give [B, 3, H, W]")
     if not y.is_floating_point():
         raise TypeError(f"restore_tensor: y is {y.dtype}; give floating-point values in [-1, 1]")
-    if y.device != parameter.device:
-        raise ValueError(f"restore_tensor: y is on {y.device} and the network on {parameter.device}; move one of them")
+    if y.device != device:
+        raise ValueError(f"restore_tensor: y is on {y.device} and the network on {device}; move one of them")
     if noise is not None and noise.shape != (steps, *y.shape):
         raise ValueError(f"restore_tensor: noise is {tuple(noise.shape)}; give {(steps, *y.shape)}")
 
     def run(flip: tuple[int, ...]) -> Tensor:
         flipped_noise = None if noise is None else noise.flip([axis + 1 for axis in flip])
-        return _restore(net, y.flip(flip).to(parameter.dtype), steps, sampler, seed, flipped_noise).flip(flip)
+        return _restore(net, y.flip(flip).to(dtype), steps, sampler, seed, flipped_noise).flip(flip)
 
     if y.shape[0] == 0:
         return y.float()
+    with _evaluating(net), torch.no_grad():
+        if not tta:
+            return run(())
+        return torch.stack([run(flip) for flip in FLIPS]).mean(dim=0)
+
+
+def _home(net: F2DNet) -> tuple[torch.device, torch.dtype]:
+    parameter = next(net.parameters())
+    return parameter.device, parameter.dtype
+
+
+@contextmanager
+def _evaluating(net: "F2DNet | Predictor") -> Iterator[None]:
+    """A network is in eval mode inside and as it was afterwards; a predictor never trains."""
+    if not isinstance(net, F2DNet):
+        yield
+        return
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
     try:
-        with torch.no_grad():
-            if not tta:
-                return run(())
-            return torch.stack([run(flip) for flip in FLIPS]).mean(dim=0)
+        yield
     finally:
         for module, training in modes:
             module.training = training
 
 
 def _restore(
-    net: F2DNet, y: Tensor, steps: int, sampler: str, seed: int | Tensor | None, noise: Tensor | None
+    net: "F2DNet | Predictor",
+    y: Tensor,
+    steps: int,
+    sampler: str,
+    seed: int | Tensor | None,
+    noise: Tensor | None,
 ) -> Tensor:
     config = net.config
     analysis = net.analyse(y)

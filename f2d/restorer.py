@@ -1,24 +1,43 @@
 """Pictures through a network: what stands between image files and `restore_tensor`."""
 
 import os
+import shutil
+import tempfile
 import time
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from f2d.engine import Engine
+from f2d.engine.banded import restore_banded
+from f2d.engine.control import strengths
+from f2d.engine.plan import Plan, available_memory, plan
 from f2d.execution import Execution, choose_execution
-from f2d.images import to_picture, to_tensor
+from f2d.images import to_tensor
+from f2d.kinds import ImageLike, unpack
 from f2d.nets import F2DNet
 from f2d.restore import restore_tensor
 
 
-class Restored(NamedTuple):
-    """image: RGB, or RGBA with the transparency that came in. seconds: model time, from tensor to tensor."""
+@dataclass(frozen=True)
+class Restored:
+    """One restoration, K factors in the order of `factors`; tensors are float32 on the CPU.
 
-    image: Image.Image
+    image: the kind that came in (a picture for a path), restored. seconds: model time, from tensor to tensor. maps
+    [K, H, W] in (0, 1): where each factor acts. gates [K]: alpha at the first step, summing to 1. presence [K] in
+    (0, 1): how present each factor is. For a batch, maps, gates and presence have a first dimension B.
+    """
+
+    image: Any
     seconds: float
+    factors: tuple[str, ...]
+    maps: Tensor
+    gates: Tensor
+    presence: Tensor
 
 
 class Explanation(NamedTuple):
@@ -36,13 +55,15 @@ class Explanation(NamedTuple):
 class Restorer:
     """``restored = Restorer.load("f2d-lite")(picture).image``: a network ready to run, for any number of pictures.
 
-    The network is moved to the device of `execution` and into channels_last (on two AVX512-BF16 cores 1080x720 takes
-    0.85 s with f2d-lite, 1.1 s without, 1.35 s in float32). Results follow from the picture, the options and the seed.
+    It runs on `f2d.engine.Engine`: the network's weights, folded and laid out for the device and precision of
+    `execution`. Results follow from the picture, the options and the seed: not from the number of threads, nor from
+    what else is in the batch (on a CPU, where images go one by one). Any number of threads may call one restorer.
     """
 
     def __init__(self, net: F2DNet, execution: Execution | None = None):
         self.execution = execution or choose_execution()
-        self.net = net.eval().to(self.execution.device, memory_format=torch.channels_last)
+        self.engine = Engine(net, self.execution.dtype, self.execution.device)
+        self.config = net.config
 
     @classmethod
     def load(
@@ -55,38 +76,138 @@ class Restorer:
         execution = choose_execution(device, precision)
         return cls(F2DNet.from_pretrained(model), execution)
 
-    def __call__(
-        self, image: Image.Image, *, steps: int = 1, sampler: str = "MC", seed: int = 0, tta: bool = False
-    ) -> Restored:
-        """Restore one picture of any mode and size; options as in `restore_tensor`."""
-        pixels = to_tensor(image)[None]
+    def __call__(self, image: ImageLike, *, seed: int = 0, **options) -> Restored:
+        """Restore a path, Pillow picture, NumPy array or tensor, one image or a batch (see `f2d.kinds.unpack`).
+
+        options: steps, sampler, tta as in `restore_tensor`; strength and only as in `f2d.engine.control.strengths`;
+        max_memory: bytes that the process may take, by default four fifths of what is free, and exact: an image that
+        does not fit is restored by bands of rows, with its features in temporary files if it must be (see
+        `f2d.engine.plan`), which equals the whole up to rounding; exact: whole all the same.
+
+        ValueError with the least that would do where max_memory is too small.
+        """
+        pixels, batched, pack = unpack(image)
         self.execution.synchronize()
         start = time.perf_counter()
-        restored = self.restore_batch(pixels, steps=steps, sampler=sampler, seed=seed, tta=tta)
+        restored, explanation = self._run(pixels, seed=seed, **options)
         self.execution.synchronize()
         seconds = time.perf_counter() - start
-        result = to_picture(restored[0])
-        if image.has_transparency_data:
-            result.putalpha(image.convert("RGBA").getchannel("A"))
-        return Restored(result, seconds)
+        found = (tensor if batched else tensor[0] for tensor in explanation)
+        return Restored(pack(restored.cpu()), seconds, self.config.factors, *(t.float().cpu() for t in found))
 
-    @torch.inference_mode()
     def restore_batch(self, images: Tensor, **options) -> Tensor:
-        """[B, 3, H, W] in [0, 1] -> float32 of the same on the network's device; options as in `restore_tensor`."""
-        with self.execution.autocast():
-            restored = restore_tensor(self.net, self._to_network(images), **options)
-        return restored.float().add(1).div(2)
+        """[B, 3, H, W] in [0, 1] -> float32 of the same on the network's device; options as in a call.
+
+        A seed gives every image of the batch the noise it would have alone.
+        """
+        return self._run(images, **options)[0]
 
     @torch.inference_mode()
     def explain(self, image: Image.Image) -> Explanation:
         """Maps, gates and presence at t = 0, the state that a one-step restoration sees: one more network call."""
-        y = self._to_network(to_tensor(image)[None])
-        with self.execution.autocast():
-            analysis = self.net.analyse(y)
-            output = self.net.velocity(analysis.enhanced, analysis, 0)
+        predictor = self.engine.predictor()
+        analysis = predictor.analyse(self._to_network(to_tensor(image)[None]))
+        output = predictor.velocity(analysis.enhanced, analysis, 0)
         tensors = (analysis.maps[0], output.gates[0], analysis.weights[0])
-        return Explanation(self.net.config.factors, *(tensor.float().cpu() for tensor in tensors))
+        return Explanation(self.config.factors, *(tensor.float().cpu() for tensor in tensors))
+
+    @torch.inference_mode()
+    def _run(
+        self,
+        images: Tensor,
+        *,
+        seed: int | Tensor | None = None,
+        noise: Tensor | None = None,
+        strength: Mapping[str, float] | None = None,
+        only: Iterable[str] | None = None,
+        max_memory: int | None = None,
+        exact: bool = False,
+        **options,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Restored images in [0, 1], and the (maps, gates, presence) of the first call."""
+        only = None if only is None else set(only)
+        seed, noise = _seed_of_each(seed, images), _noise_of_each(noise, images)
+        plan = self.plan(images, max_memory, exact=exact, steps=options.get("steps", 1))
+        if not plan.whole:
+            strength = strengths(self.config.factors, strength, only)
+            return self._by_bands(images, plan, seed, noise, strength=strength, **options)
+        y = self._to_network(images)
+        seed = None if seed is None else seed.to(y.device)
+        # One by one on a CPU: nothing is gained by a batch there, and no sum depends on who else is in it
+        size = 1 if y.device.type == "cpu" else max(1, y.shape[0])
+        results, seen = [], []
+        for i in range(0, max(1, y.shape[0]), size):
+            predictor = self.engine.predictor(strength=strength, only=only)
+            part = {
+                "seed": None if seed is None else seed[i : i + size],
+                "noise": None if noise is None else noise[:, i : i + size],
+            }
+            results.append(restore_tensor(predictor, y[i : i + size], **part, **options))
+            if predictor.analysis is not None:
+                seen.append((predictor.analysis.maps, predictor.gates, predictor.analysis.weights))
+        restored = torch.cat(results).float().add(1).div(2)
+        return restored, tuple(torch.cat(tensors) for tensors in zip(*seen))
+
+    def plan(self, images: Tensor, max_memory: int | None = None, *, exact: bool = False, steps: int = 1) -> Plan:
+        """How images [B, 3, H, W] will be restored within so many bytes of memory."""
+        device = self.execution.device
+        if max_memory is None:
+            max_memory = available_memory(device)
+        batch, _, height, width = images.shape
+        batch = 1 if device.type == "cpu" else max(1, batch)
+        return plan(height, width, max_memory, self.execution.dtype, self.config, steps=steps, batch=batch, exact=exact)
+
+    def _by_bands(
+        self, images: Tensor, plan: Plan, seed: Tensor | None, noise: Tensor | None, **options
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        folder = tempfile.gettempdir() if plan.in_files else None
+        if folder and shutil.disk_usage(folder).free < plan.disk_bytes:
+            raise OSError(
+                f"{folder} has no room for {plan.disk_bytes >> 20} MiB of features; set TMPDIR, or give more memory"
+            )
+        found = []
+        for i in range(images.shape[0]):
+            part = {
+                "seed": None if seed is None else seed[i : i + 1].to(self.engine.device),
+                "noise": None if noise is None else noise[:, i : i + 1],
+            }
+            one = images[i : i + 1]
+            found.append(
+                restore_banded(self.engine, one, positions=plan.positions, folder=folder, maps=True, **part, **options)
+            )
+        if len(found) == 1:  # no second copy of what is large
+            restored, *explanation = found[0]
+        else:
+            restored, *explanation = (torch.cat(tensors) for tensors in zip(*found))
+        return restored.to(self.engine.device), tuple(explanation)
 
     def _to_network(self, images: Tensor) -> Tensor:
         images = images.to(self.execution.device, memory_format=torch.channels_last)
         return images * 2 - 1
+
+
+def _seed_of_each(seed: int | Tensor | None, images: Tensor) -> Tensor | None:
+    """[B] int64: every image has the noise of its own seed, as if alone; errors as the ops' own."""
+    batch = images.shape[0]
+    if isinstance(seed, Tensor):
+        if seed.numel() not in (1, batch):
+            raise ValueError(f"a seed is {tuple(seed.shape)}; give one, or one per image of the batch of {batch}")
+        return seed.reshape(-1).expand(batch)
+    if seed is None:
+        return None
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"a seed is a {type(seed).__name__}; give an int or an int64 tensor")
+    if not -(2**63) <= seed < 2**64:
+        raise ValueError(f"a seed must fit in 64 bits, got {seed}")
+    return torch.full((batch,), seed - 2**64 if seed >= 2**63 else seed, dtype=torch.int64, device=images.device)
+
+
+def _noise_of_each(noise: Tensor | None, images: Tensor) -> Tensor | None:
+    """[steps, B, 3, H, W]; ValueError for another shape than the images'."""
+    if noise is not None and (not isinstance(noise, Tensor) or noise.shape[1:] != images.shape):
+        shape = tuple(noise.shape) if isinstance(noise, Tensor) else type(noise).__name__
+        raise ValueError(f"noise is {shape}; give a tensor [steps, B, 3, H, W] for images {tuple(images.shape)}")
+    return noise
+
+
+load = Restorer.load

@@ -20,9 +20,16 @@ err = Console(soft_wrap=True, highlight=False, stderr=True)
 FAILED, WRONG_USAGE = 1, 2
 
 
+def shown(path: object) -> str:
+    """A path as one printable line, whatever is in it: a newline, a byte that is no character, rich's markup."""
+    return escape(
+        "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(path))
+    )
+
+
 def report_error(message: object) -> None:
     """Print ``error: message`` as one line on stderr."""
-    err.print(f"[bold red]error:[/] {escape(' '.join(str(message).split()))}")
+    err.print(f"[bold red]error:[/] {shown(' '.join(str(message).split()))}")
 
 
 def fail(message: object, code: int = WRONG_USAGE) -> NoReturn:

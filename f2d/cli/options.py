@@ -23,6 +23,16 @@ class Precision(str, Enum):
     BF16 = "bf16"
 
 
+class Format(str, Enum):
+    """A format to write, by the suffix it gets."""
+
+    JPG = "jpg"
+    PNG = "png"
+    WEBP = "webp"
+    TIF = "tiff"
+    BMP = "bmp"
+
+
 Model = Annotated[str, typer.Option(help="A preset with shipped weights, or a checkpoint folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 Seed = Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Seed of everything that is drawn.")]

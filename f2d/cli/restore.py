@@ -1,29 +1,32 @@
 """`f2d restore`: photographs in, restored photographs out."""
 
-import json
-import time
+import signal
+import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from f2d.cli import STARTED
-from f2d.cli.console import FAILED, err, one_line_errors, out, report_error
-from f2d.cli.files import map_path, numbers_path, plan_jobs
-from f2d.cli.options import Device, Model, Overwrite, Precision, PrecisionOption, Sampler, Seed
+from f2d.cli.console import FAILED, fail, one_line_errors
+from f2d.cli.counts import Counts
+from f2d.cli.files import Job, Wanted, left_to_do, plan_jobs
+from f2d.cli.options import Device, Format, Model, Overwrite, Precision, PrecisionOption, Sampler, Seed
+from f2d.cli.quantities import names, size_in_bytes, strengths
+from f2d.cli.task import Task
+from f2d.ranks import Board, place_here
+from f2d.replacing import remove_leftovers
 
-if TYPE_CHECKING:
-    from f2d.restorer import Restorer
+TERMINATED = 128 + signal.SIGTERM
 
 
 @one_line_errors
 def restore(
     photos: Annotated[
-        list[Path], typer.Argument(metavar="PHOTO...", help="Files, or folders of files.", show_default=False)
+        list[Path],
+        typer.Argument(metavar="PHOTO...", help='Files, folders, or patterns such as "*.jpg".', show_default=False),
     ],
     target: Annotated[
         Path, typer.Option("--out", "-o", help="Folder to write to, or a file name for one photo.", show_default=False)
@@ -34,91 +37,111 @@ def restore(
         Sampler, typer.Option(case_sensitive=False, help="How the transport steps; mean: the prediction, no noise.")
     ] = Sampler.MC,
     seed: Seed = 0,
+    samples: Annotated[
+        int, typer.Option(min=0, help="Write so many samples, their mean and standard deviation; needs --steps.")
+    ] = 0,
     tta: Annotated[bool, typer.Option("--tta", help="Average over the three flips too: four times the work.")] = False,
+    only: Annotated[
+        str | None, typer.Option(metavar="FACTORS", help="Correct these alone, such as rain,haze.", show_default=False)
+    ] = None,
+    strength: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FACTOR=X", help="Correct a factor X times as much, such as low=0.5; again for others."),
+    ] = None,
     save_maps: Annotated[
         bool, typer.Option("--save-maps", help="Also write the map of each expert, and the gates as JSON.")
     ] = False,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Folders with all folders below; the tree is kept.")
+    ] = False,
+    format: Annotated[
+        Format | None, typer.Option(case_sensitive=False, help="Format to write; that of each photo by default.")
+    ] = None,
+    quality: Annotated[
+        int | None, typer.Option(min=1, max=100, help="Of JPEG and WebP (default 95).", show_default=False)
+    ] = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
     precision: PrecisionOption = Precision.AUTO,
+    max_memory: Annotated[str | None, typer.Option(hidden=True)] = None,
+    exact: Annotated[bool, typer.Option("--exact", hidden=True)] = False,
 ) -> None:
-    """Restore PHOTO... (files or folders, any size) into -o.
+    """Restore PHOTO... (files, folders or patterns, any size) into -o.
 
-    JPEG, PNG, WebP, TIFF and BMP in 8 bits; grey, palette and CMYK pictures become RGB, transparency is kept, EXIF
-    orientation is applied. One photo that fails does not stop the others: exit code 1.
+    JPEG, PNG, WebP, TIFF and BMP, 8 and 16 bits, grey or colour; transparency and metadata are kept, EXIF orientation
+    is applied. What is there already is skipped, so that a command that was stopped can be run again. One photo that
+    fails does not stop the others: exit code 1. Under torchrun, or whatever sets RANK and WORLD_SIZE, the photos are
+    shared out.
     """
-    jobs, failures = plan_jobs(photos, target, overwrite=overwrite, maps=save_maps)
-    for failure in failures:
-        report_error(failure)
-    if not jobs:
-        raise typer.Exit(FAILED)
-
-    from f2d.images import ImageError, check_holds, open_image, save_image
-    from f2d.nets import F2DNetConfig
-    from f2d.restorer import Restorer
-    from f2d.transport import sampling_times
-
-    config = F2DNetConfig.from_pretrained(model)
-    sampling_times(config.schedule, steps, sampler.value)  # a mistake there needs no weights to be known
-    restorer: Restorer | None = None
-    done, model_seconds = 0, 0.0
-    progress = _progress(len(jobs))
-    for job in jobs:
-        try:
-            picture = open_image(job.source)
-            check_holds(picture, job.target)
-            if restorer is None:  # only now, so that a command without a single readable picture loads nothing
-                restorer = Restorer.load(model, device=device, precision=precision.value)
-                out.print(f"{escape(model)} on {restorer.execution}")
-            with _shown(progress):
-                restored = restorer(picture, steps=steps, sampler=sampler.value, seed=seed, tta=tta)
-                save_image(restored.image, job.target)
-                if save_maps:
-                    _save_maps(restorer, picture, job.target)
-        except ImageError as error:
-            report_error(error)
-            failures.append(str(error))
-        else:
-            done += 1
-            model_seconds += restored.seconds
-            width, height = picture.size
-            out.print(f"{escape(str(job.target))}  {width}x{height}  {restored.seconds:.2f} s")
-        progress.advance(progress.task_ids[0])
-    if done:
-        out.print(
-            f"{done} restored, {len(failures)} failed; model {model_seconds:.2f} s, "
-            f"whole command {time.perf_counter() - STARTED:.2f} s"
+    place = place_here()
+    if samples and (samples < 2 or steps < 2):
+        fail(
+            "--samples needs two or more, and --steps above 1: a single step gives the mean of what the photo may have "
+            "been, whatever the seed, so that samples would hardly differ"
         )
-    if failures:
+    suffix = None if format is None else f".{format.value}"
+    if quality is not None and suffix not in (None, ".jpg", ".webp"):
+        fail(f"--quality is for jpg and webp; {format.value} loses nothing")
+    wanted = Wanted(overwrite, recursive, suffix, save_maps, samples)
+    asked = {
+        "strength": strengths(strength or []),
+        "only": names(only),
+        "max_memory": size_in_bytes(max_memory),
+        "exact": exact or None,
+    }
+    options = {"steps": steps, "sampler": sampler.value, "tta": tta}
+    options |= {name: value for name, value in asked.items() if value is not None}
+    task = Task(model, device, precision.value, options, seed, wanted, quality)
+
+    jobs, failures, folder = plan_jobs(photos, target, wanted)
+    counts = Counts()
+    if place.rank:
+        failures = []  # every rank finds the same ones
+    jobs = _largest_first(jobs)
+    mine, counts.skipped, taken = left_to_do(sorted(place.share(jobs)), wanted)
+    for failure in (*failures, *taken):
+        counts.fail(failure)
+    remove_leftovers(job.target for job in mine)
+    board = Board(folder, place) if jobs and place.world > 1 else None
+    with _tidy_when_terminated(), board or nullcontext():
+        try:
+            if mine:
+                from f2d.cli.restoring import restore_all
+
+                restore_all(mine, task, counts, place)
+            if board and counts.merge(board, jobs):
+                return
+        except KeyboardInterrupt:
+            counts.summarize()
+            raise
+    counts.summarize(place.world)
+    if counts.failed:
         raise typer.Exit(FAILED)
 
 
-def _progress(total: int) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=err, transient=True)
-    progress.add_task("restoring", total=total)
-    return progress
+def _largest_first(jobs: list[Job]) -> list[Job]:
+    """The order in which ranks take turns, so that none has all the large files.
+
+    It must be the same whenever a rank looks: what is replaced in place changes its size meanwhile, and counts as 0.
+    """
+
+    def key(job: Job) -> tuple[int, Job]:
+        try:
+            return -job.source.stat().st_size * (job.source.resolve() != job.target.resolve()), job
+        except (OSError, RuntimeError):  # a loop of links is either, by the version of Python
+            return 0, job
+
+    return sorted(jobs, key=key)
 
 
 @contextmanager
-def _shown(progress: Progress) -> Iterator[None]:
-    """The bar is up while a picture is worked on and gone when its line is printed; in a pipe there is none."""
-    if not err.is_terminal:
+def _tidy_when_terminated() -> Iterator[None]:
+    """SIGTERM, which launchers and schedulers send, ends the command as Ctrl-C does: no half-written file is left."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
-    with progress:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
         yield
-
-
-def _save_maps(restorer: "Restorer", picture, target: Path) -> None:
-    from f2d.images import replacing, save_image, to_picture
-
-    explanation = restorer.explain(picture)
-    for name, values in zip(explanation.factors, explanation.maps):
-        save_image(to_picture(values), map_path(target, name))
-    numbers = {
-        "gates": dict(zip(explanation.factors, explanation.gates.tolist())),
-        "presence": dict(zip(explanation.factors, explanation.presence.tolist())),
-    }
-    with replacing(numbers_path(target)) as temporary:
-        temporary.write_text(json.dumps(numbers, indent=2) + "\n")
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

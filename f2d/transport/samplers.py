@@ -52,6 +52,40 @@ def transport(
         raise ValueError(f"transport: noise is {tuple(noise.shape)}; give one tensor per step, {(steps, *x_0.shape)}")
     if noise is not None and seed is not None:
         raise ValueError("transport: noise and seed are both given; give one")
+    warn_if_short(schedule, steps, sampler)
+    x_0 = x_0.float()
+    x = x_0
+    for i, (s, t) in enumerate(itertools.pairwise(times)):
+        source = {"seed": seed, "stream": i} if noise is None else {"noise": noise[i].float()}
+        x = advance(x, predict_mu(x, s), x_0, schedule, sampler, s, t, source)
+    return x.clamp(-1, 1)
+
+
+def advance(
+    x: Tensor, mu: Tensor, x_0: Tensor, schedule: LogNormalSchedule, sampler: str, s: int, t: int, source: dict
+) -> Tensor:
+    """One step of `transport` from time s to t: the state clamped to [-2, 2], mu to [-1, 1] before.
+
+    x, mu, x_0 [B, C, H, W]: state, prediction of the clean image, start. source: where the noise comes from, in
+    keywords of `lognormal_transition`; with a `window` among them, x may be a part of the image and draws its noise.
+    """
+    mu = mu.float().clamp(-1, 1)
+    if sampler == "MC":
+        log_mean, log_std = schedule.transition(s, t)
+        if log_std > 0:  # a deterministic flow stays one
+            log_std = math.sqrt(log_std**2 + MC_VARIANCE_FLOOR)
+        x = lognormal_transition(x, mu, log_mean, log_std, **source)
+    elif sampler == "NMC":
+        x = lognormal_transition(x_0, mu, *schedule.transition(0, t), **source)
+    elif sampler == "EM":
+        x = _euler_maruyama(x, mu, schedule, t, source)
+    else:
+        x = mu
+    return x.clamp(-STATE_BOUND, STATE_BOUND)
+
+
+def warn_if_short(schedule: LogNormalSchedule, steps: int, sampler: str) -> None:
+    """RuntimeWarning where Euler-Maruyama takes fewer steps than the schedule has."""
     if sampler == "EM" and steps < schedule.num_steps:
         warnings.warn(
             f"EM takes one dt per step: {steps} of {schedule.num_steps} steps stop short of the target; "
@@ -59,24 +93,6 @@ def transport(
             RuntimeWarning,
             stacklevel=_callers_level(),
         )
-    x_0 = x_0.float()
-    x = x_0
-    for i, (s, t) in enumerate(itertools.pairwise(times)):
-        source = {"seed": seed, "stream": i} if noise is None else {"noise": noise[i].float()}
-        mu = predict_mu(x, s).float().clamp(-1, 1)
-        if sampler == "MC":
-            log_mean, log_std = schedule.transition(s, t)
-            if log_std > 0:  # a deterministic flow stays one
-                log_std = math.sqrt(log_std**2 + MC_VARIANCE_FLOOR)
-            x = lognormal_transition(x, mu, log_mean, log_std, **source)
-        elif sampler == "NMC":
-            x = lognormal_transition(x_0, mu, *schedule.transition(0, t), **source)
-        elif sampler == "EM":
-            x = _euler_maruyama(x, mu, schedule, t, source)
-        else:
-            x = mu
-        x = x.clamp(-STATE_BOUND, STATE_BOUND)
-    return x.clamp(-1, 1)
 
 
 def sampling_times(schedule: LogNormalSchedule, steps: int, sampler: str) -> list[int]:

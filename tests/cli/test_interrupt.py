@@ -47,8 +47,8 @@ def test_during_the_work(tmp_path, photo, model, moment):
     patches = {
         "loading": "from f2d.nets import F2DNet\nF2DNet.from_pretrained = press",
         "restoring": "import f2d.restorer\nf2d.restorer.restore_tensor = press",
-        "writing": "from PIL import Image\n"
-        "Image.Image.save = lambda image, path, **_: (open(path, 'wb').write(b'half'), press())",
+        "writing": "from pathlib import Path\n"
+        "Path.write_bytes = lambda path, data: (open(path, 'wb').write(b'half'), press())",
     }
     code = f"def press(*_, **__): {PRESS}{patches[moment]}\n{RUN}"
     assert_interrupted(f2d(code, "restore", photo, "-o", tmp_path / "out", "--model", model))

@@ -58,8 +58,14 @@ def test_alpha_survives(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", [".jpg", ".bmp"])
 def test_formats_without_alpha_refuse_it(tmp_path, suffix):
     with pytest.raises(ImageError, match="transparency"):
-        save_image(Image.fromarray(RGB).convert("RGBA"), tmp_path / f"a{suffix}")
+        save_image(Image.new("RGBA", (8, 8), (1, 2, 3, 254)), tmp_path / f"a{suffix}")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".bmp"])
+def test_an_opaque_alpha_channel_is_no_transparency(tmp_path, suffix):
+    save_image(Image.new("RGBA", (8, 8), (128, 128, 128, 255)), tmp_path / f"a{suffix}")
+    assert open_image(tmp_path / f"a{suffix}").getpixel((0, 0)) == (128, 128, 128)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,84 @@
+"""`python -m bench.profile MODEL`: where the time of one restoration goes, plain network and engine side by side.
+
+Self time of PyTorch's operators, summed over classes: convolutions, matrix products, normalisations, our kernels, what
+moves memory, and the rest. Drawn weights for presets that ship none (see `bench.restoring`).
+"""
+
+import argparse
+from collections.abc import Callable
+from statistics import median
+from time import perf_counter
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from bench.environment import environment
+from bench.registry import Case
+from bench.restoring import ways
+
+# class -> what names of operators contain; the first that fits counts
+CLASSES = {
+    "convolutions": ("conv", "reorder"),
+    "matrix products": ("mm", "linear", "matmul"),
+    "our kernels": ("f2d_kernels::",),
+    "normalisation, activation": ("norm", "silu", "gelu", "leaky_relu", "sigmoid", "tanh", "softmax"),
+    "sums, products": ("add", "mul", "div", "sub", "mean", "sum", "clamp", "var_mean", "exp"),
+    "copies, resizing": ("copy", "cat", "upsample", "pixel", "pad", "contiguous", "empty", "fill", "clone", "to"),
+}
+
+
+def class_of(operator: str) -> str:
+    """The class an operator's self time counts for."""
+    return next((name for name, words in CLASSES.items() if any(word in operator for word in words)), "other")
+
+
+def shares(call: Callable[[], Tensor]) -> dict[str, float]:
+    """Class -> milliseconds of self time in one call, after one that warms up."""
+    call()
+    with profile(activities=[ProfilerActivity.CPU]) as recorded:
+        call()
+    found = dict.fromkeys([*CLASSES, "other"], 0.0)
+    for event in recorded.key_averages():
+        found[class_of(event.key)] += event.self_cpu_time_total / 1e3
+    return found
+
+
+def table(measured: dict[str, tuple[float, dict[str, float]]]) -> str:
+    """Markdown: a row per class, a column per way with milliseconds and share; the last row is the clock's."""
+    lines = ["| |" + "|".join(measured) + "|", "|---|" + "---:|" * len(measured)]
+    for name in [*CLASSES, "other"]:
+        cells = (f"{parts[name]:.0f} ms ({parts[name] / sum(parts.values()):.0%})" for _, parts in measured.values())
+        lines.append(f"|{name}|" + "|".join(cells) + "|")
+    lines.append("|median of the clock|" + "|".join(f"{ms:.0f} ms" for ms, _ in measured.values()) + "|")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.profile", description=__doc__)
+    parser.add_argument("model", choices=("paper", "base", "lite"))
+    parser.add_argument("--height", type=int, default=256)
+    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--precision", choices=("bf16", "f32"), default="bf16")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args(arguments)
+
+    torch.set_num_threads(options.threads)
+    dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
+    size = (options.height, options.width)
+    case = Case("restore", f"{options.model}/{size[0]}x{size[1]}/{options.precision}", 1, 3, *size, dtype)
+    calls = {name: call for name, (_, call) in ways(case, torch.device("cpu")).items()}
+    parts = {name: shares(call) for name, call in calls.items()}
+    clock: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(options.repeats):
+        for name, call in calls.items():
+            start = perf_counter()
+            call()
+            clock[name].append(1e3 * (perf_counter() - start))
+    print(table({name: (median(clock[name]), parts[name]) for name in calls}))
+    print(", ".join(f"{key} {value}" for key, value in environment(torch.device("cpu")).items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Restorations of whole images: the engine, the frozen plain network, and that network under PyTorch's own means.
+
+Weights are drawn, so that nothing is small by training: seeded normals by the square root of the fan-in, every tensor
+non-zero, heads small enough that few pixels leave the range. The photograph is scikit-image's coffee. All ways end in
+the same transition kernel: its noise drawn by PyTorch's operators would cost the plain network a seventh of f2d-lite.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench.registry import Case
+
+HEAD_GAIN = 0.25
+MOST_CLAMPED = 0.05
+# Agreement with the plain float32 network, in dB of a range of 2
+LEAST_PSNR = {torch.float32: 80.0, torch.bfloat16: 45.0}
+FORWARD_SEED = 7
+
+
+def drawn_network(preset: str, seed: int = 0):
+    """An F2DNet of a preset's size with weights drawn as said above."""
+    from f2d.nets import F2DNet
+
+    net, generator = F2DNet.from_preset(preset).eval().requires_grad_(False), torch.Generator().manual_seed(seed)
+    for name, parameter in net.named_parameters():
+        if name.endswith("laplacian"):
+            continue
+        values = torch.randn(parameter.shape, generator=generator)
+        if parameter.ndim > 1:
+            values /= math.sqrt(parameter[0].numel())
+        elif "norm" in name and name.endswith("weight"):
+            values = 1 + 0.1 * values
+        else:
+            values *= 0.1
+        if "conv_out" in name or "project_out" in name:
+            values *= HEAD_GAIN
+        parameter.copy_(values)
+    return net
+
+
+def photograph(height: int, width: int) -> Tensor:
+    """[1, 3, H, W] in [0, 1]."""
+    from f2d.demo import sample_photograph
+    from f2d.images import image_to_tensor
+
+    try:
+        pixels = image_to_tensor(sample_photograph("coffee"))[None]
+    except FileNotFoundError as error:
+        raise ImportError(str(error)) from error  # scikit-image is not here: the case is left out
+    return F.interpolate(pixels, (height, width), mode="bilinear", antialias=True).clamp(0, 1)
+
+
+def ways(case: Case, device: torch.device) -> dict[str, tuple[str, Callable[[], Tensor]]]:
+    """name -> (role, a call that restores one image, tensor to tensor). The first is ours, the second the yardstick."""
+    from f2d.execution import choose_execution
+    from f2d.restore import restore_tensor
+    from f2d.restorer import Restorer
+
+    net = drawn_network(f"f2d-{case.name.split('/')[0]}").to(device)
+    half = case.dtype == torch.bfloat16
+    restorer = Restorer(net, choose_execution(str(device), "bf16" if half else "float32"))
+    image = photograph(case.height, case.width).to(device)
+    y = image * 2 - 1
+
+    def engine() -> Tensor:
+        with torch.inference_mode():
+            predictor = restorer.engine.predictor(skipping=False)
+            return restore_tensor(predictor, y.to(memory_format=torch.channels_last), seed=FORWARD_SEED)
+
+    @torch.inference_mode()
+    def plain() -> Tensor:
+        return restore_tensor(net, y, seed=FORWARD_SEED)
+
+    found = {"engine": ("ours", engine), "plain float32 NCHW": ("plain", plain)}
+    if half:
+        last = drawn_network(f"f2d-{case.name.split('/')[0]}").to(device, memory_format=torch.channels_last)
+
+        @torch.inference_mode()
+        def autocast() -> Tensor:
+            with torch.autocast(device.type, dtype=torch.bfloat16):
+                return restore_tensor(last, y.to(memory_format=torch.channels_last), seed=FORWARD_SEED)
+
+        found["autocast, channels_last"] = ("eager", autocast)
+    return found
+
+
+def problem(case: Case, results: dict[str, Tensor]) -> str | None:
+    """What is wrong with the engine's result by the plain network's; None if nothing is."""
+    exact = results["plain float32 NCHW"].double()
+    clamped = (exact.abs() >= 1).double().mean().item()
+    if clamped > MOST_CLAMPED:
+        return f"{clamped:.1%} of the outputs are clamped, which would hide errors; allowed {MOST_CLAMPED:.0%}"
+    found = psnr(results["engine"].double(), exact)
+    least = LEAST_PSNR[case.dtype]
+    return (
+        None if found >= least else f"the engine is {found:.1f} dB from the plain network, at least {least:.0f} wanted"
+    )
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    """Of images in [-1, 1], dB."""
+    return 10 * math.log10(4 / max((a - b).square().mean().item(), 1e-30))

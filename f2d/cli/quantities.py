@@ -1,0 +1,37 @@
+"""Values of options that are more than a number: factors, strengths, bytes."""
+
+import re
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def names(text: str | None) -> list[str] | None:
+    """``rain,haze`` -> its parts; None for None."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def strengths(texts: list[str]) -> dict[str, float] | None:
+    """``["low=0.5", "rain=1"]`` -> the numbers by name; None for none. ValueError for what is not NAME=NUMBER."""
+    found: dict[str, float] = {}
+    for text in texts:
+        name, equals, number = (part.strip() for part in text.partition("="))
+        try:
+            value = float(number)
+        except ValueError:
+            value = None
+        if not (name and equals) or value is None:
+            raise ValueError(f"--strength {text}: give FACTOR=NUMBER, such as low=0.5")
+        if name in found:
+            raise ValueError(f"--strength: {name} is given twice")
+        found[name] = value
+    return found or None
+
+
+def size_in_bytes(text: str | None) -> int | None:
+    """``4G`` -> 4 · 2^30, also 512M, 1.5GiB, 800000; None for None. ValueError for anything else."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if match is None or float(match[1]) == 0:
+        raise ValueError(f"--max-memory {text}: give a number of bytes, such as 4G or 512M")
+    return int(float(match[1]) * _UNITS[match[2].upper()])

@@ -1,0 +1,198 @@
+"""Photographs through the model one after the other: what is written, what is printed, what went wrong."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from f2d.cli.console import err, out, shown
+from f2d.cli.counts import Counts
+from f2d.cli.files import Job, deviation_path, make_folder, map_path, numbers_path, sample_path
+from f2d.cli.task import Task
+from f2d.engine import control
+from f2d.images import ImageError, Photo, check_holds, read, replacing, save_image, to_picture, write
+from f2d.nets import F2DNetConfig
+from f2d.ranks import Place, own_device
+from f2d.restorer import Restored, Restorer
+from f2d.transport import sampling_times
+
+# Images in one call of a GPU, of at most so many pixels: larger ones fill it alone. Each draws the noise it would draw
+# alone. A CPU gains nothing (four of 256x256: 1.29 s together, 1.26 s one by one), and its sums would be others.
+BATCH, SMALL = 8, 300_000
+
+
+def restore_all(jobs: list[Job], task: Task, counts: Counts, place: Place) -> None:
+    """Restore and write `jobs`, the share of `place`. Mistakes that need no weights to be known are found before these
+    are loaded, and they are not loaded unless a photograph can be read."""
+    config = F2DNetConfig.from_pretrained(task.model)
+    sampling_times(config.schedule, task.options["steps"], task.options["sampler"])
+    control.strengths(config.factors, task.options.get("strength"), task.options.get("only"))
+    share = f", rank {place.rank} of {place.world}: {len(jobs)} photographs" if place.world > 1 else ""
+
+    def load() -> Restorer:
+        restorer = Restorer.load(task.model, device=own_device(task.device, place), precision=task.precision)
+        out.print(f"{escape(task.model)} on {restorer.execution}{share}")
+        return restorer
+
+    Restoring(task, counts, load).run(jobs, progress=place.rank == 0)
+
+
+class Restoring:
+    """One photograph after the other through a restorer that is loaded once the first of them is read."""
+
+    def __init__(self, task: Task, counts: Counts, load: Callable[[], Restorer]):
+        self._task, self._counts, self._load_restorer = task, counts, load
+        self._restorer: Restorer | None = None
+        self._together = 1
+
+    def run(self, jobs: list[Job], *, progress: bool) -> None:
+        """Restore `jobs`; what fails is counted and has its line, all others have theirs."""
+        bar = _bar(len(jobs))
+        for group in self._groups(jobs, bar):
+            with _up(bar, progress):
+                lines = list(self._restored(group))
+            for line in lines:
+                out.print(line)
+            bar.advance(bar.task_ids[0], len(group))
+
+    def _groups(self, jobs: Iterable[Job], bar: Progress) -> Iterator[list[tuple[Job, Photo]]]:
+        """What is read, in order: alone, or several small ones of one size that a GPU takes in one call."""
+        group: list[tuple[Job, Photo]] = []
+        for job in jobs:
+            try:
+                photo = read(job.source)
+                check_holds(photo, job.target)
+            except ImageError as error:
+                self._counts.fail(error)
+                bar.advance(bar.task_ids[0])
+                continue
+            if group and (photo.size != group[0][1].size or len(group) == self._batch(photo)):
+                yield group
+                group = []
+            group.append((job, photo))
+            if len(group) == self._batch(photo):
+                yield group
+                group = []
+        if group:
+            yield group
+
+    def _batch(self, photo: Photo) -> int:
+        """How many like `photo` are restored together."""
+        if self._restorer is None:
+            self._restorer = self._load()
+        small = photo.size[0] * photo.size[1] <= SMALL
+        return self._together if small and not self._task.wanted.samples else 1
+
+    def _load(self) -> Restorer:
+        restorer = self._load_restorer()
+        self._together = 1 if restorer.execution.device.type == "cpu" else BATCH
+        return restorer
+
+    def _restored(self, group: list[tuple[Job, Photo]]) -> Iterator[str]:
+        """A line for each of the group that is done."""
+        try:
+            result = self._call(torch.stack([photo.tensor() for _, photo in group]), self._task.seed)
+        except ImageError as error:
+            for job, _ in group:
+                self._counts.fail(f"{job.source}: {error}")
+            return
+        for i, (job, photo) in enumerate(group):
+            try:
+                yield self._written(job, photo, result, i, result.seconds / len(group))
+            except ImageError as error:
+                self._counts.fail(error)
+
+    def _written(self, job: Job, photo: Photo, result: Restored, i: int, seconds: float) -> str:
+        """All outputs of one photograph; the picture itself, which says that all are there, comes last."""
+        write_new = self._write_new
+        make_folder(job.target.parent)
+        values = result.image[i]
+        if self._task.wanted.samples:
+            values, deviation, more = self._samples(job, photo, values)
+            seconds += more
+            write_new(deviation_path(job.target), lambda path: write(deviation, path))
+        if self._task.wanted.maps:
+            for name, factor_map in zip(result.factors, result.maps[i]):
+                write_new(map_path(job.target, name), lambda path, m=factor_map: save_image(to_picture(m), path))
+            write_new(numbers_path(job.target), lambda path: _write_numbers(path, result, i))
+        restored = photo.replaced(values)
+        write_new(job.target, lambda path: write(restored, path, quality=self._task.quality))
+        self._counts.restored += 1
+        self._counts.model_seconds += seconds
+        width, height = photo.size
+        change = photo.change_to(restored)
+        frames = f"  (the first of {photo.frames} frames)" if photo.frames > 1 else ""
+        return (
+            f"{shown(job.target)}  {width}x{height}  {seconds:.2f} s  "
+            f"change {change.mean:.1f} levels, at most {change.largest:.0f}{frames}"
+        )
+
+    def _samples(self, job: Job, photo: Photo, first: torch.Tensor) -> tuple[torch.Tensor, Photo, float]:
+        """Mean and standard deviation (Welford) of the samples, each written as it comes, and the seconds of all but
+        the first."""
+        mean, squares, seconds = torch.zeros_like(first), torch.zeros_like(first), 0.0
+        number = self._task.wanted.samples
+        for k in range(1, number + 1):
+            sample = first
+            if k > 1:
+                result = self._call(photo.tensor()[None], self._task.seed + k - 1)
+                sample, seconds = result.image[0], seconds + result.seconds
+            delta = sample - mean
+            mean += delta / k
+            squares += delta * (sample - mean)
+            self._write_new(
+                sample_path(job.target, k),
+                lambda path, s=sample: write(photo.replaced(s), path, quality=self._task.quality),
+            )
+        deviation = squares.div(number - 1).clamp_min(0).sqrt()
+        plain = Photo(photo.levels, metadata=replace(photo.metadata, icc=b""))
+        return mean, plain.replaced(deviation, depth=16), seconds
+
+    def _call(self, images: torch.Tensor, seed: int) -> Restored:
+        signed = (seed + 2**63) % 2**64 - 2**63  # the same 64 bits, as a tensor of seeds holds them
+        try:
+            return self._restorer(images, seed=signed, **self._task.options)
+        except TypeError as error:
+            if "unexpected keyword argument" not in str(error):
+                raise
+            raise ValueError(f"an option is not supported by this model: {error}") from None
+        except (MemoryError, RuntimeError) as error:
+            if not (isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "t allocate memory" in str(error)):
+                raise
+            size = f"{images.shape[-1]}x{images.shape[-2]}"
+            raise ImageError(f"{size} does not fit into memory") from None
+
+    def _write_new(self, path: Path, write_to: Callable[[Path], None]) -> None:
+        if self._task.wanted.writes(path):
+            write_to(path)
+
+
+def _write_numbers(path: Path, result: Restored, i: int) -> None:
+    numbers = {
+        "gates": dict(zip(result.factors, result.gates[i].tolist())),
+        "presence": dict(zip(result.factors, result.presence[i].tolist())),
+    }
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(numbers, indent=2) + "\n")
+
+
+def _bar(total: int) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=err, transient=True)
+    progress.add_task("restoring", total=total)
+    return progress
+
+
+@contextmanager
+def _up(bar: Progress, wanted: bool) -> Iterator[None]:
+    """The bar is up while a picture is worked on and gone when its line is printed; in a pipe there is none."""
+    if not (wanted and err.is_terminal):
+        yield
+        return
+    with bar:
+        yield

@@ -1,0 +1,84 @@
+"""The part of the engine that looks at the image only: enhancer and parser, once per image."""
+
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from f2d.nets import Analysis
+from f2d.nets.enhancer import DARK, LUMA, SHARPNESS, Enhancer
+from f2d.nets.parser import Parser
+
+from .layers import Conv, leaky, spatial_mean, wide_copy
+from .statistics import Statistics
+
+
+class ImageAnalysis(Analysis):
+    """`f2d.nets.Analysis` whose enhanced image is one object: a state that *is* it needs no second look."""
+
+    @cached_property
+    def enhanced(self) -> Tensor:
+        return self.padded_image[..., : self.height, : self.width]
+
+    def as_state(self, x_t: Tensor) -> Tensor | None:
+        """The padded image if the state x_t is the enhanced image, padding included, else None.
+
+        Padding reflects the state, while the enhancer works on the padded image; without either the two are one.
+        """
+        padded = self.padded_image.shape[-2:] != (self.height, self.width)
+        same = x_t is self.enhanced and not (padded and self.enhancer_gate is not None)
+        return self.padded_image if same else None
+
+
+class FastEnhancer(nn.Module):
+    """`f2d.nets.enhancer.Enhancer`: image and gate in float32, the convolutions in the engine's type."""
+
+    def __init__(self, enhancer: Enhancer, dtype: torch.dtype):
+        super().__init__()
+        self.patch = enhancer.patch
+        self.conv_in = Conv.of(enhancer.conv_in, dtype)
+        self.blocks = nn.ModuleList(
+            nn.ModuleList([Conv.of(block[0], dtype), Conv.of(block[2], dtype)]) for block in enhancer.blocks
+        )
+        self.tail = nn.ModuleList([Conv.of(enhancer.tail[0], dtype), Conv.of(enhancer.tail[2], dtype)])
+        self.gate_mlp = wide_copy(enhancer.gate_mlp)
+
+    def forward(self, x: Tensor, statistics: Statistics) -> tuple[Tensor, Tensor]:
+        gate = statistics.of("enhancer.gate", lambda: self._gate(x))
+        h = self.conv_in(F.pixel_unshuffle(x, self.patch))
+        for first, second in self.blocks:
+            h = second(leaky(first(h)), h)
+        delta = F.pixel_shuffle(self.tail[1](leaky(self.tail[0](h))), self.patch).to(x.dtype).tanh_()
+        return torch.addcmul(x, gate, delta).clamp_(-1, 1), gate
+
+    def _gate(self, x: Tensor) -> Tensor:
+        mean = spatial_mean(x)
+        luma = sum(weight * mean[:, c : c + 1] for c, weight in enumerate(LUMA))
+        return (torch.sigmoid(SHARPNESS * (DARK - (luma + 1) / 2)) * self.gate_mlp(mean))[:, :, None, None]
+
+
+class FastParser(nn.Module):
+    """`f2d.nets.parser.Parser`; maps, weights and logits in float32."""
+
+    def __init__(self, parser: Parser, dtype: torch.dtype):
+        super().__init__()
+        self.encoder = _convolutions(parser.encoder, dtype)
+        self.decoder = None if parser.decoder is None else _convolutions(parser.decoder, dtype)
+        self.weight_mlp, self.logit_mlp = wide_copy(parser.weight_mlp), wide_copy(parser.logit_mlp)
+
+    def forward(self, y: Tensor, statistics: Statistics) -> tuple[Tensor | None, Tensor, Tensor]:
+        for conv in self.encoder:
+            y = leaky(conv(y))
+        pooled = statistics.of("parser.pooled", lambda: spatial_mean(y))
+        maps = None
+        if self.decoder is not None:
+            *upward, last = self.decoder
+            for conv in upward:
+                y = leaky(conv(y))
+            maps = last(y).to(pooled.dtype).sigmoid_().contiguous()  # the experts read one map at a time
+        return maps, self.weight_mlp(pooled).sigmoid(), self.logit_mlp(pooled)
+
+
+def _convolutions(layers: nn.Sequential, dtype: torch.dtype) -> nn.ModuleList:
+    return nn.ModuleList(Conv.of(layer, dtype) for layer in layers if not isinstance(layer, nn.LeakyReLU))

@@ -1,0 +1,148 @@
+"""Restoration of one image of any size within a given memory, by bands of rows."""
+
+import itertools
+import os
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from f2d.transport import mu_of
+from f2d.transport.samplers import advance, sampling_times, warn_if_short
+
+from .banded_network import BandedNetwork
+from .bands import Bands
+from .engine import Engine
+from .fields import Rows, Scratch
+
+FLIPS = ((), (3,), (2,), (2, 3))  # identity and the three flips
+
+
+class Banded(NamedTuple):
+    """image float32 [1, 3, H, W] in [0, 1] on the image's device; maps [1, K, H, W] there, or None where they were not
+    asked for; gates, weights [1, K] of the first call."""
+
+    image: Tensor
+    maps: Tensor | None
+    gates: Tensor
+    weights: Tensor
+
+
+@torch.inference_mode()
+def restore_banded(
+    engine: Engine,
+    image: Tensor,
+    *,
+    positions: int,
+    folder: str | os.PathLike | None = None,
+    strength: tuple[float, ...] | None = None,
+    steps: int = 1,
+    sampler: str = "MC",
+    seed: int | Tensor | None = None,
+    noise: Tensor | None = None,
+    tta: bool = False,
+    maps: bool = False,
+) -> Banded:
+    """`restore_tensor` of one image [1, 3, H, W] in [0, 1], kept where it is; the same up to rounding.
+
+    positions, folder: the size of a band, and where features are kept (None: in memory), as `plan` has them. strength:
+    of each factor, or None. The other options as in `f2d.restore_tensor`; the noise of a pixel is keyed by its place in
+    the image, so that bands have what the whole image has. OSError where the folder is full.
+    """
+    config = engine.config
+    schedule = config.schedule
+    times = sampling_times(schedule, steps, sampler)
+    if noise is not None and noise.shape != (steps, *image.shape):
+        raise ValueError(f"noise is {tuple(noise.shape)}; give one tensor per step, {(steps, *image.shape)}")
+    if noise is not None and seed is not None:
+        raise ValueError("noise and seed are both given; give one")
+    warn_if_short(schedule, steps, sampler)
+    if noise is None and seed is None:
+        seed = torch.randint(-(2**63), 2**63 - 1, (1,), dtype=torch.int64, device=engine.device)
+    bands = Bands(Scratch(engine.device, folder), positions)
+    result = first = None
+    flips = FLIPS if tta else FLIPS[:1]
+    for flip in flips:
+        flipped_noise = None if noise is None else noise.flip([axis + 1 for axis in flip])
+        pixels = image.flip(flip) if flip else image
+        network = BandedNetwork(engine, bands, ImageRows(pixels, engine), strength, engine.device.type == "cpu")
+        restored = _transport(network, times, sampler, seed, flipped_noise, pixels)
+        found = Banded(restored, _maps(network, image) if maps else None, network.gates, network.weights)
+        if len(flips) > 1:
+            restored = restored.flip(flip) if flip else restored
+            result = restored.div_(len(flips)) if result is None else result.add_(restored, alpha=1 / len(flips))
+            first, maps = first or found, False
+        else:
+            result, first = restored, found
+    return first._replace(image=result)
+
+
+class ImageRows:
+    """Rows in [-1, 1] on the engine's device of an image [1, 3, H, W] in [0, 1] that lies anywhere."""
+
+    def __init__(self, image: Tensor, engine: Engine):
+        self.image, self.device, self.dtype = image, engine.device, engine.wide
+        self.height, self.width = image.shape[2:]
+
+    def read(self, top: int, bottom: int) -> Tensor:
+        return (self.image[:, :, top:bottom].to(self.device, memory_format=torch.channels_last) * 2 - 1).to(self.dtype)
+
+
+def _transport(
+    network: BandedNetwork,
+    times: list[int],
+    sampler: str,
+    seed: int | Tensor | None,
+    noise: Tensor | None,
+    image: Tensor,
+) -> Tensor:
+    """`f2d.transport.transport` from band to band; the last step goes into the result."""
+    bands, height, width = network.bands, *image.shape[2:]
+    result = torch.empty(image.shape, dtype=torch.float32, device=image.device)
+    state: Rows = network.enhanced
+    for i, (s, t) in enumerate(itertools.pairwise(times)):
+        source = {"seed": seed, "stream": i} if noise is None else {"noise": noise[i]}
+        step = Step(network, state, network.velocity(state, s), (s, t), sampler, source)
+        if i < len(times) - 2:
+            state = bands.keep(height, width, step.read)
+            continue
+        for top, bottom in bands.of(height, width):
+            result[:, :, top:bottom] = step.read(top, bottom).clamp_(-1, 1).add_(1).div_(2)
+    return result
+
+
+class Step(NamedTuple):
+    """Rows of the state after one step of the sampler from `state`. velocity: v at it; times: from, to."""
+
+    network: BandedNetwork
+    state: Rows
+    velocity: Rows
+    times: tuple[int, int]
+    sampler: str
+    source: dict
+
+    def read(self, top: int, bottom: int) -> Tensor:
+        config = self.network.engine.config
+        x, x_0 = (rows.read(top, bottom).float() for rows in (self.state, self.network.enhanced))
+        patched = bottom + -bottom % config.patch  # whole patches are read, and the padding cut off
+        v = self.velocity.read(top, patched)[:, :, : bottom - top, : x.shape[3]]
+        mu = mu_of(config.target, v.float(), x, x_0)
+        if "noise" in self.source:
+            here = {"noise": self.source["noise"][:, :, top:bottom].to(x.device).float()}
+        else:
+            here = self.source | {"window": (top, 0)}
+        return advance(x, mu, x_0, config.schedule, self.sampler, *self.times, here)
+
+
+def _maps(network: BandedNetwork, image: Tensor) -> Tensor:
+    """[1, K, H, W] float32, as `Analysis.maps`."""
+    factors, height, width = network.weights.shape[1], *image.shape[2:]
+    if network.maps is None:
+        return torch.ones((), device=image.device).expand(1, factors, height, width)
+    maps, patch = torch.empty(1, factors, height, width, device=image.device), network.engine.config.patch
+    for top, bottom in network.bands.of(network.maps.height, network.maps.width):
+        rows = network.maps.read(top, bottom).repeat_interleave(patch, dim=2).repeat_interleave(patch, dim=3)
+        end = min(bottom * patch, height)
+        if top * patch < end:
+            maps[:, :, top * patch : end] = rows[:, :, : end - top * patch, :width]
+    return maps

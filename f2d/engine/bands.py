@@ -1,0 +1,107 @@
+"""Layers over bands of rows: each reads what it needs above and below, so that a band equals the same rows of the
+whole."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .fields import Field, Rows, Scratch
+from .layers import Conv, spatial_mean
+
+
+class Bands:
+    """Cuts a feature map into bands of some `positions` (an even number of rows each), and keeps what they yield."""
+
+    def __init__(self, scratch: Scratch, positions: int):
+        self.scratch, self.positions = scratch, positions
+
+    def of(self, height: int, width: int) -> Iterator[tuple[int, int]]:
+        """(top, bottom) of the bands, from the first row to the last."""
+        rows = max(2, self.positions // width // 2 * 2)
+        return ((top, min(top + rows, height)) for top in range(0, height, rows))
+
+    def keep(self, height: int, width: int, rows: Callable[[int, int], Tensor]) -> Field:
+        """A field of what `rows(top, bottom)` gives, [1, C, bottom - top, width]."""
+        field = self.scratch.field(height, width)
+        for top, bottom in self.of(height, width):
+            field.append(rows(top, bottom))
+        return field
+
+    def convolve(self, conv: Conv, x: Rows, change: Callable[[Tensor], Tensor] = lambda rows: rows) -> Field:
+        """``change(conv(x))``, kept; conv may be transposed."""
+        stride = _vertical(conv, "stride", 1)
+        height, width = (length * 2 if conv.transposed else length // stride for length in (x.height, x.width))
+        return self.keep(height, width, lambda top, bottom: change(conv_rows(conv, x, top, bottom)))
+
+    def mean(self, x: Rows, rows: Callable[[int, int], Tensor] | None = None) -> Tensor:
+        """[1, C]: the mean over all pixels of x, or of `rows(top, bottom)` of x's size."""
+        rows = rows or x.read
+        total = sum(
+            spatial_mean(rows(top, bottom)).double() * (bottom - top) for top, bottom in self.of(x.height, x.width)
+        )
+        return total / x.height
+
+
+def conv_rows(conv: Conv, x: Rows, top: int, bottom: int) -> Tensor:
+    """Rows top..bottom of ``conv(x)``, both even if it is transposed; zero padding at the image's borders only."""
+    if conv.transposed:  # a convolution of four times the channels, whose rows become two
+        top, bottom = top // 2, bottom // 2
+    stride, padding, dilation = (_vertical(conv, name, default) for name, default in _GEOMETRY.items())
+    first = top * stride - padding
+    last = (bottom - 1) * stride - padding + dilation * (conv.weight.shape[2] - 1) + 1
+    band = x.read(max(first, 0), min(last, x.height))
+    if not padding:
+        return conv(band)
+    above, below = max(-first, 0), max(last - x.height, 0)
+    if above or below:
+        band = F.pad(band, (0, 0, above, below))
+    geometry = conv.geometry | {"padding": (0, padding)}
+    out = F.conv2d(band.to(conv.weight.dtype), conv.weight, conv.bias, **geometry)
+    return F.pixel_shuffle(out, 2).contiguous(memory_format=torch.channels_last) if conv.transposed else out
+
+
+_GEOMETRY = {"stride": 1, "padding": 0, "dilation": 1}
+
+
+def _vertical(conv: Conv, name: str, default: int) -> int:
+    value = conv.geometry.get(name, default)
+    return value if isinstance(value, int) else value[0]
+
+
+class Doubled:
+    """Rows of ``interpolate(x, scale 2, bilinear)``."""
+
+    def __init__(self, rows: Rows):
+        self.rows, self.height, self.width = rows, 2 * rows.height, 2 * rows.width
+
+    def read(self, top: int, bottom: int) -> Tensor:
+        # A row of the result lies between two rows; at the ends of what is read there is one only, as at the borders
+        first, last = max((top - 1) // 2, 0), min(bottom // 2 + 1, self.rows.height)
+        doubled = F.interpolate(self.rows.read(first, last), scale_factor=2, mode="bilinear")
+        return doubled[:, :, top - 2 * first : bottom - 2 * first]
+
+
+class PaddedImage:
+    """Rows of ``pad_to_multiple(image, multiple)``."""
+
+    def __init__(self, image: Rows, multiple: int):
+        self.image, self.own_height, width = image, image.height, image.width
+        self.height, self.width = (length + -length % multiple for length in (image.height, width))
+        self.right, self.below = self.width - width, self.height - self.own_height
+        self.modes = tuple("reflect" if extra < length else "replicate"
+                           for extra, length in ((self.right, width), (self.below, self.own_height)))  # fmt: skip
+
+    def read(self, top: int, bottom: int) -> Tensor:
+        own = self.own_height
+        inside = self.image.read(top, min(bottom, own)) if top < own else None
+        if bottom > own:  # the rows below the image, from its last ones
+            needed = self.below + 1 if self.modes[1] == "reflect" else 1
+            last = self.image.read(own - needed, own)
+            padded = F.pad(last, (0, 0, 0, self.below), mode=self.modes[1])[:, :, needed:]
+            padded = padded[:, :, max(top - own, 0) : bottom - own]
+            inside = padded if inside is None else torch.cat([inside, padded], dim=2)
+        if self.right:
+            inside = F.pad(inside, (0, self.right, 0, 0), mode=self.modes[0])
+        return inside.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,57 @@
+"""What an engine will run, in words: for `f2d info MODEL`, and for whoever wonders why a number differs."""
+
+import torch
+from torch import nn
+
+from f2d_kernels import selected_backend
+
+from .engine import Engine
+from .layers import Conv, Norm
+from .skipping import TOLERANCE
+
+LEVEL = 2 / 255  # of 8 bits, in [-1, 1]
+
+
+def describe(engine: Engine) -> dict[str, str]:
+    """Title -> one line each: types, layouts, foldings, kernels, skipping."""
+    device, name = engine.device.type, str(engine.dtype).removeprefix("torch.")
+    wide = str(engine.wide).removeprefix("torch.")
+    parts = {"enhancer": engine.enhancer, "parser": engine.parser, "backbone": engine.backbone}
+    parts["experts"] = engine.experts
+    counts = ", ".join(
+        f"{part} {sum(isinstance(m, Conv) for m in module.modules())}"
+        for part, module in parts.items()
+        if module is not None
+    )
+    norms = sum(isinstance(module, Norm) and module.silu for module in engine.modules())
+    found = {
+        "convolutions": f"{name}, channels_last: {counts}",
+        "kept in " + wide: "images, transport, GroupNorm statistics, maps, gates, attention matrix, sum of the experts",
+        "kernels": f"{norms} x group_norm_silu on {_backend(device, 'group_norm_silu')}, expert_head on "
+        f"{_backend(device, 'expert_head')}, lognormal_transition on {_backend(device, 'lognormal_transition')}",
+        "once per image": "enhancer, parser" if engine.enhancer is not None else "parser",
+        "once per step t": "time embedding, scale and shift of every residual block",
+        "folded": "each expert's 1x1 into its dilated 3x3 with a channel of ones; squeeze-excitation, 1x1, gate, map "
+        f"and sum into one kernel; {_first_convolution(engine)}",
+        "skipped": "experts that are switched off"
+        + (f", and those that cannot move the image by {TOLERANCE / LEVEL:g} of an 8-bit level" * (device == "cpu")),
+        "weights in memory": f"{_bytes(engine) / 2**20:.1f} MiB",
+    }
+    if name == "bfloat16":
+        found["rounding"] = "features to bfloat16 after every layer; sums inside a convolution are float32"
+    return found
+
+
+def _first_convolution(engine: Engine) -> str:
+    both, one = engine.backbone.conv_in.weight.shape[1], engine.backbone.conv_in_repeated.weight.shape[1]
+    where = " (where nothing is padded)" if engine.enhancer is not None else ""
+    return f"at the first step the image and the state are one, {both} inputs to {one}{where}"
+
+
+def _backend(device: str, op: str) -> str:
+    return selected_backend(device, op=op)[0]
+
+
+def _bytes(module: nn.Module) -> int:
+    tensors: list[torch.Tensor] = [*module.parameters(), *module.buffers()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

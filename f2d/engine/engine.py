@@ -1,0 +1,143 @@
+"""The inference engine: an F2DNet's weights, prepacked for the fastest arithmetic that agrees with it."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from f2d.nets import F2DNet
+from f2d.nets.padding import pad_to_multiple
+
+from .analysis import FastEnhancer, FastParser, ImageAnalysis
+from .backbone import Constants, FastBackbone
+from .control import scaled, strengths
+from .experts import FastExperts
+from .layers import wide_copy
+from .skipping import experts_to_run
+from .statistics import Statistics
+
+
+class Prediction(NamedTuple):
+    """One evaluation: v [B, 3, H, W] and gates alpha [B, K] (strengths not in them), both float32; experts that ran."""
+
+    prediction: Tensor
+    gates: Tensor
+    ran: tuple[int, ...]
+
+
+class Engine(nn.Module):
+    """``v(x_t, y, t)`` of an F2DNet in eval mode, same weights: `predictor()` has its analyse and velocity.
+
+    dtype: of the convolutions and the feature maps (bfloat16, float32; float64 for comparison). Images, normalisation
+    statistics, gates, maps, attention matrices and the sum over the experts are float32 (or float64) whatever it is.
+    The network's weights are copied, folded (see `folding`) and laid out channels_last on `device`; what depends on t
+    alone is computed once per t. An engine is read-only: any number of threads may share it.
+    """
+
+    def __init__(self, net: F2DNet, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None):
+        super().__init__()
+        self.config, self.dtype = net.config, dtype
+        self.wide = torch.promote_types(dtype, torch.float32)
+        self.enhancer = None if net.enhancer is None else FastEnhancer(net.enhancer, dtype)
+        self.parser, self.backbone = FastParser(net.parser, dtype), FastBackbone(net.backbone, dtype)
+        self.experts, self.gate = FastExperts(net.experts, dtype), wide_copy(net.gate)
+        self._constants: dict[int, Constants] = {}
+        self.requires_grad_(False).eval()
+        if device is not None:
+            self.to(device)
+
+    @property
+    def device(self) -> torch.device:
+        return self.experts.weight.device
+
+    def predictor(
+        self,
+        *,
+        strength: Mapping[str, float] | None = None,
+        only: Iterable[str] | None = None,
+        statistics: Statistics | None = None,
+        skipping: bool | None = None,
+    ) -> "Predictor":
+        """The engine with the options of one restoration; `f2d.restore.restore_tensor` takes it in place of a network.
+
+        strength, only: see `control.strengths`. statistics: see `Statistics`; measured by default. skipping: whether
+        experts that cannot be seen are left out (see `skipping`); None: on a CPU, as the question costs a GPU a wait.
+        """
+        return Predictor(self, strengths(self.config.factors, strength, only), statistics or Statistics(), skipping)
+
+    def constants(self, t: int) -> Constants:
+        """What depends on t alone, kept; two threads that ask first compute the same."""
+        if t not in self._constants:
+            self._constants[t] = self.backbone.constants(t)
+        return self._constants[t]
+
+    def _apply(self, *args, **kwargs):
+        self._constants.clear()
+        return super()._apply(*args, **kwargs)
+
+
+class Predictor:
+    """One restoration's view of an `Engine`: its options, and what its first call saw. Not to be shared by threads.
+
+    config, device, dtype: as `restore_tensor` needs them. analysis, gates: of the first call, None before.
+    """
+
+    def __init__(
+        self, engine: Engine, strength: tuple[float, ...] | None, statistics: Statistics, skipping: bool | None
+    ):
+        self.engine, self.strength, self.statistics = engine, strength, statistics
+        self.skipping = engine.device.type == "cpu" if skipping is None else skipping
+        self.config, self.device, self.dtype = engine.config, engine.device, engine.wide
+        self.analysis: ImageAnalysis | None = None
+        self.gates: Tensor | None = None
+
+    def analyse(self, y: Tensor) -> ImageAnalysis:
+        """As `F2DNet.analyse`: y [B, 3, H, W] in [-1, 1]; enhanced image, maps and weights in float32."""
+        engine, statistics = self.engine, self.statistics.at(None)
+        height, width = y.shape[-2:]
+        y = y.to(self.dtype, memory_format=torch.channels_last)
+        image, gate = pad_to_multiple(y, self.config.stride), None
+        if engine.enhancer is not None:
+            image, gate = engine.enhancer(image, statistics)
+        maps, weights, logits = engine.parser(F.pixel_unshuffle(image, self.config.patch), statistics)
+        return ImageAnalysis(image, maps, weights, logits, gate, height, width)
+
+    def velocity(self, x_t: Tensor, analysis: ImageAnalysis, t: int) -> Prediction:
+        """As `F2DNet.velocity`, for one integer t; with x_t `analysis.enhanced` itself the first convolution halves."""
+        engine, patch, statistics = self.engine, self.config.patch, self.statistics.at(t)
+        image, constants = analysis.padded_image, engine.constants(t)
+        state = analysis.as_state(x_t)
+        repeated = state is not None
+        x = image if repeated else torch.cat([pad_to_multiple(x_t.to(self.dtype), self.config.stride), image], dim=1)
+        shared, features, bottleneck = engine.backbone(F.pixel_unshuffle(x, patch), constants, statistics, repeated)
+
+        def measure_gates() -> Tensor:
+            time = constants.time.expand(x.shape[0], -1)
+            return engine.gate(time, analysis.weights, analysis.map_means, engine.backbone.frequency(bottleneck))
+
+        gates = statistics.of("gates", measure_gates)
+        effective = scaled(gates, self.strength)
+        run = self._experts_to_run(effective, analysis.padded_maps, features)
+        total = engine.experts(features, effective, analysis.padded_maps, shared, statistics, run)
+        total = F.pixel_shuffle(total, patch)
+        if self.config.head == "affine":
+            gain, offset = total.chunk(2, dim=1)
+            total = torch.addcmul(offset, gain, image)
+        if self.analysis is None:
+            self.analysis, self.gates = analysis, gates
+        return Prediction(total[..., : analysis.height, : analysis.width], gates, tuple(run))
+
+    def _experts_to_run(self, gates: Tensor, maps: Tensor | None, features: Tensor) -> list[int]:
+        wanted = range(len(self.config.factors))
+        if self.strength is not None:
+            wanted = [k for k in wanted if self.strength[k] > 0]
+        recording = not self.statistics.measuring and not self.statistics.given
+        if not self.skipping or recording:  # a recording holds every expert's moments, for whatever replays it
+            return list(wanted)
+        pixels, measured = features.shape[2] * features.shape[3], not self.statistics.given
+        visible = experts_to_run(
+            self.engine.experts.bounds, gates, maps, pixels, self.config.head == "affine", measured
+        )
+        return [k for k in wanted if k in visible]

@@ -1,0 +1,70 @@
+"""The experts of the engine: two convolutions each, then one kernel for the ends of all of them."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from f2d.nets.experts import Expert
+from f2d_kernels import expert_head
+
+from .folding import fold_projection
+from .layers import Conv, Norm, wide_copy
+from .skipping import ExpertBound
+from .statistics import Statistics
+
+
+class FastExpert(nn.Module):
+    """`f2d.nets.experts.Expert` up to its last 1x1: features [B, F, h, w] and their channel scales [B, F].
+
+    The input has one channel more, of ones (`with_ones`): see `folding.fold_projection`.
+    """
+
+    def __init__(self, expert: Expert, name: str, dtype: torch.dtype):
+        super().__init__()
+        self.name = name
+        self.conv1 = Conv(fold_projection(expert), expert.conv1.bias, expert.conv1, dtype)
+        self.conv2 = Conv.of(expert.conv2, dtype)
+        self.norm1, self.norm2 = Norm(expert.norm1, f"{name}.norm1"), Norm(expert.norm2, f"{name}.norm2")
+        self.squeeze_excitation = wide_copy(expert.squeeze_excitation.fc)
+
+    def forward(self, x: Tensor, statistics: Statistics) -> tuple[Tensor, Tensor]:
+        h = self.norm1(self.conv1(x), statistics)
+        h, mean = self.norm2(self.conv2(h), statistics, return_mean=True)
+        return h, self.squeeze_excitation(mean.to(self.norm2.weight.dtype))
+
+
+class FastExperts(nn.Module):
+    """``base + Σ_k gates_k · maps_k · (W_k (s_k ⊙ F_k) + b_k)`` over the experts that run."""
+
+    def __init__(self, experts: Sequence[Expert], dtype: torch.dtype):
+        super().__init__()
+        self.wide = torch.promote_types(dtype, torch.float32)
+        self.experts = nn.ModuleList(FastExpert(expert, f"experts.{k}", dtype) for k, expert in enumerate(experts))
+        self.bounds = [ExpertBound.of(expert) for expert in experts]
+        weight = torch.stack([expert.project_out.weight.flatten(1) for expert in experts])
+        self.register_buffer("weight", weight.detach().to(self.wide))  # [K, C, F]
+        self.register_buffer("bias", torch.stack([e.project_out.bias for e in experts]).detach().to(self.wide))
+
+    def forward(
+        self, x: Tensor, gates: Tensor, maps: Tensor | None, base: Tensor, statistics: Statistics, run: Sequence[int]
+    ) -> Tensor:
+        """[B, C, h, w] in float32 or wider. run: the numbers of the experts that are not skipped."""
+        base = base.to(self.wide)
+        if not run:
+            return base
+        x = with_ones(x)
+        features, scales = zip(*(self.experts[k](x, statistics) for k in run), strict=True)
+        if len(run) < len(self.experts):
+            index = torch.tensor(run, device=x.device)
+            weight, bias, gates = self.weight[index], self.bias[index], gates[:, index]
+            maps = None if maps is None else maps[:, index]
+        else:
+            weight, bias = self.weight, self.bias
+        return expert_head(features, weight, bias, torch.stack(scales, dim=1), gates, maps, base)
+
+
+def with_ones(x: Tensor) -> Tensor:
+    """[B, C + 1, h, w] in channels_last: x and a channel of ones."""
+    return F.pad(x, (0, 0, 0, 0, 0, 1), value=1.0).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,163 @@
+"""Feature maps too large to hold beside each other: stored row by row, in memory or in a file, read in bands."""
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Rows(Protocol):
+    """Something with rows: a stored `Field`, several joined, an image, a function of one."""
+
+    height: int
+    width: int
+
+    def read(self, top: int, bottom: int) -> Tensor:
+        """[1, C, bottom - top, width] for 0 <= top < bottom <= height, not to be written to."""
+
+
+class ChannelMoments:
+    """``mean_c`` and ``variance_c`` of a feature map seen band by band, equal to those of the whole.
+
+    A band adds Σ (x - a_c) and Σ (x - a_c)², a_c its first band's mean, summed in float32 inside a band (float64 for
+    float64) and in float64 between bands: no cancellation however far the mean is from zero.
+    """
+
+    def __init__(self):
+        self.count, self.origin = 0, None
+        self.sum = self.squares = torch.zeros(())
+
+    def add(self, band: Tensor) -> None:
+        """band [1, C, h, W]."""
+        values = band.movedim(1, 3).flatten(0, 2).to(torch.promote_types(band.dtype, torch.float32))
+        if self.origin is None:
+            self.origin = values.mean(dim=0)
+        values = values - self.origin
+        self.count += values.shape[0]
+        self.sum = self.sum + values.sum(dim=0).double()
+        self.squares = self.squares + values.square_().sum(dim=0).double()
+
+    @property
+    def mean(self) -> Tensor:
+        """[C], float64."""
+        return self.origin.double() + self.sum / self.count
+
+    @property
+    def variance(self) -> Tensor:
+        """[C], float64, population."""
+        return (self.squares / self.count - (self.sum / self.count).square()).clamp_min(0)
+
+
+def group_moments(parts: Sequence[ChannelMoments], groups: int, eps: float, dtype: torch.dtype) -> Tensor:
+    """[2, 1, C]: group mean and ``1 / sqrt(variance + eps)`` per channel, as `statistics.moments` of the joined parts.
+
+    Channels have the same number of pixels, so a group's variance is the mean of theirs plus that of their means.
+    """
+    means = torch.cat([part.mean for part in parts]).unflatten(0, (groups, -1))
+    variances = torch.cat([part.variance for part in parts]).unflatten(0, (groups, -1))
+    mean = means.mean(dim=1)
+    variance = variances.mean(dim=1) + means.var(dim=1, correction=0)
+    per_group = torch.stack([mean, (variance + eps).rsqrt()])[:, None]
+    return per_group.repeat_interleave(means.shape[1], dim=2).to(dtype)
+
+
+class Scratch:
+    """Where fields live: on `device`, or in files of `folder` that have no names and go with the field or process."""
+
+    def __init__(self, device: torch.device, folder: str | os.PathLike | None = None):
+        self.device, self.folder = device, folder
+
+    def field(self, height: int, width: int) -> "Field":
+        return _InMemory(height, width) if self.folder is None else _InFile(height, width, self.device, self.folder)
+
+
+class Field:
+    """A feature map [1, C, height, width], written from top to bottom, read in any order; `moments` on the way."""
+
+    def __init__(self, height: int, width: int):
+        self.height, self.width, self.moments, self.written = height, width, ChannelMoments(), 0
+
+    @property
+    def parts(self) -> tuple[ChannelMoments, ...]:
+        return (self.moments,)
+
+    def append(self, band: Tensor) -> None:
+        """The next rows, [1, C, h, W]."""
+        self.moments.add(band)
+        self.write(self.written, band)
+        self.written += band.shape[2]
+
+    def write(self, top: int, band: Tensor) -> None:
+        """Rows from `top` on; the moments do not follow a second writing."""
+        raise NotImplementedError
+
+    def read(self, top: int, bottom: int) -> Tensor:
+        raise NotImplementedError
+
+
+class _InMemory(Field):
+    rows: Tensor | None = None  # [1, height, W, C]
+
+    def write(self, top: int, band: Tensor) -> None:
+        rows = band.permute(0, 2, 3, 1)
+        if self.rows is None:
+            self.rows = rows.new_empty(1, self.height, *rows.shape[2:])
+        self.rows[:, top : top + rows.shape[1]] = rows
+
+    def read(self, top: int, bottom: int) -> Tensor:
+        return self.rows[:, top:bottom].permute(0, 3, 1, 2)
+
+
+class _InFile(Field):
+    def __init__(self, height: int, width: int, device: torch.device, folder: str | os.PathLike):
+        super().__init__(height, width)
+        self.device = device
+        self.file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - closed, and freed, with the field
+
+    def write(self, top: int, band: Tensor) -> None:
+        rows = band.permute(0, 2, 3, 1).contiguous().cpu()
+        self.shape, self.dtype = rows.shape[2:], rows.dtype
+        data = memoryview(rows.view(torch.uint8).numpy()).cast("B")
+        at = top * (len(data) // rows.shape[1])
+        while data:
+            count = os.pwrite(self.file.fileno(), data, at)
+            data, at = data[count:], at + count
+
+    def read(self, top: int, bottom: int) -> Tensor:
+        rows = torch.empty(1, bottom - top, *self.shape, dtype=self.dtype)
+        data = memoryview(rows.view(torch.uint8).numpy()).cast("B")
+        at = top * (len(data) // (bottom - top))
+        while data:
+            count = os.preadv(self.file.fileno(), [data], at)
+            if count == 0:
+                raise OSError("a scratch file of features is shorter than what was written to it")
+            data, at = data[count:], at + count
+        return rows.to(self.device).permute(0, 3, 1, 2)
+
+
+class Joined:
+    """Fields of one size as one, channel after channel."""
+
+    def __init__(self, *fields: Field):
+        self.fields, self.height, self.width = fields, fields[0].height, fields[0].width
+
+    @property
+    def parts(self) -> tuple[ChannelMoments, ...]:
+        return tuple(part for field in self.fields for part in field.parts)
+
+    def read(self, top: int, bottom: int) -> Tensor:
+        bands = [field.read(top, bottom) for field in self.fields]
+        return torch.cat(bands, dim=1).contiguous(memory_format=torch.channels_last)
+
+
+class Mapped:
+    """``change(rows)``, computed anew at every reading: a change of each pixel alone."""
+
+    def __init__(self, rows: Rows, change: Callable[[Tensor], Tensor]):
+        self.rows, self.change, self.height, self.width = rows, change, rows.height, rows.width
+
+    def read(self, top: int, bottom: int) -> Tensor:
+        return self.change(self.rows.read(top, bottom))

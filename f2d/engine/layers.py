@@ -1,0 +1,115 @@
+"""The layers of the engine: eval-only, weights in the engine's type and channels_last, small vectors in float32."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from f2d_kernels import group_norm_silu
+
+from .folding import fold_transposed
+from .statistics import Statistics, moments
+
+LEAK = 0.2
+
+
+class Conv(nn.Module):
+    """``conv2d(x) [+ residual]``; the sum is made in place in the convolution's own result.
+
+    Plain `F.conv2d`: oneDNN's packed weights and its fused sum were measured within 3 % of it. Two exceptions, since
+    oneDNN's sums depend on the number of threads there: transposed convolutions are folded (`folding.fold_transposed`),
+    and float32 1x1 ones on a CPU are matrix products.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, like: nn.Conv2d | nn.ConvTranspose2d, dtype: torch.dtype):
+        super().__init__()
+        self.transposed = isinstance(like, nn.ConvTranspose2d)
+        if self.transposed:
+            weight, bias = fold_transposed(weight.detach()), bias.detach().repeat_interleave(4)
+            self.geometry = {"padding": 1}
+        else:
+            self.geometry = {"stride": like.stride, "padding": like.padding, "dilation": like.dilation}
+            self.geometry["groups"] = like.groups
+        self.register_buffer("weight", weight.detach().to(dtype, memory_format=torch.channels_last, copy=True))
+        self.register_buffer("bias", None if bias is None else bias.detach().to(dtype, copy=True))
+        self.pointwise = weight.shape[2:] == (1, 1) and dtype != torch.bfloat16
+
+    @classmethod
+    def of(cls, conv: nn.Conv2d | nn.ConvTranspose2d, dtype: torch.dtype) -> "Conv":
+        return cls(conv.weight, conv.bias, conv, dtype)
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        x = x.to(self.weight.dtype)
+        if self.pointwise and x.device.type == "cpu":
+            out = pixelwise_linear(x, self.weight.flatten(1), self.bias)
+        else:
+            out = F.conv2d(x, self.weight, self.bias, **self.geometry)
+        if self.transposed:
+            out = F.pixel_shuffle(out, 2).contiguous(memory_format=torch.channels_last)
+        return out if residual is None else out.add_(residual)
+
+
+ROWS = 32
+
+
+def pixelwise_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """[B, O, h, w] in channels_last: ``weight x(p) + bias`` at every pixel p of x [B, C, h, w].
+
+    The product's rows are filled up to a multiple of 32, so that threads share out whole blocks of MKL's: with few odd
+    rows the sums would depend on how many threads there are.
+    """
+    batch, channels, height, width = x.shape
+    rows = x.permute(0, 2, 3, 1).reshape(-1, channels)
+    count = rows.shape[0]
+    if count % ROWS:
+        rows = F.pad(rows, (0, 0, 0, -count % ROWS))
+    return F.linear(rows, weight, bias)[:count].view(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+class Norm(nn.Module):
+    """``SiLU(GN(x) · (1 + scale) + shift)``, or the normalisation alone (`silu` False), by the statistics given.
+
+    Measuring, one fused kernel does it all. Otherwise GN(x) is x · gain + offset with the recorded moments.
+    film (scale, shift), each [C] float32, or None; with return_mean also the result's channel means [B, C].
+    """
+
+    def __init__(self, norm: nn.GroupNorm, name: str, silu: bool = True):
+        super().__init__()
+        self.groups, self.eps, self.name, self.silu = norm.num_groups, norm.eps, name, silu
+        wide = torch.promote_types(norm.weight.dtype, torch.float32)
+        self.register_buffer("weight", norm.weight.detach().to(wide, copy=True))
+        self.register_buffer("bias", norm.bias.detach().to(wide, copy=True))
+
+    def forward(
+        self, x: Tensor, statistics: Statistics, film: tuple[Tensor, Tensor] | None = None, return_mean: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        weight, bias = self.weight, self.bias
+        if film is not None:  # GN(x) (1 + scale) + shift is a GN with other constants
+            scale, shift = film
+            weight, bias = weight * (1 + scale), bias * (1 + scale) + shift
+        if statistics.measuring and self.silu:
+            return group_norm_silu(x, self.groups, weight, bias, eps=self.eps, return_mean=return_mean)
+        mean, rstd = statistics.of(f"{self.name}.moments", lambda: moments(x, self.groups, self.eps))
+        gain = rstd * weight
+        out = torch.addcmul((bias - mean * gain)[:, :, None, None], x, gain[:, :, None, None])
+        out = (F.silu(out, inplace=True) if self.silu else out).to(x.dtype)
+        if not return_mean:
+            return out
+        return out, statistics.of(f"{self.name}.mean", lambda: spatial_mean(out))
+
+
+def spatial_mean(x: Tensor) -> Tensor:
+    """[B, C] of [B, C, H, W], summed in float32 or wider."""
+    return x.mean(dim=(2, 3), dtype=torch.promote_types(x.dtype, torch.float32))
+
+
+def leaky(x: Tensor) -> Tensor:
+    """LeakyReLU 0.2, in place: x is a convolution's fresh result."""
+    return F.leaky_relu_(x, LEAK)
+
+
+def wide_copy(module: nn.Module) -> nn.Module:
+    """A copy of a small module (MLPs: a few numbers per image) in float32 or wider, without gradients."""
+    import copy
+
+    dtype = torch.promote_types(next(module.parameters()).dtype, torch.float32)
+    return copy.deepcopy(module).to(dtype).requires_grad_(False).eval()

@@ -1,0 +1,121 @@
+"""How much memory a restoration takes, and how to do it within less."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from f2d.nets import F2DNetConfig
+
+POSITIONS = 1 << 16  # of a band: larger ones are no faster
+LEAST_ROWS = 8  # of a band: the widest reach of a convolution (dilation 4) is as much again
+PROGRAM = 400 << 20  # Python, PyTorch and the kernels, before any image
+SHARE = 0.8  # of what is free, where no budget is given
+
+
+class Plan(NamedTuple):
+    """whole: one pass over the image; else bands of `positions` (see `engine.bands`), features in memory or, if
+    `in_files`, in `disk_bytes` of temporary files. predicted_bytes: most memory the process will hold."""
+
+    whole: bool
+    positions: int
+    in_files: bool
+    predicted_bytes: int
+    disk_bytes: int
+
+
+def plan(
+    height: int,
+    width: int,
+    max_memory: int,
+    dtype: torch.dtype,
+    config: F2DNetConfig,
+    *,
+    steps: int = 1,
+    batch: int = 1,
+    exact: bool = False,
+) -> Plan:
+    """The fastest way to restore a height x width image within `max_memory` bytes: whole, by bands, bands from files.
+
+    What is predicted is the process: the program, the image as floating-point numbers in and out, the maps, and the
+    network's own part. For the whole image that is a multiple of its pixels; by bands the features of a few layers;
+    with features in files a band alone, whatever the image. exact: whole however much it takes. batch: images at a
+    time, of a whole pass. ValueError naming the least budget that would do.
+    """
+    pixels = height * width
+    images = PROGRAM + pixels * _image_bytes(config)
+    whole = images + (batch - 1) * pixels * 24 + batch * pixels * _whole_bytes(config, dtype)
+    if exact or whole <= max_memory:
+        return Plan(True, 0, False, whole, 0)
+    position, columns = _position_bytes(config), -(-width // config.patch)
+    least = LEAST_ROWS * columns
+    if images + least * position > max_memory:
+        enough = (images + least * position >> 20) + 1
+        raise ValueError(f"{width}x{height} does not fit into {max_memory >> 20} MiB; give at least {enough} MiB")
+    positions = max(POSITIONS, least)
+    fields = pixels * (_field_bytes(config, dtype) + (24 if steps > 1 else 0))
+    in_memory = images + fields + positions * position
+    if in_memory <= max_memory:
+        return Plan(False, positions, False, in_memory, 0)
+    positions = min(positions, (max_memory - images) // position)
+    return Plan(False, positions, True, images + positions * position, fields)
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes a restoration may use where nobody said how many: `SHARE` of what is free on `device`, this program's own
+    part on top; of a container, what is left of its limit."""
+    if device.type == "cuda":
+        return int(SHARE * torch.cuda.mem_get_info(device)[0]) + PROGRAM
+    free = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2]
+    meminfo = _numbers(Path("/proc/meminfo"))
+    if "MemAvailable:" in meminfo:
+        free = [meminfo["MemAvailable:"] * 1024]
+    for root, limit, used, cache in (
+        (Path("/sys/fs/cgroup"), "memory.max", "memory.current", "inactive_file"),
+        (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        try:
+            most, now = int((root / limit).read_text()), int((root / used).read_text())
+        except (OSError, ValueError):  # no such group, or the limit is the word "max"
+            continue
+        free.append(most - now + _numbers(root / "memory.stat").get(cache, 0))
+    return int(SHARE * max(0, min(free))) + PROGRAM
+
+
+def _numbers(path: Path) -> dict[str, int]:
+    """First two words of every line of a file of the kernel's; {} where it is not."""
+    try:
+        lines = [line.split() for line in path.read_text().splitlines()]
+    except OSError:
+        return {}
+    return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}
+
+
+# Bytes per pixel (per position of a band), upper bounds of what was measured: see tests/engine/test_plan.py
+
+
+def _image_bytes(config: F2DNetConfig) -> int:
+    """Image in, its copy, image out, and the maps: float32."""
+    return 3 * 12 + 4 * len(config.factors)
+
+
+def _whole_bytes(config: F2DNetConfig, dtype: torch.dtype) -> int:
+    """All experts' features at once, the backbone's twice, and the image, its maps and the prediction."""
+    channels = config.expert_width * (len(config.factors) + 2) + 2 * config.stage_widths[0] + 2
+    return channels * dtype.itemsize // config.patch**2 + 100
+
+
+def _field_bytes(config: F2DNetConfig, dtype: torch.dtype) -> int:
+    """The largest of the features that exist at the same time, at full resolution, and the maps."""
+    first, second = config.stage_widths[0], config.stage_widths[min(1, len(config.stage_widths) - 1)]
+    upward = (second + 3 * first) * dtype.itemsize
+    experts = (first + 2 * config.expert_width) * dtype.itemsize + 4 * config.head_channels
+    enhancer = 3 * (config.enhancer_width or 0) * dtype.itemsize
+    image = 0 if config.enhancer_width is None else 12
+    return (max(upward, experts, enhancer) + 4 * len(config.factors)) // config.patch**2 + image + 8
+
+
+def _position_bytes(config: F2DNetConfig) -> int:
+    """Attention's inner layer has four times the bottleneck's channels, in a few copies of up to four bytes."""
+    return 40 * max(config.stage_widths[-1], config.expert_width) + 200

@@ -1,0 +1,118 @@
+"""From what a person names (files, folders, patterns) to pictures, each with its place in the output folder."""
+
+import glob
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from f2d.images.formats import IMAGE_SUFFIXES
+
+
+class Source(NamedTuple):
+    """path: the file. place: its path below the output folder, so that a tree stays a tree."""
+
+    path: Path
+    place: Path
+
+
+def find_pictures(inputs: list[Path], out: Path, *, recursive: bool) -> tuple[list[Source], list[str]]:
+    """The pictures that `inputs` stand for, each once, and one line for every input that gives none.
+
+    A file stands for itself, whatever its suffix. A folder for the pictures in it and, if `recursive`, in all folders
+    below; a link to a folder is followed, each folder is entered once. A pattern (``photos/**/*.jpg``) is for shells
+    that leave them to programs; places are relative to its part before the first wildcard. Hidden files, and the
+    folder `out` where it lies inside an input, are left out.
+    """
+    sources, failures = [], []
+    for path in inputs:
+        try:
+            if path.is_dir():
+                found = _in_folder(path, out, recursive, failures)
+            elif os.path.lexists(path):
+                found = [Source(path, Path(path.name))]
+            elif glob.has_magic(str(path)):
+                found = _matches(path, out, recursive, failures)
+            else:
+                failures.append(f"{path}: no such file")
+                continue
+        except OSError as error:
+            failures.append(f"{path}: cannot be read ({error.strerror})")
+            continue
+        if not found:
+            failures.append(_nothing_in(path, recursive))
+        sources += found
+    return list({source.path: source for source in sources}.values()), failures
+
+
+def is_pattern(path: Path) -> bool:
+    """Whether `path` names no file but has wildcards."""
+    return not os.path.lexists(path) and glob.has_magic(str(path))
+
+
+def _nothing_in(path: Path, recursive: bool) -> str:
+    known = ", ".join(sorted(IMAGE_SUFFIXES))
+    if not path.is_dir():
+        return f"{path}: matches no {known} files"
+    return f"{path}: no {known} files in this folder" + ("" if recursive else "; --recursive looks in those below, too")
+
+
+def _in_folder(root: Path, out: Path, recursive: bool, failures: list[str]) -> list[Source]:
+    entered = {_identity(out)} - {_identity(root), None}
+    folders, links, found = [root], [], []
+    while folders or links:
+        # links last: a folder that is reached both ways has its place in the real tree
+        folder = folders.pop() if folders else links.pop(0)
+        identity = _identity(folder)
+        if identity in entered:
+            continue
+        entered.add(identity)
+        try:
+            entries = sorted(folder.iterdir())
+        except OSError as error:
+            failures.append(f"{folder}: cannot be read ({error.strerror})")
+            continue
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if os.path.isdir(entry):
+                (links if entry.is_symlink() else folders).append(entry)
+            elif entry.suffix.lower() in IMAGE_SUFFIXES:
+                found.append(entry)
+        if not recursive:
+            break
+    return [Source(path, path.relative_to(root)) for path in sorted(found)]
+
+
+def _matches(pattern: Path, out: Path, recursive: bool, failures: list[str]) -> list[Source]:
+    base = Path(*_before_wildcards(pattern))
+    hidden = out.resolve() if base.resolve() in out.resolve().parents else None
+    any_suffix = not glob.has_magic(pattern.suffix) and pattern.suffix != ""
+    found = []
+    for name in sorted(glob.glob(str(pattern), recursive=True)):
+        path = Path(name)
+        if hidden and (hidden == path.resolve() or hidden in path.resolve().parents):
+            continue
+        if path.is_dir():
+            inside = _in_folder(path, out, True, failures) if recursive else []
+            found += [Source(source.path, path.relative_to(base) / source.place) for source in inside]
+        elif any_suffix or path.suffix.lower() in IMAGE_SUFFIXES:
+            found.append(Source(path, path.relative_to(base)))
+    return found
+
+
+def _before_wildcards(pattern: Path) -> list[str]:
+    parts = []
+    for part in pattern.parts[:-1]:
+        if glob.has_magic(part):
+            break
+        parts.append(part)
+    return parts
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from another one, however it was reached; None where there is none."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

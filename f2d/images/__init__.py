@@ -1,0 +1,27 @@
+"""Image files: photographs of any of the usual formats in and out, with their depth and metadata; pictures and tensors.
+
+`read` and `write` carry a `Photo`; `open_image`, `save_image` and the tensor functions are for plain 8-bit pictures.
+"""
+
+from f2d.images.formats import IMAGE_SUFFIXES, ImageError
+from f2d.images.photo import Change, Photo
+from f2d.images.pictures import image_to_tensor, open_image, to_picture, to_tensor
+from f2d.images.reading import from_picture, read
+from f2d.images.writing import check_holds, replacing, save_image, write
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Change",
+    "ImageError",
+    "Photo",
+    "check_holds",
+    "from_picture",
+    "image_to_tensor",
+    "open_image",
+    "read",
+    "replacing",
+    "save_image",
+    "to_picture",
+    "to_tensor",
+    "write",
+]

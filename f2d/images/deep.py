@@ -1,0 +1,117 @@
+"""16 bits per channel, which Pillow has for grey pictures only: PNG and TIFF with colours or transparency.
+
+Reading: Pillow decodes such files, but unpacks one byte of each value. What it unpacks is named by the raw mode of its
+tiles, so that a second decoding with the other byte order gives the other byte: no decoder is written here, and
+compression, interlacing and tiling are Pillow's. Writing PNG: its filters are differences, in NumPy.
+"""
+
+import io
+import struct
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from f2d.images.formats import ImageError
+
+# the byte order that finds the other byte; N is this machine's own
+_OTHER_ORDER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+_DEEP_MODES = ("RGB;16", "RGBA;16", "RGBX;16")
+_ROWS = 64  # filtered at a time, so that the differences of a large picture take no memory to speak of
+
+
+def read_deep(path: Path, image: Image.Image) -> np.ndarray | None:
+    """[H, W, 2, 3 or 4] uint16 of a just opened file with 16 bits per channel; None for any other (or 16-bit grey).
+
+    ImageError for a TIFF of 16 bits with its channels in separate planes, which Pillow decodes wrongly.
+    """
+    raw_mode = _raw_mode(image)
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(284) == 2 and max(tags.get(258, (8,))) > 8:
+        raise ImageError("its 16-bit channels lie in separate planes; save it with interleaved channels")
+    if raw_mode == "LA;16B":
+        return _read_grey_alpha_png(path)
+    if raw_mode[:-1] not in _DEEP_MODES:
+        return None
+    with Image.open(path) as second:
+        other = raw_mode[:-1] + _OTHER_ORDER[raw_mode[-1]]
+        second.tile = [tile._replace(args=_with_raw_mode(tile.args, other)) for tile in second.tile]
+        low = np.asarray(_loaded(second))
+    high = np.asarray(_loaded(image))
+    return (high.astype(np.uint16) << 8) | low
+
+
+def png(pixels: np.ndarray, options: dict[str, Any]) -> bytes:
+    """A PNG of [H, W, 1 to 4] uint16; options: what Pillow's `save` takes for the metadata of a PNG.
+
+    Source: PNG specification, third edition, 9 (filters) and 11 (chunks).
+    """
+    height, width, channels = pixels.shape
+    template = io.BytesIO()  # Pillow writes the metadata, of a picture with one pixel
+    Image.new("L", (1, 1)).save(template, "PNG", **options)
+    kept = [chunk for chunk in _chunks(template.getvalue()) if chunk[4:8] not in (b"IHDR", b"IDAT", b"IEND")]
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    compressor = zlib.compressobj(4, zlib.DEFLATED, 15, 9, zlib.Z_FILTERED)
+    data = b"".join(compressor.compress(rows) for rows in _paeth_filtered(pixels)) + compressor.flush()
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        [_chunk(b"IHDR", header), *kept, _chunk(b"IDAT", data), _chunk(b"IEND", b"")]
+    )
+
+
+def _raw_mode(image: Image.Image) -> str:
+    if image.format not in ("PNG", "TIFF") or not image.tile:
+        return ""
+    arguments = image.tile[0].args
+    return arguments if isinstance(arguments, str) else str(arguments[0])
+
+
+def _with_raw_mode(arguments: str | tuple, raw_mode: str) -> str | tuple:
+    return raw_mode if isinstance(arguments, str) else (raw_mode, *arguments[1:])
+
+
+def _loaded(image: Image.Image) -> Image.Image:
+    image.load()
+    return image
+
+
+def _read_grey_alpha_png(path: Path) -> np.ndarray:
+    """Grey and alpha of 16 bits lie in the file as four channels of 8 bits do, and are read under that name."""
+    data = bytearray(path.read_bytes())
+    data[24:26] = 8, 6  # bit depth, colour type: RGBA
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    with Image.open(io.BytesIO(data)) as image:
+        height, width = image.size[::-1]
+        return np.asarray(image).copy().view(">u2").reshape(height, width, 2).astype(np.uint16)
+
+
+def _paeth_filtered(pixels: np.ndarray) -> Iterator[bytes]:
+    """Rows as bytes, big-endian, each minus what the Paeth filter predicts from left, above and above left."""
+    height, width, channels = pixels.shape
+    stride = 2 * channels
+    above = np.zeros((1, stride * (width + 1)), np.int16)
+    for top in range(0, height, _ROWS):
+        rows = np.ascontiguousarray(pixels[top : top + _ROWS].astype(">u2")).view(np.uint8)
+        here = np.pad(rows.reshape(len(rows), -1).astype(np.int16), ((0, 0), (stride, 0)))
+        up = np.concatenate([above, here[:-1]])
+        above = here[-1:]
+        a, b, c = here[:, :-stride], up[:, stride:], up[:, :-stride]
+        to_a, to_b, to_c = np.abs(b - c), np.abs(a - c), np.abs(a + b - 2 * c)
+        predicted = np.where((to_a <= to_b) & (to_a <= to_c), a, np.where(to_b <= to_c, b, c))
+        filtered = (here[:, stride:] - predicted).astype(np.uint8)
+        yield np.pad(filtered, ((0, 0), (1, 0)), constant_values=4).tobytes()
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _chunks(file: bytes) -> Iterator[bytes]:
+    position = 8
+    while position < len(file):
+        end = position + 12 + int.from_bytes(file[position : position + 4], "big")
+        yield file[position:end]
+        position = end

@@ -1,0 +1,67 @@
+"""Images as Python has them: a path, a Pillow picture, a NumPy array or a tensor in, the same kind out."""
+
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from f2d.images import open_image, to_picture, to_tensor
+
+ImageLike = str | os.PathLike | Image.Image | np.ndarray | Tensor
+
+
+class Unpacked(NamedTuple):
+    """pixels: float32 [B, 3, H, W] in [0, 1]. batched: whether B was given. pack: pixels -> the kind given."""
+
+    pixels: Tensor
+    batched: bool
+    pack: Callable[[Tensor], Any]
+
+
+def unpack(image: ImageLike) -> Unpacked:
+    """The pixels of an image of any kind, and the way back.
+
+        path, Pillow picture            -> picture, RGB, or RGBA with the transparency that came in
+        array [H, W, 3] or [B, H, W, 3] -> array of that shape and type
+        tensor [3, H, W] or [B, 3, H, W] -> tensor of that shape and type, on its device
+
+    Arrays and tensors are uint8 or floating point in [0, 1]; values beyond are not clamped on the way in. TypeError or
+    ValueError for other types and shapes; `f2d.images.ImageError` for a file that cannot be read.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        image = open_image(image)
+    if isinstance(image, Image.Image):
+        return Unpacked(to_tensor(image)[None], False, lambda pixels: _with_transparency(to_picture(pixels[0]), image))
+    if isinstance(image, np.ndarray):
+        if image.ndim not in (3, 4) or image.shape[-1] != 3 or 0 in image.shape:
+            raise ValueError(f"an array is {image.shape}; give [H, W, 3] or [B, H, W, 3] with B, H, W >= 1")
+        if image.dtype != np.uint8 and image.dtype.kind != "f":
+            raise TypeError(f"an array holds {image.dtype}; give uint8, or floating point in [0, 1]")
+        tensor = torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, -3)
+        inner = unpack(tensor)
+        return Unpacked(inner.pixels, inner.batched, lambda pixels: inner.pack(pixels).movedim(-3, -1).numpy())
+    if not isinstance(image, Tensor):
+        raise TypeError(f"an image is a {type(image).__name__}; give a path, a Pillow picture, an array or a tensor")
+    if image.ndim not in (3, 4) or image.shape[-3] != 3 or 0 in image.shape:
+        raise ValueError(f"a tensor is {tuple(image.shape)}; give [3, H, W] or [B, 3, H, W] with B, H, W >= 1")
+    if image.dtype != torch.uint8 and not image.is_floating_point():
+        raise TypeError(f"a tensor holds {image.dtype}; give uint8, or floating point in [0, 1]")
+    batched, levels = image.ndim == 4, image.dtype == torch.uint8
+    pixels = image.detach().float().div(255 if levels else 1)
+
+    def pack(restored: Tensor) -> Tensor:
+        if levels:
+            restored = restored.clamp(0, 1).mul(255).round()
+        return (restored if batched else restored[0]).to(image.device, image.dtype).contiguous()
+
+    return Unpacked(pixels if batched else pixels[None], batched, pack)
+
+
+def _with_transparency(restored: Image.Image, given: Image.Image) -> Image.Image:
+    if given.has_transparency_data:
+        restored.putalpha(given.convert("RGBA").getchannel("A"))
+    return restored

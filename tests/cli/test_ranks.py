@@ -1,0 +1,190 @@
+"""One folder on several ranks: each photograph once, one report, whatever dies."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from f2d import ranks
+from f2d.ranks import Board, Place, own_device, place_here
+from tests.cli.conftest import assert_one_line_error, smooth_pixels
+from tests.cli.test_outputs import broken_and_whole
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 7, 50])
+def test_shares_are_a_partition(world):
+    shares = [Place(rank, world, rank).share(range(40)) for rank in range(world)]
+    assert sorted(item for share in shares for item in share) == list(range(40))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_shares_do_not_depend_on_what_was_done_meanwhile(tmp_path):
+    from f2d.cli.files import Job
+    from f2d.cli.restore import _largest_first
+
+    files = [tmp_path / f"{i}.png" for i in range(4)]
+    for path, size in zip(files, (5, 30, 20, 5)):
+        path.write_bytes(bytes(size))
+    elsewhere = [Job(path, tmp_path / "out" / path.name) for path in files]
+    assert [job.source.stem for job in _largest_first(elsewhere)] == ["1", "2", "0", "3"]
+    in_place = [Job(path, path) for path in files]
+    before = _largest_first(in_place)
+    files[0].write_bytes(bytes(100))
+    assert _largest_first(in_place) == before
+
+
+def test_place_comes_from_the_launcher():
+    assert place_here({}) == place_here({"RANK": "3"}) == (0, 1, 0)
+    assert place_here({"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}) == (3, 8, 1)
+    assert place_here({"RANK": "3", "WORLD_SIZE": "8"}) == (3, 8, 3)
+
+
+@pytest.mark.parametrize("rank, world", [("8", "8"), ("-1", "2"), ("one", "2"), ("0", "0")])
+def test_a_place_that_makes_no_sense_is_one_line(f2d, photo, tmp_path, monkeypatch, rank, world):
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", world)
+    assert_one_line_error(f2d("restore", photo, "-o", tmp_path / "o"), 2, "RANK", "WORLD_SIZE")
+
+
+def test_each_rank_has_its_own_gpu(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert [own_device("auto", Place(rank, 8, rank % 4)) for rank in (0, 3, 5)] == ["cuda:0", "cuda:3", "cuda:1"]
+    assert own_device("cuda", Place(6, 8, 2)) == "cuda:2"
+    assert own_device("cpu", Place(6, 8, 2)) == "cpu" and own_device("auto", Place(0, 1, 0)) == "auto"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert own_device("auto", Place(1, 2, 1)) == "auto"
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    for name, seconds in (("BEAT", 0.05), ("SILENCE", 1.5), ("GRACE", 0.3)):
+        monkeypatch.setattr(ranks, name, seconds)
+
+
+def test_a_report_reaches_rank_0_and_nothing_is_left(quick, tmp_path):
+    taken = []
+
+    def other() -> None:
+        with Board(tmp_path, Place(1, 2, 1)) as board:
+            taken.append(board.report({"restored": 3}))
+
+    thread = threading.Thread(target=other)
+    with Board(tmp_path, Place(0, 2, 0)) as board:
+        thread.start()
+        assert list(board.gather()) == [(1, {"restored": 3})]
+        thread.join()
+    assert taken == [True] and not list(tmp_path.iterdir())
+
+
+def test_a_report_of_an_earlier_run_is_not_taken(quick, tmp_path):
+    folder = tmp_path / ranks.FOLDER
+    folder.mkdir()
+    (folder / "1.json").write_text(json.dumps({"process": "elsewhere 1", "counts": {"restored": 9}}))
+    with Board(tmp_path, Place(0, 2, 0)) as board:
+        assert list(board.gather()) == [(1, None)]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_rank_that_comes_late_is_waited_for(quick, tmp_path):
+    def late() -> None:
+        time.sleep(0.8)
+        with Board(tmp_path, Place(1, 2, 1)) as board:
+            time.sleep(2)  # longer than the silence, but alive
+            board.report({"restored": 1})
+
+    thread = threading.Thread(target=late)
+    thread.start()
+    with Board(tmp_path, Place(0, 2, 0)) as board:
+        assert list(board.gather()) == [(1, {"restored": 1})]
+    thread.join()
+
+
+def test_without_rank_0_the_others_go_on_their_own(quick, tmp_path):
+    with Board(tmp_path, Place(1, 2, 1)) as board:
+        assert board.report({"restored": 1}) is False
+    assert not list(tmp_path.iterdir())
+
+
+def start(rank: int, *arguments: object, before: str = "") -> subprocess.Popen:
+    code = f"{before}\nfrom f2d.cli.app import main\nmain()\n"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, "restore", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)},
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals and symbolic links")
+@pytest.mark.parametrize("whole", [16, pytest.param(100, marks=pytest.mark.slow)])
+def test_two_ranks_one_killed_and_run_again(f2d, model, tmp_path, whole):
+    names = broken_and_whole(tmp_path / "in", whole)
+    out = tmp_path / "out"
+    arguments = (tmp_path / "in", "-o", out, "--model", model)
+    # rank 1 stops for ever in the middle of its fourth write
+    hang = (
+        "import time; from pathlib import Path; whole, calls = Path.write_bytes, []\n"
+        "def write_bytes(path, data):\n"
+        "    calls.append(path)\n"
+        "    if len(calls) == 4: whole(path, data[:10]); time.sleep(600)\n"
+        "    return whole(path, data)\n"
+        "Path.write_bytes = write_bytes\n"
+    )
+    first, second = start(0, *arguments), start(1, *arguments, before=hang)
+    deadline = time.monotonic() + 120
+    while not (len(list(out.glob("[0-9]*"))) == whole // 2 + 3 or time.monotonic() > deadline):
+        time.sleep(0.05)
+    second.kill()
+    second.communicate()
+    stdout, stderr = first.communicate(timeout=60)
+    assert first.returncode == 1 and "rank 1 stopped without a report" in stderr, (stdout, stderr)
+    finished = {path.name for path in out.iterdir() if not path.name.startswith(".")}
+    assert finished < names
+
+    processes = [start(rank, *arguments) for rank in (0, 1)]
+    results = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [1, 0], results
+    summary = f"{whole - len(finished)} restored, 20 failed, {len(finished)} skipped"
+    assert summary in results[0][0] and " on 2 ranks" in results[0][0] and "failed" not in results[1][0]
+    errors = "".join(stderr for _, stderr in results).splitlines()
+    assert len(errors) == 20, chr(10).join(errors)
+    assert {path.name for path in out.iterdir()} == names
+
+
+def test_a_rank_without_work_and_a_missing_file(model, photo, tmp_path):
+    """The same command on both: its mistakes are said once, and the summary is of both."""
+    processes = [start(rank, photo, tmp_path / "nope.png", "-o", tmp_path / "o", "--model", model) for rank in (0, 1)]
+    (stdout, stderr), (other_out, other_err) = (process.communicate(timeout=120) for process in processes)
+    assert [process.returncode for process in processes] == [1, 0]
+    assert stderr == f"error: {tmp_path / 'nope.png'}: no such file\n" and other_err == "" and other_out == ""
+    assert "1 restored, 1 failed on 2 ranks" in stdout
+    assert [path.name for path in (tmp_path / "o").iterdir()] == ["photo.png"]
+
+
+@pytest.mark.slow
+def test_under_torchrun(model, tmp_path):
+    (tmp_path / "in").mkdir()
+    for i in range(7):
+        Image.fromarray(smooth_pixels(8, 8 + i)).save(tmp_path / "in" / f"{i}.png")
+    (tmp_path / "in" / "text.png").write_text("no picture")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "f2d", "restore"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--model", model],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode != 0 and "7 restored, 1 failed on 2 ranks" in done.stdout, done
+    assert len(list((tmp_path / "out").iterdir())) == 7

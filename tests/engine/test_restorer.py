@@ -1,0 +1,203 @@
+"""`f2d.load`: any kind of image in, the same kind out; the same bytes whatever else is going on."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import f2d
+from f2d.engine import Engine, describe, first_call
+from f2d.execution import choose_execution
+from f2d.restorer import Restored, Restorer
+
+
+@pytest.fixture(scope="module", params=["float32", "bf16"])
+def restorer(request) -> Restorer:
+    return f2d.load("f2d-lite", device="cpu", precision=request.param)
+
+
+@pytest.fixture(scope="module")
+def levels() -> np.ndarray:
+    """[33, 47, 3] uint8, smooth with some noise."""
+    rng = np.random.default_rng(0)
+    y, x, _ = np.meshgrid(np.arange(33), np.arange(47), np.arange(3), indexing="ij")
+    return np.clip(120 + 80 * np.sin(y / 9) * np.cos(x / 7) + rng.normal(0, 10, y.shape), 0, 255).astype(np.uint8)
+
+
+def as_levels(image) -> np.ndarray:
+    """uint8 [H, W, 3] of any kind of result."""
+    if isinstance(image, Image.Image):
+        return np.asarray(image.convert("RGB"))
+    array = image if isinstance(image, np.ndarray) else image.movedim(-3, -1).numpy()
+    return array if array.dtype == np.uint8 else (array.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def test_every_kind_gives_the_same_pixels_and_its_own_kind(restorer, levels, tmp_path):
+    Image.fromarray(levels).save(tmp_path / "a.png")
+    floats = levels.astype(np.float32) / 255
+    tensor = torch.from_numpy(levels).movedim(-1, 0)
+    expected = as_levels(restorer(levels).image)
+    assert np.abs(expected.astype(int) - levels).max() > 5
+    for given, kind in (
+        (tmp_path / "a.png", Image.Image),
+        (str(tmp_path / "a.png"), Image.Image),
+        (Image.fromarray(levels), Image.Image),
+        (levels, np.ndarray),
+        (floats, np.ndarray),
+        (floats.astype(np.float64), np.ndarray),
+        (tensor, torch.Tensor),
+        (tensor.float() / 255, torch.Tensor),
+    ):
+        found = restorer(given)
+        assert isinstance(found, Restored) and isinstance(found.image, kind)
+        if kind is not Image.Image:
+            assert found.image.dtype == given.dtype and found.image.shape == given.shape
+        assert np.array_equal(as_levels(found.image), expected)
+        assert found.maps.shape == (4, 33, 47) and found.gates.shape == found.presence.shape == (4,)
+        assert found.maps.min() > 0 and found.maps.max() < 1 and found.gates.sum() == pytest.approx(1, abs=1e-5)
+        assert found.seconds > 0 and found.factors == ("low", "haze", "rain", "snow")
+    for batch in (levels[None], tensor[None].expand(2, -1, -1, -1)):
+        found = restorer(batch)
+        assert found.image.shape == batch.shape and found.maps.shape[:2] == (len(batch), 4)
+        assert np.array_equal(as_levels(found.image[0]), expected)
+
+
+def test_transparency_comes_back(restorer, levels):
+    alpha = Image.fromarray(levels[..., 0])
+    given = Image.fromarray(levels)
+    given.putalpha(alpha)
+    found = restorer(given).image
+    assert found.mode == "RGBA" and np.array_equal(np.asarray(found)[..., 3], levels[..., 0])
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "said"),
+    [
+        (np.zeros((4, 4)), ValueError, r"\(4, 4\); give \[H, W, 3\]"),
+        (np.zeros((3, 4, 4)), ValueError, r"give \[H, W, 3\]"),
+        (np.zeros((4, 4, 3), np.int32), TypeError, "holds int32; give uint8"),
+        (torch.zeros(4, 4, 3), ValueError, r"give \[3, H, W\]"),
+        (torch.zeros(0, 3, 4, 4), ValueError, "B, H, W >= 1"),
+        (torch.zeros(3, 4, 4, dtype=torch.int64), TypeError, "holds torch.int64"),
+        ([1, 2], TypeError, "an image is a list"),
+        ("missing.png", ValueError, "missing.png: no such file"),
+    ],
+)
+def test_what_is_no_image_is_named(restorer, image, error, said):
+    with pytest.raises(error, match=said):
+        restorer(image)
+
+
+def test_explain_says_what_a_call_says(restorer, levels):
+    found, explained = restorer(levels), restorer.explain(Image.fromarray(levels))
+    assert torch.equal(found.maps, explained.maps) and torch.equal(found.gates, explained.gates)
+    assert torch.equal(found.presence, explained.presence)
+
+
+def test_options_reach_the_engine(restorer, levels):
+    plain = restorer(levels).image
+    assert not np.array_equal(restorer(levels, only=["rain"]).image, plain)
+    assert np.array_equal(restorer(levels, strength={"rain": 1.0}).image, plain)
+    both = restorer(np.stack([levels, levels]), only=iter(["haze"])).image  # used for every image of a batch
+    assert np.array_equal(both[0], both[1]) and np.array_equal(both[0], restorer(levels, only=["haze"]).image)
+    assert not np.array_equal(restorer(levels, steps=3, seed=1).image, restorer(levels, steps=3, seed=2).image)
+    with pytest.raises(ValueError, match="no factor 'fog'"):
+        restorer(levels, only=["fog"])
+
+
+def test_alone_or_in_a_batch_the_same_bytes(restorer, levels):
+    pixels = torch.from_numpy(levels).movedim(-1, 0)[None].float() / 255
+    batch = torch.cat([pixels, pixels.flip(3), pixels.flip(2), pixels])
+    together = restorer.restore_batch(batch, steps=2, seed=5)
+    for i in range(4):
+        assert torch.equal(restorer.restore_batch(batch[i : i + 1], steps=2, seed=5)[0], together[i])
+    noise = torch.randn(2, *batch.shape, generator=torch.Generator().manual_seed(0))
+    together = restorer.restore_batch(batch, steps=2, noise=noise)
+    assert torch.equal(restorer.restore_batch(batch[2:3], steps=2, noise=noise[:, 2:3])[0], together[2])
+    assert not torch.equal(together[0], together[3])  # the same image, other noise
+
+
+def test_seeds_of_a_batch(restorer, levels):
+    batch = torch.from_numpy(levels).movedim(-1, 0)[None].float().div(255).expand(2, -1, -1, -1)
+
+    def run(seed, images=batch):
+        return restorer.restore_batch(images, steps=2, seed=seed)
+
+    each = run(torch.tensor([3, 4]))
+    assert torch.equal(each[0], run(3)[0]) and torch.equal(each[1], run(4, batch[:1])[0])
+    assert torch.equal(run(torch.tensor(3)), run(3)) and not torch.equal(each[0], each[1])
+    assert torch.equal(run(2**64 - 1), run(-1))
+    for seed, error, said in (
+        (2**64, ValueError, "must fit in 64 bits"),
+        (1.5, TypeError, "a seed is a float"),
+        (torch.tensor([1, 2, 3]), ValueError, r"one per image of the batch of 2"),
+    ):
+        with pytest.raises(error, match=said):
+            run(seed)
+    with pytest.raises(ValueError, match=r"noise is \(2, 3, 33, 47\); give a tensor \[steps, B"):
+        restorer.restore_batch(batch, noise=torch.zeros(2, 3, 33, 47))
+
+
+THREADS = """
+import sys, torch, hashlib, f2d
+torch.set_num_threads(int(sys.argv[1]))
+restorer = f2d.load("f2d-lite", device="cpu", precision=sys.argv[2])
+generator = torch.Generator().manual_seed(0)
+for height, width in ((40, 56), (97, 131), (256, 240)):
+    image = torch.rand(1, 3, height, width, generator=generator)
+    print(hashlib.sha256(restorer.restore_batch(image, steps=2, seed=1).numpy().tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_one_thread_or_two_the_same_bytes(precision):
+    one, two = (
+        subprocess.run([sys.executable, "-c", THREADS, n, precision], capture_output=True, text=True, check=True).stdout
+        for n in "12"
+    )
+    assert len(one.split()) == 3 and one == two
+
+
+def test_many_threads_share_one_restorer(levels):
+    restorer = f2d.load("f2d-lite", device="cpu", precision="float32")  # new: its constants are made by racing threads
+    jobs = [
+        (np.roll(levels, k, axis=1), {"steps": 1 + k % 3, "seed": k, "only": [["rain"], None][k % 2]}) for k in range(8)
+    ]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda job: restorer(job[0], **job[1]).image, jobs))
+    for image, (given, options) in zip(found, jobs, strict=True):
+        assert np.array_equal(image, restorer(given, **options).image)
+
+
+def test_describe_names_what_runs(make_net):
+    engine = Engine(make_net(), torch.bfloat16)
+    told = describe(engine)
+    assert "bfloat16, channels_last" in told["convolutions"] and "experts 8" in told["convolutions"]
+    assert told["once per image"] == "enhancer, parser" and "6 inputs to 3 (where nothing is padded)" in told["folded"]
+    assert "0.05 of an 8-bit level" in told["skipped"] and "float32" in next(k for k in told if k.startswith("kept in"))
+    plain = describe(Engine(make_net(enhancer_width=None), torch.float32))
+    assert plain["once per image"] == "parser" and "rounding" not in plain
+    assert all(c.weight.dtype == torch.bfloat16 for c in engine.modules() if type(c).__name__ == "Conv")
+
+
+@torch.no_grad()
+def test_the_graph_of_a_first_call(make_net, image):
+    """What would be captured is a call's results; the capture itself needs a GPU, and says so."""
+    engine, y = Engine(make_net()), image(1, 3, 9, 12)
+    graphed, predictor = first_call(engine), engine.predictor(skipping=False)
+    enhanced, prediction, gates, maps = graphed.call(y)
+    analysis = predictor.analyse(y)
+    expected = predictor.velocity(analysis.enhanced, analysis, 0)
+    assert torch.equal(prediction, expected.prediction) and torch.equal(gates, expected.gates)
+    assert torch.equal(enhanced, analysis.enhanced) and torch.equal(maps, analysis.padded_maps)
+    with pytest.raises(ValueError, match="the input is on cpu; CUDA graphs need a GPU"):
+        graphed(y)
+
+
+def test_the_restorer_runs_in_the_precision_it_was_given(make_net):
+    for precision, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
+        assert Restorer(make_net(), choose_execution("cpu", precision)).engine.dtype == dtype

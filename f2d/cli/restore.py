@@ -63,8 +63,13 @@ def restore(
     overwrite: Overwrite = False,
     device: Device = "auto",
     precision: PrecisionOption = Precision.AUTO,
-    max_memory: Annotated[str | None, typer.Option(hidden=True)] = None,
-    exact: Annotated[bool, typer.Option("--exact", hidden=True)] = False,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Memory the command may take, such as 4G; four fifths of what is free."),
+    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Every photo whole, however much memory that takes.")
+    ] = False,
 ) -> None:
     """Restore PHOTO... (files, folders or patterns, any size) into -o.
 

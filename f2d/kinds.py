@@ -55,7 +55,7 @@ def unpack(image: ImageLike) -> Unpacked:
 
     def pack(restored: Tensor) -> Tensor:
         if levels:
-            restored = restored.clamp(0, 1).mul(255).round()
+            restored = restored.clamp(0, 1).mul_(255).round_()
         return (restored if batched else restored[0]).to(image.device, image.dtype).contiguous()
 
     return Unpacked(pixels if batched else pixels[None], batched, pack)

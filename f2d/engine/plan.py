@@ -10,7 +10,7 @@ from f2d.nets import F2DNetConfig
 
 POSITIONS = 1 << 16  # of a band: larger ones are no faster
 LEAST_ROWS = 8  # of a band: the widest reach of a convolution (dilation 4) is as much again
-PROGRAM = 400 << 20  # Python, PyTorch and the kernels, before any image
+PROGRAM = 450 << 20  # Python, PyTorch and the kernels, before any image
 SHARE = 0.8  # of what is free, where no budget is given
 
 
@@ -51,7 +51,7 @@ def plan(
     position, columns = _position_bytes(config), -(-width // config.patch)
     least = LEAST_ROWS * columns
     if images + least * position > max_memory:
-        enough = (images + least * position >> 20) + 1
+        enough = (min(whole, images + least * position) >> 20) + 1
         raise ValueError(f"{width}x{height} does not fit into {max_memory >> 20} MiB; give at least {enough} MiB")
     positions = max(POSITIONS, least)
     fields = pixels * (_field_bytes(config, dtype) + (24 if steps > 1 else 0))
@@ -96,8 +96,8 @@ def _numbers(path: Path) -> dict[str, int]:
 
 
 def _image_bytes(config: F2DNetConfig) -> int:
-    """Image in, its copy, image out, and the maps: float32."""
-    return 3 * 12 + 4 * len(config.factors)
+    """Image in, a copy, image out, one more where it is made a picture, and the maps: float32; the picture."""
+    return 4 * 12 + 4 * len(config.factors) + 6
 
 
 def _whole_bytes(config: F2DNetConfig, dtype: torch.dtype) -> int:

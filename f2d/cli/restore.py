@@ -67,9 +67,7 @@ def restore(
         str | None,
         typer.Option(metavar="SIZE", help="Memory the command may take, such as 4G; four fifths of what is free."),
     ] = None,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Every photo whole, however much memory that takes.")
-    ] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Every photo whole, however much memory that takes.")] = False,
 ) -> None:
     """Restore PHOTO... (files, folders or patterns, any size) into -o.
 

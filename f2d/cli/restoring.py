@@ -14,7 +14,7 @@ from f2d.cli.console import err, out, shown
 from f2d.cli.counts import Counts
 from f2d.cli.files import Job, deviation_path, make_folder, map_path, numbers_path, sample_path
 from f2d.cli.task import Task
-from f2d.engine import control
+from f2d.engine import BudgetError, control
 from f2d.images import ImageError, Photo, check_holds, read, replacing, save_image, to_picture, write
 from f2d.nets import F2DNetConfig
 from f2d.ranks import Place, own_device
@@ -157,10 +157,8 @@ class Restoring:
         signed = (seed + 2**63) % 2**64 - 2**63  # the same 64 bits, as a tensor of seeds holds them
         try:
             return self._restorer(images, seed=signed, **self._task.options)
-        except TypeError as error:
-            if "unexpected keyword argument" not in str(error):
-                raise
-            raise ValueError(f"an option is not supported by this model: {error}") from None
+        except BudgetError as error:
+            raise ImageError(str(error)) from None
         except (MemoryError, RuntimeError) as error:
             if not (isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "t allocate memory" in str(error)):
                 raise

@@ -9,6 +9,7 @@
 from .describe import describe
 from .engine import Engine, Prediction, Predictor
 from .graphs import first_call
+from .plan import BudgetError
 from .statistics import Statistics
 
-__all__ = ["Engine", "Prediction", "Predictor", "Statistics", "describe", "first_call"]
+__all__ = ["BudgetError", "Engine", "Prediction", "Predictor", "Statistics", "describe", "first_call"]

@@ -14,6 +14,10 @@ PROGRAM = 450 << 20  # Python, PyTorch and the kernels, before any image
 SHARE = 0.8  # of what is free, where no budget is given
 
 
+class BudgetError(ValueError):
+    """An image that cannot be restored within the memory given; the message names the least that would do."""
+
+
 class Plan(NamedTuple):
     """whole: one pass over the image; else bands of `positions` (see `engine.bands`), features in memory or, if
     `in_files`, in `disk_bytes` of temporary files. predicted_bytes: most memory the process will hold."""
@@ -41,7 +45,7 @@ def plan(
     What is predicted is the process: the program, the image as floating-point numbers in and out, the maps, and the
     network's own part. For the whole image that is a multiple of its pixels; by bands the features of a few layers;
     with features in files a band alone, whatever the image. exact: whole however much it takes. batch: images at a
-    time, of a whole pass. ValueError naming the least budget that would do.
+    time, of a whole pass. BudgetError, a ValueError, naming the least budget that would do.
     """
     pixels = height * width
     images = PROGRAM + pixels * _image_bytes(config)
@@ -52,7 +56,7 @@ def plan(
     least = LEAST_ROWS * columns
     if images + least * position > max_memory:
         enough = (min(whole, images + least * position) >> 20) + 1
-        raise ValueError(f"{width}x{height} does not fit into {max_memory >> 20} MiB; give at least {enough} MiB")
+        raise BudgetError(f"{width}x{height} does not fit into {max_memory >> 20} MiB; give at least {enough} MiB")
     positions = max(POSITIONS, least)
     fields = pixels * (_field_bytes(config, dtype) + (24 if steps > 1 else 0))
     in_memory = images + fields + positions * position

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 from f2d.cli.console import out, report_error
 from f2d.cli.degrade import degrade
 from f2d.cli.demo import demo
+from f2d.cli.export import export
 from f2d.cli.info import info
 from f2d.cli.restore import restore
 from f2d.cli.train import train
@@ -39,7 +40,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
-for command in (restore, degrade, demo, info, train):
+for command in (restore, degrade, demo, info, export, train):
     app.command()(command)
 
 

@@ -2,7 +2,7 @@
 
 import platform
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -10,6 +10,9 @@ from rich.table import Column, Table
 
 from f2d.cli.console import one_line_errors, out
 from f2d.cli.options import Device, Precision, PrecisionOption
+
+if TYPE_CHECKING:
+    from f2d.execution import Execution
 
 NO_WEIGHTS = "none shipped"
 
@@ -50,6 +53,7 @@ def info(
         _print_presets()
     else:
         _print_rows(model, model_rows)
+        _print_rows("what runs", _what_runs(model, execution))
         if model_rows["weights"] != NO_WEIGHTS:
             _print_weights(model)
 
@@ -83,6 +87,17 @@ def _describe(model: str) -> dict[str, str]:
         "sizes": f"any; padded to multiples of {config.stride} inside",
         **{name: _text(value) for name, value in config.to_dict().items()},
     }
+
+
+def _what_runs(model: str, execution: "Execution") -> dict[str, str]:
+    """The engine in words; of a preset without weights, with those it starts training from."""
+    from f2d import checkpoints
+    from f2d.engine import Engine, describe
+    from f2d.nets import PRESETS, F2DNet
+
+    drawn = model in PRESETS and model not in checkpoints.shipped() and not Path(model).is_dir()
+    net = F2DNet.from_preset(model) if drawn else F2DNet.from_pretrained(model)
+    return describe(Engine(net, execution.dtype, execution.device))
 
 
 def _text(value: object) -> str:

@@ -46,4 +46,4 @@ def fold_transposed(weight: Tensor) -> Tensor:
 def fold_film(time_linear: nn.Linear, time: Tensor) -> tuple[Tensor, Tensor]:
     """(scale, shift), each [C]: Linear(SiLU(time)) is constant at a given t."""
     scale, shift = time_linear(nn.functional.silu(time))[0].chunk(2)
-    return scale, shift
+    return scale.clone(), shift.clone()  # memory of their own, as `torch.export.save` wants it

@@ -39,7 +39,7 @@ class Conv(nn.Module):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         x = x.to(self.weight.dtype)
-        if self.pointwise and x.device.type == "cpu":
+        if self.pointwise and x.device.type == "cpu" and not torch.compiler.is_exporting():
             out = pixelwise_linear(x, self.weight.flatten(1), self.bias)
         else:
             out = F.conv2d(x, self.weight, self.bias, **self.geometry)

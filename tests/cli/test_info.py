@@ -52,6 +52,14 @@ def test_info_of_a_model(f2d, model):
     assert f"weights of {model}: {model}\n" in result.stdout
 
 
+def test_info_says_what_will_run(f2d, model):
+    for precision, name in (("float32", "float32"), ("bf16", "bfloat16")):
+        text = one_line(f2d("info", model, "--precision", precision).stdout)
+        assert "what runs" in text and f"convolutions {name}, channels_last: parser" in text
+        assert f"expert_head on {f2d_kernels.selected_backend('cpu', op='expert_head')[0]}" in text
+        assert ("features to bfloat16" in text) == (precision == "bf16")
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_info_of_every_preset(f2d, name):
     result = f2d("info", name)

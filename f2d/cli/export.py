@@ -1,0 +1,69 @@
+"""`f2d export`: a model as one file for other programs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from f2d.cli.console import FAILED, fail, one_line_errors, out, shown
+from f2d.cli.files import check_folder_writable, check_free
+from f2d.cli.options import Device, Overwrite, Precision, PrecisionOption, Sampler
+
+MOST = 1e-3  # a quarter of an 8-bit level
+MOST_BF16 = 2e-2
+
+
+@one_line_errors
+def export(
+    model: Annotated[str, typer.Argument(help="A preset with shipped weights, or a checkpoint folder.")],
+    target: Annotated[Path, typer.Option("--out", "-o", help="name.onnx or name.pt2.", show_default=False)],
+    steps: Annotated[int, typer.Option(min=1, help="Network calls, unrolled.")] = 1,
+    sampler: Annotated[
+        Sampler,
+        typer.Option(case_sensitive=False, help="How the transport steps; all but mean take noise as second input."),
+    ] = Sampler.MEAN,
+    check: Annotated[bool, typer.Option("--check", help="Run the file and compare it with PyTorch.")] = False,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    precision: PrecisionOption = Precision.AUTO,
+) -> None:
+    r"""Write MODEL as ONNX (-o name.onnx) or as PyTorch's exported program (-o name.pt2).
+
+    Either takes images [B, 3, H, W] in [0, 1] of any batch, height and width, and gives the same, restored. ONNX:
+    standard operators, float32, needs: pip install "f2d\[export]". A .pt2 is the fast path in the device and precision
+    asked for; import f2d_kernels before torch.export.load reads it.
+    """
+    if target.is_dir():
+        fail(f"{target}: is a folder; give a file name that ends in .onnx or .pt2")
+    if target.suffix == ".onnx" and (device != "auto" or precision is Precision.BF16):
+        fail(f"{target}: ONNX is written in float32 and for any device; leave --device and --precision out")
+    check_free([target], overwrite=overwrite)
+
+    import torch
+
+    from f2d import export as work
+    from f2d.execution import choose_execution
+    from f2d.nets import F2DNet
+
+    try:
+        work.check_name(target)
+    except ModuleNotFoundError as missing:
+        fail(missing)
+    check_folder_writable(target.parent)
+    net = F2DNet.from_pretrained(model)
+    options = {}
+    if target.suffix == ".pt2":
+        execution = choose_execution(device, precision.value)
+        options = {"dtype": execution.dtype, "device": execution.device}
+    work.export(net, target, steps=steps, sampler=sampler.value, **options)
+    out.print(f"{shown(target)}: {target.stat().st_size / 2**20:.1f} MiB")
+    for name, text in work.description(target).items():
+        if name != "config":
+            out.print(f"  {name}: {shown(text)}")
+    if check:
+        allowed = MOST_BF16 if options.get("dtype") == torch.bfloat16 else MOST
+        found = work.differences(target, net)
+        for (batch, height, width), difference in found.items():
+            out.print(f"  largest difference from PyTorch, {batch} of {width}x{height}: {difference:.1e}")
+        if not max(found.values()) <= allowed:
+            fail(f"{target}: differs from PyTorch by more than {allowed:g}", FAILED)

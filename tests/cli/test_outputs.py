@@ -221,12 +221,6 @@ def test_small_photos_of_one_size_go_together_and_come_out_the_same(f2d, model, 
         assert path.read_bytes() == (tmp_path / "together" / path.name).read_bytes(), path.name
 
 
-def test_an_option_the_model_does_not_know_is_one_line(f2d, model, photo, tmp_path, monkeypatch):
-    monkeypatch.setattr(Restorer, "__call__", lambda self, image, *, seed, steps, sampler, tta: None)
-    result = f2d("restore", photo, "-o", tmp_path / "o.png", "--model", model, "--exact")
-    assert_one_line_error(result, 2, "exact")
-
-
 def broken_and_whole(folder: Path, whole: int) -> set[str]:
     """`whole` pictures of all kinds, and 20 files that are none; the names of the whole ones."""
     folder.mkdir()

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from f2d.images import open_image, to_picture, to_tensor
+from f2d.images import Photo, from_picture, read, to_picture
 
 ImageLike = str | os.PathLike | Image.Image | np.ndarray | Tensor
 
@@ -29,19 +29,21 @@ def unpack(image: ImageLike) -> Unpacked:
         array [H, W, 3] or [B, H, W, 3] -> array of that shape and type
         tensor [3, H, W] or [B, 3, H, W] -> tensor of that shape and type, on its device
 
+    A file is turned upright by its EXIF orientation, a picture taken as it lies (`ImageOps.exif_transpose` turns it).
     Arrays and tensors are uint8 or floating point in [0, 1]; values beyond are not clamped on the way in. TypeError or
     ValueError for other types and shapes; `f2d.images.ImageError` for a file that cannot be read.
     """
-    if isinstance(image, (str, os.PathLike)):
-        image = open_image(image)
-    if isinstance(image, Image.Image):
-        return Unpacked(to_tensor(image)[None], False, lambda pixels: _with_transparency(to_picture(pixels[0]), image))
+    if isinstance(image, (str, os.PathLike, Image.Image)):
+        photo = from_picture(image) if isinstance(image, Image.Image) else read(image)
+        return Unpacked(photo.tensor()[None], False, lambda pixels: _picture(pixels[0], photo))
     if isinstance(image, np.ndarray):
         if image.ndim not in (3, 4) or image.shape[-1] != 3 or 0 in image.shape:
             raise ValueError(f"an array is {image.shape}; give [H, W, 3] or [B, H, W, 3] with B, H, W >= 1")
-        if image.dtype != np.uint8 and image.dtype.kind != "f":
-            raise TypeError(f"an array holds {image.dtype}; give uint8, or floating point in [0, 1]")
-        tensor = torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, -3)
+        native = image.dtype.newbyteorder("=")
+        if native not in (np.uint8, np.float16, np.float32, np.float64):
+            raise TypeError(f"an array holds {image.dtype}; give uint8, or float16, float32 or float64 in [0, 1]")
+        # a copy only where PyTorch needs one: other byte orders, negative strides, read-only memory (of which it warns)
+        tensor = torch.from_numpy(np.require(image, native, ["C", "W"])).movedim(-1, -3)
         inner = unpack(tensor)
         return Unpacked(inner.pixels, inner.batched, lambda pixels: inner.pack(pixels).movedim(-3, -1).numpy())
     if not isinstance(image, Tensor):
@@ -61,7 +63,8 @@ def unpack(image: ImageLike) -> Unpacked:
     return Unpacked(pixels if batched else pixels[None], batched, pack)
 
 
-def _with_transparency(restored: Image.Image, given: Image.Image) -> Image.Image:
-    if given.has_transparency_data:
-        restored.putalpha(given.convert("RGBA").getchannel("A"))
+def _picture(pixels: Tensor, photo: Photo) -> Image.Image:
+    restored = to_picture(pixels)
+    if photo.alpha is not None:
+        restored.putalpha(photo.picture().convert("RGBA").getchannel("A"))
     return restored

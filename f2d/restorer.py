@@ -125,7 +125,7 @@ class Restorer:
         **options,
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Restored images in [0, 1], and the (maps, gates, presence) of the first call."""
-        only = None if only is None else set(only)
+        only = only if only is None or isinstance(only, str) else set(only)
         seed, noise = _seed_of_each(seed, images), _noise_of_each(noise, images)
         plan = self.plan(images, max_memory, exact=exact, steps=options.get("steps", 1))
         if not plan.whole:
@@ -153,6 +153,8 @@ class Restorer:
         device = self.execution.device
         if max_memory is None:
             max_memory = available_memory(device)
+        if not isinstance(max_memory, int):
+            raise TypeError(f"max_memory is a {type(max_memory).__name__}; give bytes, such as 4 * 2**30")
         batch, _, height, width = images.shape
         batch = 1 if device.type == "cpu" else max(1, batch)
         return plan(height, width, max_memory, self.execution.dtype, self.config, steps=steps, batch=batch, exact=exact)

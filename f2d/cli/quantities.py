@@ -6,8 +6,13 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def names(text: str | None) -> list[str] | None:
-    """``rain,haze`` -> its parts; None for None."""
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+    """``rain,haze`` -> its parts; None for None. ValueError where there are none."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts:
+        raise ValueError(f"--only {text!r}: give factors, such as rain,haze")
+    return parts
 
 
 def strengths(texts: list[str]) -> dict[str, float] | None:

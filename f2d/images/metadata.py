@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 ORIENTATION, EXIF_IFD, GPS_IFD = 0x0112, 0x8769, 0x8825
-XMP_TAG, IPTC_TAG = 700, 33723
+XMP_TAG, IPTC_TAG, X_RESOLUTION = 700, 33723, 282
 _PIXEL_WIDTH, _PIXEL_HEIGHT = 0xA002, 0xA003
 _IPTC_RESOURCE = 0x0404  # Photoshop's number for IPTC, in APP13 of a JPEG
 _XMP_KEYS = ("xmp", "XML:com.adobe.xmp")
@@ -80,6 +80,8 @@ def read_metadata(image: Image.Image, size: tuple[int, int]) -> Metadata:
     if image.format == "TIFF":
         iptc = image.tag_v2.get(IPTC_TAG, b"")
     comment, dpi = info.get("comment", b""), info.get("dpi")
+    if image.format == "TIFF" and X_RESOLUTION not in image.tag_v2:  # Pillow then says 1
+        dpi = None
     return Metadata(
         exif=exif,
         xmp=_upright(xmp.encode() if isinstance(xmp, str) else xmp),

@@ -1,16 +1,15 @@
 """Pillow pictures of 8 bits and tensors, for those who need neither depth nor metadata.
 
-PyTorch is imported by the two functions that need it: the command line checks files before it pays the 1.4 s of that
+PyTorch is imported by the functions that need it: the command line checks files before it pays the 1.4 s of that
 import.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from PIL import Image
 
-from f2d.images.reading import read
+from f2d.images.reading import from_picture, read
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,11 +30,8 @@ def image_to_tensor(path: str | Path) -> "Tensor":
 
 
 def to_tensor(image: Image.Image) -> "Tensor":
-    """[3, H, W] float32 in [0, 1] of a picture of any mode Pillow converts to RGB."""
-    import torch
-
-    pixels = torch.from_numpy(np.array(image.convert("RGB")))
-    return pixels.permute(2, 0, 1).contiguous().float().div_(255)
+    """[3, H, W] float32 in [0, 1] of a picture of any mode, 8 or 16 bits; ImageError where its range is undefined."""
+    return from_picture(image).tensor()
 
 
 def to_picture(tensor: "Tensor") -> Image.Image:

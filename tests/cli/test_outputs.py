@@ -84,6 +84,7 @@ def test_quality_changes_the_size(f2d, model, photo, tmp_path):
         (("--samples", "1", "--steps", "4"), ("--samples", "two")),
         (("--samples", "4"), ("--samples", "--steps above 1")),
         (("--only", "rain,fog"), ("fog", "rain")),
+        (("--only", ""), ("--only", "rain,haze")),
         (("--strength", "low"), ("--strength low", "low=0.5")),
         (("--strength", "low=much"), ("--strength low=much",)),
         (("--strength", "low=-1"), ("low", "-1")),

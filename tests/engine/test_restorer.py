@@ -12,6 +12,7 @@ from PIL import Image
 import f2d
 from f2d.engine import Engine, describe, first_call
 from f2d.execution import choose_execution
+from f2d.images import ImageError
 from f2d.restorer import Restored, Restorer
 
 
@@ -90,6 +91,41 @@ def test_transparency_comes_back(restorer, levels):
 def test_what_is_no_image_is_named(restorer, image, error, said):
     with pytest.raises(error, match=said):
         restorer(image)
+
+
+def test_pictures_of_16_bits_are_not_clipped(restorer, levels, tmp_path):
+    """Pillow's own conversion to RGB makes 16-bit grey white."""
+    grey = levels[..., 0]
+    picture = Image.fromarray(grey.astype(np.uint16) * 257)
+    picture.save(tmp_path / "grey.png")
+    expected = as_levels(restorer(np.repeat(grey[..., None], 3, axis=2)).image)
+    for image in (picture, picture.convert("I"), tmp_path / "grey.png"):
+        assert np.abs(as_levels(restorer(image).image).astype(int) - expected).max() <= 1
+    with pytest.raises(ImageError, match="no defined range"):
+        restorer(picture.convert("F"))
+
+
+@pytest.mark.parametrize("change", ["read-only", "big-endian", "reversed"])
+def test_arrays_that_pytorch_does_not_take(restorer, levels, change, recwarn):
+    image = (levels / 255).astype(np.float32)
+    expected = restorer(image).image
+    if change == "read-only":
+        image.flags.writeable = False
+    elif change == "big-endian":
+        image = image.astype(">f4")
+    else:
+        image = np.ascontiguousarray(image[:, ::-1])[:, ::-1]
+    assert np.array_equal(restorer(image).image, expected)
+    assert not [w for w in recwarn if "writ" in str(w.message)]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [({"only": "rain"}, TypeError, "collection of factor names"), ({"max_memory": "4G"}, TypeError, "give bytes")],
+)
+def test_options_of_the_wrong_kind(restorer, levels, options, error, said):
+    with pytest.raises(error, match=said):
+        restorer(levels, **options)
 
 
 def test_explain_says_what_a_call_says(restorer, levels):

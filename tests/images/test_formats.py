@@ -236,3 +236,12 @@ def test_the_layout_of_a_tiff_is_no_metadata(tmp_path):
 def test_colours_below_full_transparency_stay(tmp_path, suffix):
     write(Photo(RGB, np.zeros(RGB.shape[:2], np.uint8)), tmp_path / f"a{suffix}")
     assert np.abs(read(tmp_path / f"a{suffix}").levels.astype(int) - RGB).mean() < 4
+
+
+@pytest.mark.parametrize("suffix", ["tif", "png"])
+def test_a_tiff_without_a_resolution_gets_none(tmp_path, suffix):
+    """Pillow reads one dot per inch where the file says nothing."""
+    Image.new("RGB", (4, 3)).save(tmp_path / "plain.tif")
+    write(read(tmp_path / "plain.tif"), tmp_path / f"out.{suffix}")
+    with Image.open(tmp_path / f"out.{suffix}") as image:
+        assert 282 not in image.tag_v2 if suffix == "tif" else "dpi" not in image.info

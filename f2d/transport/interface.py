@@ -1,0 +1,59 @@
+"""What a transport offers, whatever its process: training states with their targets, single steps, restorations."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+Predict = Callable[[Tensor, "Tensor | None", "int | float"], Tensor]
+"""(state x [B, 3, H, W], auxiliary of the same shape or None, time) -> the network's prediction [B, C, H, W]."""
+
+
+class Draw(NamedTuple):
+    """One training batch as the network sees it, all float32."""
+
+    state: Tensor  # x_t [B, 3, H, W]
+    auxiliary: Tensor | None  # what the process carries beside the image, shape of the state
+    time: Tensor  # [B]: what the network is told
+    target: Tensor  # [B, C, H, W]: what the prediction is to equal
+    weight: Tensor | None  # [B]: lambda(t) of the loss, or None for ones
+
+
+class Transport(ABC):
+    """A path from a degraded image y to the clean one mu, both [B, 3, H, W] in [-1, 1].
+
+    Positions on the path run from 0 (degraded) to 1 (clean) for every transport; times are the process' own, and what
+    its network is told. Noise is keyed by the seed of each sample, so that a batch split over machines draws the same.
+    """
+
+    samplers: tuple[str, ...]  # names of the ways to restore, the default first
+
+    @abstractmethod
+    def draw(self, y: Tensor, mu: Tensor, position: Tensor, seeds: Tensor) -> Draw:
+        """A training state at each position [B] in [0, 1), with noise from seeds [B] (int64), and its target."""
+
+    @abstractmethod
+    def clean(self, prediction: Tensor, state: Tensor, y: Tensor, time: Tensor | int | float) -> Tensor:
+        """The clean image [B, 3, H, W] that a prediction for this state and time stands for, not clamped."""
+
+    @abstractmethod
+    def times(self, steps: int, sampler: str) -> list[int] | list[float]:
+        """steps + 1 times from the degraded end to the clean one; ValueError for what the sampler cannot take."""
+
+    @abstractmethod
+    def restore(
+        self,
+        predict: Predict,
+        y: Tensor,
+        *,
+        steps: int,
+        sampler: str,
+        noise: Tensor | None = None,
+        seed: int | Tensor | None = None,
+    ) -> Tensor:
+        """From y to a restored image in [-1, 1], float32, in `steps` evaluations of `predict`.
+
+        noise [steps, B, 3, H, W], or a seed (one, or [B]) that it is drawn from. ValueError for a sampler that is not
+        among `samplers`, a number of steps that it cannot take, or noise of the wrong shape.
+        """

@@ -24,7 +24,6 @@ from f2d.engine import Engine
 from f2d.nets import F2DNet
 from f2d.replacing import replacing
 from f2d.restore import restore_tensor
-from f2d.transport import mu_of, sampling_times, transport
 
 ONNX, PROGRAM = ".onnx", ".pt2"
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
@@ -56,7 +55,7 @@ def export(
     """
     path = Path(path)
     check_name(path)
-    sampling_times(net.config.schedule, steps, sampler)
+    net.transport.times(steps, sampler)
     if path.suffix == ONNX and (dtype != torch.float32 or torch.device(device).type != "cpu"):
         raise ValueError(f"{path}: ONNX is written in float32 and for any device; leave dtype and device out")
     text = _describe(net, steps, sampler, dtype, device)
@@ -181,7 +180,7 @@ class Restoration(nn.Module):
         super().__init__()
         self.network, self.config, self.steps, self.sampler = network, network.config, steps, sampler
         if isinstance(network, Engine):  # what depends on t alone is a constant of the graph
-            for t in sampling_times(self.config.schedule, steps, sampler)[:-1]:
+            for t in network.transport.times(steps, sampler)[:-1]:
                 network.constants(t)
 
     def forward(self, image: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -191,14 +190,14 @@ class Restoration(nn.Module):
         analysis = net.analyse(padded(image * 2 - 1, stride))
         start = cropped(analysis.enhanced, height, width)
 
-        def predict_mu(x: Tensor, t: int) -> Tensor:
+        def predict(x: Tensor, auxiliary: None, t: int) -> Tensor:
             # without an enhancer the first state is the image itself, which the engine has a shorter way for
             first = t == 0 and analysis.enhancer_gate is None
             v = net.velocity(analysis.enhanced if first else padded(x, stride), analysis, t).prediction
-            return mu_of(self.config.target, cropped(v, height, width).float(), x, start)
+            return cropped(v, height, width)
 
         how = {"steps": self.steps, "sampler": self.sampler, "noise": noise}
-        return (transport(predict_mu, start, self.config.schedule, **how) + 1) / 2
+        return (net.transport.restore(predict, start, **how) + 1) / 2
 
 
 def padded(x: Tensor, multiple: int) -> Tensor:
@@ -265,6 +264,25 @@ def _assembly(deltas: list[Tensor], gates: Tensor, maps: Tensor | None, base: Te
     return total
 
 
+def _group_norm_silu(
+    x: Tensor,
+    groups: int,
+    weight: Tensor,
+    bias: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    eps: float,
+    *_: object,
+) -> tuple[Tensor, ...]:
+    """`f2d_kernels.group_norm_silu` in standard operators; nothing reads the other three results of the op."""
+    h = nn.functional.group_norm(x, groups, weight, bias, eps)
+    if scale is not None:
+        h = h * (1 + scale[:, :, None, None])
+    if shift is not None:
+        h = h + shift[:, :, None, None]
+    return (nn.functional.silu(h),) * 4
+
+
 def _transition(x: Tensor, mu: Tensor, log_mean: Tensor, log_std: Tensor, noise: Tensor, *_: object) -> Tensor:
     """`f2d_kernels.lognormal_transition` with noise given, in standard operators."""
     exponent = log_mean[:, None, None, None] + log_std[:, None, None, None] * noise
@@ -276,7 +294,11 @@ def _onnx(program: ExportedProgram, description: dict[str, str]) -> bytes:
     import onnx
 
     ops = torch.ops.f2d_kernels
-    plain = {ops.expert_assembly.default: _assembly, ops.lognormal_transition.default: _transition}
+    plain = {
+        ops.expert_assembly.default: _assembly,
+        ops.group_norm_silu.default: _group_norm_silu,
+        ops.lognormal_transition.default: _transition,
+    }
     names = ["image", "noise"][: len(program.graph_signature.user_inputs)]
     written = torch.onnx.export(
         program.run_decompositions(plain), input_names=names, output_names=["restored"], verbose=False, dynamo=True

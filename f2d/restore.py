@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from f2d.nets import F2DNet
-from f2d.transport import mu_of, transport
 
 if TYPE_CHECKING:
     from f2d.engine import Predictor
@@ -53,7 +52,9 @@ def restore_tensor(
 
     def run(flip: tuple[int, ...]) -> Tensor:
         flipped_noise = None if noise is None else noise.flip([axis + 1 for axis in flip])
-        return _restore(net, y.flip(flip).to(dtype), steps, sampler, seed, flipped_noise).flip(flip)
+        x_0, predict = net.begin(y.flip(flip).to(dtype))
+        how = {"steps": steps, "sampler": sampler, "noise": flipped_noise, "seed": seed}
+        return net.transport.restore(predict, x_0, **how).flip(flip)
 
     if y.shape[0] == 0:
         return y.float()
@@ -81,22 +82,3 @@ def _evaluating(net: "F2DNet | Predictor") -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-def _restore(
-    net: "F2DNet | Predictor",
-    y: Tensor,
-    steps: int,
-    sampler: str,
-    seed: int | Tensor | None,
-    noise: Tensor | None,
-) -> Tensor:
-    config = net.config
-    analysis = net.analyse(y)
-    x_0 = analysis.enhanced.float()
-
-    def predict_mu(x: Tensor, t: int) -> Tensor:
-        v = net.velocity(x.to(y.dtype), analysis, t).prediction
-        return mu_of(config.target, v.float(), x, x_0)
-
-    return transport(predict_mu, x_0, config.schedule, steps=steps, sampler=sampler, noise=noise, seed=seed)

@@ -7,15 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from f2d.transport import mu_of
-from f2d.transport.samplers import advance, sampling_times, warn_if_short
+from f2d.restore import FLIPS
+from f2d.transport.samplers import check_noise, warn_if_short
 
 from .banded_network import BandedNetwork
 from .bands import Bands
 from .engine import Engine
 from .fields import Rows, Scratch
-
-FLIPS = ((), (3,), (2,), (2, 3))  # identity and the three flips
 
 
 class Banded(NamedTuple):
@@ -49,14 +47,9 @@ def restore_banded(
     of each factor, or None. The other options as in `f2d.restore_tensor`; the noise of a pixel is keyed by its place in
     the image, so that bands have what the whole image has. OSError where the folder is full.
     """
-    config = engine.config
-    schedule = config.schedule
-    times = sampling_times(schedule, steps, sampler)
-    if noise is not None and noise.shape != (steps, *image.shape):
-        raise ValueError(f"noise is {tuple(noise.shape)}; give one tensor per step, {(steps, *image.shape)}")
-    if noise is not None and seed is not None:
-        raise ValueError("noise and seed are both given; give one")
-    warn_if_short(schedule, steps, sampler)
+    times = engine.transport.times(steps, sampler)
+    check_noise(noise, seed, steps, image)
+    warn_if_short(engine.transport.schedule, steps, sampler)
     if noise is None and seed is None:
         seed = torch.randint(-(2**63), 2**63 - 1, (1,), dtype=torch.int64, device=engine.device)
     bands = Bands(Scratch(engine.device, folder), positions)
@@ -122,16 +115,15 @@ class Step(NamedTuple):
     source: dict
 
     def read(self, top: int, bottom: int) -> Tensor:
-        config = self.network.engine.config
+        engine = self.network.engine
         x, x_0 = (rows.read(top, bottom).float() for rows in (self.state, self.network.enhanced))
-        patched = bottom + -bottom % config.patch  # whole patches are read, and the padding cut off
+        patched = bottom + -bottom % engine.config.patch  # whole patches are read, and the padding cut off
         v = self.velocity.read(top, patched)[:, :, : bottom - top, : x.shape[3]]
-        mu = mu_of(config.target, v.float(), x, x_0)
         if "noise" in self.source:
             here = {"noise": self.source["noise"][:, :, top:bottom].to(x.device).float()}
         else:
             here = self.source | {"window": (top, 0)}
-        return advance(x, mu, x_0, config.schedule, self.sampler, *self.times, here)
+        return engine.transport.step(v, x, x_0, *self.times, self.sampler, here)
 
 
 def _maps(network: BandedNetwork, image: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from f2d.nets import F2DNet
+from f2d.nets.f2dnet import begin
 from f2d.nets.padding import pad_to_multiple
 
 from .analysis import FastEnhancer, FastParser, ImageAnalysis
@@ -38,7 +39,7 @@ class Engine(nn.Module):
 
     def __init__(self, net: F2DNet, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None):
         super().__init__()
-        self.config, self.dtype = net.config, dtype
+        self.config, self.transport, self.dtype = net.config, net.transport, dtype
         self.wide = torch.promote_types(dtype, torch.float32)
         self.enhancer = None if net.enhancer is None else FastEnhancer(net.enhancer, dtype)
         self.parser, self.backbone = FastParser(net.parser, dtype), FastBackbone(net.backbone, dtype)
@@ -81,7 +82,7 @@ class Engine(nn.Module):
 class Predictor:
     """One restoration's view of an `Engine`: its options, and what its first call saw. Not to be shared by threads.
 
-    config, device, dtype: as `restore_tensor` needs them. analysis, gates: of the first call, None before.
+    config, transport, device, dtype, begin: as `restore_tensor` needs them. analysis, gates: of the first call, None before.
     """
 
     def __init__(
@@ -89,9 +90,12 @@ class Predictor:
     ):
         self.engine, self.strength, self.statistics = engine, strength, statistics
         self.skipping = engine.device.type == "cpu" if skipping is None else skipping
-        self.config, self.device, self.dtype = engine.config, engine.device, engine.wide
+        self.config, self.transport = engine.config, engine.transport
+        self.device, self.dtype = engine.device, engine.wide
         self.analysis: ImageAnalysis | None = None
         self.gates: Tensor | None = None
+
+    begin = begin
 
     def analyse(self, y: Tensor) -> ImageAnalysis:
         """As `F2DNet.analyse`: y [B, 3, H, W] in [-1, 1]; enhanced image, maps and weights in float32."""

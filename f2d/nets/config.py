@@ -45,6 +45,7 @@ class F2DNetConfig:
     head: "residual": the prediction is v = shared + Σ alpha m Δ itself; "affine": that sum is a gain G and an offset B
     per pixel and v = G ⊙ y + B, which makes multiplicative degradations (haze, low light) easy for a small network.
     target, theta, sigma2, num_steps: what v predicts and the schedule of the process (see `f2d.transport`).
+    learned_schedule: the network carries a schedule that starts there and adapts (see `f2d.transport.LearnedSchedule`).
 
     ValueError for a field of another type or out of range, and for sizes that do not fit together.
     """
@@ -70,6 +71,7 @@ class F2DNetConfig:
     theta: str = "cosine"
     sigma2: str = "linear"
     num_steps: int = 100
+    learned_schedule: bool = False
 
     def __post_init__(self):
         check_types(self, OWNER)
@@ -108,7 +110,7 @@ class F2DNetConfig:
 
     @property
     def schedule(self) -> LogNormalSchedule:
-        """The process the network was trained for."""
+        """The schedule by its names; of a learned one, where it starts."""
         return LogNormalSchedule.named(self.theta, self.sigma2, self.num_steps)
 
     @property

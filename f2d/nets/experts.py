@@ -1,7 +1,8 @@
 """Experts: one small convolutional head per degradation factor."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from f2d_kernels.modules import GroupNormSiLU
 
 
 class SqueezeExcitation(nn.Module):
@@ -31,15 +32,15 @@ class Expert(nn.Module):
         super().__init__()
         self.project_in = nn.Conv2d(in_channels, width, 1)
         self.conv1 = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
-        self.norm1 = nn.GroupNorm(groups, width)
+        self.norm1 = GroupNormSiLU(groups, width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        self.norm2 = nn.GroupNorm(groups, width)
+        self.norm2 = GroupNormSiLU(groups, width)
         self.squeeze_excitation = SqueezeExcitation(width)
         self.project_out = nn.Conv2d(width, out_channels, 1)
         nn.init.zeros_(self.project_out.weight)
         nn.init.zeros_(self.project_out.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = F.silu(self.norm1(self.conv1(self.project_in(x))))
-        h = F.silu(self.norm2(self.conv2(h)))
+        h = self.norm1(self.conv1(self.project_in(x)))
+        h = self.norm2(self.conv2(h))
         return self.project_out(self.squeeze_excitation(h))

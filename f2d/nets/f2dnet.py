@@ -1,13 +1,15 @@
 """F²D-Net: factorized prediction of the transport from a degraded image to the clean one."""
 
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Union
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from f2d import checkpoints, official
+from f2d.transport import LearnedSchedule, LogNormal, LogNormalSchedule
+from f2d.transport.interface import Predict
 from f2d_kernels import expert_assembly
 
 from .backbone import Backbone
@@ -17,6 +19,9 @@ from .experts import Expert
 from .gate import Gate
 from .padding import pad_to_multiple
 from .parser import Parser
+
+if TYPE_CHECKING:
+    from f2d.engine import Predictor
 
 
 class Analysis(NamedTuple):
@@ -86,6 +91,19 @@ class F2DOutput(NamedTuple):
         return F.pixel_shuffle(x, patch)[..., : self.analysis.height, : self.analysis.width]
 
 
+def begin(net: Union["F2DNet", "Predictor"], y: Tensor) -> tuple[Tensor, Predict]:
+    """(x_0 [B, 3, H, W] float32, predict) of an image y: where its transport starts, and what predicts its steps.
+
+    The image is analysed once; x_0 is the enhanced image.
+    """
+    analysis = net.analyse(y)
+
+    def predict(x: Tensor, auxiliary: None, t: int) -> Tensor:
+        return net.velocity(x.to(y.dtype), analysis, t).prediction
+
+    return analysis.enhanced.float(), predict
+
+
 class F2DNet(nn.Module):
     """``v(x_t, y, t) = v_shared + Σ_k alpha_k m_k ⊙ Δ_k`` (affine head: that sum is (G, B) and v = G ⊙ y + B).
 
@@ -108,6 +126,19 @@ class F2DNet(nn.Module):
             for k in range(len(config.factors))
         )
         self.gate = Gate(config)
+        self.learned_schedule = LearnedSchedule(config.schedule) if config.learned_schedule else None
+
+    begin = begin
+
+    @property
+    def schedule(self) -> LogNormalSchedule:
+        """The schedule of the process: config's, or what was learned from it."""
+        return self.config.schedule if self.learned_schedule is None else self.learned_schedule.schedule()
+
+    @property
+    def transport(self) -> LogNormal:
+        """The process, with what the network predicts of it."""
+        return LogNormal(self.schedule, self.config.target)
 
     def analyse(self, y: Tensor) -> Analysis:
         """``(enhanced y, maps, weights, logits)`` of an image y [B, 3, H, W] in [-1, 1]."""
@@ -119,8 +150,11 @@ class F2DNet(nn.Module):
         parsed = self.parser(F.pixel_unshuffle(image, self.config.patch))
         return Analysis(image, parsed.maps, parsed.weights, parsed.logits, enhancer_gate, height, width)
 
-    def velocity(self, x_t: Tensor, analysis: Analysis, t: Tensor | int) -> F2DOutput:
-        """``v(x_t, y, t)`` for a state x_t [B, 3, H, W] of the image analysed, at step t (int, or [B])."""
+    def velocity(self, x_t: Tensor, analysis: Analysis, t: Tensor | int, gate_noise: Tensor | None = None) -> F2DOutput:
+        """``v(x_t, y, t)`` for a state x_t [B, 3, H, W] of the image analysed, at step t (int, or [B]).
+
+        gate_noise [B, K]: standard normal, what the gates are disturbed with while training; by default drawn.
+        """
         _check_image("x_t", x_t)
         batch, height, width = x_t.shape[0], analysis.height, analysis.width
         if x_t.shape[-2:] != (height, width) or batch != analysis.weights.shape[0]:
@@ -132,7 +166,7 @@ class F2DNet(nn.Module):
         patch, image = self.config.patch, analysis.padded_image
         state = pad_to_multiple(x_t, self.config.stride)
         out = self.backbone(F.pixel_unshuffle(torch.cat([state, image.to(state.dtype)], dim=1), patch), t)
-        gates = self.gate(out.time, analysis.weights, analysis.map_means, out.frequency)
+        gates = self.gate(out.time, analysis.weights, analysis.map_means, out.frequency, gate_noise)
         deltas = tuple(expert(out.features) for expert in self.experts)
         total = F.pixel_shuffle(expert_assembly(deltas, gates, analysis.padded_maps, out.shared), patch)
         if self.config.head == "affine":

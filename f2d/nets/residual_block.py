@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from f2d_kernels.modules import GroupNormSiLU
+
 
 class ResidualBlock(nn.Module):
     """``skip(x) + conv2(SiLU(GN(conv1(SiLU(GN(x)))) · (1 + scale) + shift))``, (scale, shift) = Linear(SiLU(time)).
@@ -13,15 +15,14 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, time_dim: int, groups: int):
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups, in_channels)
+        self.norm1 = GroupNormSiLU(groups, in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.time_linear = nn.Linear(time_dim, 2 * out_channels)
-        self.norm2 = nn.GroupNorm(groups, out_channels)
+        self.norm2 = GroupNormSiLU(groups, out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.skip = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        scale, shift = self.time_linear(F.silu(time))[:, :, None, None].chunk(2, dim=1)  # [B, C, 1, 1] each
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = F.silu(self.norm2(h) * (1 + scale) + shift)
-        return self.skip(x) + self.conv2(h)
+        scale, shift = self.time_linear(F.silu(time)).chunk(2, dim=1)  # [B, C] each
+        h = self.conv1(self.norm1(x))
+        return self.skip(x) + self.conv2(self.norm2(h, scale, shift))

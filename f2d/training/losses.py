@@ -3,14 +3,44 @@
 Source: "Factorized Stochastic Transport for Composite Degradation Image Restoration" and the authors' training code.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from f2d.nets.enhancer import LUMA
+
+Sum = Callable[[Tensor], Tensor]
+"""A sum over the batch [B, ...] -> [...], differentiable; over the batches of all processes where there are several."""
+
+
+def batch_sum(values: Tensor) -> Tensor:
+    """``Σ_b values[b]`` of one process' batch."""
+    return values.sum(0)
+
 
 def charbonnier(prediction: Tensor, target: Tensor, eps: float = 1e-3) -> Tensor:
-    """mean sqrt((prediction - target)² + eps²): L1 with a smooth bottom."""
-    return torch.sqrt((prediction - target) ** 2 + eps**2).mean()
+    """mean sqrt((prediction - target)² + eps²) of each sample [B]: L1 with a smooth bottom."""
+    return torch.sqrt((prediction - target) ** 2 + eps**2).flatten(1).mean(1)
+
+
+def absolute(prediction: Tensor, target: Tensor) -> Tensor:
+    """mean |prediction - target| of each sample [B]."""
+    return (prediction - target).abs().flatten(1).mean(1)
+
+
+def squared(prediction: Tensor, target: Tensor) -> Tensor:
+    """mean (prediction - target)² of each sample [B]."""
+    return (prediction - target).square().flatten(1).mean(1)
+
+
+PIXEL = {"charbonnier": charbonnier, "l1": absolute, "l2": squared}
+
+
+def velocity(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """``lambda(t) · mean (v - d/dt [x_t; y_t])²`` of each sample [B]; weight [B] is lambda(t). ResFlow, eq. 9-11."""
+    return weight * squared(prediction, target)
 
 
 def frequency(prediction: Tensor, target: Tensor) -> Tensor:
@@ -47,14 +77,14 @@ def map_target(maps: Tensor, labels: Tensor) -> Tensor:
     return labels[:, :, None, None] * (1 + maps / peak) / 2
 
 
-def balance(gates: Tensor, labels: Tensor, *, present_only: bool = True) -> Tensor:
+def balance(gates: Tensor, labels: Tensor, *, present_only: bool = True, total: Sum = batch_sum) -> Tensor:
     """CV²(Σ_b alpha / Σ_b labels) over the factors: how unevenly the experts carry the factors they are needed for.
 
-    Unbiased deviation, sums clamped at 1e-8. The authors average over all factors, so the term saturates whenever the
+    Unbiased deviation, sums clamped at 1e-8; `total` sums over the batch. The authors average over all factors, so the term saturates whenever the
     batch lacks one (39 % of batches of four): `present_only` leaves those factors out.
     """
-    needed = labels.sum(0)
-    load = gates.float().sum(0) / needed.clamp(min=1e-8)
+    needed = total(labels)
+    load = total(gates.float()) / needed.clamp(min=1e-8)
     if present_only:
         load = load[needed > 0]
     if load.numel() < 2:
@@ -82,3 +112,24 @@ def time_prior(labels: Tensor, t: Tensor, num_steps: int) -> Tensor:
 def gate_prior(gates: Tensor, target: Tensor) -> Tensor:
     """Mean squared error of the gates alpha [B,K] to the time prior."""
     return F.mse_loss(gates.float(), target.float())
+
+
+def enhancement(enhanced: Tensor, degraded: Tensor, clean: Tensor, dark: Tensor, *, total: Sum = batch_sum) -> Tensor:
+    """``0.7 |Y(e) - Y(c)| + 0.3 charbonnier(e, c) + 0.2 max(0, |Y(e) - Y(c)| - |Y(d) - Y(c)|)``, values in [0, 1].
+
+    Image means, averaged over the dark samples (0 where there are none). enhanced, degraded, clean [B,3,H,W] in
+    [-1, 1]; dark [B] in {0, 1}; Y is BT.601 luma. The last term is paid where the enhancer moves away from the target.
+    """
+
+    def luma(x: Tensor) -> Tensor:
+        return ((x + 1) / 2 * x.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1)
+
+    after, before = (absolute(luma(x.float()), luma(clean)) for x in (enhanced, degraded))
+    pixel = charbonnier((enhanced.float() + 1) / 2, (clean + 1) / 2)
+    each = 0.7 * after + 0.3 * pixel + 0.2 * (after - before).clamp_min(0)
+    return total(dark * each) / total(dark).clamp_min(1)
+
+
+def enhancer_gate(gate: Tensor, dark: Tensor, *, total: Sum = batch_sum) -> Tensor:
+    """``Σ_b dark_b (1 - g_b) / B``: dark photographs open the enhancer's gate g [B,1,1,1]; dark [B] in {0, 1}."""
+    return total(dark * (1 - gate.float().flatten())) / total(torch.ones_like(dark))

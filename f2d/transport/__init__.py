@@ -1,5 +1,7 @@
-"""The forward-only transport from a degraded image to the clean one: its schedules, prediction targets and samplers."""
+"""Transports from a degraded image to the clean one: their processes, schedules, prediction targets and samplers."""
 
+from .learned import LearnedSchedule
+from .lognormal import LogNormal
 from .samplers import SAMPLERS, sampling_times, transport
 from .schedules import SIGMA2, THETA, LogNormalSchedule
 from .targets import TARGETS, mu_of, target_of
@@ -9,6 +11,8 @@ __all__ = [
     "SIGMA2",
     "TARGETS",
     "THETA",
+    "LearnedSchedule",
+    "LogNormal",
     "LogNormalSchedule",
     "mu_of",
     "sampling_times",

@@ -48,10 +48,7 @@ def transport(
     ValueError for an unknown sampler, a wrong number of steps, or noise of the wrong shape.
     """
     times = sampling_times(schedule, steps, sampler)
-    if noise is not None and noise.shape != (steps, *x_0.shape):
-        raise ValueError(f"transport: noise is {tuple(noise.shape)}; give one tensor per step, {(steps, *x_0.shape)}")
-    if noise is not None and seed is not None:
-        raise ValueError("transport: noise and seed are both given; give one")
+    check_noise(noise, seed, steps, x_0)
     warn_if_short(schedule, steps, sampler)
     x_0 = x_0.float()
     x = x_0
@@ -82,6 +79,14 @@ def advance(
     else:
         x = mu
     return x.clamp(-STATE_BOUND, STATE_BOUND)
+
+
+def check_noise(noise: Tensor | None, seed: int | Tensor | None, steps: int, x_0: Tensor) -> None:
+    """ValueError unless at most one is given, and noise as one tensor like x_0 per step."""
+    if noise is not None and noise.shape != (steps, *x_0.shape):
+        raise ValueError(f"transport: noise is {tuple(noise.shape)}; give one tensor per step, {(steps, *x_0.shape)}")
+    if noise is not None and seed is not None:
+        raise ValueError("transport: noise and seed are both given; give one")
 
 
 def warn_if_short(schedule: LogNormalSchedule, steps: int, sampler: str) -> None:

@@ -1,0 +1,121 @@
+"""What a training step minimises: the terms of F²D-Net, and ResFlow's velocity matching."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from f2d.data import Batch
+from f2d.nets import F2DNet
+from f2d.nets.resflow import ResFlowNet
+from f2d.training import losses
+from f2d.training.recipe import LossWeights
+from f2d_kernels import lognormal_transition
+
+GATE_STREAM = 65535  # of the noise on the gates: no sampler has so many steps, so that no transport's noise is reused
+
+
+class Loss(NamedTuple):
+    """total: what is minimised. terms: its parts before they are weighted, by name."""
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+class Objective(ABC):
+    """weights: of the terms. one_call_fraction: share of the samples at the degraded end of the path, the state that a
+    one-call restoration sees; the others lie uniformly on it."""
+
+    def __init__(self, weights: LossWeights, one_call_fraction: float):
+        self.weights, self.one_call_fraction = weights, one_call_fraction
+
+    @abstractmethod
+    def terms(self, net: nn.Module, batch: Batch, total: losses.Sum) -> dict[str, Tensor]:
+        """The terms of one batch; everything random follows from batch.seeds. `total` sums over the global batch."""
+
+    def __call__(self, net: nn.Module, batch: Batch, total: losses.Sum = losses.batch_sum) -> Loss:
+        terms = self.terms(net, batch, total)
+        return Loss(sum(getattr(self.weights, name) * value for name, value in terms.items()), terms)
+
+    def positions(self, seeds: Tensor) -> Tensor:
+        """Where each sample lies on its path, [B] in [0, 1), a function of its seed alone."""
+        draws = torch.stack([torch.rand(2, generator=torch.Generator().manual_seed(s)) for s in seeds.tolist()])
+        return torch.where(draws[:, 0] < self.one_call_fraction, 0, draws[:, 1]).to(seeds.device)
+
+
+class FactorizedObjective(Objective):
+    """The sum of F²D-Net's training: transport target, clean image, its spectrum, factors, maps, gates, enhancer.
+
+    F2DNet paper and code; the terms are `f2d.training.losses`, their weights the recipe's.
+    """
+
+    def terms(self, net: F2DNet, batch: Batch, total: losses.Sum) -> dict[str, Tensor]:
+        labels, weights = batch.labels, self.weights
+        degraded = (batch.degraded * 2 - 1).contiguous(memory_format=torch.channels_last)
+        mu = batch.clean * 2 - 1
+        analysis = net.analyse(degraded)
+        y, transport = analysis.enhanced.float(), net.transport  # the transport starts from the enhanced image
+        draw = transport.draw(y, mu, self.positions(batch.seeds), batch.seeds)
+        output = net.velocity(draw.state, analysis, draw.time, gate_noise(batch.seeds, labels.shape[1]))
+        pixel = losses.PIXEL[weights.kind]
+        with torch.autocast(labels.device.type, enabled=False):  # binary cross-entropy refuses autocast on a GPU
+            prediction = output.prediction.float()
+            mu_hat = transport.clean(prediction, draw.state, y, draw.time)
+            reconstruction = pixel(mu_hat, mu)
+            found = {
+                "pixel": pixel(prediction, draw.target).mean(),
+                "reconstruction": reconstruction.mean(),
+                "frequency": losses.frequency(mu_hat, mu),
+                "classification": losses.classification(analysis.logits, labels),
+                "presence": losses.presence(analysis.weights, labels),
+                "balance": losses.balance(
+                    output.gates, labels, present_only=weights.balance_over == "present", total=total
+                ),
+            }
+            if weights.gate_prior:
+                prior = losses.time_prior(labels, draw.time, net.config.num_steps)
+                found["gate_prior"] = losses.gate_prior(output.gates, prior)
+            if net.config.spatial_maps:  # without, the maps are ones: a constant that teaches nothing
+                found["maps"] = losses.map_supervision(_resized(analysis.maps, batch.maps), self._map_target(batch))
+            if net.enhancer is not None and "low" in net.config.factors:
+                dark = labels[:, net.config.factors.index("low")]
+                found["enhancement"] = losses.enhancement(analysis.enhanced, degraded, mu, dark, total=total)
+                found["enhancer_gate"] = losses.enhancer_gate(analysis.enhancer_gate, dark, total=total)
+        if net.learned_schedule is not None and net.training:
+            net.learned_schedule.observe(draw.time, reconstruction)
+        return found
+
+    def _map_target(self, batch: Batch) -> Tensor:
+        if self.weights.map_target == "constant":
+            return batch.labels[:, :, None, None].expand_as(batch.maps)
+        return losses.map_target(batch.maps, batch.labels)
+
+
+class VelocityMatching(Objective):
+    """``E lambda(t) ||v(x_t, y_t, t) - d/dt [x_t; y_t]||²`` (ResFlow, eq. 9-11); the term is called "pixel"."""
+
+    def terms(self, net: ResFlowNet, batch: Batch, total: losses.Sum) -> dict[str, Tensor]:
+        degraded = (batch.degraded * 2 - 1).contiguous(memory_format=torch.channels_last)
+        draw = net.transport.draw(degraded, batch.clean * 2 - 1, self.positions(batch.seeds), batch.seeds)
+        prediction = net(draw.state, draw.auxiliary, draw.time).float()
+        return {"pixel": losses.velocity(prediction, draw.target, draw.weight).mean()}
+
+
+def objective_of(net: nn.Module, weights: LossWeights, one_call_fraction: float) -> Objective:
+    """The objective that a network is trained with."""
+    kind = FactorizedObjective if isinstance(net, F2DNet) else VelocityMatching
+    return kind(weights, one_call_fraction)
+
+
+def gate_noise(seeds: Tensor, factors: int) -> Tensor:
+    """[B, K] standard normal, sample b's from its seed alone."""
+    ones = torch.ones(len(seeds), 1, 1, factors, device=seeds.device)
+    # log exp(ε) is ε to 1e-7, as |ε| < 7 is far from the op's clamp at 20
+    noise = lognormal_transition(ones, torch.zeros_like(ones), 0.0, 1.0, seed=seeds, stream=GATE_STREAM)
+    return noise.log()[:, 0, 0]
+
+
+def _resized(maps: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(maps.float(), like.shape[-2:]) if maps.shape != like.shape else maps.float()

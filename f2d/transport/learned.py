@@ -1,0 +1,66 @@
+"""A schedule that adapts to what the network finds hard."""
+
+import torch
+from torch import Tensor, nn
+
+from .schedules import LogNormalSchedule
+
+MIXED = 0.1  # share of the original time kept in the warp: it stays invertible where the error does not fall
+MEMORY = 0.999  # of the running error of a time, per observation of it
+
+
+class LearnedSchedule(nn.Module):
+    """``M_t = M(s(t)), S_t² = S²(s(t))`` of a schedule given, s such that the error of mu_hat falls linearly in t.
+
+    Time is spent where it informs: with e(s) = E|mu_hat - mu| at time s of the original schedule, made non-increasing,
+    s is the inverse of F(s) = (e(0) - e(s)) / (e(0) - e(T)), mixed with a tenth of the identity. At first s(t) = t. The
+    endpoints, and so what is left of the residual, never change. State: e(s), in the state dict.
+
+    Time warping of Dieleman et al., "Continuous diffusion for categorical data" (2022), section 4.2.
+    """
+
+    def __init__(self, start: LogNormalSchedule):
+        super().__init__()
+        self.start = start
+        steps = start.num_steps
+        self.register_buffer("error", torch.linspace(1, 0, steps + 1, dtype=torch.float64))
+        self.register_buffer("seen", torch.zeros(steps + 1, dtype=torch.float64))
+
+    @torch.no_grad()
+    def observe(self, t: Tensor, error: Tensor) -> None:
+        """Take in errors [B] of mu_hat at times t [B] (0..T) of the present schedule."""
+        places = self.places()[t].round().long()
+        for place, value in zip(places.tolist(), error.double().tolist()):
+            count = float(self.seen[place]) + 1
+            keep = 0.0 if count == 1 else min(MEMORY, 1 - 1 / count)  # a plain mean at first
+            self.error[place] = keep * self.error[place] + (1 - keep) * value
+            self.seen[place] = count
+
+    def places(self) -> Tensor:
+        """s(t) for t = 0..T [T + 1], float64, from 0 to T."""
+        steps = self.start.num_steps
+        identity = torch.linspace(0, 1, steps + 1, dtype=torch.float64, device=self.error.device)
+        if not bool((self.seen > 0).all()):  # until every time was seen, errors of different ages would be compared
+            return identity * steps
+        falling = self.error.cummin(0).values
+        span = falling[0] - falling[-1]
+        gained = identity if span <= 0 else (falling[0] - falling) / span
+        level = MIXED * identity + (1 - MIXED) * gained
+        return _interpolated(identity, level, identity * steps)
+
+    def schedule(self) -> LogNormalSchedule:
+        """The schedule as it is now."""
+        places = self.places().cpu()
+        grid = torch.arange(self.start.num_steps + 1, dtype=torch.float64)
+        log_mean, variance = (_interpolated(places, grid, v) for v in (self.start.log_mean, self.start.variance))
+        sigma2 = variance.diff().clamp_min(0)
+        theta = (-log_mean.diff() - sigma2 / 2).clamp_min(0)
+        return LogNormalSchedule(theta, sigma2, 1.0)
+
+
+def _interpolated(x: Tensor, known: Tensor, values: Tensor) -> Tensor:
+    """Piecewise linear through (known, values), known increasing, at x."""
+    right = torch.searchsorted(known, x.contiguous()).clamp(1, len(known) - 1)
+    low, high = known[right - 1], known[right]
+    share = ((x - low) / (high - low)).clamp(0, 1)
+    return values[right - 1] + share * (values[right] - values[right - 1])

@@ -1,0 +1,60 @@
+"""The log-normal stochastic transport of F²D-Net and FoD, and its limit without noise, the straight flow."""
+
+from torch import Tensor
+
+from .interface import Draw, Predict, Transport
+from .samplers import SAMPLERS, advance, sampling_times, transport
+from .schedules import LogNormalSchedule
+from .targets import mu_of, target_of
+
+
+class LogNormal(Transport):
+    """``dx = theta (mu - x) dt + sigma (x - mu) dw, x_0 = y``; the network is told integer times 0..T.
+
+    schedule: theta and sigma² (see `LogNormalSchedule.named`; FoD's are there by name). target: what the network
+    predicts of it, "SFLOW" (mu - x_t), "FLOW" (mu - x_0) or "FINAL_X" (mu).
+
+    With theta "straight" and sigma2 "none" it is the deterministic flow, x_t = (1 - t/T) y + (t/T) mu, whose target
+    "FLOW" is the derivative of the path with respect to t/T: failure mode 1 of the paper, which averages over solutions.
+
+    Factorized Stochastic Transport, "The process"; FoD (Forward-only Diffusion) for the other schedules.
+    """
+
+    samplers = SAMPLERS
+
+    def __init__(self, schedule: LogNormalSchedule, target: str = "SFLOW"):
+        self.schedule, self.target = schedule, target
+
+    def draw(self, y: Tensor, mu: Tensor, position: Tensor, seeds: Tensor) -> Draw:
+        """x_t = mu + (y - mu) exp(M_t + S_t ε) at t = floor(position (T + 1)), uniform over 0..T for uniform positions."""
+        t = (position * (self.schedule.num_steps + 1)).long()
+        x_t = self.schedule.sample(y, mu, t, seed=seeds)
+        return Draw(x_t, None, t, target_of(self.target, x_t, y, mu), None)
+
+    def clean(self, prediction: Tensor, state: Tensor, y: Tensor, time: Tensor | int | float) -> Tensor:
+        return mu_of(self.target, prediction, state, y)
+
+    def times(self, steps: int, sampler: str) -> list[int]:
+        return sampling_times(self.schedule, steps, sampler)
+
+    def step(self, prediction: Tensor, state: Tensor, y: Tensor, s: int, t: int, sampler: str, source: dict) -> Tensor:
+        """One step of `f2d.transport.transport` from s to t; source: the noise, as `lognormal_transition` takes it."""
+        mu = self.clean(prediction.float(), state, y, s)
+        return advance(state, mu, y, self.schedule, sampler, s, t, source)
+
+    def restore(
+        self,
+        predict: Predict,
+        y: Tensor,
+        *,
+        steps: int,
+        sampler: str,
+        noise: Tensor | None = None,
+        seed: int | Tensor | None = None,
+    ) -> Tensor:
+        y = y.float()
+
+        def predict_mu(x: Tensor, t: int) -> Tensor:
+            return self.clean(predict(x, None, t).float(), x, y, t)
+
+        return transport(predict_mu, y, self.schedule, steps=steps, sampler=sampler, noise=noise, seed=seed)

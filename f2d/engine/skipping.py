@@ -13,8 +13,8 @@ with squeeze-excitation's s_f in (0, 1), and let it add gate · map(p) · Δ_c(p
        channel, and 2 % more for the rounding of bf16 features.
 
 It is rigorous and loose (a GN value of √N would be one bright pixel on black), so it skips experts that the gate or the
-map turned off in earnest: about 1e-6 at 256x256. It needs moments measured on the very pixels
-counted. Over several calls the state moves too; then each call's own bound holds.
+map turned off in earnest: about 1e-6 at 256x256. It needs moments measured on the very pixels that are counted. Over
+several calls the state moves too; then each call's own bound holds.
 """
 
 from typing import NamedTuple

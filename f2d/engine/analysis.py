@@ -11,7 +11,6 @@ from f2d.nets.enhancer import DARK, LUMA, SHARPNESS, Enhancer
 from f2d.nets.parser import Parser
 
 from .layers import Conv, leaky, spatial_mean, wide_copy
-from .statistics import Statistics
 
 
 class ImageAnalysis(Analysis):
@@ -44,16 +43,16 @@ class FastEnhancer(nn.Module):
         self.tail = nn.ModuleList([Conv.of(enhancer.tail[0], dtype), Conv.of(enhancer.tail[2], dtype)])
         self.gate_mlp = wide_copy(enhancer.gate_mlp)
 
-    def forward(self, x: Tensor, statistics: Statistics) -> tuple[Tensor, Tensor]:
-        gate = statistics.of("enhancer.gate", lambda: self._gate(x))
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        gate = self.gate_of(spatial_mean(x))
         h = self.conv_in(F.pixel_unshuffle(x, self.patch))
         for first, second in self.blocks:
             h = second(leaky(first(h)), h)
         delta = F.pixel_shuffle(self.tail[1](leaky(self.tail[0](h))), self.patch).to(x.dtype).tanh_()
         return torch.addcmul(x, gate, delta).clamp_(-1, 1), gate
 
-    def _gate(self, x: Tensor) -> Tensor:
-        mean = spatial_mean(x)
+    def gate_of(self, mean: Tensor) -> Tensor:
+        """[B, 1, 1, 1] of the image's mean [B, 3]."""
         luma = sum(weight * mean[:, c : c + 1] for c, weight in enumerate(LUMA))
         return (torch.sigmoid(SHARPNESS * (DARK - (luma + 1) / 2)) * self.gate_mlp(mean))[:, :, None, None]
 
@@ -67,10 +66,10 @@ class FastParser(nn.Module):
         self.decoder = None if parser.decoder is None else _convolutions(parser.decoder, dtype)
         self.weight_mlp, self.logit_mlp = wide_copy(parser.weight_mlp), wide_copy(parser.logit_mlp)
 
-    def forward(self, y: Tensor, statistics: Statistics) -> tuple[Tensor | None, Tensor, Tensor]:
+    def forward(self, y: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         for conv in self.encoder:
             y = leaky(conv(y))
-        pooled = statistics.of("parser.pooled", lambda: spatial_mean(y))
+        pooled = spatial_mean(y)
         maps = None
         if self.decoder is not None:
             *upward, last = self.decoder

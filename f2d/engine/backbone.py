@@ -12,7 +12,6 @@ from f2d.nets.residual_block import ResidualBlock
 
 from .folding import fold_film, fold_repeated_input
 from .layers import Conv, Norm, spatial_mean, wide_copy
-from .statistics import Statistics
 
 
 class Constants(NamedTuple):
@@ -28,39 +27,37 @@ class FastBlock(nn.Module):
     def __init__(self, block: ResidualBlock, name: str, dtype: torch.dtype):
         super().__init__()
         self.name = name
-        self.norm1, self.norm2 = Norm(block.norm1, f"{name}.norm1"), Norm(block.norm2, f"{name}.norm2")
+        self.norm1, self.norm2 = Norm(block.norm1), Norm(block.norm2)
         self.conv1, self.conv2 = Conv.of(block.conv1, dtype), Conv.of(block.conv2, dtype)
         self.skip = None if isinstance(block.skip, nn.Identity) else Conv.of(block.skip, dtype)
         self.time_linear = wide_copy(block.time_linear)
 
-    def forward(self, x: Tensor, constants: Constants, statistics: Statistics) -> Tensor:
-        h = self.conv1(self.norm1(x, statistics))
-        h = self.norm2(h, statistics, constants.film[self.name])
+    def forward(self, x: Tensor, constants: Constants) -> Tensor:
+        h = self.conv1(self.norm1(x))
+        h = self.norm2(h, constants.film[self.name])
         return self.conv2(h, x if self.skip is None else self.skip(x))
 
 
 class FastAttention(nn.Module):
-    """`f2d.nets.channel_attention.ChannelAttention`; the C x C matrix in float32, from the statistics."""
+    """`f2d.nets.channel_attention.ChannelAttention`; the C x C matrix in float32."""
 
-    def __init__(self, attention: ChannelAttention, name: str, dtype: torch.dtype):
+    def __init__(self, attention: ChannelAttention, dtype: torch.dtype):
         super().__init__()
-        self.heads, self.name = attention.heads, name
-        self.norm1 = Norm(attention.norm1, f"{name}.norm1", silu=False)
-        self.norm2 = Norm(attention.norm2, f"{name}.norm2", silu=False)
+        self.heads = attention.heads
+        self.norm1, self.norm2 = Norm(attention.norm1, silu=False), Norm(attention.norm2, silu=False)
         self.qkv, self.qkv_depthwise = Conv.of(attention.qkv, dtype), Conv.of(attention.qkv_depthwise, dtype)
         self.proj = Conv.of(attention.proj, dtype)
         self.ffn = nn.ModuleList([Conv.of(attention.ffn[0], dtype), Conv.of(attention.ffn[2], dtype)])
         wide = torch.promote_types(attention.temperature.dtype, torch.float32)
         self.register_buffer("temperature", attention.temperature.detach().to(wide, copy=True))
 
-    def forward(self, x: Tensor, statistics: Statistics) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
-        qkv = self.qkv_depthwise(self.qkv(self.norm1(x, statistics)))
+        qkv = self.qkv_depthwise(self.qkv(self.norm1(x)))
         q, k, v = qkv.reshape(batch, 3, self.heads, channels // self.heads, height * width).unbind(1)
-        matrix = statistics.of(f"{self.name}.matrix", lambda: self._matrix(q, k))
-        mixed = (matrix.to(v.dtype) @ v).reshape(batch, channels, height, width)
+        mixed = (self._matrix(q, k).to(v.dtype) @ v).reshape(batch, channels, height, width)
         x = self.proj(mixed.contiguous(memory_format=torch.channels_last), x)
-        return self.ffn[1](F.gelu(self.ffn[0](self.norm2(x, statistics))), x)
+        return self.ffn[1](F.gelu(self.ffn[0](self.norm2(x))), x)
 
     def _matrix(self, q: Tensor, k: Tensor) -> Tensor:
         """[B, heads, C / heads, C / heads]; the sums over all pixels in float32 or wider."""
@@ -93,11 +90,11 @@ class FastBackbone(nn.Module):
         self.mid_blocks = nn.ModuleList(
             FastBlock(block, f"mid_blocks.{i}", dtype) for i, block in enumerate(backbone.mid_blocks)
         )
-        self.mid_attention = FastAttention(backbone.mid_attention, "mid_attention", dtype)
+        self.mid_attention = FastAttention(backbone.mid_attention, dtype)
         laplacian = backbone.frequency_embedding.laplacian
         self.register_buffer("laplacian", laplacian.detach().to(dtype, copy=True))
         self.frequency_mlp = wide_copy(backbone.frequency_embedding.mlp)
-        self.norm_out, self.conv_out = Norm(backbone.norm_out, "norm_out"), Conv.of(backbone.conv_out, dtype)
+        self.norm_out, self.conv_out = Norm(backbone.norm_out), Conv.of(backbone.conv_out, dtype)
 
     def constants(self, t: int) -> Constants:
         """Everything that follows from t alone."""
@@ -110,25 +107,23 @@ class FastBackbone(nn.Module):
         high = F.conv2d(h, self.laplacian, padding=1, groups=h.shape[1])
         return self.frequency_mlp(spatial_mean(F.gelu(high)))
 
-    def forward(
-        self, x: Tensor, constants: Constants, statistics: Statistics, repeated: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, constants: Constants, repeated: bool) -> tuple[Tensor, Tensor, Tensor]:
         """(shared head, experts' input, bottleneck's features) of the unshuffled [x_t, y], or of y if `repeated`."""
         h = (self.conv_in_repeated if repeated else self.conv_in)(x)
         skips = []
         for level, blocks in enumerate(self.down_blocks):
             for block in blocks:
-                h = block(h, constants, statistics)
+                h = block(h, constants)
             skips.append(h)
             if level < len(self.downsamples):
                 h = self.downsamples[level](h)
         for block in self.mid_blocks:
-            h = block(h, constants, statistics)
-        h = bottleneck = self.mid_attention(h, statistics)
+            h = block(h, constants)
+        h = bottleneck = self.mid_attention(h)
         for level, blocks in enumerate(self.up_blocks):
             h = torch.cat([h, skips.pop()], dim=1)
             for block in blocks:
-                h = block(h, constants, statistics)
+                h = block(h, constants)
             if level < len(self.upsamples):
                 h = self.upsamples[level](F.interpolate(h, scale_factor=2, mode="bilinear"))
-        return self.conv_out(self.norm_out(h, statistics)), h, bottleneck
+        return self.conv_out(self.norm_out(h)), h, bottleneck

@@ -25,7 +25,6 @@ from .experts import with_ones
 from .fields import Field, Joined, Mapped, Rows, group_moments
 from .layers import Conv, Norm, leaky
 from .skipping import experts_to_run
-from .statistics import Statistics
 
 
 class BandedNetwork:
@@ -46,7 +45,6 @@ class BandedNetwork:
         self.engine, self.bands, self.strength, self.skipping = engine, bands, strength, skipping
         self.height, self.width = image.height, image.width
         self.gates: Tensor | None = None
-        self._measured: dict = {}
         self.padded_image: Rows = PaddedImage(image, engine.config.stride)
         if engine.enhancer is not None:
             self.padded_image = self._enhanced(self.padded_image)
@@ -56,7 +54,6 @@ class BandedNetwork:
     def velocity(self, state: Rows, t: int) -> Rows:
         """Rows of v, of the padded size. state: x_t of the image's own size, `enhanced` itself at the start."""
         engine, image, patch = self.engine, self.padded_image, self.engine.config.patch
-        self._statistics = Statistics(self._measured, given=True, step=t)
         constants = engine.constants(t)
         padded = (image.height, image.width) != (self.height, self.width)
         repeated = state is self.enhanced and not (padded and engine.enhancer is not None)
@@ -66,14 +63,11 @@ class BandedNetwork:
         gates = engine.gate(constants.time, self.weights, self.map_means, frequency)
         self.gates = gates if self.gates is None else self.gates
         self._add_experts(features, scaled(gates, self.strength), shared)
-        self._measured.clear()
         return Prediction(shared, self.padded_image, patch, engine.config.head == "affine")
 
     def _normed(self, norm: Norm, x: Field | Joined, film: tuple[Tensor, Tensor] | None = None) -> Rows:
-        key = self._statistics.step, f"{norm.name}.moments"
-        self._measured[key] = group_moments(x.parts, norm.groups, norm.eps, norm.weight.dtype)
-        statistics = self._statistics
-        return Mapped(x, lambda rows: norm(rows, statistics, film))
+        moments = group_moments(x.parts, norm.groups, norm.eps, norm.weight.dtype)
+        return Mapped(x, lambda rows: norm.given(rows, moments, film))
 
     def _residual(self, conv: Conv, h: Rows, x: Rows, skip: Conv | None = None) -> Field:
         """``conv(h) + skip(x)``; without a skip convolution x itself."""
@@ -87,7 +81,7 @@ class BandedNetwork:
     def _enhanced(self, image: Rows) -> Field:
         enhancer, bands = self.engine.enhancer, self.bands
         patch = enhancer.patch
-        gate = enhancer._gate(bands.mean(image)[:, :, None, None].to(self.engine.wide))  # of the image's mean alone
+        gate = enhancer.gate_of(bands.mean(image).to(self.engine.wide))
         h = bands.convolve(enhancer.conv_in, Unshuffled(image, patch))
         for first, second in enhancer.blocks:
             h = self._residual(second, bands.convolve(first, h, leaky), h)
@@ -203,7 +197,7 @@ class BandedNetwork:
         wanted = [k for k in range(len(engine.config.factors)) if self.strength is None or self.strength[k] > 0]
         if self.skipping:
             affine, pixels = engine.config.head == "affine", features.height * features.width
-            visible = experts_to_run(engine.experts.bounds, gates, self._highest, pixels, affine, measured=True)
+            visible = experts_to_run(engine.experts.bounds, gates, self._highest, pixels, affine)
             wanted = [k for k in wanted if k in visible]
         x = Mapped(features, with_ones)
         for k in wanted:

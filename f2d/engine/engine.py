@@ -17,7 +17,6 @@ from .control import scaled, strengths
 from .experts import FastExperts
 from .layers import wide_copy
 from .skipping import experts_to_run
-from .statistics import Statistics
 
 
 class Prediction(NamedTuple):
@@ -58,15 +57,14 @@ class Engine(nn.Module):
         *,
         strength: Mapping[str, float] | None = None,
         only: Iterable[str] | None = None,
-        statistics: Statistics | None = None,
         skipping: bool | None = None,
     ) -> "Predictor":
         """The engine with the options of one restoration; `f2d.restore.restore_tensor` takes it in place of a network.
 
-        strength, only: see `control.strengths`. statistics: see `Statistics`; measured by default. skipping: whether
-        experts that cannot be seen are left out (see `skipping`); None: on a CPU, as the question costs a GPU a wait.
+        strength, only: see `control.strengths`. skipping: whether experts that cannot be seen are left out (see
+        `skipping`); None: on a CPU, as the question costs a GPU a wait.
         """
-        return Predictor(self, strengths(self.config.factors, strength, only), statistics or Statistics(), skipping)
+        return Predictor(self, strengths(self.config.factors, strength, only), skipping)
 
     def constants(self, t: int) -> Constants:
         """What depends on t alone, kept; two threads that ask first compute the same."""
@@ -85,10 +83,8 @@ class Predictor:
     config, transport, device, dtype, begin: as `restore_tensor` needs them. analysis, gates: of the first call, None before.
     """
 
-    def __init__(
-        self, engine: Engine, strength: tuple[float, ...] | None, statistics: Statistics, skipping: bool | None
-    ):
-        self.engine, self.strength, self.statistics = engine, strength, statistics
+    def __init__(self, engine: Engine, strength: tuple[float, ...] | None, skipping: bool | None):
+        self.engine, self.strength = engine, strength
         self.skipping = engine.device.type == "cpu" if skipping is None else skipping
         self.config, self.transport = engine.config, engine.transport
         self.device, self.dtype = engine.device, engine.wide
@@ -99,32 +95,28 @@ class Predictor:
 
     def analyse(self, y: Tensor) -> ImageAnalysis:
         """As `F2DNet.analyse`: y [B, 3, H, W] in [-1, 1]; enhanced image, maps and weights in float32."""
-        engine, statistics = self.engine, self.statistics.at(None)
+        engine = self.engine
         height, width = y.shape[-2:]
         y = y.to(self.dtype, memory_format=torch.channels_last)
         image, gate = pad_to_multiple(y, self.config.stride), None
         if engine.enhancer is not None:
-            image, gate = engine.enhancer(image, statistics)
-        maps, weights, logits = engine.parser(F.pixel_unshuffle(image, self.config.patch), statistics)
+            image, gate = engine.enhancer(image)
+        maps, weights, logits = engine.parser(F.pixel_unshuffle(image, self.config.patch))
         return ImageAnalysis(image, maps, weights, logits, gate, height, width)
 
     def velocity(self, x_t: Tensor, analysis: ImageAnalysis, t: int) -> Prediction:
         """As `F2DNet.velocity`, for one integer t; with x_t `analysis.enhanced` itself the first convolution halves."""
-        engine, patch, statistics = self.engine, self.config.patch, self.statistics.at(t)
+        engine, patch = self.engine, self.config.patch
         image, constants = analysis.padded_image, engine.constants(t)
         state = analysis.as_state(x_t)
         repeated = state is not None
         x = image if repeated else torch.cat([pad_to_multiple(x_t.to(self.dtype), self.config.stride), image], dim=1)
-        shared, features, bottleneck = engine.backbone(F.pixel_unshuffle(x, patch), constants, statistics, repeated)
-
-        def measure_gates() -> Tensor:
-            time = constants.time.expand(x.shape[0], -1)
-            return engine.gate(time, analysis.weights, analysis.map_means, engine.backbone.frequency(bottleneck))
-
-        gates = statistics.of("gates", measure_gates)
+        shared, features, bottleneck = engine.backbone(F.pixel_unshuffle(x, patch), constants, repeated)
+        time, frequency = constants.time.expand(x.shape[0], -1), engine.backbone.frequency(bottleneck)
+        gates = engine.gate(time, analysis.weights, analysis.map_means, frequency)
         effective = scaled(gates, self.strength)
         run = self._experts_to_run(effective, analysis.padded_maps, features)
-        total = engine.experts(features, effective, analysis.padded_maps, shared, statistics, run)
+        total = engine.experts(features, effective, analysis.padded_maps, shared, run)
         total = F.pixel_shuffle(total, patch)
         if self.config.head == "affine":
             gain, offset = total.chunk(2, dim=1)
@@ -137,11 +129,8 @@ class Predictor:
         wanted = range(len(self.config.factors))
         if self.strength is not None:
             wanted = [k for k in wanted if self.strength[k] > 0]
-        recording = not self.statistics.measuring and not self.statistics.given
-        if not self.skipping or recording:  # a recording holds every expert's moments, for whatever replays it
+        if not self.skipping:
             return list(wanted)
-        pixels, measured = features.shape[2] * features.shape[3], not self.statistics.given
-        visible = experts_to_run(
-            self.engine.experts.bounds, gates, maps, pixels, self.config.head == "affine", measured
-        )
+        affine, pixels = self.config.head == "affine", features.shape[2] * features.shape[3]
+        visible = experts_to_run(self.engine.experts.bounds, gates, maps, pixels, affine)
         return [k for k in wanted if k in visible]

@@ -12,7 +12,6 @@ from f2d_kernels import expert_head
 from .folding import fold_projection
 from .layers import Conv, Norm, wide_copy
 from .skipping import ExpertBound
-from .statistics import Statistics
 
 
 class FastExpert(nn.Module):
@@ -21,17 +20,16 @@ class FastExpert(nn.Module):
     The input has one channel more, of ones (`with_ones`): see `folding.fold_projection`.
     """
 
-    def __init__(self, expert: Expert, name: str, dtype: torch.dtype):
+    def __init__(self, expert: Expert, dtype: torch.dtype):
         super().__init__()
-        self.name = name
         self.conv1 = Conv(fold_projection(expert), expert.conv1.bias, expert.conv1, dtype)
         self.conv2 = Conv.of(expert.conv2, dtype)
-        self.norm1, self.norm2 = Norm(expert.norm1, f"{name}.norm1"), Norm(expert.norm2, f"{name}.norm2")
+        self.norm1, self.norm2 = Norm(expert.norm1), Norm(expert.norm2)
         self.squeeze_excitation = wide_copy(expert.squeeze_excitation.fc)
 
-    def forward(self, x: Tensor, statistics: Statistics) -> tuple[Tensor, Tensor]:
-        h = self.norm1(self.conv1(x), statistics)
-        h, mean = self.norm2(self.conv2(h), statistics, return_mean=True)
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.norm1(self.conv1(x))
+        h, mean = self.norm2(self.conv2(h), return_mean=True)
         return h, self.squeeze_excitation(mean.to(self.norm2.weight.dtype))
 
 
@@ -41,21 +39,19 @@ class FastExperts(nn.Module):
     def __init__(self, experts: Sequence[Expert], dtype: torch.dtype):
         super().__init__()
         self.wide = torch.promote_types(dtype, torch.float32)
-        self.experts = nn.ModuleList(FastExpert(expert, f"experts.{k}", dtype) for k, expert in enumerate(experts))
+        self.experts = nn.ModuleList(FastExpert(expert, dtype) for expert in experts)
         self.bounds = [ExpertBound.of(expert) for expert in experts]
         weight = torch.stack([expert.project_out.weight.flatten(1) for expert in experts])
         self.register_buffer("weight", weight.detach().to(self.wide))  # [K, C, F]
         self.register_buffer("bias", torch.stack([e.project_out.bias for e in experts]).detach().to(self.wide))
 
-    def forward(
-        self, x: Tensor, gates: Tensor, maps: Tensor | None, base: Tensor, statistics: Statistics, run: Sequence[int]
-    ) -> Tensor:
+    def forward(self, x: Tensor, gates: Tensor, maps: Tensor | None, base: Tensor, run: Sequence[int]) -> Tensor:
         """[B, C, h, w] in float32 or wider. run: the numbers of the experts that are not skipped."""
         base = base.to(self.wide)
         if not run:
             return base
         x = with_ones(x)
-        features, scales = zip(*(self.experts[k](x, statistics) for k in run), strict=True)
+        features, scales = zip(*(self.experts[k](x) for k in run), strict=True)
         if len(run) < len(self.experts):
             index = torch.tensor(run, device=x.device)
             weight, bias, gates = self.weight[index], self.bias[index], gates[:, index]

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -52,7 +53,7 @@ class ChannelMoments:
 
 
 def group_moments(parts: Sequence[ChannelMoments], groups: int, eps: float, dtype: torch.dtype) -> Tensor:
-    """[2, 1, C]: group mean and ``1 / sqrt(variance + eps)`` per channel, as `statistics.moments` of the joined parts.
+    """[2, 1, C]: group mean and ``1 / sqrt(variance + eps)`` per channel, as `layers.moments` of the joined parts.
 
     Channels have the same number of pixels, so a group's variance is the mean of theirs plus that of their means.
     """
@@ -74,7 +75,7 @@ class Scratch:
         return _InMemory(height, width) if self.folder is None else _InFile(height, width, self.device, self.folder)
 
 
-class Field:
+class Field(ABC):
     """A feature map [1, C, height, width], written from top to bottom, read in any order; `moments` on the way."""
 
     def __init__(self, height: int, width: int):
@@ -90,12 +91,13 @@ class Field:
         self.write(self.written, band)
         self.written += band.shape[2]
 
+    @abstractmethod
     def write(self, top: int, band: Tensor) -> None:
         """Rows from `top` on; the moments do not follow a second writing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, top: int, bottom: int) -> Tensor:
-        raise NotImplementedError
+        """As `Rows.read`."""
 
 
 class _InMemory(Field):

@@ -1,5 +1,7 @@
 """The layers of the engine: eval-only, weights in the engine's type and channels_last, small vectors in float32."""
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,7 +9,6 @@ from torch import Tensor, nn
 from f2d_kernels import group_norm_silu
 
 from .folding import fold_transposed
-from .statistics import Statistics, moments
 
 LEAK = 0.2
 
@@ -66,35 +67,50 @@ def pixelwise_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class Norm(nn.Module):
-    """``SiLU(GN(x) · (1 + scale) + shift)``, or the normalisation alone (`silu` False), by the statistics given.
+    """``SiLU(GN(x) · (1 + scale) + shift)``, or the normalisation alone (`silu` False), of x [B, C, H, W].
 
-    Measuring, one fused kernel does it all. Otherwise GN(x) is x · gain + offset with the recorded moments.
     film (scale, shift), each [C] float32, or None; with return_mean also the result's channel means [B, C].
     """
 
-    def __init__(self, norm: nn.GroupNorm, name: str, silu: bool = True):
+    def __init__(self, norm: nn.GroupNorm, silu: bool = True):
         super().__init__()
-        self.groups, self.eps, self.name, self.silu = norm.num_groups, norm.eps, name, silu
+        self.groups, self.eps, self.silu = norm.num_groups, norm.eps, silu
         wide = torch.promote_types(norm.weight.dtype, torch.float32)
         self.register_buffer("weight", norm.weight.detach().to(wide, copy=True))
         self.register_buffer("bias", norm.bias.detach().to(wide, copy=True))
 
     def forward(
-        self, x: Tensor, statistics: Statistics, film: tuple[Tensor, Tensor] | None = None, return_mean: bool = False
+        self, x: Tensor, film: tuple[Tensor, Tensor] | None = None, return_mean: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        weight, bias = self.weight, self.bias
-        if film is not None:  # GN(x) (1 + scale) + shift is a GN with other constants
-            scale, shift = film
-            weight, bias = weight * (1 + scale), bias * (1 + scale) + shift
-        if statistics.measuring and self.silu:
+        if self.silu:
+            weight, bias = self._constants(film)
             return group_norm_silu(x, self.groups, weight, bias, eps=self.eps, return_mean=return_mean)
-        mean, rstd = statistics.of(f"{self.name}.moments", lambda: moments(x, self.groups, self.eps))
+        out = self.given(x, moments(x, self.groups, self.eps), film)
+        return (out, spatial_mean(out)) if return_mean else out
+
+    def given(self, x: Tensor, moments: Tensor, film: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """The same by the `moments` [2, B, C] of something else: of the image that x is some rows of."""
+        weight, bias = self._constants(film)
+        mean, rstd = moments
         gain = rstd * weight
         out = torch.addcmul((bias - mean * gain)[:, :, None, None], x, gain[:, :, None, None])
-        out = (F.silu(out, inplace=True) if self.silu else out).to(x.dtype)
-        if not return_mean:
-            return out
-        return out, statistics.of(f"{self.name}.mean", lambda: spatial_mean(out))
+        return (F.silu(out, inplace=True) if self.silu else out).to(x.dtype)
+
+    def _constants(self, film: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+        """Weight and bias: ``GN(x) (1 + scale) + shift`` is a GN with others."""
+        if film is None:
+            return self.weight, self.bias
+        scale, shift = film
+        return self.weight * (1 + scale), self.bias * (1 + scale) + shift
+
+
+def moments(x: Tensor, groups: int, eps: float) -> Tensor:
+    """[2, B, C]: each channel's group mean and ``1 / sqrt(variance + eps)`` of x [B, C, H, W], in float32 or wider."""
+    wide = x.dtype if x.dtype == torch.float64 else torch.float32
+    grouped = x.unflatten(1, (groups, -1)).to(wide)
+    variance, mean = torch.var_mean(grouped, dim=(2, 3, 4), correction=0)
+    per_group = torch.stack([mean, (variance + eps).rsqrt()])
+    return per_group.repeat_interleave(x.shape[1] // groups, dim=2)
 
 
 def spatial_mean(x: Tensor) -> Tensor:
@@ -109,7 +125,5 @@ def leaky(x: Tensor) -> Tensor:
 
 def wide_copy(module: nn.Module) -> nn.Module:
     """A copy of a small module (MLPs: a few numbers per image) in float32 or wider, without gradients."""
-    import copy
-
     dtype = torch.promote_types(next(module.parameters()).dtype, torch.float32)
     return copy.deepcopy(module).to(dtype).requires_grad_(False).eval()

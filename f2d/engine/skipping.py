@@ -13,8 +13,8 @@ with squeeze-excitation's s_f in (0, 1), and let it add gate · map(p) · Δ_c(p
        channel, and 2 % more for the rounding of bf16 features.
 
 It is rigorous and loose (a GN value of √N would be one bright pixel on black), so it skips experts that the gate or the
-map turned off in earnest: about 1e-6 at 256x256. It needs moments measured on the very pixels: with replayed ones only
-gates and maps of exactly zero skip. Over several calls the state moves too; then each call's own bound holds.
+map turned off in earnest: about 1e-6 at 256x256. It needs moments measured on the very pixels that are counted. Over
+several calls the state moves too; then each call's own bound holds.
 """
 
 from typing import NamedTuple
@@ -58,16 +58,15 @@ class ExpertBound(NamedTuple):
 
 
 def experts_to_run(
-    bounds: list[ExpertBound], gates: Tensor, maps: Tensor | None, pixels: int, affine: bool, measured: bool
+    bounds: list[ExpertBound], gates: Tensor, maps: Tensor | None, pixels: int, affine: bool
 ) -> list[int]:
     """Numbers of the experts that must run; the others together move the prediction by at most `TOLERANCE`.
 
-    gates [B, K] with the strengths in them, maps [B, K, h, w]. measured: whether the moments are those of these pixels.
+    gates [B, K] with the strengths in them, maps [B, K, h, w] or None, pixels h w.
     """
     reach = gates.abs() if maps is None else gates.abs() * maps.amax(dim=(2, 3))
     worst = reach.amax(dim=0).tolist()  # over the batch
-    moves = [(w * bound.largest(pixels, affine) if measured else w * float("inf")) if w else 0.0
-             for w, bound in zip(worst, bounds, strict=True)]  # fmt: skip
+    moves = [w * bound.largest(pixels, affine) for w, bound in zip(worst, bounds, strict=True)]
     skipped, total = set(), 0.0
     for k in sorted(range(len(moves)), key=moves.__getitem__):
         total += moves[k]

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from f2d_kernels._checks import check_device, check_floating, check_shape
 from f2d_kernels.backends import implementation, requested_backend
 from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
+from f2d_kernels.ops._experts import check_experts
 from f2d_kernels.ops._library import LIBRARY, define, define_compiled, no_double_backward
 
 OP = "expert_assembly"
@@ -45,38 +45,8 @@ def expert_assembly(
         True
     """
     listed = [deltas] if isinstance(deltas, Tensor) else list(deltas)
-    _check(listed, isinstance(deltas, Tensor), gates, maps, base)
+    check_experts(OP, listed, isinstance(deltas, Tensor), gates, maps, base)
     return torch.ops.f2d_kernels.expert_assembly.default(listed, gates, maps, base)
-
-
-def _check(deltas: list[Tensor], stacked: bool, gates: Tensor, maps: Tensor | None, base: Tensor | None) -> None:
-    if not deltas:
-        raise ValueError(f"{OP}: deltas must hold at least one tensor [B,C,H,W], got an empty sequence")
-    named = [("deltas" if stacked else f"deltas[{k}]", d) for k, d in enumerate(deltas)]
-    for name, value in [*named, ("gates", gates), ("maps", maps), ("base", base)]:
-        if value is not None or name not in ("maps", "base"):
-            check_floating(OP, name, value)
-            check_device(OP, name, value, deltas[0].device)
-    first = deltas[0]
-    if stacked and (first.dim() != 5 or first.shape[1] == 0):
-        raise ValueError(f"{OP}: deltas must be [B,K,C,H,W] with K >= 1, got {list(first.shape)}")
-    if not stacked and first.dim() != 4:
-        raise ValueError(f"{OP}: deltas[0] must be [B,C,H,W], got {list(first.shape)}")
-    for name, value in named[1:]:
-        check_shape(OP, name, value, first.shape, "the shape of deltas[0]")
-    experts = first.shape[1] if stacked else len(deltas)
-    channels, height, width = first.shape[-3:]
-    if gates.dim() not in (2, 3) or tuple(gates.shape[1:]) not in ((experts,), (experts, channels)):
-        raise ValueError(
-            f"{OP}: gates must be [B,K] or [B,K,C] with K = {experts}, C = {channels}, got {list(gates.shape)}"
-        )
-    batch = gates.shape[0]
-    if first.shape[0] != batch and not (stacked and first.shape[0] == 1):
-        raise ValueError(f"{OP}: deltas {list(first.shape)} and gates {list(gates.shape)} differ in the batch size")
-    if maps is not None:
-        check_shape(OP, "maps", maps, (batch, experts, height, width), "[B,K,H,W]")
-    if base is not None:
-        check_shape(OP, "base", base, (batch, channels, height, width), "[B,C,H,W]")
 
 
 def _empty_result(deltas: list[Tensor], gates: Tensor, base: Tensor | None) -> Tensor:

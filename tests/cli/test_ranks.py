@@ -14,7 +14,7 @@ from PIL import Image
 from f2d import ranks
 from f2d.ranks import Board, Place, own_device, place_here
 from tests.cli.conftest import assert_one_line_error, smooth_pixels
-from tests.cli.test_outputs import broken_and_whole
+from tests.cli.test_failures import broken_and_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -1,10 +1,9 @@
-"""`f2d restore`: what it writes, what it refuses, and what it leaves behind."""
+"""`f2d restore`: the pictures it makes, of files of any kind, and its lines on the terminal."""
 
 import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +11,10 @@ import torch
 from PIL import Image
 
 from f2d import F2DNet, restore_tensor
-from f2d.images import image_to_tensor
-from tests.cli.conftest import assert_one_line_error, smooth_pixels
+from f2d.cli.restoring import BATCH, Restoring
+from f2d.images import image_to_tensor, open_image
+from f2d.restorer import Restorer
+from tests.cli.conftest import smooth_pixels
 from tests.nets.small import TINY
 
 
@@ -121,101 +122,6 @@ def test_tta_of_a_mirrored_picture_is_the_mirrored_restoration(f2d, model, tmp_p
     assert np.abs(a[:, ::-1] - b).max() <= 1
 
 
-def test_what_is_there_is_skipped_without_loading_anything(f2d, model, photo, tmp_path, monkeypatch):
-    out = tmp_path / "out.png"
-    out.write_bytes(b"precious")
-    with monkeypatch.context() as patch:
-        patch.setattr(F2DNet, "from_pretrained", lambda *_: pytest.fail("a model was loaded"))
-        result = f2d("restore", photo, "-o", out, "--model", model)
-    assert result.exit_code == 0 and result.stderr == ""
-    assert "0 restored, 0 failed, 1 skipped" in result.stdout and "--overwrite" in result.stdout
-    assert out.read_bytes() == b"precious"
-    assert f2d("restore", photo, "-o", out, "--model", model, "--overwrite").exit_code == 0
-    assert pixels(out).shape == (47, 33, 3)
-
-
-def test_failures_do_not_stop_the_others(f2d, model, photo, tmp_path):
-    (tmp_path / "broken.png").write_bytes(photo.read_bytes()[:100])
-    (tmp_path / "text.png").write_text("no picture")
-    inputs = (tmp_path / "broken.png", tmp_path / "missing.png", tmp_path / "text.png", photo)
-    result = f2d("restore", *inputs, "-o", tmp_path / "out", "--model", model)
-    assert result.exit_code == 1 and "1 restored, 3 failed" in result.stdout
-    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 3
-    for name in ("broken.png", "missing.png", "text.png"):
-        assert sum(name in line for line in errors) == 1
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["photo.png"]
-
-
-def test_errors_of_one_input(f2d, model, photo, tmp_path):
-    (tmp_path / "text.jpg").write_text("no picture")
-    (tmp_path / "cut.png").write_bytes(photo.read_bytes()[:100])
-    (tmp_path / "empty").mkdir()
-    for name, words in {
-        "missing.png": ("missing.png", "no such file"),
-        "text.jpg": ("text.jpg", "not an image"),
-        "cut.png": ("cut.png", "truncated"),
-        "empty": ("empty", "no ", "files in this folder"),
-    }.items():
-        result = f2d("restore", tmp_path / name, "-o", tmp_path / "out", "--model", model)
-        assert_one_line_error(result, 1, *words)
-        assert not list(tmp_path.glob("out/*"))
-
-
-def test_unreadable_pictures_load_no_model(f2d, monkeypatch, tmp_path):
-    (tmp_path / "text.jpg").write_text("no picture")
-    monkeypatch.setattr(F2DNet, "from_pretrained", lambda *_: pytest.fail("a model was loaded"))
-    assert f2d("restore", tmp_path / "text.jpg", "-o", tmp_path / "out").exit_code == 1
-
-
-def test_unknown_preset_lists_the_known(f2d, photo, tmp_path):
-    from f2d import checkpoints
-
-    result = f2d("restore", photo, "-o", tmp_path / "out.png", "--model", "f2d-nope")
-    assert_one_line_error(result, 2, "f2d-nope", *checkpoints.shipped())
-
-
-def test_damaged_checkpoint(f2d, photo, tmp_path, model):
-    folder = tmp_path / "model"
-    folder.mkdir()
-    for name in ("config.json", "model.safetensors"):
-        (folder / name).write_bytes((Path(model) / name).read_bytes()[:64])
-    assert_one_line_error(f2d("restore", photo, "-o", tmp_path / "o.png", "--model", folder), 2, "config.json")
-    assert not (tmp_path / "o.png").exists()
-
-
-@pytest.mark.parametrize(
-    "options, words",
-    [
-        (("--steps", "0"), ("--steps",)),
-        (("--steps", "many"), ("--steps",)),
-        (("--seed", str(2**64)), ("--seed",)),
-        (("--sampler", "DDIM"), ("--sampler", "DDIM", "mean")),
-        (("--seed", "-1"), ("--seed",)),
-        (("--precision", "int4"), ("--precision", "int4", "bf16")),
-        (("--device", "abacus"), ("abacus",)),
-        (("--device", "cpu:7"), ("cpu:7", "one CPU")),
-        (("--strenght", "1"), ("--strenght",)),
-    ],
-)
-def test_bad_option_values(f2d, model, photo, tmp_path, options, words):
-    assert_one_line_error(f2d("restore", photo, "-o", tmp_path / "o.png", "--model", model, *options), 2, *words)
-    assert not (tmp_path / "o.png").exists()
-
-
-def test_errors_are_worded_for_people(f2d, model, photo, tmp_path):
-    """Some versions of typer let pydantic's "Value error, " through."""
-    result = f2d("restore", photo, "-o", tmp_path / "o.png", "--model", model, "--sampler", "DDIM")
-    assert "value error" not in result.stderr.replace("Invalid value", "").lower()
-
-
-@pytest.mark.parametrize("options", [("--steps", "101"), ("--steps", "2", "--sampler", "mean")])
-def test_steps_that_cannot_be_taken_load_no_weights(f2d, model, photo, tmp_path, monkeypatch, options):
-    monkeypatch.setattr(F2DNet, "from_pretrained", lambda *_: pytest.fail("a model was loaded"))
-    result = f2d("restore", photo, "-o", tmp_path / "o.png", "--model", model, *options)
-    assert_one_line_error(result, 2, "steps", options[1], "1")
-
-
 def test_sampler_in_any_case(f2d, model, photo, tmp_path):
     for name in ("MC", "mc"):
         options = ("--model", model, "--sampler", name)
@@ -223,109 +129,12 @@ def test_sampler_in_any_case(f2d, model, photo, tmp_path):
     assert (tmp_path / "MC_.png").read_bytes() == (tmp_path / "mc_.png").read_bytes()
 
 
-def test_maps_of_two_formats_of_one_name_do_not_meet(f2d, model, tmp_path):
-    Image.fromarray(smooth_pixels(8, 8)).save(tmp_path / "a.png")
-    Image.fromarray(smooth_pixels(16, 16)).save(tmp_path / "a.jpg")
-    inputs = (tmp_path / "a.png", tmp_path / "a.jpg")
-    assert f2d("restore", *inputs, "-o", tmp_path / "o", "--model", model, "--save-maps").exit_code == 0
-    shapes = {name: pixels(tmp_path / "o" / f"{name}_map_rain.png").shape for name in ("a.png", "a.jpg")}
-    assert shapes == {"a.png": (8, 8), "a.jpg": (16, 16)}
-    assert len(list((tmp_path / "o").iterdir())) == 2 * (1 + 4 + 1)
-
-
-@pytest.mark.parametrize("existing", ["photo.png_map_snow.png", "photo.png_maps.json", "photo.png"])
-def test_what_is_there_is_kept_and_the_rest_is_written(f2d, model, photo, tmp_path, existing):
-    (tmp_path / "o").mkdir()
-    (tmp_path / "o" / existing).write_text("precious")
-    arguments = ("restore", photo, "-o", tmp_path / "o", "--model", model, "--save-maps")
-    assert f2d(*arguments).exit_code == 0
-    assert (tmp_path / "o" / existing).read_text() == "precious"
-    assert len(list((tmp_path / "o").iterdir())) == 1 + 4 + 1
-    assert "1 skipped" in f2d(*arguments).stdout
-    assert "1 restored" in f2d(*arguments, "--overwrite").stdout
-    assert (tmp_path / "o" / existing).read_bytes() != b"precious"
-
-
-def test_an_input_named_as_the_map_of_another(f2d, model, photo, tmp_path):
-    other = tmp_path / "photo.png_map_rain.png"
-    other.write_bytes(photo.read_bytes())
-    arguments = ("restore", photo, other, "-o", tmp_path / "o", "--model", model)
-    result = f2d(*arguments, "--save-maps")
-    assert_one_line_error(result, 2, str(other), f"{photo};", "separate folders")
-    assert not (tmp_path / "o").exists()
-    assert f2d(*arguments).exit_code == 0
-
-
-def test_output_names_that_cannot_work(f2d, model, photo, tmp_path):
-    def refused(*arguments: object) -> object:
-        return f2d("restore", *arguments, "--model", model)
-
-    other = tmp_path / "deeper" / "photo.png"
-    other.parent.mkdir()
-    other.write_bytes(photo.read_bytes())
-    assert_one_line_error(refused(photo, other, "-o", tmp_path / "o.png"), 2, "o.png", "folder")
-    assert_one_line_error(refused(photo, other, "-o", tmp_path / "o"), 2, "photo.png", "deeper")
-    assert_one_line_error(refused(photo, "-o", photo / "o"), 2, "cannot be written", "Not a directory")
-    assert_one_line_error(refused(photo, "-o", photo / "o.png"), 2, "cannot be written")
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["photo.png"]
-
-
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which nobody can write: /proc")
-def test_unwritable_folder(f2d, model, photo, monkeypatch):
-    monkeypatch.setattr(F2DNet, "from_pretrained", lambda *_: pytest.fail("a model was loaded"))
-    assert_one_line_error(
-        f2d("restore", photo, "-o", "/proc/f2d", "--model", model), 2, "/proc/f2d", "cannot be written"
-    )
-
-
-def test_names_of_formats_that_are_not_written(f2d, model, photo, tmp_path):
-    for name in ("o.gif", "o.GIF", "o.heic"):
-        result = f2d("restore", photo, "-o", tmp_path / name, "--model", model)
-        assert_one_line_error(result, 2, name, ".png", ".jpg", "folder")
-    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
-    for folder in ("run.2", "made.d"):
-        if folder == "made.d":
-            (tmp_path / folder).mkdir()
-        assert f2d("restore", photo, "-o", tmp_path / folder, "--model", model).exit_code == 0
-        assert (tmp_path / folder / "photo.png").is_file()
-
-
-@pytest.mark.skipif(not Path("/dev/null").exists(), reason="needs a device file")
-def test_a_device_is_no_output(f2d, model, photo, tmp_path):
-    assert_one_line_error(f2d("restore", photo, "-o", "/dev/null", "--model", model), 2, "/dev/null", "folder", ".png")
-    (tmp_path / "link.png").symlink_to("/dev/null")
-    result = f2d("restore", photo, "-o", tmp_path / "link.png", "--model", model, "--overwrite")
-    assert_one_line_error(result, 1, "link.png", "device")
-    (tmp_path / "text").write_text("a file")
-    assert_one_line_error(f2d("restore", photo, "-o", tmp_path / "text", "--model", model), 2, "is a file")
-
-
-def test_jpeg_cannot_take_transparency(f2d, model, tmp_path, monkeypatch):
-    monkeypatch.setattr(F2DNet, "from_pretrained", lambda *_: pytest.fail("a model was loaded"))
-    Image.new("RGBA", (8, 8)).save(tmp_path / "a.png")
-    result = f2d("restore", tmp_path / "a.png", "-o", tmp_path / "a.jpg", "--model", model)
-    assert result.exit_code == 1 and "transparency" in result.stderr
-    assert not (tmp_path / "a.jpg").exists()
-
-
 def test_em_with_few_steps_warns(f2d, model, photo, tmp_path):
     result = f2d("restore", photo, "-o", tmp_path / "o.png", "--model", model, "--sampler", "EM", "--steps", 2)
     assert result.exit_code == 0 and "warning: EM" in result.stderr
 
 
-def test_options_name_what_the_package_has():
-    from f2d.cli.options import Precision, Sampler
-    from f2d.execution import PRECISIONS
-    from f2d.transport import SAMPLERS
-
-    assert tuple(sampler.value for sampler in Sampler) == SAMPLERS
-    assert tuple(precision.value for precision in Precision) == PRECISIONS
-
-
 def test_restored_tensor_does_not_depend_on_the_callers_grad_mode(model, photo):
-    from f2d.images import open_image
-    from f2d.restorer import Restorer
-
     restorer = Restorer.load(model)
     with torch.enable_grad():
         first = restorer(open_image(photo)).image
@@ -356,3 +165,24 @@ def test_results_stay_on_stdout_beside_a_progress_bar(model, photo, tmp_path):
     assert "restoring" in os.read(terminal, 100_000).decode()
     os.close(terminal)
     assert str(tmp_path / "o.png") in done.stdout
+
+
+def test_small_photos_of_one_size_go_together_and_come_out_the_same(f2d, model, tmp_path, monkeypatch):
+    """On a GPU; here a CPU is taken for one."""
+    (tmp_path / "in").mkdir()
+    for i in range(BATCH + 5):
+        size = (9, 9) if i == BATCH + 2 else (8, 12)
+        Image.fromarray(np.roll(smooth_pixels(*size), i, axis=1)).save(tmp_path / "in" / f"{i:02}.png")
+    (tmp_path / "in" / "03.png").write_text("no picture")
+    sizes, call = [], Restorer.__call__
+    monkeypatch.setattr(Restorer, "__call__", lambda *a, **k: sizes.append(len(a[1])) or call(*a, **k))
+    options = ("--model", model, "--steps", 2, "--save-maps", "--precision", "float32")
+    f2d("restore", tmp_path / "in", "-o", tmp_path / "alone", *options)
+    assert sizes == [1] * (BATCH + 4)
+    sizes.clear()
+    monkeypatch.setattr(Restoring, "_load", lambda self: setattr(self, "_together", BATCH) or self._load_restorer())
+    result = f2d("restore", tmp_path / "in", "-o", tmp_path / "together", *options)
+    assert result.exit_code == 1 and sizes == [BATCH, 1, 1, 2]
+    assert f"{BATCH + 4} restored, 1 failed" in result.stdout
+    for path in (tmp_path / "alone").iterdir():
+        assert path.read_bytes() == (tmp_path / "together" / path.name).read_bytes(), path.name

@@ -11,8 +11,7 @@ from f2d.engine import Engine
 from f2d.engine.banded import restore_banded
 from f2d.engine.bands import Bands, Doubled, PaddedImage, conv_rows
 from f2d.engine.fields import ChannelMoments, Joined, Mapped, Scratch, group_moments
-from f2d.engine.layers import Conv
-from f2d.engine.statistics import moments
+from f2d.engine.layers import Conv, moments
 from f2d.nets import F2DNetConfig
 from f2d.nets.padding import pad_to_multiple
 from f2d.transport.samplers import advance

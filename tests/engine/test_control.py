@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from f2d.engine import Engine, Statistics
+from f2d.engine import Engine
 from f2d.engine.control import strengths
 from f2d.engine.skipping import TOLERANCE, ExpertBound, experts_to_run
 from f2d.nets.experts import Expert
@@ -111,17 +111,15 @@ def test_skipped_experts_share_one_tolerance():
     assert largest == pytest.approx(1.02 * 20)
     share = TOLERANCE / largest
 
-    def run(gates, maps=None, measured=True):
+    def run(gates, maps=None):
         maps = None if maps is None else torch.tensor(maps)[None, :, None, None].expand(1, -1, 2, 2)
-        return experts_to_run(bounds_of(len(gates)), torch.tensor([gates]), maps, 100, False, measured)
+        return experts_to_run(bounds_of(len(gates)), torch.tensor([gates]), maps, 100, False)
 
     assert run([0.9 * share, 1.0]) == [1]
     assert run([1.1 * share, 1.0]) == [0, 1]
     assert run([0.6 * share, 0.6 * share, 1.0]) in ([1, 2], [0, 2])  # both would exceed it together
     assert run([0.4 * share, 0.4 * share, 0.0]) == []
     assert run([1.0, 1.0], [0.0, 0.5 * share]) == []
-    assert run([0.1 * share, 0.0, 1.0], measured=False) == [0, 2]  # replayed moments prove nothing
-    assert run([1.0, 1.0], [0.0, 0.5], measured=False) == [1]
 
 
 @torch.no_grad()
@@ -134,9 +132,6 @@ def test_skipping_leaves_the_eight_bits_alone(make_net, image):
     found, full = predict(engine, y), predict(engine, y, skipping=False)
     assert found.ran == (0, 2, 3) and full.ran == (0, 1, 2, 3)
     assert (found.prediction - full.prediction).abs().max() <= TOLERANCE
-    recorded = Statistics.recording()
-    assert predict(engine, y, statistics=recorded).ran == (0, 1, 2, 3)  # a tile may want its moments
-    assert predict(engine, y, statistics=recorded.replaying()).ran == (0, 1, 2, 3)  # which bound nothing there
     net.gate.mlp[2].bias[1] = -8.0  # 1e-4 or so: it may be seen, it must run
     assert predict(Engine(net), y).ran == (0, 1, 2, 3)
 
@@ -144,5 +139,5 @@ def test_skipping_leaves_the_eight_bits_alone(make_net, image):
 @torch.no_grad()
 def test_an_expert_runs_if_any_image_of_the_batch_needs_it(image):
     gates = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
-    assert experts_to_run(bounds_of(2), gates, None, 100, False, True) == [0, 1]
-    assert experts_to_run(bounds_of(2), gates[:1], None, 100, False, True) == [1]
+    assert experts_to_run(bounds_of(2), gates, None, 100, False) == [0, 1]
+    assert experts_to_run(bounds_of(2), gates[:1], None, 100, False) == [1]

@@ -3,12 +3,29 @@
 import torch
 from torch import Tensor
 
+LUMA = (0.299, 0.587, 0.114)  # BT.601
+
 
 def psnr(image: Tensor, reference: Tensor) -> Tensor:
-    """10 log10(1 / mean((round8(image) - reference)²)) in dB per sample; RGB in [0, 1], after rounding to 8 bits.
+    """10 log10(1 / mean((round8(image) - reference)²)) in dB per sample, after rounding to 8 bits.
 
-    image, reference: [B,3,H,W]; values outside [0, 1] are clamped. Returns [B]; equal pictures give inf.
+    image, reference: [B,C,H,W] in [0, 1]; values outside are clamped. Returns [B]; equal pictures give inf.
     """
     rounded = [(t.clamp(0, 1) * 255).round() / 255 for t in (image.double(), reference.double())]
     error = (rounded[0] - rounded[1]).square().mean(dim=(1, 2, 3))
     return -10 * torch.log10(error)
+
+
+def ssim(image: Tensor, reference: Tensor) -> Tensor:
+    """Structural similarity per sample, Gaussian window of 11, sigma 1.5, averaged over channels.
+
+    image, reference: [B,C,H,W] in [0, 1], H and W at least 6. Returns [B]. Wang et al. (2004), by torchmetrics.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    return structural_similarity_index_measure(image.float(), reference.float(), data_range=1.0, reduction="none")
+
+
+def luma(image: Tensor) -> Tensor:
+    """0.299 R + 0.587 G + 0.114 B, [B,3,H,W] -> [B,1,H,W]; full range, as F²D-Net's evaluation has it."""
+    return (image * image.new_tensor(LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)

@@ -14,7 +14,7 @@ def check_types(instance: Any, owner: str) -> None:
 
     Lists become tuples where a tuple is annotated, as JSON and YAML have lists only, and whole numbers become floats;
     booleans are no numbers, and NaN and infinity no floats. Known annotations: int, float, bool, str, None, tuples,
-    dict[str, X], unions of these, and classes.
+    dict[str, X], unions of these, classes, and Any.
     """
     hints = get_type_hints(type(instance))
     for field in fields(instance):
@@ -32,6 +32,8 @@ def require(condition: bool, owner: str, name: str, value: Any, wanted: str) -> 
 
 
 def _converted(value: Any, kind: Any) -> Any:
+    if kind is Any:
+        return value
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         if value is None and NoneType in arguments:
@@ -66,7 +68,7 @@ def _described(kind: Any) -> str:
         what = _described(arguments[0])
         return f"a list, each {what}" if arguments[-1] is Ellipsis else f"a list of {len(arguments)}, each {what}"
     if origin is dict:
-        return f"a mapping of names, each to {_described(arguments[1])}"
+        return "a mapping of names" if arguments[1] is Any else f"a mapping of names, each to {_described(arguments[1])}"
     return _NAMES.get(kind, f"a {kind.__name__}")
 
 

@@ -1,8 +1,9 @@
-"""`f2d train`: a recipe and a folder of clean photographs in, weights out."""
+"""`f2d train` and `f2d finetune`: a recipe and a folder of photographs in, weights out."""
 
 import logging
+import signal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -10,67 +11,105 @@ from rich.markup import escape
 from f2d.cli.console import fail, one_line_errors, out
 from f2d.cli.files import check_no_file
 
+Data = Annotated[
+    Path,
+    typer.Option(
+        help="Clean photographs, CDD-11, pairs, a list or an LMDB; the root of the recipe's sources.",
+        show_default=False,
+    ),
+]
+Target = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.", show_default=False)]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in -o.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        "-s",
+        metavar="NAME=VALUE",
+        help="Replace a field of the recipe, such as steps=500, losses.maps=0.1 or stages.0.crop=96; again for others.",
+    ),
+]
+Devices = Annotated[
+    int | None, typer.Option(min=1, help="Processes on this machine; one per GPU, or what torchrun started.")
+]
+Accelerator = Annotated[str, typer.Option(help="Lightning's name: auto, cpu, cuda.")]
+
 
 @one_line_errors
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe that ships (lite), or a YAML file.")],
-    data: Annotated[Path, typer.Option(help="Folder of clean photographs.", show_default=False)],
-    target: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.", show_default=False)],
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in -o.")] = False,
-    model: Annotated[str | None, typer.Option(help="Preset to train.")] = None,
-    initial: Annotated[str | None, typer.Option(help="Preset or checkpoint folder to start from.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1)] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
-    crop: Annotated[int | None, typer.Option(min=1, help="Side of the training crops in pixels.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(min=0)] = None,
-    precision: Annotated[str | None, typer.Option(help="Lightning's name: bf16-mixed, 32-true, ...")] = None,
-    seed: Annotated[int | None, typer.Option(min=0)] = None,
-    workers: Annotated[int | None, typer.Option(min=0, help="Processes that prepare batches.")] = None,
-    validate_every: Annotated[int | None, typer.Option(min=1, help="Steps between validations.")] = None,
-    category: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=WEIGHT", help="How often a category is drawn; again for others (default 1 each)."),
-    ] = None,
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe that ships, or a YAML file.")],
+    data: Data,
+    target: Target,
+    resume: Resume = False,
+    set_: Set = None,
+    devices: Devices = None,
+    accelerator: Accelerator = "auto",
 ) -> None:
-    r"""Train RECIPE on clean photographs that are degraded on the fly; options override the recipe.
+    r"""Train RECIPE on the photographs in --data; clean ones are degraded on the fly.
 
-    -o receives the recipe, the last state (--resume continues it), the validation history and weights/, a checkpoint
-    folder that `f2d restore --model` takes. Needs: pip install "f2d\[train]"
+    -o receives the recipe as it ran, the last state (--resume continues it bit for bit), losses, validations, sample
+    pictures, and weights/ and best/, checkpoint folders that `f2d restore --model` takes. Under torchrun or SLURM all
+    their processes train together. Needs: pip install "f2d\[train]"
     """
-    if not data.is_dir():
-        fail(f"{data}: no such folder")
+    _fit(recipe, data, target, resume, set_, devices, accelerator)
+
+
+@one_line_errors
+def finetune(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Shipped weights or a checkpoint folder.")],
+    data: Data,
+    target: Target,
+    recipe: Annotated[str, typer.Option(help="A recipe that ships, or a YAML file.")] = "finetune",
+    resume: Resume = False,
+    set_: Set = None,
+    devices: Devices = None,
+    accelerator: Accelerator = "auto",
+) -> None:
+    r"""Go on training MODEL on the photographs in --data, such as pairs of one's own camera.
+
+    As `f2d train`, from weights that are there. Needs: pip install "f2d\[train]"
+    """
+    _fit(recipe, data, target, resume, [*(set_ or ()), f"initial={model}"], devices, accelerator)
+
+
+def _fit(
+    recipe: str,
+    data: Path,
+    target: Path,
+    resume: bool,
+    changes: list[str] | None,
+    devices: int | None,
+    accelerator: str,
+) -> None:
+    if not data.exists():
+        fail(f"{data}: no such file or folder")
     check_no_file(target)
-    categories = dict(_category(text) for text in category or ())
     try:
         from f2d.training.fit import fit
         from f2d.training.recipe import Recipe
     except ModuleNotFoundError as missing:
-        if missing.name not in ("lightning", "yaml"):
+        if missing.name not in ("lightning", "yaml", "torchmetrics"):
             raise
         fail(f'f2d train needs {missing.name}, which is not installed: pip install "f2d[train]"')
 
     # advertisements, and a second line after Ctrl-C
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    overrides = {
-        "model": model,
-        "initial": initial,
-        "steps": steps,
-        "batch_size": batch_size,
-        "crop": crop,
-        "learning_rate": learning_rate,
-        "precision": precision,
-        "seed": seed,
-        "workers": workers,
-        "validate_every": validate_every,
-        "categories": categories or None,
-    }
-    fit(Recipe.load(recipe, **overrides), data, target, resume=resume)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's end is a Ctrl-C: last.ckpt goes on later
+    overrides = dict(map(_field, changes or ()))
+    fit(Recipe.load(recipe, overrides), data, target, resume=resume, devices=devices, accelerator=accelerator)
     out.print(f"weights in {escape(str(target / 'weights'))}")
 
 
-def _category(text: str) -> tuple[str, float]:
-    name, _, weight = text.partition("=")
+def _field(text: str) -> tuple[str, Any]:
+    """(dotted name, value as YAML reads it) of NAME=VALUE."""
+    import yaml
+
+    from f2d.training.recipe import parse
+
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ValueError(f"--set {text}: give NAME=VALUE, such as steps=500")
     try:
-        return name, float(weight)
-    except ValueError:
-        raise ValueError(f"--category {text}: give NAME=WEIGHT, such as low_haze_rain=2") from None
+        return name, parse(value)
+    except yaml.YAMLError:
+        raise ValueError(f"--set {text}: the value is not YAML") from None

@@ -1,85 +1,142 @@
 """Fit a recipe: data, network, Lightning trainer, and the files a run leaves."""
 
-import json
+import os
 import pickle
 import zipfile
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, TQDMProgressBar
-from torch.utils.data import DataLoader
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, Strategy
 
+from f2d.data import Mixture
 from f2d.degradation import FACTORS
 from f2d.nets import F2DNet
+from f2d.nets.models import Network, build, config_of, load_network
 from f2d.replacing import replacing
-from f2d.training.data import CleanCrops, Span, collate, find_photographs
-from f2d.training.module import TransportModule
+from f2d.training.batches import Batches
+from f2d.training.callbacks import LAST, DrawSamples, LogLosses, SaveState, SaveWeights
+from f2d.training.data import TrainingData
+from f2d.training.module import TrainingModule
 from f2d.training.recipe import Recipe
 
 
-def fit(recipe: Recipe, data: Path, out: Path, *, resume: bool = False) -> F2DNet:
-    """Train `recipe` on the clean photographs below `data`; returns the averaged network.
+def fit(
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    *,
+    resume: bool = False,
+    devices: int | None = None,
+    accelerator: str = "auto",
+) -> Network:
+    """Train `recipe` on the data below `data`; returns the averaged network in eval mode.
 
-    `out` receives recipe.yaml, last.ckpt (resume from it with `resume`), history.json (validation PSNR gains in dB) and
-    weights/ (model.safetensors, config.json), each replaced in one piece at every validation.
+    `out` receives recipe.yaml, last.ckpt (resume from it with `resume`), losses.csv (every step), history.json (every
+    validation: PSNR in dB and SSIM, RGB and luma, by category), weights/ and best/ (model.safetensors, config.json: the
+    averaged network of the last and of the best validation), samples/ (pictures) and TensorBoard's events where it is
+    installed; each file is replaced in one piece.
 
-    Raises ValueError before the first step for an empty folder, a crop larger than a photograph, a network of other
-    factors than the data have, a last.ckpt that cannot be read; FileExistsError when `out` holds another run and
-    `resume` is not set.
+    devices: processes on this machine, by default what the launcher started, else one per GPU, else one. Under torchrun
+    or SLURM all of their processes take part. The network is the same whatever their number, up to rounding.
+
+    Raises ValueError before the first step for data that do not fit (see `f2d.data.Mixture`), a batch that cannot be
+    shared out, factors that the losses or data do not know, a last.ckpt that cannot be read; FileExistsError when `out`
+    holds another run and `resume` is not set; DivergenceError (a ValueError) when too many steps are not finite.
     """
-    last = out / "last.ckpt"
+    last = out / LAST
     if last.exists() and not resume:
         raise FileExistsError(f"{out} holds a run already; continue it with resume, or give another folder")
-    paths = find_photographs(data, recipe.crop)
-    if len(paths) < 2:
-        raise ValueError(f"{data} holds one photograph; give at least two, one is held out to validate on")
-    done = _steps_done(last) if last.exists() else 0
-    count = min(recipe.validation_images, max(1, len(paths) // 10))
-    held_out = paths[:: len(paths) // count][:count]
-    train_paths = [p for p in paths if p not in set(held_out)]
-    crops = CleanCrops(train_paths, recipe.crop, recipe.seed, recipe.categories)
-    validation = CleanCrops(held_out, recipe.crop, recipe.seed).validation_batch(range(2 * recipe.validation_images))
+    first = _steps_done(last) if last.exists() else 0
+    net = load_network(recipe.initial) if recipe.initial else _new(recipe)
+    factors = _factors(net, recipe)
+    crop = max(stage.crop for stage in recipe.stages)
+    mixture = Mixture(recipe.sources, data, factors, recipe.augment, recipe.seed, crop_check=crop)
+    mixture, held_out = mixture.split(recipe.validation_images, crop)
+    machines, devices = _placement(devices, accelerator)
+    if devices is not None:
+        Batches(recipe.stages, recipe.steps, recipe.accumulate, world=machines * devices)  # its error comes early
 
-    net = F2DNet.from_pretrained(recipe.initial) if recipe.initial else F2DNet.from_preset(recipe.model)
-    if net.config.factors != FACTORS:
-        raise ValueError(
-            f"{recipe.initial} has the factors {', '.join(net.config.factors)}; the data are degraded with "
-            f"{', '.join(FACTORS)}, in this order"
-        )
     net.train()  # a loaded network is in eval mode, without the noise on its gates
-    module = TransportModule(recipe, net.to(memory_format=torch.channels_last), validation)
+    module = TrainingModule(recipe, net.to(memory_format=torch.channels_last))
     out.mkdir(parents=True, exist_ok=True)
     with replacing(out / "recipe.yaml") as part:
         part.write_text(recipe.to_yaml())
-
-    loader = DataLoader(
-        crops,
-        recipe.batch_size,
-        sampler=Span(done * recipe.batch_size, recipe.steps * recipe.batch_size),
-        collate_fn=collate,
-        num_workers=recipe.workers,
-        persistent_workers=recipe.workers > 0,
-    )
     trainer = lightning.Trainer(
         max_steps=recipe.steps,
+        accelerator=accelerator,
+        devices="auto" if devices is None else devices,
+        num_nodes=machines,
+        strategy=_strategy(recipe, machines * (devices or 1)),
         precision=recipe.precision,
-        gradient_clip_val=recipe.gradient_clip,
+        accumulate_grad_batches=recipe.accumulate,
+        gradient_clip_val=recipe.gradient_clip or None,
         callbacks=[
-            SaveRun(out),
-            TQDMProgressBar(refresh_rate=50),
+            SaveState(out, recipe.save_every),
+            SaveWeights(out),
+            LogLosses(out, first),
+            DrawSamples(out, held_out, factors),
+            TQDMProgressBar(refresh_rate=20),
         ],
-        val_check_interval=recipe.validate_every,
+        val_check_interval=recipe.validate_every * recipe.accumulate,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
-        devices=1,  # the sampler hands every process the same samples
-        logger=False,
+        logger=TensorBoardLogger(out, name=None, version="tensorboard") if find_spec("tensorboard") else False,
+        log_every_n_steps=20,
         enable_checkpointing=False,
-        use_distributed_sampler=False,
+        use_distributed_sampler=False,  # the sampler shares out by itself
         enable_model_summary=False,
     )
-    trainer.fit(module, loader, DataLoader([0]), ckpt_path=str(last) if done else None)
-    return module.weights_to_ship()
+    trainer.fit(
+        module, datamodule=TrainingData(recipe, mixture, held_out, factors, first), ckpt_path=last if first else None
+    )
+    return module.ema.module.to(memory_format=torch.contiguous_format).eval()
+
+
+def _new(recipe: Recipe) -> Network:
+    """The network a run starts with: of the recipe and its seed, on every process the same."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return build(config_of(recipe.model, recipe.network))
+
+
+def _factors(net: Network, recipe: Recipe) -> tuple[str, ...]:
+    """The factors that the data are labelled with: the network's; of ResFlow, which has none, all that can be made."""
+    if not isinstance(net, F2DNet):
+        return FACTORS + ("noise", "blur", "jpeg")
+    if net.config.factors != FACTORS and recipe.losses.gate_prior:
+        raise ValueError(
+            f"losses.gate_prior is of the factors {', '.join(FACTORS)}, and the network has "
+            f"{', '.join(net.config.factors)}; set losses.gate_prior to 0"
+        )
+    return net.config.factors
+
+
+def _placement(devices: int | None, accelerator: str) -> tuple[int, int | None]:
+    """(machines, devices on each) as torchrun or SLURM says, else one machine and what was asked for."""
+    local = os.environ.get("LOCAL_WORLD_SIZE")
+    if local:
+        return max(1, int(os.environ.get("WORLD_SIZE", local)) // int(local)), int(local)
+    if "SLURM_NTASKS" in os.environ and devices:
+        return int(os.environ.get("SLURM_NNODES", "1")), devices
+    on_cpu = accelerator == "cpu" or not torch.cuda.is_available()
+    return 1, devices or (1 if on_cpu else None)
+
+
+def _strategy(recipe: Recipe, processes: int) -> Strategy | str:
+    if recipe.strategy == "fsdp":
+        from f2d.nets.experts import Expert
+        from f2d.nets.residual_block import ResidualBlock
+        from f2d.nets.resflow.unet import AdaptiveBlock
+
+        return FSDPStrategy(auto_wrap_policy={ResidualBlock, Expert, AdaptiveBlock}, state_dict_type="full")
+    if recipe.strategy == "ddp" or processes > 1:
+        return DDPStrategy(find_unused_parameters=False)
+    return "auto"
 
 
 def _steps_done(last: Path) -> int:
@@ -91,27 +148,6 @@ def _steps_done(last: Path) -> int:
         raise ValueError(f"{last} is no state to resume from ({reason}); start again in another folder") from None
 
 
-class SaveRun(Callback):
-    """After every validation and at the end: averaged weights, validation history, and the state to resume from.
-
-    Lightning's own ModelCheckpoint saves before the validation of the same step, which would lose a row of the history.
-    """
-
-    def __init__(self, out: Path):
-        self.out = out
-        self.saved_at = -1
-
-    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        self.save(trainer, module)
-
-    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        if self.saved_at != trainer.global_step:  # the last steps, where their number is no multiple of validate_every
-            self.save(trainer, module)
-
-    def save(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        self.saved_at = trainer.global_step
-        module.weights_to_ship().save_pretrained(self.out / "weights")
-        with replacing(self.out / "history.json") as part:
-            part.write_text("[\n" + ",\n".join(json.dumps(row) for row in module.history) + "\n]\n")
-        with replacing(self.out / "last.ckpt") as part:
-            trainer.save_checkpoint(part)
+def finetuned(recipe: Recipe, initial: str) -> Recipe:
+    """A recipe that goes on from trained weights."""
+    return replace(recipe, initial=initial, network={})

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from f2d.metrics import luma
+
 from f2d.nets.enhancer import LUMA
 
 Sum = Callable[[Tensor], Tensor]
@@ -121,11 +123,9 @@ def enhancement(enhanced: Tensor, degraded: Tensor, clean: Tensor, dark: Tensor,
     [-1, 1]; dark [B] in {0, 1}; Y is BT.601 luma. The last term is paid where the enhancer moves away from the target.
     """
 
-    def luma(x: Tensor) -> Tensor:
-        return ((x + 1) / 2 * x.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1)
-
-    after, before = (absolute(luma(x.float()), luma(clean)) for x in (enhanced, degraded))
-    pixel = charbonnier((enhanced.float() + 1) / 2, (clean + 1) / 2)
+    enhanced, degraded, clean = ((x.float() + 1) / 2 for x in (enhanced, degraded, clean))
+    after, before = (absolute(luma(x), luma(clean)) for x in (enhanced, degraded))
+    pixel = charbonnier(enhanced, clean)
     each = 0.7 * after + 0.3 * pixel + 0.2 * (after - before).clamp_min(0)
     return total(dark * each) / total(dark).clamp_min(1)
 

@@ -1,130 +1,143 @@
-"""The Lightning module: one transport training step, its optimiser, and validation by restoring."""
+"""The Lightning module: one training step of any objective, its optimiser, and validation by restoring."""
 
-import copy
 import math
-from collections.abc import Callable
 from typing import Any
 
 import lightning
 import torch
+import torch.distributed as dist
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 
-from f2d.metrics import psnr
-from f2d.nets import F2DNet
-from f2d.nets.f2dnet import F2DOutput
+from f2d.data import Batch
+from f2d.metrics import luma, psnr, ssim
+from f2d.nets.models import Network
 from f2d.restore import restore_tensor
-from f2d.training import losses
-from f2d.training.data import Batch
+from f2d.training.averaging import Average
+from f2d.training.objectives import objective_of
 from f2d.training.recipe import Recipe
-from f2d.transport import mu_of, target_of
+
+COLUMNS = ("psnr_in", "psnr", "ssim", "psnr_y", "ssim_y")
 
 
-class TransportModule(lightning.LightningModule):
-    """Fits ``v(x_t, y, t)`` to the transport target, with x_t = mu + (y - mu) exp(M_t + S_t eps) drawn per sample.
+class DivergenceError(ValueError):
+    """Too many steps had a loss or gradients that are not finite."""
 
-    The exponential moving average of the weights (`ema`) is what validation restores with and what a run ships.
+
+class TrainingModule(lightning.LightningModule):
+    """Minimises the objective of a network; `ema`, the average of its weights, is what validates and ships.
+
+    Everything random in a step follows from the seeds of its samples. Steps whose loss or gradients are not finite are
+    skipped and counted (`bad_steps`); DivergenceError when there are more than the recipe allows. history: a row per
+    validation, see `on_validation_epoch_end`.
     """
 
-    def __init__(self, recipe: Recipe, net: F2DNet, validation: Batch):
+    def __init__(self, recipe: Recipe, net: Network):
         super().__init__()
         self.recipe = recipe
         self.net = net
-        self.ema = AveragedModel(net, avg_fn=_ema(recipe.ema_decay))
-        self.ema.requires_grad_(False)
-        self.validation = validation
-        self.schedule = net.config.schedule
-        self.history: list[dict[str, float]] = []
+        self.ema = Average(net, recipe.ema_decay)
+        self.objective = objective_of(net, recipe.losses, recipe.one_call_fraction)
+        self.history: list[dict[str, Any]] = []
+        self.bad_steps = 0
+        self.step_loss: list[float] = []  # of the parts of the step at work
+        self._skipped = False
+        self._scores: list[tuple[str, list[float]]] = []
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        # the noise on the gates comes from the global generator: keyed by the samples, a resumed run draws the same
-        torch.manual_seed(int(batch.seeds[0]))
-        y, mu = (batch.degraded * 2 - 1).contiguous(memory_format=torch.channels_last), batch.clean * 2 - 1
-        t = self._draw_steps(batch.seeds)
-        analysis = self.net.analyse(y)
-        y = analysis.enhanced.float()  # the transport starts from the enhanced image
-        x_t = self.schedule.sample(y, mu, t, seed=batch.seeds)
-        output = self.net.velocity(x_t, analysis, t)
-        with torch.autocast(self.device.type, enabled=False):  # binary cross-entropy refuses autocast on a GPU
-            terms = self._terms(output, x_t, y, mu, t, batch)
-        total = sum(getattr(self.recipe.losses, name) * value for name, value in terms.items())
-        self.log_dict({name: value.detach() for name, value in terms.items()}, prog_bar=False)
-        self.log("loss", total.detach(), prog_bar=True)
-        return total
+        loss = self.objective(self.net, batch, batch_sum_of_all)
+        self.log_dict({f"loss/{name}": value.detach() for name, value in loss.terms.items()})
+        self.log("loss", loss.total.detach(), prog_bar=True)
+        if index % self.recipe.accumulate == 0:
+            self.step_loss = []
+        self.step_loss.append(float(self.trainer.strategy.reduce(loss.total.detach(), reduce_op="mean")))
+        return loss.total
 
-    def _draw_steps(self, seeds: Tensor) -> Tensor:
-        """t per sample, a function of its seed alone: 0 with probability one_call_fraction, else uniform over 0..T."""
-        draws = torch.stack([torch.rand(2, generator=torch.Generator().manual_seed(int(s))) for s in seeds.tolist()])
-        uniform = (draws[:, 1] * (self.net.config.num_steps + 1)).long()
-        return torch.where(draws[:, 0] < self.recipe.one_call_fraction, 0, uniform).to(seeds.device)
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        finite = all(map(math.isfinite, self.step_loss))
+        if self.recipe.precision != "16-mixed":  # whose scaler looks at the gradients, and overflows while it adapts
+            grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            finite = finite and bool(torch.stack(torch._foreach_norm(grads)).isfinite().all())
+        self._skipped = not finite
+        if finite:
+            return
+        optimizer.zero_grad(set_to_none=True)  # without gradients the step changes nothing
+        self.bad_steps += 1
+        if self.bad_steps > self.recipe.most_bad_steps:
+            raise DivergenceError(
+                f"{self.bad_steps} steps had a loss or gradients that are not finite, the last one step "
+                f"{self.global_step}; lower learning_rate, or use precision 32-true, and resume"
+            )
 
-    def _terms(
-        self, output: F2DOutput, x_t: Tensor, y: Tensor, mu: Tensor, t: Tensor, batch: Batch
-    ) -> dict[str, Tensor]:
-        kind, labels = self.net.config.target, batch.labels
-        prediction = output.prediction.float()
-        mu_hat = mu_of(kind, prediction, x_t, y)
-        terms = {
-            "pixel": losses.charbonnier(prediction, target_of(kind, x_t, y, mu)),
-            "reconstruction": losses.charbonnier(mu_hat, mu),
-            "frequency": losses.frequency(mu_hat, mu),
-            "classification": losses.classification(output.analysis.logits, labels),
-            "presence": losses.presence(output.analysis.weights, labels),
-            "balance": losses.balance(output.gates, labels),
-            "gate_prior": losses.gate_prior(output.gates, losses.time_prior(labels, t, self.net.config.num_steps)),
-        }
-        if self.net.config.spatial_maps:  # without, the maps are ones: a constant that teaches nothing
-            maps = torch.nn.functional.interpolate(output.analysis.maps.float(), batch.maps.shape[-2:])
-            terms["maps"] = losses.map_supervision(maps, losses.map_target(batch.maps, labels))
-        return terms
+    def on_train_batch_end(self, outputs: Any, batch: Batch, index: int) -> None:
+        if (index + 1) % self.recipe.accumulate == 0 and not self._skipped:
+            self.ema.update_parameters(self.net)
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        self.ema.update_parameters(self.net)
+    def validation_step(self, batch: Batch, index: int) -> None:
+        restored = self.restored(batch)
+        pairs = (restored, batch.clean)
+        in_luma = [luma(image) for image in pairs]
+        columns = (psnr(batch.degraded, batch.clean), psnr(*pairs), ssim(*pairs), psnr(*in_luma), ssim(*in_luma))
+        values = torch.stack([column.double() for column in columns], dim=1).tolist()
+        self._scores += zip(batch.categories, values, strict=True)
 
-    def validation_step(self, batch: Any, index: int) -> None:
-        data = self.validation
-        restored = restore_tensor(self.ema.module, data.degraded.to(self.device) * 2 - 1, seed=0)
-        before = psnr(data.degraded, data.clean)
-        gain = psnr((restored.float().cpu() + 1) / 2, data.clean) - before
-        per_factor = {
-            f"gain_{name}": gain[(data.labels[:, k] > 0) & (data.labels.sum(1) == 1)].mean()
-            for k, name in enumerate(self.net.config.factors)
-        }
-        row = {"gain": gain.mean(), **per_factor}
-        self.log_dict(row, prog_bar=True)
-        self.history.append({"step": self.global_step, **{k: round(float(v), 3) for k, v in row.items()}})
+    def restored(self, batch: Batch) -> Tensor:
+        """[B, 3, H, W] in [0, 1]: what the averaged network makes of a batch, with the noise of seed 0."""
+        sampler = self.ema.module.transport.samplers[0]
+        steps = self.recipe.validation_steps
+        y = batch.degraded * 2 - 1
+        return (restore_tensor(self.ema.module, y, steps=steps, sampler=sampler, seed=0) + 1) / 2
+
+    def on_validation_epoch_end(self) -> None:
+        """A row of the history: step, gain (dB), the means of COLUMNS over all held-out samples, and by category."""
+        scores = self._scores
+        if self.trainer.world_size > 1:
+            gathered: list[Any] = [None] * self.trainer.world_size
+            dist.all_gather_object(gathered, scores)
+            scores = [score for part in gathered for score in part]
+        self._scores = []
+        table: dict[str, list[list[float]]] = {}
+        for category, values in sorted(scores):
+            table.setdefault(category, []).append(values)
+        categories = {name: _means(rows) for name, rows in table.items()}
+        means = _means([values for _, values in scores])
+        row = {"gain": round(means["psnr"] - means["psnr_in"], 4), **means}
+        self.log_dict({f"validation/{name}": value for name, value in row.items()})
+        self.log("gain", row["gain"], prog_bar=True)
+        self.history.append({"step": self.global_step, **row, "categories": categories})
 
     def configure_optimizers(self) -> dict[str, Any]:
         recipe = self.recipe
         optimizer = torch.optim.AdamW(
             self.net.parameters(), lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay
         )
-        floor = recipe.final_learning_rate / recipe.learning_rate
-
-        def factor(step: int) -> float:
-            if step < recipe.warmup_steps:
-                return (step + 1) / recipe.warmup_steps
-            progress = min(1.0, (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps))
-            return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(recipe, step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["history"] = self.history
+        checkpoint["history"], checkpoint["bad_steps"] = self.history, self.bad_steps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.history = checkpoint["history"]
-
-    def weights_to_ship(self) -> F2DNet:
-        """A copy of the averaged network in float32, ready to save."""
-        return copy.deepcopy(self.ema.module).float().to(memory_format=torch.contiguous_format).eval()
+        self.history, self.bad_steps = checkpoint["history"], checkpoint["bad_steps"]
 
 
-def _ema(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """averaged <- d · averaged + (1 - d) · current with d = min(decay, (1 + n) / (10 + n)): no memory of the start."""
+def rate(recipe: Recipe, step: int) -> float:
+    """The learning rate of a step as a share of the peak: linear warm-up, then a cosine to final_learning_rate."""
+    if step < recipe.warmup_steps:
+        return (step + 1) / recipe.warmup_steps
+    floor = recipe.final_learning_rate / recipe.learning_rate
+    progress = min(1.0, (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps))
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
 
-    def average(averaged: Tensor, current: Tensor, count: Tensor) -> Tensor:
-        return torch.lerp(averaged, current, 1 - min(decay, (1 + float(count)) / (10 + float(count))))
 
-    return average
+def batch_sum_of_all(values: Tensor) -> Tensor:
+    """``Σ_b`` over the batches of all processes, differentiable: averaged gradients of equal losses are that of one."""
+    total = values.sum(0)
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return total
+    from torch.distributed.nn.functional import all_reduce
+
+    return all_reduce(total)
+
+
+def _means(rows: list[list[float]]) -> dict[str, float]:
+    return {name: round(sum(column) / len(column), 4) for name, column in zip(COLUMNS, zip(*rows, strict=True))}

@@ -1,24 +1,35 @@
 """A training recipe: every number a run depends on, read from YAML, overridable, saved beside the result."""
 
 import re
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from f2d.degradation import CATEGORIES
-from f2d.nets import PRESETS
+from f2d.data import Augment, Source
+from f2d.nets.models import PRESETS, config_of
 from f2d.typed_fields import check_types, require
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 OWNER = "recipe"
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")  # Lightning's names
+STRATEGIES = ("auto", "ddp", "fsdp")
+PIXEL_LOSSES = ("charbonnier", "l1", "l2")
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Factors of the loss terms in `f2d.training.losses`; `pixel` weighs the transport target itself."""
+    """Factors of the loss terms in `f2d.training.losses`; `pixel` weighs the transport target itself.
 
+    kind: distance of pixel and reconstruction, "charbonnier", "l1" or "l2". map_target: "spatial", the synthesis' maps
+    pixel by pixel (see `losses.map_target`), or "constant", the papers' label. balance_over: factors "present" in the
+    batch, or "all", as the published code. ResFlow has the term `pixel` alone.
+    """
+
+    kind: str = "charbonnier"
+    map_target: str = "spatial"
+    balance_over: str = "present"
     pixel: float = 1.0
     reconstruction: float = 0.1
     frequency: float = 0.05
@@ -27,28 +38,61 @@ class LossWeights:
     maps: float = 0.05
     balance: float = 0.01
     gate_prior: float = 0.02
+    enhancement: float = 0.1
+    enhancer_gate: float = 0.01
 
     def __post_init__(self) -> None:
-        check_types(self, f"{OWNER}: losses")
+        owner = f"{OWNER}: losses"
+        check_types(self, owner)
+        for name, known in (
+            ("kind", PIXEL_LOSSES),
+            ("map_target", ("spatial", "constant")),
+            ("balance_over", ("present", "all")),
+        ):
+            require(getattr(self, name) in known, owner, name, getattr(self, name), f"one of {', '.join(known)}")
         for term in fields(self):
             weight = getattr(self, term.name)
-            require(weight >= 0, f"{OWNER}: losses", term.name, weight, "a weight >= 0")
+            require(isinstance(weight, str) or weight >= 0, owner, term.name, weight, "a weight >= 0")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """From step `start` on, crops of crop x crop pixels in batches of batch_size."""
+
+    start: int
+    crop: int
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        check_types(self, f"{OWNER}: stages")
+        for name, least in (("start", 0), ("crop", 1), ("batch_size", 1)):
+            value = getattr(self, name)
+            require(value >= least, f"{OWNER}: stages", name, value, f"at least {least}")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """model: preset name. one_call_fraction: share of the samples trained at t = 0, the state that a one-call
-    restoration sees; the others draw t uniformly from 0..T. categories: name -> relative frequency (missing: 1).
-    initial: a folder or preset whose weights the run starts from. Lengths in pixels, learning rates per step, times in
-    steps.
+    """What is trained: `model`, a preset of F²D-Net or ResFlow, with fields of its configuration replaced by `network`;
+    or `initial`, a folder or preset whose network and weights the run starts from.
+
+    sources: where the data are, relative to the folder given (see `f2d.data.Source`). stages: progressive crops; their
+    first one starts at 0. batch_size is that of all machines together; accumulate: in how many parts it is worked
+    through. one_call_fraction: share of the samples at the degraded end of the path, which a one-call restoration sees.
+    synthesis: degrade in the "workers", or on the "device" inside the step. most_bad_steps: training stops when so many
+    steps had a loss or gradients that are not finite; they are skipped. save_every: steps between states to resume
+    from; validate_every: between validations (on `validation_images` held-out crops).
+    Lengths in pixels, learning rates per step, times in steps.
 
     Raises ValueError for values that cannot work, naming the field, before anything is loaded.
     """
 
     model: str = "f2d-lite"
+    network: dict[str, Any] = field(default_factory=dict)
     initial: str | None = None
-    crop: int = 128
-    batch_size: int = 8
+    sources: tuple[Source, ...] = (Source("."),)
+    augment: Augment = field(default_factory=Augment)
+    stages: tuple[Stage, ...] = (Stage(0, 128, 8),)
+    accumulate: int = 1
     steps: int = 20_000
     learning_rate: float = 1e-3
     final_learning_rate: float = 1e-6
@@ -58,13 +102,17 @@ class Recipe:
     gradient_clip: float = 1.0
     ema_decay: float = 0.999
     one_call_fraction: float = 0.5
-    categories: dict[str, float] = field(default_factory=dict)
     losses: LossWeights = field(default_factory=LossWeights)
     precision: str = "bf16-mixed"
+    strategy: str = "auto"
+    synthesis: str = "workers"
     seed: int = 0
     workers: int = 1
+    most_bad_steps: int = 20
+    save_every: int = 500
     validate_every: int = 1000
-    validation_images: int = 22
+    validation_images: int = 44
+    validation_steps: int = 1
 
     def __post_init__(self) -> None:
         check_types(self, OWNER)
@@ -73,51 +121,60 @@ class Recipe:
             require(condition, OWNER, name, getattr(self, name), wanted)
 
         check("model", self.model in PRESETS, f"a preset: {', '.join(PRESETS)}")
-        for name in ("crop", "batch_size", "steps", "validate_every", "validation_images"):
+        if self.initial is None:
+            config_of(self.model, self.network)  # its errors name what does not fit
+        check("network", self.initial is None or not self.network, "none beside `initial`, whose network is what it is")
+        for name in ("accumulate", "steps", "save_every", "validate_every", "validation_images", "validation_steps"):
             check(name, getattr(self, name) >= 1, "at least 1")
         for name in ("final_learning_rate", "weight_decay", "warmup_steps", "gradient_clip", "workers"):
             check(name, getattr(self, name) >= 0, "at least 0")
+        check("most_bad_steps", self.most_bad_steps >= 0, "at least 0")
         check("learning_rate", self.learning_rate > 0, "a rate above 0")
         check("betas", all(0 <= beta < 1 for beta in self.betas), "two numbers in [0, 1)")
         check("ema_decay", 0 <= self.ema_decay < 1, "a number in [0, 1)")
         check("one_call_fraction", 0 <= self.one_call_fraction <= 1, "a number in [0, 1]")
         check("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
+        check("strategy", self.strategy in STRATEGIES, f"one of {', '.join(STRATEGIES)}")
+        check("synthesis", self.synthesis in ("workers", "device"), "workers or device")
         check("seed", 0 <= self.seed < 2**32, "a number in [0, 2^32)")
-        unknown = sorted(set(self.categories) - set(CATEGORIES))
-        if unknown:
-            raise ValueError(f"{OWNER}: categories has unknown {', '.join(unknown)}; there are {', '.join(CATEGORIES)}")
-        frequencies = [self.categories.get(name, 1.0) for name in CATEGORIES]
-        check("categories", min(frequencies) >= 0 and max(frequencies) > 0, "frequencies >= 0, not all of them 0")
+        check("sources", len(self.sources) > 0, "at least one")
+        starts = [stage.start for stage in self.stages]
+        rising = all(a < b for a, b in zip(starts, starts[1:]))
+        check("stages", bool(starts) and starts[0] == 0 and rising, "stages whose starts rise from 0")
+        sizes = [stage.batch_size for stage in self.stages]
+        fits = all(size % self.accumulate == 0 for size in sizes)
+        check("accumulate", fits, f"a divisor of every batch size ({', '.join(map(str, sizes))})")
 
     @classmethod
-    def load(cls, name_or_path: str, **overrides: object) -> "Recipe":
-        """Read f2d/configs/NAME.yaml or a YAML file, then apply `overrides` (None leaves a field as it is).
-
-        Of `categories`, only those that are given are overridden.
-        """
+    def load(cls, name_or_path: str, overrides: dict[str, Any] | None = None) -> "Recipe":
+        """Read f2d/configs/NAME.yaml or a YAML file, then apply `overrides`: dotted names to values, such as
+        {"steps": 500, "losses.maps": 0.1, "stages.0.crop": 96, "network.expert_width": 64}."""
         path = Path(name_or_path)
         if path.suffix not in (".yaml", ".yml"):
             path = CONFIGS / f"{name_or_path}.yaml"
         if not path.is_file():
             known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.yaml")))
             raise ValueError(f"recipe: no file {path.name}; recipes that ship with f2d: {known}")
+        where = f"recipe {path.name}"
         try:
-            values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+            values = parse(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"recipe {path.name} is not YAML: {error}") from None
-        given = _known(cls, {} if values is None else values, f"recipe {path.name}")
-        if "losses" in given:
-            given["losses"] = LossWeights(**_known(LossWeights, given["losses"], f"recipe {path.name}: losses"))
-        recipe = cls(**given)
-        overrides = {name: value for name, value in overrides.items() if value is not None}
-        if "categories" in overrides:
-            overrides["categories"] = recipe.categories | overrides["categories"]
-        return replace(recipe, **overrides)
+            raise ValueError(f"{where} is not YAML: {error}") from None
+        values = {} if values is None else values
+        recipe = _built(cls, values, where)  # before any override, so that a mistake is blamed on the right one
+        if not overrides:
+            return recipe
+        values = recipe.to_dict()
+        for name, value in overrides.items():
+            _override(values, name, value)
+        return _built(cls, values, OWNER)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, ready for YAML."""
+        return _plain(asdict(self))
 
     def to_yaml(self) -> str:
-        values = asdict(self)
-        values["betas"] = list(self.betas)
-        return yaml.safe_dump(values, sort_keys=False)
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
 
 class _Loader(yaml.SafeLoader):
@@ -129,6 +186,32 @@ _Loader.add_implicit_resolver(
 )
 
 
+def parse(text: str) -> Any:
+    """The value of a YAML text; yaml.YAMLError where it is none."""
+    return yaml.load(text, _Loader)
+
+
+_PARTS = {"losses": LossWeights, "augment": Augment}
+_LISTS = {"sources": Source, "stages": Stage}
+
+
+def _built(cls: type, values: object, where: str) -> Any:
+    """A dataclass from plain values, its parts too; ValueError names what does not fit."""
+    given = _known(cls, values, where)
+    if cls is Recipe:
+        for name, part in _PARTS.items():
+            if name in given:
+                given[name] = _built(part, given[name], f"{where}: {name}")
+        for name, part in _LISTS.items():
+            if name in given:
+                require(isinstance(given[name], list), where, name, given[name], "a list")
+                given[name] = tuple(_built(part, item, f"{where}: {name}") for item in given[name])
+    try:
+        return cls(**given)
+    except TypeError as error:  # a field without a default is missing
+        raise ValueError(f"{where}: {str(error).split('() ')[-1]}") from None
+
+
 def _known(cls: type, values: object, where: str) -> dict:
     """`values` as a dict of fields of `cls`; ValueError for what is no mapping, and for names it does not have."""
     if not isinstance(values, dict):
@@ -138,3 +221,26 @@ def _known(cls: type, values: object, where: str) -> dict:
     if unknown:
         raise ValueError(f"{where}: unknown {', '.join(unknown)}; known are {', '.join(known)}")
     return dict(values)
+
+
+def _override(values: dict[str, Any], name: str, value: Any) -> None:
+    """Set the entry that a dotted name leads to; what a mapping does not have is added, for the fields to judge."""
+    *path, last = name.split(".")
+    place: Any = values
+    for part in path:
+        inside = place[int(part)] if isinstance(place, list) and part.isdecimal() and int(part) < len(place) else None
+        place = place.get(part) if isinstance(place, dict) else inside
+        if not isinstance(place, (dict, list)):
+            raise ValueError(f"{OWNER}: no field {name}; there are {', '.join(values)}, and theirs by a dot")
+    if isinstance(place, list):
+        if not (last.isdecimal() and int(last) < len(place)):
+            raise ValueError(f"{OWNER}: no field {name}; the list has {len(place)} entries, from 0 on")
+        place[int(last)] = value
+    else:
+        place[last] = value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,51 @@
+"""All architectures by name: presets, configurations and trained networks, whatever they are."""
+
+import os
+from dataclasses import fields, replace
+from typing import Any
+
+from f2d import checkpoints
+
+from . import config as f2d_config
+from .config import F2DNetConfig
+from .f2dnet import F2DNet
+from .resflow import ResFlowConfig, ResFlowNet
+from .resflow import config as resflow_config
+
+Config = F2DNetConfig | ResFlowConfig
+Network = F2DNet | ResFlowNet
+
+PRESETS: dict[str, Config] = {**f2d_config.PRESETS, **resflow_config.PRESETS}
+
+
+def config_of(model: str, changes: dict[str, Any] | None = None) -> Config:
+    """The configuration of a preset with some fields replaced; ValueError names what there is not or does not fit."""
+    if model not in PRESETS:
+        raise ValueError(f"no preset {model!r}; there are {', '.join(PRESETS)}")
+    config, changes = PRESETS[model], changes or {}
+    known = {field.name for field in fields(config)}
+    unknown = sorted(set(changes) - known)
+    if unknown:
+        raise ValueError(f"{model} has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+    return replace(config, **changes)
+
+
+def build(config: Config) -> Network:
+    """A freshly initialised network."""
+    return F2DNet(config) if isinstance(config, F2DNetConfig) else ResFlowNet(config)
+
+
+def load_config(source: str | os.PathLike) -> Config:
+    """The configuration of a checkpoint folder or shipped model, of whatever architecture; errors name the file."""
+    return _kind(source, ResFlowConfig, F2DNetConfig).from_pretrained(source)
+
+
+def load_network(source: str | os.PathLike) -> Network:
+    """The trained network of a checkpoint folder or shipped model, in eval mode; errors name the file."""
+    return _kind(source, ResFlowNet, F2DNet).from_pretrained(source)
+
+
+def _kind(source: str | os.PathLike, resflow: type, f2d: type) -> type:
+    values = checkpoints.read_config(source)
+    is_resflow = isinstance(values, dict) and values.get("architecture") == resflow_config.ARCHITECTURE
+    return resflow if is_resflow else f2d

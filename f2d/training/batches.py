@@ -1,0 +1,51 @@
+"""Which samples each step works through, on whichever machine: a function of the step alone."""
+
+from collections.abc import Iterator
+
+from torch.utils.data import Sampler
+
+from f2d.training.recipe import Stage
+
+
+class Batches(Sampler):
+    """Lists of (sample index, crop), one list per part of a step, from step `first` to `steps` - 1.
+
+    Step s works through the next batch_size indices of its stage, in `accumulate` parts, each shared out evenly over
+    `world` processes: so neither resuming nor the number of processes changes which samples a step sees. ValueError
+    where a batch cannot be shared out evenly.
+    """
+
+    def __init__(
+        self, stages: tuple[Stage, ...], steps: int, accumulate: int = 1, first: int = 0, rank: int = 0, world: int = 1
+    ):
+        for stage in stages:
+            if stage.batch_size % (accumulate * world):
+                raise ValueError(
+                    f"batch_size {stage.batch_size} cannot be shared evenly over {world} processes in {accumulate} "
+                    f"parts; give a multiple of {accumulate * world}"
+                )
+        self.stages, self.steps, self.accumulate, self.first = stages, steps, accumulate, first
+        self.rank, self.world = rank, world
+
+    def stage(self, step: int) -> Stage:
+        """The stage that a step belongs to."""
+        return [stage for stage in self.stages if stage.start <= step][-1]
+
+    def start(self, step: int) -> int:
+        """Index of the first sample of a step: how many all steps before it see."""
+        ends = [*(stage.start for stage in self.stages[1:]), step]
+        return sum(
+            max(0, min(end, step) - stage.start) * stage.batch_size
+            for stage, end in zip(self.stages, ends, strict=True)
+        )
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for step in range(self.first, self.steps):
+            stage, start = self.stage(step), self.start(step)
+            share = stage.batch_size // (self.accumulate * self.world)
+            for part in range(self.accumulate):
+                begin = start + (part * self.world + self.rank) * share
+                yield [(index, stage.crop) for index in range(begin, begin + share)]
+
+    def __len__(self) -> int:
+        return (self.steps - self.first) * self.accumulate

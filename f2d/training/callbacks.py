@@ -1,0 +1,156 @@
+"""What a run leaves in its folder, each file replaced in one piece."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from f2d import checkpoints
+from f2d.data import Sample, finish, stack
+from f2d.gallery import Panel, colour_map, sheet
+from f2d.images import to_picture
+from f2d.replacing import replacing
+from f2d.training.module import TrainingModule
+
+LAST, HISTORY, LOSSES, WEIGHTS, BEST, SAMPLES = "last.ckpt", "history.json", "losses.csv", "weights", "best", "samples"
+
+
+class SaveState(Callback):
+    """`last.ckpt` every `every` steps and at the end: all that a run needs to go on as if it had not been stopped.
+
+    Lightning's ModelCheckpoint saves inside the step that it follows, when the count of finished batches is one short
+    and the validation of that step is still to come; here a state is saved at the start of the next step.
+    """
+
+    def __init__(self, out: Path, every: int):
+        self.path, self.every, self._saved = out / LAST, every, 0
+
+    def on_train_batch_start(self, trainer: lightning.Trainer, *_: object) -> None:
+        step = trainer.global_step
+        if step % self.every == 0 and step > self._saved:
+            self._save(trainer)
+
+    def on_train_start(self, trainer: lightning.Trainer, *_: object) -> None:
+        self._saved = trainer.global_step
+
+    def on_train_end(self, trainer: lightning.Trainer, *_: object) -> None:
+        if trainer.global_step > self._saved:
+            self._save(trainer)
+
+    def _save(self, trainer: lightning.Trainer) -> None:
+        self._saved = trainer.global_step
+        if not trainer.is_global_zero:  # takes part, and writes nothing
+            trainer.save_checkpoint(self.path)
+            return
+        with replacing(self.path) as part:
+            trainer.save_checkpoint(part)
+
+
+class SaveWeights(Callback):
+    """weights/ (the averaged network) and history.json after every validation; best/ when it was the best so far."""
+
+    def __init__(self, out: Path):
+        self.out = out
+        self._state: dict[str, Tensor] = {}
+
+    def on_validation_end(self, trainer: lightning.Trainer, module: TrainingModule) -> None:
+        self._save(trainer, module)
+        history = module.history
+        if trainer.is_global_zero and history[-1]["psnr"] >= max(row["psnr"] for row in history):
+            self._write(module, BEST)
+
+    def on_train_end(self, trainer: lightning.Trainer, module: TrainingModule) -> None:
+        self._save(trainer, module)
+
+    def _save(self, trainer: lightning.Trainer, module: TrainingModule) -> None:
+        # of a sharded model every process has to help, and the first one gets it all
+        self._state = trainer.strategy.lightning_module_state_dict()
+        if not trainer.is_global_zero:
+            return
+        self._write(module, WEIGHTS)
+        rows = ",\n".join(json.dumps(row) for row in module.history)
+        with replacing(self.out / HISTORY) as part:
+            part.write_text(f"[\n{rows}\n]\n")
+
+    def _write(self, module: TrainingModule, name: str) -> None:
+        prefix = "ema.module."
+        state = {k.removeprefix(prefix): v.float() for k, v in self._state.items() if k.startswith(prefix)}
+        checkpoints.write(self.out / name, module.net.config.to_dict(), state)
+
+
+class LogLosses(Callback):
+    """losses.csv: step, loss (its mean over the parts and processes of the step), learning rate, steps skipped so far.
+
+    A run that is resumed drops the rows of steps that it does again.
+    """
+
+    def __init__(self, out: Path, first: int):
+        self.path, self.first = out / LOSSES, first
+
+    def on_train_start(self, trainer: lightning.Trainer, *_: object) -> None:
+        if not trainer.is_global_zero:
+            return
+        rows = [["step", "loss", "learning_rate", "bad_steps"]]
+        if self.first and self.path.exists():
+            with self.path.open(newline="") as file:
+                rows += [row for row in list(csv.reader(file))[1 : self.first + 1] if len(row) == 4]
+        text = io.StringIO()
+        csv.writer(text).writerows(rows)
+        with replacing(self.path) as part:
+            part.write_text(text.getvalue())
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: TrainingModule, outputs: object, batch: object, index: int
+    ) -> None:
+        if not trainer.is_global_zero or (index + 1) % module.recipe.accumulate:
+            return
+        loss = sum(module.step_loss) / len(module.step_loss)
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        with self.path.open("a", newline="") as file:
+            csv.writer(file).writerow([trainer.global_step, repr(loss), repr(rate), module.bad_steps])
+
+
+class DrawSamples(Callback):
+    """samples/step_N.png after every validation: degraded, restored and clean, with the maps where there are some.
+
+    The same pictures go to TensorBoard.
+    """
+
+    def __init__(self, out: Path, held_out: list[Sample], factors: tuple[str, ...], number: int = 4):
+        self.folder, self.factors = out / SAMPLES, factors
+        self.samples = held_out[:number]
+
+    @torch.no_grad()
+    def on_validation_end(self, trainer: lightning.Trainer, module: TrainingModule) -> None:
+        if trainer.world_size > 1 and trainer.strategy.strategy_name == "fsdp":
+            return  # a sharded network restores on all processes at once or not at all
+        if not trainer.is_global_zero:
+            return
+        figure = sheet(f"step {trainer.global_step}", "held-out pictures", [self._row(module, s) for s in self.samples])
+        self.folder.mkdir(exist_ok=True)
+        with replacing(self.folder / f"step_{trainer.global_step:07d}.png") as part:
+            figure.save(part, format="PNG")
+        for logger in trainer.loggers:
+            if hasattr(logger.experiment, "add_image"):
+                values = torch.frombuffer(bytearray(figure.tobytes()), dtype=torch.uint8)
+                pixels = values.view(figure.height, figure.width, 3)
+                logger.experiment.add_image("samples", pixels, trainer.global_step, dataformats="HWC")
+
+    def _row(self, module: TrainingModule, sample: Sample) -> list[Panel]:
+        batch = finish(stack([sample]), self.factors)
+        batch = batch._replace(degraded=batch.degraded.to(module.device))
+        name = sample.category.replace("_", " + ")
+        pictures = [(batch.degraded, name), (module.restored(batch), "restored"), (batch.clean, "clean")]
+        return [Panel(to_picture(image[0].cpu()), label) for image, label in pictures] + self._maps(module, batch)
+
+    def _maps(self, module: TrainingModule, batch: object) -> list[Panel]:
+        net = module.ema.module
+        if not getattr(net.config, "spatial_maps", False):
+            return []
+        maps: Tensor = net.analyse(batch.degraded * 2 - 1).maps[0].float().cpu()
+        return [Panel(colour_map(m.numpy()), name) for name, m in zip(self.factors, maps)]

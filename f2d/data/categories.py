@@ -7,7 +7,7 @@ from f2d.degradation import CATEGORIES, parse_category
 CLEAR = "clear"
 # what a clean photograph can be given; the number after noise and jpeg may be another one
 SYNTHESISED = (*CATEGORIES, CLEAR, "noise", "noise15", "noise25", "noise50", "jpeg10")
-_KNOWN_FACTORS = {"low", "haze", "rain", "snow", "noise", "blur", "jpeg"}
+KNOWN_FACTORS = {"low", "haze", "rain", "snow", "noise", "blur", "jpeg"}
 _NOISE, _JPEG = re.compile(r"noise(\d{1,3})?"), re.compile(r"jpeg(\d{1,3})")
 
 
@@ -31,7 +31,7 @@ def factors_of(category: str) -> tuple[str, ...]:
 
 def is_category(name: str) -> bool:
     """Whether a folder of that name holds a degradation that is known."""
-    return name != CLEAR and set(factors_of(name)) <= _KNOWN_FACTORS
+    return name != CLEAR and set(factors_of(name)) <= KNOWN_FACTORS
 
 
 def can_synthesise(category: str) -> bool:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from f2d.data.categories import CLEAR, canonical
 from f2d.data.cdd11 import category_folders, find_scenes
 from f2d.data.clean import CleanPool
 from f2d.data.lmdb import LmdbPool, is_lmdb
@@ -35,6 +36,7 @@ def open_pool(
     ValueError for a path that is not there or whose files are not laid out so, naming what was looked for.
     """
     path, pictures = Path(path), pictures or Pictures()
+    category = None if category is None else canonical(category)
     if layout not in LAYOUTS:
         raise ValueError(f"layout is {layout!r}; give one of {', '.join(LAYOUTS)}")
     if not path.exists():
@@ -76,6 +78,11 @@ def recognise(
         return "cdd11"
     if said or pair_folders(path):
         return "pairs"
+    if (path / CLEAR).is_dir() and len([folder for folder in path.iterdir() if folder.is_dir()]) > 1:
+        raise ValueError(
+            f"{path} has {CLEAR} beside folders that are named as no category; give layout: pairs with the names of "
+            "the folders and a category, or layout: clean if all are clean photographs"
+        )
     if not find_images(path):
         raise ValueError(
             f"{path} holds no data: looked for data.mdb (LMDB), clear beside folders such as low_haze (CDD-11), "

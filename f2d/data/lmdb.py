@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from f2d.data.unpickling import Array, loads, middle
 
 FILE = "data.mdb"
 _CLEAN_NAMES = (None, "", "clean", "gt", CLEAR)  # what stands for a picture that nothing was done to
-_open: dict[str, tuple[int, Any]] = {}
+_opened: dict[str, tuple[int, Any]] = {}  # real path -> (process, environment)
 
 
 class Record(NamedTuple):
@@ -104,7 +105,7 @@ def environment(path: Path) -> Any:
             'reading an LMDB needs lmdb, which is not installed: pip install "f2d[train]"', name="lmdb"
         ) from None
     name = os.path.realpath(path)
-    process, opened = _open.get(name, (None, None))
+    process, opened = _opened.get(name, (None, None))
     if process != os.getpid():
         if opened is not None:
             opened.close()
@@ -112,14 +113,14 @@ def environment(path: Path) -> Any:
             opened = lmdb.open(name, readonly=True, lock=False, readahead=False)
         except lmdb.Error as error:
             raise ValueError(f"{path} cannot be opened as an LMDB ({error})") from None
-        _open[name] = os.getpid(), opened
+        _opened[name] = os.getpid(), opened
     return opened
 
 
-def _values(path: Path):
+def _values(path: Path) -> Iterator[tuple[bytes, memoryview]]:
     with environment(path).begin(buffers=True) as transaction:
         for key, value in transaction.cursor():
-            if not bytes(key[:2]) == b"__":  # some writers keep their own tables under __len__ and __keys__
+            if bytes(key[:2]) != b"__":  # some writers keep their own tables under __len__ and __keys__
                 yield bytes(key), value
 
 
@@ -127,8 +128,8 @@ def _check_picture(what: str, array: object) -> None:
     if not isinstance(array, Array):
         raise ValueError(f"{what} is a {type(array).__name__}; give an array, uint8 [H,W,3]")
     shape, kind = array.shape, getattr(array.dtype, "type", None)
-    right = isinstance(shape, tuple) and len(shape) == 3 and shape[2] == 3 and all(isinstance(n, int) for n in shape)
-    if not right or min(shape) < 1 or kind != "uint8" or len(array.raw) != shape[0] * shape[1] * 3:
+    whole = isinstance(shape, tuple) and all(isinstance(n, int) and n > 0 for n in shape)
+    if not whole or len(shape) != 3 or shape[2] != 3 or kind != "uint8" or len(array.raw) != shape[0] * shape[1] * 3:
         raise ValueError(f"{what} is {kind} {shape}; give uint8 [H,W,3]")
 
 

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -121,7 +121,7 @@ def _by_rules(stem: str) -> list[str]:
     return [stem, *no_rain, *(stem[:cut] for cut in reversed(cuts))]
 
 
-def _by_pattern(pattern: str):
+def _by_pattern(pattern: str) -> Callable[[str], list[str]]:
     one, arrow, other = (part.strip() for part in pattern.partition("->"))
     if not arrow or one.count("*") != 1 or other.count("*") != 1:
         raise ValueError(f"pattern is {pattern!r}; give DEGRADED -> CLEAN with one * each, such as *_hazy -> *_GT")
@@ -134,7 +134,9 @@ def _by_pattern(pattern: str):
     return rename
 
 
-def _matched(inputs: list[Path], targets: list[Path], one: Path, other: Path, rename) -> list[tuple[Path, Path]]:
+def _matched(
+    inputs: list[Path], targets: list[Path], one: Path, other: Path, rename: Callable[[str], list[str]]
+) -> list[tuple[Path, Path]]:
     by_place: dict[tuple[Path, str], Path] = {}
     for path in targets:
         place = path.parent.relative_to(other), path.stem

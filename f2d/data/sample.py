@@ -68,8 +68,10 @@ def finish(draft: Draft, factors: tuple[str, ...]) -> Batch:
     for category, there in zip(draft.categories, given, strict=True):
         check_factors(category, factors)
         if not there and not can_synthesise(category):
-            raise ValueError(f"category {category} cannot be made from a clean picture; give pairs, or one of "
-                             f"{', '.join(SYNTHESISED)}")  # fmt: skip
+            raise ValueError(
+                f"category {category} cannot be made from a clean picture; give pairs, or one of "
+                f"{', '.join(SYNTHESISED)}"
+            )
     present = [[float(factor in factors_of(category)) for factor in factors] for category in draft.categories]
     labels = draft.clean.new_tensor(present).reshape(len(given), len(factors))
     maps = labels[:, :, None, None].expand(-1, -1, *draft.clean.shape[-2:]).clone()

@@ -21,8 +21,10 @@ _LARGE, _PEEK = 2**16, 4096
 class Array:
     """What a pickle says of an array; `numpy` makes one of it. NumPy's own unpickling code never runs."""
 
+    shape, order, dtype, raw = (), "C", None, b""
+
     def __init__(self, *ignored: object):
-        self.shape, self.order, self.dtype, self.raw = (), "C", None, b""
+        pass
 
     def __setstate__(self, state: tuple) -> None:
         _, self.shape, self.dtype, fortran, self.raw = state

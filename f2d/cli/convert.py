@@ -1,0 +1,76 @@
+"""`f2d convert`: what the method's authors publish, as this package's files."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from f2d.cli.console import err, fail, one_line_errors, out, shown
+from f2d.cli.files import check_folder_writable, check_free, check_no_file
+from f2d.cli.options import Overwrite
+
+
+class Weights(str, Enum):
+    """Which of an official checkpoint's weights."""
+
+    EMA = "ema"
+    MODEL = "model"
+
+
+@one_line_errors
+def convert(
+    source: Annotated[
+        Path, typer.Argument(help="A checkpoint of the authors (.pt), or an LMDB folder.", show_default=False)
+    ],
+    target: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", show_default=False)],
+    weights: Annotated[Weights | None, typer.Option(help="Of a checkpoint: the average (ema), or the model.")] = None,
+    factors: Annotated[
+        str | None, typer.Option(help="Of a checkpoint: names, if not those published: noise,haze,rain.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    r"""Write an official checkpoint as a folder for --model, or an LMDB as folders of PNG files.
+
+    An LMDB becomes a folder for each category and `clear`, as CDD-11 is laid out; files that are there are kept, so
+    that the same command goes on where it was stopped. Pickles in it are read without running anything. Needs, for
+    LMDBs: pip install "f2d\[train]"
+    """
+    if not source.exists():
+        fail(f"{source}: no such file or folder")
+    check_no_file(target)
+    if source.is_dir():
+        if weights is not None or factors is not None:
+            fail(f"{source}: is a folder; --weights and --factors are for checkpoints")
+        _unpack(source, target, overwrite)
+    else:
+        _checkpoint(source, target, weights or Weights.EMA, factors, overwrite)
+
+
+def _unpack(source: Path, target: Path, overwrite: bool) -> None:
+    from f2d.data.lmdb import FILE, is_lmdb
+    from f2d.data.unpacking import unpack
+
+    if not is_lmdb(source):
+        fail(f"{source}: is no LMDB, it has no {FILE}; give such a folder, or a checkpoint (.pt)")
+    check_folder_writable(target)
+    with err.status("reading") as status:
+        try:
+            written, kept = unpack(
+                source, target, overwrite=overwrite, each=lambda done, of: status.update(f"{done} of {of}")
+            )
+        except ModuleNotFoundError as missing:
+            fail(missing)
+    out.print(f"{shown(target)}: {written} pictures written" + (f", {kept} kept" if kept else ""))
+
+
+def _checkpoint(source: Path, target: Path, weights: Weights, factors: str | None, overwrite: bool) -> None:
+    from f2d.checkpoints import CONFIG, MODEL
+    from f2d.nets import F2DNet
+
+    check_free([target / CONFIG, target / MODEL], overwrite=overwrite)
+    names = None if factors is None else tuple(name.strip() for name in factors.split(","))
+    net = F2DNet.from_official(source, weights.value, names)
+    check_folder_writable(target)
+    net.save_pretrained(target)
+    out.print(f"{shown(target)}: {', '.join(net.config.factors)}, {sum(p.numel() for p in net.parameters()):,} weights")

@@ -1,0 +1,64 @@
+"""Random crops, scaled, turned, flipped and coloured: the picture alone, or both of a pair in the same way."""
+
+import random
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from f2d.typed_fields import check_types, require
+
+OWNER = "augment"
+
+
+@dataclass(frozen=True)
+class Augment:
+    """crop -> scale -> quarter turns -> flip -> J^gamma · gain.
+
+    scale: the range its factor is drawn from, uniformly (below 1: a larger region, made smaller); flips: left to right,
+    for every second sample; turns: by 0, 90, 180 or 270 degrees; colour: share of the samples with gamma ~ U(0.75,
+    1.35) and a gain per channel ~ U(0.85, 1.1). Given pairs keep their colours: a degradation does not commute with
+    them. ValueError names a field that cannot work.
+    """
+
+    scale: tuple[float, float] = (0.6, 1.15)
+    flips: bool = True
+    turns: bool = True
+    colour: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_types(self, OWNER)
+        require(0 < self.scale[0] <= self.scale[1], OWNER, "scale", self.scale, "two factors above 0, smaller first")
+        require(0 <= self.colour <= 1, OWNER, "colour", self.colour, "a share in [0, 1]")
+
+    def __call__(
+        self, clean: Tensor, degraded: Tensor | None, crop: int, draws: random.Random
+    ) -> tuple[Tensor, Tensor | None]:
+        """clean (and degraded, unless None) [3,H,W] uint8, H and W at least `crop` -> [3,crop,crop] in [0, 1].
+
+        Everything is drawn from `draws`, the same numbers whether a degraded picture is given or not.
+        """
+        _, height, width = clean.shape
+        side = min(int(crop / draws.uniform(*self.scale)), height, width)
+        top, left = draws.randrange(height - side + 1), draws.randrange(width - side + 1)
+        turns, flip, colour = draws.random(), draws.random(), draws.random()
+        pictures = [clean] if degraded is None else [clean, degraded]
+        region = torch.stack([p[:, top : top + side, left : left + side] for p in pictures]).float() / 255
+        if side != crop:
+            region = F.interpolate(region, (crop, crop), mode="bilinear", antialias=True, align_corners=False)
+        if self.turns:
+            region = torch.rot90(region, int(turns * 4), (2, 3))
+        if self.flips and flip < 0.5:
+            region = region.flip(3)
+        if degraded is None and colour < self.colour:
+            gain = torch.tensor([draws.uniform(0.85, 1.1) for _ in range(3)]).view(3, 1, 1)
+            region = region ** draws.uniform(0.75, 1.35) * gain
+        region = region.clamp(0, 1).contiguous()
+        return region[0], None if degraded is None else region[1]
+
+
+def centre_crop(picture: Tensor, crop: int) -> Tensor:
+    """[3,H,W] uint8 -> the [3,crop,crop] in its middle, in [0, 1]."""
+    top, left = (picture.shape[1] - crop) // 2, (picture.shape[2] - crop) // 2
+    return picture[:, top : top + crop, left : left + crop].float() / 255

@@ -1,0 +1,42 @@
+"""The folders of CDD-11: one for each category and `clear`, with the same file names."""
+
+from pathlib import Path
+
+from f2d.data.categories import CLEAR, canonical, is_category
+from f2d.data.pairs import Pair
+from f2d.data.pictures import find_images, some
+
+
+def category_folders(folder: Path) -> list[Path]:
+    """Those in `folder` that are named as a category, in any order of its factors; none without a `clear` beside."""
+    if not (folder / CLEAR).is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and is_category(path.name))
+
+
+def find_scenes(folder: Path) -> list[Pair]:
+    """Every picture of every category with the one of its name in `clear`; a suffix may differ.
+
+    ValueError where the folders are not there, where one has no pictures, and for pictures that `clear` lacks.
+    """
+    folders = category_folders(folder)
+    if not folders:
+        raise ValueError(f"{folder} has no {CLEAR} beside folders such as low, haze or low_haze_rain")
+    clear = {_place(path, folder / CLEAR): path for path in find_images(folder / CLEAR)}
+    pairs = []
+    for home in folders:
+        paths = find_images(home)
+        if not paths:
+            raise ValueError(f"no pictures in {home}")
+        alone = [path.name for path in paths if _place(path, home) not in clear]
+        if alone:
+            raise ValueError(
+                f"{folder / CLEAR} has no pictures of the names that {home.name} has: {some(alone)}; if these folders "
+                "are a pair under other names, give layout: pairs"
+            )
+        pairs += [Pair(path, clear[_place(path, home)], canonical(home.name)) for path in paths]
+    return pairs
+
+
+def _place(path: Path, home: Path) -> Path:
+    return path.relative_to(home).with_suffix("")

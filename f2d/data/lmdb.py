@@ -1,0 +1,137 @@
+"""The authors' LMDB: each value a pickled dict of LQ and GT, uint8 [H,W,3], and deg_name."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from f2d.data.categories import CLEAR, canonical
+from f2d.data.pictures import as_bytes
+from f2d.data.pool import Pool, in_order
+from f2d.data.unpickling import Array, loads, middle
+
+FILE = "data.mdb"
+_CLEAN_NAMES = (None, "", "clean", "gt", CLEAR)  # what stands for a picture that nothing was done to
+_opened: dict[str, tuple[int, Any]] = {}  # real path -> (process, environment)
+
+
+class Record(NamedTuple):
+    """One entry of the index. scene: a digest of the ground truth, equal where two entries have the same."""
+
+    key: bytes
+    category: str
+    size: tuple[int, int]
+    scene: str
+
+
+class LmdbPool(Pool):
+    """All entries of an LMDB; `category`, if given, replaces their deg_name.
+
+    Pickles are read through `f2d.data.unpickling`: arrays and plain values, nothing is run. The index reads a few
+    pages of each value; readers are opened in the process that reads. ValueError for a folder that is no LMDB, one
+    that is empty, and a value of another kind, with its key; ModuleNotFoundError where `lmdb` is not installed.
+    """
+
+    def __init__(self, path: Path, category: str | None = None):
+        self.path = path
+        self.records = [self._record(key, value, category) for key, value in _values(path)]
+        if not self.records:
+            raise ValueError(f"{path} is an LMDB without entries")
+        self.categories = in_order({record.category for record in self.records})
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def read(self, entry: int) -> tuple[Tensor | None, Tensor]:
+        key = self.records[entry].key
+        with environment(self.path).begin(buffers=True) as transaction:
+            value = transaction.get(key)
+            if value is None:
+                raise ValueError(f"{self.name(entry)} is not there any more")
+            fields = loads(value, self.name(entry))
+        try:
+            return as_bytes(fields["LQ"].numpy()), as_bytes(fields["GT"].numpy())
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{self.name(entry)} is damaged ({error})") from None
+
+    def size(self, entry: int) -> tuple[int, int]:
+        return self.records[entry].size
+
+    def name(self, entry: int) -> str:
+        return f"{self.path}, key {_shown(self.records[entry].key)}"
+
+    def scene(self, entry: int) -> str:
+        return self.records[entry].scene
+
+    def category(self, entry: int) -> str | None:
+        return self.records[entry].category
+
+    def _record(self, key: bytes, value: memoryview, category: str | None) -> Record:
+        what = f"{self.path}, key {_shown(key)}"
+        fields = loads(value, what, skim=True)
+        if not isinstance(fields, dict) or not {"LQ", "GT"} <= set(fields):
+            found = ", ".join(map(str, fields)) if isinstance(fields, dict) else type(fields).__name__
+            raise ValueError(f"{what} holds {found}; give a dict with LQ, GT and deg_name")
+        lq, gt = fields["LQ"], fields["GT"]
+        for name, array in (("LQ", lq), ("GT", gt)):
+            _check_picture(f"{what}: {name}", array)
+        if lq.shape != gt.shape:
+            raise ValueError(f"{what}: LQ is {lq.shape} and GT is {gt.shape}; a pair must be of one size")
+        name = fields.get("deg_name")
+        if name is not None and not isinstance(name, str):
+            raise ValueError(f"{what}: deg_name is {name!r}; give text such as low_haze")
+        own = CLEAR if name in _CLEAN_NAMES else canonical(name)
+        digest = hashlib.sha1(repr((gt.shape, gt.order)).encode() + middle(gt)).hexdigest()
+        return Record(key, category or own, gt.shape[1::-1], digest)
+
+
+def is_lmdb(path: Path) -> bool:
+    """Whether a folder is an LMDB, as far as its files say."""
+    return (path / FILE).is_file()
+
+
+def environment(path: Path) -> Any:
+    """The LMDB of `path`, opened for reading once in this process: one that was opened before a fork is no use after.
+
+    ValueError where it cannot be opened, ModuleNotFoundError without `lmdb`.
+    """
+    try:
+        import lmdb
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            'reading an LMDB needs lmdb, which is not installed: pip install "f2d[train]"', name="lmdb"
+        ) from None
+    name = os.path.realpath(path)
+    process, opened = _opened.get(name, (None, None))
+    if process != os.getpid():
+        if opened is not None:
+            opened.close()
+        try:
+            opened = lmdb.open(name, readonly=True, lock=False, readahead=False)
+        except lmdb.Error as error:
+            raise ValueError(f"{path} cannot be opened as an LMDB ({error})") from None
+        _opened[name] = os.getpid(), opened
+    return opened
+
+
+def _values(path: Path) -> Iterator[tuple[bytes, memoryview]]:
+    with environment(path).begin(buffers=True) as transaction:
+        for key, value in transaction.cursor():
+            if bytes(key[:2]) != b"__":  # some writers keep their own tables under __len__ and __keys__
+                yield bytes(key), value
+
+
+def _check_picture(what: str, array: object) -> None:
+    if not isinstance(array, Array):
+        raise ValueError(f"{what} is a {type(array).__name__}; give an array, uint8 [H,W,3]")
+    shape, kind = array.shape, getattr(array.dtype, "type", None)
+    whole = isinstance(shape, tuple) and all(isinstance(n, int) and n > 0 for n in shape)
+    if not whole or len(shape) != 3 or shape[2] != 3 or kind != "uint8" or len(array.raw) != shape[0] * shape[1] * 3:
+        raise ValueError(f"{what} is {kind} {shape}; give uint8 [H,W,3]")
+
+
+def _shown(key: bytes) -> str:
+    return key.decode("utf-8", "backslashreplace")

@@ -1,0 +1,212 @@
+"""A mixture of sources as one data set, in which a sample is a function of its index."""
+
+import copy
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from math import lcm
+from pathlib import Path
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from f2d.data.alone import compress
+from f2d.data.augment import Augment, centre_crop
+from f2d.data.categories import SYNTHESISED, can_synthesise, canonical, check_factors, jpeg_quality
+from f2d.data.find import open_pool
+from f2d.data.pictures import BUDGET, Pictures
+from f2d.data.pool import Pool
+from f2d.data.sample import Sample
+from f2d.data.source import OWNER, Source
+
+_VALIDATION_SEED = 1_000_000
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A pool, how often it is drawn from, and for each category its frequency and its entries."""
+
+    pool: Pool
+    ratio: float
+    frequencies: dict[str, float]
+    entries: dict[str, Sequence[int]]
+
+    def used(self) -> list[int]:
+        return sorted(set().union(*map(set, self.entries.values())))
+
+
+class Mixture(Dataset):
+    """``mixture[index, crop]`` -> `Sample` of [3,crop,crop], a function of (seed, index, crop) alone.
+
+    Source by ratio -> category by frequency -> entry -> crop and augmentation; a crop of another size shows the same
+    picture with the same degradation. So a run resumes, and splits over workers and machines, without changing what
+    any sample is. Decoded files stay in memory up to `budget` bytes per process.
+
+    Raises ValueError, before anything is decoded, for no sources, files that are not laid out as said, categories that
+    a source lacks or that cannot be made, a category with a factor that is not among `factors` (the network's), and,
+    where `crop_check` is given, pictures smaller than that.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        root: str | Path,
+        factors: Sequence[str],
+        augment: Augment | None = None,
+        seed: int = 0,
+        crop_check: int | None = None,
+        budget: int = BUDGET,
+    ):
+        if not sources:
+            raise ValueError("no data sources; give at least one, with the path of its folder")
+        self.seed, self.augment = seed, augment or Augment()
+        pictures = Pictures(budget)
+        self.parts = [_part(source, Path(root), tuple(factors), pictures) for source in sources]
+        if crop_check is not None:
+            self.check_crop(crop_check)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        index, crop = key
+        draws = random.Random(mixed(self.seed, index))
+        part = self.parts[_choice([part.ratio for part in self.parts], draws)]
+        category = list(part.frequencies)[_choice(list(part.frequencies.values()), draws)]
+        entries = part.entries[category]
+        entry, seed = entries[draws.randrange(len(entries))], draws.getrandbits(62)
+        degraded, clean = part.pool.read(entry)
+        _check_crop(part.pool.name(entry), (clean.shape[2], clean.shape[1]), crop)
+        clean, degraded = self.augment(clean, degraded, crop, draws)
+        return _sample(clean, degraded, category, seed)
+
+    def check_crop(self, crop: int) -> None:
+        """ValueError that names the first picture smaller than `crop`; headers alone are read."""
+        for part in self.parts:
+            for entry in part.used():
+                _check_crop(part.pool.name(entry), part.pool.size(entry), crop)
+
+    def split(self, count: int, crop: int) -> tuple["Mixture", list[Sample]]:
+        """(the mixture without the scenes held out, `count` samples of these): what a run trains and validates on.
+
+        Every source gives its share of the samples, from scenes spread evenly over it, at most a tenth of them; all
+        entries of a scene are held out together. Centre crops, categories in turn, fixed seeds: the same at every
+        validation. Of pairs none is taken twice, so that there may be fewer. ValueError for a source of one scene, and
+        one that would be left without pictures for a category.
+        """
+        train = copy.copy(self)
+        train.parts, chosen = [], []
+        for number, part in enumerate(self.parts):
+            share = len(range(number, count, len(self.parts)))
+            kept, held = _divided(part, share)
+            train.parts.append(kept)
+            chosen.append([(held, category, entry) for category, entry in _in_turn(held, share)])
+        in_turn = [picks[k] for k in range(count) for picks in chosen if k < len(picks)]
+        return train, [_fixed_sample(*pick, crop, number) for number, pick in enumerate(in_turn)]
+
+
+def mixed(*numbers: int) -> int:
+    """64 bits of whole numbers in which all count: SplitMix64's finaliser over each, so that for equal beginnings
+    different last numbers never meet. Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators"
+    (OOPSLA 2014)."""
+    state, mask = 0, 2**64 - 1
+    for number in numbers:
+        state = ((state ^ (number & mask)) + 0x9E3779B97F4A7C15) & mask
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & mask
+        state ^= state >> 31
+    return state
+
+
+def _part(source: Source, root: Path, factors: tuple[str, ...], pictures: Pictures) -> _Part:
+    pool = open_pool(
+        root / source.path,
+        source.layout,
+        category=source.category,
+        degraded=source.degraded,
+        clean=source.clean,
+        pattern=source.pattern,
+        pictures=pictures,
+    )
+    where = f"{OWNER} {source.path}: "
+    frequencies = _frequencies(source, pool, where)
+    for category in frequencies:
+        check_factors(category, factors, where)
+    return _Part(pool, source.ratio, frequencies, {category: pool.entries_of(category) for category in frequencies})
+
+
+def _frequencies(source: Source, pool: Pool, where: str) -> dict[str, float]:
+    named = {canonical(name): weight for name, weight in source.categories.items()}
+    if len(named) < len(source.categories):
+        raise ValueError(f"{where}categories names one twice, in another order of its factors")
+    if pool.synthesised:
+        if source.category is not None:
+            named = {canonical(source.category): 1.0}
+        unknown = [name for name in named if not can_synthesise(name)]
+        known, frequencies = SYNTHESISED, named or dict.fromkeys(pool.categories, 1.0)
+    else:
+        unknown = [name for name in named if name not in pool.categories]
+        known, frequencies = pool.categories, {name: named.get(name, 1.0) for name in pool.categories}
+    if unknown:
+        raise ValueError(f"{where}no category {', '.join(unknown)}; there are {', '.join(known)}")
+    frequencies = {name: weight for name, weight in frequencies.items() if weight > 0}
+    if not frequencies:
+        raise ValueError(f"{where}categories are all 0; leave at least one")
+    return frequencies
+
+
+def _divided(part: _Part, share: int) -> tuple[_Part, _Part]:
+    """(what is left, what is held out): whole scenes, evenly spread, no more than `share` and a tenth of all."""
+    scene_of = {entry: part.pool.scene(entry) for entry in part.used()}
+    scenes = sorted(set(scene_of.values()))
+    if len(scenes) < 2:
+        raise ValueError(f"{part.pool.name(0)} is the only picture; give at least two, one is held out to validate on")
+    number = min(share, max(1, len(scenes) // 10))
+    held = {scenes[k * len(scenes) // number] for k in range(number)}
+
+    def those(wanted: bool) -> _Part:
+        chosen = {c: [e for e in entries if (scene_of[e] in held) == wanted] for c, entries in part.entries.items()}
+        return replace(part, entries=chosen)
+
+    kept, out = those(False), those(True)
+    bare = [category for category, entries in kept.entries.items() if not entries]
+    if bare:
+        raise ValueError(
+            f"{part.pool.name(0)}: all pictures of {', '.join(bare)} would be held out to validate on; give more"
+        )
+    return kept, out
+
+
+def _in_turn(held: _Part, count: int) -> list[tuple[str, int]]:
+    """`count` pairs of category and entry, each as often as the others; of given pairs no more than there are."""
+    categories = [category for category, entries in held.entries.items() if entries]
+    picks = []
+    for j in range(count):
+        category = categories[j % len(categories)]
+        entries = held.entries[category]
+        # one step further whenever categories and entries have met in all the ways that turning in step allows
+        picks.append((category, entries[(j + j // lcm(len(categories), len(entries))) % len(entries)]))
+    return picks if held.pool.synthesised else list(dict.fromkeys(picks))
+
+
+def _fixed_sample(part: _Part, category: str, entry: int, crop: int, number: int) -> Sample:
+    degraded, clean = part.pool.read(entry)
+    _check_crop(part.pool.name(entry), (clean.shape[2], clean.shape[1]), crop)
+    degraded = None if degraded is None else centre_crop(degraded, crop)
+    return _sample(centre_crop(clean, crop), degraded, category, _VALIDATION_SEED + number)
+
+
+def _sample(clean: Tensor, degraded: Tensor | None, category: str, seed: int) -> Sample:
+    quality = jpeg_quality(category)
+    if degraded is None and quality is not None:  # here and not in the step: it is work of the CPU
+        degraded = compress(clean, quality)
+    return Sample(clean, degraded, category, seed)
+
+
+def _choice(weights: Sequence[float], draws: random.Random) -> int:
+    sums = list(accumulate(weights))
+    point = draws.random() * sums[-1]
+    return next((i for i, bound in enumerate(sums) if point < bound), len(sums) - 1)
+
+
+def _check_crop(name: str, size: tuple[int, int], crop: int) -> None:
+    if min(size) < crop:
+        raise ValueError(f"{name} is {size[0]}x{size[1]}, smaller than the crop of {crop}")

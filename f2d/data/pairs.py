@@ -1,0 +1,207 @@
+"""Pairs of files, degraded and clean: two folders under the benchmarks' various names, or a list of paths."""
+
+import csv
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from f2d.data.categories import canonical
+from f2d.data.pictures import Pictures, find_images, size_of, some
+from f2d.data.pool import Pool, in_order
+
+DEGRADED_NAMES = ("input", "lq", "LQ", "degraded", "hazy", "haze", "rainy", "rain", "low", "snow", "synthetic", "blur")
+CLEAN_NAMES = ("gt", "GT", "target", "clean", "clear", "high", "sharp", "norain")
+
+
+class Pair(NamedTuple):
+    """Two files of one scene, and what separates them."""
+
+    degraded: Path
+    clean: Path
+    category: str
+
+
+class PairPool(Pool):
+    """Pairs of files, each with its category; entries of one clean file are one scene."""
+
+    def __init__(self, pairs: list[Pair], pictures: Pictures):
+        self.pairs, self.pictures = pairs, pictures
+        self.categories = in_order({pair.category for pair in pairs})
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def read(self, entry: int) -> tuple[Tensor | None, Tensor]:
+        pair = self.pairs[entry]
+        degraded, clean = self.pictures(pair.degraded), self.pictures(pair.clean)
+        _check_sizes(pair, degraded.shape[:0:-1], clean.shape[:0:-1])
+        return degraded, clean
+
+    def size(self, entry: int) -> tuple[int, int]:
+        pair = self.pairs[entry]
+        degraded, clean = size_of(pair.degraded), size_of(pair.clean)
+        _check_sizes(pair, degraded, clean)
+        return clean
+
+    def name(self, entry: int) -> str:
+        return str(self.pairs[entry].degraded)
+
+    def scene(self, entry: int) -> str:
+        return str(self.pairs[entry].clean)
+
+    def category(self, entry: int) -> str | None:
+        return self.pairs[entry].category
+
+
+def find_pairs(
+    folder: Path, category: str, degraded: str | None = None, clean: str | None = None, pattern: str | None = None
+) -> list[Pair]:
+    """Every degraded picture with its clean one, in two folders inside `folder`, sorted.
+
+    degraded, clean: the folders' names, else the first that is there of the names above; where there is none, they are
+    looked for in each folder inside (GoPro's sequences). Names match below either folder: equal but for the suffix, or
+    rain-N with norain-N (Rain100L, also where both are in one folder), or the clean one is what stands before an
+    underscore in the degraded one, the longest if several are (im_0001_s80_a04 -> im_0001, 1_1_0.90179 -> 1). pattern:
+    ``DEGRADED -> CLEAN`` with one * each, in place of these rules, such as ``*_hazy -> *_GT``.
+
+    ValueError for folders that are not there or have no pictures, two clean pictures of one name, and pictures without
+    a partner, the first few of either side.
+    """
+    homes = pair_folders(folder, degraded, clean)
+    if not homes:
+        raise ValueError(
+            f"{folder} has no pair of folders; looked for {degraded or ', '.join(DEGRADED_NAMES)} beside "
+            f"{clean or ', '.join(CLEAN_NAMES)}, and for rain-N beside norain-N"
+        )
+    rename = _by_pattern(pattern) if pattern else _by_rules
+    pairs = []
+    for one, other in homes:
+        if one == other:
+            named = [path for path in find_images(one) if re.match(r"(no)?rain-", path.name)]
+            inputs = [path for path in named if path.name.startswith("rain-")]
+            targets = [path for path in named if path.name.startswith("norain-")]
+        else:
+            inputs, targets = find_images(one), find_images(other)
+        if not inputs:
+            raise ValueError(f"no pictures in {one}")
+        pairs += [Pair(a, b, category) for a, b in _matched(inputs, targets, one, other, rename)]
+    return pairs
+
+
+def pair_folders(folder: Path, degraded: str | None = None, clean: str | None = None) -> list[tuple[Path, Path]]:
+    """(degraded, clean) folders of `folder` itself, else of each folder in it; none where it is laid out otherwise."""
+    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    found = _two_folders(folder, degraded, clean)
+    if found is None:
+        nested = (_two_folders(path, degraded, clean) for path in inside)
+        return [pair for pair in nested if pair is not None]
+    return [found]
+
+
+def _two_folders(folder: Path, degraded: str | None, clean: str | None) -> tuple[Path, Path] | None:
+    one, other = _subfolder(folder, degraded, DEGRADED_NAMES), _subfolder(folder, clean, CLEAN_NAMES)
+    if one and other:
+        return one, other
+    mixed = degraded is clean is None and any(folder.glob("rain-*")) and any(folder.glob("norain-*"))
+    return (folder, folder) if mixed else None
+
+
+def _subfolder(folder: Path, name: str | None, usual: tuple[str, ...]) -> Path | None:
+    names = usual if name is None else (name,)
+    return next((folder / name for name in names if (folder / name).is_dir()), None)
+
+
+def _by_rules(stem: str) -> list[str]:
+    """Names that the clean picture may have, best first."""
+    cuts = [match.start() for match in re.finditer("_", stem)]
+    no_rain = [f"no{stem}"] if stem.startswith("rain-") else []
+    return [stem, *no_rain, *(stem[:cut] for cut in reversed(cuts))]
+
+
+def _by_pattern(pattern: str) -> Callable[[str], list[str]]:
+    one, arrow, other = (part.strip() for part in pattern.partition("->"))
+    if not arrow or one.count("*") != 1 or other.count("*") != 1:
+        raise ValueError(f"pattern is {pattern!r}; give DEGRADED -> CLEAN with one * each, such as *_hazy -> *_GT")
+    expression = re.compile(re.escape(one).replace(r"\*", "(.*)"))
+
+    def rename(stem: str) -> list[str]:
+        match = expression.fullmatch(stem)
+        return [other.replace("*", match[1])] if match else []
+
+    return rename
+
+
+def _matched(
+    inputs: list[Path], targets: list[Path], one: Path, other: Path, rename: Callable[[str], list[str]]
+) -> list[tuple[Path, Path]]:
+    by_place: dict[tuple[Path, str], Path] = {}
+    for path in targets:
+        place = path.parent.relative_to(other), path.stem
+        if place in by_place:
+            raise ValueError(f"{by_place[place]} and {path.name} are two clean pictures of one name")
+        by_place[place] = path
+    pairs, alone = [], []
+    for path in inputs:
+        parent = path.parent.relative_to(one)
+        found = [by_place[parent, stem] for stem in rename(path.stem) if (parent, stem) in by_place]
+        if found:
+            pairs.append((path, found[0]))
+        else:
+            alone.append(path.name)
+    unused = [path.name for path in targets if path not in {clean for _, clean in pairs}]
+    if alone or unused:
+        sides = [f"{side}: {some(names)}" for side, names in ((one, alone), (other, unused)) if names]
+        raise ValueError(f"pictures without a partner in {'; in '.join(sides)}")
+    return pairs
+
+
+def read_list(path: Path, category: str | None = None) -> list[Pair]:
+    """Pairs of a text file: ``degraded clean`` in each line, paths relative to the file, and a category if there is a
+    third column.
+
+    Columns are divided by commas in a .csv (its first line may name them: degraded,clean[,category]), else by tabs or,
+    where there are none, by blanks. Empty lines and those that start with # are left out. ValueError names the line:
+    for other numbers of columns, a file that is not there, a category that is neither given here nor there.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no list of pairs: it is not text") from None
+    pairs = []
+    for number, columns in _rows(text, path.suffix.lower()):
+        where = f"{path}, line {number}"
+        if len(columns) not in (2, 3):
+            raise ValueError(f"{where}: {len(columns)} columns; give degraded, clean, and a category if you like")
+        name = columns[2] if len(columns) == 3 and columns[2] else category
+        if name is None:
+            raise ValueError(f"{where}: no category; give a third column, or one for the whole list")
+        pair = Pair(path.parent / columns[0], path.parent / columns[1], canonical(name))
+        for file in pair[:2]:
+            if not file.is_file():
+                raise ValueError(f"{where}: {file} is no file")
+        pairs.append(pair)
+    if not pairs:
+        raise ValueError(f"{path} lists no pairs; give lines of: degraded clean [category]")
+    return pairs
+
+
+def _rows(text: str, suffix: str) -> Iterable[tuple[int, list[str]]]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        if suffix == ".csv":
+            columns = [column.strip() for column in next(csv.reader([line], skipinitialspace=True))]
+            if number == 1 and columns[:2] == ["degraded", "clean"]:
+                continue
+        else:
+            columns = [column.strip() for column in line.split("\t")] if "\t" in line else line.split()
+        yield number, columns
+
+
+def _check_sizes(pair: Pair, degraded: tuple[int, ...], clean: tuple[int, ...]) -> None:
+    if tuple(degraded) != tuple(clean):
+        (a, b), (c, d) = degraded, clean
+        raise ValueError(f"{pair.degraded} is {a}x{b} and {pair.clean} is {c}x{d}; a pair must be of one size")

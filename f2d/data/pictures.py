@@ -1,0 +1,69 @@
+"""Pictures as bytes: decoded once while there is room, and their sizes from the headers alone."""
+
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from f2d.images import IMAGE_SUFFIXES, ImageError, read
+from f2d.images.metadata import orientation
+
+BUDGET = 2**30
+
+
+class Pictures:
+    """``pictures(path)`` -> [3,H,W] uint8, kept decoded until `budget` bytes are full, per process.
+
+    Decoding a PNG for every crop costs 15 ms. What came later is decoded each time: samples are drawn at random, so
+    that no choice of what to drop is better than none. A pickled one is empty.
+    """
+
+    def __init__(self, budget: int = BUDGET):
+        self.budget = self._room = budget
+        self._kept: dict[Path, Tensor] = {}
+
+    def __call__(self, path: Path) -> Tensor:
+        kept = self._kept.get(path)
+        if kept is None:
+            kept = as_bytes(read(path).as_depth(8).levels)
+            size = kept.untyped_storage().nbytes()
+            if size <= self._room:
+                self._kept[path] = kept
+                self._room -= size
+        return kept
+
+    def __getstate__(self) -> dict:
+        return {"budget": self.budget, "_room": self.budget, "_kept": {}}
+
+
+def as_bytes(levels: np.ndarray) -> Tensor:
+    """[H,W,1 or 3] uint8 -> [3,H,W], sharing its memory."""
+    return torch.from_numpy(levels).permute(2, 0, 1).expand(3, -1, -1)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """(width, height) of the upright picture, of which the header alone is read; ImageError where there is none."""
+    try:
+        with Image.open(path) as image:
+            # Pillow gives a TIFF's size as it will be turned
+            turned = image.format != "TIFF" and orientation(image) >= 5
+            return image.size[::-1] if turned else image.size
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path}: not an image that can be read ({error})") from None
+
+
+def find_images(folder: Path) -> list[Path]:
+    """All image files below `folder`, sorted; hidden ones are left out."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def some(names: Iterable[object], most: int = 4) -> str:
+    """The first of many names, and how many more there are."""
+    listed = list(map(str, names))
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more

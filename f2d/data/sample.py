@@ -1,0 +1,98 @@
+"""From samples to the batch of a training step: what a loader's workers stack, and what the step makes of it."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from f2d.data.alone import add_noise, compress
+from f2d.data.categories import CLEAR, SYNTHESISED, can_synthesise, check_factors, factors_of, jpeg_quality
+from f2d.degradation import CATEGORIES, FACTORS, degrade_batch
+
+
+class Sample(NamedTuple):
+    """clean [3,H,W] in [0, 1]; degraded alike, or None: to be made from category and seed; category: names of factors
+    joined by ``_``, "clear" for none, "noise25" (sigma of 255; "noise": drawn from 0..50) or "jpeg10" (quality)."""
+
+    clean: Tensor
+    degraded: Tensor | None
+    category: str
+    seed: int
+
+
+class Draft(NamedTuple):
+    """Stacked samples, before anything is synthesised: clean, degraded [B,3,H,W]; given [B] bool: where degraded is
+    there (it is zero elsewhere); seeds [B] int64; categories, one name each. Tensors and strings alone, so that it is
+    pickled, pinned and moved to a device as any batch is."""
+
+    clean: Tensor
+    degraded: Tensor
+    given: Tensor
+    seeds: Tensor
+    categories: tuple[str, ...]
+
+
+class Batch(NamedTuple):
+    """degraded, clean [B,3,H,W] in [0, 1]; maps [B,K,H,W] in [0, 1]; labels [B,K] in {0, 1}; seeds [B] int64;
+    categories, one name each. K: the network's factors, in its order."""
+
+    degraded: Tensor
+    clean: Tensor
+    maps: Tensor
+    labels: Tensor
+    seeds: Tensor
+    categories: tuple[str, ...]
+
+
+def stack(samples: Sequence[Sample]) -> Draft:
+    """The collate function of a loader."""
+    degraded = [torch.zeros_like(s.clean) if s.degraded is None else s.degraded for s in samples]
+    return Draft(
+        torch.stack([s.clean for s in samples]),
+        torch.stack(degraded),
+        torch.tensor([s.degraded is not None for s in samples]),
+        torch.tensor([s.seed for s in samples]),
+        tuple(s.category for s in samples),
+    )
+
+
+def finish(draft: Draft, factors: tuple[str, ...]) -> Batch:
+    """Degrade what came clean, on the device of `draft.clean`; labels and maps in the order of `factors`.
+
+    Composites carry their true maps (1 - light gain, 1 - transmission, R, S). Where the truth is not known (given
+    pairs, noise, JPEG) a map is its label, which is what the papers train on. Sample b is what it would be alone, on
+    any device up to rounding. ValueError names a category that has a factor the network lacks, or that cannot be made.
+    """
+    given = draft.given.tolist()
+    for category, there in zip(draft.categories, given, strict=True):
+        check_factors(category, factors)
+        if not there and not can_synthesise(category):
+            raise ValueError(
+                f"category {category} cannot be made from a clean picture; give pairs, or one of "
+                f"{', '.join(SYNTHESISED)}"
+            )
+    present = [[float(factor in factors_of(category)) for factor in factors] for category in draft.categories]
+    labels = draft.clean.new_tensor(present).reshape(len(given), len(factors))
+    maps = labels[:, :, None, None].expand(-1, -1, *draft.clean.shape[-2:]).clone()
+    degraded = draft.degraded.clone()
+    seeds = draft.seeds.tolist()
+    composites = [b for b, there in enumerate(given) if not there and draft.categories[b] in CATEGORIES]
+    if composites:
+        names, chosen = [draft.categories[b] for b in composites], [seeds[b] for b in composites]
+        degraded[composites], true_maps, _, _ = degrade_batch(draft.clean[composites], names, chosen)
+        for k, factor in enumerate(factors):
+            if factor in FACTORS:
+                maps[composites, k] = true_maps[:, FACTORS.index(factor)]
+    for b, there in enumerate(given):
+        if not there and b not in composites:
+            degraded[b] = degraded_alone(draft.clean[b], draft.categories[b], seeds[b])
+    return Batch(degraded, draft.clean, maps, labels, draft.seeds, draft.categories)
+
+
+def degraded_alone(clean: Tensor, category: str, seed: int) -> Tensor:
+    """[3,H,W] -> the same, clear, noisy or compressed: the categories that are no composite of CDD-11."""
+    if category == CLEAR:
+        return clean
+    quality = jpeg_quality(category)
+    return add_noise(clean, category, seed) if quality is None else compress(clean, quality)

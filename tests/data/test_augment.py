@@ -1,0 +1,83 @@
+"""Crops of a picture and of a pair."""
+
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from f2d.data import Augment
+
+PLAIN = Augment(scale=(1.0, 1.0), flips=False, turns=False, colour=0.0)
+
+
+def indexed(height: int, width: int) -> torch.Tensor:
+    """[3,H,W] uint8 whose red is the row and green the column."""
+    rows = torch.arange(height, dtype=torch.uint8)[:, None].expand(height, width)
+    columns = torch.arange(width, dtype=torch.uint8)[None].expand(height, width)
+    return torch.stack([rows, columns, torch.zeros_like(rows)])
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**64), st.integers(8, 30), st.integers(30, 40), st.integers(30, 40))
+def test_a_pair_stays_aligned(seed, crop, height, width):
+    """The negative of every region, scaled, turned and flipped, is the region's negative."""
+    clean = torch.randint(256, (3, height, width), generator=torch.Generator().manual_seed(seed % 2**63)).byte()
+    first, second = Augment()(clean, 255 - clean, crop, random.Random(seed))
+    assert first.shape == second.shape == (3, crop, crop)
+    torch.testing.assert_close(second, 1 - first, rtol=0, atol=2e-6)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**64), st.integers(1, 30))
+def test_a_plain_crop_is_a_region_of_the_picture(seed, crop):
+    clean = indexed(30, 33)
+    region, nothing = PLAIN(clean, None, crop, random.Random(seed))
+    top, left = (int(v) for v in (region[:2, 0, 0] * 255).round())
+    assert nothing is None
+    assert torch.equal(region, clean[:, top : top + crop, left : left + crop].float() / 255)
+
+
+def test_every_place_turn_and_flip_comes():
+    clean = indexed(6, 8)
+    seen = {
+        tuple((PLAIN(clean, None, 5, random.Random(s))[0][:2, 0, 0] * 255).round().int().tolist()) for s in range(99)
+    }
+    assert seen == {(top, left) for top in range(2) for left in range(4)}
+    square = indexed(5, 5)
+    turned = Augment(scale=(1.0, 1.0), colour=0.0)
+    ways = {tuple(turned(square, None, 5, random.Random(s))[0].flatten().tolist()) for s in range(99)}
+    expected = {
+        tuple(torch.rot90(picture, k, (1, 2)).flatten().tolist())
+        for k in range(4)
+        for picture in (square.float() / 255, square.float().flip(2) / 255)
+    }
+    assert ways == expected and len(ways) == 8
+
+
+def test_scale_enlarges_what_is_seen():
+    """A ramp of 1 per pixel, seen at half the scale, rises by 2 per pixel."""
+    ramp = indexed(100, 100)
+    small, _ = Augment(scale=(0.5, 0.5), flips=False, turns=False, colour=0)(ramp, None, 40, random.Random(0))
+    inner = small[0, 5:-5, 20] * 255
+    torch.testing.assert_close(inner.diff(), torch.full((29,), 2.0), rtol=0, atol=1e-3)
+
+
+def test_colours_change_without_a_pair_only():
+    grey = torch.full((3, 20, 20), 128, dtype=torch.uint8)
+    always = Augment(colour=1.0)
+    for seed in range(20):
+        coloured, _ = always(grey, None, 10, random.Random(seed))
+        low, high = 0.85 * (128 / 255) ** 1.35, 1.1 * (128 / 255) ** 0.75
+        assert coloured.min() >= low and coloured.max() <= high and (coloured - 128 / 255).abs().max() > 1e-3
+        pair = always(grey, grey, 10, random.Random(seed))
+        assert all((p - 128 / 255).abs().max() < 1e-6 for p in pair)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("scale", (0, 1)), ("scale", (1.2, 1.0)), ("scale", 1.0), ("colour", 1.5), ("flips", 1)]
+)
+def test_options_that_cannot_work(field, value):
+    with pytest.raises(ValueError, match=rf"augment: {field} is"):
+        Augment(**{field: value})

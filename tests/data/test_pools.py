@@ -1,0 +1,208 @@
+"""Layouts on disk: what is found in them, and what is said of those that do not fit."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from f2d.data import open_pool
+from f2d.data.pairs import find_pairs
+from f2d.data.pictures import Pictures, size_of
+from f2d.degradation import CATEGORIES
+from f2d.images import ImageError, read
+from tests.data.conftest import negative, picture, save
+
+
+def names(pairs) -> list[tuple[str, str]]:
+    return [(pair.degraded.stem, pair.clean.stem) for pair in pairs]
+
+
+def make_pairs(folder, inputs: dict[str, list[str]]) -> None:
+    for home, stems in inputs.items():
+        for stem in stems:
+            save(picture(0, 4, 5), folder / home / f"{stem}.png")
+
+
+def test_clean_photographs(photographs):
+    pool = open_pool(photographs)
+    assert len(pool) == 12 and pool.synthesised and pool.categories == CATEGORIES
+    degraded, clean = pool.read(0)
+    assert degraded is None and np.array_equal(clean.permute(1, 2, 0).numpy(), picture(0))
+    assert pool.size(0) == (48, 40) and pool.category(0) is None and pool.name(0).endswith("00.png")
+    assert list(pool.entries_of("noise25")) == list(range(12))
+
+
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        (
+            {"hazy": ["1_1_0.90", "1_2_0.97", "2_1_0.99"], "gt": ["1", "2"]},
+            [("1_1_0.90", "1"), ("1_2_0.97", "1"), ("2_1_0.99", "2")],
+        ),
+        (
+            {"input": ["im_1_s80_a04", "im_1_b_s1"], "gt": ["im_1", "im_1_b"]},
+            [("im_1_b_s1", "im_1_b"), ("im_1_s80_a04", "im_1")],
+        ),
+        (
+            {"rainy": ["rain-1", "rain-2"], "gt": ["norain-1", "norain-2"]},
+            [("rain-1", "norain-1"), ("rain-2", "norain-2")],
+        ),
+        (
+            {".": ["rain-1", "norain-1", "rainstreak-1", "rain-2", "norain-2"]},
+            [("rain-1", "norain-1"), ("rain-2", "norain-2")],
+        ),
+        ({"low": ["a", "b"], "high": ["a", "b"]}, [("a", "a"), ("b", "b")]),
+        ({"lq/x": ["a"], "gt/x": ["a"], "lq/y": ["a"], "gt/y": ["a"]}, [("a", "a"), ("a", "a")]),
+        ({"s1/blur": ["1"], "s1/sharp": ["1"], "s2/blur": ["1"], "s2/sharp": ["1"]}, [("1", "1"), ("1", "1")]),
+    ],
+    ids=["RESIDE", "longest", "Rain100L", "Rain100L in one folder", "LOL", "below", "GoPro"],
+)
+def test_pairs_under_the_benchmarks_names(tmp_path, folders, expected):
+    make_pairs(tmp_path, folders)
+    pairs = find_pairs(tmp_path, "rain")
+    assert names(pairs) == expected
+    assert all(pair.degraded.parent.name == pair.clean.parent.name for pair in pairs if "lq" in folders)
+    assert len(open_pool(tmp_path, category="rain")) == len(expected)
+
+
+def test_pairs_of_the_shared_benchmarks(shared):
+    counts = {
+        folder.name: len(open_pool(folder, category="haze")) for folder in sorted((shared / "data/paired").iterdir())
+    }
+    assert counts == {
+        "lol_fullres": 6,
+        "outdoor_rain_test1": 4,
+        "rain100l_samples": 4,
+        "rain_detailnet_samples": 3,
+        "reside_its_samples": 4,
+        "sots_outdoor_samples": 2,
+    }
+
+
+def test_pairs_under_other_names(tmp_path):
+    make_pairs(tmp_path, {"bad": ["01_hazy", "02_hazy"], "good": ["01_GT", "02_GT"]})
+    pool = open_pool(tmp_path, category="haze", degraded="bad", clean="good", pattern="*_hazy -> *_GT")
+    assert names(pool.pairs) == [("01_hazy", "01_GT"), ("02_hazy", "02_GT")]
+    assert pool.categories == ("haze",) and pool.category(1) == "haze"
+    for pattern in ("*_hazy", "*-> a", "a -> *", "** -> *"):
+        with pytest.raises(ValueError, match="one \\* each"):
+            find_pairs(tmp_path, "haze", "bad", "good", pattern)
+    with pytest.raises(ValueError, match=r"bad: 01_hazy\.png, 02_hazy\.png; in .*good: 01_GT\.png, 02_GT\.png$"):
+        find_pairs(tmp_path, "haze", "bad", "good")
+
+
+def test_pairs_that_do_not_fit(tmp_path):
+    make_pairs(tmp_path, {"input": [f"a{i}" for i in range(9)], "gt": ["a0", "b"]})
+    with pytest.raises(ValueError, match=r"input: a1\.png, a2\.png, a3\.png, a4\.png and 4 more; in .*gt: b\.png$"):
+        find_pairs(tmp_path, "haze")
+    with pytest.raises(ValueError, match=r"give their category"):
+        open_pool(tmp_path)
+    with pytest.raises(ValueError, match=r"looked for nothing beside gt, GT"):
+        find_pairs(tmp_path, "haze", degraded="nothing")
+    Image.new("RGB", (4, 5)).save(tmp_path / "gt" / "b.bmp")
+    with pytest.raises(ValueError, match="two clean pictures of one name"):
+        find_pairs(tmp_path, "haze")
+
+
+def test_a_pair_of_two_sizes(tmp_path):
+    save(picture(0, 4, 5), tmp_path / "input" / "a.png")
+    save(picture(0, 5, 4), tmp_path / "gt" / "a.png")
+    pool = open_pool(tmp_path, category="haze")
+    for call in (pool.size, pool.read):
+        with pytest.raises(ValueError, match=r"input.a\.png is 5x4 and .*gt.a\.png is 4x5; .*one size"):
+            call(0)
+
+
+def test_lists(tmp_path):
+    make_pairs(tmp_path, {"x": ["a", "b c"], "y": ["a", "b"]})
+    for file, text in {
+        "one.txt": "# pairs\nx/a.png y/a.png rain_low\n\nx/a.png  y/b.png\n",
+        "two.txt": "x/a.png\ty/a.png\train_low\nx/b c.png\ty/b.png\n",
+        "three.csv": 'degraded,clean,category\nx/a.png,y/a.png,rain_low\n"x/b c.png", y/b.png,\n',
+    }.items():
+        (tmp_path / file).write_text(text)
+        pool = open_pool(tmp_path / file, category="haze")
+        assert len(pool) == 2 and pool.categories == ("haze", "low_rain")
+        assert [pool.category(i) for i in range(2)] == ["low_rain", "haze"]
+        assert pool.read(1)[0].shape == (3, 4, 5)
+    for text, words in {
+        "x/a.png": "line 1: 1 columns",
+        "\nx/a.png y/none.png haze": "line 2: .*none.png is no file",
+        "x/a.png y/a.png": "line 1: no category",
+        "# nothing": "lists no pairs",
+    }.items():
+        (tmp_path / "bad.txt").write_text(text)
+        with pytest.raises(ValueError, match=rf"bad\.txt.*{words}"):
+            open_pool(tmp_path / "bad.txt")
+    (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="not text"):
+        open_pool(tmp_path / "bad.txt")
+
+
+def test_cdd11(cdd11):
+    pool = open_pool(cdd11)
+    assert len(pool) == 110 and pool.categories == CATEGORIES and not pool.synthesised
+    for number, category in enumerate(CATEGORIES):
+        entries = pool.entries_of(category)
+        assert len(entries) == 10
+        degraded, clean = pool.read(entries[3])
+        assert np.array_equal(clean.permute(1, 2, 0).numpy(), picture(103))
+        assert np.array_equal(degraded.permute(1, 2, 0).numpy(), negative(picture(103), number))
+    assert len({pool.scene(i) for i in range(110)}) == 10
+
+
+def test_cdd11_s_folders_in_another_order_of_factors(tmp_path):
+    make_pairs(tmp_path, {"clear": ["1", "2"], "rain_haze_low": ["1"], "noise25": ["2"]})
+    pool = open_pool(tmp_path)
+    assert pool.categories == ("low_haze_rain", "noise25")
+    make_pairs(tmp_path, {"snow": ["3"]})
+    with pytest.raises(ValueError, match=r"clear has no pictures of the names that snow has: 3\.png"):
+        open_pool(tmp_path)
+    (tmp_path / "haze").mkdir()
+    with pytest.raises(ValueError, match=r"no pictures in .*haze"):
+        open_pool(tmp_path)
+
+
+def test_what_cannot_be_recognised(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no data: looked for data\.mdb .*CDD-11.*pairs.*clean photographs"):
+        open_pool(tmp_path)
+    with pytest.raises(ValueError, match="no photographs below"):
+        open_pool(tmp_path, "clean")
+    with pytest.raises(ValueError, match="no clear beside"):
+        open_pool(tmp_path, "cdd11")
+    with pytest.raises(ValueError, match="no such file or folder"):
+        open_pool(tmp_path / "none")
+    with pytest.raises(ValueError, match="layout is 'folder'; give one of auto, clean"):
+        open_pool(tmp_path, "folder")
+    with pytest.raises(ValueError, match="is a folder, which layout list does not read"):
+        open_pool(tmp_path, "list")
+    file = save(picture(0), tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"is a file; give a folder, or a list of pairs"):
+        open_pool(file)
+    make_pairs(tmp_path, {"clear": ["1"], "derain": ["1"]})  # degraded pictures must not pass as clean ones
+    with pytest.raises(ValueError, match="named as no category"):
+        open_pool(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+@pytest.mark.parametrize("turn", [1, 3, 6, 8])
+def test_sizes_are_those_of_the_upright_picture(tmp_path, suffix, turn):
+    exif = Image.Exif()
+    exif[274] = turn
+    path = tmp_path / f"a{suffix}"
+    Image.new("RGB", (30, 20)).save(path, exif=exif)
+    assert size_of(path) == read(path).size
+
+
+def test_files_that_are_no_pictures(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"nothing")
+    with pytest.raises(ImageError, match=r"a\.png: not an image"):
+        size_of(tmp_path / "a.png")
+
+
+def test_decoded_pictures_are_kept_up_to_the_budget(tmp_path):
+    paths = [save(picture(i, 4, 5), tmp_path / f"{i}.png") for i in range(3)]
+    pictures = Pictures(budget=2 * 3 * 4 * 5)
+    first = [pictures(path) for path in paths]
+    assert [pictures(path) is kept for path, kept in zip(paths, first)] == [True, True, False]
+    save(np.full((4, 5), 7, np.uint8), tmp_path / "grey.png")
+    assert pictures(tmp_path / "grey.png").tolist() == np.full((3, 4, 5), 7).tolist()

@@ -1,0 +1,66 @@
+"""How the auxiliary y_t enters the U-Net: an adaptor, or the two simpler ways of the paper's ablation.
+
+Each is a module (x [B, C, h, w], y_t of the same shape) -> (input of the first convolution, modulation per level), where
+a modulation is a pair (scale, shift) of [B, widths[l], h / 2^l, w / 2^l] each; `input_channels` says how many channels
+that input has.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Modulations = Sequence[tuple[Tensor, Tensor]]
+
+
+class Adaptor(nn.Module):
+    """``h_l <- h_l ⊙ (1 + s_l) + b_l,  [s_l; b_l] = Z_l SiLU(e_l),  e_0 = conv(y_t),  e_l = conv_↓2(SiLU(e_{l-1}))``.
+
+    y_t modulates the features of every level per pixel where the level is entered; skip connections carry what it left
+    there to the way up, which has to find y_t again to predict its velocity. The convolutions e are 3x3 with `width`
+    channels, Z_l is 1x1 and zero-initialised: a new adaptor changes nothing.
+
+    ResFlow's paper names an adaptor but prints no layers: this design (SPADE's modulation, Park et al., CVPR 2019, on a
+    GLIDE-like zero start) is ours. In its ablation the paper's adaptor reaches 25.51 dB, concatenation 24.94, addition
+    24.04.
+    """
+
+    def __init__(self, image_channels: int, widths: Sequence[int], width: int):
+        super().__init__()
+        self.input_channels = image_channels
+        self.conv_in = nn.Conv2d(image_channels, width, 3, padding=1)
+        self.downsamples = nn.ModuleList(nn.Conv2d(width, width, 3, stride=2, padding=1) for _ in widths[1:])
+        self.modulations = nn.ModuleList(nn.Conv2d(width, 2 * channels, 1) for channels in widths)
+        for modulation in self.modulations:
+            nn.init.zeros_(modulation.weight)
+            nn.init.zeros_(modulation.bias)
+
+    def forward(self, x: Tensor, auxiliary: Tensor) -> tuple[Tensor, Modulations]:
+        levels = itertools.accumulate(
+            self.downsamples, lambda e, downsample: F.silu(downsample(e)), initial=F.silu(self.conv_in(auxiliary))
+        )
+        return x, [tuple(z(e).chunk(2, dim=1)) for z, e in zip(self.modulations, levels, strict=True)]
+
+
+class Concatenation(nn.Module):
+    """The first convolution sees ``[x; y_t]``. Adding a convolution of y_t to the first features would be the same."""
+
+    def __init__(self, image_channels: int):
+        super().__init__()
+        self.input_channels = 2 * image_channels
+
+    def forward(self, x: Tensor, auxiliary: Tensor) -> tuple[Tensor, Modulations]:
+        return torch.cat([x, auxiliary], dim=1), ()
+
+
+class Addition(nn.Module):
+    """The first convolution sees ``x + y_t``: the network has to tell them apart by itself."""
+
+    def __init__(self, image_channels: int):
+        super().__init__()
+        self.input_channels = image_channels
+
+    def forward(self, x: Tensor, auxiliary: Tensor) -> tuple[Tensor, Modulations]:
+        return x + auxiliary, ()

@@ -1,11 +1,10 @@
 """How the auxiliary y_t enters the U-Net: an adaptor, or the two simpler ways of the paper's ablation.
 
-Each is a module (x [B, C, h, w], y_t of the same shape) -> (input of the first convolution, modulation per level), where
-a modulation is a pair (scale, shift) of [B, widths[l], h / 2^l, w / 2^l] each; `input_channels` says how many channels
-that input has.
+Each is a module (x [B, C, h, w], y_t of the same shape) -> (input of the first convolution, modulations), where the
+modulations are a pair (scale, shift) per level, [B, widths[l], h / 2^l, w / 2^l] each, or none; `input_channels` says
+how many channels that input has.
 """
 
-import itertools
 from collections.abc import Sequence
 
 import torch
@@ -22,8 +21,8 @@ class Adaptor(nn.Module):
     there to the way up, which has to find y_t again to predict its velocity. The convolutions e are 3x3 with `width`
     channels, Z_l is 1x1 and zero-initialised: a new adaptor changes nothing.
 
-    ResFlow's paper names an adaptor but prints no layers: this design (SPADE's modulation, Park et al., CVPR 2019, on a
-    GLIDE-like zero start) is ours. In its ablation the paper's adaptor reaches 25.51 dB, concatenation 24.94, addition
+    ResFlow's paper names an adaptor but prints no layers: this design, the modulation of SPADE (Park et al., CVPR 2019)
+    from a start at zero, is ours. In its ablation the paper's adaptor reaches 25.51 dB, concatenation 24.94, addition
     24.04.
     """
 
@@ -38,10 +37,10 @@ class Adaptor(nn.Module):
             nn.init.zeros_(modulation.bias)
 
     def forward(self, x: Tensor, auxiliary: Tensor) -> tuple[Tensor, Modulations]:
-        levels = itertools.accumulate(
-            self.downsamples, lambda e, downsample: F.silu(downsample(e)), initial=F.silu(self.conv_in(auxiliary))
-        )
-        return x, [tuple(z(e).chunk(2, dim=1)) for z, e in zip(self.modulations, levels, strict=True)]
+        features = [F.silu(self.conv_in(auxiliary))]
+        for downsample in self.downsamples:
+            features.append(F.silu(downsample(features[-1])))
+        return x, [modulation(e).chunk(2, dim=1) for modulation, e in zip(self.modulations, features, strict=True)]
 
 
 class Concatenation(nn.Module):

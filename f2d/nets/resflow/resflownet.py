@@ -21,8 +21,8 @@ TIME_SCALE = 1000  # the embedding's slowest wave is made for steps up to about 
 class ResFlowNet(nn.Module):
     """``v(x_t, y_t, t) = d/dt [x_t; y_t]``, time t from 1 (degraded) to 0 (clean).
 
-    forward(x_t [B, 3, H, W], auxiliary of the same shape, or None where config.auxiliary is "none", t a number or [B] in
-    [0, 1]) -> [B, 6, H, W], or [B, 3, H, W] without an auxiliary; any H, W >= 1. A new network predicts zeros.
+    forward(x_t [B, 3, H, W], auxiliary of the same shape, or None where config.auxiliary is "none", t in [0, 1], a
+    number or [B]) -> [B, 6, H, W], or [B, 3, H, W] without an auxiliary; any H, W >= 1. A new network predicts zeros.
     `transport` has the flow: `net.transport.draw` to train, and to restore
 
         x, predict = net.begin(y)

@@ -85,20 +85,18 @@ class UNet(nn.Module):
         self.entries = nn.ModuleList([nn.Conv2d(in_channels, widths[0], 3, padding=1)])
         self.entries.extend(nn.Conv2d(width, width, 3, stride=2, padding=1) for width in entries[1:])
         self.down_blocks = nn.ModuleList()
-        for level, width in enumerate(widths):
-            self.down_blocks.append(
-                nn.ModuleList(block(level, entries[level] if i == 0 else width) for i in range(blocks[level]))
-            )
-            kept += [entries[level]] + [width] * blocks[level]
-        last = widths[-1]
+        for level, (before, width) in enumerate(zip(entries, widths, strict=True)):
+            inputs = [before] + [width] * blocks[level]
+            self.down_blocks.append(nn.ModuleList(block(level, channels) for channels in inputs[:-1]))
+            kept += inputs
+        before = widths[-1]
         self.mid_blocks = nn.ModuleList(
-            AdaptiveBlock(last, last, time_dim, groups, attention=first) for first in (True, False)
+            AdaptiveBlock(before, before, time_dim, groups, attention=first) for first in (True, False)
         )
-        self.up_blocks, before = nn.ModuleList(), last
+        self.up_blocks = nn.ModuleList()
         for level, width in reversed(list(enumerate(widths))):
-            self.up_blocks.append(
-                nn.ModuleList(block(level, (before if i == 0 else width) + kept.pop()) for i in range(blocks[level] + 1))
-            )
+            inputs = [before] + [width] * blocks[level]
+            self.up_blocks.append(nn.ModuleList(block(level, channels + kept.pop()) for channels in inputs))
             before = width
         self.upsamples = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for width in widths[:0:-1])
         self.norm_out = GroupNormSiLU(groups, widths[0])

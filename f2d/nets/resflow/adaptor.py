@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Modulations = Sequence[tuple[Tensor, Tensor]]
+from .unet import Modulations, zeroed
 
 
 class Adaptor(nn.Module):
@@ -31,10 +31,7 @@ class Adaptor(nn.Module):
         self.input_channels = image_channels
         self.conv_in = nn.Conv2d(image_channels, width, 3, padding=1)
         self.downsamples = nn.ModuleList(nn.Conv2d(width, width, 3, stride=2, padding=1) for _ in widths[1:])
-        self.modulations = nn.ModuleList(nn.Conv2d(width, 2 * channels, 1) for channels in widths)
-        for modulation in self.modulations:
-            nn.init.zeros_(modulation.weight)
-            nn.init.zeros_(modulation.bias)
+        self.modulations = nn.ModuleList(zeroed(nn.Conv2d(width, 2 * channels, 1)) for channels in widths)
 
     def forward(self, x: Tensor, auxiliary: Tensor) -> tuple[Tensor, Modulations]:
         features = [F.silu(self.conv_in(auxiliary))]

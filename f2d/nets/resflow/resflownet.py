@@ -61,15 +61,15 @@ class ResFlowNet(nn.Module):
 
     def forward(self, x_t: Tensor, auxiliary: Tensor | None, t: Tensor | float) -> Tensor:
         self._check(x_t, auxiliary)
-        if not isinstance(t, Tensor) or t.ndim == 0:
-            t = torch.as_tensor(t, dtype=torch.float32, device=x_t.device).expand(len(x_t))
-        elif t.shape != x_t.shape[:1]:
+        if not isinstance(t, Tensor):
+            t = torch.full((len(x_t),), float(t), device=x_t.device)
+        if t.shape not in ((), x_t.shape[:1]):
             raise ValueError(f"ResFlowNet: t is {tuple(t.shape)}; give a number or [{len(x_t)}], one time per image")
         height, width = x_t.shape[-2:]
         x, modulations = self._unshuffled(x_t), ()
         if self.injection is not None:
             x, modulations = self.injection(x, self._unshuffled(auxiliary))
-        velocity = self.unet(x, modulations, TIME_SCALE * t.float())
+        velocity = self.unet(x, modulations, TIME_SCALE * t.float().expand(len(x_t)))
         return F.pixel_shuffle(velocity, self.config.patch)[..., :height, :width]
 
     def begin(self, y: Tensor) -> tuple[Tensor, Callable[[Tensor, Tensor | None, float], Tensor]]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from f2d.nets.time_embedding import TimeEmbedding
 from f2d_kernels.modules import GroupNormSiLU
 
-from .adaptor import Modulations
+Modulations = Sequence[tuple[Tensor, Tensor]]
 
 
 class AdaptiveBlock(nn.Module):

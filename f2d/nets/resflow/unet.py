@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from f2d.nets.time_embedding import TimeEmbedding
-from f2d_kernels.modules import GroupNormSiLU
+from f2d_kernels import modules
 
 Modulations = Sequence[tuple[Tensor, Tensor]]
 
@@ -22,10 +22,10 @@ class AdaptiveBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, time_dim: int, groups: int, attention: bool = False):
         super().__init__()
-        self.norm1 = GroupNormSiLU(groups, in_channels)
+        self.norm1 = modules.GroupNormSiLU(groups, in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.time_linear = nn.Linear(time_dim, 2 * out_channels)
-        self.norm2 = GroupNormSiLU(groups, out_channels)
+        self.norm2 = modules.GroupNormSiLU(groups, out_channels)
         self.conv2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.skip = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
         self.attention = SelfAttention(out_channels, groups) if attention else nn.Identity()
@@ -99,7 +99,7 @@ class UNet(nn.Module):
             self.up_blocks.append(nn.ModuleList(block(level, channels + kept.pop()) for channels in inputs))
             before = width
         self.upsamples = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for width in widths[:0:-1])
-        self.norm_out = GroupNormSiLU(groups, widths[0])
+        self.norm_out = modules.GroupNormSiLU(groups, widths[0])
         self.conv_out = zeroed(nn.Conv2d(widths[0], out_channels, 3, padding=1))
 
     def forward(self, x: Tensor, modulations: Modulations, t: Tensor) -> Tensor:

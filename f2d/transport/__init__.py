@@ -1,7 +1,9 @@
 """Transports from a degraded image to the clean one: their processes, schedules, prediction targets and samplers."""
 
+from .interface import Draw, Transport
 from .learned import LearnedSchedule
 from .lognormal import LogNormal
+from .resflow import ResFlow
 from .samplers import SAMPLERS, sampling_times, transport
 from .schedules import SIGMA2, THETA, LogNormalSchedule
 from .targets import TARGETS, mu_of, target_of
@@ -11,9 +13,12 @@ __all__ = [
     "SIGMA2",
     "TARGETS",
     "THETA",
+    "Draw",
     "LearnedSchedule",
     "LogNormal",
     "LogNormalSchedule",
+    "ResFlow",
+    "Transport",
     "mu_of",
     "sampling_times",
     "target_of",

@@ -1,0 +1,62 @@
+"""How the auxiliary y_t enters the U-Net: an adaptor, or the two simpler ways of the paper's ablation.
+
+Each is a module (x [B, C, h, w], y_t of the same shape) -> (input of the first convolution, modulations), where the
+modulations are a pair (scale, shift) per level, [B, widths[l], h / 2^l, w / 2^l] each, or none; `input_channels` says
+how many channels that input has.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .unet import Modulations, zeroed
+
+
+class Adaptor(nn.Module):
+    """``h_l <- h_l ⊙ (1 + s_l) + b_l,  [s_l; b_l] = Z_l SiLU(e_l),  e_0 = conv(y_t),  e_l = conv_↓2(SiLU(e_{l-1}))``.
+
+    y_t modulates the features of every level per pixel where the level is entered; skip connections carry what it left
+    there to the way up, which has to find y_t again to predict its velocity. The convolutions e are 3x3 with `width`
+    channels, Z_l is 1x1 and zero-initialised: a new adaptor changes nothing.
+
+    ResFlow's paper names an adaptor but prints no layers: this design, the modulation of SPADE (Park et al., CVPR 2019)
+    from a start at zero, is ours. In its ablation the paper's adaptor reaches 25.51 dB, concatenation 24.94, addition
+    24.04.
+    """
+
+    def __init__(self, image_channels: int, widths: Sequence[int], width: int):
+        super().__init__()
+        self.input_channels = image_channels
+        self.conv_in = nn.Conv2d(image_channels, width, 3, padding=1)
+        self.downsamples = nn.ModuleList(nn.Conv2d(width, width, 3, stride=2, padding=1) for _ in widths[1:])
+        self.modulations = nn.ModuleList(zeroed(nn.Conv2d(width, 2 * channels, 1)) for channels in widths)
+
+    def forward(self, x: Tensor, auxiliary: Tensor) -> tuple[Tensor, Modulations]:
+        features = [F.silu(self.conv_in(auxiliary))]
+        for downsample in self.downsamples:
+            features.append(F.silu(downsample(features[-1])))
+        return x, [modulation(e).chunk(2, dim=1) for modulation, e in zip(self.modulations, features, strict=True)]
+
+
+class Concatenation(nn.Module):
+    """The first convolution sees ``[x; y_t]``. Adding a convolution of y_t to the first features would be the same."""
+
+    def __init__(self, image_channels: int):
+        super().__init__()
+        self.input_channels = 2 * image_channels
+
+    def forward(self, x: Tensor, auxiliary: Tensor) -> tuple[Tensor, Modulations]:
+        return torch.cat([x, auxiliary], dim=1), ()
+
+
+class Addition(nn.Module):
+    """The first convolution sees ``x + y_t``: the network has to tell them apart by itself."""
+
+    def __init__(self, image_channels: int):
+        super().__init__()
+        self.input_channels = image_channels
+
+    def forward(self, x: Tensor, auxiliary: Tensor) -> tuple[Tensor, Modulations]:
+        return x + auxiliary, ()

@@ -1,0 +1,144 @@
+"""Configuration of ResFlow: everything that shapes the network and the flow it was trained for."""
+
+import os
+from dataclasses import asdict, dataclass, fields
+
+from f2d import checkpoints
+from f2d.transport.resflow import ResFlow
+from f2d.typed_fields import check_types, require
+
+OWNER = "ResFlowConfig"
+ARCHITECTURE = "ResFlow"
+INJECTIONS = ("adaptor", "concatenation", "addition")
+# What a file may ask for: without upper limits, a damaged one builds modules for hours.
+MOST_LEVELS = 8
+LIMITS = {
+    "channels": (1, 65536),
+    "multipliers": (1, 64),
+    "blocks": (1, 256),
+    "groups": (1, 65536),
+    "time_dim": (4, 65536),
+    "adaptor_width": (1, 65536),
+}
+
+
+@dataclass(frozen=True)
+class ResFlowConfig:
+    """Sizes of every part; the defaults are the U-Net of DDPM (Ho et al., NeurIPS 2020) with an adaptor.
+
+    channels, multipliers: the U-Net has channels · multiplier channels on each level, finest first.
+    blocks: residual blocks of each level on the way down; one more each on the way up.
+    attention_levels: how many of the coarsest levels have self-attention after each block (the bottleneck always has).
+    groups: of every GroupNorm; `channels` is a multiple of it.
+    time_dim: even; of the time embedding.
+    patch: 1, or 2 to run everything on the pixel-unshuffled image at half the resolution.
+    injection: how y_t enters, "adaptor", "concatenation" or "addition" (see `adaptor`); adaptor_width: its channels.
+    auxiliary, beta, gamma: the flow (see `f2d.transport.ResFlow`); with auxiliary "none" nothing is injected.
+
+    ValueError for a field of another type or out of range, and for sizes that do not fit together.
+    """
+
+    channels: int = 128
+    multipliers: tuple[int, ...] = (1, 2, 2, 2)
+    blocks: tuple[int, ...] = (2, 2, 2, 2)
+    attention_levels: int = 1
+    groups: int = 32
+    time_dim: int = 256
+    patch: int = 1
+    injection: str = "adaptor"
+    adaptor_width: int = 32
+    auxiliary: str = "entropy"
+    beta: float = 10.0
+    gamma: float = 1.75
+
+    def __post_init__(self):
+        check_types(self, OWNER)
+
+        def check(name: str, condition: bool, wanted: str) -> None:
+            require(condition, OWNER, name, getattr(self, name), wanted)
+
+        levels = len(self.multipliers)
+        if levels != len(self.blocks) or not 1 <= levels <= MOST_LEVELS:
+            raise ValueError(
+                f"{OWNER}: {levels} multipliers and {len(self.blocks)} blocks; give as many of both, 1 to {MOST_LEVELS}"
+            )
+        for name, (least, most) in LIMITS.items():
+            values = getattr(self, name)
+            sizes = values if isinstance(values, tuple) else (values,)
+            check(name, all(least <= size <= most for size in sizes), f"{least} to {most:,}")
+        check("attention_levels", 0 <= self.attention_levels <= levels, f"0 to {levels}, the number of levels")
+        check("channels", self.channels % self.groups == 0, f"a multiple of groups={self.groups}")
+        check("time_dim", self.time_dim % 2 == 0, "an even number")
+        check("patch", self.patch in (1, 2), "1 or 2")
+        check("injection", self.injection in INJECTIONS, f"one of {', '.join(INJECTIONS)}")
+        _ = self.transport  # its errors name what there is
+
+    @property
+    def transport(self) -> ResFlow:
+        """The flow the network was trained for."""
+        return ResFlow(self.auxiliary, self.beta, self.gamma)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each level, finest first."""
+        return tuple(self.channels * multiplier for multiplier in self.multipliers)
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of one image inside the network: 3 p²."""
+        return 3 * self.patch**2
+
+    @property
+    def stride(self) -> int:
+        """Sizes inside the network are padded to multiples of this."""
+        return self.patch * 2 ** (len(self.multipliers) - 1)
+
+    def to_dict(self) -> dict:
+        """Plain types, ready for JSON, and "architecture": "ResFlow", which tells these files from F²D-Net's."""
+        values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {"architecture": ARCHITECTURE, **values}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "ResFlowConfig":
+        """The inverse of `to_dict`; ValueError for another architecture, unknown keys, and fields that do not fit."""
+        if not isinstance(values, dict):
+            raise ValueError(f"{OWNER}: a configuration is a mapping of its fields, not a {type(values).__name__}")
+        given = values.get("architecture")
+        require(given == ARCHITECTURE, OWNER, "architecture", given, repr(ARCHITECTURE))
+        known = {field.name for field in fields(cls)}
+        values = {key: value for key, value in values.items() if key != "architecture"}
+        unknown = sorted(map(str, set(values) - known))
+        if unknown:
+            raise ValueError(f"{OWNER} has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+        return cls(**values)
+
+    @classmethod
+    def from_pretrained(cls, source: str | os.PathLike) -> "ResFlowConfig":
+        """The configuration of a checkpoint folder or shipped preset, without its weights; errors name the file."""
+        values = checkpoints.read_config(source)
+        try:
+            return cls.from_dict(values)
+        except ValueError as error:
+            raise ValueError(f"{checkpoints.find(source) / checkpoints.CONFIG}: {error}") from None
+
+    @classmethod
+    def preset(cls, name: str) -> "ResFlowConfig":
+        """A configuration by name; ValueError lists the names there are."""
+        if name not in PRESETS:
+            raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+        return PRESETS[name]
+
+
+PRESETS = {
+    "resflow-paper": ResFlowConfig(),
+    # as large as f2d-lite (1,444,912 parameters, 97,919 multiply-adds per pixel): 1,454,808 and 97,414
+    "resflow-lite": ResFlowConfig(
+        channels=8,
+        multipliers=(5, 6, 6, 8),
+        blocks=(3, 1, 1, 1),
+        groups=8,
+        time_dim=64,
+        patch=2,
+        adaptor_width=16,
+    ),
+}

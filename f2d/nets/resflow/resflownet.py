@@ -1,0 +1,123 @@
+"""ResFlow's network: the velocity of image and auxiliary, for images of any size."""
+
+import os
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from f2d import checkpoints
+from f2d.nets.padding import pad_to_multiple
+from f2d.transport.resflow import ResFlow
+
+from .adaptor import Adaptor, Addition, Concatenation
+from .config import ResFlowConfig
+from .unet import UNet, entry_widths
+
+TIME_SCALE = 1000  # the embedding's slowest wave is made for steps up to about this many
+
+
+class ResFlowNet(nn.Module):
+    """``v(x_t, y_t, t) = d/dt [x_t; y_t]``, time t from 1 (degraded) to 0 (clean).
+
+    forward(x_t [B, 3, H, W], auxiliary of the same shape, or None where config.auxiliary is "none", t in [0, 1], a
+    number or [B]) -> [B, 6, H, W], or [B, 3, H, W] without an auxiliary; any H, W >= 1. A new network predicts zeros.
+    `transport` has the flow: `net.transport.draw` to train, and to restore
+
+        x, predict = net.begin(y)
+        restored = net.transport.restore(predict, x, steps=4, sampler="euler", seed=0)
+
+    ValueError for shapes that do not fit, and for an auxiliary missing or too much.
+
+    Reversing Flow for Image Restoration (CVPR 2025); `ResFlowConfig` has the sizes, `adaptor` what the paper left open.
+    """
+
+    def __init__(self, config: ResFlowConfig | None = None):
+        super().__init__()
+        self.config = config = config or ResFlowConfig()
+        channels, entries = config.image_channels, entry_widths(config.widths)
+        self.injection = None
+        if config.auxiliary != "none":
+            self.injection = {
+                "adaptor": lambda: Adaptor(channels, entries, config.adaptor_width),
+                "concatenation": lambda: Concatenation(channels),
+                "addition": lambda: Addition(channels),
+            }[config.injection]()
+        self.unet = UNet(
+            channels if self.injection is None else self.injection.input_channels,
+            config.transport.channels * config.patch**2,
+            config.widths,
+            config.blocks,
+            config.attention_levels,
+            config.groups,
+            config.time_dim,
+        )
+
+    @property
+    def transport(self) -> ResFlow:
+        """The flow the network was trained for."""
+        return self.config.transport
+
+    def forward(self, x_t: Tensor, auxiliary: Tensor | None, t: Tensor | float) -> Tensor:
+        self._check(x_t, auxiliary)
+        if not isinstance(t, Tensor):
+            t = torch.full((len(x_t),), float(t), device=x_t.device)
+        if t.shape not in ((), x_t.shape[:1]):
+            raise ValueError(f"ResFlowNet: t is {tuple(t.shape)}; give a number or [{len(x_t)}], one time per image")
+        height, width = x_t.shape[-2:]
+        x, modulations = self._unshuffled(x_t), ()
+        if self.injection is not None:
+            x, modulations = self.injection(x, self._unshuffled(auxiliary))
+        velocity = self.unet(x, modulations, TIME_SCALE * t.float().expand(len(x_t)))
+        return F.pixel_shuffle(velocity, self.config.patch)[..., :height, :width]
+
+    def begin(self, y: Tensor) -> tuple[Tensor, Callable[[Tensor, Tensor | None, float], Tensor]]:
+        """``(x, predict)`` for an image y [B, 3, H, W] in [-1, 1]: the state at t = 1, float32, and the network.
+
+        predict(x, auxiliary, t) is `forward` in the network's own precision (`f2d.transport.interface.Predict`).
+        """
+        dtype = self.unet.conv_out.weight.dtype
+
+        def predict(x: Tensor, auxiliary: Tensor | None, t: float) -> Tensor:
+            return self(x.to(dtype), None if auxiliary is None else auxiliary.to(dtype), t)
+
+        return y.float(), predict
+
+    @classmethod
+    def from_preset(cls, name: str) -> "ResFlowNet":
+        """A freshly initialised network of a preset size (resflow-paper, resflow-lite)."""
+        return cls(ResFlowConfig.preset(name))
+
+    def save_pretrained(self, folder: str | os.PathLike) -> None:
+        """Write `model.safetensors` and `config.json` into a folder (made if need be)."""
+        checkpoints.write(folder, self.config.to_dict(), self.state_dict())
+
+    @classmethod
+    def from_pretrained(cls, source: str | os.PathLike) -> "ResFlowNet":
+        """A trained network, in eval mode, from a folder of `save_pretrained` or from the weights shipped for a preset.
+
+        FileNotFoundError lists the presets there are; ValueError says what is damaged, and where weights are not finite
+        or do not fit their configuration.
+        """
+        config = ResFlowConfig.from_pretrained(source)
+        with torch.device("meta"):
+            net = cls(config)
+        state = checkpoints.fitted(checkpoints.read_weights(source), net.state_dict(), source)
+        net.load_state_dict(state, assign=True)
+        return net.eval()
+
+    def _unshuffled(self, x: Tensor) -> Tensor:
+        return F.pixel_unshuffle(pad_to_multiple(x, self.config.stride), self.config.patch)
+
+    def _check(self, x_t: Tensor, auxiliary: Tensor | None) -> None:
+        if x_t.ndim != 4 or x_t.shape[1] != 3 or min(x_t.shape[2:]) < 1:
+            raise ValueError(f"ResFlowNet: x_t is {tuple(x_t.shape)}; give [B, 3, H, W] with H, W >= 1")
+        if not x_t.is_floating_point():
+            raise TypeError(f"ResFlowNet: x_t is {x_t.dtype}; give floating-point values")
+        if self.injection is None:
+            if auxiliary is not None:
+                raise ValueError("ResFlowNet: this network was made without an auxiliary; give None")
+        elif auxiliary is None or auxiliary.shape != x_t.shape:
+            given = None if auxiliary is None else tuple(auxiliary.shape)
+            raise ValueError(f"ResFlowNet: the auxiliary is {given}; give it the shape of x_t, {tuple(x_t.shape)}")

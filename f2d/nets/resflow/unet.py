@@ -1,0 +1,135 @@
+"""The U-Net of DDPM, with time entering by adaptive normalisation."""
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from f2d.nets.time_embedding import TimeEmbedding
+from f2d_kernels import modules
+
+Modulations = Sequence[tuple[Tensor, Tensor]]
+
+
+class AdaptiveBlock(nn.Module):
+    """``skip(x) + conv2(SiLU(GN(conv1(SiLU(GN(x)))) · (1 + scale) + shift))``, (scale, shift) = Linear(SiLU(time)).
+
+    x [B, in_channels, h, w], time [B, time_dim] -> [B, out_channels, h, w], followed by self-attention if asked for.
+    Convolutions are 3x3, conv2 zero-initialised as in DDPM; `skip` is the identity, or 1x1 where the widths differ.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, time_dim: int, groups: int, attention: bool = False):
+        super().__init__()
+        self.norm1 = modules.GroupNormSiLU(groups, in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.time_linear = nn.Linear(time_dim, 2 * out_channels)
+        self.norm2 = modules.GroupNormSiLU(groups, out_channels)
+        self.conv2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.skip = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+        self.attention = SelfAttention(out_channels, groups) if attention else nn.Identity()
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        scale, shift = self.time_linear(F.silu(time)).chunk(2, dim=1)  # [B, C] each
+        h = self.conv1(self.norm1(x))
+        return self.attention(self.skip(x) + self.conv2(self.norm2(h, scale, shift)))
+
+
+class SelfAttention(nn.Module):
+    """``x + proj(softmax(qᵀ k / sqrt(C)) v)`` between all pixels, one head; [q; k; v] = W GN(x), proj zero-initialised.
+
+    x [B, C, h, w] -> the same shape. Cost grows with (h w)²: it belongs on coarse levels.
+    """
+
+    def __init__(self, channels: int, groups: int):
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.proj = zeroed(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        tokens = self.qkv(self.norm(x)).reshape(batch, 3, 1, channels, height * width).transpose(-2, -1)
+        h = F.scaled_dot_product_attention(*tokens.unbind(1))  # [B, 1, h w, C]
+        return x + self.proj(h.transpose(-2, -1).reshape(batch, channels, height, width))
+
+
+class UNet(nn.Module):
+    """``velocity = U-Net(x, modulations, t)``: Ho et al., Denoising Diffusion Probabilistic Models (NeurIPS 2020).
+
+    x [B, in_channels, h, w] with h and w multiples of 2^(levels - 1), t [B] -> [B, out_channels, h, w], zero at first.
+    Levels are joined by stride-2 3x3 convolutions down and nearest x2 + 3x3 up. The outputs of the first convolution,
+    of every block and of every downsampling are kept for the way up, where each block starts from one more of them.
+    modulations: (scale, shift) per level, applied as h ⊙ (1 + scale) + shift where the level is entered; or none.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        widths: Sequence[int],
+        blocks: Sequence[int],
+        attention_levels: int,
+        groups: int,
+        time_dim: int,
+    ):
+        super().__init__()
+        entries = entry_widths(widths)
+        kept = []  # channels of the features that the way up will take, in the order they are made
+
+        def block(level: int, before: int) -> AdaptiveBlock:
+            return AdaptiveBlock(before, widths[level], time_dim, groups, level >= len(widths) - attention_levels)
+
+        self.time_embedding = TimeEmbedding(time_dim)
+        self.entries = nn.ModuleList([nn.Conv2d(in_channels, widths[0], 3, padding=1)])
+        self.entries.extend(nn.Conv2d(width, width, 3, stride=2, padding=1) for width in entries[1:])
+        self.down_blocks = nn.ModuleList()
+        for level, (before, width) in enumerate(zip(entries, widths, strict=True)):
+            inputs = [before] + [width] * blocks[level]
+            self.down_blocks.append(nn.ModuleList(block(level, channels) for channels in inputs[:-1]))
+            kept += inputs
+        before = widths[-1]
+        self.mid_blocks = nn.ModuleList(
+            AdaptiveBlock(before, before, time_dim, groups, attention=first) for first in (True, False)
+        )
+        self.up_blocks = nn.ModuleList()
+        for level, width in reversed(list(enumerate(widths))):
+            inputs = [before] + [width] * blocks[level]
+            self.up_blocks.append(nn.ModuleList(block(level, channels + kept.pop()) for channels in inputs))
+            before = width
+        self.upsamples = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for width in widths[:0:-1])
+        self.norm_out = modules.GroupNormSiLU(groups, widths[0])
+        self.conv_out = zeroed(nn.Conv2d(widths[0], out_channels, 3, padding=1))
+
+    def forward(self, x: Tensor, modulations: Modulations, t: Tensor) -> Tensor:
+        time, h, kept = self.time_embedding(t), x, []
+        for entry, blocks, modulation in itertools.zip_longest(self.entries, self.down_blocks, modulations):
+            h = entry(h)
+            if modulation is not None:
+                scale, shift = modulation
+                h = torch.addcmul(h + shift, h, scale)
+            kept.append(h)
+            for block in blocks:
+                h = block(h, time)
+                kept.append(h)
+        for block in self.mid_blocks:
+            h = block(h, time)
+        for blocks, upsample in itertools.zip_longest(self.up_blocks, self.upsamples):
+            for block in blocks:
+                h = block(torch.cat([h, kept.pop()], dim=1), time)
+            if upsample is not None:
+                h = upsample(F.interpolate(h, scale_factor=2, mode="nearest"))
+        return self.conv_out(self.norm_out(h))
+
+
+def entry_widths(widths: Sequence[int]) -> list[int]:
+    """Channels with which each level is entered: downsampling keeps those of the level before."""
+    return [widths[0], *widths[:-1]]
+
+
+def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+    """`layer` with weight and bias zero."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

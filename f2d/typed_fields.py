@@ -68,7 +68,9 @@ def _described(kind: Any) -> str:
         what = _described(arguments[0])
         return f"a list, each {what}" if arguments[-1] is Ellipsis else f"a list of {len(arguments)}, each {what}"
     if origin is dict:
-        return "a mapping of names" if arguments[1] is Any else f"a mapping of names, each to {_described(arguments[1])}"
+        return (
+            "a mapping of names" if arguments[1] is Any else f"a mapping of names, each to {_described(arguments[1])}"
+        )
     return _NAMES.get(kind, f"a {kind.__name__}")
 
 

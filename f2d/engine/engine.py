@@ -80,7 +80,8 @@ class Engine(nn.Module):
 class Predictor:
     """One restoration's view of an `Engine`: its options, and what its first call saw. Not to be shared by threads.
 
-    config, transport, device, dtype, begin: as `restore_tensor` needs them. analysis, gates: of the first call, None before.
+    config, transport, device, dtype, begin: as `restore_tensor` needs them. analysis, gates: of the first call,
+    None before.
     """
 
     def __init__(self, engine: Engine, strength: tuple[float, ...] | None, skipping: bool | None):

@@ -107,7 +107,7 @@ def _new(recipe: Recipe) -> Network:
 def _factors(net: Network, recipe: Recipe) -> tuple[str, ...]:
     """The factors that the data are labelled with: the network's; of ResFlow, which has none, all that can be made."""
     if not isinstance(net, F2DNet):
-        return FACTORS + ("noise", "blur", "jpeg")
+        return (*FACTORS, "noise", "blur", "jpeg")
     if net.config.factors != FACTORS and recipe.losses.gate_prior:
         raise ValueError(
             f"losses.gate_prior is of the factors {', '.join(FACTORS)}, and the network has "
@@ -130,8 +130,8 @@ def _placement(devices: int | None, accelerator: str) -> tuple[int, int | None]:
 def _strategy(recipe: Recipe, processes: int) -> Strategy | str:
     if recipe.strategy == "fsdp":
         from f2d.nets.experts import Expert
-        from f2d.nets.residual_block import ResidualBlock
         from f2d.nets.resflow.unet import AdaptiveBlock
+        from f2d.nets.residual_block import ResidualBlock
 
         return FSDPStrategy(auto_wrap_policy={ResidualBlock, Expert, AdaptiveBlock}, state_dict_type="full")
     if recipe.strategy == "ddp" or processes > 1:

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from f2d.metrics import luma
 
-from f2d.nets.enhancer import LUMA
-
 Sum = Callable[[Tensor], Tensor]
 """A sum over the batch [B, ...] -> [...], differentiable; over the batches of all processes where there are several."""
 
@@ -82,8 +80,8 @@ def map_target(maps: Tensor, labels: Tensor) -> Tensor:
 def balance(gates: Tensor, labels: Tensor, *, present_only: bool = True, total: Sum = batch_sum) -> Tensor:
     """CV²(Σ_b alpha / Σ_b labels) over the factors: how unevenly the experts carry the factors they are needed for.
 
-    Unbiased deviation, sums clamped at 1e-8; `total` sums over the batch. The authors average over all factors, so the term saturates whenever the
-    batch lacks one (39 % of batches of four): `present_only` leaves those factors out.
+    Unbiased deviation, sums clamped at 1e-8; `total` sums over the batch. The authors average over all factors, so the
+    term saturates whenever the batch lacks one (39 % of batches of four): `present_only` leaves those factors out.
     """
     needed = total(labels)
     load = total(gates.float()) / needed.clamp(min=1e-8)

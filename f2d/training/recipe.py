@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import asdict, dataclass, field, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,7 @@ class Recipe:
         check("seed", 0 <= self.seed < 2**32, "a number in [0, 2^32)")
         check("sources", len(self.sources) > 0, "at least one")
         starts = [stage.start for stage in self.stages]
-        rising = all(a < b for a, b in zip(starts, starts[1:]))
+        rising = all(a < b for a, b in pairwise(starts))
         check("stages", bool(starts) and starts[0] == 0 and rising, "stages whose starts rise from 0")
         sizes = [stage.batch_size for stage in self.stages]
         fits = all(size % self.accumulate == 0 for size in sizes)
@@ -147,20 +148,10 @@ class Recipe:
 
     @classmethod
     def load(cls, name_or_path: str, overrides: dict[str, Any] | None = None) -> "Recipe":
-        """Read f2d/configs/NAME.yaml or a YAML file, then apply `overrides`: dotted names to values, such as
-        {"steps": 500, "losses.maps": 0.1, "stages.0.crop": 96, "network.expert_width": 64}."""
-        path = Path(name_or_path)
-        if path.suffix not in (".yaml", ".yml"):
-            path = CONFIGS / f"{name_or_path}.yaml"
-        if not path.is_file():
-            known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.yaml")))
-            raise ValueError(f"recipe: no file {path.name}; recipes that ship with f2d: {known}")
-        where = f"recipe {path.name}"
-        try:
-            values = parse(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{where} is not YAML: {error}") from None
-        values = {} if values is None else values
+        """Read f2d/configs/NAME.yaml or a YAML file, over the recipe that it names under `extends` (entries of mappings
+        one by one, lists whole); then apply `overrides`: dotted names to values, such as {"steps": 500, "losses.maps":
+        0.1, "stages.0.crop": 96, "network.expert_width": 64}."""
+        values, where = _read(name_or_path)
         recipe = _built(cls, values, where)  # before any override, so that a mistake is blamed on the right one
         if not overrides:
             return recipe
@@ -189,6 +180,29 @@ _Loader.add_implicit_resolver(
 def parse(text: str) -> Any:
     """The value of a YAML text; yaml.YAMLError where it is none."""
     return yaml.load(text, _Loader)
+
+
+def _read(name_or_path: str) -> tuple[Any, str]:
+    """(values, what to call them in errors) of a recipe's file, over those of the recipe that it `extends`."""
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = CONFIGS / f"{name_or_path}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.yaml")))
+        raise ValueError(f"recipe: no file {path.name}; recipes that ship with f2d: {known}")
+    where = f"recipe {path.name}"
+    try:
+        values = parse(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{where} is not YAML: {error}") from None
+    if isinstance(values, dict) and "extends" in values:
+        base, _ = _read(str(values.pop("extends")))
+        merged = {
+            name: {**base[name], **value} if isinstance(value, dict) and isinstance(base.get(name), dict) else value
+            for name, value in values.items()
+        }
+        values = {**base, **merged}
+    return {} if values is None else values, where
 
 
 _PARTS = {"losses": LossWeights, "augment": Augment}

@@ -15,7 +15,8 @@ class LogNormal(Transport):
     predicts of it, "SFLOW" (mu - x_t), "FLOW" (mu - x_0) or "FINAL_X" (mu).
 
     With theta "straight" and sigma2 "none" it is the deterministic flow, x_t = (1 - t/T) y + (t/T) mu, whose target
-    "FLOW" is the derivative of the path with respect to t/T: failure mode 1 of the paper, which averages over solutions.
+    "FLOW" is the derivative of the path with respect to t/T: failure mode 1 of the paper, which averages over
+    solutions.
 
     Factorized Stochastic Transport, "The process"; FoD (Forward-only Diffusion) for the other schedules.
     """
@@ -26,7 +27,7 @@ class LogNormal(Transport):
         self.schedule, self.target = schedule, target
 
     def draw(self, y: Tensor, mu: Tensor, position: Tensor, seeds: Tensor) -> Draw:
-        """x_t = mu + (y - mu) exp(M_t + S_t ε) at t = floor(position (T + 1)), uniform over 0..T for uniform positions."""
+        """``x_t = mu + (y - mu) exp(M_t + S_t ε)`` at t = floor(position (T + 1)), uniform where positions are."""
         t = (position * (self.schedule.num_steps + 1)).long()
         x_t = self.schedule.sample(y, mu, t, seed=seeds)
         return Draw(x_t, None, t, target_of(self.target, x_t, y, mu), None)

@@ -5,22 +5,21 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
-
-from f2d.nets import F2DNet
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from f2d.engine import Predictor
+    from f2d.nets.models import Network
 
 FLIPS = ((), (3,), (2,), (2, 3))  # identity and the three flips
 
 
 def restore_tensor(
-    net: "F2DNet | Predictor",
+    net: "Network | Predictor",
     y: Tensor,
     *,
     steps: int = 1,
-    sampler: str = "MC",
+    sampler: str | None = None,
     seed: int | Tensor | None = None,
     noise: Tensor | None = None,
     tta: bool = False,
@@ -29,7 +28,8 @@ def restore_tensor(
 
     y [B, 3, H, W] in [-1, 1], any H, W >= 1, on the network's device -> float32 [B, 3, H, W] in [-1, 1].
     net: the plain network, or `f2d.engine.Engine.predictor`, the same function on the fast path.
-    sampler: "MC", "NMC", "EM" or "mean" (see `f2d.transport.transport`); noise [steps, B, 3, H, W] or a seed.
+    sampler: one of net.transport.samplers, by default the first: "MC", "NMC", "EM" or "mean" of F²D-Net (see
+    `f2d.transport.transport`), "euler" of ResFlow. noise [steps, B, 3, H, W] (ResFlow: [1, B, 3, H, W]) or a seed.
     tta: average over the identity and three flips (four times the work), each with the noise in the image's frame, or
     with the seed's noise in its own. The network is evaluated in eval mode, without gradients.
 
@@ -37,7 +37,7 @@ def restore_tensor(
     for steps > 1 to see samples that differ. ValueError or TypeError for a wrong shape, type or device, a wrong
     number of steps, or an unknown sampler.
     """
-    device, dtype = _home(net) if isinstance(net, F2DNet) else (net.device, net.dtype)
+    device, dtype = _home(net) if isinstance(net, nn.Module) else (net.device, net.dtype)
     for name, value in (("y", y), ("noise", y if noise is None else noise)):
         if not isinstance(value, Tensor):
             raise TypeError(f"restore_tensor: {name} is a {type(value).__name__}; give a tensor")
@@ -47,13 +47,11 @@ def restore_tensor(
         raise TypeError(f"restore_tensor: y is {y.dtype}; give floating-point values in [-1, 1]")
     if y.device != device:
         raise ValueError(f"restore_tensor: y is on {y.device} and the network on {device}; move one of them")
-    if noise is not None and noise.shape != (steps, *y.shape):
-        raise ValueError(f"restore_tensor: noise is {tuple(noise.shape)}; give {(steps, *y.shape)}")
 
     def run(flip: tuple[int, ...]) -> Tensor:
         flipped_noise = None if noise is None else noise.flip([axis + 1 for axis in flip])
         x_0, predict = net.begin(y.flip(flip).to(dtype))
-        how = {"steps": steps, "sampler": sampler, "noise": flipped_noise, "seed": seed}
+        how = {"steps": steps, "sampler": sampler or net.transport.samplers[0], "noise": flipped_noise, "seed": seed}
         return net.transport.restore(predict, x_0, **how).flip(flip)
 
     if y.shape[0] == 0:
@@ -64,15 +62,15 @@ def restore_tensor(
         return torch.stack([run(flip) for flip in FLIPS]).mean(dim=0)
 
 
-def _home(net: F2DNet) -> tuple[torch.device, torch.dtype]:
+def _home(net: nn.Module) -> tuple[torch.device, torch.dtype]:
     parameter = next(net.parameters())
     return parameter.device, parameter.dtype
 
 
 @contextmanager
-def _evaluating(net: "F2DNet | Predictor") -> Iterator[None]:
+def _evaluating(net: "Network | Predictor") -> Iterator[None]:
     """A network is in eval mode inside and as it was afterwards; a predictor never trains."""
-    if not isinstance(net, F2DNet):
+    if not isinstance(net, nn.Module):
         yield
         return
     modes = [(module, module.training) for module in net.modules()]

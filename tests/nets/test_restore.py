@@ -117,7 +117,7 @@ def test_errors(make_net):
         restore_tensor(net, y.to(torch.uint8))
     with pytest.raises(ValueError, match="y is on meta and the network on cpu"):
         restore_tensor(net, y.to("meta"))
-    with pytest.raises(ValueError, match=r"noise is \(1, 2, 3, 8, 8\); give \(2, 2, 3, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"noise is \(1, 2, 3, 8, 8\); give one tensor per step, \(2, 2, 3, 8, 8\)"):
         restore_tensor(net, y, steps=2, noise=torch.zeros(1, 2, 3, 8, 8))
     with pytest.raises(ValueError, match="101 steps; this schedule has 1 to 100"):
         restore_tensor(net, y, steps=101)

@@ -29,3 +29,16 @@ def ssim(image: Tensor, reference: Tensor) -> Tensor:
 def luma(image: Tensor) -> Tensor:
     """0.299 R + 0.587 G + 0.114 B, [B,3,H,W] -> [B,1,H,W]; full range, as F²D-Net's evaluation has it."""
     return (image * image.new_tensor(LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+
+
+def sharpness(image: Tensor, reference: Tensor) -> Tensor:
+    """mean |∇Y(image)|² / mean |∇Y(reference)|² per sample: below 1 where detail was averaged away, above 1 for noise.
+
+    Forward differences of the luma; image, reference: [B,3,H,W] in [0, 1], H and W at least 2. Returns [B].
+    """
+
+    def energy(x: Tensor) -> Tensor:
+        y = luma(x.double())
+        return sum(y.diff(dim=axis).square().mean(dim=(1, 2, 3)) for axis in (2, 3))
+
+    return energy(image) / energy(reference).clamp_min(1e-12)

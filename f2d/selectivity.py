@@ -33,7 +33,7 @@ class Selectivity:
     def update(self, gates: Tensor, maps: Tensor, labels: Tensor, true_maps: Tensor) -> None:
         """A batch: gates alpha [B,K]; maps m [B,K,H,W]; labels [B,K] in {0, 1}; true_maps [B,K,H,W] in [0, 1].
 
-        Images in which all factors are present, or none, count for max_min alone. ValueError for shapes that do not fit.
+        Images in which all factors are present, or none, count for max_min alone. ValueError for shapes that differ.
         """
         batch, factors = gates.shape
         if labels.shape != gates.shape or maps.shape[:2] != gates.shape or true_maps.shape != maps.shape:

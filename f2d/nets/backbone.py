@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from f2d_kernels.modules import GroupNormSiLU
+from f2d_kernels import modules
 
 from .channel_attention import ChannelAttention
 from .config import F2DNetConfig
@@ -55,7 +55,7 @@ class Backbone(nn.Module):
             for before, width, depth in zip((upward[0], *upward), upward, depths[::-1], strict=False)
         )
         self.upsamples = nn.ModuleList(nn.Conv2d(w, w, 3, padding=1) for w in upward[:-1])
-        self.norm_out = GroupNormSiLU(config.groups, widths[0])
+        self.norm_out = modules.GroupNormSiLU(config.groups, widths[0])
         self.conv_out = nn.Conv2d(widths[0], config.head_channels, 3, padding=1)
         if config.head == "affine":  # starts at v = 0: the restored image is the image given
             nn.init.zeros_(self.conv_out.weight)

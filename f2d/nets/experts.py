@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from f2d_kernels.modules import GroupNormSiLU
+from f2d_kernels import modules
 
 
 class SqueezeExcitation(nn.Module):
@@ -32,9 +32,9 @@ class Expert(nn.Module):
         super().__init__()
         self.project_in = nn.Conv2d(in_channels, width, 1)
         self.conv1 = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
-        self.norm1 = GroupNormSiLU(groups, width)
+        self.norm1 = modules.GroupNormSiLU(groups, width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        self.norm2 = GroupNormSiLU(groups, width)
+        self.norm2 = modules.GroupNormSiLU(groups, width)
         self.squeeze_excitation = SqueezeExcitation(width)
         self.project_out = nn.Conv2d(width, out_channels, 1)
         nn.init.zeros_(self.project_out.weight)

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from f2d_kernels.modules import GroupNormSiLU
+from f2d_kernels import modules
 
 
 class ResidualBlock(nn.Module):
@@ -15,10 +15,10 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, time_dim: int, groups: int):
         super().__init__()
-        self.norm1 = GroupNormSiLU(groups, in_channels)
+        self.norm1 = modules.GroupNormSiLU(groups, in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.time_linear = nn.Linear(time_dim, 2 * out_channels)
-        self.norm2 = GroupNormSiLU(groups, out_channels)
+        self.norm2 = modules.GroupNormSiLU(groups, out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.skip = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 

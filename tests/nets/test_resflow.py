@@ -141,6 +141,38 @@ def test_the_adaptor_modulates_every_level():
         modulation.bias.data = kept
 
 
+def test_modulation_is_scale_and_shift_of_the_entries():
+    """Constant over pixels it can be folded into the convolutions by which levels are entered."""
+    unet, folded = make_net().unet.double(), make_net().unet.double()
+    x, t, modulations = image(2, 3, 6, 8).double(), torch.tensor([0, 500]), []
+    for level, (entry, channels) in enumerate(zip(folded.entries, (8, 8))):
+        scale, shift = image(2, channels, seed=level).double()
+        modulations.append([v[:, None, None].expand(2, channels, 6 >> level, 8 >> level) for v in (scale, shift)])
+        entry.weight.data *= 1 + scale[:, None, None, None]
+        entry.bias.data = entry.bias * (1 + scale) + shift
+    torch.testing.assert_close(unet(x, modulations, t), folded(x, (), t), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_gradients_are_those_of_finite_differences(variant):
+    net, x = make_net(**variant).double(), image(1, 3, 8, 8).double()
+    auxiliary, step = auxiliary_for(net, x), 1e-5
+
+    def loss() -> torch.Tensor:
+        return net(x, auxiliary, 0.4).square().sum()
+
+    directions = [torch.randn_like(p) for p in net.parameters()]
+    loss().backward()
+    slope = sum((p.grad * d).sum() for p, d in zip(net.parameters(), directions)).item()
+    values = []
+    with torch.no_grad():
+        for shift in (step, -2 * step):
+            for p, d in zip(net.parameters(), directions):
+                p += shift * d
+            values.append(loss().item())
+    assert (values[0] - values[1]) / (2 * step) == pytest.approx(slope, rel=1e-4)
+
+
 def test_times_as_numbers_and_tensors():
     net, x, auxiliary = make_net(), image(2, 3, 8, 8), image(2, 3, 8, 8, seed=2)
     with torch.no_grad():

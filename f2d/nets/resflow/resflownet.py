@@ -15,7 +15,7 @@ from .adaptor import Adaptor, Addition, Concatenation
 from .config import ResFlowConfig
 from .unet import UNet, entry_widths
 
-TIME_SCALE = 1000  # the embedding's slowest wave is made for steps up to about this many
+TIME_SCALE = 1000  # the embedding's waves are made for integer steps up to about this many
 
 
 class ResFlowNet(nn.Module):

@@ -60,7 +60,7 @@ class UNet(nn.Module):
 
     x [B, in_channels, h, w] with h and w multiples of 2^(levels - 1), t [B] -> [B, out_channels, h, w], zero at first.
     Levels are joined by stride-2 3x3 convolutions down and nearest x2 + 3x3 up. The outputs of the first convolution,
-    of every block and of every downsampling are kept for the way up, where each block starts from one more of them.
+    of every block and of every downsampling (modulated) are kept for the way up, where each block takes one more.
     modulations: (scale, shift) per level, applied as h ⊙ (1 + scale) + shift where the level is entered; or none.
     """
 

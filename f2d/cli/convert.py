@@ -24,7 +24,7 @@ def convert(
         Path, typer.Argument(help="A checkpoint of the authors (.pt), or an LMDB folder.", show_default=False)
     ],
     target: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", show_default=False)],
-    weights: Annotated[Weights | None, typer.Option(help="Of a checkpoint: the average (ema), or the model.")] = None,
+    weights: Annotated[Weights | None, typer.Option(help="Of a checkpoint: ema, the average, is the default.")] = None,
     factors: Annotated[
         str | None, typer.Option(help="Of a checkpoint: names, if not those published: noise,haze,rain.")
     ] = None,

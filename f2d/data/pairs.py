@@ -14,6 +14,7 @@ from f2d.data.pool import Pool, in_order
 
 DEGRADED_NAMES = ("input", "lq", "LQ", "degraded", "hazy", "haze", "rainy", "rain", "low", "snow", "synthetic", "blur")
 CLEAN_NAMES = ("gt", "GT", "target", "clean", "clear", "high", "sharp", "norain")
+_TEST_SET = re.compile("test|val|eval", re.IGNORECASE)
 
 
 class Pair(NamedTuple):
@@ -67,8 +68,8 @@ def find_pairs(
     underscore in the degraded one, the longest if several are (im_0001_s80_a04 -> im_0001, 1_1_0.90179 -> 1). pattern:
     ``DEGRADED -> CLEAN`` with one * each, in place of these rules, such as ``*_hazy -> *_GT``.
 
-    ValueError for folders that are not there or have no pictures, two clean pictures of one name, and pictures without
-    a partner, the first few of either side.
+    ValueError for folders that are not there or have no pictures, a test set among those inside, two clean pictures of
+    one name, and pictures without a partner, the first few of either side.
     """
     homes = pair_folders(folder, degraded, clean)
     if not homes:
@@ -93,12 +94,15 @@ def find_pairs(
 
 def pair_folders(folder: Path, degraded: str | None = None, clean: str | None = None) -> list[tuple[Path, Path]]:
     """(degraded, clean) folders of `folder` itself, else of each folder in it; none where it is laid out otherwise."""
-    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     found = _two_folders(folder, degraded, clean)
-    if found is None:
-        nested = (_two_folders(path, degraded, clean) for path in inside)
-        return [pair for pair in nested if pair is not None]
-    return [found]
+    if found is not None:
+        return [found]
+    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    nested = [pair for pair in (_two_folders(path, degraded, clean) for path in inside) if pair is not None]
+    tests = sorted({pair[0].parent.name for pair in nested if _TEST_SET.match(pair[0].parent.name)})
+    if tests:
+        raise ValueError(f"{folder} holds a test set, {some(tests)}; give the folder of the pictures to train on")
+    return nested
 
 
 def _two_folders(folder: Path, degraded: str | None, clean: str | None) -> tuple[Path, Path] | None:

@@ -11,6 +11,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from f2d.data import lmdb as lmdb_pools
 from f2d.data import open_pool
 from f2d.data.unpickling import Array, loads, middle
 from tests.data.conftest import picture, record
@@ -204,7 +205,16 @@ def test_without_the_library(make_lmdb, monkeypatch):
 def test_workers_open_their_own(make_lmdb, context):
     pool = open_pool(make_lmdb({f"{i}": record(i) for i in range(4)}))
     known = [pool.read(i)[1] for i in range(4)]  # open here before the workers start
-    with torch.multiprocessing.get_context(context).Pool(2) as workers:
+    with torch.multiprocessing.get_context(context).Pool(1) as workers:
         read = workers.map(pool.read, range(4))
+        processes = workers.map(opened_in, [pool] * 4)
     assert all(torch.equal(clean, mine) for (_, clean), mine in zip(read, known, strict=True))
+    assert all(process != os.getpid() and distance == 0 for process, distance in processes)
     assert torch.equal(pool.read(0)[1], known[0])
+
+
+def opened_in(pool) -> tuple[int, int]:
+    """(this process, how far from it the one is in which the LMDB that it reads from was opened)"""
+    pool.read(0)
+    process, _ = lmdb_pools._opened[os.path.realpath(pool.path)]
+    return os.getpid(), process - os.getpid()

@@ -165,6 +165,15 @@ def test_held_out_scenes_are_spread_and_all_are_seen(tmp_path):
     assert len({s.seed for s in validation}) == 33
 
 
+def test_categories_and_scenes_meet_in_all_ways(tmp_path):
+    """4 categories and 2 scenes in step would only meet in 4 ways."""
+    for i in range(20):
+        save(picture(i), tmp_path / f"{i:02}.png")
+    source = Source(".", layout="clean", categories=dict.fromkeys(("noise15", "noise25", "noise50", "clear"), 1))
+    _, validation = Mixture([source], tmp_path, ("noise",)).split(8, 40)
+    assert len({(s.category, s.clean.numpy().tobytes()) for s in validation}) == 8
+
+
 def test_every_source_is_validated(root):
     sources = [Source("clean", category="noise25"), Source("haze", category="haze")]
     train, validation = Mixture(sources, root, FIVE).split(5, 40)

@@ -90,6 +90,14 @@ def test_pairs_under_other_names(tmp_path):
         find_pairs(tmp_path, "haze", "bad", "good")
 
 
+def test_a_test_set_is_not_trained_on(tmp_path):
+    """LOL's root has our485 and eval15, either with low and high."""
+    make_pairs(tmp_path, {"our485/low": ["a"], "our485/high": ["a"], "eval15/low": ["b"], "eval15/high": ["b"]})
+    with pytest.raises(ValueError, match="holds a test set, eval15"):
+        open_pool(tmp_path, category="low")
+    assert len(open_pool(tmp_path / "our485", category="low")) == 1
+
+
 def test_pairs_that_do_not_fit(tmp_path):
     make_pairs(tmp_path, {"input": [f"a{i}" for i in range(9)], "gt": ["a0", "b"]})
     with pytest.raises(ValueError, match=r"input: a1\.png, a2\.png, a3\.png, a4\.png and 4 more; in .*gt: b\.png$"):

@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from f2d.data import Batch
+from f2d.data.categories import CLEAR
 from f2d.metrics import luma, psnr, ssim
 from f2d.nets.models import Network
 from f2d.restore import restore_tensor
@@ -17,6 +18,7 @@ from f2d.training.objectives import objective_of
 from f2d.training.recipe import Recipe
 
 COLUMNS = ("psnr_in", "psnr", "ssim", "psnr_y", "ssim_y")
+EQUAL = 99.0  # dB that count for equal pictures
 
 
 class DivergenceError(ValueError):
@@ -77,7 +79,7 @@ class TrainingModule(lightning.LightningModule):
         pairs = (restored, batch.clean)
         in_luma = [luma(image) for image in pairs]
         columns = (psnr(batch.degraded, batch.clean), psnr(*pairs), ssim(*pairs), psnr(*in_luma), ssim(*in_luma))
-        values = torch.stack([column.double() for column in columns], dim=1).tolist()
+        values = torch.stack([column.double().clamp(max=EQUAL) for column in columns], dim=1).tolist()
         self._scores += zip(batch.categories, values, strict=True)
 
     def restored(self, batch: Batch) -> Tensor:
@@ -88,7 +90,10 @@ class TrainingModule(lightning.LightningModule):
         return (restore_tensor(self.ema.module, y, steps=steps, sampler=sampler, seed=0) + 1) / 2
 
     def on_validation_epoch_end(self) -> None:
-        """A row of the history: step, gain (dB), the means of COLUMNS over all held-out samples, and by category."""
+        """A row of the history: step, gain (dB), the means of COLUMNS over the held-out samples, and by category.
+
+        Samples that were clear already stand in their category alone: no gain is possible there.
+        """
         scores = self._scores
         if self.trainer.world_size > 1:
             gathered: list[Any] = [None] * self.trainer.world_size
@@ -99,7 +104,7 @@ class TrainingModule(lightning.LightningModule):
         for category, values in sorted(scores):
             table.setdefault(category, []).append(values)
         categories = {name: _means(rows) for name, rows in table.items()}
-        means = _means([values for _, values in scores])
+        means = _means([v for category, v in scores if category != CLEAR] or [v for _, v in scores])
         row = {"gain": round(means["psnr"] - means["psnr_in"], 4), **means}
         self.log_dict({f"validation/{name}": value for name, value in row.items()})
         self.log("gain", row["gain"], prog_bar=True)

@@ -1,4 +1,4 @@
-"""The two-point target: one call is the mean, the deterministic flow has one answer, several stochastic calls decide."""
+"""The two-point target: one call is the mean, the deterministic flow has one answer, stochastic calls decide."""
 
 import pytest
 import torch

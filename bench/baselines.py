@@ -1,7 +1,7 @@
 """`python -m bench.baselines --data DIR -o OUT`: F²D-Net, its two failure modes and ResFlow's variants, trained alike.
 
 Same photographs, samples, crops, batches, optimiser and number of steps for all; OUT/NAME is the run of each. A run
-that was stopped goes on. `bench.comparison` then sets their OUT/NAME/weights side by side; the command for it is printed.
+that was stopped goes on. `bench.comparison` then sets OUT/NAME/weights side by side; the command for it is printed.
 """
 
 import argparse

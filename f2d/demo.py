@@ -81,8 +81,9 @@ def _figure(
         Panel(colour_map(values.numpy()), f"{name} map: mean {values.mean():.2f}, gate {gate:.2f}")
         for name, values, gate in zip(seen.factors, seen.maps, seen.gates)
     ]
-    title, subtitle = (
-        case.category.replace("_", " + "),
-        f"{case.photo}, seed {case.seed}; below, the experts' maps, black 0 to pale yellow 1",
-    )
-    return sheet(title, subtitle, [[Panel(*pair) for pair in zip(pictures, labels)], maps])
+    title, subtitle = case.category.replace("_", " + "), f"{case.photo}, seed {case.seed}"
+    rows = [[Panel(*pair) for pair in zip(pictures, labels)]]
+    if maps:
+        subtitle += "; below, the experts' maps, black 0 to pale yellow 1"
+        rows.append(maps)
+    return sheet(title, subtitle, rows)

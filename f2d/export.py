@@ -20,10 +20,15 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 import f2d_kernels
-from f2d.engine import Engine
+from f2d.engine import Engine, Predictor
+from f2d.export_onnx import onnx_file
 from f2d.nets import F2DNet
+from f2d.nets.models import Network
+from f2d.nets.resflow import ResFlowNet
 from f2d.replacing import replacing
-from f2d.restore import restore_tensor
+from f2d.restore import restore_tensor, sampling
+from f2d.transport import ResFlow, Transport
+from f2d.transport.interface import Predict
 
 ONNX, PROGRAM = ".onnx", ".pt2"
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
@@ -32,44 +37,44 @@ SIZES = ((1, 1, 1), (2, 45, 70), (1, 128, 96), (3, 17, 30))  # (B, H, W) that `d
 
 
 def export(
-    net: F2DNet,
+    net: Network,
     path: str | os.PathLike,
     *,
-    steps: int = 1,
-    sampler: str = "mean",
+    steps: int | None = None,
+    sampler: str | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> None:
     """Write ``restored = restoration(image[, noise])`` of `net` to a file that appears whole or not at all.
 
         image     float32 [B, 3, H, W], RGB in [0, 1], any B, H, W >= 1: padding and cropping are in the graph
-        noise     float32 [steps, B, 3, H, W], standard normal; no input where the sampler is "mean"
+        noise     float32 [steps, B, 3, H, W] (ResFlow: [1, B, 3, H, W]), standard normal; no input where none is drawn
         restored  as image
 
     name.onnx: the plain network in standard operators, float32, for any runtime. name.pt2: the engine
-    (`f2d.engine.Engine`: folded, in `dtype`, with our kernels) on `device`, for ``torch.export.load(path).module()`` in
-    a program that has imported f2d_kernels. steps, sampler: as in `f2d.transport.transport`, the steps unrolled.
+    (`f2d.engine.Engine`: folded, in `dtype`, with our kernels; a ResFlowNet as it is, in `dtype`) on `device`, for
+    ``torch.export.load(path).module()`` in a program that has imported f2d_kernels. steps, sampler: as in
+    `f2d.restore.sampling`, the steps unrolled; by default "mean" where there is one, which needs no noise.
 
     ValueError for another suffix, a sampler, number of steps or type that cannot be, and ModuleNotFoundError where
     what writes ONNX is not installed, before any work.
     """
     path = Path(path)
     check_name(path)
-    net.transport.times(steps, sampler)
+    if sampler is None and "mean" in net.transport.samplers:
+        sampler = "mean"
+    steps, sampler = sampling(net.transport, steps, sampler)
     if path.suffix == ONNX and (dtype != torch.float32 or torch.device(device).type != "cpu"):
         raise ValueError(f"{path}: ONNX is written in float32 and for any device; leave dtype and device out")
     text = _describe(net, steps, sampler, dtype, device)
-    if path.suffix == PROGRAM:
-        network = Engine(net, dtype, device)
-    else:
-        network = copy.deepcopy(net).to(device, dtype).eval().requires_grad_(False)
+    network = _network(net, path, dtype, device)
     with _quietly(), torch.no_grad(), replacing(path) as part:
         program = _program(Restoration(network, steps, sampler), device)
         if path.suffix == PROGRAM:
             with part.open("wb") as file:
                 torch.export.save(program, file, extra_files={DESCRIPTION: json.dumps(text)})
         else:
-            part.write_bytes(_onnx(program, text))
+            part.write_bytes(onnx_file(program, text))
 
 
 def check_name(path: Path) -> None:
@@ -84,8 +89,8 @@ def check_name(path: Path) -> None:
 
 
 def description(path: str | os.PathLike) -> dict[str, str]:
-    """What an exported file says of itself: f2d (version), config (JSON), factors, steps, sampler, precision, device,
-    image, noise (where it is an input), restored."""
+    """What an exported file says of itself: f2d (version), config (JSON), factors (where it has some), steps, sampler,
+    precision, device, image, noise (where it is an input), restored."""
     path = Path(path)
     check_name(path)
     if path.suffix == PROGRAM:
@@ -99,27 +104,44 @@ def description(path: str | os.PathLike) -> dict[str, str]:
 
 
 def differences(
-    path: str | os.PathLike, net: F2DNet, sizes: tuple[tuple[int, int, int], ...] = SIZES
+    path: str | os.PathLike, net: Network, sizes: tuple[tuple[int, int, int], ...] = SIZES
 ) -> dict[tuple[int, int, int], float]:
     """(B, H, W) -> largest ``|file(image) - restore_tensor(net)(image)|`` over random values in [0, 1].
 
-    A .onnx file runs in onnxruntime and is compared with the plain network; a .pt2 file with the engine it was made of.
+    A .onnx file runs in onnxruntime and is compared with the plain network; a .pt2 file with what it was made of.
     """
     path = Path(path)
     text = description(path)
     steps, sampler, device = int(text["steps"]), text["sampler"], text["device"]
     with _quietly():
         run = _program_runner(path) if path.suffix == PROGRAM else _onnx_runner(path)
-    if path.suffix == PROGRAM:
-        engine = Engine(net, getattr(torch, text["precision"]), device)
+    network = _network(net, path, getattr(torch, text["precision"]), device)
     found = {}
     for size in sizes:
-        inputs = _inputs(steps, sampler, *size, device)
+        inputs = _inputs(_noises(net.transport, steps, sampler), *size, device)
         how = {"steps": steps, "sampler": sampler, "noise": inputs[1] if len(inputs) > 1 else None}
-        same = engine.predictor(skipping=False) if path.suffix == PROGRAM else net
-        expected = (restore_tensor(same, inputs[0] * 2 - 1, **how) + 1) / 2
+        expected = (restore_tensor(_evaluated(network), inputs[0] * 2 - 1, **how) + 1) / 2
         found[size] = (run(*inputs) - expected).abs().max().item()
     return found
+
+
+def _network(net: Network, path: Path, dtype: torch.dtype, device: torch.device | str) -> Network | Engine:
+    """What a file is made of: the engine for a program of an F2DNet, else the network itself."""
+    if path.suffix == PROGRAM and isinstance(net, F2DNet):
+        return Engine(net, dtype, device)
+    return copy.deepcopy(net).to(device, dtype).eval().requires_grad_(False)
+
+
+def _evaluated(network: Network | Engine) -> Network | Predictor:
+    """What `restore_tensor` takes: without the skipping of experts, which depends on the image."""
+    return network.predictor(skipping=False) if isinstance(network, Engine) else network
+
+
+def _noises(transport: Transport, steps: int, sampler: str) -> int:
+    """How many tensors of noise a restoration takes."""
+    if isinstance(transport, ResFlow):
+        return int(transport.auxiliary != "none")
+    return 0 if sampler == "mean" else steps
 
 
 def _program_runner(path: Path) -> Callable[..., Tensor]:
@@ -136,8 +158,8 @@ def _onnx_runner(path: Path) -> Callable[..., Tensor]:
     )
 
 
-def _describe(net: F2DNet, steps: int, sampler: str, dtype: torch.dtype, device: torch.device | str) -> dict[str, str]:
-    shape = "[batch, 3, height, width]"
+def _describe(net: Network, steps: int, sampler: str, dtype: torch.dtype, device: torch.device | str) -> dict[str, str]:
+    shape, noises = "[batch, 3, height, width]", _noises(net.transport, steps, sampler)
     found = {
         "f2d": f2d_kernels.__version__,
         "config": json.dumps(net.config.to_dict()),
@@ -147,12 +169,11 @@ def _describe(net: F2DNet, steps: int, sampler: str, dtype: torch.dtype, device:
         "precision": str(dtype).removeprefix("torch."),
         "device": str(device),
         "image": f"float32 {shape}, RGB in [0, 1], any batch, height, width >= 1",
-        "noise": f"float32 [{steps}, batch, 3, height, width], standard normal",
+        "noise": f"float32 [{noises}, batch, 3, height, width], standard normal",
         "restored": f"float32 {shape}, RGB in [0, 1]",
     }
-    if sampler == "mean":
-        del found["noise"]
-    return found
+    absent = [name for name, there in (("factors", net.config.factors), ("noise", noises)) if not there]
+    return {name: value for name, value in found.items() if name not in absent}
 
 
 @contextmanager
@@ -172,32 +193,48 @@ def _quietly() -> Iterator[None]:
 class Restoration(nn.Module):
     """``restored = (transport(2 image - 1) + 1) / 2``, without a choice that depends on the image's size.
 
-    network: an F2DNet, or an Engine. Padding and cropping read pixels by number, as slices would have one graph for
-    sizes that need padding and another for those that do not.
+    network: an F2DNet, its Engine, or a ResFlowNet. Padding and cropping read pixels by number, as slices would have
+    one graph for sizes that need padding and another for those that do not.
     """
 
-    def __init__(self, network: F2DNet | Engine, steps: int = 1, sampler: str = "mean"):
+    def __init__(self, network: Network | Engine, steps: int, sampler: str):
         super().__init__()
         self.network, self.config, self.steps, self.sampler = network, network.config, steps, sampler
+        self.begin = _begin_resflow if isinstance(network, ResFlowNet) else _begin_factorized
         if isinstance(network, Engine):  # what depends on t alone is a constant of the graph
             for t in network.transport.times(steps, sampler)[:-1]:
                 network.constants(t)
 
     def forward(self, image: Tensor, noise: Tensor | None = None) -> Tensor:
-        height, width = image.shape[-2:]
-        stride = self.config.stride
-        net = self.network.predictor(skipping=False) if isinstance(self.network, Engine) else self.network
-        analysis = net.analyse(padded(image * 2 - 1, stride))
-        start = cropped(analysis.enhanced, height, width)
-
-        def predict(x: Tensor, auxiliary: None, t: int) -> Tensor:
-            # without an enhancer the first state is the image itself, which the engine has a shorter way for
-            first = t == 0 and analysis.enhancer_gate is None
-            v = net.velocity(analysis.enhanced if first else padded(x, stride), analysis, t).prediction
-            return cropped(v, height, width)
-
+        start, predict = self.begin(_evaluated(self.network), image * 2 - 1)
         how = {"steps": self.steps, "sampler": self.sampler, "noise": noise}
-        return (net.transport.restore(predict, start, **how) + 1) / 2
+        return (self.network.transport.restore(predict, start, **how) + 1) / 2
+
+
+def _begin_factorized(net: F2DNet | Predictor, y: Tensor) -> tuple[Tensor, Predict]:
+    """`f2d.nets.f2dnet.begin` by `padded` and `cropped`."""
+    (height, width), stride = y.shape[-2:], net.config.stride
+    analysis = net.analyse(padded(y, stride))
+
+    def predict(x: Tensor, auxiliary: None, t: int) -> Tensor:
+        # without an enhancer the first state is the image itself, which the engine has a shorter way for
+        first = t == 0 and analysis.enhancer_gate is None
+        v = net.velocity(analysis.enhanced if first else padded(x, stride), analysis, t).prediction
+        return cropped(v, height, width)
+
+    return cropped(analysis.enhanced, height, width), predict
+
+
+def _begin_resflow(net: ResFlowNet, y: Tensor) -> tuple[Tensor, Predict]:
+    """`ResFlowNet.begin` likewise."""
+    (height, width), stride = y.shape[-2:], net.config.stride
+    start, predict = net.begin(y)
+
+    def predict_padded(x: Tensor, auxiliary: Tensor | None, t: float) -> Tensor:
+        auxiliary = None if auxiliary is None else padded(auxiliary, stride)
+        return cropped(predict(padded(x, stride), auxiliary, t), height, width)
+
+    return start, predict_padded
 
 
 def padded(x: Tensor, multiple: int) -> Tensor:
@@ -216,12 +253,12 @@ def cropped(x: Tensor, height: int, width: int) -> Tensor:
     return x.index_select(3, columns).index_select(2, rows)
 
 
-def _inputs(steps: int, sampler: str, batch: int, height: int, width: int, device: object) -> tuple[Tensor, ...]:
-    """Seeded values for `Restoration`."""
+def _inputs(noises: int, batch: int, height: int, width: int, device: object) -> tuple[Tensor, ...]:
+    """Seeded values for `Restoration`: an image, and noise if there is some."""
     generator = torch.Generator().manual_seed(height * width)
     image = torch.rand(batch, 3, height, width, generator=generator)
-    noise = torch.randn(steps, batch, 3, height, width, generator=generator)
-    return (image.to(device),) if sampler == "mean" else (image.to(device), noise.to(device))
+    noise = torch.randn(noises, batch, 3, height, width, generator=generator)
+    return (image.to(device), noise.to(device)) if noises else (image.to(device),)
 
 
 def _program(restoration: Restoration, device: torch.device | str) -> ExportedProgram:
@@ -235,7 +272,8 @@ def _program(restoration: Restoration, device: torch.device | str) -> ExportedPr
 
     least = restoration.config.stride + 1
     batch, height, width = Dim("batch"), Dim("height", min=least), Dim("width", min=least)
-    inputs = _inputs(restoration.steps, restoration.sampler, 2, 2 * least + 1, 3 * least + 2, device)
+    noises = _noises(restoration.network.transport, restoration.steps, restoration.sampler)
+    inputs = _inputs(noises, 2, 2 * least + 1, 3 * least + 2, device)
     shapes = ({0: batch, 2: height, 3: width}, {1: batch, 3: height, 4: width})[: len(inputs)]
     program = torch.export.export(
         restoration,
@@ -252,63 +290,3 @@ def _program(restoration: Restoration, device: torch.device | str) -> ExportedPr
     for symbol, found in program.range_constraints.items():
         program.range_constraints[symbol] = ValueRanges(1, found.upper)
     return program
-
-
-def _assembly(deltas: list[Tensor], gates: Tensor, maps: Tensor | None, base: Tensor | None) -> Tensor:
-    """`f2d_kernels.expert_assembly` in standard operators."""
-    total = base
-    for k, delta in enumerate(deltas):
-        weight = gates[:, k, None, None, None]
-        term = (weight if maps is None else weight * maps[:, k, None]) * delta
-        total = term if total is None else total + term
-    return total
-
-
-def _group_norm_silu(
-    x: Tensor,
-    groups: int,
-    weight: Tensor,
-    bias: Tensor,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    eps: float,
-    *_: object,
-) -> tuple[Tensor, ...]:
-    """`f2d_kernels.group_norm_silu` in standard operators; nothing reads the other three results of the op."""
-    h = nn.functional.group_norm(x, groups, weight, bias, eps)
-    if scale is not None:
-        h = h * (1 + scale[:, :, None, None])
-    if shift is not None:
-        h = h + shift[:, :, None, None]
-    return (nn.functional.silu(h),) * 4
-
-
-def _transition(x: Tensor, mu: Tensor, log_mean: Tensor, log_std: Tensor, noise: Tensor, *_: object) -> Tensor:
-    """`f2d_kernels.lognormal_transition` with noise given, in standard operators."""
-    exponent = log_mean[:, None, None, None] + log_std[:, None, None, None] * noise
-    return mu + (x - mu) * exponent.clamp(-20, 20).exp()
-
-
-def _onnx(program: ExportedProgram, description: dict[str, str]) -> bytes:
-    """The program as an ONNX file."""
-    import onnx
-
-    ops = torch.ops.f2d_kernels
-    plain = {
-        ops.expert_assembly.default: _assembly,
-        ops.group_norm_silu.default: _group_norm_silu,
-        ops.lognormal_transition.default: _transition,
-    }
-    names = ["image", "noise"][: len(program.graph_signature.user_inputs)]
-    written = torch.onnx.export(
-        program.run_decompositions(plain), input_names=names, output_names=["restored"], verbose=False, dynamo=True
-    )
-    model = written.model_proto
-    del model.graph.value_info[:]  # shapes of intermediate results, which runtimes find themselves
-    for value in (*model.graph.input, *model.graph.output):
-        dims = [dim for dim in value.type.tensor_type.shape.dim if dim.dim_param]
-        for dim, name in zip(dims, ("batch", "height", "width"), strict=True):
-            dim.dim_param = name
-    onnx.helper.set_model_props(model, description)
-    onnx.checker.check_model(model)
-    return model.SerializeToString()

@@ -8,17 +8,18 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from f2d.engine import Predictor
+    from f2d.engine import PlainPredictor, Predictor
     from f2d.nets.models import Network
+    from f2d.transport import Transport
 
 FLIPS = ((), (3,), (2,), (2, 3))  # identity and the three flips
 
 
 def restore_tensor(
-    net: "Network | Predictor",
+    net: "Network | Predictor | PlainPredictor",
     y: Tensor,
     *,
-    steps: int = 1,
+    steps: int | None = None,
     sampler: str | None = None,
     seed: int | Tensor | None = None,
     noise: Tensor | None = None,
@@ -27,15 +28,14 @@ def restore_tensor(
     """``restored = transport(y)``: from the (enhanced) image y to the clean one in `steps` evaluations of the network.
 
     y [B, 3, H, W] in [-1, 1], any H, W >= 1, on the network's device -> float32 [B, 3, H, W] in [-1, 1].
-    net: the plain network, or `f2d.engine.Engine.predictor`, the same function on the fast path.
-    sampler: one of net.transport.samplers, by default the first: "MC", "NMC", "EM" or "mean" of F²D-Net (see
-    `f2d.transport.transport`), "euler" of ResFlow. noise [steps, B, 3, H, W] (ResFlow: [1, B, 3, H, W]) or a seed.
+    net: the plain network, or the predictor of its engine (`f2d.engine.engine_of`), the same function on the fast path.
+    steps, sampler: see `sampling`. noise [steps, B, 3, H, W] (ResFlow: [1, B, 3, H, W]) or a seed.
     tta: average over the identity and three flips (four times the work), each with the noise in the image's frame, or
     with the seed's noise in its own. The network is evaluated in eval mode, without gradients.
 
-    One step (the headline mode) gives the conditional mean, 0.04 grey levels off on average, single pixels a few: ask
-    for steps > 1 to see samples that differ. ValueError or TypeError for a wrong shape, type or device, a wrong
-    number of steps, or an unknown sampler.
+    One step of F²D-Net (the headline mode) gives the conditional mean, 0.04 grey levels off on average, single pixels a
+    few: ask for steps > 1 to see samples that differ. ValueError or TypeError for a wrong shape, type or device, a
+    wrong number of steps, or an unknown sampler.
     """
     device, dtype = _home(net) if isinstance(net, nn.Module) else (net.device, net.dtype)
     for name, value in (("y", y), ("noise", y if noise is None else noise)):
@@ -48,10 +48,12 @@ def restore_tensor(
     if y.device != device:
         raise ValueError(f"restore_tensor: y is on {y.device} and the network on {device}; move one of them")
 
+    steps, sampler = sampling(net.transport, steps, sampler)
+
     def run(flip: tuple[int, ...]) -> Tensor:
         flipped_noise = None if noise is None else noise.flip([axis + 1 for axis in flip])
         x_0, predict = net.begin(y.flip(flip).to(dtype))
-        how = {"steps": steps, "sampler": sampler or net.transport.samplers[0], "noise": flipped_noise, "seed": seed}
+        how = {"steps": steps, "sampler": sampler, "noise": flipped_noise, "seed": seed}
         return net.transport.restore(predict, x_0, **how).flip(flip)
 
     if y.shape[0] == 0:
@@ -62,13 +64,25 @@ def restore_tensor(
         return torch.stack([run(flip) for flip in FLIPS]).mean(dim=0)
 
 
+def sampling(transport: "Transport", steps: int | None = None, sampler: str | None = None) -> tuple[int, str]:
+    """(steps, sampler) of a restoration, None being the transport's own: its default number, its first sampler.
+
+    "MC" (one step), "NMC", "EM" or "mean" of F²D-Net (see `f2d.transport.transport`), "euler" (four steps) of ResFlow.
+    ValueError for a sampler that this transport does not have, or a number of steps that it cannot take.
+    """
+    steps = transport.default_steps if steps is None else steps
+    sampler = transport.samplers[0] if sampler is None else sampler
+    transport.times(steps, sampler)
+    return steps, sampler
+
+
 def _home(net: nn.Module) -> tuple[torch.device, torch.dtype]:
     parameter = next(net.parameters())
     return parameter.device, parameter.dtype
 
 
 @contextmanager
-def _evaluating(net: "Network | Predictor") -> Iterator[None]:
+def _evaluating(net: "Network | Predictor | PlainPredictor") -> Iterator[None]:
     """A network is in eval mode inside and as it was afterwards; a predictor never trains."""
     if not isinstance(net, nn.Module):
         yield

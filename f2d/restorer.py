@@ -12,15 +12,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from f2d.engine import Engine
+from f2d.engine import engine_of
 from f2d.engine.banded import restore_banded
 from f2d.engine.control import strengths
-from f2d.engine.plan import Plan, available_memory, plan
+from f2d.engine.plan import Plan, available_memory
 from f2d.execution import Execution, choose_execution
 from f2d.images import to_tensor
 from f2d.kinds import ImageLike, unpack
-from f2d.nets import F2DNet
-from f2d.restore import restore_tensor
+from f2d.nets.models import Network, load_network
+from f2d.restore import restore_tensor, sampling
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Restored:
 
     image: the kind that came in (a picture for a path), restored. seconds: model time, from tensor to tensor. maps
     [K, H, W] in (0, 1): where each factor acts. gates [K]: alpha at the first step, summing to 1. presence [K] in
-    (0, 1): how present each factor is. For a batch, maps, gates and presence have a first dimension B.
+    (0, 1): how present each factor is. For a batch, maps, gates and presence have a first dimension B. A model without
+    factors (ResFlow) has K = 0.
     """
 
     image: Any
@@ -55,15 +56,16 @@ class Explanation(NamedTuple):
 class Restorer:
     """``restored = Restorer.load("f2d-lite")(picture).image``: a network ready to run, for any number of pictures.
 
-    It runs on `f2d.engine.Engine`: the network's weights, folded and laid out for the device and precision of
-    `execution`. Results follow from the picture, the options and the seed: not from the number of threads, nor from
-    what else is in the batch (on a CPU, where images go one by one). Any number of threads may call one restorer.
+    It runs on the network's engine (see `f2d.engine`), for the device and precision of `execution`: F²D-Net's weights
+    are folded and laid out anew, other networks run as they were trained. Results follow from the picture, the options
+    and the seed: not from what else is in the batch (on a CPU, where images go one by one), nor, with F²D-Net, from the
+    number of threads. Any number of threads may call one restorer.
     """
 
-    def __init__(self, net: F2DNet, execution: Execution | None = None):
+    def __init__(self, net: Network, execution: Execution | None = None):
         self.execution = execution or choose_execution()
-        self.engine = Engine(net, self.execution.dtype, self.execution.device)
-        self.config = net.config
+        self.engine = engine_of(net, self.execution.dtype, self.execution.device)
+        self.config, self.transport = net.config, self.engine.transport
 
     @classmethod
     def load(
@@ -74,7 +76,7 @@ class Restorer:
         FileNotFoundError or ValueError for a model that is not there or damaged, a device or precision that is not.
         """
         execution = choose_execution(device, precision)
-        return cls(F2DNet.from_pretrained(model), execution)
+        return cls(load_network(model), execution)
 
     def __call__(self, image: ImageLike, *, seed: int = 0, **options) -> Restored:
         """Restore a path, Pillow picture, NumPy array or tensor, one image or a batch (see `f2d.kinds.unpack`).
@@ -82,9 +84,10 @@ class Restorer:
         options: steps, sampler, tta as in `restore_tensor`; strength and only as in `f2d.engine.control.strengths`;
         max_memory: bytes that the process may take, by default four fifths of what is free, and exact: an image that
         does not fit is restored by bands of rows, with its features in temporary files if it must be (see
-        `f2d.engine.plan`), which equals the whole up to rounding; exact: whole all the same.
+        `f2d.engine.plan`), which equals the whole up to rounding; exact: whole all the same. ResFlow has neither
+        factors nor bands.
 
-        ValueError with the least that would do where max_memory is too small.
+        ValueError with the least that would do where max_memory is too small, and for what the model does not have.
         """
         pixels, batched, pack = unpack(image)
         self.execution.synchronize()
@@ -105,17 +108,16 @@ class Restorer:
     @torch.inference_mode()
     def explain(self, image: Image.Image) -> Explanation:
         """Maps, gates and presence at t = 0, the state that a one-step restoration sees: one more network call."""
-        predictor = self.engine.predictor()
-        analysis = predictor.analyse(self._to_network(to_tensor(image)[None]))
-        output = predictor.velocity(analysis.enhanced, analysis, 0)
-        tensors = (analysis.maps[0], output.gates[0], analysis.weights[0])
-        return Explanation(self.config.factors, *(tensor.float().cpu() for tensor in tensors))
+        found = self.engine.predictor().look(self._to_network(to_tensor(image)[None]))
+        return Explanation(self.config.factors, *(tensor[0].float().cpu() for tensor in found))
 
     @torch.inference_mode()
     def _run(
         self,
         images: Tensor,
         *,
+        steps: int | None = None,
+        sampler: str | None = None,
         seed: int | Tensor | None = None,
         noise: Tensor | None = None,
         strength: Mapping[str, float] | None = None,
@@ -127,7 +129,9 @@ class Restorer:
         """Restored images in [0, 1], and the (maps, gates, presence) of the first call."""
         only = only if only is None or isinstance(only, str) else set(only)
         seed, noise = _seed_of_each(seed, images), _noise_of_each(noise, images)
-        plan = self.plan(images, max_memory, exact=exact, steps=options.get("steps", 1))
+        steps, sampler = sampling(self.transport, steps, sampler)
+        options |= {"steps": steps, "sampler": sampler}
+        plan = self.plan(images, max_memory, exact=exact, steps=steps)
         if not plan.whole:
             strength = strengths(self.config.factors, strength, only)
             return self._by_bands(images, plan, seed, noise, strength=strength, **options)
@@ -143,8 +147,8 @@ class Restorer:
                 "noise": None if noise is None else noise[:, i : i + size],
             }
             results.append(restore_tensor(predictor, y[i : i + size], **part, **options))
-            if predictor.analysis is not None:
-                seen.append((predictor.analysis.maps, predictor.gates, predictor.analysis.weights))
+            if predictor.seen is not None:
+                seen.append(predictor.seen)
         restored = torch.cat(results).float().add(1).div(2)
         return restored, tuple(torch.cat(tensors) for tensors in zip(*seen))
 
@@ -157,7 +161,7 @@ class Restorer:
             raise TypeError(f"max_memory is a {type(max_memory).__name__}; give bytes, such as 4 * 2**30")
         batch, _, height, width = images.shape
         batch = 1 if device.type == "cpu" else max(1, batch)
-        return plan(height, width, max_memory, self.execution.dtype, self.config, steps=steps, batch=batch, exact=exact)
+        return self.engine.plan(height, width, max_memory, steps=steps, batch=batch, exact=exact)
 
     def _by_bands(
         self, images: Tensor, plan: Plan, seed: Tensor | None, noise: Tensor | None, **options

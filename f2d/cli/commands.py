@@ -7,12 +7,13 @@ import typer
 from typer.core import TyperGroup
 
 from f2d.cli.console import out, report_error
+from f2d.cli.convert import convert
 from f2d.cli.degrade import degrade
 from f2d.cli.demo import demo
 from f2d.cli.export import export
 from f2d.cli.info import info
 from f2d.cli.restore import restore
-from f2d.cli.train import train
+from f2d.cli.train import finetune, train
 
 
 class OneLineErrors(TyperGroup):
@@ -36,11 +37,11 @@ class OneLineErrors(TyperGroup):
 app = typer.Typer(
     name="f2d",
     cls=OneLineErrors,
-    help="Restore photographs where rain, haze, low light and snow overlap (F²D-Net).",
+    help="Restore photographs where rain, haze, low light and snow overlap (F²D-Net, ResFlow).",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
-for command in (restore, degrade, demo, info, export, train):
+for command in (restore, degrade, demo, info, export, convert, train, finetune):
     app.command()(command)
 
 

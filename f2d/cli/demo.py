@@ -49,7 +49,8 @@ def demo(
     table.add_section()
     table.add_row("mean", "", "", "", _signed(sum(gains) / len(gains)), "")
     out.print(table)
-    out.print(f"degraded | restored | clean, with the experts' maps, in {escape(str(target.resolve()))}:")
+    maps = ", with the experts' maps," if restorer.config.factors else ""
+    out.print(f"degraded | restored | clean{maps} in {escape(str(target.resolve()))}:")
     for path in figures.values():
         out.print(f"  {escape(path.name)}")
     out.print(f"whole command {time.perf_counter() - STARTED:.1f} s")

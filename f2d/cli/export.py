@@ -17,11 +17,17 @@ MOST_BF16 = 2e-2
 def export(
     model: Annotated[str, typer.Argument(help="A preset with shipped weights, or a checkpoint folder.")],
     target: Annotated[Path, typer.Option("--out", "-o", help="name.onnx or name.pt2.", show_default=False)],
-    steps: Annotated[int, typer.Option(min=1, help="Network calls, unrolled.")] = 1,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Network calls, unrolled; F²D-Net 1, ResFlow 4.", show_default=False)
+    ] = None,
     sampler: Annotated[
-        Sampler,
-        typer.Option(case_sensitive=False, help="How the transport steps; all but mean take noise as second input."),
-    ] = Sampler.MEAN,
+        Sampler | None,
+        typer.Option(
+            case_sensitive=False,
+            help="How the transport steps; F²D-Net mean, ResFlow euler. All but mean take noise as second input.",
+            show_default=False,
+        ),
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="Run the file and compare it with PyTorch.")] = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
@@ -43,19 +49,19 @@ def export(
 
     from f2d import export as work
     from f2d.execution import choose_execution
-    from f2d.nets import F2DNet
+    from f2d.nets.models import load_network
 
     try:
         work.check_name(target)
     except ModuleNotFoundError as missing:
         fail(missing)
     check_folder_writable(target.parent)
-    net = F2DNet.from_pretrained(model)
+    net = load_network(model)
     options = {}
     if target.suffix == ".pt2":
         execution = choose_execution(device, precision.value)
         options = {"dtype": execution.dtype, "device": execution.device}
-    work.export(net, target, steps=steps, sampler=sampler.value, **options)
+    work.export(net, target, steps=steps, sampler=sampler and sampler.value, **options)
     out.print(f"{shown(target)}: {target.stat().st_size / 2**20:.1f} MiB")
     for name, text in work.description(target).items():
         if name != "config":

@@ -13,6 +13,7 @@ from f2d.cli.options import Device, Precision, PrecisionOption
 
 if TYPE_CHECKING:
     from f2d.execution import Execution
+    from f2d.nets.models import Config, Network
 
 NO_WEIGHTS = "none shipped"
 
@@ -32,7 +33,7 @@ def info(
     import f2d_kernels
     from f2d.execution import choose_execution
 
-    model_rows = None if model is None else _describe(model)
+    net = None if model is None else _network(model)
     execution = choose_execution(device, precision.value)
     gpus = (
         [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
@@ -49,39 +50,50 @@ def info(
         },
     )
     _print_rows("kernel backends", f2d_kernels.backends())
-    if model_rows is None:
+    if net is None:
         _print_presets()
-    else:
-        _print_rows(model, model_rows)
-        _print_rows("what runs", _what_runs(model, execution))
-        if model_rows["weights"] != NO_WEIGHTS:
-            _print_weights(model)
+        return
+    drawn = _without_weights(model)
+    _print_rows(model, {"weights": NO_WEIGHTS if drawn else "loaded, finite", **_sizes(net.config)})
+    _print_rows("what runs", _what_runs(net, execution))
+    if not drawn:
+        _print_weights(model)
 
 
 def _print_presets() -> None:
     from f2d import checkpoints
-    from f2d.nets import PRESETS
     from f2d.nets.cost import multiply_adds_per_pixel, parameter_count
+    from f2d.nets.models import PRESETS
 
     table = Table("preset", "parameters", "multiply-adds per pixel", "weights", title="presets", title_justify="left")
     shipped = checkpoints.shipped()
     for name, config in PRESETS.items():
-        weights = "shipped" if name in shipped else "none shipped"
+        weights = "shipped" if name in shipped else NO_WEIGHTS
         table.add_row(name, f"{parameter_count(config):,}", f"{multiply_adds_per_pixel(config):,.0f}", weights)
     out.print(table)
     for name in shipped:
         _print_weights(name)
 
 
-def _describe(model: str) -> dict[str, str]:
+def _without_weights(model: str) -> bool:
+    """Whether it is a preset that nobody has trained yet."""
     from f2d import checkpoints
-    from f2d.nets import PRESETS, F2DNet
+    from f2d.nets.models import PRESETS
+
+    return model in PRESETS and model not in checkpoints.shipped() and not Path(model).is_dir()
+
+
+def _network(model: str) -> "Network":
+    """Of a preset without weights, with those it starts training from."""
+    from f2d.nets.models import PRESETS, build, load_network
+
+    return build(PRESETS[model]) if _without_weights(model) else load_network(model)
+
+
+def _sizes(config: "Config") -> dict[str, str]:
     from f2d.nets.cost import multiply_adds_per_pixel, parameter_count
 
-    without_weights = model in PRESETS and model not in checkpoints.shipped() and not Path(model).is_dir()
-    config = PRESETS[model] if without_weights else F2DNet.from_pretrained(model).config
     return {
-        "weights": NO_WEIGHTS if without_weights else "loaded, finite",
         "parameters": f"{parameter_count(config):,}",
         "multiply-adds per pixel": f"{multiply_adds_per_pixel(config):,.0f}",
         "sizes": f"any; padded to multiples of {config.stride} inside",
@@ -89,15 +101,15 @@ def _describe(model: str) -> dict[str, str]:
     }
 
 
-def _what_runs(model: str, execution: "Execution") -> dict[str, str]:
-    """The engine in words; of a preset without weights, with those it starts training from."""
-    from f2d import checkpoints
-    from f2d.engine import Engine, describe
-    from f2d.nets import PRESETS, F2DNet
+def _what_runs(net: "Network", execution: "Execution") -> dict[str, str]:
+    """The engine in words, and what it does where nothing else is asked for."""
+    from f2d.engine import engine_of
+    from f2d.restore import sampling
 
-    drawn = model in PRESETS and model not in checkpoints.shipped() and not Path(model).is_dir()
-    net = F2DNet.from_preset(model) if drawn else F2DNet.from_pretrained(model)
-    return describe(Engine(net, execution.dtype, execution.device))
+    steps, sampler = sampling(net.transport)
+    calls = f"{steps} network call{'s' * (steps > 1)}"
+    by_default = f"{calls} of {sampler} unless asked for others; samplers: {', '.join(net.transport.samplers)}"
+    return {"a restoration": by_default, **engine_of(net, execution.dtype, execution.device).describe()}
 
 
 def _text(value: object) -> str:

@@ -7,12 +7,13 @@ import typer
 
 
 class Sampler(str, Enum):
-    """`f2d.transport.SAMPLERS`, known without importing PyTorch."""
+    """The samplers of all transports, known without importing PyTorch; a model has those of its own."""
 
     MC = "MC"
     NMC = "NMC"
     EM = "EM"
     MEAN = "mean"
+    EULER = "euler"
 
 
 class Precision(str, Enum):

@@ -32,10 +32,17 @@ def restore(
         Path, typer.Option("--out", "-o", help="Folder to write to, or a file name for one photo.", show_default=False)
     ],
     model: Model = "f2d-lite",
-    steps: Annotated[int, typer.Option(min=1, help="Network calls per photo.")] = 1,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Network calls per photo; F²D-Net 1, ResFlow 4.", show_default=False)
+    ] = None,
     sampler: Annotated[
-        Sampler, typer.Option(case_sensitive=False, help="How the transport steps; mean: the prediction, no noise.")
-    ] = Sampler.MC,
+        Sampler | None,
+        typer.Option(
+            case_sensitive=False,
+            help="How the transport steps; F²D-Net MC, or mean: the prediction, no noise; ResFlow euler.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Seed = 0,
     samples: Annotated[
         int, typer.Option(min=0, help="Write so many samples, their mean and standard deviation; needs --steps.")
@@ -77,11 +84,8 @@ def restore(
     shared out.
     """
     place = place_here()
-    if samples and (samples < 2 or steps < 2):
-        fail(
-            "--samples needs two or more, and --steps above 1: a single step gives the mean of what the photo may have "
-            "been, whatever the seed, so that samples would hardly differ"
-        )
+    if samples == 1:
+        fail("--samples needs two or more")
     suffix = None if format is None else f".{format.value}"
     if quality is not None and suffix not in (None, ".jpg", ".webp"):
         fail(f"--quality is for jpg and webp; {format.value} loses nothing")
@@ -91,9 +95,10 @@ def restore(
         "only": names(only),
         "max_memory": size_in_bytes(max_memory),
         "exact": exact or None,
+        "steps": steps,
+        "sampler": sampler and sampler.value,
     }
-    options = {"steps": steps, "sampler": sampler.value, "tta": tta}
-    options |= {name: value for name, value in asked.items() if value is not None}
+    options = {"tta": tta} | {name: value for name, value in asked.items() if value is not None}
     task = Task(model, device, precision.value, options, seed, wanted, quality)
 
     jobs, failures, folder = plan_jobs(photos, target, wanted)

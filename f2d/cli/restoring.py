@@ -16,10 +16,10 @@ from f2d.cli.files import Job, deviation_path, make_folder, map_path, numbers_pa
 from f2d.cli.task import Task
 from f2d.engine import BudgetError, control
 from f2d.images import ImageError, Photo, check_holds, read, replacing, save_image, to_picture, write
-from f2d.nets import F2DNetConfig
+from f2d.nets.models import Config, load_config
 from f2d.ranks import Place, own_device
+from f2d.restore import sampling
 from f2d.restorer import Restored, Restorer
-from f2d.transport import sampling_times
 
 # Images in one call of a GPU, of at most so many pixels: larger ones fill it alone. Each draws the noise it would draw
 # alone. A CPU gains nothing (four of 256x256: 1.29 s together, 1.26 s one by one), and its sums would be others.
@@ -29,9 +29,7 @@ BATCH, SMALL = 8, 300_000
 def restore_all(jobs: list[Job], task: Task, counts: Counts, place: Place) -> None:
     """Restore and write `jobs`, the share of `place`. Mistakes that need no weights to be known are found before these
     are loaded, and they are not loaded unless a photograph can be read."""
-    config = F2DNetConfig.from_pretrained(task.model)
-    sampling_times(config.schedule, task.options["steps"], task.options["sampler"])
-    control.strengths(config.factors, task.options.get("strength"), task.options.get("only"))
+    _check(load_config(task.model), task)
     share = f", rank {place.rank} of {place.world}: {len(jobs)} photographs" if place.world > 1 else ""
 
     def load() -> Restorer:
@@ -40,6 +38,19 @@ def restore_all(jobs: list[Job], task: Task, counts: Counts, place: Place) -> No
         return restorer
 
     Restoring(task, counts, load).run(jobs, progress=place.rank == 0)
+
+
+def _check(config: Config, task: Task) -> None:
+    """ValueError for what this model does not have or cannot do."""
+    steps, _ = sampling(config.transport, task.options.get("steps"), task.options.get("sampler"))
+    control.strengths(config.factors, task.options.get("strength"), task.options.get("only"))
+    if task.wanted.maps and not config.factors:
+        raise ValueError(f"--save-maps: {task.model} has no factors, and so no maps or gates")
+    if task.wanted.samples and steps == 1:
+        raise ValueError(
+            "--samples needs --steps above 1: a single step gives the mean of what the photo may have been, whatever "
+            "the seed, so that samples would hardly differ"
+        )
 
 
 class Restoring:

@@ -1,14 +1,35 @@
-"""The fast path of F²D-Net: same weights, folded and laid out for inference.
+"""Networks made ready for inference: the fast path of F²D-Net, folded and laid out anew, and the plain one of others.
 
-    engine = Engine(net, torch.bfloat16)
+    engine = engine_of(net, torch.bfloat16)
     restored = restore_tensor(engine.predictor(only={"rain"}), y)
 
 `banded.restore_banded` restores an image of any size within a given memory.
 """
 
-from .describe import describe
+import torch
+
+from f2d.nets import F2DNet
+from f2d.nets.models import Network
+
 from .engine import Engine, Prediction, Predictor
 from .graphs import first_call
+from .plain import PlainEngine, PlainPredictor
 from .plan import BudgetError
 
-__all__ = ["BudgetError", "Engine", "Prediction", "Predictor", "describe", "first_call"]
+__all__ = [
+    "BudgetError",
+    "Engine",
+    "PlainEngine",
+    "PlainPredictor",
+    "Prediction",
+    "Predictor",
+    "engine_of",
+    "first_call",
+]
+
+
+def engine_of(
+    net: Network, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
+) -> Engine | PlainEngine:
+    """`Engine` for an F2DNet, `PlainEngine` for other networks; both have predictor, plan and describe."""
+    return (Engine if isinstance(net, F2DNet) else PlainEngine)(net, dtype, device)

@@ -17,11 +17,13 @@ def strengths(
     anew. With all of them 0 the shared backbone speaks alone: not the image that came in, but what the network does to
     every picture alike, since training lets the backbone take whatever correction the factors have in common.
 
-    ValueError for unknown factors, negative or infinite numbers, and a factor that `only` leaves out but `strength`
-    asks for; TypeError for something that is no number.
+    ValueError for a model without factors, unknown factors, negative or infinite numbers, and a factor that `only`
+    leaves out but `strength` asks for; TypeError for something that is no number.
     """
     if strength is None and only is None:
         return None
+    if not factors:
+        raise ValueError("strength and only choose among a model's factors, and this one has none; leave them out")
     strength = dict(strength or {})
     if isinstance(only, str):
         raise TypeError(f"only is the text {only!r}; give a collection of factor names")

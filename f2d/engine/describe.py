@@ -1,18 +1,23 @@
 """What an engine will run, in words: for `f2d info MODEL`, and for whoever wonders why a number differs."""
 
-import torch
+from typing import TYPE_CHECKING
+
 from torch import nn
 
-from f2d_kernels import selected_backend
+from f2d_kernels import modules, selected_backend
 
-from .engine import Engine
 from .layers import Conv, Norm
+from .plan import weight_bytes
 from .skipping import TOLERANCE
+
+if TYPE_CHECKING:
+    from .engine import Engine
+    from .plain import PlainEngine
 
 LEVEL = 2 / 255  # of 8 bits, in [-1, 1]
 
 
-def describe(engine: Engine) -> dict[str, str]:
+def describe(engine: "Engine") -> dict[str, str]:
     """Title -> one line each: types, layouts, foldings, kernels, skipping."""
     device, name = engine.device.type, str(engine.dtype).removeprefix("torch.")
     wide = str(engine.wide).removeprefix("torch.")
@@ -35,14 +40,33 @@ def describe(engine: Engine) -> dict[str, str]:
         f"and sum into one kernel; {_first_convolution(engine)}",
         "skipped": "experts that are switched off"
         + (f", and those that cannot move the image by {TOLERANCE / LEVEL:g} of an 8-bit level" * (device == "cpu")),
-        "weights in memory": f"{_bytes(engine) / 2**20:.1f} MiB",
+        "weights in memory": f"{weight_bytes(engine) / 2**20:.1f} MiB",
     }
     if name == "bfloat16":
         found["rounding"] = "features to bfloat16 after every layer; sums inside a convolution are float32"
     return found
 
 
-def _first_convolution(engine: Engine) -> str:
+def describe_plain(engine: "PlainEngine") -> dict[str, str]:
+    """The same of a network that runs as it was trained."""
+    name, device = str(engine.dtype).removeprefix("torch."), engine.device.type
+    layers = list(engine.net.modules())
+    convolutions = sum(isinstance(layer, nn.Conv2d) for layer in layers)
+    norms = sum(isinstance(layer, modules.GroupNormSiLU) for layer in layers)
+    found = {
+        "convolutions": f"{name}, channels_last: {convolutions}",
+        "kept in " + str(engine.wide).removeprefix("torch."): "images, auxiliary, transport, GroupNorm statistics",
+        "kernels": f"{norms} x group_norm_silu on {_backend(device, 'group_norm_silu')}, gaussian_transition on "
+        f"{_backend(device, 'gaussian_transition')}",
+        "images": "whole, however large: bands of rows are of F²D-Net alone",
+        "weights in memory": f"{weight_bytes(engine.net) / 2**20:.1f} MiB",
+    }
+    if name == "bfloat16":
+        found["rounding"] = "by PyTorch's autocast, the weights at every call"
+    return found
+
+
+def _first_convolution(engine: "Engine") -> str:
     both, one = engine.backbone.conv_in.weight.shape[1], engine.backbone.conv_in_repeated.weight.shape[1]
     where = " (where nothing is padded)" if engine.enhancer is not None else ""
     return f"at the first step the image and the state are one, {both} inputs to {one}{where}"
@@ -50,8 +74,3 @@ def _first_convolution(engine: Engine) -> str:
 
 def _backend(device: str, op: str) -> str:
     return selected_backend(device, op=op)[0]
-
-
-def _bytes(module: nn.Module) -> int:
-    tensors: list[torch.Tensor] = [*module.parameters(), *module.buffers()]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

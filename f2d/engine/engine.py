@@ -14,8 +14,10 @@ from f2d.nets.padding import pad_to_multiple
 from .analysis import FastEnhancer, FastParser, ImageAnalysis
 from .backbone import Constants, FastBackbone
 from .control import scaled, strengths
+from .describe import describe
 from .experts import FastExperts
 from .layers import wide_copy
+from .plan import Plan, plan
 from .skipping import experts_to_run
 
 
@@ -66,6 +68,16 @@ class Engine(nn.Module):
         """
         return Predictor(self, strengths(self.config.factors, strength, only), skipping)
 
+    def plan(
+        self, height: int, width: int, max_memory: int, *, steps: int = 1, batch: int = 1, exact: bool = False
+    ) -> Plan:
+        """How an image is restored within so many bytes (see `f2d.engine.plan`)."""
+        return plan(height, width, max_memory, self.dtype, self.config, steps=steps, batch=batch, exact=exact)
+
+    def describe(self) -> dict[str, str]:
+        """What runs, in words (see `f2d.engine.describe`)."""
+        return describe(self)
+
     def constants(self, t: int) -> Constants:
         """What depends on t alone, kept; two threads that ask first compute the same."""
         if t not in self._constants:
@@ -81,7 +93,7 @@ class Predictor:
     """One restoration's view of an `Engine`: its options, and what its first call saw. Not to be shared by threads.
 
     config, transport, device, dtype, begin: as `restore_tensor` needs them. analysis, gates: of the first call,
-    None before.
+    None before; seen: (maps, gates, presence) of it, likewise.
     """
 
     def __init__(self, engine: Engine, strength: tuple[float, ...] | None, skipping: bool | None):
@@ -93,6 +105,16 @@ class Predictor:
         self.gates: Tensor | None = None
 
     begin = begin
+
+    @property
+    def seen(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        return None if self.analysis is None else (self.analysis.maps, self.gates, self.analysis.weights)
+
+    def look(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`seen` of an image y [B, 3, H, W] in [-1, 1] at t = 0: one evaluation of the network."""
+        start, predict = self.begin(y.to(self.dtype))
+        predict(start, None, 0)
+        return self.seen
 
     def analyse(self, y: Tensor) -> ImageAnalysis:
         """As `F2DNet.analyse`: y [B, 3, H, W] in [-1, 1]; enhanced image, maps and weights in float32."""

@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from f2d.nets import F2DNetConfig
+from f2d.nets.models import Config
+from f2d.nets.resflow import ResFlowConfig
 
 POSITIONS = 1 << 16  # of a band: larger ones are no faster
 LEAST_ROWS = 8  # of a band: the widest reach of a convolution (dilation 4) is as much again
@@ -49,7 +52,7 @@ def plan(
     """
     pixels = height * width
     images = PROGRAM + pixels * _image_bytes(config)
-    whole = images + (batch - 1) * pixels * 24 + batch * pixels * _whole_bytes(config, dtype)
+    whole = images + _batch_bytes(batch, pixels, _whole_bytes(config, dtype))
     if exact or whole <= max_memory:
         return Plan(True, 0, False, whole, 0)
     position, columns = _position_bytes(config), -(-width // config.patch)
@@ -64,6 +67,35 @@ def plan(
         return Plan(False, positions, False, in_memory, 0)
     positions = min(positions, (max_memory - images) // position)
     return Plan(False, positions, True, images + positions * position, fields)
+
+
+def plan_whole(
+    height: int,
+    width: int,
+    max_memory: int,
+    config: ResFlowConfig,
+    dtype: torch.dtype,
+    weights: int,
+    *,
+    batch: int = 1,
+    exact: bool = False,
+) -> Plan:
+    """The same for a network with `weights` bytes of its own that takes whole images alone: whole, or BudgetError."""
+    pixels = height * width
+    whole = (
+        PROGRAM + weights + pixels * _image_bytes(config) + _batch_bytes(batch, pixels, _resflow_bytes(config, dtype))
+    )
+    if exact or whole <= max_memory:
+        return Plan(True, 0, False, whole, 0)
+    raise BudgetError(
+        f"{width}x{height} does not fit into {max_memory >> 20} MiB; give at least {(whole >> 20) + 1} MiB: "
+        "only F²D-Net restores by bands, this model whole"
+    )
+
+
+def weight_bytes(module: nn.Module) -> int:
+    """Bytes of the parameters and buffers."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))
 
 
 def available_memory(device: torch.device) -> int:
@@ -99,7 +131,12 @@ def _numbers(path: Path) -> dict[str, int]:
 # Bytes per pixel (per position of a band), upper bounds of what was measured: see tests/engine/test_plan.py
 
 
-def _image_bytes(config: F2DNetConfig) -> int:
+def _batch_bytes(batch: int, pixels: int, each: int) -> int:
+    """Of a whole pass, `each` a pixel: only the images themselves and their results are there for the others too."""
+    return (batch - 1) * pixels * 24 + batch * pixels * each
+
+
+def _image_bytes(config: Config) -> int:
     """Image in, a copy, image out, one more where it is made a picture, and the maps: float32; the picture."""
     return 4 * 12 + 4 * len(config.factors) + 6
 
@@ -108,6 +145,16 @@ def _whole_bytes(config: F2DNetConfig, dtype: torch.dtype) -> int:
     """All experts' features at once, the backbone's twice, and the image, its maps and the prediction."""
     channels = config.expert_width * (len(config.factors) + 2) + 2 * config.stage_widths[0] + 2
     return channels * dtype.itemsize // config.patch**2 + 100
+
+
+def _resflow_bytes(config: ResFlowConfig, dtype: torch.dtype) -> int:
+    """The finest level's skips and modulations, a block on the way up with what it joins, and images and prediction.
+
+    Measured, float32: resflow-lite 781 of these 888 (bf16: 439 of 504), resflow-paper 8600 of 11896.
+    """
+    first, second = config.widths[0], config.widths[min(1, len(config.widths) - 1)]
+    channels = (config.blocks[0] + 3) * first + 6 * (first + second)
+    return channels * dtype.itemsize // config.patch**2 + 120
 
 
 def _field_bytes(config: F2DNetConfig, dtype: torch.dtype) -> int:

@@ -5,7 +5,7 @@ import re
 from dataclasses import asdict, dataclass, fields
 
 from f2d import checkpoints
-from f2d.transport import TARGETS, LogNormalSchedule
+from f2d.transport import TARGETS, LogNormal, LogNormalSchedule
 from f2d.typed_fields import check_types, require
 
 HEADS = ("residual", "affine")
@@ -112,6 +112,11 @@ class F2DNetConfig:
     def schedule(self) -> LogNormalSchedule:
         """The schedule by its names; of a learned one, where it starts."""
         return LogNormalSchedule.named(self.theta, self.sigma2, self.num_steps)
+
+    @property
+    def transport(self) -> LogNormal:
+        """The process of `schedule`, with what the network predicts of it."""
+        return LogNormal(self.schedule, self.target)
 
     @property
     def image_channels(self) -> int:

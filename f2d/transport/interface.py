@@ -28,6 +28,7 @@ class Transport(ABC):
     """
 
     samplers: tuple[str, ...]  # names of the ways to restore, the default first
+    default_steps: int  # of a restoration that asks for no number
 
     @abstractmethod
     def draw(self, y: Tensor, mu: Tensor, position: Tensor, seeds: Tensor) -> Draw:

@@ -22,6 +22,7 @@ class LogNormal(Transport):
     """
 
     samplers = SAMPLERS
+    default_steps = 1  # the conditional mean
 
     def __init__(self, schedule: LogNormalSchedule, target: str = "SFLOW"):
         self.schedule, self.target = schedule, target

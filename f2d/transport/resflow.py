@@ -60,6 +60,7 @@ class ResFlow(Transport):
     """
 
     samplers = ("euler",)
+    default_steps = 4  # the paper's
 
     def __init__(self, auxiliary: str = "entropy", beta: float = 10.0, gamma: float = 1.75):
         if auxiliary not in AUXILIARIES:

@@ -1,4 +1,4 @@
-"""The evaluation script: its pairing of files, its oracle, its table."""
+"""The evaluation script: its oracle, its table."""
 
 import json
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 from bench import cbsd68
 from bench.colour_oracle import affine_colour_oracle
-from bench.pairs import find_pairs
+from f2d.data.pairs import find_pairs
 from f2d.degradation import CATEGORIES
 from tests.cli.conftest import smooth_pixels
 
@@ -19,35 +19,9 @@ def write(path, picture=None) -> None:
     Image.fromarray(smooth_pixels(16, 24) if picture is None else picture).save(path)
 
 
-@pytest.mark.parametrize(
-    "folder, degraded, clean",
-    [
-        ("input", "im_0001_s80_a04.png", "im_0001.png"),
-        ("hazy", "1_1_0.90179.png", "1.png"),
-        ("hazy", "0001_0.8_0.2.jpg", "0001.png"),
-        ("low", "eval15_493.png", "eval15_493.png"),
-    ],
-)
-def test_pairs_of_every_layout(tmp_path, folder, degraded, clean):
-    write(tmp_path / folder / degraded)
-    for name in (clean, "im.png", "eval15.png", "11.png"):
-        write(tmp_path / "gt" / name)
-    (pair,) = find_pairs(tmp_path)
-    assert (pair.degraded.name, pair.clean.name) == (degraded, clean)
-
-
-def test_pairs_that_cannot_be_made(tmp_path):
-    with pytest.raises(ValueError, match="none of the folders input"):
-        find_pairs(tmp_path)
-    write(tmp_path / "input" / "a.png")
-    write(tmp_path / "gt" / "b.png")
-    with pytest.raises(ValueError, match=r"a\.png has no ground truth"):
-        find_pairs(tmp_path)
-
-
 def test_every_pair_of_the_research_data_has_one_size(shared):
     folders = sorted((shared / "data" / "paired").iterdir())
-    pairs = [pair for folder in folders for pair in find_pairs(folder)]
+    pairs = [pair for folder in folders for pair in find_pairs(folder, folder.name)]
     assert len(pairs) == 4 + 4 + 6 + 3 + 4 + 2  # DATA: the counts of its table
     for pair in pairs:
         with Image.open(pair.degraded) as degraded, Image.open(pair.clean) as clean:

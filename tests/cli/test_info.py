@@ -11,8 +11,8 @@ import f2d as package
 import f2d_kernels
 from f2d import checkpoints
 from f2d.execution import choose_execution
-from f2d.nets import PRESETS
 from f2d.nets.cost import parameter_count
+from f2d.nets.models import PRESETS
 from tests.cli.conftest import assert_one_line_error
 
 
@@ -66,7 +66,8 @@ def test_info_of_every_preset(f2d, name):
     assert result.exit_code == 0, result.output
     text = one_line(result.stdout)
     assert f"parameters {parameter_count(PRESETS[name]):,}" in text
-    assert f"stage_widths {', '.join(map(str, PRESETS[name].stage_widths))} " in text
+    field = "multipliers" if name.startswith("resflow") else "stage_widths"
+    assert f"{field} {', '.join(map(str, getattr(PRESETS[name], field)))} " in text
     assert ("weights none shipped" in text) == (name not in checkpoints.shipped())
 
 

@@ -8,7 +8,7 @@ from f2d import F2DNet, checkpoints
 from f2d.cli.options import Precision, Sampler
 from f2d.cli.quantities import size_in_bytes
 from f2d.execution import PRECISIONS
-from f2d.transport import SAMPLERS
+from f2d.transport import SAMPLERS, ResFlow
 from tests.cli.conftest import assert_one_line_error
 
 
@@ -59,7 +59,7 @@ def test_steps_that_cannot_be_taken_load_no_weights(f2d, model, photo, tmp_path,
 
 
 def test_options_name_what_the_package_has():
-    assert tuple(sampler.value for sampler in Sampler) == SAMPLERS
+    assert tuple(sampler.value for sampler in Sampler) == SAMPLERS + ResFlow.samplers
     assert tuple(precision.value for precision in Precision) == PRECISIONS
 
 

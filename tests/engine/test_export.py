@@ -15,7 +15,7 @@ from f2d.export import cropped, description, differences, export, padded
 from f2d.nets import F2DNet, F2DNetConfig
 from f2d.nets.padding import pad_to_multiple
 from f2d.restore import restore_tensor
-from tests.nets.small import TINY
+from tests.nets.small import TINY, resflow_net
 
 # one pixel; padded by reflection; too narrow to reflect; multiples of the stride; a batch
 SIZES = ((1, 1, 1), (2, 13, 22), (1, 30, 3), (1, 16, 32), (3, 7, 9))
@@ -94,6 +94,18 @@ def test_exported_program_in_bfloat16(make_net, tmp_path):
     found = differences(path, net, SIZES)
     assert max(found.values()) <= 2e-2, found
     assert description(path)["precision"] == "bfloat16"
+
+
+@pytest.mark.slow
+def test_exported_program_of_resflow(tmp_path):
+    """One noise, whatever the steps; padding in the graph where the network has it."""
+    net, path = resflow_net(patch=2), tmp_path / "net.pt2"
+    export(net, path, steps=2)
+    found = differences(path, net, SIZES)
+    assert max(found.values()) <= 2e-6, found
+    text = description(path)
+    assert (text["steps"], text["sampler"]) == ("2", "euler") and "factors" not in text
+    assert text["noise"].startswith("float32 [1, batch, 3")
 
 
 def test_differences_see_other_weights(net, program):

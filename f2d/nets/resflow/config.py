@@ -74,6 +74,11 @@ class ResFlowConfig:
         _ = self.transport  # its errors name what there is
 
     @property
+    def factors(self) -> tuple[str, ...]:
+        """None: one velocity for whatever is wrong with an image."""
+        return ()
+
+    @property
     def transport(self) -> ResFlow:
         """The flow the network was trained for."""
         return ResFlow(self.auxiliary, self.beta, self.gamma)

@@ -61,15 +61,16 @@ class ResFlowNet(nn.Module):
 
     def forward(self, x_t: Tensor, auxiliary: Tensor | None, t: Tensor | float) -> Tensor:
         self._check(x_t, auxiliary)
+        batch = x_t.shape[0]  # not len(x_t), which torch.export takes for a constant
         if not isinstance(t, Tensor):
-            t = torch.full((len(x_t),), float(t), device=x_t.device)
+            t = torch.full((batch,), float(t), device=x_t.device)
         if t.shape not in ((), x_t.shape[:1]):
-            raise ValueError(f"ResFlowNet: t is {tuple(t.shape)}; give a number or [{len(x_t)}], one time per image")
+            raise ValueError(f"ResFlowNet: t is {tuple(t.shape)}; give a number or [{batch}], one time per image")
         height, width = x_t.shape[-2:]
         x, modulations = self._unshuffled(x_t), ()
         if self.injection is not None:
             x, modulations = self.injection(x, self._unshuffled(auxiliary))
-        velocity = self.unet(x, modulations, TIME_SCALE * t.float().expand(len(x_t)))
+        velocity = self.unet(x, modulations, TIME_SCALE * t.float().expand(batch))
         return F.pixel_shuffle(velocity, self.config.patch)[..., :height, :width]
 
     def begin(self, y: Tensor) -> tuple[Tensor, Callable[[Tensor, Tensor | None, float], Tensor]]:

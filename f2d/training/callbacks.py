@@ -110,9 +110,8 @@ class LogLosses(Callback):
         if not trainer.is_global_zero or (index + 1) % module.recipe.accumulate:
             return
         loss = sum(module.step_loss) / len(module.step_loss)
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
         with self.path.open("a", newline="") as file:
-            csv.writer(file).writerow([trainer.global_step, repr(loss), repr(rate), module.bad_steps])
+            csv.writer(file).writerow([trainer.global_step, repr(loss), repr(module.rate), module.bad_steps])
 
 
 class DrawSamples(Callback):
@@ -152,5 +151,6 @@ class DrawSamples(Callback):
         net = module.ema.module
         if not getattr(net.config, "spatial_maps", False):
             return []
-        maps: Tensor = net.analyse(batch.degraded * 2 - 1).maps[0].float().cpu()
+        dtype = next(net.parameters()).dtype
+        maps: Tensor = net.analyse((batch.degraded * 2 - 1).to(dtype)).maps[0].float().cpu()
         return [Panel(colour_map(m.numpy()), name) for name, m in zip(self.factors, maps)]

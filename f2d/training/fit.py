@@ -3,7 +3,6 @@
 import os
 import pickle
 import zipfile
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -76,10 +75,10 @@ def fit(
         accumulate_grad_batches=recipe.accumulate,
         gradient_clip_val=recipe.gradient_clip or None,
         callbacks=[
-            SaveState(out, recipe.save_every),
             SaveWeights(out),
             LogLosses(out, first),
             DrawSamples(out, held_out, factors),
+            SaveState(out, recipe.save_every),  # last: a run whose state is its end has all its files
             TQDMProgressBar(refresh_rate=20),
         ],
         val_check_interval=recipe.validate_every * recipe.accumulate,
@@ -135,7 +134,8 @@ def _strategy(recipe: Recipe, processes: int) -> Strategy | str:
 
         return FSDPStrategy(auto_wrap_policy={ResidualBlock, Expert, AdaptiveBlock}, state_dict_type="full")
     if recipe.strategy == "ddp" or processes > 1:
-        return DDPStrategy(find_unused_parameters=False)
+        # buffers follow from the same samples everywhere; broadcasting them would tie processes in validation too
+        return DDPStrategy(find_unused_parameters=False, broadcast_buffers=False)
     return "auto"
 
 
@@ -146,8 +146,3 @@ def _steps_done(last: Path) -> int:
     except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{last} is no state to resume from ({reason}); start again in another folder") from None
-
-
-def finetuned(recipe: Recipe, initial: str) -> Recipe:
-    """A recipe that goes on from trained weights."""
-    return replace(recipe, initial=initial, network={})

@@ -17,7 +17,8 @@ from f2d.images import to_picture
 from f2d.replacing import replacing
 from f2d.training.module import TrainingModule
 
-LAST, HISTORY, LOSSES, WEIGHTS, BEST, SAMPLES = "last.ckpt", "history.json", "losses.csv", "weights", "best", "samples"
+RECIPE, LAST, HISTORY, LOSSES = "recipe.yaml", "last.ckpt", "history.json", "losses.csv"
+WEIGHTS, BEST, SAMPLES = "weights", "best", "samples"
 
 
 class SaveState(Callback):
@@ -45,10 +46,10 @@ class SaveState(Callback):
     def _save(self, trainer: lightning.Trainer) -> None:
         self._saved = trainer.global_step
         if not trainer.is_global_zero:  # takes part, and writes nothing
-            trainer.save_checkpoint(self.path)
+            trainer.save_checkpoint(self.path, weights_only=False)
             return
         with replacing(self.path) as part:
-            trainer.save_checkpoint(part)
+            trainer.save_checkpoint(part, weights_only=False)
 
 
 class SaveWeights(Callback):

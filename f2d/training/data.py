@@ -42,5 +42,6 @@ class TrainingData(lightning.LightningDataModule):
     def on_after_batch_transfer(self, batch: object, dataloader_idx: int) -> Batch:
         return batch if isinstance(batch, Batch) else finish(batch, self.factors)
 
+
 def _stack_and_finish(samples: list[Sample], factors: tuple[str, ...]) -> Batch:
     return finish(stack(samples), factors)

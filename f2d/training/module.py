@@ -7,6 +7,7 @@ import lightning
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from f2d.data import Batch
 from f2d.data.categories import CLEAR
@@ -72,6 +73,15 @@ class TrainingModule(lightning.LightningModule):
                 f"{self.bad_steps} steps had a loss or gradients that are not finite, the last one step "
                 f"{self.global_step}; lower learning_rate, or use precision 32-true, and resume"
             )
+
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None, gradient_clip_algorithm: str | None
+    ) -> None:
+        sharded = self.trainer.strategy.model
+        if gradient_clip_val is not None and isinstance(sharded, FullyShardedDataParallel):  # Lightning refuses to
+            sharded.clip_grad_norm_(gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, index: int) -> None:
         if (index + 1) % self.recipe.accumulate:

@@ -95,7 +95,7 @@ def fit(
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         logger=TensorBoardLogger(out, name=None, version="tensorboard") if find_spec("tensorboard") else False,
-        log_every_n_steps=20,
+        log_every_n_steps=min(20, recipe.steps * recipe.accumulate),
         enable_checkpointing=False,
         use_distributed_sampler=False,  # the sampler shares out by itself
         enable_model_summary=False,

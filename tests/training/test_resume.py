@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ import torch
 from f2d.training.recipe import Stage
 
 pytest.importorskip("lightning", reason="needs the [train] extra")
-from f2d.training.fit import fit
+from f2d.training import fit as training
 
 FILES = ("losses.csv", "history.json", "weights/model.safetensors", "best/model.safetensors")
+fit = partial(training.fit, accelerator="cpu")
 STAGES = (Stage(0, 32, 4), Stage(11, 40, 2))
 
 

@@ -18,8 +18,8 @@ from f2d.training.recipe import LossWeights, Recipe, Stage
 from tests.training.conftest import NETWORKS, picture
 
 pytest.importorskip("lightning", reason="needs the [train] extra")
-from f2d.training.averaging import Average
 from f2d.training import fit as training
+from f2d.training.averaging import Average
 from f2d.training.module import DivergenceError, TrainingModule, rate
 from f2d.training.objectives import FactorizedObjective, Loss, Objective, objective_of
 

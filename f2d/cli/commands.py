@@ -12,7 +12,7 @@ from f2d.cli.demo import demo
 from f2d.cli.export import export
 from f2d.cli.info import info
 from f2d.cli.restore import restore
-from f2d.cli.train import train
+from f2d.cli.train import finetune, train
 
 
 class OneLineErrors(TyperGroup):
@@ -40,7 +40,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
-for command in (restore, degrade, demo, info, export, train):
+for command in (restore, degrade, demo, info, export, train, finetune):
     app.command()(command)
 
 

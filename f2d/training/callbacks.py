@@ -8,6 +8,7 @@ from pathlib import Path
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor
 
 from f2d import checkpoints
@@ -127,7 +128,7 @@ class DrawSamples(Callback):
 
     @torch.no_grad()
     def on_validation_end(self, trainer: lightning.Trainer, module: TrainingModule) -> None:
-        if trainer.world_size > 1 and trainer.strategy.strategy_name == "fsdp":
+        if isinstance(trainer.strategy, FSDPStrategy):
             return  # a sharded network restores on all processes at once or not at all
         if not trainer.is_global_zero:
             return

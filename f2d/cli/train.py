@@ -69,7 +69,7 @@ def finetune(
 
     As `f2d train`, from weights that are there. Needs: pip install "f2d\[train]"
     """
-    _fit(recipe, data, target, resume, [*(set_ or ()), f"initial={model}"], devices, accelerator)
+    _fit(recipe, data, target, resume, set_, devices, accelerator, initial={"initial": model})
 
 
 def _fit(
@@ -80,6 +80,7 @@ def _fit(
     changes: list[str] | None,
     devices: int | None,
     accelerator: str,
+    initial: dict[str, str] | None = None,
 ) -> None:
     if not data.exists():
         fail(f"{data}: no such file or folder")
@@ -95,7 +96,7 @@ def _fit(
     # advertisements, and a second line after Ctrl-C
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's end is a Ctrl-C: last.ckpt goes on later
-    overrides = dict(map(_field, changes or ()))
+    overrides = {**dict(map(_field, changes or ())), **(initial or {})}
     fit(Recipe.load(recipe, overrides), data, target, resume=resume, devices=devices, accelerator=accelerator)
     out.print(f"weights in {escape(str(target / 'weights'))}")
 

@@ -10,6 +10,8 @@ from f2d.training.recipe import Stage
 class Batches(Sampler):
     """Lists of (sample index, crop), one list per part of a step, from step `first` to `steps` - 1.
 
+    The length counts from step 0: a trainer that resumes compares it with all batches of the run, the earlier ones too.
+
     Step s works through the next batch_size indices of its stage, in `accumulate` parts, each shared out evenly over
     `world` processes: so neither resuming nor the number of processes changes which samples a step sees. ValueError
     where a batch cannot be shared out evenly.
@@ -48,4 +50,4 @@ class Batches(Sampler):
                 yield [(index, stage.crop) for index in range(begin, begin + share)]
 
     def __len__(self) -> int:
-        return (self.steps - self.first) * self.accumulate
+        return self.steps * self.accumulate

@@ -8,6 +8,7 @@ from pathlib import Path
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor
 
 from f2d import checkpoints
@@ -17,7 +18,8 @@ from f2d.images import to_picture
 from f2d.replacing import replacing
 from f2d.training.module import TrainingModule
 
-LAST, HISTORY, LOSSES, WEIGHTS, BEST, SAMPLES = "last.ckpt", "history.json", "losses.csv", "weights", "best", "samples"
+RECIPE, LAST, HISTORY, LOSSES = "recipe.yaml", "last.ckpt", "history.json", "losses.csv"
+WEIGHTS, BEST, SAMPLES = "weights", "best", "samples"
 
 
 class SaveState(Callback):
@@ -45,10 +47,10 @@ class SaveState(Callback):
     def _save(self, trainer: lightning.Trainer) -> None:
         self._saved = trainer.global_step
         if not trainer.is_global_zero:  # takes part, and writes nothing
-            trainer.save_checkpoint(self.path)
+            trainer.save_checkpoint(self.path, weights_only=False)
             return
         with replacing(self.path) as part:
-            trainer.save_checkpoint(part)
+            trainer.save_checkpoint(part, weights_only=False)
 
 
 class SaveWeights(Callback):
@@ -110,9 +112,8 @@ class LogLosses(Callback):
         if not trainer.is_global_zero or (index + 1) % module.recipe.accumulate:
             return
         loss = sum(module.step_loss) / len(module.step_loss)
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
         with self.path.open("a", newline="") as file:
-            csv.writer(file).writerow([trainer.global_step, repr(loss), repr(rate), module.bad_steps])
+            csv.writer(file).writerow([trainer.global_step, repr(loss), repr(module.rate), module.bad_steps])
 
 
 class DrawSamples(Callback):
@@ -127,7 +128,7 @@ class DrawSamples(Callback):
 
     @torch.no_grad()
     def on_validation_end(self, trainer: lightning.Trainer, module: TrainingModule) -> None:
-        if trainer.world_size > 1 and trainer.strategy.strategy_name == "fsdp":
+        if isinstance(trainer.strategy, FSDPStrategy):
             return  # a sharded network restores on all processes at once or not at all
         if not trainer.is_global_zero:
             return
@@ -152,5 +153,6 @@ class DrawSamples(Callback):
         net = module.ema.module
         if not getattr(net.config, "spatial_maps", False):
             return []
-        maps: Tensor = net.analyse(batch.degraded * 2 - 1).maps[0].float().cpu()
+        dtype = next(net.parameters()).dtype
+        maps: Tensor = net.analyse((batch.degraded * 2 - 1).to(dtype)).maps[0].float().cpu()
         return [Panel(colour_map(m.numpy()), name) for name, m in zip(self.factors, maps)]

@@ -1,7 +1,8 @@
 """The recipe's data as Lightning asks for them: one loader per process, each with its own share."""
 
+from functools import partial
+
 import lightning
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from f2d.data import Batch, Mixture, Sample, finish, stack
@@ -26,24 +27,21 @@ class TrainingData(lightning.LightningDataModule):
         return DataLoader(
             self.mixture,
             batch_sampler=batches,
-            collate_fn=stack if recipe.synthesis == "device" else self._stack_and_finish,
+            collate_fn=stack if recipe.synthesis == "device" else partial(_stack_and_finish, factors=self.factors),
             num_workers=recipe.workers,
             persistent_workers=recipe.workers > 0,
             pin_memory=place.strategy.root_device.type == "cuda",
         )
 
     def val_dataloader(self) -> DataLoader:
-        """One sample at a time, each on one process alone."""
-        share = self.held_out[self.trainer.global_rank :: self.trainer.world_size]
-        return DataLoader(share, batch_size=1, collate_fn=self._stack_and_finish)
+        """One sample at a time, on as many for every process: where they do not come out even, some sample twice."""
+        number, world = len(self.held_out), self.trainer.world_size
+        share = [self.held_out[i % number] for i in range(self.trainer.global_rank, -(-number // world) * world, world)]
+        return DataLoader(share, batch_size=1, collate_fn=partial(_stack_and_finish, factors=self.factors))
 
     def on_after_batch_transfer(self, batch: object, dataloader_idx: int) -> Batch:
         return batch if isinstance(batch, Batch) else finish(batch, self.factors)
 
-    def _stack_and_finish(self, samples: list[Sample]) -> Batch:
-        return finish(stack(samples), self.factors)
 
-
-def to_network(images: Tensor) -> Tensor:
-    """[0, 1] -> [-1, 1]."""
-    return images * 2 - 1
+def _stack_and_finish(samples: list[Sample], factors: tuple[str, ...]) -> Batch:
+    return finish(stack(samples), factors)

@@ -2,8 +2,8 @@
 
 import os
 import pickle
+import warnings
 import zipfile
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,13 +13,25 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, Strategy
 
+from f2d import checkpoints
 from f2d.data import Mixture
 from f2d.degradation import FACTORS
 from f2d.nets import F2DNet
 from f2d.nets.models import Network, build, config_of, load_network
-from f2d.replacing import replacing
+from f2d.replacing import remove_leftovers, replacing
 from f2d.training.batches import Batches
-from f2d.training.callbacks import LAST, DrawSamples, LogLosses, SaveState, SaveWeights
+from f2d.training.callbacks import (
+    BEST,
+    HISTORY,
+    LAST,
+    LOSSES,
+    RECIPE,
+    WEIGHTS,
+    DrawSamples,
+    LogLosses,
+    SaveState,
+    SaveWeights,
+)
 from f2d.training.data import TrainingData
 from f2d.training.module import TrainingModule
 from f2d.training.recipe import Recipe
@@ -51,8 +63,8 @@ def fit(
     last = out / LAST
     if last.exists() and not resume:
         raise FileExistsError(f"{out} holds a run already; continue it with resume, or give another folder")
-    first = _steps_done(last) if last.exists() else 0
     net = load_network(recipe.initial) if recipe.initial else _new(recipe)
+    first = _steps_done(last, net) if last.exists() else 0
     factors = _factors(net, recipe)
     crop = max(stage.crop for stage in recipe.stages)
     mixture = Mixture(recipe.sources, data, factors, recipe.augment, recipe.seed, crop_check=crop)
@@ -63,9 +75,6 @@ def fit(
 
     net.train()  # a loaded network is in eval mode, without the noise on its gates
     module = TrainingModule(recipe, net.to(memory_format=torch.channels_last))
-    out.mkdir(parents=True, exist_ok=True)
-    with replacing(out / "recipe.yaml") as part:
-        part.write_text(recipe.to_yaml())
     trainer = lightning.Trainer(
         max_steps=recipe.steps,
         accelerator=accelerator,
@@ -76,25 +85,38 @@ def fit(
         accumulate_grad_batches=recipe.accumulate,
         gradient_clip_val=recipe.gradient_clip or None,
         callbacks=[
-            SaveState(out, recipe.save_every),
             SaveWeights(out),
             LogLosses(out, first),
             DrawSamples(out, held_out, factors),
+            SaveState(out, recipe.save_every),  # last: a run whose state is its end has all its files
             TQDMProgressBar(refresh_rate=20),
         ],
         val_check_interval=recipe.validate_every * recipe.accumulate,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         logger=TensorBoardLogger(out, name=None, version="tensorboard") if find_spec("tensorboard") else False,
-        log_every_n_steps=20,
+        log_every_n_steps=min(20, recipe.steps * recipe.accumulate),
         enable_checkpointing=False,
         use_distributed_sampler=False,  # the sampler shares out by itself
         enable_model_summary=False,
     )
-    trainer.fit(
-        module, datamodule=TrainingData(recipe, mixture, held_out, factors, first), ckpt_path=last if first else None
-    )
+    if trainer.is_global_zero:
+        _prepare(out, recipe)
+    data = TrainingData(recipe, mixture, held_out, factors, first)
+    with warnings.catch_warnings():  # the average is in eval mode, and the sampler resumes by itself
+        warnings.filterwarnings("ignore", "Found .* in eval mode|.*your dataloader is not resumable")
+        trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
     return module.ema.module.to(memory_format=torch.contiguous_format).eval()
+
+
+def _prepare(out: Path, recipe: Recipe) -> None:
+    """The folder of a run, with its recipe, and without what a killed run left half written."""
+    out.mkdir(parents=True, exist_ok=True)
+    files = [RECIPE, LAST, HISTORY, LOSSES]
+    files += [f"{folder}/{name}" for folder in (WEIGHTS, BEST) for name in (checkpoints.MODEL, checkpoints.CONFIG)]
+    remove_leftovers(out / name for name in files)
+    with replacing(out / RECIPE) as part:
+        part.write_text(recipe.to_yaml())
 
 
 def _new(recipe: Recipe) -> Network:
@@ -135,19 +157,28 @@ def _strategy(recipe: Recipe, processes: int) -> Strategy | str:
 
         return FSDPStrategy(auto_wrap_policy={ResidualBlock, Expert, AdaptiveBlock}, state_dict_type="full")
     if recipe.strategy == "ddp" or processes > 1:
-        return DDPStrategy(find_unused_parameters=False)
+        # buffers follow from the same samples everywhere; broadcasting them would tie processes in validation too
+        return DDPStrategy(find_unused_parameters=False, broadcast_buffers=False)
     return "auto"
 
 
-def _steps_done(last: Path) -> int:
-    """The step a run was saved at; ValueError where the file is no state of a run."""
+def _steps_done(last: Path, net: Network) -> int:
+    """The step a run was saved at; ValueError where the file is no state of a run, or of one with another network."""
     try:
-        return torch.load(last, weights_only=True, map_location="cpu")["global_step"]
-    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        state = torch.load(last, weights_only=True, map_location="cpu", mmap=True)
+        step, weights = state["global_step"], state["state_dict"]
+    except (
+        RuntimeError,
+        EOFError,
+        KeyError,
+        TypeError,
+        ValueError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+    ) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{last} is no state to resume from ({reason}); start again in another folder") from None
-
-
-def finetuned(recipe: Recipe, initial: str) -> Recipe:
-    """A recipe that goes on from trained weights."""
-    return replace(recipe, initial=initial, network={})
+    saved = {name: value.shape for name, value in weights.items() if name.startswith("net.")}
+    if saved != {f"net.{name}": value.shape for name, value in net.state_dict().items()}:
+        raise ValueError(f"{last} is of another network than the recipe's; resume with the recipe of that run")
+    return step

@@ -7,6 +7,7 @@ import lightning
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from f2d.data import Batch
 from f2d.data.categories import CLEAR
@@ -18,7 +19,7 @@ from f2d.training.objectives import objective_of
 from f2d.training.recipe import Recipe
 
 COLUMNS = ("psnr_in", "psnr", "ssim", "psnr_y", "ssim_y")
-EQUAL = 99.0  # dB that count for equal pictures
+EQUAL = 100.0  # dB for equal pictures: a mean with an infinite one says nothing, and JSON has none
 
 
 class DivergenceError(ValueError):
@@ -42,6 +43,7 @@ class TrainingModule(lightning.LightningModule):
         self.history: list[dict[str, Any]] = []
         self.bad_steps = 0
         self.step_loss: list[float] = []  # of the parts of the step at work
+        self.rate = 0.0  # its learning rate
         self._skipped = False
         self._scores: list[tuple[str, list[float]]] = []
 
@@ -55,10 +57,12 @@ class TrainingModule(lightning.LightningModule):
         return loss.total
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        self.rate = optimizer.param_groups[0]["lr"]
         finite = all(map(math.isfinite, self.step_loss))
         if self.recipe.precision != "16-mixed":  # whose scaler looks at the gradients, and overflows while it adapts
             grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             finite = finite and bool(torch.stack(torch._foreach_norm(grads)).isfinite().all())
+        finite = self.trainer.strategy.reduce_boolean_decision(finite)  # of sharded gradients each process has a part
         self._skipped = not finite
         if finite:
             return
@@ -70,16 +74,31 @@ class TrainingModule(lightning.LightningModule):
                 f"{self.global_step}; lower learning_rate, or use precision 32-true, and resume"
             )
 
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None, gradient_clip_algorithm: str | None
+    ) -> None:
+        sharded = self.trainer.strategy.model
+        if gradient_clip_val is not None and isinstance(sharded, FullyShardedDataParallel):  # Lightning refuses to
+            sharded.clip_grad_norm_(gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
     def on_train_batch_end(self, outputs: Any, batch: Batch, index: int) -> None:
-        if (index + 1) % self.recipe.accumulate == 0 and not self._skipped:
-            self.ema.update_parameters(self.net)
+        if (index + 1) % self.recipe.accumulate:
+            return
+        observed, self.objective.observed = self.objective.observed, []
+        if self._skipped:
+            return
+        for times, errors in observed:
+            self.net.learned_schedule.observe(self.all_gather(times).flatten(), self.all_gather(errors).flatten())
+        self.ema.update_parameters(self.net)
 
     def validation_step(self, batch: Batch, index: int) -> None:
         restored = self.restored(batch)
         pairs = (restored, batch.clean)
         in_luma = [luma(image) for image in pairs]
         columns = (psnr(batch.degraded, batch.clean), psnr(*pairs), ssim(*pairs), psnr(*in_luma), ssim(*in_luma))
-        values = torch.stack([column.double().clamp(max=EQUAL) for column in columns], dim=1).tolist()
+        values = torch.stack([column.double() for column in columns], dim=1).clamp_max(EQUAL).tolist()
         self._scores += zip(batch.categories, values, strict=True)
 
     def restored(self, batch: Batch) -> Tensor:
@@ -90,21 +109,21 @@ class TrainingModule(lightning.LightningModule):
         return (restore_tensor(self.ema.module, y, steps=steps, sampler=sampler, seed=0) + 1) / 2
 
     def on_validation_epoch_end(self) -> None:
-        """A row of the history: step, gain (dB), the means of COLUMNS over the held-out samples, and by category.
-
-        Samples that were clear already stand in their category alone: no gain is possible there.
-        """
+        """A row of the history: step, gain (dB), the means of COLUMNS over the held-out samples that are degraded, and
+        by category."""
         scores = self._scores
         if self.trainer.world_size > 1:
             gathered: list[Any] = [None] * self.trainer.world_size
             dist.all_gather_object(gathered, scores)
-            scores = [score for part in gathered for score in part]
+            in_order = [score for row in zip(*gathered, strict=True) for score in row]
+            scores = in_order[: len(self.trainer.datamodule.held_out)]  # without those that were taken twice
         self._scores = []
         table: dict[str, list[list[float]]] = {}
         for category, values in sorted(scores):
             table.setdefault(category, []).append(values)
         categories = {name: _means(rows) for name, rows in table.items()}
-        means = _means([v for category, v in scores if category != CLEAR] or [v for _, v in scores])
+        degraded = [values for category, values in scores if category != CLEAR]
+        means = _means(degraded or [values for _, values in scores])
         row = {"gain": round(means["psnr"] - means["psnr_in"], 4), **means}
         self.log_dict({f"validation/{name}": value for name, value in row.items()})
         self.log("gain", row["gain"], prog_bar=True)

@@ -30,6 +30,7 @@ class Objective(ABC):
 
     def __init__(self, weights: LossWeights, one_call_fraction: float):
         self.weights, self.one_call_fraction = weights, one_call_fraction
+        self.observed: list[tuple[Tensor, Tensor]] = []  # of a learned schedule: times and errors of mu_hat, per batch
 
     @abstractmethod
     def terms(self, net: nn.Module, batch: Batch, total: losses.Sum) -> dict[str, Tensor]:
@@ -84,7 +85,7 @@ class FactorizedObjective(Objective):
                 found["enhancement"] = losses.enhancement(analysis.enhanced, degraded, mu, dark, total=total)
                 found["enhancer_gate"] = losses.enhancer_gate(analysis.enhancer_gate, dark, total=total)
         if net.learned_schedule is not None and net.training:
-            net.learned_schedule.observe(draw.time, reconstruction)
+            self.observed.append((draw.time, reconstruction.detach()))
         return found
 
     def _map_target(self, batch: Batch) -> Tensor:

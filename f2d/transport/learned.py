@@ -1,5 +1,7 @@
 """A schedule that adapts to what the network finds hard."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +27,10 @@ class LearnedSchedule(nn.Module):
         steps = start.num_steps
         self.register_buffer("error", torch.linspace(1, 0, steps + 1, dtype=torch.float64))
         self.register_buffer("seen", torch.zeros(steps + 1, dtype=torch.float64))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LearnedSchedule":
+        """Moves with its network, and keeps its precision: errors in half of it would bend the schedule."""
+        return super()._apply(lambda buffer: buffer.to(fn(buffer).device), recurse)
 
     @torch.no_grad()
     def observe(self, t: Tensor, error: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""`f2d info`, `f2d --version`, `f2d train`'s refusals, and what a restoration runs on."""
+"""`f2d info`, `f2d --version`, and what a restoration runs on."""
 
 import shutil
 import subprocess
@@ -120,48 +120,3 @@ print("torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
-
-
-def test_train_refuses_in_one_line(f2d, tmp_path):
-    assert_one_line_error(f2d("train", "lite", "--data", tmp_path / "no", "-o", tmp_path / "out"), 2, "no such folder")
-    assert_one_line_error(f2d("train", "nope", "--data", tmp_path, "-o", tmp_path / "out"), 2, "lite")
-    assert_one_line_error(f2d("train", "lite", "--data", tmp_path, "-o", tmp_path / "out"), 2, "no photographs")
-
-
-@pytest.mark.parametrize("missing", ["lightning", "yaml"])
-def test_train_without_its_extra(f2d, tmp_path, monkeypatch, missing):
-    monkeypatch.setitem(sys.modules, missing, None)
-    for name in [name for name in sys.modules if name.startswith("f2d.training.")]:
-        monkeypatch.delitem(sys.modules, name)
-    result = f2d("train", "lite", "--data", tmp_path, "-o", tmp_path / "out")
-    assert_one_line_error(result, 2, missing, "f2d[train]")
-
-
-def test_train_passes_its_options_on(f2d, tmp_path, monkeypatch):
-    from f2d.training import fit as module
-
-    seen = {}
-    monkeypatch.setattr(module, "fit", lambda recipe, data, out, resume: seen.update(locals()))
-    options = ("--steps", 7, "--batch-size", 3, "--learning-rate", 0.5, "--initial", "here", "--resume")
-    options += ("--category", "rain=2.5", "--category", "low_haze=0")
-    result = f2d("train", "lite", "--data", tmp_path, "-o", tmp_path / "out", *options)
-    assert result.exit_code == 0, result.output
-    recipe = seen["recipe"]
-    assert (recipe.steps, recipe.batch_size, recipe.learning_rate, recipe.initial) == (7, 3, 0.5, "here")
-    assert recipe.categories == {"rain": 2.5, "low_haze": 0.0}
-    assert seen["resume"] and recipe.model == "f2d-lite" and str(tmp_path / "out" / "weights") in result.stdout
-
-
-@pytest.mark.parametrize("category", ["rain", "rain=often", "=2", "fog=1", "rain=-1", "rain=nan"])
-def test_train_refuses_categories_that_cannot_work(f2d, tmp_path, category):
-    result = f2d("train", "lite", "--data", tmp_path, "-o", tmp_path / "out", "--category", category)
-    assert_one_line_error(result, 2, "categor")
-    assert not (tmp_path / "out").exists()
-
-
-def test_train_refuses_a_file_for_a_folder(f2d, tmp_path, photo):
-    assert_one_line_error(f2d("train", "lite", "--data", tmp_path, "-o", photo), 2, "photo.png", "folder")
-
-
-def test_train_names_its_extra_in_its_help(f2d):
-    assert "f2d[train]" in one_line(f2d("train", "--help").stdout)

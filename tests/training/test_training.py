@@ -1,165 +1,355 @@
-"""Training: recipes, samples that depend on their index alone, a short fit, and resuming."""
+"""A run from end to end: it learns, leaves its files, refuses what cannot work, and survives losses that are NaN."""
 
+import csv
+import json
+import math
 import pickle
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from f2d.images import to_picture
+from f2d.data import Augment, Mixture, Source, finish, stack
 from f2d.nets import F2DNet
-from f2d.training.recipe import Recipe
-from tests.nets.small import TINY, small_config
+from f2d.nets.models import load_network
+from f2d.training import losses
+from f2d.training.recipe import LossWeights, Recipe, Stage
+from tests.training.conftest import NETWORKS, picture
 
 pytest.importorskip("lightning", reason="needs the [train] extra")
-from f2d.training.data import CleanCrops, collate, find_photographs
-from f2d.training.fit import fit
-from f2d.training.module import TransportModule
+from f2d.training import fit as training
+from f2d.training.averaging import Average
+from f2d.training.module import DivergenceError, TrainingModule, rate
+from f2d.training.objectives import FactorizedObjective, Loss, Objective, objective_of
+
+NEVER = 1000  # validations take longest
+fit = partial(training.fit, accelerator="cpu")
 
 
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("photographs")
-    generator = torch.Generator().manual_seed(0)
-    for i in range(6):
-        smooth = torch.nn.functional.interpolate(
-            torch.rand(1, 3, 5, 6, generator=generator), (48, 56), mode="bilinear"
-        )[0]
-        to_picture(smooth).save(folder / f"{i}.png")
-    return folder
+def weights_of(net: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten().double() for p in net.parameters()])
 
 
-@pytest.fixture(scope="module")
-def small_weights(tmp_path_factory) -> Path:
-    """A network small enough to train in seconds, as a folder that a recipe starts from."""
-    folder = tmp_path_factory.mktemp("small")
-    torch.manual_seed(0)
-    F2DNet(TINY).save_pretrained(folder)
-    return folder
+def rows_of(out: Path) -> list[dict[str, str]]:
+    with (out / "losses.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
-def small_recipe(weights: Path, **changes) -> Recipe:
-    values = {
-        "initial": str(weights),
-        "crop": 32,
-        "batch_size": 4,
-        "steps": 8,
-        "validate_every": 4,
-        "validation_images": 2,
-        "warmup_steps": 2,
-        "precision": "32-true",
-        "workers": 0,
-    }
-    return Recipe(**(values | changes))
+@pytest.fixture
+def steps_seen(monkeypatch) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """(weights, averaged weights) after every step of the runs of a test."""
+    seen, end = [], TrainingModule.on_train_batch_end
+
+    def record(self, outputs, batch, index):
+        end(self, outputs, batch, index)
+        if (index + 1) % self.recipe.accumulate == 0:
+            seen.append((weights_of(self.net), weights_of(self.ema.module)))
+
+    monkeypatch.setattr(TrainingModule, "on_train_batch_end", record)
+    return seen
 
 
-def test_a_sample_depends_on_its_index_alone(photographs):
-    paths = find_photographs(photographs, 32)
-    crops, again = (CleanCrops(paths, 32, seed=3) for _ in range(2))
-    for index in (0, 7, 10**9):
-        a, b = crops[index], again[index]
-        assert torch.equal(a[0], b[0]) and a[1:] == b[1:]
-    assert not torch.equal(crops[0][0], crops[1][0])
-    assert not torch.equal(crops[0][0], CleanCrops(paths, 32, seed=4)[0][0])
-    alone, batch = collate([crops[1]]), collate([crops[0], crops[1], crops[2]])
-    assert torch.equal(alone.degraded[0], batch.degraded[1]) and torch.equal(alone.maps[0], batch.maps[1])
+@pytest.fixture
+def batches_seen(monkeypatch) -> list:
+    """The batches of the runs of a test, part by part."""
+    seen, call = [], Objective.__call__
+
+    def record(self, net, batch, total=losses.batch_sum):
+        seen.append(batch)
+        return call(self, net, batch, total)
+
+    monkeypatch.setattr(Objective, "__call__", record)
+    return seen
 
 
-def test_category_frequencies_are_followed(photographs):
-    crops = CleanCrops(find_photographs(photographs, 32), 32, 0, {"rain": 50.0})
-    drawn = [crops[i][1] for i in range(60)]
-    assert 40 <= drawn.count("rain") <= 59  # expected 50/60 · 60 = 50
+@pytest.mark.parametrize("kind", ["f2d", "deterministic", "image_level", "resflow"])
+def test_a_fit_lowers_the_loss(kind, photographs, small, weights, tmp_path):
+    recipe = small(kind, steps=40, validate_every=NEVER, learning_rate=5e-3)
+    factors = ("low", "haze", "rain", "snow")
+    mixture = Mixture((Source("."),), photographs, factors, Augment(), seed=9)
+    batch = finish(stack([mixture[i, 32] for i in range(16)]), factors)
 
-
-def test_data_errors_come_before_any_work(photographs, tmp_path):
-    with pytest.raises(ValueError, match="no photographs below"):
-        find_photographs(tmp_path, 32)
-    with pytest.raises(ValueError, match="56x48, smaller than the crop of 64"):
-        find_photographs(photographs, 64)
-    with pytest.raises(ValueError, match="unknown categories fog; there are low, haze"):
-        CleanCrops([], 32, 0, {"fog": 1.0})
-
-
-def test_a_fit_lowers_the_loss_and_leaves_its_files(photographs, small_weights, tmp_path):
-    start = F2DNet.from_pretrained(small_weights)
-    recipe = small_recipe(small_weights, steps=61, validate_every=30, learning_rate=5e-3)  # the last step counts too
-    trained = fit(recipe, photographs, tmp_path / "run")
-    batch = collate([CleanCrops(find_photographs(photographs, 32), 32, seed=9)[i] for i in range(16)])
-
-    def error(net: F2DNet) -> float:
+    def loss(net: torch.nn.Module) -> float:
         with torch.no_grad():
-            y, mu = batch.degraded * 2 - 1, batch.clean * 2 - 1
-            return (net(y, y, 0).prediction - (mu - y)).square().mean().item()
+            return objective_of(net.eval(), recipe.losses, 0.5)(net, batch).terms["pixel"].item()
 
-    assert error(trained) < 0.8 * error(start)
-    assert Recipe.load(str(tmp_path / "run" / "recipe.yaml")) == recipe
-    saved = F2DNet.from_pretrained(tmp_path / "run" / "weights")
-    for a, b in zip(saved.parameters(), trained.parameters(), strict=True):
-        assert torch.equal(a, b)
-    assert (tmp_path / "run" / "history.json").read_text().count('"step"') == 2
-    files = {path.name for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    assert files == {"recipe.yaml", "history.json", "last.ckpt", "config.json", "model.safetensors"}
+    start = loss(load_network(weights(kind)))
+    trained = fit(recipe, photographs, tmp_path / "run")
+    assert loss(trained) < 0.8 * start
+    assert not trained.training
+    saved = load_network(tmp_path / "run" / "weights")
+    assert torch.equal(weights_of(saved), weights_of(trained))
 
 
-def test_a_run_is_not_overwritten_and_resumes_bit_for_bit(photographs, small_weights, tmp_path, monkeypatch):
-    recipe = small_recipe(small_weights, steps=8)
-    whole = fit(recipe, photographs, tmp_path / "whole")
+def test_the_files_of_a_run(photographs, small, tmp_path, monkeypatch):
+    """The best validation is the first one, by way of a restoration that is perfect then and never again."""
+    averaged = {}
 
-    def power_cut(self, index):
-        if index >= 6 * recipe.batch_size:
-            raise RuntimeError("power cut")
-        return read(self, index)
+    def restored(self, batch):
+        averaged.setdefault(self.global_step, weights_of(self.ema.module))
+        return batch.clean if self.global_step == 4 else batch.degraded
 
-    read = CleanCrops.__getitem__
-    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="power cut"):
-        patch.setattr(CleanCrops, "__getitem__", power_cut)
-        fit(recipe, photographs, tmp_path / "cut")
-    with pytest.raises(FileExistsError, match="holds a run already"):
-        fit(recipe, photographs, tmp_path / "cut")
-    resumed = fit(recipe, photographs, tmp_path / "cut", resume=True)
-    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
-        assert torch.equal(a, b)
-    assert (tmp_path / "cut" / "history.json").read_text() == (tmp_path / "whole" / "history.json").read_text()
+    monkeypatch.setattr(TrainingModule, "restored", restored)
+    sources = (Source(".", layout="clean", categories={"rain": 1.0, "clear": 1.0}),)
+    recipe, out = small(sources=sources), tmp_path / "run"
+    trained = fit(recipe, photographs, out)
+    found = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    pictures = {"samples/step_0000004.png", "samples/step_0000008.png"}
+    networks = {f"{folder}/{file}" for folder in ("weights", "best") for file in ("config.json", "model.safetensors")}
+    assert {name for name in found if not name.startswith("tensorboard")} == {
+        *("recipe.yaml", "history.json", "losses.csv", "last.ckpt"),
+        *pictures,
+        *networks,
+    }
+    assert Recipe.load(str(out / "recipe.yaml")) == recipe
+    last, best = (weights_of(F2DNet.from_pretrained(out / folder)) for folder in ("weights", "best"))
+    assert torch.equal(last, averaged[8]) and torch.equal(last, weights_of(trained))
+    assert torch.equal(best, averaged[4]) and not torch.equal(best, last)
+
+    history = json.loads((out / "history.json").read_text(), parse_constant=pytest.fail)  # no NaN, no Infinity
+    assert [row["step"] for row in history] == [4, 8]
+    first, second = history
+    assert first["psnr"] == 100 and first["ssim"] == pytest.approx(1) and second["gain"] == 0
+    assert set(first["categories"]) == {"rain", "clear"} and first["categories"]["clear"]["psnr_in"] == 100
+    # a clean photograph that stays as it is would hide what happens to the others
+    assert first["psnr_in"] == first["categories"]["rain"]["psnr_in"] < 60
+    assert first["gain"] == pytest.approx(100 - first["psnr_in"], abs=1e-3)
+
+    rows = rows_of(out)
+    assert [int(row["step"]) for row in rows] == list(range(1, 9))
+    for step, row in enumerate(rows):
+        assert float(row["learning_rate"]) == pytest.approx(recipe.learning_rate * rate(recipe, step), rel=1e-12)
 
 
-@pytest.mark.parametrize("content", [b"", b"no checkpoint at all", pickle.dumps({"a": 1}), "archive without a state"])
-def test_a_damaged_state_is_one_clear_error(content, photographs, small_weights, tmp_path):
+def test_the_learning_rate():
+    recipe = Recipe(learning_rate=2e-3, final_learning_rate=2e-5, warmup_steps=4, steps=104)
+    assert [rate(recipe, step) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
+    assert rate(recipe, 4) == 1 and rate(recipe, 54) == pytest.approx((1 + 0.01) / 2)
+    assert rate(recipe, 104) == rate(recipe, 1000) == pytest.approx(0.01)
+
+
+def pairs(folder: Path, degraded: str, clean: str, names: int = 4, other: int = 0) -> None:
+    for home, number in ((degraded, other or names), (clean, names)):
+        (folder / home).mkdir(parents=True)
+        for i in range(number):
+            picture(i + 10 * (home == degraded)).save(folder / home / f"{i}.png")
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "words"),
+    [
+        ({"stages": (Stage(0, 32, 4), Stage(2, 64, 4))}, {}, "56x48, smaller than the crop of 64"),
+        ({"sources": (Source(".", layout="clean", category="fog"),)}, {}, "no category fog"),
+        ({"sources": (Source(".", layout="clean", category="noise25"),)}, {}, "noise25 has noise.*factors: low, haze"),
+        ({"sources": (Source("nowhere"),)}, {}, "nowhere: no such file or folder"),
+        ({"sources": (Source(".", layout="pairs", category="rain"),)}, {}, "pair"),
+        ({"stages": (Stage(0, 32, 4), Stage(2, 32, 2))}, {"devices": 4}, "batch_size 2 .* evenly over 4 processes"),
+    ],
+)
+def test_what_cannot_work_is_said_before_any_work(changes, options, words, photographs, small, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        fit(small(**changes), photographs, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_that_do_not_fit(small, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no data"):
+        fit(small(), tmp_path / "empty", tmp_path / "run")
+    pairs(tmp_path / "unpaired", "input", "gt", names=3, other=5)
+    sources = (Source(".", layout="pairs", category="rain"),)
+    with pytest.raises(ValueError, match=r"3\.png"):
+        fit(small(sources=sources), tmp_path / "unpaired", tmp_path / "run")
+    with pytest.raises(ValueError, match=r"gate_prior is of the factors low, haze, rain, snow.*noise, haze, rain"):
+        fit(small("three"), tmp_path / "unpaired", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint at all", pickle.dumps({"a": 1}), "weights alone"])
+def test_a_damaged_state_is_one_clear_error(content, photographs, small, tmp_path):
     last = tmp_path / "last.ckpt"
     if isinstance(content, bytes):
         last.write_bytes(content)
     else:
         torch.save({"weights": torch.ones(2)}, last)
+    with pytest.raises(FileExistsError, match="holds a run already; continue it with resume"):
+        fit(small(), photographs, tmp_path)
     with pytest.raises(ValueError, match=r"last\.ckpt is no state to resume from \(.+\); start again"):
-        fit(small_recipe(small_weights), photographs, tmp_path, resume=True)
-    assert [path.name for path in tmp_path.iterdir() if path != small_weights] == ["last.ckpt"]
+        fit(small(), photographs, tmp_path, resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-def test_a_network_of_other_factors_is_refused(photographs, tmp_path):
-    F2DNet(small_config(factors=("noise", "haze", "rain"))).save_pretrained(tmp_path / "three")
-    with pytest.raises(ValueError, match=r"three has the factors noise, haze, rain; .*low, haze, rain, snow"):
-        fit(small_recipe(tmp_path / "three"), photographs, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+def test_a_state_of_another_network(photographs, small, tmp_path):
+    fit(small(steps=1, validate_every=NEVER), photographs, tmp_path / "run")
+    before = (tmp_path / "run" / "recipe.yaml").read_text()
+    with pytest.raises(ValueError, match=r"last\.ckpt is of another network"):
+        fit(small("resflow"), photographs, tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "recipe.yaml").read_text() == before
 
 
-def test_without_maps_there_is_no_map_loss(photographs, small_weights):
+def spoilt(kind: str, loss: Loss, net: torch.nn.Module) -> Loss:
+    """A loss that is not finite, or one that is and has gradients that are not."""
+    if kind == "loss":
+        return loss._replace(total=loss.total * math.nan)
+    return loss._replace(total=loss.total + (next(net.parameters()).sum() * 0).sqrt())
+
+
+@pytest.mark.parametrize(("kind", "accumulate"), [("loss", 1), ("gradients", 1), ("loss", 2)])
+def test_a_step_that_is_not_finite_changes_nothing(
+    kind, accumulate, photographs, small, tmp_path, monkeypatch, steps_seen
+):
+    call, parts = Objective.__call__, []
+
+    def objective(self, net, batch, total=losses.batch_sum):
+        parts.append(batch)
+        loss = call(self, net, batch, total)
+        # the second step; where it has two parts, its first one alone
+        return spoilt(kind, loss, net) if len(parts) == accumulate + 1 else loss
+
+    monkeypatch.setattr(Objective, "__call__", objective)
+    fit(small("learned", steps=3, accumulate=accumulate, validate_every=NEVER), photographs, tmp_path / "run")
+    (net_1, average_1), (net_2, average_2), (net_3, average_3) = steps_seen
+    assert torch.equal(net_1, net_2) and torch.equal(average_1, average_2)
+    assert net_3.isfinite().all() and not torch.equal(net_2, net_3) and not torch.equal(average_2, average_3)
+    rows = rows_of(tmp_path / "run")
+    assert [row["bad_steps"] for row in rows] == ["0", "1", "1"]
+    assert math.isnan(float(rows[1]["loss"])) == (kind == "loss")
+    assert load_network(tmp_path / "run" / "weights").learned_schedule.error.isfinite().all()
+
+
+def test_too_many_steps_that_are_not_finite(photographs, small, tmp_path, monkeypatch):
+    call = Objective.__call__
+    monkeypatch.setattr(Objective, "__call__", lambda self, net, *rest: spoilt("loss", call(self, net, *rest), net))
+    with pytest.raises(DivergenceError, match=r"3 steps had a loss or gradients that are not finite.*learning_rate"):
+        fit(small(steps=9, validate_every=NEVER, most_bad_steps=2), photographs, tmp_path / "run")
+    assert len(rows_of(tmp_path / "run")) == 2
+
+
+def test_accumulated_parts_are_one_batch(photographs, small, tmp_path, batches_seen, steps_seen):
+    """With losses that are sums over samples: the balance of the gates is over what is seen at once."""
+    finals = []
+    for accumulate in (1, 2):
+        recipe = small(steps=6, validate_every=NEVER, accumulate=accumulate, losses=LossWeights(balance=0))
+        fit(recipe, photographs, tmp_path / str(accumulate))
+        finals.append((steps_seen[-1][0], steps_seen[0][0]))
+    (one, _), (two, _) = finals
+    moved = one - weights_of(NETWORKS_START["f2d"]())
+    assert (two - one).norm() < 1e-3 * moved.norm()
+    assert [len(batch.seeds) for batch in batches_seen] == [4] * 6 + [2] * 12
+    for mine, theirs in zip(rows_of(tmp_path / "1"), rows_of(tmp_path / "2"), strict=True):
+        assert float(mine["loss"]) == pytest.approx(float(theirs["loss"]), rel=1e-4)
+
+
+def started(kind: str):
+    def build():
+        torch.manual_seed(0)
+        return NETWORKS[kind]()
+
+    return build
+
+
+NETWORKS_START = {kind: started(kind) for kind in NETWORKS}
+
+
+def test_the_average_against_its_formula():
+    torch.manual_seed(0)
+    net = torch.nn.Linear(3, 2)
+    average = Average(net, decay=0.9)
+    wanted = None
+    for n in range(200):
+        with torch.no_grad():
+            net.weight.copy_(torch.randn(2, 3))
+        average.update_parameters(net)
+        decay = min(0.9, (1 + n) / (10 + n)) if n else 0.0
+        current = net.weight.detach().double()
+        wanted = current if wanted is None else decay * wanted + (1 - decay) * current
+        torch.testing.assert_close(average.module.weight.detach().double(), wanted, rtol=1e-5, atol=1e-6)
+    assert not average.module.training and not any(p.requires_grad for p in average.parameters())
+
+
+def test_crops_grow_with_the_stages(photographs, small, tmp_path, batches_seen):
+    stages = (Stage(0, 32, 4), Stage(2, 48, 2))
+    fit(small(steps=4, stages=stages, validate_every=NEVER), photographs, tmp_path / "run")
+    assert [tuple(batch.clean.shape) for batch in batches_seen] == [(4, 3, 32, 32)] * 2 + [(2, 3, 48, 48)] * 2
+
+
+def test_degrading_on_the_device_is_degrading_in_the_workers(photographs, small, tmp_path):
+    trained = [
+        fit(small(steps=3, synthesis=where, validate_every=3), photographs, tmp_path / where)
+        for where in ("workers", "device")
+    ]
+    assert torch.equal(*map(weights_of, trained))
+    assert len({(tmp_path / where / "history.json").read_text() for where in ("workers", "device")}) == 1
+
+
+def test_a_mixture_of_three_factors(small, tmp_path, batches_seen):
+    """Noise made on the fly, haze and rain as pairs, in the layout of the three-task set."""
+    for i in range(4):
+        (tmp_path / "BSD400").mkdir(exist_ok=True)
+        picture(i).save(tmp_path / "BSD400" / f"{i}.png")
+    pairs(tmp_path / "OTS", "hazy", "gt")
+    pairs(tmp_path / "Rain100L", "input", "gt")
+    sources = Recipe.load("three_task").sources
+    weights = LossWeights(gate_prior=0, map_target="constant")
+    fit(small("three", sources=sources, losses=weights, validation_images=3), tmp_path, tmp_path / "run")
+    seen = {category for batch in batches_seen for category in batch.categories}
+    assert {"haze", "rain"} < seen and seen & {"noise15", "noise25", "noise50"}
+    assert all(batch.labels.shape == (4, 3) and (batch.labels.sum(1) == 1).all() for batch in batches_seen)
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert len(history[-1]["categories"]) == 3 and all(
+        math.isfinite(float(r["loss"])) for r in rows_of(tmp_path / "run")
+    )
+
+
+def test_a_learned_schedule_is_learned_and_kept(photographs, small, tmp_path):
+    trained = fit(small("learned", steps=16, validate_every=NEVER), photographs, tmp_path / "run")
+    saved = load_network(tmp_path / "run" / "weights")
+    assert (trained.learned_schedule.seen > 0).all()
+    assert float(trained.learned_schedule.seen.sum()) == 16 * 4  # every sample of every step
+    start, learned = trained.config.schedule, saved.transport.schedule
+    assert (learned.log_mean - start.log_mean).abs().max() > 1e-3
+    torch.testing.assert_close(learned.log_mean, trained.transport.schedule.log_mean, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(learned.log_mean[[0, -1]], start.log_mean[[0, -1]])
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_mixed_precision(precision, photographs, small, tmp_path):
+    out = tmp_path / "run"
+    fit(small(steps=2, validate_every=2, precision=precision), photographs, out)
+    assert all(math.isfinite(float(row["loss"])) for row in rows_of(out))
+    assert {p.dtype for p in load_network(out / "weights").parameters()} == {torch.float32}
+
+
+def test_without_maps_there_is_no_map_loss(photographs):
     """Maps that are ones give a constant, which would only hide the other terms in the sum."""
-    batch = collate([CleanCrops(find_photographs(photographs, 32), 32, seed=0)[i] for i in range(2)])
-    for spatial in (True, False):
-        net = F2DNet(small_config(spatial_maps=spatial)).train()
-        module = TransportModule(small_recipe(small_weights), net, batch)
-        seen = {}
-        module.log_dict = lambda values, prog_bar, seen=seen: seen.update(values)
-        module.log = lambda *_, **__: None
-        total = module.training_step(batch, 0)
-        assert ("maps" in seen) == spatial and total.isfinite()
+    factors = ("low", "haze", "rain", "snow")
+    mixture = Mixture((Source("."),), photographs, factors)
+    batch = finish(stack([mixture[i, 32] for i in range(2)]), factors)
+    for kind in ("f2d", "image_level"):
+        loss = FactorizedObjective(LossWeights(), 0.5)(NETWORKS[kind](), batch)
+        assert ("maps" in loss.terms) == (kind == "f2d") and loss.total.isfinite()
 
 
-def test_a_recipe_is_written_in_one_piece(photographs, small_weights, tmp_path, monkeypatch):
+def test_a_sample_draws_the_same_whatever_its_batch(photographs):
+    """Times, transport noise and gate noise: so that parts and processes make one batch."""
+    factors = ("low", "haze", "rain", "snow")
+    mixture = Mixture((Source("."),), photographs, factors)
+    samples = [mixture[i, 32] for i in range(3)]
+    for kind in ("deterministic", "resflow"):
+        net = NETWORKS_START[kind]().train()
+        objective = objective_of(net, LossWeights(balance=0, enhancement=0), 0.5)
+        whole = objective(net, finish(stack(samples), factors)).total
+        alone = [objective(net, finish(stack([sample]), factors)).total for sample in samples]
+        torch.testing.assert_close(whole, torch.stack(alone).mean(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_recipe_is_written_in_one_piece(photographs, small, tmp_path, monkeypatch):
     def half(self, text):
         self.write_bytes(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(Path, "write_text", half)
     with pytest.raises(OSError, match="disk full"):
-        fit(small_recipe(small_weights), photographs, tmp_path / "run")
+        fit(small(), photographs, tmp_path / "run")
     assert list((tmp_path / "run").iterdir()) == []

@@ -1,12 +1,12 @@
 """Configuration of F²D-Net: everything that shapes the network and the process it was trained for."""
 
-import os
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 
-from f2d import checkpoints
 from f2d.transport import TARGETS, LogNormal, LogNormalSchedule
 from f2d.typed_fields import check_types, require
+
+from .saved import SavedConfig
 
 HEADS = ("residual", "affine")
 OWNER = "F2DNetConfig"
@@ -30,7 +30,7 @@ LIMITS = {
 
 
 @dataclass(frozen=True)
-class F2DNetConfig:
+class F2DNetConfig(SavedConfig):
     """Sizes of every part; the defaults are the paper's model (23,771,627 parameters).
 
     factors: names of the degradations, one expert each; their order is that of gates, maps, weights and logits.
@@ -133,39 +133,8 @@ class F2DNetConfig:
         """Sizes inside the network are padded to multiples of this."""
         return self.patch * 2 ** max(len(self.stage_widths) - 1, len(self.parser_widths) - 1)
 
-    def to_dict(self) -> dict:
-        """Plain types, ready for JSON."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
-    @classmethod
-    def from_dict(cls, values: dict) -> "F2DNetConfig":
-        """The inverse of `to_dict`; ValueError names keys that no configuration has, and fields that do not fit."""
-        if not isinstance(values, dict):
-            raise ValueError(f"F2DNetConfig: a configuration is a mapping of its fields, not a {type(values).__name__}")
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(map(str, set(values) - known))
-        if unknown:
-            raise ValueError(f"F2DNetConfig has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
-        return cls(**values)
-
-    @classmethod
-    def from_pretrained(cls, source: str | os.PathLike) -> "F2DNetConfig":
-        """The configuration of a checkpoint folder or shipped preset, without its weights; errors name the file."""
-        values = checkpoints.read_config(source)
-        try:
-            return cls.from_dict(values)
-        except ValueError as error:
-            raise ValueError(f"{checkpoints.find(source) / checkpoints.CONFIG}: {error}") from None
-
-    @classmethod
-    def preset(cls, name: str) -> "F2DNetConfig":
-        """A configuration by name; ValueError lists the names there are."""
-        if name not in PRESETS:
-            raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
-        return PRESETS[name]
-
-
-PRESETS = {
+F2DNetConfig.PRESETS = PRESETS = {
     "f2d-paper": F2DNetConfig(),
     "f2d-base": F2DNetConfig(
         stage_widths=(64, 96, 128, 192),

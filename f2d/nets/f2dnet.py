@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from f2d import checkpoints, official
+from f2d import official
 from f2d.transport import LearnedSchedule, LogNormal, LogNormalSchedule
 from f2d.transport.interface import Predict
 from f2d_kernels import expert_assembly
@@ -19,6 +19,7 @@ from .experts import Expert
 from .gate import Gate
 from .padding import pad_to_multiple
 from .parser import Parser
+from .saved import SavedNetwork
 
 if TYPE_CHECKING:
     from f2d.engine import Predictor
@@ -104,7 +105,7 @@ def begin(net: Union["F2DNet", "Predictor"], y: Tensor) -> tuple[Tensor, Predict
     return analysis.enhanced.float(), predict
 
 
-class F2DNet(nn.Module):
+class F2DNet(SavedNetwork):
     """``v(x_t, y, t) = v_shared + Σ_k alpha_k m_k ⊙ Δ_k`` (affine head: that sum is (G, B) and v = G ⊙ y + B).
 
     forward(x_t [B, 3, H, W], y [B, 3, H, W] in [-1, 1], t int or [B]) -> F2DOutput, any H, W >= 1. It is
@@ -114,6 +115,8 @@ class F2DNet(nn.Module):
 
     Factorized Stochastic Transport for Composite Degradation Image Restoration; config has the sizes.
     """
+
+    CONFIG = F2DNetConfig
 
     def __init__(self, config: F2DNetConfig | None = None):
         super().__init__()
@@ -179,25 +182,6 @@ class F2DNet(nn.Module):
         return self.velocity(x_t, self.analyse(y), t)
 
     @classmethod
-    def from_preset(cls, name: str) -> "F2DNet":
-        """A freshly initialised network of a preset size (f2d-paper, f2d-base, f2d-lite)."""
-        return cls(F2DNetConfig.preset(name))
-
-    def save_pretrained(self, folder: str | os.PathLike) -> None:
-        """Write `model.safetensors` and `config.json` into a folder (made if need be)."""
-        checkpoints.write(folder, self.config.to_dict(), self.state_dict())
-
-    @classmethod
-    def from_pretrained(cls, source: str | os.PathLike) -> "F2DNet":
-        """A trained network, in eval mode, from a folder of `save_pretrained` or from the weights shipped for a preset.
-
-        FileNotFoundError lists the presets there are; ValueError says what is damaged, and where weights are not finite
-        or do not fit their configuration.
-        """
-        config = F2DNetConfig.from_pretrained(source)
-        return cls._with_weights(config, checkpoints.read_weights(source), source)
-
-    @classmethod
     def from_official(
         cls, path: str | os.PathLike, weights: str = "ema", factors: tuple[str, ...] | None = None
     ) -> "F2DNet":
@@ -214,13 +198,6 @@ class F2DNet(nn.Module):
         except ValueError as error:
             raise ValueError(f"{path} is not an F²D-Net: {error}") from None
         return cls._with_weights(parsed, state, path)
-
-    @classmethod
-    def _with_weights(cls, config: F2DNetConfig, state: dict[str, Tensor], source: object) -> "F2DNet":
-        with torch.device("meta"):
-            net = cls(config)
-        net.load_state_dict(checkpoints.fitted(state, net.state_dict(), source), assign=True)
-        return net.eval()
 
 
 def _check_image(name: str, x: Tensor) -> None:

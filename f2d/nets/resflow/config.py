@@ -1,9 +1,9 @@
 """Configuration of ResFlow: everything that shapes the network and the flow it was trained for."""
 
-import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
+from typing import ClassVar
 
-from f2d import checkpoints
+from f2d.nets.saved import SavedConfig
 from f2d.transport.resflow import ResFlow
 from f2d.typed_fields import check_types, require
 
@@ -23,7 +23,7 @@ LIMITS = {
 
 
 @dataclass(frozen=True)
-class ResFlowConfig:
+class ResFlowConfig(SavedConfig):
     """Sizes of every part; the defaults are the U-Net of DDPM (Ho et al., NeurIPS 2020) with an adaptor.
 
     channels, multipliers: the U-Net has channels · multiplier channels on each level, finest first.
@@ -37,6 +37,8 @@ class ResFlowConfig:
 
     ValueError for a field of another type or out of range, and for sizes that do not fit together.
     """
+
+    ARCHITECTURE: ClassVar[str] = ARCHITECTURE
 
     channels: int = 128
     multipliers: tuple[int, ...] = (1, 2, 2, 2)
@@ -98,43 +100,8 @@ class ResFlowConfig:
         """Sizes inside the network are padded to multiples of this."""
         return self.patch * 2 ** (len(self.multipliers) - 1)
 
-    def to_dict(self) -> dict:
-        """Plain types, ready for JSON, and "architecture": "ResFlow", which tells these files from F²D-Net's."""
-        values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-        return {"architecture": ARCHITECTURE, **values}
 
-    @classmethod
-    def from_dict(cls, values: dict) -> "ResFlowConfig":
-        """The inverse of `to_dict`; ValueError for another architecture, unknown keys, and fields that do not fit."""
-        if not isinstance(values, dict):
-            raise ValueError(f"{OWNER}: a configuration is a mapping of its fields, not a {type(values).__name__}")
-        given = values.get("architecture")
-        require(given == ARCHITECTURE, OWNER, "architecture", given, repr(ARCHITECTURE))
-        known = {field.name for field in fields(cls)}
-        values = {key: value for key, value in values.items() if key != "architecture"}
-        unknown = sorted(map(str, set(values) - known))
-        if unknown:
-            raise ValueError(f"{OWNER} has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
-        return cls(**values)
-
-    @classmethod
-    def from_pretrained(cls, source: str | os.PathLike) -> "ResFlowConfig":
-        """The configuration of a checkpoint folder or shipped preset, without its weights; errors name the file."""
-        values = checkpoints.read_config(source)
-        try:
-            return cls.from_dict(values)
-        except ValueError as error:
-            raise ValueError(f"{checkpoints.find(source) / checkpoints.CONFIG}: {error}") from None
-
-    @classmethod
-    def preset(cls, name: str) -> "ResFlowConfig":
-        """A configuration by name; ValueError lists the names there are."""
-        if name not in PRESETS:
-            raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
-        return PRESETS[name]
-
-
-PRESETS = {
+ResFlowConfig.PRESETS = PRESETS = {
     "resflow-paper": ResFlowConfig(),
     # as large as f2d-lite (1,444,912 parameters, 97,919 multiply-adds per pixel): 1,454,808 and 97,414
     "resflow-lite": ResFlowConfig(

@@ -1,14 +1,13 @@
 """ResFlow's network: the velocity of image and auxiliary, for images of any size."""
 
-import os
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from f2d import checkpoints
 from f2d.nets.padding import pad_to_multiple
+from f2d.nets.saved import SavedNetwork
 from f2d.transport.resflow import ResFlow
 
 from .adaptor import Adaptor, Addition, Concatenation
@@ -18,7 +17,7 @@ from .unet import UNet, entry_widths
 TIME_SCALE = 1000  # the embedding's waves are made for integer steps up to about this many
 
 
-class ResFlowNet(nn.Module):
+class ResFlowNet(SavedNetwork):
     """``v(x_t, y_t, t) = d/dt [x_t; y_t]``, time t from 1 (degraded) to 0 (clean).
 
     forward(x_t [B, 3, H, W], auxiliary of the same shape, or None where config.auxiliary is "none", t in [0, 1], a
@@ -32,6 +31,8 @@ class ResFlowNet(nn.Module):
 
     Reversing Flow for Image Restoration (CVPR 2025); `ResFlowConfig` has the sizes, `adaptor` what the paper left open.
     """
+
+    CONFIG = ResFlowConfig
 
     def __init__(self, config: ResFlowConfig | None = None):
         super().__init__()
@@ -84,29 +85,6 @@ class ResFlowNet(nn.Module):
             return self(x.to(dtype), None if auxiliary is None else auxiliary.to(dtype), t)
 
         return y.float(), predict
-
-    @classmethod
-    def from_preset(cls, name: str) -> "ResFlowNet":
-        """A freshly initialised network of a preset size (resflow-paper, resflow-lite)."""
-        return cls(ResFlowConfig.preset(name))
-
-    def save_pretrained(self, folder: str | os.PathLike) -> None:
-        """Write `model.safetensors` and `config.json` into a folder (made if need be)."""
-        checkpoints.write(folder, self.config.to_dict(), self.state_dict())
-
-    @classmethod
-    def from_pretrained(cls, source: str | os.PathLike) -> "ResFlowNet":
-        """A trained network, in eval mode, from a folder of `save_pretrained` or from the weights shipped for a preset.
-
-        FileNotFoundError lists the presets there are; ValueError says what is damaged, and where weights are not finite
-        or do not fit their configuration.
-        """
-        config = ResFlowConfig.from_pretrained(source)
-        with torch.device("meta"):
-            net = cls(config)
-        state = checkpoints.fitted(checkpoints.read_weights(source), net.state_dict(), source)
-        net.load_state_dict(state, assign=True)
-        return net.eval()
 
     def _unshuffled(self, x: Tensor) -> Tensor:
         return F.pixel_unshuffle(pad_to_multiple(x, self.config.stride), self.config.patch)

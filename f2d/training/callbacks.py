@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -36,6 +37,12 @@ class SaveState(Callback):
         step = trainer.global_step
         if step % self.every == 0 and step > self._saved:
             self._save(trainer)
+
+    def on_save_checkpoint(self, trainer: lightning.Trainer, module: TrainingModule, state: dict[str, Any]) -> None:
+        # the batch that has been fetched will be fetched again; counted, each resumption would move the validations
+        for counts in state["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
+            if isinstance(counts, dict):
+                counts["ready"] = counts["completed"]
 
     def on_train_start(self, trainer: lightning.Trainer, *_: object) -> None:
         self._saved = trainer.global_step

@@ -204,18 +204,19 @@ def test_a_step_that_is_not_finite_changes_nothing(
     def objective(self, net, batch, total=losses.batch_sum):
         parts.append(batch)
         loss = call(self, net, batch, total)
-        # the second step; where it has two parts, its first one alone
-        return spoilt(kind, loss, net) if len(parts) == accumulate + 1 else loss
+        # the third step; where it has two parts, its first one alone
+        return spoilt(kind, loss, net) if len(parts) == 2 * accumulate + 1 else loss
 
     monkeypatch.setattr(Objective, "__call__", objective)
-    fit(small("learned", steps=3, accumulate=accumulate, validate_every=NEVER), photographs, tmp_path / "run")
-    (net_1, average_1), (net_2, average_2), (net_3, average_3) = steps_seen
-    assert torch.equal(net_1, net_2) and torch.equal(average_1, average_2)
-    assert net_3.isfinite().all() and not torch.equal(net_2, net_3) and not torch.equal(average_2, average_3)
+    fit(small("learned", steps=4, accumulate=accumulate, validate_every=NEVER), photographs, tmp_path / "run")
+    _, (net_2, average_2), (net_3, average_3), (net_4, average_4) = steps_seen
+    assert torch.equal(net_2, net_3) and torch.equal(average_2, average_3) and not torch.equal(net_2, average_2)
+    assert net_4.isfinite().all() and not torch.equal(net_3, net_4) and not torch.equal(average_3, average_4)
     rows = rows_of(tmp_path / "run")
-    assert [row["bad_steps"] for row in rows] == ["0", "1", "1"]
-    assert math.isnan(float(rows[1]["loss"])) == (kind == "loss")
-    assert load_network(tmp_path / "run" / "weights").learned_schedule.error.isfinite().all()
+    assert [row["bad_steps"] for row in rows] == ["0", "0", "1", "1"]
+    assert math.isnan(float(rows[2]["loss"])) == (kind == "loss")
+    learned = load_network(tmp_path / "run" / "weights").learned_schedule
+    assert learned.error.isfinite().all() and float(learned.seen.sum()) == 3 * 4
 
 
 def test_too_many_steps_that_are_not_finite(photographs, small, tmp_path, monkeypatch):

@@ -35,7 +35,13 @@ def squared(prediction: Tensor, target: Tensor) -> Tensor:
     return (prediction - target).square().flatten(1).mean(1)
 
 
-PIXEL = {"charbonnier": charbonnier, "l1": absolute, "l2": squared}
+def log_squared(prediction: Tensor, target: Tensor, eps: float = 1e-4) -> Tensor:
+    """ln(mean (prediction - target)² + eps) of each sample [B]: PSNR up to its unit, so that dark and hazy pictures,
+    whose errors are large whatever is done, do not outweigh the others. "PSNR loss" of HINet (Chen et al., 2021)."""
+    return torch.log(squared(prediction, target) + eps)
+
+
+PIXEL = {"charbonnier": charbonnier, "l1": absolute, "l2": squared, "log_l2": log_squared}
 
 
 def velocity(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:

@@ -17,14 +17,14 @@ OWNER = "recipe"
 # Lightning's names; the weights stay float32: a step of 1e-3 of AdamW or of the average is below bfloat16's rounding
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 STRATEGIES = ("auto", "ddp", "fsdp")
-PIXEL_LOSSES = ("charbonnier", "l1", "l2")
+PIXEL_LOSSES = ("charbonnier", "l1", "l2", "log_l2")
 
 
 @dataclass(frozen=True)
 class LossWeights:
     """Factors of the loss terms in `f2d.training.losses`; `pixel` weighs the transport target itself.
 
-    kind: distance of pixel and reconstruction, "charbonnier", "l1" or "l2". map_target: "spatial", the synthesis' maps
+    kind: distance of pixel and reconstruction, "charbonnier", "l1", "l2" or "log_l2". map_target: "spatial", the synthesis' maps
     pixel by pixel (see `losses.map_target`), or "constant", the papers' label. balance_over: factors "present" in the
     batch, or "all", as the published code. ResFlow has the term `pixel` alone.
     """

@@ -151,3 +151,11 @@ def test_map_target_says_that_and_where():
     target = losses.map_target(maps, torch.tensor([[1.0, 0.0]]))
     torch.testing.assert_close(target[0, 0, 0], torch.tensor([0.5, 0.75, 1.0]))
     assert torch.equal(target[0, 1], torch.zeros(1, 3))
+
+
+def test_pixel_losses_of_known_differences():
+    prediction, target = torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)
+    prediction[0, :, :2], prediction[1] = 0.4, -0.2
+    expected = {"l1": [0.2, 0.2], "l2": [0.08, 0.04], "log_l2": [math.log(0.0801), math.log(0.0401)]}
+    for name, values in expected.items():
+        torch.testing.assert_close(losses.PIXEL[name](prediction, target), torch.tensor(values))

@@ -24,9 +24,9 @@ PIXEL_LOSSES = ("charbonnier", "l1", "l2", "log_l2")
 class LossWeights:
     """Factors of the loss terms in `f2d.training.losses`; `pixel` weighs the transport target itself.
 
-    kind: distance of pixel and reconstruction, "charbonnier", "l1", "l2" or "log_l2". map_target: "spatial", the synthesis' maps
-    pixel by pixel (see `losses.map_target`), or "constant", the papers' label. balance_over: factors "present" in the
-    batch, or "all", as the published code. ResFlow has the term `pixel` alone.
+    kind: distance of pixel and reconstruction, "charbonnier", "l1", "l2" or "log_l2". map_target: "spatial", the
+    synthesis' maps pixel by pixel (see `losses.map_target`), or "constant", the papers' label. balance_over: factors
+    "present" in the batch, or "all", as the published code. ResFlow has the term `pixel` alone.
     """
 
     kind: str = "charbonnier"

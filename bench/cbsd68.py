@@ -1,7 +1,7 @@
-"""`python -m bench.cbsd68 --clean DIR [--paired DIR ...]`: PSNR before and after restoration, by category.
+"""`python -m bench.cbsd68 --clean DIR [--paired DIR ...]`: PSNR and SSIM before and after, by category.
 
 Clean photographs are degraded with fixed seeds (image i of the sorted folder, category c: 1000 c + i) and rounded to
-8 bits, as files would hold them; RGB PSNR in dB, mean over the images. Beside the model stands an oracle that knows the
+8 bits, as files would hold them; RGB PSNR in dB and SSIM (Gaussian 11), means over the images. Beside the model stands an oracle that knows the
 truth and may fit one affine colour map per image. Folders of real pairs follow, each with its own row.
 """
 
@@ -23,7 +23,7 @@ from bench.environment import environment
 from f2d.data.pairs import find_pairs
 from f2d.degradation import CATEGORIES, degrade_batch
 from f2d.images import IMAGE_SUFFIXES, image_to_tensor
-from f2d.metrics import psnr
+from f2d.metrics import psnr, ssim
 from f2d.restore import sampling
 from f2d.restorer import Restorer
 
@@ -31,13 +31,15 @@ HARD_BELOW = 20.0  # dB: the categories whose mean input lies under this are ave
 
 
 class Row(NamedTuple):
-    """Mean PSNR in dB over `images` pictures of one category or folder."""
+    """Means over `images` pictures of one category or folder: PSNR in dB (before, after, oracle), SSIM."""
 
     name: str
     images: int
     before: float
     after: float
     oracle: float
+    ssim_before: float
+    ssim_after: float
 
 
 def composites(restorer: Restorer, clean: list[Tensor], batch_size: int, **options) -> Iterator[Row]:
@@ -70,10 +72,11 @@ def _in_8_bits(images: Tensor) -> Tensor:
 
 
 def _score(restorer: Restorer, degraded: Tensor, truth: Tensor, options: dict) -> list[list[float]]:
-    """[before, after, oracle] of each image of a batch."""
+    """[before, after, oracle, SSIM before, SSIM after] of each image of a batch."""
     restored = restorer.restore_batch(degraded, **options).cpu()
     candidates = (degraded, restored, affine_colour_oracle(degraded, truth))
-    return torch.stack([psnr(image, truth) for image in candidates], dim=1).tolist()
+    columns = [psnr(image, truth) for image in candidates] + [ssim(image, truth) for image in candidates[:2]]
+    return torch.stack([column.double() for column in columns], dim=1).tolist()
 
 
 def _row(name: str, scores: list[list[float]]) -> Row:
@@ -88,11 +91,12 @@ def average(name: str, rows: list[Row]) -> Row:
 def markdown(rows: list[Row]) -> str:
     """A table with the gains."""
     lines = [
-        "| | images | input, dB | restored, dB | gain | affine colour oracle, dB |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| | images | input, dB | restored, dB | gain | affine colour oracle, dB | input SSIM | restored SSIM |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for name, images, before, after, oracle in rows:
-        lines.append(f"| {name} | {images} | {before:.2f} | {after:.2f} | {after - before:+.2f} | {oracle:.2f} |")
+    for name, images, before, after, oracle, *similarity in rows:
+        decibels = f"{before:.2f} | {after:.2f} | {after - before:+.2f} | {oracle:.2f}"
+        lines.append(f"| {name} | {images} | {decibels} | {similarity[0]:.3f} | {similarity[1]:.3f} |")
     return "\n".join(lines)
 
 

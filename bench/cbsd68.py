@@ -1,8 +1,9 @@
 """`python -m bench.cbsd68 --clean DIR [--paired DIR ...]`: PSNR and SSIM before and after, by category.
 
 Clean photographs are degraded with fixed seeds (image i of the sorted folder, category c: 1000 c + i) and rounded to
-8 bits, as files would hold them; RGB PSNR in dB and SSIM (Gaussian 11), means over the images. Beside the model stands an oracle that knows the
-truth and may fit one affine colour map per image. Folders of real pairs follow, each with its own row.
+8 bits, as files would hold them; RGB PSNR in dB and SSIM (Gaussian 11), means over the images. Beside the model stands
+an oracle that knows the truth and may fit one affine colour map per image. Folders of real pairs follow, each with its
+own row.
 """
 
 import argparse

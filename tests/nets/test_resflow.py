@@ -19,6 +19,8 @@ VARIANTS = [
     {"injection": "concatenation"},
     {"injection": "addition", "attention_levels": 0},
     {"auxiliary": "none"},
+    {"head": "affine"},
+    {"head": "affine", "auxiliary": "none", "patch": 2},
     {"auxiliary": "boundary", "multipliers": (1, 2, 1), "blocks": (2, 1, 1), "attention_levels": 3, "patch": 2},
 ]
 
@@ -50,12 +52,24 @@ def measured(config: ResFlowConfig, size: int = 256) -> tuple[int, float]:
     return sum(p.numel() for p in net.parameters()), counter.get_total_flops() / 2 / size**2
 
 
+@pytest.mark.parametrize("auxiliary", ["entropy", "none"])
+def test_an_affine_head_is_a_gain_of_the_state_and_an_offset(auxiliary):
+    net, x = make_net(head="affine", auxiliary=auxiliary, patch=2), image(2, 3, 6, 10)
+    with torch.no_grad():
+        net.unet.conv_out.weight.zero_()
+        # channel c of the image is channels 4c .. 4c + 3 before the patches are put together
+        net.unet.conv_out.bias.copy_(torch.tensor([0.5] * 12 + [0.1] * 12 + [7.0] * 4 * (net.transport.channels - 3)))
+        velocity = net(x, auxiliary_for(net, x), 0.5)
+    torch.testing.assert_close(velocity[:, :3], 0.5 * x + 0.1)
+    assert (velocity[:, 3:] == 7).all() and velocity.shape[1] == net.transport.channels
+
+
 def test_presets_have_their_sizes():
     """Paper: DDPM's published 35.7 million (Ho et al., appendix B) and what is ours; lite: f2d-lite within 1 %."""
     parameters, _ = measured(PRESETS["resflow-paper"], size=64)
     assert 35.7e6 <= parameters <= 37e6
     parameters, multiply_adds = measured(PRESETS["resflow-lite"])
-    assert parameters == pytest.approx(1_444_912, rel=0.01)
+    assert parameters == pytest.approx(1_444_912, rel=0.01)  # 1,459,140
     assert multiply_adds == pytest.approx(97_919, rel=0.01)
 
 

@@ -10,6 +10,7 @@ from f2d.typed_fields import check_types, require
 OWNER = "ResFlowConfig"
 ARCHITECTURE = "ResFlow"
 INJECTIONS = ("adaptor", "concatenation", "addition")
+HEADS = ("direct", "affine")
 # What a file may ask for: without upper limits, a damaged one builds modules for hours.
 MOST_LEVELS = 8
 LIMITS = {
@@ -33,6 +34,8 @@ class ResFlowConfig(SavedConfig):
     time_dim: even; of the time embedding.
     patch: 1, or 2 to run everything on the pixel-unshuffled image at half the resolution.
     injection: how y_t enters, "adaptor", "concatenation" or "addition" (see `adaptor`); adaptor_width: its channels.
+    head: "direct": the U-Net's output is the velocity, as in the paper; "affine": v_x = G ⊙ x_t + B per pixel, which
+    makes multiplicative degradations (haze, low light) easy for a small network, as in F²D-Net's small presets.
     auxiliary, beta, gamma: the flow (see `f2d.transport.ResFlow`); with auxiliary "none" nothing is injected.
 
     ValueError for a field of another type or out of range, and for sizes that do not fit together.
@@ -49,6 +52,7 @@ class ResFlowConfig(SavedConfig):
     patch: int = 1
     injection: str = "adaptor"
     adaptor_width: int = 32
+    head: str = "direct"
     auxiliary: str = "entropy"
     beta: float = 10.0
     gamma: float = 1.75
@@ -72,6 +76,7 @@ class ResFlowConfig(SavedConfig):
         check("channels", self.channels % self.groups == 0, f"a multiple of groups={self.groups}")
         check("time_dim", self.time_dim % 2 == 0, "an even number")
         check("patch", self.patch in (1, 2), "1 or 2")
+        check("head", self.head in HEADS, f"one of {', '.join(HEADS)}")
         check("injection", self.injection in INJECTIONS, f"one of {', '.join(INJECTIONS)}")
         _ = self.transport  # its errors name what there is
 
@@ -96,6 +101,11 @@ class ResFlowConfig(SavedConfig):
         return 3 * self.patch**2
 
     @property
+    def head_channels(self) -> int:
+        """Channels the U-Net predicts: those of the velocity, three more for a gain, times p²."""
+        return (self.transport.channels + 3 * (self.head == "affine")) * self.patch**2
+
+    @property
     def stride(self) -> int:
         """Sizes inside the network are padded to multiples of this."""
         return self.patch * 2 ** (len(self.multipliers) - 1)
@@ -103,7 +113,7 @@ class ResFlowConfig(SavedConfig):
 
 ResFlowConfig.PRESETS = PRESETS = {
     "resflow-paper": ResFlowConfig(),
-    # as large as f2d-lite (1,444,912 parameters, 97,919 multiply-adds per pixel): 1,454,808 and 97,414
+    # as large as f2d-lite (1,444,912 parameters, 97,919 multiply-adds per pixel): 1,459,140 and 98,494
     "resflow-lite": ResFlowConfig(
         channels=8,
         multipliers=(5, 6, 6, 8),
@@ -112,5 +122,6 @@ ResFlowConfig.PRESETS = PRESETS = {
         time_dim=64,
         patch=2,
         adaptor_width=16,
+        head="affine",
     ),
 }

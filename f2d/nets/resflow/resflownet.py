@@ -47,7 +47,7 @@ class ResFlowNet(SavedNetwork):
             }[config.injection]()
         self.unet = UNet(
             channels if self.injection is None else self.injection.input_channels,
-            config.transport.channels * config.patch**2,
+            config.head_channels,
             config.widths,
             config.blocks,
             config.attention_levels,
@@ -71,8 +71,12 @@ class ResFlowNet(SavedNetwork):
         x, modulations = self._unshuffled(x_t), ()
         if self.injection is not None:
             x, modulations = self.injection(x, self._unshuffled(auxiliary))
-        velocity = self.unet(x, modulations, TIME_SCALE * t.float().expand(batch))
-        return F.pixel_shuffle(velocity, self.config.patch)[..., :height, :width]
+        out = self.unet(x, modulations, TIME_SCALE * t.float().expand(batch))
+        out = F.pixel_shuffle(out, self.config.patch)[..., :height, :width]
+        if self.config.head == "direct":
+            return out
+        gain, offset, rest = out[:, :3], out[:, 3:6], out[:, 6:]
+        return torch.cat([gain * x_t + offset, rest], dim=1)
 
     def begin(self, y: Tensor) -> tuple[Tensor, Callable[[Tensor, Tensor | None, float], Tensor]]:
         """``(x, predict)`` for an image y [B, 3, H, W] in [-1, 1]: the state at t = 1, float32, and the network.

@@ -1,16 +1,12 @@
 """ResFlow's network: sizes, laws of its parts, precision, checkpoints, errors."""
 
-import json
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from f2d.nets import F2DNet, F2DNetConfig
 from f2d.nets.resflow import PRESETS, ResFlowConfig, ResFlowNet
 from f2d.nets.resflow.unet import AdaptiveBlock, SelfAttention
-from tests.nets.small import TINY
 
 SIZES = {"channels": 8, "multipliers": (1, 2), "blocks": (1, 1), "groups": 4, "time_dim": 16, "adaptor_width": 4}
 VARIANTS = [
@@ -245,89 +241,3 @@ def test_backends_agree(backend, variant):
     expected.square().sum().backward()
     for (name, p), q in zip(net.named_parameters(), exact.parameters()):
         assert (p.grad - q.grad).norm() <= 1e-4 * q.grad.norm() + 1e-6, name
-
-
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_save_and_load(variant, tmp_path):
-    net, x = make_net(**variant), image(1, 3, 10, 10)
-    net.save_pretrained(tmp_path)
-    loaded = ResFlowNet.from_pretrained(tmp_path)
-    assert loaded.config == net.config and not loaded.training
-    assert json.loads((tmp_path / "config.json").read_text())["architecture"] == "ResFlow"
-    with torch.no_grad():
-        auxiliary = auxiliary_for(net, x)
-        assert torch.equal(loaded(x, auxiliary, 0.5), net(x, auxiliary, 0.5))
-
-
-def test_the_transport_is_the_one_configured():
-    transport = make_net(auxiliary="boundary", beta=3, gamma=0.5).transport
-    assert (transport.auxiliary, transport.beta, transport.gamma) == ("boundary", 3.0, 0.5)
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_json_round_trip(name):
-    config = PRESETS[name]
-    assert ResFlowConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-
-
-def test_checkpoints_of_other_architectures_and_damaged_ones(tmp_path):
-    F2DNet(TINY).save_pretrained(tmp_path / "f2d")
-    with pytest.raises(ValueError, match=r"f2d.config\.json: ResFlowConfig: architecture is None; give 'ResFlow'"):
-        ResFlowNet.from_pretrained(tmp_path / "f2d")
-    make_net().save_pretrained(tmp_path / "resflow")
-    with pytest.raises(ValueError, match="F2DNetConfig has no "):
-        F2DNetConfig.from_pretrained(tmp_path / "resflow")
-    path = tmp_path / "resflow" / "config.json"
-    values = json.loads(path.read_text())
-    for change, message in [
-        ({"channels": "8"}, r"resflow.config\.json: ResFlowConfig: channels is '8'; give a whole number"),
-        ({"base_ch": 8}, "ResFlowConfig has no base_ch; it has "),
-        ({"channels": 16}, "saved with another config.json"),
-    ]:
-        path.write_text(json.dumps({**values, **change}))
-        with pytest.raises(ValueError, match=message):
-            ResFlowNet.from_pretrained(tmp_path / "resflow")
-    path.write_text("[1, 2]")
-    with pytest.raises(ValueError, match="mapping of its fields, not a list"):
-        ResFlowNet.from_pretrained(tmp_path / "resflow")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"channels": 100}, "channels is 100; give a multiple of groups=32"),
-        ({"multipliers": (1, 2)}, "2 multipliers and 4 blocks; give as many of both, 1 to 8"),
-        ({"multipliers": (), "blocks": ()}, "0 multipliers and 0 blocks"),
-        ({"multipliers": (1, 2, 2, 0)}, r"multipliers is \(1, 2, 2, 0\); give 1 to 64"),
-        ({"blocks": (2, 2, 2, 10**9)}, "give 1 to 256"),
-        ({"attention_levels": 5}, "attention_levels is 5; give 0 to 4"),
-        ({"time_dim": 5}, "time_dim is 5; give an even number"),
-        ({"patch": 3}, "patch is 3; give 1 or 2"),
-        ({"injection": "prayer"}, "give one of adaptor, concatenation, addition"),
-        ({"auxiliary": "linear"}, "no auxiliary 'linear'"),
-        ({"beta": 0.0}, "give beta > 0"),
-        ({"gamma": float("nan")}, "gamma is nan; give a finite number"),
-        ({"adaptor_width": True}, "adaptor_width is True; give a whole number"),
-    ],
-)
-def test_bad_configurations_say_what_is_wrong(change, message):
-    with pytest.raises(ValueError, match=message):
-        ResFlowConfig(**change)
-
-
-def test_bad_calls_say_what_is_wrong():
-    net, x = make_net(), image(2, 3, 8, 8)
-    with pytest.raises(ValueError, match=r"x_t is \(3, 8, 8\); give \[B, 3, H, W\]"):
-        net(x[0], x[0], 0.5)
-    with pytest.raises(TypeError, match=r"x_t is torch\.uint8"):
-        net(x.byte(), x, 0.5)
-    with pytest.raises(ValueError, match=r"the auxiliary is None; give it the shape of x_t, \(2, 3, 8, 8\)"):
-        net(x, None, 0.5)
-    with pytest.raises(ValueError, match=r"the auxiliary is \(1, 3, 8, 8\)"):
-        net(x, x[:1], 0.5)
-    with pytest.raises(ValueError, match=r"t is \(3,\); give a number or \[2\]"):
-        net(x, x, torch.zeros(3))
-    with pytest.raises(ValueError, match="without an auxiliary; give None"):
-        make_net(auxiliary="none")(x, x, 0.5)
-    with pytest.raises(ValueError, match="no preset 'resflow-huge'; there are resflow-paper, resflow-lite"):
-        ResFlowNet.from_preset("resflow-huge")

@@ -1,0 +1,77 @@
+"""What cannot work is said before the first step of a run."""
+
+import pickle
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from f2d.data import Source
+from f2d.training.recipe import Stage
+from tests.training.conftest import picture
+
+pytest.importorskip("lightning", reason="needs the [train] extra")
+from f2d.training import fit as training
+
+NEVER = 1000  # validations take longest
+fit = partial(training.fit, accelerator="cpu")
+
+
+def pairs(folder: Path, degraded: str, clean: str, names: int = 4, other: int = 0) -> None:
+    for home, number in ((degraded, other or names), (clean, names)):
+        (folder / home).mkdir(parents=True)
+        for i in range(number):
+            picture(i + 10 * (home == degraded)).save(folder / home / f"{i}.png")
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "words"),
+    [
+        ({"stages": (Stage(0, 32, 4), Stage(2, 64, 4))}, {}, "56x48, smaller than the crop of 64"),
+        ({"sources": (Source(".", layout="clean", category="fog"),)}, {}, "no category fog"),
+        ({"sources": (Source(".", layout="clean", category="noise25"),)}, {}, "noise25 has noise.*factors: low, haze"),
+        ({"sources": (Source("nowhere"),)}, {}, "nowhere: no such file or folder"),
+        ({"sources": (Source(".", layout="pairs", category="rain"),)}, {}, "pair"),
+        ({"stages": (Stage(0, 32, 4), Stage(2, 32, 2))}, {"devices": 4}, "batch_size 2 .* evenly over 4 processes"),
+    ],
+)
+def test_what_cannot_work_is_said_before_any_work(changes, options, words, photographs, small, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        fit(small(**changes), photographs, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_that_do_not_fit(small, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no data"):
+        fit(small(), tmp_path / "empty", tmp_path / "run")
+    pairs(tmp_path / "unpaired", "input", "gt", names=3, other=5)
+    sources = (Source(".", layout="pairs", category="rain"),)
+    with pytest.raises(ValueError, match=r"3\.png"):
+        fit(small(sources=sources), tmp_path / "unpaired", tmp_path / "run")
+    with pytest.raises(ValueError, match=r"gate_prior is of the factors low, haze, rain, snow.*noise, haze, rain"):
+        fit(small("three"), tmp_path / "unpaired", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint at all", pickle.dumps({"a": 1}), "weights alone"])
+def test_a_damaged_state_is_one_clear_error(content, photographs, small, tmp_path):
+    last = tmp_path / "last.ckpt"
+    if isinstance(content, bytes):
+        last.write_bytes(content)
+    else:
+        torch.save({"weights": torch.ones(2)}, last)
+    with pytest.raises(FileExistsError, match="holds a run already; continue it with resume"):
+        fit(small(), photographs, tmp_path)
+    with pytest.raises(ValueError, match=r"last\.ckpt is no state to resume from \(.+\); start again"):
+        fit(small(), photographs, tmp_path, resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_state_of_another_network(photographs, small, tmp_path):
+    fit(small(steps=1, validate_every=NEVER), photographs, tmp_path / "run")
+    before = (tmp_path / "run" / "recipe.yaml").read_text()
+    with pytest.raises(ValueError, match=r"last\.ckpt is of another network"):
+        fit(small("resflow"), photographs, tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "recipe.yaml").read_text() == before

@@ -8,7 +8,6 @@ own row.
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Iterator
 from itertools import groupby
@@ -25,6 +24,7 @@ from f2d.data.pairs import find_pairs
 from f2d.degradation import CATEGORIES, degrade_batch
 from f2d.images import IMAGE_SUFFIXES, image_to_tensor
 from f2d.metrics import psnr, ssim
+from f2d.replacing import replacing
 from f2d.restore import sampling
 from f2d.restorer import Restorer
 
@@ -156,9 +156,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _replace(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    with replacing(path) as part:
+        part.write_text(text)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from f2d.metrics import luma
+
 PATCH = 96  # pixels, at full size; half as many at half size
 _SHAPES = np.arange(0.2, 10.0005, 0.001)  # of the generalised Gaussians that are tried
 
@@ -52,9 +54,8 @@ def _natural() -> tuple[np.ndarray, np.ndarray]:
 
 def _luma(image: Tensor) -> Tensor:
     """[1,1,H,W] in 0..255, rounded."""
-    if image.shape[0] == 3:
-        image = (image * image.new_tensor((0.299, 0.587, 0.114)).view(3, 1, 1)).sum(0, keepdim=True)
-    return (image[None].clamp(0, 1) * 255).round()
+    grey = luma(image[None]) if image.shape[0] == 3 else image[None]
+    return (grey.clamp(0, 1) * 255).round()
 
 
 def _patch_features(grey: Tensor, size: int) -> np.ndarray:

@@ -1,10 +1,6 @@
 """`f2d restore`: photographs in, restored photographs out."""
 
-import signal
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -16,10 +12,9 @@ from f2d.cli.files import Job, Wanted, left_to_do, plan_jobs
 from f2d.cli.options import Device, Format, Model, Overwrite, Precision, PrecisionOption, Sampler, Seed
 from f2d.cli.quantities import names, size_in_bytes, strengths
 from f2d.cli.task import Task
+from f2d.cli.termination import tidy_when_terminated
 from f2d.ranks import Board, place_here
 from f2d.replacing import remove_leftovers
-
-TERMINATED = 128 + signal.SIGTERM
 
 
 @one_line_errors
@@ -111,7 +106,7 @@ def restore(
         counts.fail(failure)
     remove_leftovers(job.target for job in mine)
     board = Board(folder, place) if jobs and place.world > 1 else None
-    with _tidy_when_terminated(), board or nullcontext():
+    with tidy_when_terminated(), board or nullcontext():
         try:
             if mine:
                 from f2d.cli.restoring import restore_all
@@ -140,16 +135,3 @@ def _largest_first(jobs: list[Job]) -> list[Job]:
             return 0, job
 
     return sorted(jobs, key=key)
-
-
-@contextmanager
-def _tidy_when_terminated() -> Iterator[None]:
-    """SIGTERM, which launchers and schedulers send, ends the command as Ctrl-C does: no half-written file is left."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,7 +1,6 @@
 """`f2d train` and `f2d finetune`: a recipe and a folder of photographs in, weights out."""
 
 import logging
-import signal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ from rich.markup import escape
 
 from f2d.cli.console import fail, one_line_errors, out
 from f2d.cli.files import check_no_file
+from f2d.cli.termination import tidy_when_terminated
 
 Data = Annotated[
     Path,
@@ -19,7 +19,7 @@ Data = Annotated[
     ),
 ]
 Target = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.", show_default=False)]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in -o.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in -o, with its own recipe.")]
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -86,6 +86,7 @@ def _fit(
         fail(f"{data}: no such file or folder")
     check_no_file(target)
     try:
+        from f2d.training.callbacks import RECIPE
         from f2d.training.fit import fit
         from f2d.training.recipe import Recipe
     except ModuleNotFoundError as missing:
@@ -95,9 +96,11 @@ def _fit(
 
     # advertisements, and a second line after Ctrl-C
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's end is a Ctrl-C: last.ckpt goes on later
     overrides = {**dict(map(_field, changes or ())), **(initial or {})}
-    fit(Recipe.load(recipe, overrides), data, target, resume=resume, devices=devices, accelerator=accelerator)
+    if resume and (target / RECIPE).exists():  # the run's own, so that no -s has to be given again
+        recipe = str(target / RECIPE)
+    with tidy_when_terminated():
+        fit(Recipe.load(recipe, overrides), data, target, resume=resume, devices=devices, accelerator=accelerator)
     out.print(f"weights in {escape(str(target / 'weights'))}")
 
 

@@ -17,7 +17,7 @@ class Augment:
     """crop -> scale -> quarter turns -> flip -> J^gamma · gain.
 
     scale: the range its factor is drawn from, uniformly (below 1: a larger region, made smaller); flips: left to right,
-    for every second sample; turns: by 0, 90, 180 or 270 degrees; colour: share of the samples with gamma ~ U(0.75,
+    for half of the samples; turns: by 0, 90, 180 or 270 degrees; colour: share of the samples with gamma ~ U(0.75,
     1.35) and a gain per channel ~ U(0.85, 1.1). Given pairs keep their colours: a degradation does not commute with
     them. ValueError names a field that cannot work.
     """

@@ -43,6 +43,11 @@ def open_pool(
         raise ValueError(f"{path}: no such file or folder")
     if layout == "auto":
         layout = recognise(path, category=category, degraded=degraded, clean=clean, pattern=pattern)
+    elif layout == "clean" and path.is_dir() and (category_folders(path) or pair_folders(path)):
+        raise ValueError(
+            f"{path} has degraded pictures beside clean ones; give the folder of the clean ones, or "
+            "-s sources.0.layout=auto to train on the pairs"
+        )
     if path.is_dir() == (layout == "list"):
         raise ValueError(f"{path} is a {'folder' if path.is_dir() else 'file'}, which layout {layout} does not read")
     if layout == "list":
@@ -54,7 +59,7 @@ def open_pool(
     if layout == "clean":
         return CleanPool(path, pictures)
     if category is None:
-        raise ValueError(f"{path} is a folder of pairs: give their category, such as haze")
+        raise ValueError(f"{path} is a folder of pairs: give their category, such as -s sources.0.category=haze")
     return PairPool(find_pairs(path, category, degraded, clean, pattern), pictures)
 
 

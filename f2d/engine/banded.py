@@ -123,7 +123,7 @@ class Step(NamedTuple):
             here = {"noise": self.source["noise"][:, :, top:bottom].to(x.device).float()}
         else:
             here = self.source | {"window": (top, 0)}
-        return engine.transport.step(v, x, x_0, *self.times, self.sampler, here)
+        return engine.transport.step(x, v, x_0, *self.times, self.sampler, here)
 
 
 def _maps(network: BandedNetwork, image: Tensor) -> Tensor:

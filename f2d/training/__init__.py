@@ -1,2 +1,1 @@
-"""Training: losses, clean photographs degraded on the fly, the Lightning module, and one function that fits a
-recipe."""
+"""Training: losses and objectives, batches, the Lightning module, and one function that fits a recipe."""

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder, each file replaced in one piece."""
+"""What a run leaves in its folder: each file is replaced in one piece, but for the table of losses, which grows."""
 
 import csv
 import io

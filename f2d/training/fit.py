@@ -36,6 +36,8 @@ from f2d.training.data import TrainingData
 from f2d.training.module import TrainingModule
 from f2d.training.recipe import Recipe
 
+ACCELERATORS = ("auto", "cpu", "cuda")
+
 
 def fit(
     recipe: Recipe,
@@ -51,36 +53,35 @@ def fit(
     `out` receives recipe.yaml, last.ckpt (resume from it with `resume`), losses.csv (every step), history.json (every
     validation: PSNR in dB and SSIM, RGB and luma, by category), weights/ and best/ (model.safetensors, config.json: the
     averaged network of the last and of the best validation), samples/ (pictures) and TensorBoard's events where it is
-    installed; each file is replaced in one piece.
+    installed; each file but losses.csv, which grows, is replaced in one piece.
 
     devices: processes on this machine, by default what the launcher started, else one per GPU, else one. Under torchrun
     or SLURM all of their processes take part. The network is the same whatever their number, up to rounding.
 
     Raises ValueError before the first step for data that do not fit (see `f2d.data.Mixture`), a batch that cannot be
-    shared out, factors that the losses or data do not know, a last.ckpt that cannot be read; FileExistsError when `out`
-    holds another run and `resume` is not set; DivergenceError (a ValueError) when too many steps are not finite.
+    shared out, factors that the losses or data do not know, a last.ckpt that cannot be read or is of another recipe
+    (see CHANGEABLE); FileExistsError when `out` holds another run and `resume` is not set; DivergenceError (a
+    ValueError) when too many steps are not finite.
     """
     last = out / LAST
-    if last.exists() and not resume:
-        raise FileExistsError(f"{out} holds a run already; continue it with resume, or give another folder")
+    _check_folder(out, recipe, resume)
     net = load_network(recipe.initial) if recipe.initial else _new(recipe)
     first = _steps_done(last, net) if last.exists() else 0
     factors = _factors(net, recipe)
-    crop = max(stage.crop for stage in recipe.stages)
+    crop = max(stage.crop for stage in recipe.stages if stage.start < recipe.steps)
     mixture = Mixture(recipe.sources, data, factors, recipe.augment, recipe.seed, crop_check=crop)
     mixture, held_out = mixture.split(recipe.validation_images, crop)
     machines, devices = _placement(devices, accelerator)
-    if devices is not None:
-        Batches(recipe.stages, recipe.steps, recipe.accumulate, world=machines * devices)  # its error comes early
+    Batches(recipe.stages, recipe.steps, recipe.accumulate, world=machines * devices)  # its error comes early
 
     net.train()  # a loaded network is in eval mode, without the noise on its gates
     module = TrainingModule(recipe, net.to(memory_format=torch.channels_last))
     trainer = lightning.Trainer(
         max_steps=recipe.steps,
         accelerator=accelerator,
-        devices="auto" if devices is None else devices,
+        devices=devices,
         num_nodes=machines,
-        strategy=_strategy(recipe, machines * (devices or 1)),
+        strategy=_strategy(recipe, machines * devices),
         precision=recipe.precision,
         accumulate_grad_batches=recipe.accumulate,
         gradient_clip_val=recipe.gradient_clip or None,
@@ -89,9 +90,9 @@ def fit(
             LogLosses(out, first),
             DrawSamples(out, held_out, factors),
             SaveState(out, recipe.save_every),  # last: a run whose state is its end has all its files
-            TQDMProgressBar(refresh_rate=20),
+            Bar(refresh_rate=20),
         ],
-        val_check_interval=recipe.validate_every * recipe.accumulate,
+        val_check_interval=min(recipe.validate_every, recipe.steps) * recipe.accumulate,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         logger=TensorBoardLogger(out, name=None, version="tensorboard") if find_spec("tensorboard") else False,
@@ -102,11 +103,59 @@ def fit(
     )
     if trainer.is_global_zero:
         _prepare(out, recipe)
-    data = TrainingData(recipe, mixture, held_out, factors, first)
+    batches = TrainingData(recipe, mixture, held_out, factors, first)
     with warnings.catch_warnings():  # the average is in eval mode, and the sampler resumes by itself
-        warnings.filterwarnings("ignore", "Found .* in eval mode|.*your dataloader is not resumable")
-        trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+        warnings.filterwarnings("ignore", "Found .* in eval mode|.*your dataloader is not resumable|.*treespec")
+        try:
+            trainer.fit(module, datamodule=batches, ckpt_path=last if last.exists() else None, weights_only=True)
+            if module.history[-1:] == [] or module.history[-1]["step"] < trainer.global_step:
+                trainer.validate(module, datamodule=batches, verbose=False)  # the last steps count too
+        except (ValueError, OSError) as error:
+            raise _without_traceback(error) from None
     return module.ema.module.to(memory_format=torch.contiguous_format).eval()
+
+
+class Bar(TQDMProgressBar):
+    """Lightning's bar, without the name of TensorBoard's folder as a version."""
+
+    def get_metrics(self, *args: object) -> dict:
+        return {name: value for name, value in super().get_metrics(*args).items() if name != "v_num"}
+
+
+# what a run may be resumed with: how it runs, and how long, but not what it computes
+CHANGEABLE = ("steps", "workers", "strategy", "synthesis", "most_bad_steps", "save_every", "validate_every")
+
+
+def _check_folder(out: Path, recipe: Recipe, resume: bool) -> None:
+    """FileExistsError where `out` holds a run that is not to be resumed; ValueError where it is of another recipe."""
+    there = [name for name in (LAST, LOSSES, WEIGHTS, BEST) if (out / name).exists()]
+    if there and not resume:
+        raise FileExistsError(
+            f"{out} holds a run already ({', '.join(there)}); continue it with resume, or give another folder"
+        )
+    if not resume:
+        return
+    if not (out / LAST).exists():
+        warnings.warn(f"{out} has no {LAST}: a run starts from its first step", RuntimeWarning, stacklevel=3)
+        return
+    if not (out / RECIPE).exists():
+        return
+    before, now = Recipe.load(str(out / RECIPE)).to_dict(), recipe.to_dict()
+    changed = [f"{name} {before[name]} -> {now[name]}" for name in now if before[name] != now[name]]
+    refused = [text for text in changed if text.split()[0] not in CHANGEABLE]
+    if refused:
+        raise ValueError(
+            f"{out} cannot be resumed with another recipe ({'; '.join(refused)}); only {', '.join(CHANGEABLE)} may "
+            f"change. To go on otherwise, start a run from its weights: initial={out / WEIGHTS}"
+        )
+
+
+def _without_traceback(error: Exception) -> Exception:
+    """An error of a loader's process, which carries that process' traceback as text, as the error itself."""
+    text = str(error)
+    if "DataLoader worker" not in text:
+        return error
+    return ValueError(text.strip().splitlines()[-1].partition(": ")[2])
 
 
 def _prepare(out: Path, recipe: Recipe) -> None:
@@ -138,15 +187,21 @@ def _factors(net: Network, recipe: Recipe) -> tuple[str, ...]:
     return net.config.factors
 
 
-def _placement(devices: int | None, accelerator: str) -> tuple[int, int | None]:
+def _placement(devices: int | None, accelerator: str) -> tuple[int, int]:
     """(machines, devices on each) as torchrun or SLURM says, else one machine and what was asked for."""
-    local = os.environ.get("LOCAL_WORLD_SIZE")
-    if local:
-        return max(1, int(os.environ.get("WORLD_SIZE", local)) // int(local)), int(local)
-    if "SLURM_NTASKS" in os.environ and devices:
-        return int(os.environ.get("SLURM_NNODES", "1")), devices
+    if accelerator not in ACCELERATORS:
+        raise ValueError(f"no accelerator {accelerator!r}; there are {', '.join(ACCELERATORS)}")
+    if accelerator == "cuda" and not torch.cuda.is_available():
+        raise ValueError("accelerator cuda: PyTorch sees no GPU here; give cpu or auto")
+    told = os.environ
+    if "LOCAL_WORLD_SIZE" in told:  # torchrun
+        local = int(told["LOCAL_WORLD_SIZE"])
+        return max(1, int(told.get("WORLD_SIZE", local)) // local), local
+    if int(told.get("SLURM_NTASKS", 1)) > 1 and "SLURM_PROCID" in told:  # srun
+        machines = int(told.get("SLURM_NNODES", 1))
+        return machines, devices or int(told["SLURM_NTASKS"]) // machines
     on_cpu = accelerator == "cpu" or not torch.cuda.is_available()
-    return 1, devices or (1 if on_cpu else None)
+    return 1, devices or (1 if on_cpu else torch.cuda.device_count())
 
 
 def _strategy(recipe: Recipe, processes: int) -> Strategy | str:

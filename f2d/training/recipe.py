@@ -80,7 +80,7 @@ class Recipe:
     sources: where the data are, relative to the folder given (see `f2d.data.Source`). stages: progressive crops; their
     first one starts at 0. batch_size is that of all machines together; accumulate: in how many parts it is worked
     through. one_call_fraction: share of the samples at the degraded end of the path, which a one-call restoration sees.
-    synthesis: degrade in the "workers", or on the "device" inside the step. most_bad_steps: training stops when so many
+    synthesis: degrade in the "workers", or on the "device" inside the step. most_bad_steps: training stops when more
     steps had a loss or gradients that are not finite; they are skipped. save_every: steps between states to resume
     from; validate_every: between validations (on `validation_images` held-out crops).
     Lengths in pixels, learning rates per step, times in steps.

@@ -43,6 +43,15 @@ class Transport(ABC):
         """steps + 1 times from the degraded end to the clean one; ValueError for what the sampler cannot take."""
 
     @abstractmethod
+    def step(
+        self, state: Tensor, prediction: Tensor, y: Tensor, s: int | float, t: int | float, sampler: str, source: dict
+    ) -> Tensor:
+        """The state at time t from that at time s and the prediction for it, all [B, 3, H, W] or a part of the image.
+
+        source: where noise comes from, in keywords of the ops: `noise`, or `seed` and `stream`, and `window`.
+        """
+
+    @abstractmethod
     def restore(
         self,
         predict: Predict,
@@ -55,6 +64,7 @@ class Transport(ABC):
     ) -> Tensor:
         """From y to a restored image in [-1, 1], float32, in `steps` evaluations of `predict`.
 
-        noise [steps, B, 3, H, W], or a seed (one, or [B]) that it is drawn from. ValueError for a sampler that is not
-        among `samplers`, a number of steps that it cannot take, or noise of the wrong shape.
+        noise [steps, B, 3, H, W] (of ResFlow [1, B, 3, H, W]), or a seed (one, or [B]) that it is drawn from.
+        ValueError for a sampler that is not among `samplers`, a number of steps that it cannot take, or noise of the
+        wrong shape.
         """

@@ -39,7 +39,7 @@ class LogNormal(Transport):
     def times(self, steps: int, sampler: str) -> list[int]:
         return sampling_times(self.schedule, steps, sampler)
 
-    def step(self, prediction: Tensor, state: Tensor, y: Tensor, s: int, t: int, sampler: str, source: dict) -> Tensor:
+    def step(self, state: Tensor, prediction: Tensor, y: Tensor, s: int, t: int, sampler: str, source: dict) -> Tensor:
         """One step of `f2d.transport.transport` from s to t; source: the noise, as `lognormal_transition` takes it."""
         mu = self.clean(prediction.float(), state, y, s)
         return advance(state, mu, y, self.schedule, sampler, s, t, source)

@@ -114,13 +114,23 @@ class ResFlow(Transport):
 
     def clean(self, prediction: Tensor, state: Tensor, y: Tensor, time: Tensor | float) -> Tensor:
         """``x_t - t v_x``: a step to t = 0. time: a number or [B]; y is not used."""
-        return self.step(state, prediction, time, 0.0)
+        return self.step(state, prediction, y, time, 0.0)
 
-    def step(self, state: Tensor, prediction: Tensor, s: Tensor | float, t: Tensor | float) -> Tensor:
+    def step(
+        self,
+        state: Tensor,
+        prediction: Tensor,
+        y: Tensor,
+        s: Tensor | float,
+        t: Tensor | float,
+        sampler: str = "euler",
+        source: dict | None = None,
+    ) -> Tensor:
         """``x + (t - s) v_x``: Euler's step from time s to t < s, times being numbers or [B].
 
-        prediction [B, 6 or 3, H, W]: only its first three channels are integrated. The integral of the others is
-        discarded, as in the paper: y_t at the next time is interpolated again, from the same y_1.
+        There is one sampler, and it draws nothing; y is not used. prediction [B, 6 or 3, H, W]: only its first three
+        channels are integrated. The integral of the others is discarded, as in the paper: y_t at the next time is
+        interpolated again, from the same y_1.
         """
         return gaussian_transition([state, prediction[:, :3]], [1.0, t - s], 0.0)
 
@@ -159,7 +169,7 @@ class ResFlow(Transport):
         x = y = y.float()
         for s, t in itertools.pairwise(times):
             prediction = predict(x, self.auxiliary_at(s, y, **source), s)
-            x = self.step(x, prediction, s, t).float()
+            x = self.step(x, prediction, y, s, t).float()
         return x.clamp(-1, 1)
 
 

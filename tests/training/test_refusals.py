@@ -62,16 +62,41 @@ def test_a_damaged_state_is_one_clear_error(content, photographs, small, tmp_pat
         last.write_bytes(content)
     else:
         torch.save({"weights": torch.ones(2)}, last)
-    with pytest.raises(FileExistsError, match="holds a run already; continue it with resume"):
+    with pytest.raises(FileExistsError, match=r"holds a run already \(last.ckpt\); continue it with resume"):
         fit(small(), photographs, tmp_path)
     with pytest.raises(ValueError, match=r"last\.ckpt is no state to resume from \(.+\); start again"):
         fit(small(), photographs, tmp_path, resume=True)
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-def test_a_state_of_another_network(photographs, small, tmp_path):
+def test_a_run_is_resumed_with_its_own_recipe(photographs, small, tmp_path):
     fit(small(steps=1, validate_every=NEVER), photographs, tmp_path / "run")
-    before = (tmp_path / "run" / "recipe.yaml").read_text()
+    file = tmp_path / "run" / "recipe.yaml"
+    before = file.read_text()
+    with pytest.raises(ValueError, match=r"another recipe \(learning_rate .* -> 1e-06\); only steps, workers"):
+        fit(small(steps=1, validate_every=NEVER, learning_rate=1e-6), photographs, tmp_path / "run", resume=True)
+    assert file.read_text() == before
+    file.unlink()
     with pytest.raises(ValueError, match=r"last\.ckpt is of another network"):
         fit(small("resflow"), photographs, tmp_path / "run", resume=True)
-    assert (tmp_path / "run" / "recipe.yaml").read_text() == before
+
+
+def test_a_folder_with_results_is_a_run(photographs, small, tmp_path):
+    (tmp_path / "best").mkdir()
+    with pytest.raises(FileExistsError, match=r"holds a run already \(best\)"):
+        fit(small(), photographs, tmp_path)
+
+
+@pytest.mark.parametrize(("degraded", "clean"), [("input", "gt"), ("low_haze", "clear")])
+def test_clean_photographs_have_no_degraded_ones_beside_them(degraded, clean, small, tmp_path):
+    pairs(tmp_path / "data", degraded, clean)
+    recipe = small(sources=(Source(".", layout="clean"),))
+    with pytest.raises(ValueError, match="has degraded pictures beside clean ones; give the folder of the clean ones"):
+        fit(recipe, tmp_path / "data", tmp_path / "run")
+
+
+@pytest.mark.parametrize(("accelerator", "words"), [("tpu", "no accelerator 'tpu'"), ("cuda", "sees no GPU here")])
+def test_machines_that_are_not_there(accelerator, words, photographs, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=words):
+        training.fit(small(), photographs, tmp_path / "run", accelerator=accelerator)

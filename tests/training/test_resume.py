@@ -103,9 +103,9 @@ def test_an_interrupted_run_goes_on(save_every, photographs, small, tmp_path, mo
         return call(self, *arguments)
 
     monkeypatch.setattr(Objective, "__call__", objective)
-    for _ in range(2):
+    for resume in (False, True):
         with pytest.raises(RuntimeError, match="power cut"):
-            fit(recipe, photographs, tmp_path / "cut", resume=True)
+            fit(recipe, photographs, tmp_path / "cut", resume=resume)
     fit(recipe, photographs, tmp_path / "cut", resume=True)
     assert_same(tmp_path / "cut", tmp_path / "whole")
 

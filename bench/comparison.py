@@ -43,16 +43,17 @@ def main(command_line: list[str] | None = None) -> None:
         parser.error(f"no photographs in {options.clean}")
     clean = [_centre(image_to_tensor(path), options.crop) for path in paths]
 
+    composites = list(_composites(clean))  # once for all models and steps
     start, rows, selective = time.perf_counter(), [], []
     for text in options.models:
         name, _, model = text.rpartition("=")
         restorer = Restorer.load(model, device=options.device, precision=options.precision)
         for steps in options.steps:
-            row = {"model": name or model, "steps": steps, **_scores(restorer, clean, steps)}
+            row = {"model": name or model, "steps": steps, **_scores(restorer, composites, steps)}
             rows.append(row)
             print(_line(list(row.values())), flush=True)
         if restorer.config.to_dict().get("factors"):
-            selective.append({"model": name or model, **_selectivity(restorer, clean)})
+            selective.append({"model": name or model, **_selectivity(restorer, composites)})
     tables = [_table(["model", "steps", *COLUMNS], rows)]
     if selective:
         tables.append(_table(list(selective[0]), selective))
@@ -72,7 +73,10 @@ def main(command_line: list[str] | None = None) -> None:
                 part.write_text(text)
 
 
-def _composites(clean: list[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+Composite = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def _composites(clean: list[Tensor]) -> Iterator[Composite]:
     """(degraded in 8 bits, truth, maps, labels), one image at a time, all categories."""
     for c, category in enumerate(CATEGORIES):
         for i, truth in enumerate(clean):
@@ -80,9 +84,9 @@ def _composites(clean: list[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor, T
             yield degraded.mul(255).round().div(255), truth[None], maps, labels
 
 
-def _scores(restorer: Restorer, clean: list[Tensor], steps: int) -> dict[str, float]:
+def _scores(restorer: Restorer, composites: list[Composite], steps: int) -> dict[str, float]:
     found = []
-    for degraded, truth, _, _ in _composites(clean):
+    for degraded, truth, _, _ in composites:
         first, second = (restorer.restore_batch(degraded, steps=steps, seed=seed).cpu() for seed in (0, 1))
         # the deviation of two samples is their root mean square difference by the root of 2
         spread = (first - second).square().mean().sqrt() / 2**0.5 * 255
@@ -92,9 +96,9 @@ def _scores(restorer: Restorer, clean: list[Tensor], steps: int) -> dict[str, fl
     return {name: round(mean(column), 4) for name, column in zip(COLUMNS, zip(*found))}
 
 
-def _selectivity(restorer: Restorer, clean: list[Tensor]) -> dict[str, float]:
+def _selectivity(restorer: Restorer, composites: list[Composite]) -> dict[str, float]:
     measure = Selectivity()
-    for degraded, _, maps, labels in _composites(clean):
+    for degraded, _, maps, labels in composites:
         seen = restorer(degraded, seed=0)
         order = [FACTORS.index(name) for name in seen.factors]
         measure.update(seen.gates, seen.maps, labels[:, order], maps[:, order])

@@ -10,6 +10,7 @@ import yaml
 
 from f2d.data import Augment, Source
 from f2d.nets.models import PRESETS, config_of
+from f2d.training.losses import PIXEL
 from f2d.typed_fields import check_types, require
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -17,7 +18,6 @@ OWNER = "recipe"
 # Lightning's names; the weights stay float32: a step of 1e-3 of AdamW or of the average is below bfloat16's rounding
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 STRATEGIES = ("auto", "ddp", "fsdp")
-PIXEL_LOSSES = ("charbonnier", "l1", "l2", "log_l2")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class LossWeights:
         owner = f"{OWNER}: losses"
         check_types(self, owner)
         for name, known in (
-            ("kind", PIXEL_LOSSES),
+            ("kind", PIXEL),
             ("map_target", ("spatial", "constant")),
             ("balance_over", ("present", "all")),
         ):

@@ -17,7 +17,7 @@ from torch import Tensor
 from bench.environment import environment
 from f2d.gallery import Panel, sheet
 from f2d.images import IMAGE_SUFFIXES, image_to_tensor, to_picture
-from f2d.niqe import PATCH, niqe
+from f2d.metrics.niqe import PATCH, niqe
 from f2d.replacing import replacing
 from f2d.restorer import Restorer
 

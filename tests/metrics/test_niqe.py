@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 from skimage import data
 
-from f2d.niqe import fit_asymmetric, niqe
+from f2d.metrics.niqe import fit_asymmetric, niqe
 
 
 @pytest.mark.parametrize("shape", [0.8, 2.0])

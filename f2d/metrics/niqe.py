@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from f2d.metrics import luma
+from f2d.metrics.fidelity import luma
 
 PATCH = 96  # pixels, at full size; half as many at half size
 _SHAPES = np.arange(0.2, 10.0005, 0.001)  # of the generalised Gaussians that are tried
@@ -47,7 +47,7 @@ def niqe(image: Tensor) -> float:
 
 @cache
 def _natural() -> tuple[np.ndarray, np.ndarray]:
-    with (files("f2d") / "niqe_parameters.npz").open("rb") as file:
+    with (files("f2d.metrics") / "niqe_parameters.npz").open("rb") as file:
         parameters = np.load(file)
         return parameters["mean"], parameters["covariance"]
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from f2d.selectivity import EPSILON, Selectivity
+from f2d.metrics.selectivity import EPSILON, Selectivity
 
 
 def test_two_images_by_hand():

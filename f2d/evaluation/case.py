@@ -1,0 +1,55 @@
+"""One picture of a data set: where it comes from, and its pixels."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from f2d.data.categories import factors_of
+from f2d.data.sample import Draft, finish
+from f2d.degradation import FACTORS
+from f2d.images import image_to_tensor
+
+
+class Pixels(NamedTuple):
+    """degraded, clean: float32 [3, H, W] in [0, 1], clean None where there is no truth. maps: the true maps
+    [4, H, W] in the order of `f2d.degradation.FACTORS`, None where they are not known."""
+
+    degraded: Tensor
+    clean: Tensor | None
+    maps: Tensor | None
+
+
+class Case(NamedTuple):
+    """name: unique in its data set, ``category/stem``. A case without `degraded` is made of `clean` and `seed`; one
+    without `clean` has no truth."""
+
+    name: str
+    category: str
+    degraded: Path | None
+    clean: Path | None
+    seed: int = 0
+
+    def load(self) -> Pixels:
+        """Read, and degrade if that is asked for, rounded to 8 bits as a file would hold it.
+
+        `f2d.images.ImageError` for a file that cannot be read, ValueError for two pictures of different size.
+        """
+        clean = None if self.clean is None else image_to_tensor(self.clean)
+        if self.degraded is None:
+            return self._synthesised(clean)
+        degraded = image_to_tensor(self.degraded)
+        if clean is not None and clean.shape != degraded.shape:
+            sizes = [f"{image.shape[2]}x{image.shape[1]}" for image in (degraded, clean)]
+            raise ValueError(f"{self.degraded} is {sizes[0]} and {self.clean} is {sizes[1]}; a pair must be of one size")
+        return Pixels(degraded, clean, None)
+
+    def _synthesised(self, clean: Tensor) -> Pixels:
+        draft = Draft(
+            clean[None], torch.zeros_like(clean)[None], torch.tensor([False]), torch.tensor([self.seed]), (self.category,)
+        )
+        others = tuple(factor for factor in factors_of(self.category) if factor not in FACTORS)
+        batch = finish(draft, (*FACTORS, *others))
+        degraded = batch.degraded[0].clamp(0, 1).mul(255).round().div(255)
+        return Pixels(degraded, clean, None if others else batch.maps[0])

@@ -1,0 +1,92 @@
+"""The folder of one evaluation: what was evaluated, and each picture's record and restoration."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from f2d.evaluation.case import Case
+from f2d.evaluation.record import Record, dumps
+from f2d.metrics.measure import About
+from f2d.replacing import replacing
+
+SETTINGS, RECORDS, RESTORED = "evaluation.json", "images", "restored"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an evaluation is of: two runs with equal settings give equal numbers.
+
+    name: what tables call the method. model: preset or checkpoint folder, None where outputs of another method stand in
+    for it; outputs: their folder. digest: SHA-256 of the weights. options: steps, sampler, seed, precision. data:
+    preset=folder as `open_data` takes it. conventions: name -> {"text": in words, "keys": of its measures}. measures: in
+    the order of the tables. absent: measure -> why it is not there.
+    """
+
+    name: str
+    model: str | None
+    outputs: str | None
+    digest: str | None
+    options: dict[str, Any]
+    data: str
+    conventions: dict[str, dict[str, Any]]
+    measures: tuple[About, ...]
+    absent: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Settings":
+        """The inverse of `dataclasses.asdict`, from JSON."""
+        return cls(**{**values, "measures": tuple(About(*about) for about in values["measures"])})
+
+
+class EvaluationFolder:
+    """``evaluation.json``, ``images/<name>.json`` and ``restored/<name>.png`` in one folder."""
+
+    def __init__(self, path: Path, settings: Settings):
+        self.path, self.settings = path, settings
+
+    @classmethod
+    def open(cls, path: Path) -> "EvaluationFolder":
+        """One that is there; ValueError where there is none."""
+        file = path / SETTINGS
+        try:
+            return cls(path, Settings.from_dict(json.loads(file.read_text(encoding="utf-8"))))
+        except FileNotFoundError:
+            raise ValueError(f"{path} holds no evaluation (no {SETTINGS}); make one with f2d eval ... -o {path}") from None
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{file} is damaged ({error})") from None
+
+    def create(self) -> None:
+        """Write the settings."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with replacing(self.path / SETTINGS) as part:
+            part.write_text(dumps(asdict(self.settings)), encoding="utf-8")
+
+    def restored(self, name: str) -> Path:
+        """Where the restoration of a case lies, 8-bit PNG."""
+        return self.path / RESTORED / f"{name}.png"
+
+    def record(self, name: str) -> Record | None:
+        """Of a case; None where there is none that can be read."""
+        try:
+            return Record.from_json(self._file(name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def write(self, record: Record) -> None:
+        """Keep a record: whole or not at all."""
+        file = self._file(record.name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as part:
+            part.write_text(record.to_json(), encoding="utf-8")
+
+    def records(self, cases: list[Case]) -> Iterator[Record]:
+        """Those that are there, in the order of the cases."""
+        for case in cases:
+            record = self.record(case.name)
+            if record is not None:
+                yield record
+
+    def _file(self, name: str) -> Path:
+        return self.path / RECORDS / f"{name}.json"

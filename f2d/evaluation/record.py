@@ -1,0 +1,56 @@
+"""What an evaluation knows of one picture, as it lies in a file."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Record:
+    """One picture's numbers. name, category: of its case. values: of the restoration, by the keys of the measures;
+    input: of the degraded picture itself. gates, presence: by factor, none for methods without factors. selectivity:
+    definition -> (numerator, denominator). seconds: of the restoration alone; peak_memory: the most bytes the process
+    (on a GPU its allocator) had taken until then. error: why there are no numbers, None where there are.
+    """
+
+    name: str
+    category: str
+    width: int = 0
+    height: int = 0
+    values: dict[str, float] = field(default_factory=dict)
+    input: dict[str, float] = field(default_factory=dict)
+    gates: dict[str, float] = field(default_factory=dict)
+    presence: dict[str, float] = field(default_factory=dict)
+    selectivity: dict[str, tuple[float, float]] = field(default_factory=dict)
+    seconds: float = 0.0
+    peak_memory: int = 0
+    error: str | None = None
+
+    def to_json(self) -> str:
+        """One object; numbers that JSON does not have as "inf", "nan"."""
+        return dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Record":
+        """The inverse; ValueError for anything else."""
+        try:
+            values = json.loads(text)
+            for name in ("values", "input", "gates", "presence"):
+                values[name] = {key: float(value) for key, value in values[name].items()}
+            values["selectivity"] = {key: tuple(map(float, pair)) for key, pair in values["selectivity"].items()}
+            return cls(**values)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"not a record of a picture ({error})") from None
+
+
+def dumps(value: Any) -> str:
+    """JSON in which no number is out of place: infinities and NaN as strings, which `float` reads."""
+    return json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value

@@ -42,12 +42,18 @@ class Case(NamedTuple):
         degraded = image_to_tensor(self.degraded)
         if clean is not None and clean.shape != degraded.shape:
             sizes = [f"{image.shape[2]}x{image.shape[1]}" for image in (degraded, clean)]
-            raise ValueError(f"{self.degraded} is {sizes[0]} and {self.clean} is {sizes[1]}; a pair must be of one size")
+            raise ValueError(
+                f"{self.degraded} is {sizes[0]} and {self.clean} is {sizes[1]}; a pair must be of one size"
+            )
         return Pixels(degraded, clean, None)
 
     def _synthesised(self, clean: Tensor) -> Pixels:
         draft = Draft(
-            clean[None], torch.zeros_like(clean)[None], torch.tensor([False]), torch.tensor([self.seed]), (self.category,)
+            clean[None],
+            torch.zeros_like(clean)[None],
+            torch.tensor([False]),
+            torch.tensor([self.seed]),
+            (self.category,),
         )
         others = tuple(factor for factor in factors_of(self.category) if factor not in FACTORS)
         batch = finish(draft, (*FACTORS, *others))

@@ -53,7 +53,9 @@ class EvaluationFolder:
         try:
             return cls(path, Settings.from_dict(json.loads(file.read_text(encoding="utf-8"))))
         except FileNotFoundError:
-            raise ValueError(f"{path} holds no evaluation (no {SETTINGS}); make one with f2d eval ... -o {path}") from None
+            raise ValueError(
+                f"{path} holds no evaluation (no {SETTINGS}); make one with f2d eval ... -o {path}"
+            ) from None
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{file} is damaged ({error})") from None
 

@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from f2d.data.categories import factors_of
-from f2d.data.sample import Draft, finish
+from f2d.data.sample import Sample, finish, stack
 from f2d.degradation import FACTORS
 from f2d.images import image_to_tensor
 
@@ -48,13 +47,7 @@ class Case(NamedTuple):
         return Pixels(degraded, clean, None)
 
     def _synthesised(self, clean: Tensor) -> Pixels:
-        draft = Draft(
-            clean[None],
-            torch.zeros_like(clean)[None],
-            torch.tensor([False]),
-            torch.tensor([self.seed]),
-            (self.category,),
-        )
+        draft = stack([Sample(clean, None, self.category, self.seed)])
         others = tuple(factor for factor in factors_of(self.category) if factor not in FACTORS)
         batch = finish(draft, (*FACTORS, *others))
         degraded = batch.degraded[0].clamp(0, 1).mul(255).round().div(255)

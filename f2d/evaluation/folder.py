@@ -20,8 +20,8 @@ class Settings:
 
     name: what tables call the method. model: preset or checkpoint folder, None where outputs of another method stand in
     for it; outputs: their folder. digest: SHA-256 of the weights. options: steps, sampler, seed, precision. data:
-    preset=folder as `open_data` takes it. conventions: name -> {"text": in words, "keys": of its measures}. measures: in
-    the order of the tables. absent: measure -> why it is not there.
+    preset=folder as `open_data` takes it. conventions: name -> {"text": in words, "keys": of its measures}.
+    measures: in the order of the tables. absent: measure -> why it is not there.
     """
 
     name: str

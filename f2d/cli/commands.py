@@ -10,6 +10,7 @@ from f2d.cli.console import out, report_error
 from f2d.cli.convert import convert
 from f2d.cli.degrade import degrade
 from f2d.cli.demo import demo
+from f2d.cli.eval import evaluate
 from f2d.cli.export import export
 from f2d.cli.info import info
 from f2d.cli.restore import restore
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 for command in (restore, degrade, demo, info, export, convert, train, finetune):
     app.command()(command)
+app.command(name="eval")(evaluate)
 
 
 def _print_version(wanted: bool) -> None:

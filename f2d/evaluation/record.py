@@ -7,12 +7,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Record:
-    """One picture's numbers. name, category: of its case. values: of the restoration, by the keys of the measures;
+    """One picture's numbers. settings: the `Settings.key` they were made under. name, category: of its case. values: of the restoration, by the keys of the measures;
     input: of the degraded picture itself. gates, presence: by factor, none for methods without factors. selectivity:
     definition -> (numerator, denominator). seconds: of the restoration alone; peak_memory: the most bytes the process
     (on a GPU its allocator) had taken until then. error: why there are no numbers, None where there are.
     """
 
+    settings: str
     name: str
     category: str
     width: int = 0

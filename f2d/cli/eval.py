@@ -35,8 +35,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="Whose PSNR and SSIM: onerestore, moce-ir, promptir, f2dnet, ir-sde, weatherbench, several of them, or "
-            "all; the data set's own by default.",
+            help="Whose PSNR and SSIM: onerestore, moce-ir, promptir, f2dnet, ir-sde, weatherbench, several, or all; the "
+            "data set's own by default.",
             show_default=False,
         ),
     ] = None,
@@ -44,7 +44,7 @@ def evaluate(
         str,
         typer.Option(
             metavar="NAMES",
-            help="Besides: mae, sharpness, niqe, st-lpips, lpips, dists, fid, musiq, clip-iqa, several of them, or all.",
+            help="Besides: mae, sharpness, niqe, st-lpips, lpips, dists, fid, musiq, clip-iqa, several, or all.",
         ),
     ] = "mae,niqe",
     name: Annotated[str | None, typer.Option(help="What tables call the method.", show_default=False)] = None,

@@ -95,10 +95,10 @@ class Evaluation:
 
     def finish(self) -> Summary:
         """Summarise the records of all cases, and write the results."""
-        records = {record.name: record for record in self.folder.records(self.data.cases)}
-        missing = Record(self.folder.settings.key, "", "", error="was not evaluated; run the command again")
+        missing = Record("", "", error="was not evaluated; run the command again")
         found = [
-            records.get(case.name, replace(missing, name=case.name, category=case.category)) for case in self.data.cases
+            self.folder.record(case.name) or replace(missing, name=case.name, category=case.category)
+            for case in self.data.cases
         ]
         summary = summarize(found, self.data.tiers)
         write_results(self.folder, self.data, summary, found, self._over_sets(found))

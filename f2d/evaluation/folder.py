@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ class EvaluationFolder:
         file = self._file(record.name)
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as part:
-            part.write_text(record.to_json(), encoding="utf-8")
+            part.write_text(replace(record, settings=self.settings.key).to_json(), encoding="utf-8")
 
     def records(self, cases: list[Case]) -> Iterator[Record]:
         """Those that are there, in the order of the cases."""

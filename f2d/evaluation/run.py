@@ -33,7 +33,6 @@ class Run:
     ):
         self.folder, self.method, self.measures = folder, method, measures
         self.keep_images, self.workers = keep_images, workers
-        self._key = folder.settings.key
         self._turn = Lock()
 
     def __call__(self, cases: Sequence[Case]) -> Iterator[Record]:
@@ -49,7 +48,7 @@ class Run:
         try:
             record = self._evaluated(case)
         except (ValueError, OSError) as error:  # of the data, such as a file that is no picture
-            record = Record(self._key, case.name, case.category, error=" ".join(str(error).split()))
+            record = Record(case.name, case.category, error=" ".join(str(error).split()))
         self.folder.write(record)
         return record
 
@@ -63,7 +62,6 @@ class Run:
             save_image(to_picture(answer.image), path)
         usable = [measure for measure in self.measures if pixels.clean is not None or not measure.needs_truth]
         return Record(
-            self._key,
             case.name,
             case.category,
             width=pixels.degraded.shape[2],

@@ -35,8 +35,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="Whose PSNR and SSIM: onerestore, moce-ir, promptir, f2dnet, ir-sde, weatherbench, several, or all; the "
-            "data set's own by default.",
+            help="Whose PSNR and SSIM: onerestore, moce-ir, promptir, f2dnet, ir-sde, weatherbench, several, or all; "
+            "the data set's own by default.",
             show_default=False,
         ),
     ] = None,

@@ -114,7 +114,7 @@ def _cases(part: Part, root: Path, problems: list[str]) -> Iterator[Case]:
     home = next((root / name for name in part.folders if (root / name).is_dir()), None)
     if home is None:
         names = ", ".join(filter(None, part.folders))
-        problems.append(f"{root}: {part.row or part.layout} is missing; looked for {names or 'a folder'}")
+        problems.append(f"{root}: {part.row or ', '.join(part.made) or 'a folder'} is missing; looked for {names}")
     elif part.layout == "cdd11":
         yield from _scenes(home, problems)
     elif part.layout == "pairs":

@@ -12,6 +12,7 @@ from f2d.cli.degrade import degrade
 from f2d.cli.demo import demo
 from f2d.cli.eval import evaluate
 from f2d.cli.export import export
+from f2d.cli.figures import figures
 from f2d.cli.info import info
 from f2d.cli.restore import restore
 from f2d.cli.train import finetune, train
@@ -45,6 +46,7 @@ app = typer.Typer(
 for command in (restore, degrade, demo, info, export, convert, train, finetune):
     app.command()(command)
 app.command(name="eval")(evaluate)
+app.command()(figures)
 
 
 def _print_version(wanted: bool) -> None:

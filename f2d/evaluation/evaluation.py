@@ -14,7 +14,7 @@ from f2d.evaluation.summary import Summary, summarize
 from f2d.evaluation.tables import write_results
 from f2d.execution import Execution, choose_execution
 from f2d.metrics.conventions import CONVENTIONS
-from f2d.metrics.measures import Found, find
+from f2d.metrics.measures import NAMES, find, find_sets
 from f2d.nets.models import load_config, load_network
 from f2d.restore import sampling
 from f2d.restorer import Restorer
@@ -59,12 +59,12 @@ class Evaluation:
         self._is_model = is_model(request.method)
         options = self._options()
         conventions = list(request.conventions) or [self.data.convention]
-        self._measures: Found = find(
-            conventions,
-            request.measures,
-            stlpips_weights=request.stlpips_weights,
-            device=self.execution.device,
-        )
+        if conventions == ["all"]:
+            conventions = list(CONVENTIONS)
+        measures = list(NAMES if list(request.measures) == ["all"] else request.measures)
+        device = self.execution.device
+        self._measures, absent = find(conventions, measures, stlpips_weights=request.stlpips_weights, device=device)
+        self._set_measures, absent_sets = find_sets(measures, device=device)
         settings = Settings(
             name=request.name or Path(request.method).name,
             model=request.method if self._is_model else None,
@@ -73,25 +73,27 @@ class Evaluation:
             options={**options, "limit": request.limit},
             data=self.data.spec,
             conventions={
-                name: {"text": CONVENTIONS[name].text, "keys": [m.about.key for m in CONVENTIONS[name].measures]}
-                for name in conventions
+                name: {"text": CONVENTIONS[name].text, "keys": CONVENTIONS[name].keys} for name in conventions
             },
-            measures=tuple(measure.about for measure in (*self._measures.single, *self._measures.sets)),
-            absent=self._measures.absent,
+            measures=tuple(measure.about for measure in (*self._measures, *self._set_measures)),
+            absent=absent | absent_sets,
         )
         self.folder = EvaluationFolder(path, settings)
-        self._refuse_another(overwrite)
+        self._anew = overwrite
+        if not overwrite:
+            self._refuse_another()
 
     def left(self, cases: Sequence[Case]) -> list[Case]:
-        """Those without numbers yet, or without their picture; what failed is tried again."""
-        return [case for case in cases if not self._is_done(case)]
+        """Those without numbers yet, or without their picture; what failed is tried again.
+        All, if it is to begin anew."""
+        return list(cases) if self._anew else [case for case in cases if not self._is_done(case)]
 
     def run(self, cases: Sequence[Case]) -> Iterator[Record]:
         """Evaluate cases, each record given as it is there; the model is loaded first."""
         # a GPU waits for pictures to be read and measured; on a CPU that would take the model's own cores
         workers = 1 if self.execution.device.type == "cpu" else 4
-        measures, keep = self._measures.single, self.request.keep_images
-        yield from Run(self.folder, self._method(), measures, keep_images=keep, workers=workers)(cases)
+        keep = self.request.keep_images
+        yield from Run(self.folder, self._method(), self._measures, keep_images=keep, workers=workers)(cases)
 
     def finish(self) -> Summary:
         """Summarise the records of all cases, and write the results."""
@@ -110,7 +112,7 @@ class Evaluation:
         pairs = [(self.folder.restored(c.name), c.clean) for c in self.data.cases if c.name in done and c.clean]
         if not pairs:
             return {}
-        return {measure.about.key: measure(*map(list, zip(*pairs))) for measure in self._measures.sets}
+        return {measure.about.key: measure(*map(list, zip(*pairs))) for measure in self._set_measures}
 
     def _is_done(self, case: Case) -> bool:
         record = self.folder.record(case.name)
@@ -132,8 +134,8 @@ class Evaluation:
         steps, sampler = sampling(load_config(request.method).transport, request.steps, request.sampler)
         return {"steps": steps, "sampler": sampler, "seed": request.seed, "precision": self.execution.precision}
 
-    def _refuse_another(self, overwrite: bool) -> None:
-        if overwrite or not (self.folder.path / SETTINGS).exists():
+    def _refuse_another(self) -> None:
+        if not (self.folder.path / SETTINGS).exists():
             return
         there, ours = map(asdict, (EvaluationFolder.open(self.folder.path).settings, self.folder.settings))
         differing = [name for name in there if name != "absent" and there[name] != ours[name]]

@@ -57,6 +57,7 @@ class Evaluation:
         self.data: DataSet = open_data(request.data, request.limit)
         self.execution: Execution = choose_execution(request.device, request.precision)
         self._is_model = is_model(request.method)
+        self._outputs = None if self._is_model else OutputsMethod(Path(request.method), self.data.cases)
         options = self._options()
         conventions = list(request.conventions) or [self.data.convention]
         if conventions == ["all"]:
@@ -66,8 +67,8 @@ class Evaluation:
         self._measures, absent = find(conventions, measures, stlpips_weights=request.stlpips_weights, device=device)
         self._set_measures, absent_sets = find_sets(measures, device=device)
         settings = Settings(
-            name=request.name or Path(request.method).name,
-            model=request.method if self._is_model else None,
+            name=request.name or _called(request.method),
+            model=_where(request.method) if self._is_model else None,
             outputs=None if self._is_model else str(Path(request.method).resolve()),
             digest=digest(request.method) if self._is_model else None,
             options={**options, "limit": request.limit},
@@ -120,9 +121,9 @@ class Evaluation:
         return record is not None and record.error is None and there
 
     def _method(self) -> Method:
-        request, settings = self.request, self.folder.settings
-        if settings.model is None:
-            return OutputsMethod(Path(request.method), self.data.cases)
+        if self._outputs is not None:
+            return self._outputs
+        settings = self.folder.settings
         options = {name: settings.options[name] for name in ("steps", "sampler", "seed")}
         return ModelMethod(Restorer(load_network(settings.model), self.execution), options)
 
@@ -144,3 +145,14 @@ class Evaluation:
                 f"{self.folder.path} holds another evaluation (other {', '.join(differing)}); give another folder, or "
                 "--overwrite"
             )
+
+
+def _called(method: str) -> str:
+    """The name of a folder, of a run for those in it (weights, best)."""
+    path = Path(method)
+    return path.resolve().parent.name if path.name in ("weights", "best") else path.resolve().name
+
+
+def _where(model: str) -> str:
+    """A preset's name, or a folder from wherever it is read."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else model

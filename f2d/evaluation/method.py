@@ -60,7 +60,10 @@ class OutputsMethod:
         for path in find_images(folder):
             self._files[path.relative_to(folder).with_suffix("").as_posix()].append(path)
         if not self._files:
-            raise ValueError(f"{folder} holds neither a checkpoint nor pictures that a method has restored")
+            presets = ", ".join(checkpoints.shipped())
+            raise ValueError(
+                f"{folder} is no preset ({presets}), and holds neither a checkpoint nor pictures that a method restored"
+            )
         self._claims = Counter(name for case in cases for name in _names(case))
 
     def restore(self, case: Case, degraded: Tensor) -> Answer:

@@ -33,8 +33,8 @@ def grid(rows: Sequence[Sequence[Cell]], limits: tuple[float, float] = (0, 1), u
             else:
                 axis.imshow(values)
             if titles_above[c : c + 1] != [title]:
-                axis.set_title(title, fontsize=9)
-            axis.set_xlabel(caption, fontsize=8)
+                axis.set_title(title, fontsize=9, parse_math=False)
+            axis.set_xlabel(caption, fontsize=8, parse_math=False)  # names may hold dollars
         for axis in axes[r]:
             axis.set(xticks=[], yticks=[], frame_on=False)
     if drawn is not None:

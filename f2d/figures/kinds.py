@@ -95,7 +95,7 @@ def trajectory(restorer: Restorer, case: Shown, *, steps: int = 10, seed: int = 
         raise ValueError("this model's process draws no noise on its way")
     states, noises, times = _states(restorer, transport, case.degraded, steps, seed)
     picked = np.unique(np.linspace(0, steps, min(SHOWN, steps + 1)).round().astype(int))
-    above = [(f"$x_t$, t/T = {times[i]:.2f}", _picture(states[i]), "") for i in picked]
+    above = [(f"x_t, t/T = {times[i]:.2f}", _picture(states[i]), "") for i in picked]
     loudest = max(float(noise.abs().max()) for noise in noises) or 1.0
     below = [
         ("noise of the step", _picture(noises[i] / (2 * loudest) + 0.5), f"at most {_levels(noises[i])}")

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from f2d.cli.compare import compare
 from f2d.cli.console import out, report_error
 from f2d.cli.convert import convert
 from f2d.cli.degrade import degrade
@@ -46,7 +47,8 @@ app = typer.Typer(
 for command in (restore, degrade, demo, info, export, convert, train, finetune):
     app.command()(command)
 app.command(name="eval")(evaluate)
-app.command()(figures)
+for command in (compare, figures):
+    app.command()(command)
 
 
 def _print_version(wanted: bool) -> None:

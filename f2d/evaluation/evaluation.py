@@ -104,7 +104,7 @@ class Evaluation:
             for case in self.data.cases
         ]
         summary = summarize(found, self.data.tiers)
-        write_results(self.folder, self.data, summary, found, self._over_sets(found))
+        write_results(self.folder, self.data, summary, found, self._over_sets(found), str(self.execution))
         return summary
 
     def _over_sets(self, records: list[Record]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from f2d.replacing import replacing
 
-CELL = 2.2  # inches
+CELL, BAR, TEXT = 2.2, 0.8, 0.22  # inches: a picture, the colour bar, a line of text
 _UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
 Cell = tuple[str, np.ndarray, str]  # title, picture [H, W, 3] or map [H, W], caption
@@ -21,8 +21,10 @@ def grid(rows: Sequence[Sequence[Cell]], limits: tuple[float, float] = (0, 1), u
     Maps are shown in inferno between `limits`, with one colour bar for all, labelled with their unit.
     """
     shape = rows[0][0][1].shape
-    columns, height = max(map(len, rows)), CELL * shape[0] / shape[1] + 0.35
-    figure = Figure(figsize=(CELL * columns, height * len(rows) + 0.3), layout="constrained")
+    columns, height = max(map(len, rows)), CELL * shape[0] / shape[1]
+    bar = BAR if any(values.ndim == 2 for row in rows for _, values, _ in row) else 0
+    figure = Figure(figsize=(CELL * columns + bar, (height + TEXT) * len(rows) + TEXT), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.02, wspace=0, hspace=0)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     drawn = None
     for r, row in enumerate(rows):
@@ -38,7 +40,7 @@ def grid(rows: Sequence[Sequence[Cell]], limits: tuple[float, float] = (0, 1), u
         for axis in axes[r]:
             axis.set(xticks=[], yticks=[], frame_on=False)
     if drawn is not None:
-        figure.colorbar(drawn, ax=axes, fraction=0.02, pad=0.01, label=unit)
+        figure.colorbar(drawn, ax=axes, aspect=40, fraction=0.05, pad=0.01, label=unit)
     return figure
 
 

@@ -19,6 +19,7 @@ from f2d.transport import LogNormal
 
 ERROR_LEVELS = 64  # grey levels at which an error map is brightest
 SHOWN = 6  # states of a trajectory
+NOISE_RANGE = 6  # from black to white, in deviations of the strongest step's noise
 
 
 class Shown(NamedTuple):
@@ -93,35 +94,37 @@ def trajectory(restorer: Restorer, case: Shown, *, steps: int = 10, seed: int = 
     transport = restorer.transport
     if not isinstance(transport, LogNormal):
         raise ValueError("this model's process draws no noise on its way")
-    states, noises, times = _states(restorer, transport, case.degraded, steps, seed)
+    path, noises, times = states(restorer, transport, case.degraded, steps, seed)
     picked = np.unique(np.linspace(0, steps, min(SHOWN, steps + 1)).round().astype(int))
-    above = [(f"x_t, t/T = {times[i]:.2f}", _picture(states[i]), "") for i in picked]
-    loudest = max(float(noise.abs().max()) for noise in noises) or 1.0
+    above = [(f"x_t, t/T = {times[i]:.2f}", _picture(path[i]), "") for i in picked]
+    loudest = max(float(noise.square().mean().sqrt()) for noise in noises) or 1.0
     below = [
-        ("noise of the step", _picture(noises[i] / (2 * loudest) + 0.5), f"at most {_levels(noises[i])}")
-        for i in picked
+        ("noise of the step", _picture(noises[i] / (NOISE_RANGE * loudest) + 0.5), _levels(noises[i])) for i in picked
     ]
     return grid([above, below])
 
 
 @torch.inference_mode()
-def _states(
+def states(
     restorer: Restorer, transport: LogNormal, degraded: Tensor, steps: int, seed: int
 ) -> tuple[list[Tensor], list[Tensor], list[float]]:
-    """(states [3, H, W] in [0, 1], the noise in each, times t/T), steps + 1 of each; the first has no noise."""
+    """(states [3, H, W] in [0, 1], the noise of the step to each, times t/T), steps + 1 of each; the first is y.
+
+    The last is what `f2d.restore.restore_tensor` gives by MC with this seed.
+    """
     predictor = restorer.engine.predictor()
     x, predict = predictor.begin((degraded[None] * 2 - 1).to(predictor.device, predictor.dtype))
     start = x = x.float()
     times = transport.times(steps, "MC")
-    states, noises = [x], [torch.zeros_like(x)]
+    path, noises = [x], [torch.zeros_like(x)]
     for i, (s, t) in enumerate(pairwise(times)):
         prediction = predict(x, None, s)
         quiet = transport.step(x, prediction, start, s, t, "MC", {"noise": torch.zeros_like(x)})
         x = transport.step(x, prediction, start, s, t, "MC", {"seed": seed, "stream": i})
-        states.append(x)
+        path.append(x)
         noises.append(x - quiet)
     last = times[-1]
-    unit = [state[0].cpu().add(1).div(2).clamp(0, 1) for state in states]
+    unit = [state[0].cpu().add(1).div(2).clamp(0, 1) for state in path]
     return unit, [noise[0].cpu() / 2 for noise in noises], [t / last for t in times]
 
 
@@ -136,4 +139,4 @@ def _decibels(name: str, image: Tensor, truth: Tensor | None) -> str:
 
 
 def _levels(noise: Tensor) -> str:
-    return f"{255 * float(noise.abs().max()):.0f} levels"
+    return f"{255 * float(noise.square().mean().sqrt()):.1f} levels rms"

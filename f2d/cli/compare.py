@@ -80,7 +80,7 @@ def _table(comparison: "Comparison", about: "About") -> Table:
 
 
 def _cells(comparison: "Comparison", about: "About", line: "Line") -> Iterator[list[str]]:
-    """Of each method. The best mean as it is printed has a star."""
+    """Of each method. The best mean as it is printed has a star, unless all print alike."""
     from f2d.evaluation.markdown import number
 
     means = [number(mean, about.digits) for mean in line.means]
@@ -88,7 +88,7 @@ def _cells(comparison: "Comparison", about: "About", line: "Line") -> Iterator[l
     of_best = best and number(best(line.means), about.digits)
     for i, method in enumerate(comparison.methods):
         place = [line.name, str(line.images)] if i == 0 else ["", ""]
-        mean = f"{means[i]} *" if means[i] == of_best != "–" else f"{means[i]}  "
+        mean = f"{means[i]} *" if means[i] == of_best and len(set(means)) > 1 else f"{means[i]}  "
         yield [*place, method, mean, *(_difference(about, line.intervals[i - 1]) if i else ("", "", ""))]
 
 

@@ -61,15 +61,19 @@ def paired(
     if min(map(len, differences.values())) < 2:
         return Interval(mean, nan, nan, nan)
     strata = _strata(differences)
-    if all(stratum[0] == stratum[-1] for stratum in strata):
-        return Interval(mean, mean, mean, _share_above(np.array([mean])))
-    return _bca(mean, strata, _resampled(strata, resamples, np.random.default_rng(seed)), level)
+    influence = np.concatenate([stratum - stratum.mean() for stratum in strata])
+    error = np.sqrt((influence**2).sum())
+    if error <= 1e-12 * sum(abs(stratum).sum() for stratum in strata):  # equal, but for rounding
+        return Interval(mean, mean, mean, _share_above(np.array([mean]), 0.0))
+    means = _resampled(strata, resamples, np.random.default_rng(seed))
+    return _bca(mean, means, influence / error, 1e-9 * error, level)
 
 
 def _strata(differences: Mapping[str, Mapping[str, float]]) -> list[np.ndarray]:
     """What each scene adds to the mean, sorted, by the set of categories it is in; the sum over all is the mean.
 
-    Scenes that share their set with no other are one stratum: alone they would be in every resample just once.
+    Scenes that share their set with no other are one stratum, and a single such scene joins the largest: on its own it
+    would be in every resample just once.
     """
     parts: dict[str, list[tuple[str, float]]] = defaultdict(list)
     for category in sorted(differences):
@@ -81,6 +85,9 @@ def _strata(differences: Mapping[str, Mapping[str, float]]) -> list[np.ndarray]:
         by_set[tuple(category for category, _ in pieces)].append(fsum(value for _, value in pieces))
     shared = [by_set[key] for key in sorted(by_set) if len(by_set[key]) > 1]
     single = [value for values in by_set.values() if len(values) == 1 for value in values]
+    if len(single) == 1:
+        max(shared, key=len).extend(single)
+        single = []
     return [np.sort(stratum) for stratum in (*shared, single) if stratum]
 
 
@@ -95,20 +102,22 @@ def _resampled(strata: list[np.ndarray], resamples: int, random: np.random.Gener
     return means
 
 
-def _bca(mean: float, strata: list[np.ndarray], means: np.ndarray, level: float) -> Interval:
+def _bca(mean: float, means: np.ndarray, influence: np.ndarray, tie: float, level: float) -> Interval:
+    """influence: of each scene, with squares that sum to 1. tie: of six pictures 1.5 % of the resamples draw each once;
+    whether those lie above the mean is not for rounding to say."""
     normal = NormalDist()
-    influence = np.concatenate([stratum - stratum.mean() for stratum in strata])
-    acceleration = (influence**3).sum() / (6 * (influence**2).sum() ** 1.5)
+    acceleration = (influence**3).sum() / 6
     # half a resample from 0 and 1, where the normal quantile is infinite
     half = 0.5 / len(means)
-    bias = normal.inv_cdf(min(max(_share_above(mean - means), half), 1 - half))
+    bias = normal.inv_cdf(min(max(_share_above(mean - means, tie), half), 1 - half))
     shares = []
     for tail in ((1 - level) / 2, (1 + level) / 2):
         z = bias + normal.inv_cdf(tail)
         shares.append(normal.cdf(bias + z / (1 - acceleration * z)))
     low, high = np.quantile(means, shares)
-    return Interval(mean, float(low), float(high), _share_above(means))
+    return Interval(mean, float(low), float(high), _share_above(means, tie))
 
 
-def _share_above(values: np.ndarray) -> float:
-    return float(((values > 0) + 0.5 * (values == 0)).mean())
+def _share_above(values: np.ndarray, tie: float) -> float:
+    """Of 0; what lies within `tie` of it is counted half."""
+    return float(((values > tie) + 0.5 * (abs(values) <= tie)).mean())

@@ -107,6 +107,13 @@ def test_order_does_not_matter_and_the_sign_turns_with_the_methods(values, shuff
     assert found.low <= found.high
 
 
+def test_rounding_of_the_values_does_not_move_the_interval():
+    """Three pictures: two in nine resamples draw each once, and have the mean itself but for rounding."""
+    exact = [0.125, 0.5, 1.75]
+    first, second = paired(strata(exact)), paired(strata([(x + 31.7) - 31.7 for x in exact]))
+    assert second == pytest.approx(first, abs=1e-9)
+
+
 def test_blocks_do_not_show(monkeypatch):
     there = strata(*np.random.default_rng(4).normal(0, 1, (3, 21)))
     whole = paired(there, resamples=999)
@@ -121,6 +128,8 @@ def test_a_scene_with_a_set_of_its_own_does_not_take_the_interval_away():
     found = paired({"low": both, "rain": without})
     whole = paired({"low": both, "rain": both})
     assert found.high - found.low == pytest.approx(whole.high - whole.low, rel=0.15)
+    none_alike = paired({"low": {"a": 0.0, "b": 1.0}, "rain": {"b": 1.0, "c": 3.0}, "snow": {"c": 4.0, "a": 2.0}})
+    assert none_alike.low < none_alike.difference < none_alike.high
 
 
 def test_where_there_is_no_interval():

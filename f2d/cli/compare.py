@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -42,6 +42,7 @@ def compare(
 ) -> None:
     """Compare two or more EVALUATIONs of the same data: means, and differences to the first with 95 % intervals.
 
+    Printed are all rows of the first measure and the averages of the others, all rows of those that --measure names.
     Only pictures that all of them have count; the others are listed. The intervals are those of a paired bootstrap in
     which each category counts once.
     """
@@ -53,8 +54,9 @@ def compare(
     comparison = compare_folders(
         [EvaluationFolder.open(folder) for folder in folders], measure or (), resamples=resamples, seed=seed
     )
-    for about in comparison.measures:
-        out.print(_table(comparison, about))
+    for i, about in enumerate(comparison.measures):
+        lines = comparison.lines[about.key]
+        out.print(_table(comparison, about, lines if i == 0 or measure else lines[-1:]))
     for line in _notes(comparison, resamples, seed):
         out.print(shown(line))
     for name, reason in list(comparison.left_out.items())[:_SHOWN]:
@@ -66,13 +68,13 @@ def compare(
         out.print(f"written to {shown(target)}")
 
 
-def _table(comparison: "Comparison", about: "About") -> Table:
+def _table(comparison: "Comparison", about: "About", lines: Sequence["Line"]) -> Table:
     from f2d.evaluation.markdown import heading
 
-    table = Table(title=Text(heading(about)), title_justify="left", pad_edge=False)
+    table = Table(title=Text(heading(about)), title_justify="left")
     for column, title in enumerate(_COLUMNS):
         table.add_column(title, justify="right" if column in (1, 3, 4, 5) else "left", overflow="fold")
-    for line in comparison.lines[about.key]:
+    for line in lines:
         for cells in _cells(comparison, about, line):
             table.add_row(*map(Text, cells))
         table.add_section()

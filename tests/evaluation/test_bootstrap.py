@@ -30,8 +30,8 @@ def test_each_category_counts_once():
 
 def test_one_stratum_is_what_scipy_has():
     random = np.random.default_rng(0)
-    a = random.normal(30, 2, 60)
-    b = a + random.exponential(0.5, 60) - 0.3
+    a = random.normal(30, 2, 15)
+    b = a + random.exponential(0.5, 15) - 0.3
     theirs = scipy.stats.bootstrap(
         (a, b),
         lambda x, y, axis=-1: (y - x).mean(axis),
@@ -41,8 +41,8 @@ def test_one_stratum_is_what_scipy_has():
         rng=np.random.default_rng(1),
     )
     found = paired(strata(b - a), resamples=40_000)
-    # two bootstraps of 40,000 differ by about 1 % of a standard error here
-    tolerance = 0.05 * theirs.standard_error
+    # quantiles of two bootstraps of 40,000 differ by some 2 % of a standard error, bias and skew are 10 %
+    tolerance = 0.06 * theirs.standard_error
     assert found.low == pytest.approx(theirs.confidence_interval.low, abs=tolerance)
     assert found.high == pytest.approx(theirs.confidence_interval.high, abs=tolerance)
     percentile = np.quantile(theirs.bootstrap_distribution, [0.025, 0.975])

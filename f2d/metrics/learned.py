@@ -38,13 +38,7 @@ def lpips(device: torch.device) -> NetworkMeasure:
     """Distance of AlexNet's features. Zhang et al., "The Unreasonable Effectiveness of Deep Features" (2018)."""
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-    metric = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True).to(device)
-
-    def network(restored: Tensor, truth: Tensor) -> Tensor:
-        value = metric(restored, truth)
-        metric.reset()  # it keeps every value otherwise
-        return value
-
+    network = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True).to(device)
     return NetworkMeasure(About("lpips alex", "LPIPS", "lower", digits=4), True, network, device)
 
 

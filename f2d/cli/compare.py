@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from f2d.evaluation.comparison import Comparison, Line
     from f2d.metrics.measure import About
 
+_FEW = 10  # pictures: of ten normal differences "95 %" holds in 90 % (see `f2d.evaluation.bootstrap.paired`)
 _SHOWN = 5  # pictures that are left out, on the terminal; the files have all
 _COLUMNS = ("", "pictures", "method", "mean", "difference", "95 % interval", "")
 
@@ -119,6 +120,10 @@ def _notes(comparison: "Comparison", resamples: int, seed: int) -> Iterator[str]
         "better, worse: the 95 % interval excludes 0. Each interval holds for itself: of many, one in twenty misses. "
         f"Paired bootstrap, BCa, {resamples} resamples, seed {seed}; a tier and all count each category once."
     )
+    lines = comparison.lines[comparison.measures[0].key]
+    fewest = min(line.images for line in lines if line.kind == "category")
+    if fewest < _FEW:
+        yield f"the smallest category has {fewest} pictures: intervals that rest on so few are too narrow"
     for key, count in comparison.undefined.items():
         yield f"{key}: not defined for {count} of them, which are left out of all methods' numbers"
     for key, reason in comparison.skipped.items():

@@ -224,9 +224,9 @@ def threads():
 
 
 def test_any_number_of_threads_gives_the_same_bits(threads):
-    x, y = torch.rand(2, 3, 261, 342, generator=torch.Generator().manual_seed(0))
+    x, y = torch.rand(2, 3, 181, 242, generator=torch.Generator().manual_seed(0))
     values = []
     for count in (1, 2, 5):
         threads(count)
-        values.append([measure(x, y) for measure in EVERY])
+        values.append([measure(x, y) for measure in EVERY if measure.border == 0])
     assert values[0] == values[1] == values[2]

@@ -110,7 +110,8 @@ def image(inline: Inline, alt: str) -> Markup:
 def _experts(details: Details, prefix: str) -> Group:
     panels = []
     for k, factor in enumerate(details.factors):
-        numbers = f"gate {details.gates[k]:.2f} · presence {details.presence[k]:.2f} · mean {details.means[k]:.2f}"
+        told = {"gate": details.gates[k], "presence": details.presence[k], "mean": details.means[k]}
+        numbers = " · ".join(f"{name}\N{NO-BREAK SPACE}{value:.2f}" for name, value in told.items())
         panels.append(Panel(inferno(details.maps[k]), factor, numbers))
     return Group(f"{prefix}Experts: where each factor acts, mₖ", "1", tuple(panels))
 

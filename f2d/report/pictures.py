@@ -80,7 +80,7 @@ def colours() -> np.ndarray:
         raise ValueError(
             'maps are drawn in matplotlib\'s inferno, which is not here: pip install "f2d[eval]"'
         ) from None
-    return (colormaps["inferno"](np.arange(256), bytes=True))[:, :3]
+    return (colormaps["inferno"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
 
 
 def scale_of(maps: Sequence[np.ndarray], steps: Sequence[int]) -> int:

@@ -43,6 +43,7 @@ def page(sample, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("f2d.report.gather.open_data", lambda text: sample.data)
         patch.setattr("f2d.report.gather.tables", lambda names: [PUBLISHED])
+        patch.setattr("f2d.report.details.SPREAD_STEPS", (1, 2, 3))  # 24 calls a picture, where the real ones take 60
         path = tmp_path_factory.mktemp("page") / "report.html"
         notes = write_report(sample.folders, path, device="cpu")
     return path, notes

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from PIL import Image
 
 import f2d
@@ -85,7 +84,7 @@ def evaluate(path: Path, name: str, cases: list[Case], restore, **changes) -> Pa
     return path
 
 
-def make_sample(folder: Path, size: tuple[int, int] = (192, 128), count: int = 5) -> Sample:
+def make_sample(folder: Path, size: tuple[int, int] = (160, 112), count: int = 4) -> Sample:
     """Two evaluations: the model, and a median filter as outputs of another method."""
     from PIL import ImageFilter
 
@@ -103,4 +102,4 @@ def make_sample(folder: Path, size: tuple[int, int] = (192, 128), count: int = 5
 
 
 def _values(image, clean) -> dict[str, float]:
-    return {PSNR.key: float(psnr(image[None], clean[None])), ERROR.key: float(np.abs(image - clean).mean())}
+    return {PSNR.key: float(psnr(image[None], clean[None])), ERROR.key: float((image - clean).abs().mean())}

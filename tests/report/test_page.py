@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from f2d.evaluation.record import Record
 from f2d.report.gather import gather
 from f2d.report.page import write_report
 from f2d.report.pictures import PHOTOGRAPHS, encode_within
-from tests.report.sample import ERROR, PSNR, WORDS, evaluate, make_cases, settings
+from tests.report.sample import CATEGORIES, ERROR, PSNR, WORDS, evaluate, make_cases, settings
 from tests.report.stand_ins import DataSet
 
 
@@ -86,6 +87,15 @@ def test_tables_have_all_rows_and_published_ones_stand_apart(page, sample):
     for name in (*{case.category for case in sample.data.cases}, "one factor", "several", "all"):
         assert results.count(f'<th scope="row">{name}</th>') == 2  # in the table of each convention
     assert "99.99" not in results and "Best of 2020" not in results
+    folders = [EvaluationFolder.open(folder) for folder in sample.folders]
+    table = next(table for table in results.split("<table") if PSNR.title in table)
+    for name, members in (*((c, (c,)) for c in CATEGORIES), *sample.data.tiers, ("all", CATEGORIES)):
+        records = [[f.record(c.name) for c in sample.data.cases if c.category in members] for f in folders]
+        values = [fmean(r.input[PSNR.key] for r in records[0])]
+        values += [fmean(r.values[PSNR.key] for r in those) for those in records]
+        row = re.search(rf'<th scope="row">{name}</th>(.*?)</tr>', table)[1]
+        cells = re.findall(r"<td[^>]*>(?:<strong>)?([^<]+)", row)
+        assert cells == [str(len(records[0])), *(f"{value:.2f}" for value in values)]
     published = re.search(r'<section id="published">.*?</section>', text, re.S)[0]
     assert "99.99" in published and "Somebody et al. (2020), table 2" in published and "5.98M" in published
     assert "luma in floating point. The same as our table Error." in published

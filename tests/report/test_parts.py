@@ -18,14 +18,18 @@ from PIL import Image
 import f2d
 from f2d.demo import sample_photograph
 from f2d.evaluation.case import Case
+from f2d.execution import choose_execution
 from f2d.images import image_to_tensor
 from f2d.metrics.measure import About
 from f2d.report.charts import Series, bars, gates_over_time
 from f2d.report.details import SEEDS, SPREAD_STEPS, look
 from f2d.report.gather import choose
+from f2d.report.maps import Scales, model_groups
 from f2d.report.markup import Markup, element, together
 from f2d.report.numbers import best, printed
 from f2d.report.pictures import MAPS, PHOTOGRAPHS, encode_within, inferno, scale_of, shrunk
+from f2d.restorer import Restorer
+from tests.nets.small import resflow_net
 
 HIGHER, LOWER = About("psnr", "PSNR", "higher", "dB", 2), About("lpips", "LPIPS", "lower", "", 3)
 
@@ -221,3 +225,23 @@ def test_spread_is_the_deviation_of_samples_and_none_at_one_step(asked):
     np.testing.assert_allclose(details.spread[1].values, wanted, atol=0.05, rtol=2e-3)
     assert details.spread[1].mean == pytest.approx(wanted.mean(), rel=1e-3)
     assert details.spread[0].mean < 0.25 < details.spread[1].mean  # a quarter of a grey level, as the sampler says
+
+
+def test_a_model_without_factors_has_spread_alone():
+    restorer = Restorer(resflow_net(), choose_execution("cpu"))
+    details = look(restorer, torch.rand(3, 16, 24))
+    assert details.factors == details.maps == details.gates == () and details.sampled == (24, 16)
+    groups = model_groups(details, Scales(8, 8), (24, 16), "")
+    assert [group.title for group in groups] == ["Spread of samples"]
+    assert "by construction" not in groups[0].note  # it is so of the log-normal transport alone
+
+
+def test_large_pictures_are_sampled_in_their_centre(monkeypatch):
+    monkeypatch.setattr("f2d.report.details.SPREAD_SIDE", 16)
+    restorer = Restorer(resflow_net(), choose_execution("cpu"))
+    picture = torch.rand(3, 20, 40)
+    details = look(restorer, picture)
+    alone = look(restorer, picture[:, 2:18, 12:28])
+    assert details.sampled == (16, 16) and details.spread[1].mean == alone.spread[1].mean > 0
+    note = model_groups(details, Scales(8, 8), (40, 20), "")[0].note
+    assert note == "Standard deviation over 4 seeds of the centre, 16 × 16 pixels."

@@ -6,11 +6,14 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from f2d.cli.compare import compare
 from f2d.cli.console import out, report_error
 from f2d.cli.convert import convert
 from f2d.cli.degrade import degrade
 from f2d.cli.demo import demo
+from f2d.cli.eval import evaluate
 from f2d.cli.export import export
+from f2d.cli.figures import figures
 from f2d.cli.info import info
 from f2d.cli.restore import restore
 from f2d.cli.train import finetune, train
@@ -42,6 +45,9 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 for command in (restore, degrade, demo, info, export, convert, train, finetune):
+    app.command()(command)
+app.command(name="eval")(evaluate)
+for command in (compare, figures):
     app.command()(command)
 
 

@@ -5,13 +5,13 @@ import re
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-def names(text: str | None) -> list[str] | None:
-    """``rain,haze`` -> its parts; None for None. ValueError where there are none."""
+def names(text: str | None, option: str = "--only", such_as: str = "rain,haze") -> list[str] | None:
+    """``rain,haze`` -> its parts; None for None. ValueError where there are none, naming the option."""
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts:
-        raise ValueError(f"--only {text!r}: give factors, such as rain,haze")
+        raise ValueError(f"{option} {text!r}: give names, such as {such_as}")
     return parts
 
 

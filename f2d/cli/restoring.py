@@ -2,17 +2,17 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
-from f2d.cli.console import err, out, shown
+from f2d.cli.console import out, shown
 from f2d.cli.counts import Counts
 from f2d.cli.files import Job, deviation_path, make_folder, map_path, numbers_path, sample_path
+from f2d.cli.progress import bar_of, up
 from f2d.cli.task import Task
 from f2d.engine import BudgetError, control
 from f2d.images import ImageError, Photo, check_holds, read, replacing, save_image, to_picture, write
@@ -63,9 +63,9 @@ class Restoring:
 
     def run(self, jobs: list[Job], *, progress: bool) -> None:
         """Restore `jobs`; what fails is counted and has its line, all others have theirs."""
-        bar = _bar(len(jobs))
+        bar = bar_of("restoring", len(jobs))
         for group in self._groups(jobs, bar):
-            with _up(bar, progress):
+            with up(bar, progress):
                 lines = list(self._restored(group))
             for line in lines:
                 out.print(line)
@@ -188,20 +188,3 @@ def _write_numbers(path: Path, result: Restored, i: int) -> None:
     }
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(numbers, indent=2) + "\n")
-
-
-def _bar(total: int) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=err, transient=True)
-    progress.add_task("restoring", total=total)
-    return progress
-
-
-@contextmanager
-def _up(bar: Progress, wanted: bool) -> Iterator[None]:
-    """The bar is up while a picture is worked on and gone when its line is printed; in a pipe there is none."""
-    if not (wanted and err.is_terminal):
-        yield
-        return
-    with bar:
-        yield

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from f2d.data.categories import CLEAR, canonical, is_category
-from f2d.data.pairs import Pair
+from f2d.data.pairs import Matches, Pair
 from f2d.data.pictures import find_images, some
 
 
@@ -15,27 +15,38 @@ def category_folders(folder: Path) -> list[Path]:
 
 
 def find_scenes(folder: Path) -> list[Pair]:
+    """`match_scenes` of complete folders: ValueError where one has no pictures, and for pictures that `clear` lacks."""
+    matches = match_scenes(folder)
+    for home, paths in matches.alone.items():
+        if not paths:
+            raise ValueError(f"no pictures in {home}")
+        raise ValueError(
+            f"{folder / CLEAR} has no pictures of the names that {home.name} has: {some(path.name for path in paths)}; "
+            "if these folders are a pair under other names, give layout: pairs"
+        )
+    return matches.pairs
+
+
+def match_scenes(folder: Path) -> Matches:
     """Every picture of every category with the one of its name in `clear`; a suffix may differ.
 
-    ValueError where the folders are not there, where one has no pictures, and for pictures that `clear` lacks.
+    ValueError where the folders are not there.
     """
     folders = category_folders(folder)
     if not folders:
         raise ValueError(f"{folder} has no {CLEAR} beside folders such as low, haze or low_haze_rain")
     clear = {_place(path, folder / CLEAR): path for path in find_images(folder / CLEAR)}
-    pairs = []
+    found = Matches([], {})
     for home in folders:
         paths = find_images(home)
-        if not paths:
-            raise ValueError(f"no pictures in {home}")
-        alone = [path.name for path in paths if _place(path, home) not in clear]
-        if alone:
-            raise ValueError(
-                f"{folder / CLEAR} has no pictures of the names that {home.name} has: {some(alone)}; if these folders "
-                "are a pair under other names, give layout: pairs"
-            )
-        pairs += [Pair(path, clear[_place(path, home)], canonical(home.name)) for path in paths]
-    return pairs
+        alone = [path for path in paths if _place(path, home) not in clear]
+        if alone or not paths:
+            found.alone[home] = alone
+        category = canonical(home.name)
+        found.pairs.extend(
+            Pair(path, clear[_place(path, home)], category) for path in paths if _place(path, home) in clear
+        )
+    return found
 
 
 def _place(path: Path, home: Path) -> Path:

@@ -11,9 +11,15 @@ from torch import Tensor
 from f2d.data.categories import canonical
 from f2d.data.pictures import Pictures, find_images, size_of, some
 from f2d.data.pool import Pool, in_order
+from f2d.images import IMAGE_SUFFIXES
 
-DEGRADED_NAMES = ("input", "lq", "LQ", "degraded", "hazy", "haze", "rainy", "rain", "low", "snow", "synthetic", "blur")
+DEGRADED_NAMES = (
+    *("input", "lq", "LQ", "degraded", "hazy", "haze", "rainy", "rain", "low", "snow", "synthetic", "blur", "noisy"),
+    "source",
+)
 CLEAN_NAMES = ("gt", "GT", "target", "clean", "clear", "high", "sharp", "norain")
+_TWINS = ((re.compile("^rain-"), "norain-"), (re.compile("(?<![a-zA-Z])NOISY(?![a-zA-Z])"), "GT"))
+_CLEAN_TWIN = re.compile("^norain-|(?<![a-zA-Z])GT(?![a-zA-Z])")
 _TEST_SET = re.compile("test|val|eval", re.IGNORECASE)
 
 
@@ -57,19 +63,45 @@ class PairPool(Pool):
         return self.pairs[entry].category
 
 
+class Matches(NamedTuple):
+    """pairs; alone: pictures without a partner, by the folder they lie in, which are none where it holds no picture."""
+
+    pairs: list[Pair]
+    alone: dict[Path, list[Path]]
+
+
 def find_pairs(
     folder: Path, category: str, degraded: str | None = None, clean: str | None = None, pattern: str | None = None
 ) -> list[Pair]:
+    """`match_pairs` of a complete folder to train on: ValueError names a test set among the folders inside, and the
+    first few pictures without a partner of either side."""
+    tests = {one.parent.name for one, _ in pair_folders(folder, degraded, clean) if one.parent != folder}
+    tests = sorted(filter(_TEST_SET.match, tests))
+    if tests:
+        raise ValueError(f"{folder} holds a test set, {some(tests)}; give the folder of the pictures to train on")
+    matches = match_pairs(folder, category, degraded, clean, pattern)
+    for home, paths in matches.alone.items():
+        if not paths:
+            raise ValueError(f"no pictures in {home}")
+    if matches.alone:
+        sides = [f"{home}: {some(path.name for path in paths)}" for home, paths in matches.alone.items()]
+        raise ValueError(f"pictures without a partner in {'; in '.join(sides)}")
+    return matches.pairs
+
+
+def match_pairs(
+    folder: Path, category: str, degraded: str | None = None, clean: str | None = None, pattern: str | None = None
+) -> Matches:
     """Every degraded picture with its clean one, in two folders inside `folder`, sorted.
 
     degraded, clean: the folders' names, else the first that is there of the names above; where there is none, they are
     looked for in each folder inside (GoPro's sequences). Names match below either folder: equal but for the suffix, or
-    rain-N with norain-N (Rain100L, also where both are in one folder), or the clean one is what stands before an
-    underscore in the degraded one, the longest if several are (im_0001_s80_a04 -> im_0001, 1_1_0.90179 -> 1). pattern:
-    ``DEGRADED -> CLEAN`` with one * each, in place of these rules, such as ``*_hazy -> *_GT``.
+    rain-N with norain-N (Rain100L) and NOISY with GT (SIDD), also where both are in one folder, or the clean one is
+    what stands before an underscore in the degraded one, the longest if several are (im_0001_s80_a04 -> im_0001,
+    1_1_0.90179 -> 1). pattern: ``DEGRADED -> CLEAN`` with one * each, in place of these rules, such as
+    ``*_hazy -> *_GT``.
 
-    ValueError for folders that are not there or have no pictures, a test set among those inside, two clean pictures of
-    one name, and pictures without a partner, the first few of either side.
+    ValueError for folders that are not there, and two clean pictures of one name.
     """
     homes = pair_folders(folder, degraded, clean)
     if not homes:
@@ -78,18 +110,19 @@ def find_pairs(
             f"{clean or ', '.join(CLEAN_NAMES)}, and for rain-N beside norain-N"
         )
     rename = _by_pattern(pattern) if pattern else _by_rules
-    pairs = []
+    found = Matches([], {})
     for one, other in homes:
         if one == other:
-            named = [path for path in find_images(one) if re.match(r"(no)?rain-", path.name)]
-            inputs = [path for path in named if path.name.startswith("rain-")]
-            targets = [path for path in named if path.name.startswith("norain-")]
+            inputs, targets = _beside_each_other(find_images(one))
         else:
             inputs, targets = find_images(one), find_images(other)
         if not inputs:
-            raise ValueError(f"no pictures in {one}")
-        pairs += [Pair(a, b, category) for a, b in _matched(inputs, targets, one, other, rename)]
-    return pairs
+            found.alone[one] = []
+            continue
+        pairs, alone = _matched(inputs, targets, one, other, rename)
+        found.pairs.extend(Pair(a, b, category) for a, b in pairs)
+        found.alone.update(alone)
+    return found
 
 
 def pair_folders(folder: Path, degraded: str | None = None, clean: str | None = None) -> list[tuple[Path, Path]]:
@@ -98,19 +131,31 @@ def pair_folders(folder: Path, degraded: str | None = None, clean: str | None = 
     if found is not None:
         return [found]
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    nested = [pair for pair in (_two_folders(path, degraded, clean) for path in inside) if pair is not None]
-    tests = sorted({pair[0].parent.name for pair in nested if _TEST_SET.match(pair[0].parent.name)})
-    if tests:
-        raise ValueError(f"{folder} holds a test set, {some(tests)}; give the folder of the pictures to train on")
-    return nested
+    return [pair for pair in (_two_folders(path, degraded, clean) for path in inside) if pair is not None]
 
 
 def _two_folders(folder: Path, degraded: str | None, clean: str | None) -> tuple[Path, Path] | None:
     one, other = _subfolder(folder, degraded, DEGRADED_NAMES), _subfolder(folder, clean, CLEAN_NAMES)
     if one and other:
         return one, other
-    mixed = degraded is clean is None and any(folder.glob("rain-*")) and any(folder.glob("norain-*"))
-    return (folder, folder) if mixed else None
+    if degraded is clean is None and all(_beside_each_other(_images_in(folder))):
+        return folder, folder
+    return None
+
+
+def _images_in(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+
+
+def _beside_each_other(paths: list[Path]) -> tuple[list[Path], list[Path]]:
+    """(degraded, clean) ones of the pictures in one folder that are told apart by their names."""
+    degraded = [path for path in paths if _twins(path.stem)]
+    return degraded, [path for path in paths if _CLEAN_TWIN.search(path.stem) and path not in degraded]
+
+
+def _twins(stem: str) -> list[str]:
+    """The name of the clean picture beside a degraded one; none where `stem` is not named as degraded."""
+    return [expression.sub(clean, stem) for expression, clean in _TWINS if expression.search(stem)]
 
 
 def _subfolder(folder: Path, name: str | None, usual: tuple[str, ...]) -> Path | None:
@@ -121,8 +166,7 @@ def _subfolder(folder: Path, name: str | None, usual: tuple[str, ...]) -> Path |
 def _by_rules(stem: str) -> list[str]:
     """Names that the clean picture may have, best first."""
     cuts = [match.start() for match in re.finditer("_", stem)]
-    no_rain = [f"no{stem}"] if stem.startswith("rain-") else []
-    return [stem, *no_rain, *(stem[:cut] for cut in reversed(cuts))]
+    return [stem, *_twins(stem), *(stem[:cut] for cut in reversed(cuts))]
 
 
 def _by_pattern(pattern: str) -> Callable[[str], list[str]]:
@@ -140,7 +184,8 @@ def _by_pattern(pattern: str) -> Callable[[str], list[str]]:
 
 def _matched(
     inputs: list[Path], targets: list[Path], one: Path, other: Path, rename: Callable[[str], list[str]]
-) -> list[tuple[Path, Path]]:
+) -> tuple[list[tuple[Path, Path]], dict[Path, list[Path]]]:
+    """Pairs, and the pictures without a partner by folder."""
     by_place: dict[tuple[Path, str], Path] = {}
     for path in targets:
         place = path.parent.relative_to(other), path.stem
@@ -154,12 +199,12 @@ def _matched(
         if found:
             pairs.append((path, found[0]))
         else:
-            alone.append(path.name)
-    unused = [path.name for path in targets if path not in {clean for _, clean in pairs}]
-    if alone or unused:
-        sides = [f"{side}: {some(names)}" for side, names in ((one, alone), (other, unused)) if names]
-        raise ValueError(f"pictures without a partner in {'; in '.join(sides)}")
-    return pairs
+            alone.append(path)
+    used = {clean for _, clean in pairs}
+    unused = [path for path in targets if path not in used]
+    # of one folder that holds both sides, all stand under its name
+    sides = [(one, alone + unused)] if one == other else [(one, alone), (other, unused)]
+    return pairs, {home: paths for home, paths in sides if paths}
 
 
 def read_list(path: Path, category: str | None = None) -> list[Pair]:

@@ -21,14 +21,16 @@ class Pixels(NamedTuple):
 
 
 class Case(NamedTuple):
-    """name: unique in its data set, ``category/stem``. A case without `degraded` is made of `clean` and `seed`; one
-    without `clean` has no truth."""
+    """name: unique in its data set, ``category/place``. category: the row of the tables that it counts in. factors:
+    those known to be in it. A case without `degraded` is made of `clean`, category and seed; one without `clean` has no
+    truth."""
 
     name: str
     category: str
     degraded: Path | None
     clean: Path | None
     seed: int = 0
+    factors: tuple[str, ...] = ()
 
     def load(self) -> Pixels:
         """Read, and degrade if that is asked for, rounded to 8 bits as a file would hold it.

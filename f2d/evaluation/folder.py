@@ -1,8 +1,9 @@
 """The folder of one evaluation: what was evaluated, and each picture's record and restoration."""
 
+import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ SETTINGS, RECORDS, RESTORED = "evaluation.json", "images", "restored"
 
 @dataclass(frozen=True)
 class Settings:
-    """What an evaluation is of: two runs with equal settings give equal numbers.
+    """What an evaluation is of: two runs with equal settings give equal numbers on one machine.
 
     name: what tables call the method. model: preset or checkpoint folder, None where outputs of another method stand in
     for it; outputs: their folder. digest: SHA-256 of the weights. options: steps, sampler, seed, precision. data:
@@ -33,6 +34,14 @@ class Settings:
     conventions: dict[str, dict[str, Any]]
     measures: tuple[About, ...]
     absent: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Short, and another one wherever the numbers of a picture could be others."""
+        values = asdict(self)
+        for name in ("name", "conventions", "absent"):
+            del values[name]
+        return hashlib.sha256(dumps(values).encode()).hexdigest()[:16]
 
     @classmethod
     def from_dict(cls, values: dict) -> "Settings":
@@ -70,18 +79,19 @@ class EvaluationFolder:
         return self.path / RESTORED / f"{name}.png"
 
     def record(self, name: str) -> Record | None:
-        """Of a case; None where there is none that can be read."""
+        """Of a case; None where there is none that can be read, or that was made under these settings."""
         try:
-            return Record.from_json(self._file(name).read_text(encoding="utf-8"))
+            found = Record.from_json(self._file(name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
+        return found if found.settings == self.settings.key else None
 
     def write(self, record: Record) -> None:
         """Keep a record: whole or not at all."""
         file = self._file(record.name)
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as part:
-            part.write_text(record.to_json(), encoding="utf-8")
+            part.write_text(replace(record, settings=self.settings.key).to_json(), encoding="utf-8")
 
     def records(self, cases: list[Case]) -> Iterator[Record]:
         """Those that are there, in the order of the cases."""

@@ -1,44 +1,147 @@
-"""Image quality measures on tensors."""
+"""Fidelity to the clean picture, with everything that papers leave unsaid made explicit: colour, bits, window, border.
 
-import torch
+NumPy in float64, elementwise operations and sums of one thread: the same bits on any number of cores.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
 from torch import Tensor
 
-LUMA = (0.299, 0.587, 0.114)  # BT.601
+from f2d.metrics.batch import LUMA, to_levels
+from f2d.metrics.measure import About, check_pair
 
 
-def psnr(image: Tensor, reference: Tensor) -> Tensor:
-    """10 log10(1 / mean((round8(image) - reference)²)) in dB per sample, after rounding to 8 bits.
+class Window(NamedTuple):
+    """weights: [n], of one axis, they sum to 1. correction: of variances, N / (N - 1) for those of a sample of N."""
 
-    image, reference: [B,C,H,W] in [0, 1]; values outside are clamped. Returns [B]; equal pictures give inf.
+    weights: np.ndarray
+    correction: float
+
+
+def _gaussian(size: int, sigma: float) -> np.ndarray:
+    weights = np.exp(-((np.arange(size) - size // 2) ** 2) / (2 * sigma**2))
+    return weights / weights.sum()
+
+
+COLOURS = {"rgb": "RGB", "y": "Y", "y-studio": "Y studio"}
+BITS = ("8bit", "float")
+WINDOWS = {
+    "7x7": Window(np.full(7, 1 / 7), 49 / 48),  # scikit-image's default
+    "gaussian11": Window(_gaussian(11, 1.5), 1.0),  # Wang et al. (2004), MATLAB
+    "gaussian11-sample": Window(_gaussian(11, 1.5), 121 / 120),  # scikit-image's gaussian_weights=True
+}
+# offset and weights of R, G, B for values in [0, 1]; the second is BT.601 with 16 for black and 235 for white
+_LUMAS = {"y": (0.0, LUMA), "y-studio": (16 / 255, (65.481 / 255, 128.553 / 255, 24.966 / 255))}
+_ABOUT = {"psnr": ("higher", "dB", 2), "ssim": ("higher", "", 4), "mae": ("lower", "", 4)}  # better, unit, digits
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """PSNR, SSIM or mean absolute error by one convention; a `Measure`.
+
+    measure  "psnr": 10 log10(1 / mean (x - y)²), infinite for equal pictures
+             "ssim": mean of (2 μxμy + C₁)(2 σxy + C₂) / ((μx² + μy² + C₁)(σx² + σy² + C₂)), C₁ = 0.01², C₂ = 0.03²,
+                     per channel over the pixels whose window lies inside, then over channels. Wang et al. (2004)
+             "mae":  mean |x - y|
+    colour   "rgb"; "y": 0.299 R + 0.587 G + 0.114 B, full range; "y-studio": (16 + 65.481 R + 128.553 G + 24.966 B) /
+             255, as MATLAB's rgb2ycbcr. The peak of both is 1 (255 levels), although "y-studio" spans 219: its PSNR is
+             about 20 log10(255 / 219) = 1.3 dB above that of "y".
+    bits     "8bit": both pictures clamped and rounded to 8 bits; luma is taken from those and not rounded again.
+             "float": both clamped to [0, 1] only.
+    window   of SSIM alone: "7x7" uniform, variances of samples, N / (N - 1) = 49/48; "gaussian11", sigma 1.5, variances
+             as weighted; "gaussian11-sample", the same times 121/120.
+    border   pixels that are cut off each side first.
+
+    ValueError for anything else.
     """
-    rounded = [(t.clamp(0, 1) * 255).round() / 255 for t in (image.double(), reference.double())]
-    error = (rounded[0] - rounded[1]).square().mean(dim=(1, 2, 3))
-    return -10 * torch.log10(error)
+
+    measure: str
+    colour: str = "rgb"
+    bits: str = "8bit"
+    window: str | None = None
+    border: int = 0
+
+    needs_truth = True
+
+    def __post_init__(self):
+        windows = (*WINDOWS,) if self.measure == "ssim" else (None,)
+        for name, allowed in (("measure", _ABOUT), ("colour", COLOURS), ("bits", BITS), ("window", windows)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"fidelity: {name} is {getattr(self, name)!r}; give one of {[*allowed]}")
+        if self.border < 0:
+            raise ValueError(f"fidelity: border is {self.border}; give 0 or more pixels")
+
+    @property
+    def about(self) -> About:
+        """Key and title spell the convention: "ssim rgb 8bit gaussian11 border4"."""
+        details = [self.bits, *([self.window] if self.window else []), *([f"border{self.border}"] * (self.border > 0))]
+        better, unit, digits = _ABOUT[self.measure]
+        key = " ".join([self.measure, self.colour, *details])
+        title = " ".join([self.measure.upper(), COLOURS[self.colour], *details])
+        return About(key, title, better, unit, digits)
+
+    def __call__(self, restored: Tensor, truth: Tensor | None) -> float:
+        """restored, truth: [3,H,W], [0, 1]. NaN where the border leaves nothing, or nothing as large as the window.
+
+        ValueError for other shapes, or two that differ, or no truth.
+        """
+        check_pair(self.about.key, restored, truth)
+        left = min(restored.shape[1:]) - 2 * self.border
+        if left < (len(WINDOWS[self.window].weights) if self.window else 1):
+            return float("nan")
+        x, y = (planes(image, self.colour, self.bits, self.border) for image in (restored, truth))
+        if self.window:
+            return ssim(x, y, WINDOWS[self.window])
+        return psnr(x, y) if self.measure == "psnr" else float(np.abs(x - y).mean())
 
 
-def ssim(image: Tensor, reference: Tensor) -> Tensor:
-    """Structural similarity per sample, Gaussian window of 11, sigma 1.5, averaged over channels.
-
-    image, reference: [B,C,H,W] in [0, 1], H and W at least 6. Returns [B]. Wang et al. (2004), by torchmetrics.
-    """
-    from torchmetrics.functional.image import structural_similarity_index_measure
-
-    return structural_similarity_index_measure(image.float(), reference.float(), data_range=1.0, reduction="none")
-
-
-def luma(image: Tensor) -> Tensor:
-    """0.299 R + 0.587 G + 0.114 B, [B,3,H,W] -> [B,1,H,W]; full range, as F²D-Net's evaluation has it."""
-    return (image * image.new_tensor(LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+def planes(image: Tensor, colour: str = "rgb", bits: str = "8bit", border: int = 0) -> np.ndarray:
+    """The numbers that are compared, float64 [C,H,W]: [3,H,W] for "rgb", [1,H,W] for lumas. Terms as in `Fidelity`."""
+    height, width = image.shape[1:]
+    inner = image[:, border : height - border, border : width - border]
+    # rounded in float32 as the writing of files does: a restoration measures the same from memory and from its file
+    inner = to_levels(inner.detach().float()) if bits == "8bit" else inner.detach().clamp(0, 1)
+    x = inner.cpu().numpy().astype(np.float64) / (255 if bits == "8bit" else 1)
+    if colour == "rgb":
+        return x
+    offset, (red, green, blue) = _LUMAS[colour]
+    return (offset + red * x[0] + green * x[1] + blue * x[2])[None]
 
 
-def sharpness(image: Tensor, reference: Tensor) -> Tensor:
-    """mean |∇Y(image)|² / mean |∇Y(reference)|² per sample: below 1 where detail was averaged away, above 1 for noise.
+def psnr(x: np.ndarray, y: np.ndarray) -> float:
+    """10 log10(1 / mean (x - y)²) in dB, infinite where x equals y; values in [0, 1]."""
+    error = np.square(x - y).mean()
+    return float("inf") if error == 0 else float(10 * np.log10(1 / error))
 
-    Forward differences of the luma; image, reference: [B,3,H,W] in [0, 1], H and W at least 2. Returns [B].
-    """
 
-    def energy(x: Tensor) -> Tensor:
-        y = luma(x.double())
-        return sum(y.diff(dim=axis).square().mean(dim=(1, 2, 3)) for axis in (2, 3))
+def ssim(x: np.ndarray, y: np.ndarray, window: Window) -> float:
+    """Mean structural similarity of [C,H,W] with values in [0, 1], H and W at least the window's; see `Fidelity`."""
+    return float(np.mean([_ssim_map(a, b, window).mean() for a, b in zip(x, y)]))
 
-    return energy(image) / energy(reference).clamp_min(1e-12)
+
+def _ssim_map(x: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
+    # one filter for x² + y²: SSIM needs only the sum of the two variances
+    weights, correction = window
+    mean_x, mean_y, squares, products = (_filtered(z, weights) for z in (x, y, x * x + y * y, x * y))
+    mean_squares, mean_products = mean_x * mean_x + mean_y * mean_y, mean_x * mean_y
+    variances, covariance = correction * (squares - mean_squares), correction * (products - mean_products)
+    c1, c2 = 0.01**2, 0.03**2
+    return (2 * mean_products + c1) * (2 * covariance + c2) / ((mean_squares + c1) * (variances + c2))
+
+
+def _filtered(z: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Both axes filtered, pixels whose window lies inside. Sums of slices: 55 ms for SSIM of 720x480 in RGB with 7x7,
+    80 ms with 11, where scikit-image takes 131 and 141."""
+    for _ in range(2):
+        z = _filtered_rows(z, weights).T
+    return z
+
+
+def _filtered_rows(z: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    size = len(z) - len(weights) + 1
+    total = weights[0] * z[:size]
+    for i, weight in enumerate(weights[1:], start=1):
+        total += weight * z[i : i + size]
+    return total

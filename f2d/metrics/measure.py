@@ -1,5 +1,6 @@
 """What a measure of restorations is, whatever it computes."""
 
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
@@ -7,7 +8,7 @@ from torch import Tensor
 
 class About(NamedTuple):
     """What tables say of a measure. key: its name in files, spelled out ("psnr rgb 8bit"); title: of a column; better:
-    "higher" or "lower"; unit: "dB", "" for none; digits: printed after the point."""
+    "higher", "lower" or "" where neither is; unit: "dB", "" for none; digits: printed after the point."""
 
     key: str
     title: str
@@ -24,4 +25,21 @@ class Measure(Protocol):
 
     def __call__(self, restored: Tensor, truth: Tensor | None) -> float:
         """restored, truth: float32 [3, H, W] in [0, 1] (restored may leave it), on the CPU; NaN where not defined."""
+        ...
+
+
+def check_pair(key: str, restored: Tensor, truth: Tensor | None) -> None:
+    """ValueError, in the name of the measure `key`, unless both are [3, H, W] of one shape."""
+    if truth is None or restored.ndim != 3 or restored.shape[0] != 3 or restored.shape != truth.shape:
+        given = f"{tuple(restored.shape)} and {None if truth is None else tuple(truth.shape)}"
+        raise ValueError(f"{key}: restored and truth are {given}; give two of one shape [3, H, W]")
+
+
+class SetMeasure(Protocol):
+    """One number for a whole set of pictures, such as a distance between distributions."""
+
+    about: About
+
+    def __call__(self, restored: list[Path], truth: list[Path]) -> float:
+        """restored, truth: files of pictures, not necessarily pairs; NaN where not defined."""
         ...

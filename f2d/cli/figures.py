@@ -1,0 +1,56 @@
+"""`f2d figures`: what papers and pages show of evaluations, as pictures or vector graphics."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from f2d.cli.console import fail, one_line_errors, out, shown
+from f2d.cli.files import check_no_file
+from f2d.cli.options import Device, Overwrite
+
+
+class Kind(str, Enum):
+    """A format of figures."""
+
+    PNG = "png"
+    PDF = "pdf"
+    SVG = "svg"
+
+
+@one_line_errors
+def figures(
+    evaluations: Annotated[
+        list[Path],
+        typer.Argument(metavar="EVAL...", help="Folders of f2d eval on the same data.", show_default=False),
+    ],
+    target: Annotated[Path, typer.Option("--out", "-o", help="Folder for the figures.", show_default=False)],
+    case: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A picture, as results.csv names it; again for others. By default one of each of four categories.",
+            show_default=False,
+        ),
+    ] = None,
+    format: Annotated[Kind, typer.Option(case_sensitive=False, help="Of the figures.")] = Kind.PNG,
+    steps: Annotated[int, typer.Option(min=2, help="Of the trajectory.")] = 10,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    r"""Draw EVAL... side by side: methods, error maps, and of each model gate maps and the trajectory of x_t.
+
+    Writes comparison, errors, NAME-gates and NAME-trajectory into -o. Needs: pip install "f2d\[eval]"
+    """
+    check_no_file(target)
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError:
+        fail('f2d figures needs matplotlib, which is not installed: pip install "f2d[eval]"')
+    from f2d.figures.draw import draw
+
+    for path in draw(
+        evaluations, target, case or [], suffix=format.value, steps=steps, device=device, overwrite=overwrite
+    ):
+        out.print(shown(path))

@@ -1,0 +1,193 @@
+"""Methods side by side on the pictures that all of them have, and how sure their differences are."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isclose, nan
+from typing import NamedTuple
+
+from f2d.evaluation.bootstrap import RESAMPLES, Interval, paired
+from f2d.evaluation.folder import RECORDS, EvaluationFolder
+from f2d.evaluation.presets import PRESETS
+from f2d.evaluation.record import Record
+from f2d.evaluation.summary import Row, Tiers, summarize
+from f2d.metrics.measure import About
+
+_SAME = 1e-3  # of an input's number: networks differ by some 1e-5 between devices, another picture by far more
+
+
+class Line(NamedTuple):
+    """One row of a measure's table. means: of each method; intervals: of each but the first, less the first."""
+
+    name: str
+    kind: str
+    images: int
+    means: tuple[float, ...]
+    intervals: tuple[Interval, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """lines: by the key of each of `measures`. left_out: picture -> why it is in no number. skipped: measure -> why it
+    is not compared. undefined: measure -> pictures for which a method has none, which its lines leave out."""
+
+    data: str
+    methods: tuple[str, ...]
+    measures: tuple[About, ...]
+    lines: dict[str, tuple[Line, ...]]
+    pictures: int
+    left_out: dict[str, str]
+    skipped: dict[str, str]
+    undefined: dict[str, int]
+
+
+def compare(
+    folders: Sequence[EvaluationFolder], measures: Sequence[str] = (), resamples: int = RESAMPLES, seed: int = 0
+) -> Comparison:
+    """Means of every method over the pictures that all have, by category, tier and "all" as in `summarize`, and their
+    differences to the first with the intervals of `f2d.evaluation.bootstrap.paired`. measures: keys; none: all that
+    are common.
+
+    ValueError for fewer than two folders, other data sets, no common picture or measure, a measure that is not common,
+    and pictures of one name that are not the same picture.
+    """
+    methods = _names(folders)
+    data = _data(folders, methods)
+    records, left_out = _common_records(folders, methods)
+    for name in records[0]:
+        _check_same(name, [of[name] for of in records], methods)
+    abouts, skipped = _common_measures(folders, methods, records)
+    unknown = [key for key in measures if key not in {about.key for about in abouts}]
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)}: not measured in all; common are {', '.join(a.key for a in abouts)}")
+    chosen = tuple(about for about in abouts if not measures or about.key in measures)
+    tiers = PRESETS[data].tiers if data in PRESETS else ()
+    tables = {about.key: _lines(about.key, records, tiers, resamples, seed) for about in chosen}
+    undefined = {key: len(records[0]) - lines[-1].images for key, lines in tables.items()}
+    return Comparison(
+        data,
+        methods,
+        chosen,
+        tables,
+        len(records[0]),
+        left_out,
+        skipped,
+        {key: count for key, count in undefined.items() if count},
+    )
+
+
+def _names(folders: Sequence[EvaluationFolder]) -> tuple[str, ...]:
+    """What the settings call the methods; with the folder where two are called the same."""
+    if len({folder.path.resolve() for folder in folders}) < max(2, len(folders)):
+        raise ValueError("give two or more evaluations, each once")
+    names = [folder.settings.name for folder in folders]
+    return tuple(name if names.count(name) == 1 else f"{name} ({folder.path})" for name, folder in zip(names, folders))
+
+
+def _data(folders: Sequence[EvaluationFolder], methods: Sequence[str]) -> str:
+    """The preset that all are of; where it lies may differ."""
+    presets = [folder.settings.data.partition("=")[0] for folder in folders]
+    if len(set(presets)) > 1:
+        said = ", ".join(f"{method} on {preset}" for method, preset in zip(methods, presets))
+        raise ValueError(f"the evaluations are of different data sets: {said}")
+    return presets[0]
+
+
+def _common_records(
+    folders: Sequence[EvaluationFolder], methods: Sequence[str]
+) -> tuple[list[dict[str, Record]], dict[str, str]]:
+    """Of each folder, by name, those that all have; and why the others are left out."""
+    found = []
+    for folder in folders:
+        root = folder.path / RECORDS
+        names = sorted(file.relative_to(root).as_posix()[: -len(".json")] for file in root.rglob("*.json"))
+        found.append({name: record for name in names if (record := folder.record(name)) is not None})
+    left_out = {}
+    for name in sorted(set().union(*found)):
+        reasons = []
+        for method, records in zip(methods, found):
+            record = records.get(name)
+            if record is None:
+                reasons.append(f"{method} has none")
+            elif record.error is not None:
+                reasons.append(f"{method}: {record.error}")
+        if reasons:
+            left_out[name] = "; ".join(reasons)
+    common = [{name: record for name, record in of.items() if name not in left_out} for of in found]
+    if not common[0]:
+        counts = ", ".join(f"{method} {len(records)}" for method, records in zip(methods, found))
+        raise ValueError(f"no picture has numbers in all of the evaluations (pictures: {counts})")
+    return common, left_out
+
+
+def _check_same(name: str, records: Sequence[Record], methods: Sequence[str]) -> None:
+    """ValueError unless what was restored is the same picture, as far as its size and its own numbers tell."""
+    first = records[0]
+    for method, record in zip(methods[1:], records[1:]):
+        if (record.width, record.height) != (first.width, first.height):
+            sizes = f"{first.width}x{first.height} and {record.width}x{record.height}"
+            raise ValueError(f"{name} is not one picture: {sizes} in {methods[0]} and {method}")
+        for key in first.input.keys() & record.input.keys():
+            ours, theirs = first.input[key], record.input[key]
+            if not (isclose(ours, theirs, rel_tol=_SAME, abs_tol=_SAME) or ours != ours or theirs != theirs):
+                raise ValueError(
+                    f"{name} is not one picture: before restoration its {key} is {ours:g} in {methods[0]} and "
+                    f"{theirs:g} in {method}"
+                )
+
+
+def _common_measures(
+    folders: Sequence[EvaluationFolder], methods: Sequence[str], records: Sequence[dict[str, Record]]
+) -> tuple[list[About], dict[str, str]]:
+    """Those that all have of single pictures, in the order of the first; and why others are not compared."""
+    lists = [folder.settings.measures for folder in folders]
+    measured = {key for of in records for record in of.values() for key in record.values}
+    common, skipped = [], {}
+    for about in dict.fromkeys(about for measures in lists for about in measures):
+        lacking = [method for method, measures in zip(methods, lists) if about not in measures]
+        if lacking:
+            skipped[about.key] = f"not measured alike in {', '.join(lacking)}"
+        elif about.key not in measured:
+            skipped[about.key] = "no picture has a number of its own"
+        else:
+            common.append(about)
+    if not common:
+        raise ValueError(
+            "the evaluations have no measure in common; run f2d eval with the same --convention, --measures"
+        )
+    return common, skipped
+
+
+def _lines(key: str, records: Sequence[dict[str, Record]], tiers: Tiers, resamples: int, seed: int) -> tuple[Line, ...]:
+    """Of one measure. A picture for which a method has no number is out of all methods' means."""
+    names = list(records[0])
+    values = {name: [of[name].values.get(key, nan) for of in records] for name in names}
+    defined = {name: not any(value != value for value in values[name]) for name in names}
+    summaries, differences = [], []
+    for i, of in enumerate(records):
+        mine = {name: values[name][i] if defined[name] else nan for name in names}
+        summaries.append(
+            summarize([Record(name, of[name].category, values={key: mine[name]}) for name in names], tiers)
+        )
+        by_category: dict[str, dict[str, float]] = defaultdict(dict)
+        for name in filter(defined.get, names):
+            first, own = values[name][0], values[name][i]
+            # two pictures without any error are infinitely good, and equal
+            by_category[of[name].category][name.partition("/")[2]] = 0.0 if first == own else own - first
+        differences.append(by_category)
+    return tuple(
+        Line(
+            rows[0].name,
+            rows[0].kind,
+            rows[0].images - rows[0].undefined.get(key, 0),
+            tuple(row.values[key] for row in rows),
+            tuple(_interval(rows[0], by_category, resamples, seed) for by_category in differences[1:]),
+        )
+        for rows in zip(*(summary.rows for summary in summaries))
+    )
+
+
+def _interval(row: Row, differences: dict[str, dict[str, float]], resamples: int, seed: int) -> Interval:
+    if any(category not in differences for category in row.categories):
+        return Interval(nan, nan, nan, nan)
+    return paired({category: differences[category] for category in row.categories}, resamples, seed)

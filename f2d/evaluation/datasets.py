@@ -1,0 +1,191 @@
+"""Data sets as they lie on disk, ready to be evaluated: their cases, and what is wrong with them."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from f2d.data.categories import factors_of, is_category
+from f2d.data.cdd11 import match_scenes
+from f2d.data.find import recognise
+from f2d.data.pairs import Matches, match_pairs, pair_folders, read_list
+from f2d.data.pictures import find_images
+from f2d.evaluation.case import Case
+from f2d.evaluation.presets import PRESETS, Part
+from f2d.images import IMAGE_SUFFIXES
+
+ROOT = "F2D_DATA"  # the environment's folder of data sets, each under its own name
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """spec: ``preset=folder``, which opens it again. cases: in the order of the tables. problems: a line for each
+    picture that cannot be evaluated as the data lie. tiers: (name, categories) of averages. published: the tables of
+    published results that belong to it. convention: the one of its published numbers."""
+
+    spec: str
+    title: str
+    cases: tuple[Case, ...]
+    problems: tuple[str, ...]
+    tiers: tuple[tuple[str, tuple[str, ...]], ...]
+    published: tuple[str, ...]
+    convention: str
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The rows of the tables."""
+        return tuple(dict.fromkeys(case.category for case in self.cases))
+
+
+def open_data(text: str, limit: int | None = None) -> DataSet:
+    """A data set from ``PRESET=FOLDER``, a FOLDER or list whose layout is recognised, or a PRESET that lies, under its
+    own name, in the folder that F2D_DATA names. limit: only the first so many cases of every category.
+
+    ValueError for what is not there, holds no picture that can be evaluated, or could be several things.
+    """
+    name, path = _located(text)
+    preset = PRESETS[name]
+    if not path.exists():
+        raise ValueError(f"{path}: no such file or folder")
+    problems: list[str] = []
+    cases = _distinct(list(chain.from_iterable(_cases(part, path, problems) for part in preset.parts)))
+    if not cases:
+        said = f": {problems[0]}" if problems else ""
+        raise ValueError(f"{path} holds nothing to evaluate as {name}{said}")
+    if limit is not None:
+        seen: Counter[str] = Counter()
+        cases = [case for case in cases if seen[case.category] < limit and not seen.update([case.category])]
+    spec = f"{name}={path.resolve()}"
+    return DataSet(spec, preset.title, tuple(cases), tuple(problems), preset.tiers, (name,), preset.convention)
+
+
+def _located(text: str) -> tuple[str, Path]:
+    """(preset, folder)."""
+    name, equals, folder = text.partition("=")
+    if equals and name in PRESETS:
+        return name, Path(folder)
+    path = Path(text)
+    if path.exists():
+        return _recognised(path), path
+    if text in PRESETS:
+        return text, _in_root(text)
+    if equals:
+        raise ValueError(f"no data set {name!r}; there are {', '.join(PRESETS)}")
+    raise ValueError(f"{text}: neither a folder nor a data set by name ({', '.join(PRESETS)})")
+
+
+def _recognised(path: Path) -> str:
+    layout = recognise(path)
+    if layout in ("pairs", "list"):
+        return layout
+    if layout == "cdd11":
+        return "cdd-11"
+    if layout == "lmdb":
+        raise ValueError(f"{path} is an LMDB; f2d convert makes folders of it, which can be evaluated")
+    raise ValueError(
+        f"{path} holds photographs alone; give composites={path} if they are clean and to be degraded, unpaired={path} "
+        "if they are to be restored without a truth to compare with"
+    )
+
+
+def _in_root(name: str) -> Path:
+    root = os.environ.get(ROOT)
+    if not root:
+        raise ValueError(f"where is {name}? give {name}=FOLDER, or set {ROOT} to the folder that has it")
+    wanted = {_plain(name), _plain(PRESETS[name].title)}
+    found = sorted(path for path in Path(root).iterdir() if path.is_dir() and _plain(path.name) in wanted)
+    if not found:
+        raise ValueError(f"{root} ({ROOT}) has no folder named {name} or {PRESETS[name].title}")
+    return found[0]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _cases(part: Part, root: Path, problems: list[str]) -> Iterator[Case]:
+    if part.layout == "list":
+        for pair in read_list(root, "pairs"):
+            yield Case(f"{pair.category}/{pair.degraded.stem}", pair.category, pair.degraded, pair.clean, 0, ())
+        return
+    home = next((root / name for name in part.folders if (root / name).is_dir()), None)
+    if home is None:
+        names = ", ".join(filter(None, part.folders))
+        problems.append(f"{root}: {part.row or ', '.join(part.made) or 'a folder'} is missing; looked for {names}")
+    elif part.layout == "cdd11":
+        yield from _scenes(home, problems)
+    elif part.layout == "pairs":
+        yield from _pairs(part, home, problems)
+    elif part.layout == "clean":
+        yield from _made(part, home, problems)
+    else:
+        row = part.row or home.resolve().name
+        for path in _some_images(home, problems):
+            yield Case(f"{row}/{_place(path, home)}", row, path, None, 0, part.factors)
+
+
+def _pairs(part: Part, home: Path, problems: list[str]) -> Iterator[Case]:
+    homes = pair_folders(home)
+    if not homes:
+        match_pairs(home, part.row)  # raises, saying what was looked for
+    for one, other in homes:
+        folder = one if one == other else one.parent
+        row = part.row or folder.resolve().name
+        factors = part.factors or (factors_of(row) if is_category(row) else ())
+        matches = match_pairs(folder, row, pattern=part.pattern)
+        _report(matches, problems)
+        sequence = folder.relative_to(home) if part.row else Path()
+        for pair in matches.pairs:
+            name = f"{row}/{(sequence / _place(pair.degraded, one)).as_posix()}"
+            yield Case(name, row, pair.degraded, pair.clean, 0, factors)
+
+
+def _scenes(home: Path, problems: list[str]) -> Iterator[Case]:
+    matches = match_scenes(home)
+    _report(matches, problems)
+    for pair in matches.pairs:
+        place = Path(*pair.degraded.relative_to(home).parts[1:])
+        name = f"{pair.category}/{_place(place, Path())}"
+        yield Case(name, pair.category, pair.degraded, pair.clean, 0, factors_of(pair.category))
+
+
+def _report(matches: Matches, problems: list[str]) -> None:
+    for folder, paths in matches.alone.items():
+        problems += [f"{path}: no picture to compare it with" for path in paths] or [f"{folder}: no pictures in it"]
+
+
+def _made(part: Part, home: Path, problems: list[str]) -> Iterator[Case]:
+    """Image i of the sorted folder, category number c: seed 1000 c + i."""
+    paths = _some_images(home, problems)
+    for c, category in enumerate(part.made):
+        for i, path in enumerate(paths):
+            name = f"{category}/{_place(path, home)}"
+            yield Case(name, category, None, path, 1000 * c + i, factors_of(category))
+
+
+def _some_images(home: Path, problems: list[str]) -> list[Path]:
+    paths = find_images(home)
+    if not paths:
+        problems.append(f"{home}: no pictures in it ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return paths
+
+
+def _place(path: Path, home: Path) -> str:
+    return path.relative_to(home).with_suffix("").as_posix()
+
+
+def _distinct(cases: list[Case]) -> list[Case]:
+    """Cases of one name, such as a.jpg and a.png, are told apart by their suffixes, or their number."""
+    often = Counter(case.name for case in cases)
+    found, seen = [], Counter[str]()
+    for case in cases:
+        name = case.name
+        if often[name] > 1:
+            name += (case.degraded or case.clean).suffix
+            seen[name] += 1
+            name += f" {seen[name]}" if seen[name] > 1 else ""
+        found.append(case._replace(name=name))
+    return found

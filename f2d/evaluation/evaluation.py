@@ -1,0 +1,158 @@
+"""A whole evaluation: what was asked for, what there is to do, and the results of it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from f2d.evaluation.case import Case
+from f2d.evaluation.datasets import DataSet, open_data
+from f2d.evaluation.folder import SETTINGS, EvaluationFolder, Settings
+from f2d.evaluation.method import Method, ModelMethod, OutputsMethod, digest, is_model
+from f2d.evaluation.record import Record
+from f2d.evaluation.run import Run
+from f2d.evaluation.summary import Summary, summarize
+from f2d.evaluation.tables import write_results
+from f2d.execution import Execution, choose_execution
+from f2d.metrics.conventions import CONVENTIONS
+from f2d.metrics.measures import NAMES, find, find_sets
+from f2d.nets.models import load_config, load_network
+from f2d.restore import sampling
+from f2d.restorer import Restorer
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be evaluated, in a user's words.
+
+    method: a preset, a checkpoint folder, or a folder of pictures that another method restored. data: as `open_data`
+    takes it. conventions: of `f2d.metrics.conventions`; none: the data set's own. measures: of `f2d.metrics.measures`
+    besides. name: of the method in tables. limit: cases of each category. The rest as in `Restorer`.
+    """
+
+    method: str
+    data: str
+    conventions: Sequence[str] = ()
+    measures: Sequence[str] = ("mae", "niqe")
+    name: str | None = None
+    steps: int | None = None
+    sampler: str | None = None
+    seed: int = 0
+    limit: int | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    stlpips_weights: Path | None = None
+    keep_images: bool = True
+
+
+class Evaluation:
+    """``evaluation = Evaluation(request, folder); for record in evaluation.run(evaluation.left): ...;
+    evaluation.finish()``.
+
+    All that can be said without loading a model is checked at once: ValueError, OSError for data, measures, steps and
+    samplers that are not there, and for a folder that holds an evaluation of something else, unless `overwrite`.
+    """
+
+    def __init__(self, request: Request, path: Path, *, overwrite: bool = False):
+        self.request = request
+        self.data: DataSet = open_data(request.data, request.limit)
+        self.execution: Execution = choose_execution(request.device, request.precision)
+        self._is_model = is_model(request.method)
+        self._outputs = None if self._is_model else OutputsMethod(Path(request.method), self.data.cases)
+        options = self._options()
+        conventions = list(request.conventions) or [self.data.convention]
+        if conventions == ["all"]:
+            conventions = list(CONVENTIONS)
+        measures = list(NAMES if list(request.measures) == ["all"] else request.measures)
+        device = self.execution.device
+        self._measures, absent = find(conventions, measures, stlpips_weights=request.stlpips_weights, device=device)
+        self._set_measures, absent_sets = find_sets(measures, device=device)
+        settings = Settings(
+            name=request.name or _called(request.method),
+            model=_where(request.method) if self._is_model else None,
+            outputs=None if self._is_model else str(Path(request.method).resolve()),
+            digest=digest(request.method) if self._is_model else None,
+            options={**options, "limit": request.limit},
+            data=self.data.spec,
+            conventions={
+                name: {"text": CONVENTIONS[name].text, "keys": CONVENTIONS[name].keys} for name in conventions
+            },
+            measures=tuple(measure.about for measure in (*self._measures, *self._set_measures)),
+            absent=absent | absent_sets,
+        )
+        self.folder = EvaluationFolder(path, settings)
+        self._anew = overwrite
+        if not overwrite:
+            self._refuse_another()
+
+    def left(self, cases: Sequence[Case]) -> list[Case]:
+        """Those without numbers yet, or without their picture; what failed is tried again.
+        All, if it is to begin anew."""
+        return list(cases) if self._anew else [case for case in cases if not self._is_done(case)]
+
+    def run(self, cases: Sequence[Case]) -> Iterator[Record]:
+        """Evaluate cases, each record given as it is there; the model is loaded first."""
+        # a GPU waits for pictures to be read and measured; on a CPU that would take the model's own cores
+        workers = 1 if self.execution.device.type == "cpu" else 4
+        keep = self.request.keep_images
+        yield from Run(self.folder, self._method(), self._measures, keep_images=keep, workers=workers)(cases)
+
+    def finish(self) -> Summary:
+        """Summarise the records of all cases, and write the results."""
+        missing = Record("", "", error="was not evaluated; run the command again")
+        found = [
+            self.folder.record(case.name) or replace(missing, name=case.name, category=case.category)
+            for case in self.data.cases
+        ]
+        summary = summarize(found, self.data.tiers)
+        write_results(self.folder, self.data, summary, found, self._over_sets(found), str(self.execution))
+        return summary
+
+    def _over_sets(self, records: list[Record]) -> dict[str, float]:
+        """Measures of all restorations together, such as FID."""
+        done = {record.name for record in records if record.error is None}
+        pairs = [(self.folder.restored(c.name), c.clean) for c in self.data.cases if c.name in done and c.clean]
+        if not pairs:
+            return {}
+        return {measure.about.key: measure(*map(list, zip(*pairs))) for measure in self._set_measures}
+
+    def _is_done(self, case: Case) -> bool:
+        record = self.folder.record(case.name)
+        there = not self.request.keep_images or self.folder.restored(case.name).is_file()
+        return record is not None and record.error is None and there
+
+    def _method(self) -> Method:
+        if self._outputs is not None:
+            return self._outputs
+        settings = self.folder.settings
+        options = {name: settings.options[name] for name in ("steps", "sampler", "seed")}
+        return ModelMethod(Restorer(load_network(settings.model), self.execution), options)
+
+    def _options(self) -> dict[str, object]:
+        """Of the restorations, spelled out; none where they are done already."""
+        request = self.request
+        if not self._is_model:
+            return {}
+        steps, sampler = sampling(load_config(request.method).transport, request.steps, request.sampler)
+        return {"steps": steps, "sampler": sampler, "seed": request.seed, "precision": self.execution.precision}
+
+    def _refuse_another(self) -> None:
+        if not (self.folder.path / SETTINGS).exists():
+            return
+        there, ours = map(asdict, (EvaluationFolder.open(self.folder.path).settings, self.folder.settings))
+        differing = [name for name in there if name != "absent" and there[name] != ours[name]]
+        if differing:
+            raise ValueError(
+                f"{self.folder.path} holds another evaluation (other {', '.join(differing)}); give another folder, or "
+                "--overwrite"
+            )
+
+
+def _called(method: str) -> str:
+    """The name of a folder, of a run for those in it (weights, best)."""
+    path = Path(method)
+    return path.resolve().parent.name if path.name in ("weights", "best") else path.resolve().name
+
+
+def _where(model: str) -> str:
+    """A preset's name, or a folder from wherever it is read."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else model

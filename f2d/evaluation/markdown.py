@@ -1,0 +1,43 @@
+"""Markdown of tables, and numbers as they are printed in them."""
+
+import re
+from collections.abc import Iterable, Sequence
+from math import isinf, isnan
+
+from f2d.metrics.measure import About
+
+_SPECIAL = re.compile(r"[\\`*|<>\[\]#]|(?<![^\W_])_|_(?![^\W_])")  # an underscore inside a word is no emphasis
+
+
+def number(value: float | None, digits: int, sign: str = "") -> str:
+    """``28.47``; ∞ for pictures without any error, – for what is not there. sign: "+" to have it printed always."""
+    if value is None or isnan(value):
+        return "–"
+    if isinf(value):
+        return "∞" if value > 0 else "-∞"
+    return f"{value:{sign}.{digits}f}"
+
+
+def heading(about: About) -> str:
+    """Of a column: ``PSNR RGB (dB)``."""
+    return f"{about.title} ({about.unit})" if about.unit else about.title
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """Of cells that may hold anything. left: so many columns are text, the others numbers, aligned right."""
+    rule = ["---" if column < left else "---:" for column in range(len(header))]
+    return "\n".join(_line(cells) for cells in (header, rule, *rows)) + "\n"
+
+
+def items(lines: Iterable[str]) -> str:
+    """A list, each line one item whatever is in it."""
+    return "".join(f"- {plain(line)}\n" for line in lines)
+
+
+def plain(text: str) -> str:
+    """On one line, with nothing in it that Markdown would take for its own."""
+    return _SPECIAL.sub(r"\\\g<0>", " ".join(text.split()))
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell if set(cell) <= set('-:') else plain(cell) for cell in cells)} |"

@@ -1,0 +1,25 @@
+"""How much memory a process has taken."""
+
+import re
+import sys
+from pathlib import Path
+
+import torch
+
+
+def peak_memory() -> int:
+    """The most bytes this process has held at one time: on a GPU in PyTorch's allocator, else in main memory.
+
+    /proc where there is one: getrusage's figure starts with that of the process that started this one.
+    """
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1])
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

@@ -1,0 +1,94 @@
+"""One case after the other through a method: its record, and its restoration as a file."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from threading import Lock
+
+import torch
+from torch import Tensor
+
+from f2d.degradation import FACTORS
+from f2d.evaluation.case import Case, Pixels
+from f2d.evaluation.folder import EvaluationFolder
+from f2d.evaluation.memory import peak_memory
+from f2d.evaluation.method import Answer, Method
+from f2d.evaluation.record import Record
+from f2d.images import save_image, to_picture
+from f2d.metrics.measure import Measure
+from f2d.metrics.selectivity import pairs_of
+
+
+class Run:
+    """Evaluates cases into a folder. keep_images: whether restorations are written. workers: cases that are read,
+    measured and written at one time; the method restores one of them after the other."""
+
+    def __init__(
+        self,
+        folder: EvaluationFolder,
+        method: Method,
+        measures: Sequence[Measure],
+        *,
+        keep_images: bool = True,
+        workers: int = 1,
+    ):
+        self.folder, self.method, self.measures = folder, method, measures
+        self.keep_images, self.workers = keep_images, workers
+        self._turn = Lock()
+
+    def __call__(self, cases: Sequence[Case]) -> Iterator[Record]:
+        """Evaluate `cases`; each record is given once it lies in the folder. What fails has its reason in it."""
+        with ThreadPoolExecutor(self.workers) as pool:
+            try:
+                for done in as_completed([pool.submit(self._one, case) for case in cases]):
+                    yield done.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _one(self, case: Case) -> Record:
+        try:
+            record = self._evaluated(case)
+        except (ValueError, OSError) as error:  # of the data, such as a file that is no picture
+            record = Record(case.name, case.category, error=" ".join(str(error).split()))
+        self.folder.write(record)
+        return record
+
+    def _evaluated(self, case: Case) -> Record:
+        pixels = case.load()
+        with self._turn:
+            answer = self.method.restore(case, pixels.degraded)
+        if self.keep_images:
+            path = self.folder.restored(case.name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_image(to_picture(answer.image), path)
+        usable = [measure for measure in self.measures if pixels.clean is not None or not measure.needs_truth]
+        return Record(
+            case.name,
+            case.category,
+            width=pixels.degraded.shape[2],
+            height=pixels.degraded.shape[1],
+            values={measure.about.key: measure(answer.image, pixels.clean) for measure in usable},
+            input={measure.about.key: measure(pixels.degraded, pixels.clean) for measure in usable},
+            gates=_by_factor(answer, answer.gates),
+            presence=_by_factor(answer, answer.presence),
+            selectivity=_selectivity(case, pixels, answer),
+            seconds=answer.seconds,
+            peak_memory=peak_memory(),
+        )
+
+
+def _by_factor(answer: Answer, values: Tensor | None) -> dict[str, float]:
+    return dict(zip(answer.factors, [] if values is None else values.tolist()))
+
+
+def _selectivity(case: Case, pixels: Pixels, answer: Answer) -> dict[str, tuple[float, float]]:
+    """None where the method has no factors, or those of the case are not known."""
+    if not (answer.factors and case.factors):
+        return {}
+    labels = torch.tensor([float(factor in case.factors) for factor in answer.factors])
+    truth = None
+    if pixels.maps is not None:
+        absent = torch.zeros_like(pixels.maps[0])
+        truth = torch.stack(
+            [pixels.maps[FACTORS.index(name)] if name in FACTORS else absent for name in answer.factors]
+        )
+    return pairs_of(answer.gates, answer.maps, labels, truth)

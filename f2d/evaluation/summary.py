@@ -1,0 +1,128 @@
+"""What the records of an evaluation come to: means by category and tier, selectivity, speed."""
+
+from collections.abc import Callable, Iterable, Sequence
+from math import fsum, nan
+from statistics import median
+from typing import NamedTuple
+
+from f2d.data.pool import in_order
+from f2d.evaluation.record import Record
+from f2d.metrics import selectivity
+from f2d.metrics.selectivity import Ratio
+
+Tiers = Sequence[tuple[str, Sequence[str]]]
+
+
+class Row(NamedTuple):
+    """Means over pictures. kind: "category", "tier" or "all". categories: what it is over. images: with numbers.
+    values, input: by the keys of the measures, of the restorations and of the degraded pictures. undefined: key ->
+    images whose restoration has no such number (NaN) and is left out of its mean; none where there are no such."""
+
+    name: str
+    kind: str
+    categories: tuple[str, ...]
+    images: int
+    values: dict[str, float]
+    input: dict[str, float]
+    undefined: dict[str, int]
+
+
+class Failure(NamedTuple):
+    """A case without numbers, and why."""
+
+    name: str
+    reason: str
+
+
+class Speed(NamedTuple):
+    """seconds: the median picture's; megapixels_per_second: all pixels by all seconds; peak_memory: bytes."""
+
+    images: int
+    seconds: float
+    megapixels_per_second: float
+    peak_memory: int
+
+
+class Summary(NamedTuple):
+    """rows: categories in published order, tiers, "all". speed: None where nothing was timed."""
+
+    rows: tuple[Row, ...]
+    failed: tuple[Failure, ...]
+    selectivity: dict[str, Ratio]
+    speed: Speed | None
+
+    @property
+    def all(self) -> Row:
+        """The last row."""
+        return self.rows[-1]
+
+
+def summarize(records: Sequence[Record], tiers: Tiers = ()) -> Summary:
+    """A category is the mean over its pictures; a tier, and "all", the mean over their categories, each counted once
+    however many pictures it has: so the averages of CDD-11 are published.
+
+    tiers: (name, categories); those without any category here are left out. A category in which no picture has a
+    number is NaN, and makes its averages NaN: one over the other categories would be another average. Sums are exact
+    (`math.fsum`), so that no number depends on the order of the records. ValueError for no records.
+    """
+    if not records:
+        raise ValueError("summarize: there are no records")
+    order = in_order({record.category for record in records})
+    ordered = sorted(records, key=lambda record: (order.index(record.category), record.name))
+    good = [record for record in ordered if record.error is None]
+    keys = list(dict.fromkeys(key for record in good for key in (*record.values, *record.input)))
+    rows = [_category(name, [record for record in good if record.category == name], keys) for name in order]
+    averages = [("tier", name, [row for row in rows if row.name in wanted]) for name, wanted in tiers]
+    averages.append(("all", "all", rows))
+    pairs = [record.selectivity for record in good if record.selectivity]
+    return Summary(
+        (*rows, *(_average(kind, name, parts, keys) for kind, name, parts in averages if parts)),
+        tuple(Failure(record.name, record.error) for record in ordered if record.error is not None),
+        selectivity.ratios(pairs) if pairs else {},
+        _speed([record for record in good if record.seconds > 0]),
+    )
+
+
+def _category(name: str, records: list[Record], keys: list[str]) -> Row:
+    values, undefined = _means(records, keys, lambda record: record.values)
+    degraded, _ = _means(records, keys, lambda record: record.input)
+    return Row(name, "category", (name,), len(records), values, degraded, undefined)
+
+
+def _means(
+    records: list[Record], keys: list[str], of: Callable[[Record], dict[str, float]]
+) -> tuple[dict[str, float], dict[str, int]]:
+    found = {key: [of(record).get(key, nan) for record in records] for key in keys}
+    defined = {key: [value for value in values if value == value] for key, values in found.items()}
+    missing = {key: len(records) - len(values) for key, values in defined.items() if len(values) < len(records)}
+    return {key: _mean(values) for key, values in defined.items()}, missing
+
+
+def _average(kind: str, name: str, rows: Sequence[Row], keys: list[str]) -> Row:
+    undefined = {key: sum(row.undefined.get(key, 0) for row in rows) for key in keys}
+    return Row(
+        name,
+        kind,
+        tuple(row.name for row in rows),
+        sum(row.images for row in rows),
+        {key: _mean([row.values[key] for row in rows]) for key in keys},
+        {key: _mean([row.input[key] for row in rows]) for key in keys},
+        {key: count for key, count in undefined.items() if count},
+    )
+
+
+def _mean(values: Iterable[float]) -> float:
+    values = list(values)
+    return fsum(values) / len(values) if values else nan
+
+
+def _speed(records: list[Record]) -> Speed | None:
+    if not records:
+        return None
+    pixels = sum(record.width * record.height for record in records)
+    return Speed(
+        len(records),
+        median(record.seconds for record in records),
+        pixels / 1e6 / fsum(record.seconds for record in records),
+        max(record.peak_memory for record in records),
+    )

@@ -1,0 +1,244 @@
+"""The results of an evaluation as files: for programs, for spreadsheets, for readers; and for the terminal."""
+
+import csv
+import io
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import chain
+from typing import Protocol
+
+import torch
+from rich.table import Table
+from rich.text import Text
+
+import f2d
+from f2d.evaluation import markdown
+from f2d.evaluation.folder import EvaluationFolder, Settings
+from f2d.evaluation.markdown import heading, number, plain
+from f2d.evaluation.published import PublishedTable, tables
+from f2d.evaluation.record import Record, dumps
+from f2d.evaluation.summary import Row, Summary
+from f2d.metrics.measure import About
+from f2d.replacing import replacing
+
+RESULTS, SPEED = "results", "speed.json"
+WIDTH = 100  # columns of a terminal
+AVERAGES = (
+    'Each category is the mean over its pictures; a tier, and "all", the mean over their categories, each counted '
+    "once. input: the degraded pictures themselves."
+)
+_SELECTIVITY = {
+    "present_absent": "mean effective gate of the factors present / of those absent",
+    "max_min": "largest / smallest mean effective gate of a picture",
+    "inside_masks": "as present_absent, only from pixels where a factor present acts (its true map above 0.05)",
+}
+
+
+class Described(Protocol):
+    """What is needed of a data set. published: names that `f2d.evaluation.published.tables` knows."""
+
+    title: str
+    problems: Sequence[str]
+    published: Sequence[str]
+
+
+def write_results(
+    folder: EvaluationFolder,
+    data: Described,
+    summary: Summary,
+    records: Sequence[Record],
+    over_sets: Mapping[str, float] | None = None,
+    device: str = "",
+) -> None:
+    """``results.json``, ``results.csv`` (a line per picture), ``results.md`` and ``speed.json``.
+
+    over_sets: by key, the measures of all restorations together, such as FID. device: what was computed on, in words.
+    Two evaluations with equal settings and records write equal bytes, but for speed.json: nothing of time, memory or
+    the machine is in the others.
+    """
+    results = _Results(folder.settings, data, summary, dict(over_sets or {}))
+    texts = {
+        f"{RESULTS}.json": results.json(),
+        f"{RESULTS}.csv": _csv(folder.settings, records),
+        f"{RESULTS}.md": "\n".join(results.sections()),
+        SPEED: dumps(_speed(summary, device)),
+    }
+    folder.path.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        with replacing(folder.path / name) as part:
+            part.write_text(text, encoding="utf-8", newline="\n")
+
+
+def terminal_table(settings: Settings, summary: Summary) -> Table:
+    """Category, tier and "all" by the first measures that fit in 100 columns, and the input's "all" below."""
+    fitting, room = [], WIDTH - max(len(row.name) for row in summary.rows) - 20
+    measured = [about for about in settings.measures if about.key in summary.all.values]
+    for about in measured:
+        room -= max(len(heading(about)), 7) + 3
+        if room < 0:
+            break
+        fitting.append(about)
+    table = Table(title=Text(settings.name), title_justify="left")
+    table.add_column("")
+    for title in ("pictures", *map(heading, fitting)):
+        table.add_column(Text(title), justify="right")
+    kind = summary.rows[0].kind
+    for row in summary.rows:
+        if row.kind != kind:
+            table.add_section()
+            kind = row.kind
+        cells = (number(row.values[about.key], about.digits) for about in fitting)
+        table.add_row(Text(row.name), str(row.images), *cells)
+    table.add_row("input", "", *(number(summary.all.input[about.key], about.digits) for about in fitting))
+    if len(fitting) < len(measured):
+        table.caption = f"{len(measured) - len(fitting)} more measures in {RESULTS}.md"
+    return table
+
+
+class _Results:
+    def __init__(self, settings: Settings, data: Described, summary: Summary, over_sets: dict[str, float]):
+        self.settings, self.data, self.summary, self.over_sets = settings, data, summary, over_sets
+        self.published = tables(data.published)
+        self.measured = [about for about in settings.measures if about.key in summary.all.values]
+
+    def json(self) -> str:
+        settings = asdict(self.settings) | {"measures": [about._asdict() for about in self.settings.measures]}
+        return dumps(
+            {
+                "settings": settings,
+                "title": self.data.title,
+                "rows": [row._asdict() for row in self.summary.rows],
+                "over_sets": self.over_sets,
+                "selectivity": {name: ratio._asdict() for name, ratio in self.summary.selectivity.items()},
+                "failed": [failure._asdict() for failure in self.summary.failed],
+                "problems": list(self.data.problems),
+                "published": [
+                    table._asdict() | {"rows": [row._asdict() for row in table.rows]} for table in self.published
+                ],
+            }
+        )
+
+    def sections(self) -> Iterator[str]:
+        """Of the Markdown, each ending with a newline."""
+        settings, summary = self.settings, self.summary
+        yield f"# {plain(settings.name)} on {plain(self.data.title)}\n"
+        yield (
+            f"{summary.all.images} pictures evaluated, {len(summary.failed)} failed, {len(self.data.problems)} problems"
+            f" of the data. {plain(self._method())}\n"
+        )
+        yield f"{AVERAGES}\n"
+        by_key = {about.key: about for about in self.measured}
+        for name, convention in settings.conventions.items():
+            yield f"## Convention {plain(name)}\n\n{plain(convention['text'])}.\n"
+            yield self._table([by_key[key] for key in convention["keys"] if key in by_key])
+        of_conventions = set(chain.from_iterable(convention["keys"] for convention in settings.conventions.values()))
+        others = [about for about in self.measured if about.key not in of_conventions]
+        if others:
+            yield "## Other measures\n"
+            yield self._table(others)
+        if self.over_sets:
+            yield "## Measures of all pictures together\n"
+            known = {about.key: about for about in settings.measures}
+            rows = [[heading(known[key]), number(x, known[key].digits)] for key, x in self.over_sets.items()]
+            yield markdown.table(["measure", ""], rows)
+        if summary.selectivity:
+            yield '## Selectivity of the experts\n\n"Selectivity ratio" has no public definition; these are three.\n'
+            rows = [
+                [name, _SELECTIVITY.get(name, ""), number(ratio.ratio, 3), number(ratio.median, 3)]
+                for name, ratio in summary.selectivity.items()
+            ]
+            yield markdown.table(["", "definition", "ratio of the means", "median over pictures"], rows, left=2)
+        if self.published:
+            yield "## Published results\n\nOther people's numbers, as they printed them; none was measured here.\n"
+        for table in self.published:
+            yield self._of_others(table)
+        lists = {
+            "Absent measures": [f"{name}: {reason}" for name, reason in settings.absent.items()],
+            "Pictures without numbers": [f"{failure.name}: {failure.reason}" for failure in summary.failed],
+            "Problems of the data": list(self.data.problems),
+        }
+        for title, lines in lists.items():
+            if lines:
+                yield f"## {title} ({len(lines)})\n\n{markdown.items(lines)}"
+
+    def _method(self) -> str:
+        settings = self.settings
+        options = ", ".join(f"{name} {value}" for name, value in settings.options.items() if value is not None)
+        if settings.model is None:
+            return "The pictures are another method's" + (f"; {options}." if options else ".")
+        weights = f", weights SHA-256 {settings.digest[:16]}" if settings.digest else ""
+        return f"Model {settings.model}{weights}" + (f"; {options}." if options else ".")
+
+    def _table(self, abouts: list[About]) -> str:
+        """A row for each of the summary, and for each measure the restoration's number and the input's."""
+        header = ["", "pictures", *chain.from_iterable((heading(about), "input") for about in abouts)]
+        text = markdown.table(
+            header, [[self._name(row), str(row.images), *_cells(row, abouts)] for row in self._rows()]
+        )
+        undefined = self.summary.all.undefined
+        notes = [
+            f"{plain(about.title)} is not defined for {undefined[about.key]} of {self.summary.all.images} pictures, "
+            "which its means leave out.\n"
+            for about in abouts
+            if about.key in undefined
+        ]
+        return "\n".join([text, *notes])
+
+    def _rows(self) -> list[Row]:
+        """Without the averages of a single category."""
+        rows = self.summary.rows
+        return [row for row in rows if row.kind == "category" or len(rows[-1].categories) > 1]
+
+    def _name(self, row: Row) -> str:
+        return f"{row.name} (mean of {len(row.categories)})" if row.kind != "category" else row.name
+
+    def _of_others(self, table: PublishedTable) -> str:
+        ours = [name for name in table.comparable if name in self.settings.conventions]
+        if ours:
+            advice = f"The same as {' and '.join(ours)} above."
+        elif table.comparable:
+            advice = f"NOT the convention of any table above: do not compare; {' or '.join(table.comparable)} would be."
+        else:
+            advice = "Not known to be that of any table above: do not compare closely."
+        rows = [
+            [f"{row.method} (published)", row.parameters or "–", *(row.printed[c] or "–" for c in table.columns)]
+            for row in table.rows
+        ]
+        said = f"Source: {plain(table.source)}. Convention: {plain(table.convention)}. {advice}"
+        return f"### {plain(table.title)}\n\n{said}\n\n{markdown.table(['method', 'parameters', *table.columns], rows)}"
+
+
+def _cells(row: Row, abouts: list[About]) -> Iterator[str]:
+    for about in abouts:
+        yield number(row.values[about.key], about.digits)
+        yield number(row.input[about.key], about.digits)
+
+
+def _csv(settings: Settings, records: Sequence[Record]) -> str:
+    """A line per picture: all its values, those of the input, gates and presence by factor, or why there are none."""
+    keys = [about.key for about in settings.measures if any(about.key in record.values for record in records)]
+    factors = list(dict.fromkeys(name for record in records for name in (*record.gates, *record.presence)))
+    columns = {
+        "": (keys, lambda record: record.values),
+        "input ": (keys, lambda record: record.input),
+        "gate ": (factors, lambda record: record.gates),
+        "presence ": (factors, lambda record: record.presence),
+    }
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    titles = [f"{prefix}{name}" for prefix, (wanted, _) in columns.items() for name in wanted]
+    writer.writerow(["name", "category", "width", "height", *titles, "error"])
+    for record in records:
+        numbers = [of(record).get(name, "") for wanted, of in columns.values() for name in wanted]
+        writer.writerow([record.name, record.category, record.width, record.height, *numbers, record.error or ""])
+    return text.getvalue()
+
+
+def _speed(summary: Summary, device: str) -> dict[str, object]:
+    return {
+        "speed": summary.speed and summary.speed._asdict(),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "versions": {"f2d": f2d.__version__, "torch": torch.__version__, "python": platform.python_version()},
+    }

@@ -1,0 +1,86 @@
+"""All figures of a few cases of one or several evaluations."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from f2d.evaluation.case import Case
+from f2d.evaluation.datasets import DataSet, open_data
+from f2d.evaluation.folder import EvaluationFolder
+from f2d.figures.grid import save
+from f2d.figures.kinds import Shown, comparison, errors, gates, show, trajectory
+from f2d.restorer import Restorer
+from f2d.transport import LogNormal
+
+CASES = 4  # unless some are asked for
+
+
+def draw(
+    evaluations: Sequence[Path],
+    target: Path,
+    names: Sequence[str],
+    *,
+    suffix: str = "png",
+    steps: int = 10,
+    device: str = "auto",
+    overwrite: bool = False,
+) -> Iterator[Path]:
+    """Write the figures into `target` and give their paths: ``comparison``, ``errors`` where there is a truth, and of
+    every evaluated model ``NAME-gates`` (with experts) and ``NAME-trajectory`` of the first case (log-normal ones).
+
+    names: of cases; none: the first ones of four categories, evenly chosen. ValueError before anything is drawn for
+    evaluations that are not there, differ in their data, or lack a case, and for files that exist.
+    """
+    folders = [EvaluationFolder.open(path) for path in evaluations]
+    sources = {folder.settings.data for folder in folders}
+    if len(sources) > 1:
+        raise ValueError(f"these evaluations are of different data: {', '.join(sorted(sources))}")
+    labels = [folder.settings.name for folder in folders]
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"two evaluations have one name ({', '.join(labels)}); give f2d eval --name")
+    cases = _chosen(open_data(sources.pop()), folders, names)
+    drawings = _drawings(folders, [show(case, folders) for case in cases], steps, device)
+    paths = {name: target / f"{re.sub(r'[^0-9A-Za-z.-]+', '_', name)}.{suffix}" for name in drawings}
+    there = [str(path) for path in paths.values() if path.exists()]
+    if there and not overwrite:
+        raise ValueError(f"{', '.join(there)}: exists; --overwrite replaces it")
+    for name, drawing in drawings.items():
+        save(drawing(), paths[name])
+        yield paths[name]
+
+
+def _chosen(data: DataSet, folders: Sequence[EvaluationFolder], names: Sequence[str]) -> list[Case]:
+    by_name = {case.name: case for case in data.cases}
+    unknown = [name for name in names if name not in by_name]
+    if unknown:
+        raise ValueError(f"{data.title} has no {', '.join(unknown)}; names are as in results.csv: {data.cases[0].name}")
+    if names:
+        return [by_name[name] for name in names]
+    done = [case for case in data.cases if all(folder.restored(case.name).is_file() for folder in folders)]
+    first = {case.category: case for case in reversed(done)}
+    rows = [category for category in data.categories if category in first]
+    if not rows:
+        raise ValueError("no picture was restored in all of these evaluations")
+    picked = dict.fromkeys(rows[round(i * (len(rows) - 1) / (CASES - 1))] for i in range(CASES))
+    return [first[category] for category in picked]
+
+
+def _drawings(
+    folders: Sequence[EvaluationFolder], shown: list[Shown], steps: int, device: str
+) -> dict[str, Callable[[], Figure]]:
+    found: dict[str, Callable[[], Figure]] = {"comparison": lambda: comparison(shown)}
+    if any(case.clean is not None for case in shown):
+        found["errors"] = lambda: errors(shown)
+    for folder in folders:
+        settings = folder.settings
+        if settings.model is None:
+            continue
+        restorer = Restorer.load(settings.model, device=device, precision=settings.options["precision"])
+        if restorer.config.factors:
+            found[f"{settings.name}-gates"] = partial(gates, restorer, shown)
+        if isinstance(restorer.transport, LogNormal):
+            found[f"{settings.name}-trajectory"] = partial(trajectory, restorer, shown[0], steps=steps)
+    return found

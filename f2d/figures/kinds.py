@@ -1,0 +1,142 @@
+"""What the figures show: methods side by side, their errors, gates, and the way of x_t."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from f2d.evaluation.case import Case
+from f2d.evaluation.folder import EvaluationFolder
+from f2d.figures.grid import grid
+from f2d.images import image_to_tensor
+from f2d.metrics import psnr
+from f2d.restorer import Restorer
+from f2d.transport import LogNormal
+
+ERROR_LEVELS = 64  # grey levels at which an error map is brightest
+SHOWN = 6  # states of a trajectory
+NOISE_RANGE = 6  # from black to white, in deviations of the strongest step's noise
+
+
+class Shown(NamedTuple):
+    """A case with its restorations by method, all [3, H, W] in [0, 1]; clean None where there is no truth."""
+
+    name: str
+    degraded: Tensor
+    clean: Tensor | None
+    restored: dict[str, Tensor]
+
+
+def show(case: Case, folders: Sequence[EvaluationFolder]) -> Shown:
+    """Read a case and what every evaluation made of it. ValueError where one has no picture of it."""
+    pixels, restored = case.load(), {}
+    for folder in folders:
+        path = folder.restored(case.name)
+        if not path.is_file():
+            raise ValueError(f"{folder.path} has no restoration of {case.name}; evaluate it with its pictures kept")
+        restored[folder.settings.name] = image_to_tensor(path)
+    return Shown(case.name, pixels.degraded, pixels.clean, restored)
+
+
+def comparison(cases: Sequence[Shown]) -> Figure:
+    """A row for each case: input, every method, truth; RGB PSNR after 8 bits under each."""
+    rows = []
+    for case in cases:
+        pictures = {"input": case.degraded, **case.restored} | ({} if case.clean is None else {"truth": case.clean})
+        rows.append([(name, _picture(image), _decibels(name, image, case.clean)) for name, image in pictures.items()])
+    return grid(rows)
+
+
+def errors(cases: Sequence[Shown]) -> Figure:
+    """A row for each case with a truth: the mean over channels of |image - truth| in grey levels, input first."""
+    rows = []
+    for case in cases:
+        if case.clean is not None:
+            maps = {"input": case.degraded, **case.restored}
+            rows.append(
+                [
+                    (name, (image - case.clean).abs().mean(0).mul(255).numpy(), _decibels(name, image, case.clean))
+                    for name, image in maps.items()
+                ]
+            )
+    if not rows:
+        raise ValueError("an error map needs a truth, and none of these pictures has one")
+    return grid(rows, limits=(0, ERROR_LEVELS), unit="|error|, grey levels")
+
+
+def gates(restorer: Restorer, cases: Sequence[Shown]) -> Figure:
+    """A row for each case: the input, then ``alpha_k m_k`` of every expert at the first step.
+
+    ValueError for a model without experts.
+    """
+    if not restorer.config.factors:
+        raise ValueError("this model has no factors, and so no gates")
+    rows = []
+    for case in cases:
+        seen = restorer(case.degraded)
+        row = [("input", _picture(case.degraded), case.name)]
+        for k, factor in enumerate(seen.factors):
+            row.append((factor, (seen.gates[k] * seen.maps[k]).numpy(), f"gate {seen.gates[k]:.2f}"))
+        rows.append(row)
+    return grid(rows, limits=(0, 1), unit="gate x map")
+
+
+def trajectory(restorer: Restorer, case: Shown, *, steps: int = 10, seed: int = 0) -> Figure:
+    """States x_t of one sample by MC in `steps` calls (above), and what their last step's noise added (below).
+
+    The noise of a step is x_t minus the state that the same step reaches with ε = 0. ValueError for a model of another
+    process, which draws no noise on its way.
+    """
+    transport = restorer.transport
+    if not isinstance(transport, LogNormal):
+        raise ValueError("this model's process draws no noise on its way")
+    path, noises, times = states(restorer, transport, case.degraded, steps, seed)
+    picked = np.unique(np.linspace(0, steps, min(SHOWN, steps + 1)).round().astype(int))
+    above = [(f"x_t, t/T = {times[i]:.2f}", _picture(path[i]), "") for i in picked]
+    loudest = max(float(noise.square().mean().sqrt()) for noise in noises) or 1.0
+    below = [
+        ("noise of the step", _picture(noises[i] / (NOISE_RANGE * loudest) + 0.5), _levels(noises[i])) for i in picked
+    ]
+    return grid([above, below])
+
+
+@torch.inference_mode()
+def states(
+    restorer: Restorer, transport: LogNormal, degraded: Tensor, steps: int, seed: int
+) -> tuple[list[Tensor], list[Tensor], list[float]]:
+    """(states [3, H, W] in [0, 1], the noise of the step to each, times t/T), steps + 1 of each; the first is y.
+
+    The last is what `f2d.restore.restore_tensor` gives by MC with this seed.
+    """
+    predictor = restorer.engine.predictor()
+    x, predict = predictor.begin((degraded[None] * 2 - 1).to(predictor.device, predictor.dtype))
+    start = x = x.float()
+    times = transport.times(steps, "MC")
+    path, noises = [x], [torch.zeros_like(x)]
+    for i, (s, t) in enumerate(pairwise(times)):
+        prediction = predict(x, None, s)
+        quiet = transport.step(x, prediction, start, s, t, "MC", {"noise": torch.zeros_like(x)})
+        x = transport.step(x, prediction, start, s, t, "MC", {"seed": seed, "stream": i})
+        path.append(x)
+        noises.append(x - quiet)
+    last = times[-1]
+    unit = [state[0].cpu().add(1).div(2).clamp(0, 1) for state in path]
+    return unit, [noise[0].cpu() / 2 for noise in noises], [t / last for t in times]
+
+
+def _picture(image: Tensor) -> np.ndarray:
+    return image.clamp(0, 1).permute(1, 2, 0).numpy()
+
+
+def _decibels(name: str, image: Tensor, truth: Tensor | None) -> str:
+    if truth is None or name == "truth":
+        return ""
+    return f"{float(psnr(image[None], truth[None])):.2f} dB"
+
+
+def _levels(noise: Tensor) -> str:
+    return f"{255 * float(noise.square().mean().sqrt()):.1f} levels rms"

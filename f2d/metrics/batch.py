@@ -1,0 +1,55 @@
+"""Measures of whole batches, on any device, for training and benchmarks; `f2d.metrics.fidelity` is for tables."""
+
+import torch
+from torch import Tensor
+
+LUMA = (0.299, 0.587, 0.114)  # BT.601
+
+
+def eight_bits(image: Tensor) -> Tensor:
+    """round(255 clamp(image, 0, 1)) / 255: what a file of 8 bits holds of it. Any shape and floating type."""
+    return to_levels(image) / 255
+
+
+def to_levels(image: Tensor) -> Tensor:
+    """round(255 clamp(image, 0, 1)): 0 to 255, in the type given."""
+    return (image.clamp(0, 1) * 255).round()
+
+
+def psnr(image: Tensor, reference: Tensor) -> Tensor:
+    """10 log10(1 / mean((round8(image) - reference)²)) in dB per sample, after rounding to 8 bits.
+
+    image, reference: [B,C,H,W] in [0, 1]; values outside are clamped. Returns [B]; equal pictures give inf.
+    """
+    rounded = [eight_bits(t.double()) for t in (image, reference)]
+    error = (rounded[0] - rounded[1]).square().mean(dim=(1, 2, 3))
+    return -10 * torch.log10(error)
+
+
+def ssim(image: Tensor, reference: Tensor) -> Tensor:
+    """Structural similarity per sample, Gaussian window of 11, sigma 1.5, averaged over channels and all pixels.
+
+    image, reference: [B,C,H,W] in [0, 1], H and W at least 6. Returns [B]. Wang et al. (2004), by torchmetrics, which
+    mirrors the edges; MATLAB and scikit-image leave out 5 pixels at each, as `f2d.metrics.fidelity` does.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    return structural_similarity_index_measure(image.float(), reference.float(), data_range=1.0, reduction="none")
+
+
+def luma(image: Tensor) -> Tensor:
+    """0.299 R + 0.587 G + 0.114 B, [B,3,H,W] -> [B,1,H,W]; full range, as F²D-Net's evaluation has it."""
+    return (image * image.new_tensor(LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+
+
+def sharpness(image: Tensor, reference: Tensor) -> Tensor:
+    """mean |∇Y(image)|² / mean |∇Y(reference)|² per sample: below 1 where detail was averaged away, above 1 for noise.
+
+    Forward differences of the luma; image, reference: [B,3,H,W] in [0, 1], H and W at least 2. Returns [B].
+    """
+
+    def energy(x: Tensor) -> Tensor:
+        y = luma(x.double())
+        return sum(y.diff(dim=axis).square().mean(dim=(1, 2, 3)) for axis in (2, 3))
+
+    return energy(image) / energy(reference).clamp_min(1e-12)

@@ -1,0 +1,101 @@
+"""Measures by networks of other packages: LPIPS, DISTS and FID of torchmetrics, MUSIQ and CLIP-IQA of pyiqa.
+
+Making one imports its package and loads its network, which the package downloads the first time: ImportError or OSError
+where that cannot be. All see pictures as files of 8 bits hold them, in [0, 1].
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from f2d.images import image_to_tensor
+from f2d.metrics.batch import eight_bits, to_levels
+from f2d.metrics.measure import About, check_pair
+
+SMALLEST = 32  # pixels: below, AlexNet and VGG have nothing left in their last layers
+
+
+class NetworkMeasure:
+    """network(restored) or network(restored, truth), both [1,3,H,W] in [0, 1] on `device`; a `Measure`."""
+
+    def __init__(self, about: About, needs_truth: bool, network: Callable[..., Tensor], device: torch.device):
+        self.about, self.needs_truth, self._network, self._device = about, needs_truth, network, device
+
+    def __call__(self, restored: Tensor, truth: Tensor | None) -> float:
+        """restored, truth: [3,H,W]; NaN where a side is below 32 pixels. ValueError for two different shapes."""
+        if self.needs_truth:
+            check_pair(self.about.key, restored, truth)
+        if min(restored.shape[1:]) < SMALLEST:
+            return float("nan")
+        pictures = (restored, truth) if self.needs_truth else (restored,)
+        with torch.no_grad():
+            return float(self._network(*(eight_bits(picture)[None].to(self._device) for picture in pictures)))
+
+
+def lpips(device: torch.device) -> NetworkMeasure:
+    """Distance of AlexNet's features. Zhang et al., "The Unreasonable Effectiveness of Deep Features" (2018)."""
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+    metric = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True).to(device)
+
+    def network(restored: Tensor, truth: Tensor) -> Tensor:
+        value = metric(restored, truth)
+        metric.reset()  # it keeps every value otherwise
+        return value
+
+    return NetworkMeasure(About("lpips alex", "LPIPS", "lower", digits=4), True, network, device)
+
+
+def dists(device: torch.device) -> NetworkMeasure:
+    """Structure and texture of VGG's features. Ding et al., "Image Quality Assessment: Unifying ..." (2020)."""
+    # torchmetrics' metric makes its VGG anew for every picture
+    from torchmetrics.functional.image.dists import DISTSNetwork
+
+    network = DISTSNetwork().to(device).eval()
+    return NetworkMeasure(About("dists", "DISTS", "lower", digits=4), True, network, device)
+
+
+def musiq(device: torch.device) -> NetworkMeasure:
+    """Quality in 0..100 by a transformer, no truth needed. Ke et al., "MUSIQ" (2021)."""
+    return _pyiqa("musiq", About("musiq", "MUSIQ", "higher", digits=2), device)
+
+
+def clip_iqa(device: torch.device) -> NetworkMeasure:
+    """CLIP's probability of "good photo" against "bad photo". Wang et al., "Exploring CLIP for Assessing" (2023)."""
+    return _pyiqa("clipiqa", About("clip-iqa", "CLIP-IQA", "higher"), device)
+
+
+def _pyiqa(name: str, about: About, device: torch.device) -> NetworkMeasure:
+    import pyiqa
+
+    return NetworkMeasure(about, False, pyiqa.create_metric(name, device=device), device)
+
+
+class Fid:
+    """``|μ - ν|² + tr(Σ + Τ - 2 (Σ Τ)^½)`` of Inception's 2048 features over two sets; a `SetMeasure`.
+
+    Heusel et al., "GANs Trained by a Two Time-Scale Update Rule" (2017). It falls as sets grow, and is far from its
+    limit for fewer than 2048 pictures: compare only sets of one size.
+    """
+
+    about = About("fid", "FID", "lower", digits=2)
+
+    def __init__(self, device: torch.device):
+        from torchmetrics.image.fid import FrechetInceptionDistance
+
+        self._device = device
+        self._metric = FrechetInceptionDistance(feature=2048, normalize=False).to(device)
+
+    def __call__(self, restored: list[Path], truth: list[Path]) -> float:
+        """NaN for fewer than two pictures of either kind. `f2d.images.ImageError` for a file that cannot be read."""
+        if min(len(restored), len(truth)) < 2:
+            return float("nan")
+        self._metric.reset()
+        for paths, real in ((restored, False), (truth, True)):
+            for path in paths:
+                levels = to_levels(image_to_tensor(path)).to(torch.uint8)
+                with torch.no_grad():
+                    self._metric.update(levels[None].to(self._device), real=real)
+        return float(self._metric.compute())

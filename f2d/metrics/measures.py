@@ -1,0 +1,123 @@
+"""Measures by name: those of conventions and those asked for beside them, and why one cannot be had here."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from f2d.metrics import learned
+from f2d.metrics.batch import eight_bits, sharpness
+from f2d.metrics.conventions import CONVENTIONS
+from f2d.metrics.fidelity import Fidelity
+from f2d.metrics.measure import About, Measure, SetMeasure, check_pair
+from f2d.metrics.niqe import Niqe
+from f2d.metrics.shift_tolerant_lpips import ShiftTolerantLpips
+
+
+class Sharpness:
+    """`f2d.metrics.sharpness` as a `Measure`, after 8 bits: 1 is the truth's, less is blur, more is noise."""
+
+    about = About("sharpness", "Sharpness", "")
+    needs_truth = True
+
+    def __call__(self, restored: Tensor, truth: Tensor | None) -> float:
+        """restored, truth: [3,H,W]; NaN where a side is below 2 pixels. ValueError for different shapes."""
+        check_pair(self.about.key, restored, truth)
+        if min(restored.shape[1:]) < 2:
+            return float("nan")
+        return float(sharpness(eight_bits(restored)[None], eight_bits(truth)[None]))
+
+
+class _Learned(NamedTuple):
+    """make: from a device; packages: that pip installs for it."""
+
+    make: Callable[[torch.device], Measure | SetMeasure]
+    packages: str
+
+
+_PLAIN = {"mae": partial(Fidelity, "mae"), "sharpness": Sharpness, "niqe": Niqe}
+_LEARNED = {
+    "lpips": _Learned(learned.lpips, "torchmetrics torchvision"),
+    "dists": _Learned(learned.dists, "'torchmetrics>=1.7' torchvision"),
+    "musiq": _Learned(learned.musiq, "pyiqa"),
+    "clip-iqa": _Learned(learned.clip_iqa, "pyiqa"),
+}
+_SETS = {"fid": _Learned(learned.Fid, "torchmetrics torch-fidelity")}
+PICTURES = (*_PLAIN, "st-lpips", *_LEARNED)  # a number for each picture
+SETS = (*_SETS,)  # one for all
+NAMES = (*PICTURES, *SETS)
+
+_WEIGHTS_WANTED = (
+    "its weights have to be given: alex_shift_tolerant.pth, which lies in the wheel of stlpips-pytorch "
+    "(pip download --no-deps stlpips-pytorch, then unzip)"
+)
+
+Absent = dict[str, str]
+
+
+def find(
+    conventions: list[str],
+    extra: list[str],
+    *,
+    stlpips_weights: Path | None = None,
+    device: str | torch.device = "cpu",
+) -> tuple[list[Measure], Absent]:
+    """The measures of every picture, in order and each once; and by name, why one of `extra` cannot be had.
+
+    conventions: names of `CONVENTIONS`. extra: names of `NAMES`; those of sets are for `find_sets`. stlpips_weights:
+    see `ShiftTolerantLpips`. device: where networks run. ValueError for unknown names and wrong weights.
+    """
+    _check("convention", conventions, tuple(CONVENTIONS))
+    _check("measure", extra, NAMES)
+    found: dict[str, Measure] = {}
+    absent: Absent = {}
+    for measure in (measure for name in conventions for measure in CONVENTIONS[name].measures):
+        found.setdefault(measure.about.key, measure)
+    for name in dict.fromkeys(extra):
+        measure = None
+        if name in _PLAIN:
+            measure = _PLAIN[name]()
+        elif name in _LEARNED:
+            measure = _make(name, _LEARNED[name], device, absent)
+        elif name == "st-lpips" and stlpips_weights is not None:
+            measure = ShiftTolerantLpips(stlpips_weights, device)
+        elif name == "st-lpips":
+            absent[name] = _WEIGHTS_WANTED
+        if measure is not None:
+            found.setdefault(measure.about.key, measure)
+    return list(found.values()), absent
+
+
+def find_sets(extra: list[str], *, device: str | torch.device = "cpu") -> tuple[list[SetMeasure], Absent]:
+    """As `find`, of those names in `extra` that measure whole sets."""
+    _check("measure", extra, NAMES)
+    absent: Absent = {}
+    made = [_make(name, _SETS[name], device, absent) for name in dict.fromkeys(extra) if name in _SETS]
+    return [measure for measure in made if measure is not None], absent
+
+
+def _make(name: str, which: _Learned, device: str | torch.device, absent: Absent) -> Measure | SetMeasure | None:
+    try:
+        return which.make(torch.device(device))
+    except ImportError as error:
+        absent[name] = f"a package is not here ({_first_line(error)}): pip install {which.packages}"
+    # RuntimeError: a download that broke, a torchvision that is not for this torch
+    except (OSError, RuntimeError) as error:
+        absent[name] = (
+            f"its network could not be made ready ({_first_line(error)}); the weights are downloaded the first time, "
+            "then kept: run it once where the internet can be reached, or copy that machine's ~/.cache"
+        )
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _check(what: str, names: list[str], known: tuple[str, ...]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"there is no {what} {name!r}; give any of {', '.join(known)}")

@@ -1,0 +1,102 @@
+"""Shift-Tolerant LPIPS: a learned distance that does not mind a picture that lies a pixel aside."""
+
+import pickle
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from f2d.metrics.batch import eight_bits
+from f2d.metrics.measure import About, check_pair
+
+SMALLEST = 21  # pixels: below, the third blur has too little to mirror
+_STRIDE = 2  # of the blurs, which all lie before anything else shrinks the picture
+# the convolutions of AlexNet under the names in the authors' file: (name, outputs, inputs, size, padding, blur before)
+_LAYERS = (
+    ("net.slice1.0", 64, 3, 11, 2, None),
+    ("net.slice2.5", 192, 64, 5, 2, "net.slice2.4.filt"),
+    ("net.slice3.9", 384, 192, 3, 1, "net.slice3.8.filt"),
+    ("net.slice4.11", 256, 384, 3, 1, None),
+    ("net.slice5.13", 256, 256, 3, 1, None),
+)
+_FIRST_BLUR = "net.slice1.1.filt"  # between the first convolution and its ReLU
+
+
+def _expected() -> dict[str, tuple[int, ...]]:
+    shapes = {"scaling_layer.shift": (1, 3, 1, 1), "scaling_layer.scale": (1, 3, 1, 1), _FIRST_BLUR: (64, 1, 3, 3)}
+    for i, (name, outputs, inputs, size, _, blur) in enumerate(_LAYERS):
+        shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (outputs, inputs, size, size), (outputs,)
+        shapes[f"lin{i}.model.1.weight"] = (1, outputs, 1, 1)
+        if blur:
+            shapes[blur] = (inputs, 1, 3, 3)
+    return shapes
+
+
+class ShiftTolerantLpips:
+    """``Σ_l mean_pixels w_l · (φ_l(x) / |φ_l(x)| - φ_l(y) / |φ_l(y)|)²`` over five layers of AlexNet; a `Measure`.
+
+    The AlexNet has stride 1 throughout and shrinks by blurs of [1 2 1] ⊗ [1 2 1] / 16, stride 2, mirrored by 2 pixels:
+    one between the first convolution and its ReLU, one after each of the first two poolings (3x3, stride 1).
+
+    weights: `alex_shift_tolerant.pth` of the authors' package stlpips-pytorch (BSD-2); ValueError for any other file.
+    The distance is that of the pictures as files of 8 bits hold them. Ghildyal, Liu, "Shift-tolerant Perceptual
+    Similarity Metric" (ECCV 2022). Takes 256 bytes a pixel for the first layer alone, in float32.
+    """
+
+    about = About("st-lpips alex", "ST-LPIPS", "lower", digits=4)
+    needs_truth = True
+
+    def __init__(self, weights: Path, device: str | torch.device = "cpu"):
+        self._device = torch.device(device)
+        self._weights = {name: tensor.to(self._device) for name, tensor in _load(Path(weights)).items()}
+
+    def __call__(self, restored: Tensor, truth: Tensor | None) -> float:
+        """restored, truth: [3,H,W] in [0, 1]; NaN where a side is below 21 pixels. ValueError for different shapes."""
+        check_pair(self.about.key, restored, truth)
+        if min(restored.shape[1:]) < SMALLEST:
+            return float("nan")
+        pair = torch.stack([eight_bits(restored), eight_bits(truth)]).to(self._device)
+        with torch.inference_mode():
+            return float(self._distance(2 * pair - 1))
+
+    def _distance(self, pair: Tensor) -> Tensor:
+        weights = self._weights
+        x = (pair - weights["scaling_layer.shift"]) / weights["scaling_layer.scale"]
+        total = x.new_zeros(())
+        for i, (name, _, _, _, padding, blur) in enumerate(_LAYERS):
+            if blur:
+                x = _blurred(F.max_pool2d(x, 3, stride=1), weights[blur])
+            x = F.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], padding=padding)
+            if i == 0:
+                x = _blurred(x, weights[_FIRST_BLUR])
+            x = x.relu()
+            directions = x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
+            difference = (directions[:1] - directions[1:]).square()
+            total = total + F.conv2d(difference, weights[f"lin{i}.model.1.weight"]).mean()
+        return total
+
+
+def _blurred(x: Tensor, kernel: Tensor) -> Tensor:
+    return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), kernel, stride=_STRIDE, groups=len(kernel))
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    wanted = "give alex_shift_tolerant.pth of the package stlpips-pytorch"
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ValueError(f"st-lpips: there is no file {path}; {wanted}") from None
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"st-lpips: {path} cannot be read ({reason}); {wanted}") from None
+    entries = state.items() if isinstance(state, dict) else ()
+    shapes = {name: tuple(each.shape) for name, each in entries if isinstance(each, Tensor)}
+    expected = _expected()
+    if shapes != expected:
+        wrong = next(name for name in [*expected, *shapes] if shapes.get(name) != expected.get(name))
+        raise ValueError(
+            f"st-lpips: {path} holds other weights: {wrong} is {shapes.get(wrong, 'not there')}, "
+            f"not {expected.get(wrong, 'expected')}; {wanted}"
+        )
+    return state

@@ -1,0 +1,207 @@
+"""`f2d eval` as its users run it: numbers, resumption, several processes, and data with faults."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from f2d.degradation import CATEGORIES
+from f2d.evaluation.folder import EvaluationFolder
+from tests.cli.conftest import assert_one_line_error
+from tests.data.conftest import picture, save
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ("results.json", "results.csv", "results.md")
+
+
+@pytest.fixture
+def pairs(tmp_path) -> Path:
+    """Three pairs, whose degraded picture is the clean one with noise."""
+    folder = tmp_path / "pairs"
+    for i in range(3):
+        clean = picture(i)
+        noise = np.random.default_rng(i).normal(0, 20, clean.shape)
+        save(clean, folder / "gt" / f"{i}.png")
+        save((clean + noise).clip(0, 255).astype(np.uint8), folder / "input" / f"{i}.png")
+    return folder
+
+
+def rows(path: Path) -> dict[str, dict[str, str]]:
+    with open(path / "results.csv", newline="") as file:
+        return {row["name"]: row for row in csv.DictReader(file)}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in RESULTS}
+
+
+def test_the_numbers_are_scikit_images(f2d, model, pairs, tmp_path):
+    out = tmp_path / "out"
+    done = f2d("eval", model, "--data", pairs, "-o", out, "--convention", "onerestore")
+    assert done.exit_code == 0, done.output
+    found = rows(out)
+    assert sorted(found) == ["pairs/0", "pairs/1", "pairs/2"]
+    for name, row in found.items():
+        stem = name.rpartition("/")[2]
+        truth, degraded = (np.array(Image.open(pairs / side / f"{stem}.png")) for side in ("gt", "input"))
+        restored = np.array(Image.open(out / "restored" / f"{name}.png"))
+        for image, prefix in ((restored, ""), (degraded, "input ")):
+            expected = peak_signal_noise_ratio(truth, image)
+            assert float(row[f"{prefix}psnr rgb 8bit"]) == pytest.approx(expected, abs=1e-4)
+            expected = structural_similarity(truth, image, channel_axis=2)
+            assert float(row[f"{prefix}ssim rgb 8bit 7x7"]) == pytest.approx(expected, abs=1e-4)
+    overall = json.loads((out / "results.json").read_text())
+    assert "RGB after 8 bits; SSIM 7x7 uniform" in json.dumps(overall)
+    assert "RGB after 8 bits; SSIM 7x7 uniform" in (out / "results.md").read_text()
+
+
+def test_run_again_it_goes_on_and_gives_the_same_bytes(f2d, model, pairs, tmp_path, monkeypatch):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for out in (first, second):
+        assert f2d("eval", model, "--data", pairs, "-o", out, "--measures", "mae").exit_code == 0
+    assert contents(first) == contents(second)
+
+    records = sorted((first / "images").rglob("*.json"))
+    kept = records[0].stat().st_mtime_ns
+    records[1].unlink()
+    (first / "restored" / "pairs" / "2.png").unlink()
+    assert f2d("eval", model, "--data", pairs, "-o", first, "--measures", "mae").exit_code == 0
+    assert records[0].stat().st_mtime_ns == kept and records[1].exists()
+    assert (first / "restored" / "pairs" / "2.png").exists()
+    assert contents(first) == contents(second)
+
+
+def test_another_evaluation_is_not_written_over(f2d, model, pairs, tmp_path):
+    out = tmp_path / "out"
+    assert f2d("eval", model, "--data", pairs, "-o", out, "--measures", "mae").exit_code == 0
+    before = contents(out)
+    refused = f2d("eval", model, "--data", pairs, "-o", out, "--measures", "mae", "--steps", 2)
+    assert_one_line_error(refused, 2, "holds another evaluation", "options", "--overwrite")
+    assert contents(out) == before
+    again = f2d("eval", model, "--data", pairs, "-o", out, "--measures", "mae", "--steps", 2, "--overwrite")
+    assert again.exit_code == 0, again.output
+    assert EvaluationFolder.open(out).settings.options["steps"] == 2 and contents(out) != before
+
+
+def test_outputs_of_another_method_stand_in_for_a_model(f2d, model, pairs, tmp_path):
+    restored, out = tmp_path / "restored", tmp_path / "out"
+    assert f2d("restore", pairs / "input", "-o", restored, "--model", model).exit_code == 0
+    assert f2d("eval", restored, "--data", pairs, "-o", out, "--name", "theirs", "--measures", "mae").exit_code == 0
+    ours = tmp_path / "ours"
+    assert f2d("eval", model, "--data", pairs, "-o", ours, "--measures", "mae").exit_code == 0
+    assert {name: row["psnr rgb 8bit"] for name, row in rows(out).items()} == {
+        name: row["psnr rgb 8bit"] for name, row in rows(ours).items()
+    }
+    (restored / "1.png").unlink()
+    left = f2d("eval", restored, "--data", pairs, "-o", tmp_path / "left", "--measures", "mae")
+    assert left.exit_code == 1 and "has no picture of pairs/1" in left.stderr
+
+
+def test_a_flat_folder_is_not_every_category_at_once(f2d, cdd11_small, tmp_path):
+    """CDD-11's file names are the same in all categories: a flat folder of outputs is none of them."""
+    flat = tmp_path / "flat"
+    save(picture(1), flat / "1.png")
+    done = f2d("eval", flat, "--data", cdd11_small, "-o", tmp_path / "out", "--measures", "mae")
+    assert done.exit_code == 1 and done.stderr.count("has no picture of") == 2, done.output
+
+
+@pytest.fixture
+def cdd11_small(tmp_path) -> Path:
+    folder = tmp_path / "cdd"
+    for category in ("clear", "low", "haze"):
+        save(picture(1), folder / category / "1.png")
+    return folder
+
+
+def test_data_with_faults_are_listed_and_the_rest_evaluated(f2d, model, pairs, tmp_path):
+    (pairs / "gt" / "0.png").unlink()  # no truth
+    (pairs / "input" / "1.png").write_bytes(b"no picture")
+    save(picture(5, 20, 30), pairs / "gt" / "3.png")  # another size
+    save(picture(5), pairs / "input" / "3.png")
+    out = tmp_path / "out"
+    done = f2d("eval", model, "--data", pairs, "-o", out, "--measures", "mae")
+    assert done.exit_code == 1
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 3 and all(line.startswith("error: ") for line in lines), done.stderr
+    assert "1 evaluated, 2 failed, 1 problem" in done.stdout
+    text = (out / "results.md").read_text()
+    for word in ("0.png: no picture to compare it with", "1.png", "is 48x40 and", "30x20"):
+        assert word in text, word
+    assert json.loads((out / "results.json").read_text())
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert_one_line_error(f2d("eval", model, "--data", empty, "-o", tmp_path / "x"), 2, "holds no data")
+
+
+def test_composites_have_their_tiers_and_selectivity(f2d, model, tmp_path):
+    clean = tmp_path / "clean"
+    save(picture(1), clean / "a.png")
+    out = tmp_path / "out"
+    done = f2d("eval", model, "--data", f"composites={clean}", "-o", out, "--measures", "mae", "--convention", "all")
+    assert done.exit_code == 0, done.output
+    assert len(rows(out)) == len(CATEGORIES)
+    text = (out / "results.md").read_text()
+    for word in ("single", "pair", "triple", "published", "present_absent", "inside_masks", "max_min"):
+        assert word in text, word
+
+
+def test_photographs_without_a_truth(f2d, model, tmp_path):
+    photos = tmp_path / "photos"
+    save(picture(1), photos / "a.png")
+    out = tmp_path / "out"
+    done = f2d("eval", model, "--data", f"unpaired={photos}", "-o", out, "--measures", "mae,niqe")
+    assert done.exit_code == 0, done.output
+    assert rows(out)["photos/a"].get("psnr rgb 8bit", "") == ""
+
+
+def test_two_processes_give_the_results_of_one(f2d, model, pairs, tmp_path):
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    assert f2d("eval", model, "--data", pairs, "-o", alone, "--measures", "mae").exit_code == 0
+    command = [
+        sys.executable,
+        "-m",
+        "f2d",
+        "eval",
+        model,
+        "--data",
+        str(pairs),
+        "-o",
+        str(together),
+        "--measures",
+        "mae",
+    ]
+    processes = [
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | {"RANK": str(rank), "WORLD_SIZE": "2", "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    assert contents(alone) == contents(together)
+
+
+def test_mistakes_are_one_line_and_leave_nothing(f2d, model, pairs, tmp_path):
+    out = tmp_path / "out"
+    for arguments, words in {
+        (model, "--convention", "nobody"): ("convention", "onerestore"),
+        (model, "--measures", "nothing"): ("measure", "niqe"),
+        (model, "--sampler", "euler"): ("sampler",),
+        ("no-such-model",): ("no-such-model",),
+    }.items():
+        failed = f2d("eval", arguments[0], "--data", pairs, "-o", out, *arguments[1:])
+        assert_one_line_error(failed, 2, *words)
+    assert not out.exists()

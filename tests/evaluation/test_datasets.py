@@ -1,0 +1,188 @@
+"""Data sets of the papers, laid out as their authors hand them out: what is found, and what is said to be missing."""
+
+import pytest
+import torch
+
+from f2d.degradation import CATEGORIES, degrade
+from f2d.evaluation.datasets import DataSet, open_data
+from f2d.evaluation.presets import PRESETS
+from f2d.images import ImageError, image_to_tensor
+from tests.data.conftest import picture, save
+
+
+def lay_out(root, files: str) -> None:
+    """Small pictures at the places that `files` lists."""
+    for number, place in enumerate(files.split()):
+        save(picture(number, 12, 16), root / place)
+
+
+def found(data: DataSet) -> dict[str, tuple[str, str]]:
+    """case -> (degraded, clean), as file names."""
+    return {case.name: (case.degraded and case.degraded.name, case.clean and case.clean.name) for case in data.cases}
+
+
+LAYOUTS = {
+    "cdd-11": (
+        "clear/1.png clear/2.png low/1.png low/2.png rain_haze/2.png",
+        {"low/1": ("1.png", "1.png"), "low/2": ("2.png", "2.png"), "haze_rain/2": ("2.png", "2.png")},
+    ),
+    "rain100l": (
+        "rain-001.png rain-002.png norain-001.png norain-002.png",
+        {
+            "Rain100L/rain-001": ("rain-001.png", "norain-001.png"),
+            "Rain100L/rain-002": ("rain-002.png", "norain-002.png"),
+        },
+    ),
+    "rain100h": ("rainy/a.png gt/a.png", {"Rain100H/a": ("a.png", "a.png")}),
+    "lol": (
+        "our485/low/7.png our485/high/7.png eval15/low/1.png eval15/high/1.png",
+        {"LOL/1": ("1.png", "1.png")},
+    ),
+    "sots": (
+        "indoor/hazy/1400_1.png indoor/gt/1400.png outdoor/hazy/01_0.8_0.2.jpg outdoor/gt/01.png",
+        {"outdoor/01_0.8_0.2": ("01_0.8_0.2.jpg", "01.png")},
+    ),
+    "snow100k": (
+        "Snow100K-L/synthetic/a.jpg Snow100K-L/gt/a.jpg Snow100K-L/mask/a.jpg "
+        "Snow100K-S/synthetic/a.jpg Snow100K-S/gt/a.jpg",
+        {"Snow100K-L/a": ("a.jpg", "a.jpg"), "Snow100K-S/a": ("a.jpg", "a.jpg")},
+    ),
+    "outdoor-rain": (
+        "input/im_0001_s80_a04.png input/im_0001_s90_a05.png gt/im_0001.png",
+        {
+            "Outdoor-Rain/im_0001_s80_a04": ("im_0001_s80_a04.png", "im_0001.png"),
+            "Outdoor-Rain/im_0001_s90_a05": ("im_0001_s90_a05.png", "im_0001.png"),
+        },
+    ),
+    "weatherbench": (
+        "haze/input/1.png haze/target/1.png rain/input/1.png rain/target/1.png",
+        {"haze/1": ("1.png", "1.png"), "rain/1": ("1.png", "1.png")},
+    ),
+    "gopro": (
+        "test/GOPR01/blur/1.png test/GOPR01/sharp/1.png test/GOPR02/blur/1.png test/GOPR02/sharp/1.png",
+        {"GoPro/GOPR01/1": ("1.png", "1.png"), "GoPro/GOPR02/1": ("1.png", "1.png")},
+    ),
+    "sidd": (
+        "0001_S6/0001_NOISY_SRGB_010.png 0001_S6/0001_GT_SRGB_010.png",
+        {"SIDD/0001_S6/0001_NOISY_SRGB_010": ("0001_NOISY_SRGB_010.png", "0001_GT_SRGB_010.png")},
+    ),
+    "dense-haze": ("hazy/01_hazy.png GT/01_GT.png", {"Dense-Haze/01_hazy": ("01_hazy.png", "01_GT.png")}),
+    "dpdd": ("test_c/source/1.png test_c/target/1.png", {"DPDD/1": ("1.png", "1.png")}),
+    "live1-jpeg10": ("a.png b.png", {"jpeg10/a": (None, "a.png"), "jpeg10/b": (None, "b.png")}),
+    "rtts": ("a.png", {"RTTS/a": ("a.png", None)}),
+    "three-task": (
+        "SOTS/outdoor/hazy/1_1.png SOTS/outdoor/gt/1.png Rain100L/input/1.png Rain100L/gt/1.png CBSD68/1.png",
+        {
+            "SOTS/1_1": ("1_1.png", "1.png"),
+            "Rain100L/1": ("1.png", "1.png"),
+            "noise15/1": (None, "1.png"),
+            "noise25/1": (None, "1.png"),
+            "noise50/1": (None, "1.png"),
+        },
+    ),
+    "five-task": (
+        "SOTS/hazy/1_1.png SOTS/gt/1.png derain/Rain100L/input/1.png derain/Rain100L/target/1.png denoise/1.png "
+        "GoPro/test/A/blur/1.png GoPro/test/A/sharp/1.png LOL/low/1.png LOL/high/1.png",
+        {
+            "SOTS/1_1": ("1_1.png", "1.png"),
+            "Rain100L/1": ("1.png", "1.png"),
+            "noise25/1": (None, "1.png"),
+            "GoPro/A/1": ("1.png", "1.png"),
+            "LOL/1": ("1.png", "1.png"),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_data_set_as_it_is_handed_out(name, tmp_path):
+    files, expected = LAYOUTS[name]
+    lay_out(tmp_path, files)
+    data = open_data(f"{name}={tmp_path}")
+    assert found(data) == expected
+    assert not data.problems and data.published == (name,) and data.title == PRESETS[name].title
+    assert open_data(data.spec).cases == data.cases
+
+
+def test_composites_are_those_of_the_seeds(tmp_path):
+    lay_out(tmp_path, "b.png a.png")
+    data = open_data(f"composites={tmp_path}")
+    assert data.categories == CATEGORIES and len(data.cases) == 22
+    case = next(case for case in data.cases if case.name == "low_haze_rain/b")
+    assert case.seed == 9001 and case.factors == ("low", "haze", "rain")
+    pixels = case.load()
+    expected = degrade(image_to_tensor(tmp_path / "b.png"), "low_haze_rain", seed=9001)
+    assert torch.equal(pixels.degraded, expected.image.mul(255).round().div(255))
+    assert torch.equal(pixels.maps, expected.maps)
+    assert [(name, len(rows)) for name, rows in data.tiers] == [("single", 4), ("pair", 5), ("triple", 2)]
+
+
+def test_a_folder_is_recognised(tmp_path, monkeypatch):
+    lay_out(tmp_path, "cdd/clear/1.png cdd/low/1.png two/input/1.png two/gt/1.png plain/1.png")
+    assert open_data(str(tmp_path / "cdd")).spec.startswith("cdd-11=")
+    assert found(open_data(str(tmp_path / "two"))) == {"two/1": ("1.png", "1.png")}
+    with pytest.raises(ValueError, match=r"composites=.*plain if they are clean.* unpaired=.*plain if"):
+        open_data(str(tmp_path / "plain"))
+    (tmp_path / "list.txt").write_text("two/input/1.png two/gt/1.png rain\n")
+    assert found(open_data(str(tmp_path / "list.txt"))) == {"rain/1": ("1.png", "1.png")}
+    with pytest.raises(ValueError, match="where is cdd-11"):
+        open_data("cdd-11")
+    monkeypatch.setenv("F2D_DATA", str(tmp_path))
+    with pytest.raises(ValueError, match="no folder named cdd-11 or CDD-11"):
+        open_data("cdd-11")
+    (tmp_path / "cdd").rename(tmp_path / "CDD11")
+    assert len(open_data("cdd-11").cases) == 1
+
+
+def test_what_is_missing_is_listed_and_the_rest_kept(tmp_path):
+    lay_out(tmp_path, "clear/1.png clear/2.png low/1.png low/3.png haze/1.png")
+    (tmp_path / "rain").mkdir()
+    data = open_data(f"cdd-11={tmp_path}")
+    assert set(found(data)) == {"low/1", "haze/1"}
+    assert sorted(data.problems) == [
+        f"{tmp_path}/low/3.png: no picture to compare it with",
+        f"{tmp_path}/rain: no pictures in it",
+    ]
+    lay_out(tmp_path / "three", "Rain100L/input/1.png Rain100L/gt/1.png Rain100L/gt/2.png")
+    data = open_data(f"three-task={tmp_path / 'three'}")
+    assert set(found(data)) == {"Rain100L/1"}
+    assert [problem.rpartition("three")[2] for problem in data.problems] == [
+        ": SOTS is missing; looked for SOTS/outdoor, SOTS, dehaze, outdoor",
+        "/Rain100L/gt/2.png: no picture to compare it with",
+        ": noise15, noise25, noise50 is missing; looked for CBSD68, BSD68, denoise/CBSD68, denoise/bsd68, denoise",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("nothing", "neither a folder nor a data set by name"),
+        ("nothing=x", "no data set 'nothing'"),
+        ("composites={}/empty", "nothing to evaluate as composites: .*no pictures in it"),
+        ("cdd-11={}/empty", "no clear beside folders"),
+        ("rain100l={}/missing", "no such file or folder"),
+    ],
+)
+def test_what_cannot_be_evaluated_at_all(text, says, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=says):
+        open_data(text.format(tmp_path))
+
+
+def test_names_stay_apart_and_limits_count_by_category(tmp_path):
+    lay_out(tmp_path, "a.png a.jpg b.png")
+    names = [case.name for case in open_data(f"live1-jpeg10={tmp_path}").cases]
+    assert names == ["jpeg10/a.jpg", "jpeg10/a.png", "jpeg10/b"]
+    assert len(open_data(f"composites={tmp_path}", limit=2).cases) == 22
+
+
+def test_a_case_that_cannot_be_loaded_says_why(tmp_path):
+    save(picture(0, 12, 16), tmp_path / "input" / "a.png")
+    save(picture(0, 16, 12), tmp_path / "gt" / "a.png")
+    (tmp_path / "input" / "b.png").write_bytes(b"no picture")
+    save(picture(0, 16, 12), tmp_path / "gt" / "b.png")
+    sizes, broken = open_data(str(tmp_path)).cases
+    with pytest.raises(ValueError, match=r"input.a\.png is 16x12 and .*gt.a\.png is 12x16; a pair must be of one size"):
+        sizes.load()
+    with pytest.raises(ImageError, match=r"b\.png"):
+        broken.load()

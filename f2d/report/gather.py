@@ -1,5 +1,6 @@
 """What a page is about: the evaluations, what they have in common, and the pictures that are shown of them."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,19 +12,23 @@ from f2d.evaluation.folder import EvaluationFolder, Settings
 from f2d.evaluation.published import PublishedTable, tables
 from f2d.evaluation.record import Record
 from f2d.evaluation.summary import Summary, summarize
+from f2d.evaluation.tables import RESULTS
 from f2d.metrics.measure import About
 
+OTHERS = "Other measures"
 MOST = 6  # methods on one page: as many colours can be told apart
 
 
 class Method(NamedTuple):
-    """One evaluation. name: unique on the page. records: by case, those with numbers; failed: those without."""
+    """One evaluation. name: unique on the page. records: by case, those with numbers; failed: those without. over_sets:
+    by key, the measures of all restorations together, such as FID."""
 
     name: str
     folder: EvaluationFolder
     records: dict[str, Record]
     failed: tuple[Record, ...]
     summary: Summary
+    over_sets: dict[str, float]
 
     @property
     def settings(self) -> Settings:
@@ -31,7 +36,7 @@ class Method(NamedTuple):
 
 
 class Convention(NamedTuple):
-    """How some measures are computed, in words."""
+    """How some measures are computed, in words; text "" for those that belong to none."""
 
     name: str
     text: str
@@ -50,7 +55,9 @@ class Content(NamedTuple):
 
     @property
     def measures(self) -> tuple[About, ...]:
-        return tuple(about for convention in self.conventions for about in convention.measures)
+        # a measure that two conventions share comes once
+        every = (about for convention in self.conventions for about in convention.measures)
+        return tuple(dict.fromkeys(every))
 
 
 def gather(folders: Sequence[Path], images: int) -> Content:
@@ -63,15 +70,15 @@ def gather(folders: Sequence[Path], images: int) -> Content:
         raise ValueError(f"{len(folders)} evaluations; one page compares at most {MOST}")
     opened = [EvaluationFolder.open(folder) for folder in folders]
     _check_comparable(opened)
-    data = open_data(opened[0].settings.data)
+    first = opened[0].settings
+    data = open_data(first.data, first.options.get("limit"))
     methods = tuple(_method(name, folder, data) for name, folder in zip(_names(opened), opened))
     common = [case for case in data.cases if all(_can_show(case, method) for method in methods)]
-    settings = [folder.settings for folder in opened]
     return Content(
         data,
         methods,
-        _conventions(settings),
-        _absent(settings),
+        _conventions(methods),
+        _absent([folder.settings for folder in opened]),
         tuple(tables(data.published)),
         choose(common, images),
     )
@@ -98,7 +105,7 @@ def _method(name: str, folder: EvaluationFolder, data: DataSet) -> Method:
     if not done:
         raise ValueError(f"{folder.path} has no numbers of any picture yet; finish it with f2d eval")
     failed = tuple(record for record in records if record.error is not None)
-    return Method(name, folder, done, failed, summarize(list(done.values()), data.tiers))
+    return Method(name, folder, done, failed, summarize(list(done.values()), data.tiers), _over_sets(folder))
 
 
 def _can_show(case: Case, method: Method) -> bool:
@@ -108,15 +115,20 @@ def _can_show(case: Case, method: Method) -> bool:
 def _check_comparable(folders: Sequence[EvaluationFolder]) -> None:
     first = folders[0]
     for folder in folders[1:]:
-        if folder.settings.data != first.settings.data:
+        if _data(folder) != _data(first):
             raise ValueError(
-                f"{first.path} is of {first.settings.data} and {folder.path} of {folder.settings.data}; "
+                f"{first.path} is of {_data(first)} and {folder.path} of {_data(folder)}; "
                 "give evaluations of the same data"
             )
         for name, convention in folder.settings.conventions.items():
             other = first.settings.conventions.get(name, convention)
             if other["text"] != convention["text"]:
                 raise ValueError(f"{first.path} and {folder.path} mean different things by {name}; evaluate one anew")
+
+
+def _data(folder: EvaluationFolder) -> str:
+    limit = folder.settings.options.get("limit")
+    return folder.settings.data if limit is None else f"{folder.settings.data} (limit {limit})"
 
 
 def _names(folders: Sequence[EvaluationFolder]) -> list[str]:
@@ -128,18 +140,27 @@ def _names(folders: Sequence[EvaluationFolder]) -> list[str]:
     ]
 
 
-def _conventions(all_settings: Sequence[Settings]) -> tuple[Convention, ...]:
-    """Those of all evaluations, each once, with the measures that any of them has by it."""
-    abouts = {about.key: about for settings in all_settings for about in settings.measures}
+def _over_sets(folder: EvaluationFolder) -> dict[str, float]:
+    """None before the evaluation was finished."""
+    try:
+        found = json.loads((folder.path / f"{RESULTS}.json").read_text(encoding="utf-8"))["over_sets"]
+        return {key: float(value) for key, value in found.items()}
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+def _conventions(methods: Sequence[Method]) -> tuple[Convention, ...]:
+    """Those of all evaluations, each once, with the measures that any of them has by it; then what belongs to none."""
+    there = {key for method in methods for row in method.summary.rows for key in row.values}
+    abouts = {about.key: about for method in methods for about in method.settings.measures if about.key in there}
     texts, keys = {}, {}
-    for settings in all_settings:
-        for name, convention in settings.conventions.items():
+    for method in methods:
+        for name, convention in method.settings.conventions.items():
             texts[name] = convention["text"]
             keys.setdefault(name, {}).update(dict.fromkeys(convention["keys"]))
-    found = (
-        Convention(name, text, tuple(abouts[key] for key in keys[name] if key in abouts))
-        for name, text in texts.items()
-    )
+    of_some = {key for those in keys.values() for key in those}
+    texts[OTHERS], keys[OTHERS] = "", [key for key in abouts if key not in of_some]
+    found = [Convention(n, text, tuple(abouts[k] for k in keys[n] if k in abouts)) for n, text in texts.items()]
     return tuple(convention for convention in found if convention.measures)
 
 

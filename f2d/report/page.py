@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from f2d.evaluation.tables import AVERAGES
 from f2d.metrics.measure import About
 from f2d.replacing import replacing
 from f2d.report import results
@@ -94,6 +95,7 @@ def _page(content: Content, shown: Sequence[Shown], notes: Sequence[str], budget
         "script_digest": digest,
         "style": style,
         "script": script,
+        "averages": together(AVERAGES),
         "methods": results.methods_table(content),
         "failures": results.failures(content),
         "notes": together(*(element("p", note, class_="note") for note in notes)),
@@ -154,6 +156,8 @@ def _toolbar(content: Content, shown: Sequence[Shown]) -> Markup:
 def _orders(measures: Sequence[About]) -> Iterator[Markup]:
     """Two for each measure; the value is its place and the sign of the sorting."""
     for i, about in enumerate(measures):
+        if not about.better:
+            continue
         rising = 1 if about.better == "higher" else -1
         for word, sign in (("worst", rising), ("best", -rising)):
             yield element("option", f"{word} first by {heading(about)}", value=f"{i}:{sign}")

@@ -44,7 +44,7 @@ def results(content: Content) -> Markup:
     drawn = [_table_of(content, convention) for convention in content.conventions]
     tiers = [f"{name}: {', '.join(members)}" for name, members in content.data.tiers]
     told = [element("p", "Tiers. ", "; ".join(tiers), ".", class_="note")] if tiers else []
-    return together(*drawn, *told, _absent(content))
+    return together(*drawn, *told, _over_sets(content), _absent(content))
 
 
 def charts(content: Content) -> Markup:
@@ -78,11 +78,13 @@ def selectivity(content: Content) -> Markup:
     head = element(
         "tr",
         element("th", "Method", scope="col"),
-        *(element("th", name.replace("_", " "), scope="col") for name in names),
+        *(element("th", name, scope="col") for name in names),
     )
     words = (
-        "Mean effective gate α·m of the factors that are there over that of the factors that are not: ratio of the "
-        "means over the set, and in brackets the median of the pictures’ own ratios."
+        "How much more the experts do where they should, e being the mean of α·m: present_absent, e of the factors "
+        "present over e of those absent; inside_masks, the same from the pixels where a factor present acts; max_min, "
+        "the largest e over the smallest. Ratio of the means over the set, in brackets the median over pictures. "
+        "“Selectivity ratio” has no public definition."
     )
     table = element("table", element("thead", head), element("tbody", *rows))
     return together(element("h3", "Selectivity"), element("p", words, class_="words"), boxed("Selectivity", table))
@@ -161,8 +163,16 @@ def _table_of(content: Content, convention: Convention) -> Markup:
         *(element("tbody", *rows, class_=kind) for kind, rows in bodies),
         class_="results",
     )
-    words = element("p", element("b", convention.name), ": ", convention.text, class_="words")
-    return element("div", words, boxed(f"Results, {convention.name}", table), class_="convention")
+    text = f": {convention.text}" if convention.text else ""
+    words = element("p", element("b", convention.name), text, class_="words")
+    lines = [
+        f"{method.name}: {about.title} is not defined for {missing} pictures, which its means leave out."
+        for method in content.methods
+        for about in convention.measures
+        if (missing := method.summary.all.undefined.get(about.key))
+    ]
+    notes = [element("p", line, class_="note") for line in lines]
+    return element("div", words, boxed(f"Results, {convention.name}", table), *notes, class_="convention")
 
 
 class _Column(NamedTuple):
@@ -190,7 +200,9 @@ def _columns(content: Content) -> list[_Column]:
 
 def _places(content: Content) -> list[tuple[str, str]]:
     """(kind, name) of all rows: categories, tiers, all."""
-    found = {(row.kind, row.name): None for method in content.methods for row in method.summary.rows}
+    rows = [row for method in content.methods for row in method.summary.rows]
+    several = len({row.name for row in rows if row.kind == "category"}) > 1  # else the averages are the category
+    found = {(row.kind, row.name): None for row in rows if several or row.kind == "category"}
     return sorted(found, key=lambda place: ("category", "tier", "all").index(place[0]))
 
 
@@ -205,6 +217,21 @@ def _counts(content: Content, place: tuple[str, str]) -> str:
     return str(counts[0]) if len(set(counts)) == 1 else " / ".join(map(str, counts))
 
 
+def _over_sets(content: Content) -> Markup:
+    known = {about.key: about for method in content.methods for about in method.settings.measures}
+    abouts = [about for key, about in known.items() if any(key in method.over_sets for method in content.methods)]
+    if not abouts:
+        return Markup()
+    head = [element("th", name, scope="col") for name in ("Measure", *(method.name for method in content.methods))]
+    rows = []
+    for about in abouts:
+        cells = marked([method.over_sets.get(about.key) for method in content.methods], about)
+        rows.append(element("tr", element("th", heading(about), scope="row"), *cells))
+    table = element("table", element("thead", element("tr", *head)), element("tbody", *rows))
+    title = "Measures of all pictures together"
+    return together(element("h3", title), boxed(title, table))
+
+
 def _absent(content: Content) -> Markup:
     if not content.absent:
         return Markup()
@@ -214,14 +241,14 @@ def _absent(content: Content) -> Markup:
 
 def _published(table: PublishedTable, ours: set[str]) -> Markup:
     same = [name for name in table.comparable if name in ours]
-    beside = f"The same as our table {' and '.join(same)}." if same else "Not that of any table above."
+    beside = f"The same as {' and '.join(same)} above." if same else "Not that of any table above: not to be compared."
     sized = any(row.parameters for row in table.rows)
     names = (*(("Parameters",) if sized else ()), *table.columns)
     head = [element("th", "Method", scope="col"), *(element("th", n, scope="col", class_="number") for n in names)]
     rows = []
     for row in table.rows:
-        told = (*((row.parameters,) if sized else ()), *(row.values.get(name) for name in table.columns))
-        cells = [element("td", "–" if value is None else str(value), class_="number") for value in told]
+        told = (*((row.parameters,) if sized else ()), *(row.printed[name] for name in table.columns))
+        cells = [element("td", value or "–", class_="number") for value in told]
         rows.append(element("tr", element("th", row.method, scope="row"), *cells))
     about = (
         element("b", "Published, not measured here."),

@@ -2,11 +2,8 @@
 
 import pytest
 
-from tests.report.stand_ins import PublishedRow, PublishedTable, install
-
-install()
-
-from tests.report.sample import Sample, make_sample  # noqa: E402  the stand-ins must be there first
+from f2d.evaluation.published import PublishedRow, PublishedTable
+from tests.report.sample import Sample, make_sample
 
 PUBLISHED = PublishedTable(
     "Photographs of others",
@@ -14,7 +11,7 @@ PUBLISHED = PublishedTable(
     "luma in floating point",
     ("Error",),
     ("PSNR", "SSIM"),
-    (PublishedRow("Best of 2020", "5.98M", {"PSNR": 99.99, "SSIM": None}),),
+    (PublishedRow("Best of 2020", "5.98M", {"PSNR": 99.9, "SSIM": None}, {"PSNR": "99.90", "SSIM": None}),),
 )
 
 
@@ -28,7 +25,7 @@ def opened(monkeypatch, sample):
     """The data that pages find, replaced by the sample's, or by what the test calls this with."""
 
     def use(data=sample.data, tables=(PUBLISHED,)):
-        monkeypatch.setattr("f2d.report.gather.open_data", lambda text: data)
+        monkeypatch.setattr("f2d.report.gather.open_data", lambda text, limit: data)
         monkeypatch.setattr("f2d.report.gather.tables", lambda names: list(tables))
 
     use()
@@ -41,7 +38,7 @@ def page(sample, tmp_path_factory):
     from f2d.report.page import write_report
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("f2d.report.gather.open_data", lambda text: sample.data)
+        patch.setattr("f2d.report.gather.open_data", lambda text, limit: sample.data)
         patch.setattr("f2d.report.gather.tables", lambda names: [PUBLISHED])
         patch.setattr("f2d.report.details.SPREAD_STEPS", (1, 2, 3))  # 24 calls a picture, where the real ones take 60
         path = tmp_path_factory.mktemp("page") / "report.html"

@@ -8,17 +8,22 @@ from PIL import Image
 import f2d
 from f2d.demo import sample_photograph
 from f2d.evaluation.case import Case
+from f2d.evaluation.datasets import DataSet
 from f2d.evaluation.folder import EvaluationFolder, Settings
 from f2d.evaluation.record import Record
 from f2d.images import to_picture, to_tensor
 from f2d.metrics import psnr
 from f2d.metrics.measure import About
-from tests.report.stand_ins import DataSet
 
 PSNR = About("psnr rgb 8bit", "PSNR", "higher", "dB", 2)
 ERROR = About("mean error", "Error", "lower", "", 4)
 WORDS = "RGB after rounding to 8 bits, mean over the pictures."
 CATEGORIES = ("low_haze_rain", "haze_snow", "rain")
+
+
+def data_set(title: str, cases: list[Case], problems: tuple[str, ...] = (), tiers=()) -> DataSet:
+    """What `open_data` is to give."""
+    return DataSet("synthetic=photographs", title, tuple(cases), problems, tiers, ("photographs",), "RGB")
 
 
 class Sample(NamedTuple):
@@ -96,9 +101,8 @@ def make_sample(folder: Path, size: tuple[int, int] = (160, 112), count: int = 4
     second = evaluate(folder / "median", "Median 3×3", cases, lambda picture: picture.filter(median), **other)
     tiers = (("one factor", ("rain",)), ("several", ("low_haze_rain", "haze_snow")))
     problems = ("clean/none.png: cannot be read",)
-    return Sample(
-        DataSet("Photographs, degraded by recipe", tuple(cases), problems, tiers, ("photographs",)), [first, second]
-    )
+    data = data_set("Photographs, degraded by recipe", cases, problems, tiers)
+    return Sample(data, [first, second])
 
 
 def _values(image, clean) -> dict[str, float]:

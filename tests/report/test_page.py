@@ -13,13 +13,15 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from f2d.evaluation.case import Case
+from f2d.evaluation.evaluation import Evaluation, Request
 from f2d.evaluation.folder import EvaluationFolder
 from f2d.evaluation.record import Record
+from f2d.images import to_picture
+from f2d.metrics.conventions import CONVENTIONS
 from f2d.report.gather import gather
 from f2d.report.page import write_report
 from f2d.report.pictures import PHOTOGRAPHS, encode_within
-from tests.report.sample import CATEGORIES, ERROR, PSNR, WORDS, evaluate, make_cases, settings
-from tests.report.stand_ins import DataSet
+from tests.report.sample import CATEGORIES, ERROR, PSNR, WORDS, data_set, evaluate, make_cases, settings
 
 
 class Reader(HTMLParser):
@@ -86,19 +88,19 @@ def test_tables_have_all_rows_and_published_ones_stand_apart(page, sample):
     results = re.search(r'<section id="results">.*?</section>', text, re.S)[0]
     for name in (*{case.category for case in sample.data.cases}, "one factor", "several", "all"):
         assert results.count(f'<th scope="row">{name}</th>') == 2  # in the table of each convention
-    assert "99.99" not in results and "Best of 2020" not in results
+    assert "99.90" not in results and "Best of 2020" not in results
     folders = [EvaluationFolder.open(folder) for folder in sample.folders]
     table = next(table for table in results.split("<table") if PSNR.title in table)
     for name, members in (*((c, (c,)) for c in CATEGORIES), *sample.data.tiers, ("all", CATEGORIES)):
-        records = [[f.record(c.name) for c in sample.data.cases if c.category in members] for f in folders]
-        values = [fmean(r.input[PSNR.key] for r in records[0])]
-        values += [fmean(r.values[PSNR.key] for r in those) for those in records]
+        records = [[[f.record(c.name) for c in sample.data.cases if c.category == m] for m in members] for f in folders]
+        values = [fmean(fmean(r.input[PSNR.key] for r in those) for those in records[0])]  # the mean over categories
+        values += [fmean(fmean(r.values[PSNR.key] for r in those) for those in of) for of in records]
         row = re.search(rf'<th scope="row">{name}</th>(.*?)</tr>', table)[1]
         cells = re.findall(r"<td[^>]*>(?:<strong>)?([^<]+)", row)
-        assert cells == [str(len(records[0])), *(f"{value:.2f}" for value in values)]
+        assert cells == [str(sum(map(len, records[0]))), *(f"{value:.2f}" for value in values)]
     published = re.search(r'<section id="published">.*?</section>', text, re.S)[0]
-    assert "99.99" in published and "Somebody et al. (2020), table 2" in published and "5.98M" in published
-    assert "luma in floating point. The same as our table Error." in published
+    assert "99.90" in published and "Somebody et al. (2020), table 2" in published and "5.98M" in published
+    assert "luma in floating point. The same as Error above." in published
 
 
 def test_every_picture_has_its_sources_maps_and_words(page, sample):
@@ -144,7 +146,7 @@ def test_names_are_harmless(opened, tmp_path):
     folder = evaluate(tmp_path / "one", EVIL, cases, lambda p: p, absent=absent, options=options, model=EVIL)
     other = EvaluationFolder.open(folder)
     other.write(replace(other.record(cases[0].name), error=EVIL))
-    opened(DataSet(EVIL, tuple(cases), (EVIL,), ((EVIL, (name,)),)), ())
+    opened(data_set(EVIL, cases, (EVIL,), ((EVIL, (name,)),)), ())
     notes = write_report([folder], tmp_path / "page.html", device="cpu")
     read = Reader((tmp_path / "page.html").read_text())
     assert len(read.all("script")) == 1 and len(read.all("article")) == 1 and read.open == []
@@ -161,7 +163,7 @@ def test_without_details_the_model_is_not_asked(opened, sample, tmp_path, monkey
 
 def test_without_truth_there_is_no_error_map(opened, sample, tmp_path):
     cases = [case._replace(degraded=case.clean, clean=None) for case in sample.data.cases]
-    opened(sample.data._replace(cases=tuple(cases)))
+    opened(replace(sample.data, cases=tuple(cases)))
     write_report(sample.folders, tmp_path / "page.html", details=False)
     read = Reader((tmp_path / "page.html").read_text())
     assert len(read.all("img")) == len(cases) * 3 and "Truth" not in read.text and "restored − truth" not in read.text
@@ -249,7 +251,7 @@ def test_fifty_photographs_stay_under_30_mb(opened, tmp_path, monkeypatch):
         folder.restored(case.name).parent.mkdir(parents=True, exist_ok=True)
         folder.restored(case.name).symlink_to(files["restored"])
         cases.append(case)
-    opened(DataSet("Fifty", tuple(cases)))
+    opened(data_set("Fifty", cases))
     write_report([folder.path], tmp_path / "page.html", images=50)
     assert len(known) == 4  # photographs and maps of the two
     best_ = sum(encode_within([Image.open(files[name])], 0, PHOTOGRAPHS[:1]).characters for name in files)
@@ -281,3 +283,34 @@ def test_command_writes_replaces_and_refuses(opened, sample, tmp_path):
     assert ran.exit_code == 2 and "a page is written as .html" in ran.output
     ran = command(tmp_path, "-o", tmp_path / "b.html")
     assert ran.exit_code == 2 and "holds no evaluation" in ran.output and "Traceback" not in ran.output
+
+
+def test_page_of_a_real_evaluation(tmp_path):
+    """`f2d.evaluation` as it is, from a folder of pairs: conventions, other measures, a set measure, selectivity."""
+    degraded, clean = tmp_path / "data" / "rain" / "input", tmp_path / "data" / "rain" / "gt"
+    cases = make_cases(tmp_path / "made", (96, 96), 2)
+    for folder in (degraded, clean):
+        folder.mkdir(parents=True)
+    for i, case in enumerate(cases):
+        pixels = case._replace(category="rain").load()
+        to_picture(pixels.degraded).save(degraded / f"{i}.png")
+        to_picture(pixels.clean).save(clean / f"{i}.png")
+    data, conventions = f"pairs={tmp_path / 'data'}", ("onerestore", "f2dnet")
+    request = Request("f2d-lite", data, conventions, ("mae", "sharpness"), device="cpu")
+    evaluation = Evaluation(request, tmp_path / "eval")
+    evaluation.folder.create()
+    list(evaluation.run(evaluation.data.cases))
+    summary = evaluation.finish()
+    results = tmp_path / "eval" / "results.json"
+    results.write_text(
+        json.dumps(json.loads(results.read_text()) | {"over_sets": {evaluation.folder.settings.measures[-1].key: 7.5}})
+    )
+    assert write_report([tmp_path / "eval"], tmp_path / "page.html", details=False) == []
+    text = Reader((tmp_path / "page.html").read_text()).text
+    for name in ("onerestore", "f2dnet"):
+        assert f"{name} : {CONVENTIONS[name].text}" in text
+    for about in evaluation.folder.settings.measures:
+        assert f"{summary.all.values[about.key]:.{about.digits}f}" in text, about
+    assert "Other measures" in text and "Measures of all pictures together" in text and "7.5" in text
+    assert "best first by Sharpness" not in text and "first by PSNR" in text  # sharpness has no better end
+    assert f"{summary.selectivity['max_min'].ratio:.1f} ({summary.selectivity['max_min'].median:.1f})" in text

@@ -66,6 +66,7 @@ def test_numbers_are_printed_with_the_digits_of_their_measure(value, text):
         ([math.nan, None, 2], HIGHER, set()),
         ([math.nan, 1, 2], LOWER, {1}),
         ([math.inf, 1], HIGHER, {0}),
+        ([1, 2], About("sharpness", "Sharpness", ""), set()),
     ],
 )
 def test_best(values, about, places):

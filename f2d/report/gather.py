@@ -55,9 +55,13 @@ class Content(NamedTuple):
 
     @property
     def measures(self) -> tuple[About, ...]:
-        # a measure that two conventions share comes once
-        every = (about for convention in self.conventions for about in convention.measures)
-        return tuple(dict.fromkeys(every))
+        """Each once; those of one title with the names of their conventions."""
+        found = {about.key: (about, convention) for convention in self.conventions for about in convention.measures}
+        titles = Counter(about.title for about, _ in found.values())
+        return tuple(
+            about if titles[about.title] == 1 else about._replace(title=f"{about.title}, {convention.name}")
+            for about, convention in found.values()
+        )
 
 
 def gather(folders: Sequence[Path], images: int) -> Content:

@@ -10,6 +10,7 @@ from f2d.demo import sample_photograph
 from f2d.evaluation.case import Case
 from f2d.evaluation.datasets import DataSet
 from f2d.evaluation.folder import EvaluationFolder, Settings
+from f2d.evaluation.method import digest
 from f2d.evaluation.record import Record
 from f2d.images import to_picture, to_tensor
 from f2d.metrics import psnr
@@ -43,7 +44,7 @@ def settings(name: str, **changes) -> Settings:
         "name": name,
         "model": "f2d-lite",
         "outputs": None,
-        "digest": "0123456789abcdef" * 4,
+        "digest": digest("f2d-lite"),
         "options": {"steps": 1, "sampler": "MC", "seed": 0, "precision": "float32"},
         "data": "synthetic=photographs",
         "conventions": conventions,

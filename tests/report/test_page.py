@@ -18,6 +18,8 @@ from f2d.evaluation.folder import EvaluationFolder
 from f2d.evaluation.record import Record
 from f2d.images import to_picture
 from f2d.metrics.conventions import CONVENTIONS
+from f2d.metrics.measure import About
+from f2d.report.details import load_model
 from f2d.report.gather import gather
 from f2d.report.page import write_report
 from f2d.report.pictures import PHOTOGRAPHS, encode_within
@@ -199,6 +201,23 @@ def test_evaluations_that_do_not_belong_together_are_refused(opened, sample, tmp
         gather([tmp_path], 5)
     with pytest.raises(ValueError, match="7 evaluations; one page compares at most 6"):
         gather([first] * 7, 5)
+
+
+def test_measures_of_one_title_are_told_apart_by_their_conventions(opened, sample, tmp_path):
+    folder = EvaluationFolder.open(sample.folders[0])
+    other = About("psnr float", PSNR.title, "higher", "dB", 2)
+    conventions = folder.settings.conventions | {"Float": {"text": "not rounded", "keys": [other.key]}}
+    new = EvaluationFolder(tmp_path / "two", settings("Two", conventions=conventions, measures=(PSNR, ERROR, other)))
+    new.create()
+    for case in sample.data.cases:
+        record = folder.record(case.name)
+        new.write(replace(record, values=record.values | {other.key: 1.0}))
+    assert [about.title for about in gather([new.path], 1).measures] == ["PSNR, RGB", "Error", "PSNR, Float"]
+
+
+def test_other_weights_than_were_evaluated_are_not_asked():
+    reason = "the weights in f2d-lite are no longer those that were evaluated"
+    assert load_model(settings("Old", digest="0" * 64), "cpu") == reason
 
 
 def test_methods_of_one_name_are_told_apart_by_their_folders(opened, sample):

@@ -1,0 +1,103 @@
+"""What only the model itself can tell of a picture: its maps, its gates over time, the spread of its samples."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from f2d.evaluation.folder import Settings
+from f2d.evaluation.method import digest
+from f2d.report.pictures import shrunk
+from f2d.restorer import Restorer
+from f2d.transport import LogNormal
+
+GATE_STEPS = 10
+SPREAD_STEPS = (1, 4, 10)
+SEEDS = 4  # samples a deviation is of: 60 calls for the three numbers of steps
+SPREAD_SIDE = 384  # of the centre that is sampled: 60 calls in 15 s on one core, where 1080x720 whole takes 70 s
+
+
+class Spread(NamedTuple):
+    """Standard deviation over `SEEDS` seeds in grey levels, mean over the channels. values [h, w], shrunk; mean: of
+    the whole."""
+
+    steps: int
+    values: np.ndarray
+    mean: float
+
+
+class Details(NamedTuple):
+    """One picture as a model sees it, K factors; without factors maps and gates are empty.
+
+    maps: K of [h, w] in (0, 1), shrunk; means: of the whole maps. gates, presence: by factor, of the first step.
+    times: t/T of `GATE_STEPS` steps; paths [steps, K]: the gates there. spread: by number of steps, of the centre of
+    sampled [pixels], (width, height).
+    """
+
+    factors: tuple[str, ...]
+    maps: tuple[np.ndarray, ...]
+    means: tuple[float, ...]
+    gates: tuple[float, ...]
+    presence: tuple[float, ...]
+    times: tuple[float, ...]
+    paths: np.ndarray
+    spread: tuple[Spread, ...]
+    sampled: tuple[int, int]
+
+
+def load_model(settings: Settings, device: str) -> Restorer | str:
+    """The model that was evaluated, or why it cannot be asked."""
+    if settings.model is None:
+        return "the pictures are outputs of another program; there is no model to ask"
+    try:
+        if digest(settings.model) != settings.digest:
+            return f"the weights in {settings.model} are no longer those that were evaluated"
+        return Restorer.load(settings.model, device=device, precision=settings.options.get("precision", "auto"))
+    except (OSError, ValueError) as error:
+        return f"its model cannot be loaded: {error}"
+
+
+@torch.inference_mode()
+def look(restorer: Restorer, picture: Tensor) -> Details:
+    """Ask the model about a picture [3, H, W] in [0, 1]."""
+    factors = restorer.config.factors
+    spread, sampled = spread_of(restorer, picture)
+    if not factors:
+        return Details((), (), (), (), (), (), np.zeros((0, 0)), spread, sampled)
+    times, paths, maps, presence = _along_the_way(restorer, picture)
+    gates = tuple(paths[0].tolist())
+    whole = tuple(shrunk(values.numpy()) for values in maps)
+    means = tuple(maps.mean((1, 2)).tolist())
+    return Details(factors, whole, means, gates, tuple(presence.tolist()), times, paths, spread, sampled)
+
+
+def spread_of(restorer: Restorer, picture: Tensor) -> tuple[tuple[Spread, ...], tuple[int, int]]:
+    """``std_seeds(restored)`` at each of `SPREAD_STEPS` for the picture's centre, and the centre's (width, height)."""
+    top, left = (max(0, (length - SPREAD_SIDE) // 2) for length in picture.shape[1:])
+    centre = picture[:, top : top + SPREAD_SIDE, left : left + SPREAD_SIDE]
+    images, seeds = centre.expand(SEEDS, -1, -1, -1), torch.arange(SEEDS)
+    found = []
+    for steps in SPREAD_STEPS:
+        samples = restorer.restore_batch(images, steps=steps, seed=seeds).float().cpu()
+        levels = samples.std(0).mean(0).mul(255)
+        found.append(Spread(steps, shrunk(levels.numpy()), float(levels.mean())))
+    return tuple(found), (centre.shape[2], centre.shape[1])
+
+
+def _along_the_way(restorer: Restorer, picture: Tensor) -> tuple[tuple[float, ...], np.ndarray, Tensor, Tensor]:
+    """(times, gates [steps, K], maps [K, H, W], presence [K]) of one restoration by MC, seed 0."""
+    predictor, transport = restorer.engine.predictor(), restorer.transport
+    assert isinstance(transport, LogNormal)  # what every network with factors has
+    y = picture[None].to(predictor.device, predictor.dtype) * 2 - 1
+    analysis = predictor.analyse(y)
+    times, paths = [], []
+
+    def predict(x: Tensor, auxiliary: None, t: int) -> Tensor:
+        found = predictor.velocity(x.to(y.dtype), analysis, t)
+        times.append(t / transport.schedule.num_steps)
+        paths.append(found.gates[0].float().cpu())
+        return found.prediction
+
+    transport.restore(predict, analysis.enhanced.float(), steps=GATE_STEPS, sampler="MC", seed=0)
+    return tuple(times), torch.stack(paths).numpy(), analysis.maps[0].float().cpu(), analysis.weights[0].float().cpu()

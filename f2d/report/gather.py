@@ -1,0 +1,173 @@
+"""What a page is about: the evaluations, what they have in common, and the pictures that are shown of them."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from f2d.evaluation.case import Case
+from f2d.evaluation.datasets import DataSet, open_data
+from f2d.evaluation.folder import EvaluationFolder, Settings
+from f2d.evaluation.published import PublishedTable, tables
+from f2d.evaluation.record import Record
+from f2d.evaluation.summary import Summary, summarize
+from f2d.evaluation.tables import RESULTS
+from f2d.metrics.measure import About
+
+OTHERS = "Other measures"
+MOST = 6  # methods on one page: as many colours can be told apart
+
+
+class Method(NamedTuple):
+    """One evaluation. name: unique on the page. records: by case, those with numbers; failed: those without. over_sets:
+    by key, the measures of all restorations together, such as FID."""
+
+    name: str
+    folder: EvaluationFolder
+    records: dict[str, Record]
+    failed: tuple[Record, ...]
+    summary: Summary
+    over_sets: dict[str, float]
+
+    @property
+    def settings(self) -> Settings:
+        return self.folder.settings
+
+
+class Convention(NamedTuple):
+    """How some measures are computed, in words; text "" for those that belong to none."""
+
+    name: str
+    text: str
+    measures: tuple[About, ...]
+
+
+class Content(NamedTuple):
+    """A page before it is drawn. absent: measure -> why no evaluation has it. cases: the pictures to show."""
+
+    data: DataSet
+    methods: tuple[Method, ...]
+    conventions: tuple[Convention, ...]
+    absent: dict[str, str]
+    published: tuple[PublishedTable, ...]
+    cases: tuple[Case, ...]
+
+    @property
+    def measures(self) -> tuple[About, ...]:
+        """Each once; those of one title with the names of their conventions."""
+        found = {about.key: (about, convention) for convention in self.conventions for about in convention.measures}
+        titles = Counter(about.title for about, _ in found.values())
+        return tuple(
+            about if titles[about.title] == 1 else about._replace(title=f"{about.title}, {convention.name}")
+            for about, convention in found.values()
+        )
+
+
+def gather(folders: Sequence[Path], images: int) -> Content:
+    """Open the evaluations in `folders` and choose at most `images` pictures to show.
+
+    ValueError where one is no evaluation or holds no numbers, where they are of different data, or where one name
+    stands for two conventions.
+    """
+    if len(folders) > MOST:
+        raise ValueError(f"{len(folders)} evaluations; one page compares at most {MOST}")
+    opened = [EvaluationFolder.open(folder) for folder in folders]
+    _check_comparable(opened)
+    first = opened[0].settings
+    data = open_data(first.data, first.options.get("limit"))
+    methods = tuple(_method(name, folder, data) for name, folder in zip(_names(opened), opened))
+    common = [case for case in data.cases if all(_can_show(case, method) for method in methods)]
+    return Content(
+        data,
+        methods,
+        _conventions(methods),
+        _absent([folder.settings for folder in opened]),
+        tuple(tables(data.published)),
+        choose(common, images),
+    )
+
+
+def choose(cases: Sequence[Case], number: int) -> tuple[Case, ...]:
+    """`number` of the cases, as evenly over the categories as they allow and evenly within each; in their order."""
+    by_category: dict[str, list[Case]] = {}
+    for case in cases:
+        by_category.setdefault(case.category, []).append(case)
+    quotas = Counter()
+    for _ in range(min(number, len(cases))):
+        open_ = [name for name, members in by_category.items() if quotas[name] < len(members)]
+        quotas[min(open_, key=lambda name: quotas[name])] += 1
+    chosen = set()
+    for name, members in by_category.items():
+        chosen |= {members[(2 * i + 1) * len(members) // (2 * quotas[name])].name for i in range(quotas[name])}
+    return tuple(case for case in cases if case.name in chosen)
+
+
+def _method(name: str, folder: EvaluationFolder, data: DataSet) -> Method:
+    records = list(folder.records(list(data.cases)))
+    done = {record.name: record for record in records if record.error is None}
+    if not done:
+        raise ValueError(f"{folder.path} has no numbers of any picture yet; finish it with f2d eval")
+    failed = tuple(record for record in records if record.error is not None)
+    return Method(name, folder, done, failed, summarize(list(done.values()), data.tiers), _over_sets(folder))
+
+
+def _can_show(case: Case, method: Method) -> bool:
+    return case.name in method.records and method.folder.restored(case.name).is_file()
+
+
+def _check_comparable(folders: Sequence[EvaluationFolder]) -> None:
+    first = folders[0]
+    for folder in folders[1:]:
+        if _data(folder) != _data(first):
+            raise ValueError(
+                f"{first.path} is of {_data(first)} and {folder.path} of {_data(folder)}; "
+                "give evaluations of the same data"
+            )
+        for name, convention in folder.settings.conventions.items():
+            other = first.settings.conventions.get(name, convention)
+            if other["text"] != convention["text"]:
+                raise ValueError(f"{first.path} and {folder.path} mean different things by {name}; evaluate one anew")
+
+
+def _data(folder: EvaluationFolder) -> str:
+    limit = folder.settings.options.get("limit")
+    return folder.settings.data if limit is None else f"{folder.settings.data} (limit {limit})"
+
+
+def _names(folders: Sequence[EvaluationFolder]) -> list[str]:
+    """What the methods are called; those of one name with their folders, which differ."""
+    counts = Counter(folder.settings.name for folder in folders)
+    return [
+        folder.settings.name if counts[folder.settings.name] == 1 else f"{folder.settings.name} ({folder.path})"
+        for folder in folders
+    ]
+
+
+def _over_sets(folder: EvaluationFolder) -> dict[str, float]:
+    """None before the evaluation was finished."""
+    try:
+        found = json.loads((folder.path / f"{RESULTS}.json").read_text(encoding="utf-8"))["over_sets"]
+        return {key: float(value) for key, value in found.items()}
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+def _conventions(methods: Sequence[Method]) -> tuple[Convention, ...]:
+    """Those of all evaluations, each once, with the measures that any of them has by it; then what belongs to none."""
+    there = {key for method in methods for row in method.summary.rows for key in row.values}
+    abouts = {about.key: about for method in methods for about in method.settings.measures if about.key in there}
+    texts, keys = {}, {}
+    for method in methods:
+        for name, convention in method.settings.conventions.items():
+            texts[name] = convention["text"]
+            keys.setdefault(name, {}).update(dict.fromkeys(convention["keys"]))
+    of_some = {key for those in keys.values() for key in those}
+    texts[OTHERS], keys[OTHERS] = "", [key for key in abouts if key not in of_some]
+    found = [Convention(n, text, tuple(abouts[k] for k in keys[n] if k in abouts)) for n, text in texts.items()]
+    return tuple(convention for convention in found if convention.measures)
+
+
+def _absent(all_settings: Sequence[Settings]) -> dict[str, str]:
+    there = {key for settings in all_settings for key in (about.key for about in settings.measures)}
+    return {name: reason for settings in all_settings for name, reason in settings.absent.items() if name not in there}

@@ -1,0 +1,131 @@
+"""The maps under a picture: errors, experts, the spread of samples, each group with the scale of its colours."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from f2d.report.charts import gates_over_time
+from f2d.report.details import GATE_STEPS, SEEDS, Details
+from f2d.report.markup import Markup, element
+from f2d.report.pictures import Inline, inferno, scale_of, shrunk
+
+ERROR_SCALES = (8, 16, 32, 64, 128, 255)
+SPREAD_SCALES = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Error(NamedTuple):
+    """``mean_c |restored - truth|`` in grey levels. values [h, w], shrunk; mean and most: of the whole."""
+
+    values: np.ndarray
+    mean: float
+    most: float
+
+
+class Scales(NamedTuple):
+    """Grey levels that are shown as the brightest colour, on the whole page."""
+
+    error: int
+    spread: int
+
+
+class Panel(NamedTuple):
+    """A map with its name and its numbers."""
+
+    picture: Image.Image
+    name: str
+    numbers: str
+
+
+class Group(NamedTuple):
+    """Maps of one scale, 0 to `most`."""
+
+    title: str
+    most: str
+    panels: tuple[Panel, ...]
+    note: str = ""
+
+
+def error_of(restored: Tensor, truth: Tensor) -> Error:
+    """Of pictures [3, H, W] in [0, 1]."""
+    levels = (restored - truth).abs().mean(0).mul(255)
+    return Error(shrunk(levels.numpy()), float(levels.mean()), float(levels.max()))
+
+
+def scales_of(errors: Sequence[Error], details: Sequence[Details]) -> Scales:
+    """Scales that 99 % of all values lie within."""
+    spreads = [spread.values for one in details for spread in one.spread]
+    return Scales(
+        scale_of([error.values for error in errors], ERROR_SCALES),
+        scale_of(spreads, SPREAD_SCALES),
+    )
+
+
+def error_group(errors: Sequence[tuple[str, Error]], scales: Scales) -> Group:
+    """The errors of all methods, each under the name of its method."""
+    panels = []
+    for name, error in errors:
+        numbers = f"mean {error.mean:.2f}, max {error.most:.0f} grey levels"
+        panels.append(Panel(inferno(error.values / np.float32(scales.error)), name, numbers))
+    note = "Mean over the three channels."
+    return Group("Error, |restored − truth|", f"{scales.error} grey levels", tuple(panels), note)
+
+
+def model_groups(details: Details, scales: Scales, size: tuple[int, int], prefix: str) -> list[Group]:
+    """What a model says of a picture of `size`, (width, height). prefix: of the titles."""
+    groups = [_experts(details, prefix)] if details.factors else []
+    return [*groups, _spread(details, scales.spread, size, prefix)]
+
+
+def drawn_group(group: Group, pictures: Iterator[Inline]) -> Markup:
+    """A group with the encoded pictures of its panels, taken from `pictures` in turn."""
+    figures = []
+    for panel, inline in zip(group.panels, pictures):
+        caption = element("figcaption", element("b", panel.name), " ", panel.numbers)
+        alt = f"{group.title}, {panel.name}: {panel.numbers}"
+        figures.append(element("figure", image(inline, alt), caption))
+    scale = element("span", "0", element("span", class_="inferno", aria_hidden="true"), group.most, class_="scale")
+    note = [element("p", group.note, class_="note")] if group.note else []
+    head = element("div", element("h4", group.title), scale, class_="head")
+    figures = element("div", *figures, class_="figures", style=f"--n:{len(group.panels)}")
+    return element("div", head, figures, *note, class_="group")
+
+
+def drawn_gates(details: Details, prefix: str) -> Markup:
+    """The gates over time, as a group beside those of the maps."""
+    chart = gates_over_time(details.factors, details.times, details.paths)
+    note = element("p", f"Along one trajectory of {GATE_STEPS} steps (MC, seed 0).", class_="note")
+    head = element("div", element("h4", f"{prefix}Gates over time, αₖ(t)"), class_="head")
+    return element("div", head, element("figure", chart), note, class_="group")
+
+
+def image(inline: Inline, alt: str) -> Markup:
+    """An <img> that is decoded when it comes near."""
+    url, width, height = inline
+    return element("img", src=url, alt=alt, width=width, height=height, loading="lazy", decoding="async")
+
+
+def _experts(details: Details, prefix: str) -> Group:
+    panels = []
+    for k, factor in enumerate(details.factors):
+        told = {"gate": details.gates[k], "presence": details.presence[k], "mean": details.means[k]}
+        numbers = " · ".join(f"{name}\N{NO-BREAK SPACE}{value:.2f}" for name, value in told.items())
+        panels.append(Panel(inferno(details.maps[k]), factor, numbers))
+    return Group(f"{prefix}Experts: where each factor acts, mₖ", "1", tuple(panels))
+
+
+def _spread(details: Details, scale: int, size: tuple[int, int], prefix: str) -> Group:
+    panels = []
+    for spread in details.spread:
+        picture = inferno(spread.values / np.float32(scale))
+        panels.append(Panel(picture, _steps(spread.steps), f"mean {spread.mean:.2f} grey levels"))
+    where = "" if details.sampled == size else f" of the centre, {details.sampled[0]} × {details.sampled[1]} pixels"
+    once = " One step is the conditional mean: no spread by construction." if details.factors else ""
+    note = f"Standard deviation over {SEEDS} seeds{where}.{once}"
+    return Group(f"{prefix}Spread of samples", f"{scale} grey levels", tuple(panels), note)
+
+
+def _steps(number: int) -> str:
+    return f"{number} step{'' if number == 1 else 's'}"

@@ -1,0 +1,36 @@
+"""HTML and SVG as text in which nothing from outside can become markup."""
+
+from html import escape
+
+
+class Markup(str):
+    """Text that is HTML already; any other text is escaped where it is put."""
+
+    __slots__ = ()
+
+
+def element(name: str, *inside: str, **attributes: object) -> Markup:
+    """``<name attributes>inside</name>``, everything escaped that is not `Markup`.
+
+    Attributes: ``class_`` and ``for_`` lose the underscore, ``data_x`` is ``data-x``; True gives the bare name, None
+    and False leave it out.
+    """
+    opening = "".join([name, *(_attribute(*pair) for pair in attributes.items())])
+    if name in _VOID:
+        return Markup(f"<{opening}>")
+    return Markup(f"<{opening}>{together(*inside)}</{name}>")
+
+
+def together(*parts: str) -> Markup:
+    """One after the other."""
+    return Markup("".join(part if isinstance(part, Markup) else escape(part) for part in parts))
+
+
+_VOID = {"img", "input", "br"}
+
+
+def _attribute(name: str, value: object) -> str:
+    if value is None or value is False:
+        return ""
+    name = name.rstrip("_").replace("_", "-")
+    return f" {name}" if value is True else f' {name}="{escape(str(value))}"'

@@ -1,0 +1,33 @@
+"""Numbers as the page prints them, and which of several is best."""
+
+import math
+from collections.abc import Sequence
+
+from f2d.metrics.measure import About
+
+_ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
+
+
+def printed(value: float | None, about: About) -> str:
+    """With the digits of its measure; an infinity as its sign, what is not defined as a dash."""
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    return f"{value:.{about.digits}f}".replace("-", "−")
+
+
+def best(values: Sequence[float | None], about: About) -> set[int]:
+    """Places of the best values, as printed: several where they do not differ, none where there is but one value, or
+    where neither direction is better."""
+    there = {i: value for i, value in enumerate(values) if value is not None and not math.isnan(value)}
+    if len(there) < 2 or not about.better:
+        return set()
+    first = (max if about.better == "higher" else min)(there.values())
+    return {i for i, value in there.items() if printed(value, about) == printed(first, about)}
+
+
+def heading(about: About) -> str:
+    """``PSNR, dB ↑``: title, unit, and the direction that is better."""
+    unit = f", {about.unit}" if about.unit else ""
+    return f"{about.title}{unit}{_ARROWS[about.better]}"

@@ -15,6 +15,7 @@ from f2d.cli.eval import evaluate
 from f2d.cli.export import export
 from f2d.cli.figures import figures
 from f2d.cli.info import info
+from f2d.cli.report import report
 from f2d.cli.restore import restore
 from f2d.cli.train import finetune, train
 
@@ -47,7 +48,7 @@ app = typer.Typer(
 for command in (restore, degrade, demo, info, export, convert, train, finetune):
     app.command()(command)
 app.command(name="eval")(evaluate)
-for command in (compare, figures):
+for command in (compare, report, figures):
     app.command()(command)
 
 

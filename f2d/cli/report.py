@@ -20,7 +20,7 @@ def report(
     target: Annotated[Path, typer.Option("--out", "-o", help="The page to write.", show_default=False)],
     images: Annotated[
         int, typer.Option(min=1, max=200, help="Pictures to show, evenly over the categories; the page stays < 30 MB.")
-    ] = 24,
+    ] = 16,
     no_details: Annotated[
         bool, typer.Option("--no-details", help="Without what the model must be run for: maps, gates, spread.")
     ] = False,

@@ -28,7 +28,7 @@ def write_report(
     folders: Sequence[Path],
     target: Path,
     *,
-    images: int = 24,
+    images: int = 16,
     details: bool = True,
     device: str = "auto",
     progress: Callable[[str], None] = lambda case: None,

@@ -245,4 +245,4 @@ def test_large_pictures_are_sampled_in_their_centre(monkeypatch):
     alone = look(restorer, picture[:, 2:18, 12:28])
     assert details.sampled == (16, 16) and details.spread[1].mean == alone.spread[1].mean > 0
     note = model_groups(details, Scales(8, 8), (40, 20), "")[0].note
-    assert note == "Standard deviation over 4 seeds of the centre, 16 × 16 pixels."
+    assert note == f"Standard deviation over {SEEDS} seeds of the centre, 16 × 16 pixels."

@@ -51,6 +51,9 @@ _LAYOUT = frozenset(
 _JPEG_SEGMENT = 65533  # bytes that fit into a marker segment
 
 
+MOST_DPI = 100_000  # what lies above is damage: 4 · 10⁹ pixels per metre are no number that a PNG can hold
+
+
 @dataclass(frozen=True)
 class Metadata:
     """exif: as JPEG has it, with orientation 1. dpi: (x, y). text: of a PNG. Empty where the file had none."""
@@ -87,7 +90,7 @@ def read_metadata(image: Image.Image, size: tuple[int, int]) -> Metadata:
         xmp=_upright(xmp.encode() if isinstance(xmp, str) else xmp),
         iptc=iptc if isinstance(iptc, bytes) else b"",
         icc=info.get("icc_profile") or b"",
-        dpi=(float(dpi[0]), float(dpi[1])) if dpi and dpi[0] > 0 and dpi[1] > 0 else None,
+        dpi=(float(dpi[0]), float(dpi[1])) if dpi and all(0 < value <= MOST_DPI for value in dpi[:2]) else None,
         comment=comment if isinstance(comment, bytes) else b"",
         text={
             k: str(v) for k, v in getattr(image, "text", {}).items() if k not in _XMP_KEYS and not k.startswith("Raw")

@@ -71,7 +71,9 @@ def shipped() -> list[str]:
 def find(source: str | os.PathLike) -> Path:
     """The folder of a checkpoint, or of the weights shipped under a preset's name; FileNotFoundError as above."""
     folder = Path(source)
-    if not folder.is_dir():
+    # a folder that is only named as a preset, such as what was restored with it, does not hide it
+    hides_it = source in shipped() and not (folder / CONFIG).is_file()
+    if hides_it or not folder.is_dir():
         if source not in shipped():
             presets = ", ".join(shipped()) or "none"
             raise FileNotFoundError(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from f2d.cli.console import FAILED, one_line_errors, out, report_error, shown
+from f2d.cli.console import FAILED, fail, one_line_errors, out, report_error, shown
 from f2d.cli.files import check_no_file
 from f2d.cli.options import Device, Precision, PrecisionOption, Sampler, Seed
 from f2d.cli.progress import bar_of, up
@@ -97,7 +97,8 @@ def evaluate(
     with tidy_when_terminated(), Board(target, place) if place.world > 1 else nullcontext() as board:
         _run(evaluation, place)
         if board and place.rank:
-            board.report({"done": True})
+            if not board.report({"done": True}):
+                fail("rank 0 has stopped: run the command again, for the results", FAILED)
             return
         for rank, counts in board.gather() if board else ():
             if counts is None:
@@ -113,8 +114,8 @@ def _run(evaluation: "Evaluation", place: Place) -> None:
     mine = evaluation.left(place.share(cases))
     if not place.rank:
         out.print(
-            f"{shown(evaluation.folder.settings.name)} on {shown(evaluation.data.title)}: {len(cases)} pictures, "
-            f"{evaluation.execution}"
+            f"{shown(evaluation.folder.settings.name)} on {shown(evaluation.data.title)}: {len(cases)} pictures"
+            + (f", {evaluation.execution}" if evaluation.folder.settings.model else "")
         )
         for problem in evaluation.data.problems:
             report_error(problem)

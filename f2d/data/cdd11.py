@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from f2d.data.categories import CLEAR, canonical, is_category
-from f2d.data.pairs import Matches, Pair
+from f2d.data.pairs import Matches, Pair, unique_by
 from f2d.data.pictures import find_images, some
 
 
@@ -17,6 +17,8 @@ def category_folders(folder: Path) -> list[Path]:
 def find_scenes(folder: Path) -> list[Pair]:
     """`match_scenes` of complete folders: ValueError where one has no pictures, and for pictures that `clear` lacks."""
     matches = match_scenes(folder)
+    if matches.twice:
+        raise ValueError(f"{' and '.join(map(str, matches.twice[0]))} are two clean pictures of one name")
     for home, paths in matches.alone.items():
         if not paths:
             raise ValueError(f"no pictures in {home}")
@@ -35,8 +37,9 @@ def match_scenes(folder: Path) -> Matches:
     folders = category_folders(folder)
     if not folders:
         raise ValueError(f"{folder} has no {CLEAR} beside folders such as low, haze or low_haze_rain")
-    clear = {_place(path, folder / CLEAR): path for path in find_images(folder / CLEAR)}
-    found = Matches([], {})
+    images = find_images(folder / CLEAR)
+    clear, twice = unique_by([_place(path, folder / CLEAR) for path in images], images)
+    found = Matches([], {}, twice)
     for home in folders:
         paths = find_images(home)
         alone = [path for path in paths if _place(path, home) not in clear]

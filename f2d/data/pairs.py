@@ -64,10 +64,12 @@ class PairPool(Pool):
 
 
 class Matches(NamedTuple):
-    """pairs; alone: pictures without a partner, by the folder they lie in, which are none where it holds no picture."""
+    """pairs; alone: pictures without a partner, by the folder they lie in, which are none where it holds no picture;
+    twice: clean pictures of one name, none of which is anyone's partner."""
 
     pairs: list[Pair]
     alone: dict[Path, list[Path]]
+    twice: list[tuple[Path, ...]]
 
 
 def find_pairs(
@@ -75,11 +77,13 @@ def find_pairs(
 ) -> list[Pair]:
     """`match_pairs` of a complete folder to train on: ValueError names a test set among the folders inside, and the
     first few pictures without a partner of either side."""
-    tests = {one.parent.name for one, _ in pair_folders(folder, degraded, clean) if one.parent != folder}
-    tests = sorted(filter(_TEST_SET.match, tests))
+    homes = {one.parent for one, _ in pair_folders(folder, degraded, clean) if one.parent != folder}
+    tests = sorted(home.name for home in homes if is_test_set(home))
     if tests:
         raise ValueError(f"{folder} holds a test set, {some(tests)}; give the folder of the pictures to train on")
     matches = match_pairs(folder, category, degraded, clean, pattern)
+    if matches.twice:
+        raise ValueError(f"{' and '.join(map(str, matches.twice[0]))} are two clean pictures of one name")
     for home, paths in matches.alone.items():
         if not paths:
             raise ValueError(f"no pictures in {home}")
@@ -101,7 +105,7 @@ def match_pairs(
     1_1_0.90179 -> 1). pattern: ``DEGRADED -> CLEAN`` with one * each, in place of these rules, such as
     ``*_hazy -> *_GT``.
 
-    ValueError for folders that are not there, and two clean pictures of one name.
+    ValueError for folders that are not there.
     """
     homes = pair_folders(folder, degraded, clean)
     if not homes:
@@ -110,7 +114,7 @@ def match_pairs(
             f"{clean or ', '.join(CLEAN_NAMES)}, and for rain-N beside norain-N"
         )
     rename = _by_pattern(pattern) if pattern else _by_rules
-    found = Matches([], {})
+    found = Matches([], {}, [])
     for one, other in homes:
         if one == other:
             inputs, targets = _beside_each_other(find_images(one))
@@ -119,10 +123,16 @@ def match_pairs(
         if not inputs:
             found.alone[one] = []
             continue
-        pairs, alone = _matched(inputs, targets, one, other, rename)
+        pairs, alone, twice = _matched(inputs, targets, one, other, rename)
         found.pairs.extend(Pair(a, b, category) for a, b in pairs)
         found.alone.update(alone)
+        found.twice.extend(twice)
     return found
+
+
+def is_test_set(folder: Path) -> bool:
+    """Whether it is named as one, such as eval15."""
+    return _TEST_SET.match(folder.name) is not None
 
 
 def pair_folders(folder: Path, degraded: str | None = None, clean: str | None = None) -> list[tuple[Path, Path]]:
@@ -150,7 +160,7 @@ def _images_in(folder: Path) -> list[Path]:
 def _beside_each_other(paths: list[Path]) -> tuple[list[Path], list[Path]]:
     """(degraded, clean) ones of the pictures in one folder that are told apart by their names."""
     degraded = [path for path in paths if _twins(path.stem)]
-    return degraded, [path for path in paths if _CLEAN_TWIN.search(path.stem) and path not in degraded]
+    return degraded, [path for path in paths if _CLEAN_TWIN.search(path.stem) and not _twins(path.stem)]
 
 
 def _twins(stem: str) -> list[str]:
@@ -184,36 +194,41 @@ def _by_pattern(pattern: str) -> Callable[[str], list[str]]:
 
 def _matched(
     inputs: list[Path], targets: list[Path], one: Path, other: Path, rename: Callable[[str], list[str]]
-) -> tuple[list[tuple[Path, Path]], dict[Path, list[Path]]]:
-    """Pairs, and the pictures without a partner by folder."""
-    by_place: dict[tuple[Path, str], Path] = {}
-    for path in targets:
-        place = path.parent.relative_to(other), path.stem
-        if place in by_place:
-            raise ValueError(f"{by_place[place]} and {path.name} are two clean pictures of one name")
-        by_place[place] = path
+) -> tuple[list[tuple[Path, Path]], dict[Path, list[Path]], list[tuple[Path, ...]]]:
+    """Pairs, the pictures without a partner by folder, and the clean ones of one name."""
+    by_place, twice = unique_by([path.relative_to(other).with_suffix("") for path in targets], targets)
     pairs, alone = [], []
     for path in inputs:
         parent = path.parent.relative_to(one)
-        found = [by_place[parent, stem] for stem in rename(path.stem) if (parent, stem) in by_place]
+        found = [by_place[parent / stem] for stem in rename(path.stem) if parent / stem in by_place]
         if found:
             pairs.append((path, found[0]))
         else:
             alone.append(path)
-    used = {clean for _, clean in pairs}
+    used = {clean for _, clean in pairs}.union(*twice)
     unused = [path for path in targets if path not in used]
     # of one folder that holds both sides, all stand under its name
     sides = [(one, alone + unused)] if one == other else [(one, alone), (other, unused)]
-    return pairs, {home: paths for home, paths in sides if paths}
+    return pairs, {home: paths for home, paths in sides if paths}, twice
 
 
-def read_list(path: Path, category: str | None = None) -> list[Pair]:
+def unique_by(places: list[Path], paths: list[Path]) -> tuple[dict[Path, Path], list[tuple[Path, ...]]]:
+    """(path by place, those that share their place with others and are left out)."""
+    found: dict[Path, list[Path]] = {}
+    for place, path in zip(places, paths):
+        found.setdefault(place, []).append(path)
+    alone = {place: same[0] for place, same in found.items() if len(same) == 1}
+    return alone, [tuple(same) for same in found.values() if len(same) > 1]
+
+
+def read_list(path: Path, category: str | None = None, missing: list[str] | None = None) -> list[Pair]:
     """Pairs of a text file: ``degraded clean`` in each line, paths relative to the file, and a category if there is a
     third column.
 
     Columns are divided by commas in a .csv (its first line may name them: degraded,clean[,category]), else by tabs or,
     where there are none, by blanks. Empty lines and those that start with # are left out. ValueError names the line:
-    for other numbers of columns, a file that is not there, a category that is neither given here nor there.
+    for other numbers of columns, a file that is not there (or a line about it in `missing`, if that is given), a
+    category that is neither given here nor there.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -228,11 +243,14 @@ def read_list(path: Path, category: str | None = None) -> list[Pair]:
         if name is None:
             raise ValueError(f"{where}: no category; give a third column, or one for the whole list")
         pair = Pair(path.parent / columns[0], path.parent / columns[1], canonical(name))
-        for file in pair[:2]:
-            if not file.is_file():
-                raise ValueError(f"{where}: {file} is no file")
-        pairs.append(pair)
-    if not pairs:
+        absent = [f"{where}: {file} is no file" for file in pair[:2] if not file.is_file()]
+        if absent and missing is None:
+            raise ValueError(absent[0])
+        if absent:
+            missing.extend(absent)
+        else:
+            pairs.append(pair)
+    if not (pairs or missing):
         raise ValueError(f"{path} lists no pairs; give lines of: degraded clean [category]")
     return pairs
 

@@ -1,5 +1,7 @@
 """One picture of a data set: where it comes from, and its pixels."""
 
+import hashlib
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,6 +49,15 @@ class Case(NamedTuple):
                 f"{self.degraded} is {sizes[0]} and {self.clean} is {sizes[1]}; a pair must be of one size"
             )
         return Pixels(degraded, clean, None)
+
+    def files(self, *others: Path) -> str:
+        """Names, sizes and times of the pictures that a record of this case is made of: of others, it is made anew."""
+        said = []
+        for path in (self.degraded, self.clean, *others):
+            with suppress(OSError):
+                status = path and path.stat()
+                said.append(f"{path} {status and (status.st_size, status.st_mtime_ns)} {self.seed}")
+        return hashlib.sha256("\n".join(said).encode(errors="surrogateescape")).hexdigest()[:16]
 
     def _synthesised(self, clean: Tensor) -> Pixels:
         draft = stack([Sample(clean, None, self.category, self.seed)])

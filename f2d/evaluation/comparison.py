@@ -7,7 +7,7 @@ from math import isclose, nan
 from typing import NamedTuple
 
 from f2d.evaluation.bootstrap import RESAMPLES, Interval, paired
-from f2d.evaluation.folder import RECORDS, EvaluationFolder
+from f2d.evaluation.folder import EvaluationFolder
 from f2d.evaluation.presets import PRESETS
 from f2d.evaluation.record import Record
 from f2d.evaluation.summary import Row, Tiers, summarize
@@ -99,9 +99,7 @@ def _common_records(
     """Of each folder, by name, those that all have; and why the others are left out."""
     found = []
     for folder in folders:
-        root = folder.path / RECORDS
-        names = sorted(file.relative_to(root).as_posix()[: -len(".json")] for file in root.rglob("*.json"))
-        found.append({name: record for name in names if (record := folder.record(name)) is not None})
+        found.append({name: record for name in folder.names() if (record := folder.record(name)) is not None})
     left_out = {}
     for name in sorted(set().union(*found)):
         reasons = []

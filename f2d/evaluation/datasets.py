@@ -5,14 +5,15 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 
-from f2d.data.categories import factors_of, is_category
+from f2d.data.categories import CLEAR, factors_of, is_category
 from f2d.data.cdd11 import match_scenes
 from f2d.data.find import recognise
-from f2d.data.pairs import Matches, match_pairs, pair_folders, read_list
+from f2d.data.pairs import Matches, is_test_set, match_pairs, pair_folders, read_list
 from f2d.data.pictures import find_images
+from f2d.degradation import CATEGORIES
 from f2d.evaluation.case import Case
 from f2d.evaluation.presets import PRESETS, Part
 from f2d.images import IMAGE_SUFFIXES
@@ -50,6 +51,7 @@ def open_data(text: str, limit: int | None = None) -> DataSet:
     preset = PRESETS[name]
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder")
+    path = path.resolve()
     problems: list[str] = []
     cases = _distinct(list(chain.from_iterable(_cases(part, path, problems) for part in preset.parts)))
     if not cases:
@@ -58,7 +60,7 @@ def open_data(text: str, limit: int | None = None) -> DataSet:
     if limit is not None:
         seen: Counter[str] = Counter()
         cases = [case for case in cases if seen[case.category] < limit and not seen.update([case.category])]
-    spec = f"{name}={path.resolve()}"
+    spec = f"{name}={path}"
     return DataSet(spec, preset.title, tuple(cases), tuple(problems), preset.tiers, (name,), preset.convention)
 
 
@@ -68,10 +70,10 @@ def _located(text: str) -> tuple[str, Path]:
     if equals and name in PRESETS:
         return name, Path(folder)
     path = Path(text)
+    if text in PRESETS:
+        return text, path if path.exists() else _in_root(text)
     if path.exists():
         return _recognised(path), path
-    if text in PRESETS:
-        return text, _in_root(text)
     if equals:
         raise ValueError(f"no data set {name!r}; there are {', '.join(PRESETS)}")
     raise ValueError(f"{text}: neither a folder nor a data set by name ({', '.join(PRESETS)})")
@@ -97,6 +99,8 @@ def _in_root(name: str) -> Path:
         raise ValueError(f"where is {name}? give {name}=FOLDER, or set {ROOT} to the folder that has it")
     wanted = {_plain(name), _plain(PRESETS[name].title)}
     found = sorted(path for path in Path(root).iterdir() if path.is_dir() and _plain(path.name) in wanted)
+    if not found and all(part.folders != ("",) for part in PRESETS[name].parts):
+        return Path(root)  # a task's sets, which lie there under their own names
     if not found:
         raise ValueError(f"{root} ({ROOT}) has no folder named {name} or {PRESETS[name].title}")
     return found[0]
@@ -108,8 +112,10 @@ def _plain(name: str) -> str:
 
 def _cases(part: Part, root: Path, problems: list[str]) -> Iterator[Case]:
     if part.layout == "list":
-        for pair in read_list(root, "pairs"):
-            yield Case(f"{pair.category}/{pair.degraded.stem}", pair.category, pair.degraded, pair.clean, 0, ())
+        for pair in read_list(root, "pairs", problems):
+            inside = pair.degraded.is_relative_to(root.parent)
+            place = _place(pair.degraded, root.parent) if inside else pair.degraded.stem
+            yield Case(f"{pair.category}/{place}", pair.category, pair.degraded, pair.clean, 0, ())
         return
     home = next((root / name for name in part.folders if (root / name).is_dir()), None)
     if home is None:
@@ -131,6 +137,8 @@ def _pairs(part: Part, home: Path, problems: list[str]) -> Iterator[Case]:
     homes = pair_folders(home)
     if not homes:
         match_pairs(home, part.row)  # raises, saying what was looked for
+    tests = [pair for pair in homes if is_test_set(pair[0].parent)]
+    homes = homes if part.row else tests or homes  # LOL's our485 is for training
     for one, other in homes:
         folder = one if one == other else one.parent
         row = part.row or folder.resolve().name
@@ -146,6 +154,12 @@ def _pairs(part: Part, home: Path, problems: list[str]) -> Iterator[Case]:
 def _scenes(home: Path, problems: list[str]) -> Iterator[Case]:
     matches = match_scenes(home)
     _report(matches, problems)
+    there = Counter(pair.category for pair in matches.pairs)
+    missing = [category for category in CATEGORIES if not there[category]]
+    if missing:
+        problems.append(f"{home}: nothing of {', '.join(missing)}; averages are over the other categories alone")
+    scenes = len(find_images(home / CLEAR))
+    problems += [f"{home}: {category} has {n} of the {scenes} scenes" for category, n in there.items() if n < scenes]
     for pair in matches.pairs:
         place = Path(*pair.degraded.relative_to(home).parts[1:])
         name = f"{pair.category}/{_place(place, Path())}"
@@ -155,6 +169,7 @@ def _scenes(home: Path, problems: list[str]) -> Iterator[Case]:
 def _report(matches: Matches, problems: list[str]) -> None:
     for folder, paths in matches.alone.items():
         problems += [f"{path}: no picture to compare it with" for path in paths] or [f"{folder}: no pictures in it"]
+    problems += [f"{' and '.join(map(str, paths))}: clean pictures of one name" for paths in matches.twice]
 
 
 def _made(part: Part, home: Path, problems: list[str]) -> Iterator[Case]:
@@ -178,14 +193,17 @@ def _place(path: Path, home: Path) -> str:
 
 
 def _distinct(cases: list[Case]) -> list[Case]:
-    """Cases of one name, such as a.jpg and a.png, are told apart by their suffixes, or their number."""
+    """Names that no other case has, and that any file can hold: those of a.jpg and a.png have their suffixes, what is
+    still the same a number."""
     often = Counter(case.name for case in cases)
-    found, seen = [], Counter[str]()
+    taken = {name for name, times in often.items() if times == 1}
+    found = []
     for case in cases:
         name = case.name
         if often[name] > 1:
-            name += (case.degraded or case.clean).suffix
-            seen[name] += 1
-            name += f" {seen[name]}" if seen[name] > 1 else ""
-        found.append(case._replace(name=name))
+            plain = name + (case.degraded or case.clean).suffix
+            name = next(n for n in chain([plain], (f"{plain} {i}" for i in count(2))) if n not in taken)
+            taken.add(name)
+        # bytes that are no characters, of a file system that allows them
+        found.append(case._replace(name=name.encode("utf-8", "backslashreplace").decode()))
     return found

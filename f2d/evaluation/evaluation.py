@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from f2d.checkpoints import CONFIG
 from f2d.evaluation.case import Case
 from f2d.evaluation.datasets import DataSet, open_data
 from f2d.evaluation.folder import SETTINGS, EvaluationFolder, Settings
@@ -18,6 +19,8 @@ from f2d.metrics.measures import NAMES, find, find_sets
 from f2d.nets.models import load_config, load_network
 from f2d.restore import sampling
 from f2d.restorer import Restorer
+
+RESERVED = ("input", "truth")  # columns of figures and pages
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,17 @@ class Evaluation:
     """
 
     def __init__(self, request: Request, path: Path, *, overwrite: bool = False):
+        if request.name in RESERVED:
+            raise ValueError(f"{request.name!r} is what tables call something else; give another name")
         self.request = request
         self.data: DataSet = open_data(request.data, request.limit)
         self.execution: Execution = choose_execution(request.device, request.precision)
+        _refuse_inside(path, Path(self.data.spec.partition("=")[2]))
         self._is_model = is_model(request.method)
-        self._outputs = None if self._is_model else OutputsMethod(Path(request.method), self.data.cases)
+        self._outputs = None
+        if not self._is_model:
+            _refuse_inside(path, Path(request.method))
+            self._outputs = OutputsMethod(Path(request.method).resolve(), self.data.cases)
         options = self._options()
         conventions = list(request.conventions) or [self.data.convention]
         if conventions == ["all"]:
@@ -66,6 +75,8 @@ class Evaluation:
         device = self.execution.device
         self._measures, absent = find(conventions, measures, stlpips_weights=request.stlpips_weights, device=device)
         self._set_measures, absent_sets = find_sets(measures, device=device)
+        if self._set_measures and not request.keep_images:
+            raise ValueError("fid is measured on the restored pictures: let them be kept")
         settings = Settings(
             name=request.name or _called(request.method),
             model=_where(request.method) if self._is_model else None,
@@ -85,23 +96,27 @@ class Evaluation:
             self._refuse_another()
 
     def left(self, cases: Sequence[Case]) -> list[Case]:
-        """Those without numbers yet, or without their picture; what failed is tried again.
-        All, if it is to begin anew."""
-        return list(cases) if self._anew else [case for case in cases if not self._is_done(case)]
+        """Those without numbers yet, without their picture, or made of other files; what failed is tried again. All, if
+        it is to begin anew: what there was of them is removed."""
+        if self._anew:
+            for case in cases:
+                self.folder.remove(case.name)
+        return [case for case in cases if not self._is_done(case)]
 
     def run(self, cases: Sequence[Case]) -> Iterator[Record]:
         """Evaluate cases, each record given as it is there; the model is loaded first."""
         # a GPU waits for pictures to be read and measured; on a CPU that would take the model's own cores
         workers = 1 if self.execution.device.type == "cpu" else 4
         keep = self.request.keep_images
-        yield from Run(self.folder, self._method(), self._measures, keep_images=keep, workers=workers)(cases)
+        yield from Run(self.folder, self._method(), self._measures, self._files, keep_images=keep, workers=workers)(
+            cases
+        )
 
     def finish(self) -> Summary:
         """Summarise the records of all cases, and write the results."""
         missing = Record("", "", error="was not evaluated; run the command again")
         found = [
-            self.folder.record(case.name) or replace(missing, name=case.name, category=case.category)
-            for case in self.data.cases
+            self._record(case) or replace(missing, name=case.name, category=case.category) for case in self.data.cases
         ]
         summary = summarize(found, self.data.tiers)
         write_results(self.folder, self.data, summary, found, self._over_sets(found), str(self.execution))
@@ -115,8 +130,16 @@ class Evaluation:
             return {}
         return {measure.about.key: measure(*map(list, zip(*pairs))) for measure in self._set_measures}
 
-    def _is_done(self, case: Case) -> bool:
+    def _files(self, case: Case) -> str:
+        return case.files(*(self._outputs.files(case) if self._outputs else ()))
+
+    def _record(self, case: Case) -> Record | None:
+        """Of the pictures as they are now."""
         record = self.folder.record(case.name)
+        return record if record is not None and record.files == self._files(case) else None
+
+    def _is_done(self, case: Case) -> bool:
+        record = self._record(case)
         there = not self.request.keep_images or self.folder.restored(case.name).is_file()
         return record is not None and record.error is None and there
 
@@ -155,4 +178,10 @@ def _called(method: str) -> str:
 
 def _where(model: str) -> str:
     """A preset's name, or a folder from wherever it is read."""
-    return str(Path(model).resolve()) if Path(model).is_dir() else model
+    return str(Path(model).resolve()) if (Path(model) / CONFIG).is_file() else model
+
+
+def _refuse_inside(path: Path, folder: Path) -> None:
+    """What is written there would be read as data the next time."""
+    if path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{path} lies in {folder}, which is read; give a folder outside of it for the results")

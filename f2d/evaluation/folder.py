@@ -3,7 +3,9 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from f2d.metrics.measure import About
 from f2d.replacing import replacing
 
 SETTINGS, RECORDS, RESTORED = "evaluation.json", "images", "restored"
+RESULTS = "results.json"
+LONGEST = 200  # bytes of a name: a file system takes 255, of which replacing and suffixes need some
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Settings:
     measures: tuple[About, ...]
     absent: dict[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Short, and another one wherever the numbers of a picture could be others."""
         values = asdict(self)
@@ -76,7 +80,7 @@ class EvaluationFolder:
 
     def restored(self, name: str) -> Path:
         """Where the restoration of a case lies, 8-bit PNG."""
-        return self.path / RESTORED / f"{name}.png"
+        return self.path / RESTORED / _file_name(name, ".png")
 
     def record(self, name: str) -> Record | None:
         """Of a case; None where there is none that can be read, or that was made under these settings."""
@@ -93,6 +97,18 @@ class EvaluationFolder:
         with replacing(file) as part:
             part.write_text(replace(record, settings=self.settings.key).to_json(), encoding="utf-8")
 
+    def names(self) -> list[str]:
+        """The pictures of the last results; of an evaluation that was never finished, all that are there."""
+        with suppress(OSError, ValueError, KeyError):
+            return list(json.loads((self.path / RESULTS).read_text(encoding="utf-8"))["pictures"])
+        found = (json.loads(file.read_text(encoding="utf-8")) for file in (self.path / RECORDS).rglob("*.json"))
+        return sorted(record["name"] for record in found)
+
+    def remove(self, name: str) -> None:
+        """Forget a case: its record first, so that none is without its picture."""
+        self._file(name).unlink(missing_ok=True)
+        self.restored(name).unlink(missing_ok=True)
+
     def records(self, cases: list[Case]) -> Iterator[Record]:
         """Those that are there, in the order of the cases."""
         for case in cases:
@@ -101,4 +117,12 @@ class EvaluationFolder:
                 yield record
 
     def _file(self, name: str) -> Path:
-        return self.path / RECORDS / f"{name}.json"
+        return self.path / RECORDS / _file_name(name, ".json")
+
+
+def _file_name(name: str, suffix: str) -> str:
+    """With the end of a name that would be too long for a file replaced by its digest."""
+    head, slash, last = name.rpartition("/")
+    if len(last.encode()) > LONGEST:
+        last = f"{last[:40]} {hashlib.sha256(last.encode()).hexdigest()[:16]}"
+    return f"{head}{slash}{last}{suffix}"

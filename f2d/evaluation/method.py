@@ -11,6 +11,7 @@ from torch import Tensor
 from f2d import checkpoints
 from f2d.data.pictures import find_images
 from f2d.evaluation.case import Case
+from f2d.evaluation.folder import Settings
 from f2d.images import image_to_tensor
 from f2d.restorer import Restorer
 
@@ -66,11 +67,18 @@ class OutputsMethod:
             )
         self._claims = Counter(name for case in cases for name in _names(case))
 
+    def files(self, case: Case) -> tuple[Path, ...]:
+        """Of a case: one, none, or several that differ in their suffixes."""
+        return tuple(next((self._files[name] for name in self._places(case) if name in self._files), ()))
+
+    def _places(self, case: Case) -> list[str]:
+        return [name for name in _names(case) if name == case.name or self._claims[name] == 1]
+
     def restore(self, case: Case, degraded: Tensor) -> Answer:
-        names = [name for name in _names(case) if name == case.name or self._claims[name] == 1]
-        found = next((self._files[name] for name in names if name in self._files), None)
-        if found is None:
-            raise ValueError(f"{self.folder} has no picture of {case.name}; looked for {', '.join(names)}")
+        found = self.files(case)
+        if not found:
+            looked = ", ".join(self._places(case))
+            raise ValueError(f"{self.folder} has no picture of {case.name}; looked for {looked}")
         if len(found) > 1:
             raise ValueError(f"{' and '.join(map(str, found))} could both be the picture of {case.name}")
         image = image_to_tensor(found[0])
@@ -95,6 +103,15 @@ def digest(model: str) -> str:
         while block := file.read(1 << 20):
             found.update(block)
     return found.hexdigest()
+
+
+def load_evaluated(settings: Settings, device: str = "auto") -> Restorer:
+    """The model of an evaluation, in its precision. ValueError, OSError where there is none, or no longer that one."""
+    if settings.model is None:
+        raise ValueError("the pictures are outputs of another program; there is no model to ask")
+    if digest(settings.model) != settings.digest:
+        raise ValueError(f"the weights in {settings.model} are no longer those that were evaluated")
+    return Restorer.load(settings.model, device=device, precision=settings.options["precision"])
 
 
 def is_model(text: str) -> bool:

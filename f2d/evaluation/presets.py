@@ -38,7 +38,7 @@ TIERS = tuple(
 _SOTS = Part("pairs", "SOTS", ("haze",), ("SOTS/outdoor", "SOTS", "dehaze", "outdoor"))
 _RAIN100L = Part("pairs", "Rain100L", ("rain",), ("Rain100L", "derain/Rain100L", "derain"))
 _NOISE = ("noise15", "noise25", "noise50")
-_CBSD68 = ("CBSD68", "BSD68", "denoise/CBSD68", "denoise/bsd68", "denoise")
+_CBSD68 = ("CBSD68/original_png", "CBSD68", "BSD68", "denoise/CBSD68", "denoise/bsd68", "denoise")
 
 PRESETS: dict[str, Preset] = {
     "cdd-11": Preset("CDD-11", (Part("cdd11"),), tiers=TIERS),

@@ -10,8 +10,9 @@ class Record:
     """One picture's numbers. name, category: of its case. values: of the restoration, by the keys of the measures;
     input: of the degraded picture itself. gates, presence: by factor, none for methods without factors. selectivity:
     definition -> (numerator, denominator). seconds: of the restoration alone; peak_memory: the most bytes the process
-    (on a GPU its allocator) had taken until then. error: why there are no numbers, None where there are. settings: the
-    `Settings.key` it was made under, entered by the folder it is written to.
+    (on a GPU its allocator) had taken until then. error: why there are no numbers, None where there are. files: of
+    what they were made (see `Case.files`). settings: the `Settings.key` it was made under, entered by the folder it is
+    written to.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Record:
     seconds: float = 0.0
     peak_memory: int = 0
     error: str | None = None
+    files: str = ""
     settings: str = ""
 
     def to_json(self) -> str:

@@ -1,7 +1,8 @@
 """One case after the other through a method: its record, and its restoration as a file."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from threading import Lock
 
 import torch
@@ -19,19 +20,21 @@ from f2d.metrics.selectivity import pairs_of
 
 
 class Run:
-    """Evaluates cases into a folder. keep_images: whether restorations are written. workers: cases that are read,
-    measured and written at one time; the method restores one of them after the other."""
+    """Evaluates cases into a folder. files: what is noted of the pictures that a record is made of. keep_images:
+    whether restorations are written. workers: cases that are read, measured and written at one time; the method
+    restores one of them after the other."""
 
     def __init__(
         self,
         folder: EvaluationFolder,
         method: Method,
         measures: Sequence[Measure],
+        files: Callable[[Case], str],
         *,
         keep_images: bool = True,
         workers: int = 1,
     ):
-        self.folder, self.method, self.measures = folder, method, measures
+        self.folder, self.method, self.measures, self.files = folder, method, measures, files
         self.keep_images, self.workers = keep_images, workers
         self._turn = Lock()
 
@@ -45,10 +48,13 @@ class Run:
                 pool.shutdown(cancel_futures=True)
 
     def _one(self, case: Case) -> Record:
+        files = self.files(case)  # before they are read: what changes meanwhile is read again
         try:
             record = self._evaluated(case)
-        except (ValueError, OSError) as error:  # of the data, such as a file that is no picture
+        # of the data, such as a file that is no picture, or of one picture's size
+        except (ValueError, OSError, torch.OutOfMemoryError) as error:
             record = Record(case.name, case.category, error=" ".join(str(error).split()))
+        record = replace(record, files=files)
         self.folder.write(record)
         return record
 

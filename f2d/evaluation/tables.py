@@ -57,7 +57,8 @@ def write_results(
     Two evaluations with equal settings and records write equal bytes, but for speed.json: nothing of time, memory or
     the machine is in the others.
     """
-    results = _Results(folder.settings, data, summary, dict(over_sets or {}))
+    names = [record.name for record in records]
+    results = _Results(folder.settings, data, summary, dict(over_sets or {}), names)
     texts = {
         f"{RESULTS}.json": results.json(),
         f"{RESULTS}.csv": _csv(folder.settings, records),
@@ -97,8 +98,11 @@ def terminal_table(settings: Settings, summary: Summary) -> Table:
 
 
 class _Results:
-    def __init__(self, settings: Settings, data: Described, summary: Summary, over_sets: dict[str, float]):
-        self.settings, self.data, self.summary, self.over_sets = settings, data, summary, over_sets
+    def __init__(
+        self, settings: Settings, data: Described, summary: Summary, over_sets: dict[str, float], names: list[str]
+    ):
+        self.settings, self.data, self.summary = settings, data, summary
+        self.over_sets, self.names = over_sets, names
         self.published = tables(data.published)
         self.measured = [about for about in settings.measures if about.key in summary.all.values]
 
@@ -108,6 +112,7 @@ class _Results:
             {
                 "settings": settings,
                 "title": self.data.title,
+                "pictures": self.names,
                 "rows": [row._asdict() for row in self.summary.rows],
                 "over_sets": self.over_sets,
                 "selectivity": {name: ratio._asdict() for name, ratio in self.summary.selectivity.items()},
@@ -196,7 +201,7 @@ class _Results:
     def _of_others(self, table: PublishedTable) -> str:
         ours = [name for name in table.comparable if name in self.settings.conventions]
         if ours:
-            advice = f"The same as {' and '.join(ours)} above."
+            advice = f"The same as {' and '.join(ours)} above{self._part()}."
         elif table.comparable:
             advice = f"NOT the convention of any table above: do not compare; {' or '.join(table.comparable)} would be."
         else:
@@ -207,6 +212,11 @@ class _Results:
         ]
         said = f"Source: {plain(table.source)}. Convention: {plain(table.convention)}. {advice}"
         return f"### {plain(table.title)}\n\n{said}\n\n{markdown.table(['method', 'parameters', *table.columns], rows)}"
+
+    def _part(self) -> str:
+        """What keeps our averages from being those of the whole data set."""
+        part = self.settings.options.get("limit") or self.summary.failed or self.data.problems
+        return ", but ours is of a part of the data" if part else ""
 
 
 def _cells(row: Row, abouts: list[About]) -> Iterator[str]:

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from f2d.evaluation.case import Case
 from f2d.evaluation.datasets import DataSet, open_data
 from f2d.evaluation.folder import EvaluationFolder
+from f2d.evaluation.method import load_evaluated
 from f2d.figures.grid import save
 from f2d.figures.kinds import Shown, comparison, errors, gates, show, trajectory
-from f2d.restorer import Restorer
 from f2d.transport import LogNormal
 
 CASES = 4  # unless some are asked for
@@ -43,13 +43,19 @@ def draw(
         raise ValueError(f"two evaluations have one name ({', '.join(labels)}); give f2d eval --name")
     cases = _chosen(open_data(sources.pop()), folders, names)
     drawings = _drawings(folders, [show(case, folders) for case in cases], steps, device)
-    paths = {name: target / f"{re.sub(r'[^0-9A-Za-z.-]+', '_', name)}.{suffix}" for name in drawings}
+    paths = {name: target / f"{_plain(name)}.{suffix}" for name in drawings}
+    if len(set(paths.values())) < len(paths):
+        raise ValueError(f"two of {', '.join(drawings)} would be one file; give f2d eval --name others")
     there = [str(path) for path in paths.values() if path.exists()]
     if there and not overwrite:
         raise ValueError(f"{', '.join(there)}: exists; --overwrite replaces it")
     for name, drawing in drawings.items():
         save(drawing(), paths[name])
         yield paths[name]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", name)
 
 
 def _chosen(data: DataSet, folders: Sequence[EvaluationFolder], names: Sequence[str]) -> list[Case]:
@@ -78,9 +84,11 @@ def _drawings(
         settings = folder.settings
         if settings.model is None:
             continue
-        restorer = Restorer.load(settings.model, device=device, precision=settings.options["precision"])
+        restorer = load_evaluated(settings, device)
         if restorer.config.factors:
             found[f"{settings.name}-gates"] = partial(gates, restorer, shown)
         if isinstance(restorer.transport, LogNormal):
-            found[f"{settings.name}-trajectory"] = partial(trajectory, restorer, shown[0], steps=steps)
+            found[f"{settings.name}-trajectory"] = partial(
+                trajectory, restorer, shown[0], steps=steps, seed=settings.options["seed"]
+            )
     return found

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from f2d.evaluation.folder import Settings
-from f2d.evaluation.method import digest
+from f2d.evaluation.method import load_evaluated
 from f2d.report.pictures import shrunk
 from f2d.restorer import Restorer
 from f2d.transport import LogNormal
@@ -48,14 +48,10 @@ class Details(NamedTuple):
 
 def load_model(settings: Settings, device: str) -> Restorer | str:
     """The model that was evaluated, or why it cannot be asked."""
-    if settings.model is None:
-        return "the pictures are outputs of another program; there is no model to ask"
     try:
-        if digest(settings.model) != settings.digest:
-            return f"the weights in {settings.model} are no longer those that were evaluated"
-        return Restorer.load(settings.model, device=device, precision=settings.options.get("precision", "auto"))
+        return load_evaluated(settings, device)
     except (OSError, ValueError) as error:
-        return f"its model cannot be loaded: {error}"
+        return str(error)
 
 
 @torch.inference_mode()

@@ -78,6 +78,43 @@ def test_run_again_it_goes_on_and_gives_the_same_bytes(f2d, model, pairs, tmp_pa
     assert contents(first) == contents(second)
 
 
+def test_pictures_that_changed_are_evaluated_anew(f2d, model, pairs, tmp_path):
+    out = tmp_path / "out"
+    command = ("eval", model, "--data", pairs, "-o", out, "--measures", "mae")
+    assert f2d(*command).exit_code == 0
+    before = rows(out)
+    save(picture(9), pairs / "gt" / "1.png")
+    assert f2d(*command).exit_code == 0
+    after, fresh = rows(out), tmp_path / "fresh"
+    assert f2d("eval", model, "--data", pairs, "-o", fresh, "--measures", "mae").exit_code == 0
+    assert after == rows(fresh) and after["pairs/1"] != before["pairs/1"] and after["pairs/0"] == before["pairs/0"]
+
+
+def test_results_do_not_become_data(f2d, model, pairs, tmp_path):
+    inside = f2d("eval", model, "--data", pairs, "-o", pairs / "out")
+    assert_one_line_error(inside, 2, "lies in", "outside")
+    assert not (pairs / "out").exists()
+
+
+def test_a_folder_named_as_the_model_is_not_taken_for_it(f2d, pairs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = f2d("eval", "f2d-lite", "--data", pairs, "-o", "f2d-lite", "--measures", "mae")
+    assert done.exit_code == 0, done.output
+    assert f2d("eval", "f2d-lite", "--data", pairs, "-o", "f2d-lite", "--measures", "mae").exit_code == 0
+
+
+def test_names_that_files_can_hardly_hold(f2d, model, tmp_path):
+    folder = tmp_path / "photos"
+    save(picture(1), folder / ("long" * 60 + ".png"))
+    save(picture(2), folder / "<b>|$x$ ü.png")
+    odd = os.fsencode(folder) + b"/\xff.png"
+    os.rename(folder / "<b>|$x$ ü.png", odd)
+    out = tmp_path / "out"
+    done = f2d("eval", model, "--data", f"unpaired={folder}", "-o", out, "--measures", "sharpness")
+    assert done.exit_code == 0, done.output
+    assert len(rows(out)) == 2 and len(list((out / "restored").rglob("*.png"))) == 2
+
+
 def test_another_evaluation_is_not_written_over(f2d, model, pairs, tmp_path):
     out = tmp_path / "out"
     assert f2d("eval", model, "--data", pairs, "-o", out, "--measures", "mae").exit_code == 0
@@ -200,6 +237,7 @@ def test_mistakes_are_one_line_and_leave_nothing(f2d, model, pairs, tmp_path):
         (model, "--convention", "nobody"): ("convention", "onerestore"),
         (model, "--measures", "nothing"): ("measure", "niqe"),
         (model, "--sampler", "euler"): ("sampler",),
+        (model, "--name", "input"): ("input", "another name"),
         ("no-such-model",): ("no-such-model",),
     }.items():
         failed = f2d("eval", arguments[0], "--data", pairs, "-o", out, *arguments[1:])

@@ -101,7 +101,10 @@ def test_published_rows_are_marked_and_only_compared_where_conventions_agree(tmp
     assert rows[1][:4] == ["AirNet (published)", "8.93M", "24.83", "24.21"]
     assert all(row[0].endswith("(published)") for row in rows)
     by_category, of_moce, of_f2dnet, *_ = published.split("### ")[1:]
-    assert "The same as onerestore above." in by_category and "OneRestore authors' sheet" in by_category
+    assert (
+        "The same as onerestore above, but ours is of a part of the data." in by_category
+        and "OneRestore authors' sheet" in by_category
+    )
     assert "NOT the convention of any table above: do not compare" in of_moce
     assert "Convention: unknown" in of_f2dnet and "do not compare" in of_f2dnet
     other = written(tmp_path / "other", conventions={"f2dnet": {"text": "luma", "keys": [PSNR.key]}})["results.md"]

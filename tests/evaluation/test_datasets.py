@@ -156,7 +156,8 @@ def test_what_is_missing_is_listed_and_the_rest_kept(tmp_path):
     assert [problem.rpartition("three")[2] for problem in data.problems] == [
         ": SOTS is missing; looked for SOTS/outdoor, SOTS, dehaze, outdoor",
         "/Rain100L/gt/2.png: no picture to compare it with",
-        ": noise15, noise25, noise50 is missing; looked for CBSD68/original_png, CBSD68, BSD68, denoise/CBSD68, denoise/bsd68, denoise",
+        ": noise15, noise25, noise50 is missing; looked for CBSD68/original_png, CBSD68, BSD68, denoise/CBSD68, "
+        "denoise/bsd68, denoise",
     ]
 
 

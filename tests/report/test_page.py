@@ -153,7 +153,7 @@ def test_names_are_harmless(opened, tmp_path):
     read = Reader((tmp_path / "page.html").read_text())
     assert len(read.all("script")) == 1 and len(read.all("article")) == 1 and read.open == []
     assert read.text.count(EVIL) > 10
-    assert "has no config.json" in notes[0]
+    assert "is neither a folder nor a preset with shipped weights" in notes[0]
 
 
 def test_without_details_the_model_is_not_asked(opened, sample, tmp_path, monkeypatch):

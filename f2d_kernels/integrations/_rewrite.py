@@ -1,10 +1,10 @@
 """A forward method with its pairs of group norm and SiLU made one call: only where its source proves them a pair.
 
 A norm's result is given to the SiLU and to nothing else when both are in one expression, `act(norm(x))`, or when the
-next statement replaces it or ends the method, `h = norm(h); h = act(h)`; between them may stand a modulation, `h = h * (1 + s) + t`. An
-`if` between the two does not matter: it is the same to do in each branch what is done before and after it. Which
-objects `norm` and `act` are is looked up in the module, and again in every call (`silu_of_norm`), so that a layer that
-is replaced later is called as it is.
+next statement replaces it or ends the method, `h = norm(h); h = act(h)`; between them may stand a modulation,
+`h = h * (1 + s) + t`. An `if` between the two does not matter: it is the same to do in each branch what is done before
+and after it. Which objects `norm` and `act` are is looked up in the module, and again in every call (`silu_of_norm`),
+so that a layer that is replaced later is called as it is.
 """
 
 import ast

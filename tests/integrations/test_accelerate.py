@@ -195,7 +195,8 @@ def test_only_modules():
 
 
 STATEMENTS = (
-    "h = self.n(h)", "h = F.silu(h)", "k = F.silu(h)", "h = self.n(h) * (1 + e) + e", "h = h * (1 + e) + e", "h = h * (1 + h) + e",
+    "h = self.n(h)", "h = F.silu(h)", "k = F.silu(h)", "h = self.n(h) * (1 + e) + e", "h = h * (1 + e) + e",
+    "h = h * (1 + h) + e",
     "k = h", "h = self.c(self.act(h))", "h = self.act(self.n(k))", "e = e * 0.5", "k = k + h", "h, k = k, h",
     "k = self.n(k)", "k = self.act(k)", "h = self.act(self.n(h) * (e + 1) + k)", "a, b = e, e", "h = h * (a + 1) + b",
     "h = h + k", "h += self.n(h)", "h = self.n(h + k)", "return F.silu(h), k, e",

@@ -9,9 +9,12 @@
 
 Each op has a plain PyTorch reference, a C++ (CPU) and a Triton backend, the first three a CUDA backend as well;
 `use_backend` and the environment variable F2D_KERNELS_BACKEND choose one, `backends()` and `python -m f2d_kernels.info`
-say which are there and why others are not. `f2d_kernels.modules` has each op as an nn.Module.
+say which are there and why others are not. `f2d_kernels.modules` has each op as an nn.Module,
+`f2d_kernels.integrations` the steps and mixtures of other methods; `accelerate(module)` puts group_norm_silu into any
+network.
 """
 
+from f2d_kernels.accelerate import accelerate
 from f2d_kernels.backends import BackendUnavailableError, backends, selected_backend, use_backend
 from f2d_kernels.ops.expert_assembly import expert_assembly
 from f2d_kernels.ops.expert_head import expert_head
@@ -24,6 +27,7 @@ from f2d_kernels.version import __version__
 __all__ = [
     "BackendUnavailableError",
     "__version__",
+    "accelerate",
     "backends",
     "expert_assembly",
     "expert_head",

@@ -21,6 +21,8 @@ KERNEL_LAYERS = {
     "noise": {"_checks"},
     "_checks": set(),
     "modules": {"ops"},
+    "integrations": {"ops", "integrations"},
+    "accelerate": {"integrations"},
     "info": {"compiled", "version"},
     "version": set(),
 }

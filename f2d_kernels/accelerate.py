@@ -1,0 +1,257 @@
+"""`accelerate(module)`: group norm and SiLU in one op in anyone's network, where its source proves them a pair."""
+
+import copyreg
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from f2d_kernels.integrations._pairs import HOOKS, after_silu, has_known_forward, is_group_norm, silu_of_norm
+from f2d_kernels.integrations._rewrite import Pair, rewritten
+from f2d_kernels.integrations._source import Unprovable
+
+
+@dataclass(frozen=True)
+class Fused:
+    """One pair: the norm's name in the module, what follows it in the source, and whose forward that is."""
+
+    norm: str
+    activation: str
+    where: str
+
+
+@dataclass
+class Report:
+    """What `accelerate` did. As a context manager it undoes it at the end; printed, it is a list.
+
+    fused: the pairs that are one op now. left: name of every other nn.GroupNorm -> why it is as it was.
+    difference: largest difference of the outputs for the sample of `verify`, None without one.
+    """
+
+    fused: list[Fused] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+    difference: float | None = None
+    _classes: list[tuple[nn.Module, type]] = field(default_factory=list, repr=False)
+
+    def undo(self) -> None:
+        """Every module as it was; a second time it does nothing."""
+        while self._classes:
+            module, plain = self._classes.pop()
+            module.__class__ = plain
+
+    def __enter__(self) -> "Report":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.undo()
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.fused)} fused, {len(self.left)} left"]
+        lines += [f"  fused  {pair.norm}, then {pair.activation}, in {pair.where}" for pair in self.fused]
+        lines += [f"  left   {name}: {reason}" for name, reason in self.left.items()]
+        if self.difference is not None:
+            lines.append(f"  outputs differ by at most {self.difference:.1e}")
+        return "\n".join(lines)
+
+
+def accelerate(module: nn.Module, verify: Any = None, tolerance: float = 1e-4) -> Report:
+    """``silu(group_norm(x))`` and ``silu(group_norm(x) * (1 + scale) + shift)`` in one op wherever `module` computes
+    them, with its own parameters: the outputs stay, within float32's rounding (in 16 bits they get nearer the truth).
+
+    A pair is fused when the source of the forward that calls the norm proves that its result goes through (the
+    modulation and) the SiLU and nowhere else: `act(norm(x))`, `h = norm(h)` followed by `h = act(h)`, also from within
+    the branches of an `if`, or neighbours in an nn.Sequential. Norms are nn.GroupNorm and its subclass that computes in
+    float32 (`super().forward(x.float()).type(x.dtype)`); SiLUs are nn.SiLU, F.silu and functions and modules that
+    return x * sigmoid(x). So diffusers' blocks, those of guided diffusion and of denoising-diffusion-pytorch are
+    covered. Every call looks again what the layers are: with hooks on them, replaced by others, for shapes, types or
+    transforms the op does not serve, and under torch.compile (which fuses by itself), they run as they were written.
+
+    Parameters, buffers, their names, the state dict, hooks, `isinstance`, training mode, devices, types, autocast and
+    copies stay what they were; a pickle has the plain classes, so accelerate again after loading. `type(block)` is a
+    subclass of the same name. Second derivatives and forward-mode ones are errors, as they are of the op.
+
+    Args:
+        module: any nn.Module, changed in place. Done twice, the second time finds nothing to do.
+        verify: a sample to run before and after, in evaluation mode: a tensor, a tuple of arguments, or a dict of
+            keyword arguments. Outputs of any structure of tensors are compared.
+        tolerance: of that comparison, relative to the largest magnitude of the output where this exceeds 1.
+
+    Returns:
+        Report: what was fused, what was left and why; `report.undo()`, or `with accelerate(module):`, undoes it.
+
+    Raises:
+        TypeError: `module` is no nn.Module.
+        RuntimeError: the sample's outputs differ by more than the tolerance. All is undone first.
+
+    Example:
+        >>> net = nn.Sequential(nn.GroupNorm(2, 8), nn.SiLU(), nn.Conv2d(8, 8, 3))
+        >>> print(accelerate(net))
+        1 fused, 0 left
+          fused  0, then 1, in Sequential
+    """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"accelerate: module must be an nn.Module, got {type(module).__name__}")
+    before = None if verify is None else _outputs(module, verify)
+    report = Report()
+    names = {id(m): name for name, m in module.named_modules()}
+    reasons: dict[int, str] = {}  # of norms, by the module whose forward was looked at
+    made: dict[tuple, type] = {}
+    fused: dict[int, Fused] = {}
+    for owner in list(module.modules()):
+        if isinstance(owner, nn.GroupNorm) or not any(isinstance(m, nn.GroupNorm) for m in owner.modules()):
+            continue
+        plain = type(owner)
+        if issubclass(plain, _Fused):
+            reasons |= {id(m): f"{plain.__name__} is accelerated already" for m in _near(owner)}
+            continue
+        try:
+            forward, pairs = _forward(owner)
+        except Unprovable as reason:
+            reasons |= {id(m): f"{plain.__name__}: {reason}" for m in _near(owner)}
+            continue
+        pairs = [pair for pair in pairs if id(pair.norm) in names]
+        reasons |= {
+            id(m): f"in {plain.__name__} its result does not go through a SiLU alone"
+            for m in _near(owner)
+            if id(m) not in reasons
+        }
+        if not pairs:
+            continue
+        where = plain.__name__ if forward is _sequential else f"{plain.__name__}.forward"
+        fused |= {id(p.norm): Fused(names[id(p.norm)], p.activation, where) for p in pairs}
+        key = (plain, tuple((pair.line, pair.activation) for pair in pairs))
+        if key not in made:
+            made[key] = _fused_class(plain, forward)
+        owner.__class__ = made[key]
+        report._classes.append((owner, plain))
+    for name, norm in module.named_modules():
+        if isinstance(norm, nn.GroupNorm) and id(norm) in fused:
+            report.fused.append(fused[id(norm)])
+        elif isinstance(norm, nn.GroupNorm) and after_silu(norm) is None:
+            report.left[name] = _own_reason(norm) or reasons.get(id(norm), "no forward that calls it was found")
+    if before is not None:
+        try:
+            report.difference = _compared(before, _outputs(module, verify), tolerance)
+        except BaseException:
+            report.undo()
+            raise
+    return report
+
+
+def _forward(owner: nn.Module) -> tuple[Callable, list[Pair]]:
+    if "forward" in owner.__dict__:
+        raise Unprovable("it has a forward of its own, set on the instance")
+    if isinstance(owner, torch.jit.ScriptModule):
+        raise Unprovable("it is a TorchScript module")
+    if type(owner).forward is nn.Sequential.forward:
+        layers = list(owner.named_children())
+        found = [
+            Pair(norm, name, 0)
+            for (_, norm), (name, layer) in pairwise(layers)
+            if is_group_norm(norm) and after_silu(layer) is not None
+        ]
+        return _sequential, found
+    return rewritten(owner)
+
+
+def _sequential(self: nn.Sequential, input: Any) -> Any:
+    """nn.Sequential.forward with pairs made one call."""
+    layers = list(self)
+    while layers:
+        layer = layers.pop(0)
+        if layers and isinstance(layer, nn.GroupNorm):
+            input = silu_of_norm(layers.pop(0), layer, input)
+        else:
+            input = layer(input)
+    return input
+
+
+class _Fused:
+    """Mark of the classes made here; their instances are pickled as what they were, and copied as they are."""
+
+    _plain: type
+
+    def __deepcopy__(self, memo: dict) -> Any:
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        copied.__dict__.update(deepcopy(self.__dict__, memo))
+        return copied
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        make, (kind, *arguments), *state = super().__reduce_ex__(protocol)
+        if kind is not type(self):
+            return make, (kind, *arguments), *state
+        return copyreg._reconstructor, (self._plain, object, None), *state  # __newobj__ insists on the class itself
+
+
+def _fused_class(plain: type, forward: Callable) -> type:
+    names = {"forward": forward, "_plain": plain, "__module__": plain.__module__, "__qualname__": plain.__qualname__}
+    return type(plain.__name__, (_Fused, plain), names)
+
+
+def _near(owner: nn.Module) -> Iterator[nn.GroupNorm]:
+    """Norms that `owner`'s forward is the one to call: its own, and those in containers without a forward."""
+    for child in owner.children():
+        if isinstance(child, nn.GroupNorm):
+            yield child
+        elif isinstance(child, (nn.ModuleList, nn.ModuleDict, nn.Sequential)):
+            yield from _near(child)
+
+
+def _own_reason(norm: nn.GroupNorm) -> str | None:
+    if not has_known_forward(type(norm)):
+        return f"{type(norm).__name__} has a forward of its own"
+    if "forward" in norm.__dict__ or any(getattr(norm, name) for name in HOOKS):
+        return "it has hooks, which see its result"
+    return None
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    modes = [(m, m.training) for m in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(0)
+            yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def _outputs(module: nn.Module, sample: Any) -> list[Tensor]:
+    with _evaluating(module):
+        if isinstance(sample, Mapping):
+            return _tensors(module(**sample))
+        return _tensors(module(*sample) if isinstance(sample, (tuple, list)) else module(sample))
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value.detach().clone()]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    elif not isinstance(value, (Sequence, str)) and hasattr(value, "__dict__"):
+        value = list(vars(value).values())
+    return [t for v in value for t in _tensors(v)] if isinstance(value, (list, tuple)) else []
+
+
+def _compared(before: list[Tensor], after: list[Tensor], tolerance: float) -> float:
+    worst = 0.0
+    if len(before) != len(after) or not before:
+        raise RuntimeError(f"accelerate: {len(before)} output tensors before, {len(after)} after; nothing is changed")
+    for old, new in zip(before, after):
+        if (old.shape, old.dtype) != (new.shape, new.dtype):
+            raise RuntimeError(f"accelerate: an output was {old.shape} {old.dtype} and is {new.shape} {new.dtype}")
+        if old.numel() == 0:
+            continue
+        error = float((old.double() - new.double()).abs().nan_to_num(float("inf")).max())
+        if not error <= tolerance * max(1.0, float(old.double().abs().max())):
+            raise RuntimeError(f"accelerate: outputs differ by {error:.2e}; all is as it was")
+        worst = max(worst, error)
+    return worst

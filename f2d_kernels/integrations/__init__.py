@@ -1,0 +1,33 @@
+"""The ops under the names of other methods: one line changes, the numbers stay, within float32's rounding.
+
+    FoD                       forward-only diffusion: MC and NMC steps, training states
+    IRSDE                     IR-SDE, DA-CLIP, Refusion: reverse SDE, ODE and posterior steps, training states
+    ResidualDiffusion         RDDM and DiffUIR: residual steps, deterministic or not
+    ResShift                  residual shifting: prior, training states, posterior steps
+    DDIM                      DDIM, and DDPM as its case eta = 1; noise, clean image or velocity predicted
+    mixture_of_experts, projected_experts, prompt_mixture, channel_gates     MoCE-IR, PromptIR, InstructIR
+
+A schedule is an nn.Module without parameters or state dict: coefficients are computed once, in float64, and kept on
+the device, float32 whatever the model is cast to. `for t in process.times: x = process.step(x, ..., t, seed=7)` copies
+nothing from the host and makes the host wait for nothing; `noise=` takes the ε that another code drew. The file of
+each method has the lines before and after.
+"""
+
+from f2d_kernels.integrations.ddim import DDIM
+from f2d_kernels.integrations.fod import FoD
+from f2d_kernels.integrations.mean_reverting import IRSDE
+from f2d_kernels.integrations.mixture import channel_gates, mixture_of_experts, projected_experts, prompt_mixture
+from f2d_kernels.integrations.residual import ResidualDiffusion
+from f2d_kernels.integrations.resshift import ResShift
+
+__all__ = [
+    "DDIM",
+    "IRSDE",
+    "FoD",
+    "ResShift",
+    "ResidualDiffusion",
+    "channel_gates",
+    "mixture_of_experts",
+    "projected_experts",
+    "prompt_mixture",
+]

@@ -1,0 +1,177 @@
+"""What counts as a group norm and as a SiLU, and the call that stands for a pair of them."""
+
+import ast
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+
+from f2d_kernels.integrations._source import Unprovable, source_of
+from f2d_kernels.ops.group_norm_silu import group_norm_silu
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def silu_of_norm(
+    activation: Callable, norm: Callable, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None
+) -> Tensor:
+    """``activation(norm(x))``, or ``activation(norm(x) * (1 + scale) + shift)``: in one op where that is the same.
+
+    It is where norm is a group norm and activation a SiLU (or begins with one: nn.Sequential), neither with hooks, and
+    shapes and types are those the op has the plain modules' result for. Otherwise the modules are called.
+    """
+    following = after_silu(activation)
+    if following is not None and is_group_norm(norm):
+        found = _fused(norm, x, scale, shift)
+        if found is not None:
+            for layer in following:
+                found = layer(found)
+            return found
+    out = norm(x)
+    return activation(out if scale is None else out * (1 + scale) + shift)
+
+
+def _fused(norm: Any, x: Any, scale: Any, shift: Any) -> Tensor | None:
+    """The op's result, None where it would not be the modules'."""
+    if type(x) not in (Tensor, nn.Parameter) or x.dim() not in (3, 4) or x.shape[1] != norm.num_channels:
+        return None
+    if x.numel() == 0 or x[0, 0].numel() < 2:  # PyTorch has an error for one value per channel
+        return None
+    # a compiler sees more in the plain modules; transforms of torch.func may ask for what the op lacks
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active():
+        return None
+    dtype = _result_type(norm, x)
+    if dtype is None:
+        return None
+    if scale is not None:
+        scale, shift = (_per_channel(v, x, dtype) for v in (scale, shift))
+        if scale is None or shift is None:
+            return None
+    return group_norm_silu(x.to(dtype), norm.num_groups, norm.weight, norm.bias, scale, shift, norm.eps)
+
+
+def _result_type(norm: nn.GroupNorm, x: Tensor) -> torch.dtype | None:
+    """The dtype of norm(x); None where PyTorch would refuse, or where we do not know."""
+    weight = x.dtype if norm.weight is None else norm.weight.dtype
+    if type(norm).forward is not nn.GroupNorm.forward:  # statistics in float32, result as x
+        return x.dtype if weight == torch.float32 or norm.weight is None else None
+    device = x.device.type
+    if torch.is_autocast_enabled(device) and weight == torch.float32 and x.dtype in (torch.float16, torch.bfloat16):
+        return _under_autocast(device, x.dtype, torch.get_autocast_dtype(device))
+    return x.dtype if weight == x.dtype else None
+
+
+@cache
+def _under_autocast(device: str, dtype: torch.dtype, autocast: torch.dtype) -> torch.dtype:
+    """What group_norm makes of `dtype` there: float32 on CUDA, `dtype` on the CPU."""
+    with torch.autocast(device, autocast):
+        return F.group_norm(torch.ones(1, 2, 2, dtype=dtype, device=device), 1).dtype
+
+
+def _per_channel(value: Any, x: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """[B or 1,C,1,1] as [B,C]; None for other shapes and types."""
+    if type(value) not in (Tensor, nn.Parameter) or value.dtype != dtype or value.dim() != x.dim():
+        return None
+    batch, channels = x.shape[:2]
+    if value.shape[0] not in (1, batch) or value.shape[1] != channels or value.numel() != value.shape[0] * channels:
+        return None
+    return value.flatten(1).expand(batch, channels)
+
+
+def calls_plainly(module: Any) -> bool:
+    """Whether calling `module` is calling its class's forward: no hooks, no forward of its own."""
+    if "forward" in module.__dict__ or any(getattr(module, name) for name in HOOKS):
+        return False
+    return not torch_module._has_any_global_hook()
+
+
+def is_group_norm(value: Any) -> bool:
+    """An nn.GroupNorm, or the common subclass of it that computes in float32 whatever comes in."""
+    return isinstance(value, nn.GroupNorm) and has_known_forward(type(value)) and calls_plainly(value)
+
+
+def has_known_forward(kind: type[nn.GroupNorm]) -> bool:
+    return kind.forward is nn.GroupNorm.forward or _is_float32_norm(kind)
+
+
+def after_silu(value: Any) -> list[Callable] | None:
+    """What `value` does after a SiLU, which it does first: nothing for a SiLU, the rest of an nn.Sequential; else
+    None."""
+    if isinstance(value, nn.Module):
+        if not calls_plainly(value):
+            return None
+        # a part of an accelerated nn.Sequential has the class of the whole
+        if getattr(type(value), "_plain", type(value)).forward is nn.Sequential.forward:
+            first, *others = value or [None]
+            return None if isinstance(first, nn.Sequential) or after_silu(first) is None else others
+        return [] if type(value).forward is nn.SiLU.forward or _returns_silu(type(value).forward) else None
+    return [] if value is F.silu or _returns_silu(value) else None
+
+
+def single_return(function: Any) -> tuple[list[str], ast.expr] | None:
+    """(names of the arguments, what is returned) of a function that does nothing else."""
+    try:
+        tree = source_of(function)
+    except Unprovable:
+        return None
+    body = [s for s in tree.body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
+    if len(body) != 1 or not isinstance(body[0], ast.Return) or body[0].value is None:
+        return None
+    return [a.arg for a in tree.args.args], body[0].value
+
+
+@cache
+def _returns_silu(function: Any) -> bool:
+    """Whether a function (or method) returns ``x * sigmoid(x)`` or ``silu(x)`` of its first (second) argument."""
+    found = single_return(function)
+    if found is None or not found[0]:
+        return False
+    x = found[0][-1]
+    if found[0] not in ([x], ["self", x]):
+        return False
+
+    def named(node: ast.expr) -> Any:
+        if isinstance(node, ast.Name) and node.id not in (*found[0], *function.__code__.co_freevars):
+            return function.__globals__.get(node.id)
+        return getattr(named(node.value), node.attr, None) if isinstance(node, ast.Attribute) else None
+
+    def is_x(node: ast.expr) -> bool:
+        return isinstance(node, ast.Name) and node.id == x
+
+    def is_call(node: ast.expr, *functions: Any) -> bool:
+        return (
+            isinstance(node, ast.Call)
+            and not node.keywords
+            and len(node.args) == 1
+            and is_x(node.args[0])
+            and any(named(node.func) is f for f in functions)
+        )
+
+    def is_sigmoid(node: ast.expr) -> bool:
+        method = isinstance(node, ast.Call) and ast.unparse(node) == f"{x}.sigmoid()"
+        return method or is_call(node, torch.sigmoid, F.sigmoid)
+
+    value = found[1]
+    if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Mult):
+        return (is_x(value.left) and is_sigmoid(value.right)) or (is_x(value.right) and is_sigmoid(value.left))
+    return is_call(value, F.silu)
+
+
+@cache
+def _is_float32_norm(kind: type[nn.GroupNorm]) -> bool:
+    """Whether forward is ``super().forward(x.float()).type(x.dtype)`` of nn.GroupNorm's."""
+    found = single_return(kind.forward)
+    owner = next((c for c in kind.__mro__ if "forward" in c.__dict__), None)
+    if found is None or len(found[0]) != 2 or owner is None:
+        return False
+    above = kind.__mro__[kind.__mro__.index(owner) + 1 :]
+    parent = next((c for c in above if "forward" in c.__dict__), None)
+    x, text = found[0][1], ast.unparse(found[1])
+    return parent is nn.GroupNorm and text in (
+        f"super().forward({x}.float()).type({x}.dtype)",
+        f"super().forward({x}.float()).to({x}.dtype)",
+    )

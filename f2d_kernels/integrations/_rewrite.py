@@ -1,0 +1,312 @@
+"""A forward method with its pairs of group norm and SiLU made one call: only where its source proves them a pair.
+
+A norm's result is given to the SiLU and to nothing else when both are in one expression, `act(norm(x))`, or when the
+next statement replaces it or ends the method, `h = norm(h); h = act(h)`; between them may stand a modulation,
+`h = h * (1 + s) + t`. An `if` between the two does not matter: it is the same to do in each branch what is done before
+and after it. Which objects `norm` and `act` are is looked up in the module, and again in every call (`silu_of_norm`),
+so that a layer that is replaced later is called as it is.
+"""
+
+import ast
+from collections.abc import Callable
+from copy import deepcopy
+from types import FunctionType
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from f2d_kernels.integrations._pairs import after_silu, is_group_norm, silu_of_norm, single_return
+from f2d_kernels.integrations._source import built, source_of
+
+FUSED = "f2d_kernels_silu_of_norm"
+SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+
+
+class Pair(NamedTuple):
+    """norm: the module; activation: its expression in the source; line: where."""
+
+    norm: nn.GroupNorm
+    activation: str
+    line: int
+
+
+class Normed(NamedTuple):
+    """``norm(x)``, modulated by (1 + scale) and shift if they are there: expressions of the source."""
+
+    norm: ast.expr
+    x: ast.expr
+    scale: ast.expr | None = None
+    shift: ast.expr | None = None
+
+
+def rewritten(module: nn.Module) -> tuple[Callable, list[Pair]]:
+    """`module`'s forward with pairs made one call, and the pairs; Unprovable where the source cannot be trusted."""
+    forward = type(module).forward
+    tree = source_of(forward)
+    rewriter = _Rewriter(module, forward, tree)
+    fused = deepcopy(tree)
+    fused.body = rewriter.block(fused.body)
+    return built(fused, forward, **{FUSED: silu_of_norm}), rewriter.pairs
+
+
+class _Rewriter:
+    def __init__(self, module: nn.Module, forward: FunctionType, tree: ast.FunctionDef):
+        self.module, self.forward, self.pairs = module, forward, list[Pair]()
+        arguments = [*tree.args.posonlyargs, *tree.args.args]
+        self.me = arguments[0].arg if arguments else ""
+        stored = [n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)]
+        given = {n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)}
+        self.local = {*stored, *given}
+        self.once: dict[str, ast.expr] = {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Assign) and len(node.targets) == 1:
+                self.once |= {k: v for k, v in _assigned(node) if stored.count(k) == 1 and k not in given}
+
+    def block(self, statements: list[ast.stmt]) -> list[ast.stmt]:
+        done: list[ast.stmt] = []
+        left = list(statements)
+        while left:
+            taken = self._pair_of_statements(left) or self._branches_that_meet(left)
+            if taken:
+                made, count = taken
+                done, left = [*done, *made], left[count:]
+            else:
+                done.append(self._inside(left.pop(0)))
+        return done
+
+    def _inside(self, statement: ast.stmt) -> ast.stmt:
+        """Pairs in the blocks and expressions of one statement."""
+        if isinstance(statement, SCOPES):
+            return statement
+        for field, value in ast.iter_fields(statement):
+            if isinstance(value, list) and value and isinstance(value[0], ast.stmt):
+                setattr(statement, field, self.block(value))
+            elif isinstance(value, list) and value and isinstance(value[0], ast.ExceptHandler):
+                for handler in value:
+                    handler.body = self.block(handler.body)
+            elif isinstance(value, ast.expr):
+                setattr(statement, field, _Expressions(self).visit(value))
+        return statement
+
+    def _pair_of_statements(self, statements: list[ast.stmt]) -> tuple[list[ast.stmt], int] | None:
+        """``v = norm(x) ... v = act(v)`` at the beginning of `statements`: what to have instead of how many."""
+        name, value = _simple(statements[0])
+        normed = self.normed(value) if name else None
+        if normed is None:
+            return None
+        between: list[ast.stmt] = []
+        for count, statement in enumerate(statements[1:], 2):
+            target, value = _simple(statement)
+            modulation = _modulation(value, lambda e: _is(e, name)) if target == name else None
+            if modulation and normed.scale is None:
+                if any(_mentions(e, name) for e in modulation[1:]):
+                    return None
+                normed = normed._replace(scale=modulation[1], shift=modulation[2])
+            elif self.ends(statement) == name:
+                last = deepcopy(statement)
+                last.value = self.replaced(statement.value, lambda e: _is(e, name), normed)
+                return [*between, last], count
+            elif isinstance(statement, ast.If) and count == 2:
+                return self._pushed(statements[0], statement, statements[2:], name, normed)
+            elif _movable(statement, name, normed):
+                between.append(statement)
+            else:
+                return None
+        return None
+
+    def _pushed(
+        self, first: ast.stmt, branching: ast.If, following: list[ast.stmt], name: str, normed: Normed
+    ) -> tuple[list[ast.stmt], int] | None:
+        """``v = norm(x); if c: ...; v = act(v)`` with the norm and the SiLU in each branch."""
+        if not following or not isinstance(normed.x, ast.Name) or not self._harmless(branching.test):
+            return None
+        if _mentions(branching.test, name) or _mentions(branching.test, normed.x.id):
+            return None
+        bodies = [[first, *branching.body], [first, *branching.orelse]]
+        return self._both(branching, bodies, following[0], 3) if self.ends(following[0]) == name else None
+
+    def _branches_that_meet(self, statements: list[ast.stmt]) -> tuple[list[ast.stmt], int] | None:
+        """``if c: ... v = norm(x) else: ...; v = act(v)`` with the SiLU in each branch."""
+        if not isinstance(statements[0], ast.If) or len(statements) < 2:
+            return None
+        branching = statements[0]
+        return self._both(branching, [branching.body, branching.orelse], statements[1], 2)
+
+    def _both(
+        self, branching: ast.If, bodies: list[list[ast.stmt]], last: ast.stmt, count: int
+    ) -> tuple[list[ast.stmt], int] | None:
+        if self.ends(last) is None:
+            return None
+        found = list(self.pairs)
+        for body in bodies:
+            self.block(deepcopy(body))
+        alone, self.pairs = len(self.pairs), list(found)
+        made = [self.block(deepcopy([*body, last])) for body in bodies]
+        if len(self.pairs) <= alone:  # nothing is gained by doing it in each branch
+            self.pairs = found
+            return None
+        branched = ast.If(branching.test, made[0], made[1])
+        return [ast.copy_location(branched, branching)], count
+
+    def _harmless(self, test: ast.expr) -> bool:
+        """Whether a condition can be asked before the norm is computed: no call but of ``return x is not None``."""
+        for node in ast.walk(test):
+            if isinstance(node, (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)):
+                return False
+            if isinstance(node, ast.Call):
+                found = single_return(self.resolve(node.func))
+                if found is None or ast.unparse(found[1]) not in (f"{a} is not None" for a in found[0]):
+                    return False
+        return True
+
+    def normed(self, value: ast.expr | None) -> Normed | None:
+        """`value` as a norm's result, modulated or not."""
+        if _is_call(value) and is_group_norm(self.resolve(value.func)):
+            return Normed(value.func, value.args[0])
+        found = _modulation(value, lambda e: _is_call(e) and is_group_norm(self.resolve(e.func)))
+        return Normed(found[0].func, found[0].args[0], found[1], found[2]) if found else None
+
+    def ends(self, statement: ast.stmt) -> str | None:
+        """v of ``v = act(v)`` and of ``return act(v)``, after which the norm's result is gone; None for others."""
+        target, value = _simple(statement)
+        inner = value = statement.value if isinstance(statement, ast.Return) else value
+        while _is_call(inner):
+            inner = inner.args[0]
+        if not isinstance(inner, ast.Name) or not (isinstance(statement, ast.Return) or target == inner.id):
+            return None
+        return inner.id if self.activated(value, lambda e: e is inner) else None
+
+    def activated(self, value: ast.expr | None, is_inner: Callable[[ast.expr], bool]) -> bool:
+        """Whether `value` is a SiLU of the inner expression, or one-argument calls around it."""
+        while _is_call(value):
+            if is_inner(value.args[0]):
+                return after_silu(self.resolve(value.func)) is not None
+            if not isinstance(value.func, (ast.Name, ast.Attribute, ast.Subscript)):
+                return False
+            value = value.args[0]
+        return False
+
+    def replaced(self, value: ast.expr, is_inner: Callable[[ast.expr], bool], normed: Normed) -> ast.expr:
+        """`value` with act(inner) made one call."""
+        assert isinstance(value, ast.Call)
+        if is_inner(value.args[0]):
+            norm = self.resolve(normed.norm)
+            self.pairs.append(Pair(norm, ast.unparse(value.func), value.lineno))
+            given = [value.func, normed.norm, normed.x, normed.scale, normed.shift]
+            call = ast.Call(ast.Name(FUSED, ast.Load()), [deepcopy(e) for e in given if e is not None], [])
+            return ast.copy_location(call, value)
+        return ast.copy_location(ast.Call(value.func, [self.replaced(value.args[0], is_inner, normed)], []), value)
+
+    def resolve(self, node: ast.expr, depth: int = 0) -> Any:
+        """The object an expression of names, attributes and constant indices stands for; None where that is open."""
+        if depth > 8:
+            return None
+        if isinstance(node, ast.Name):
+            if node.id == self.me:
+                return self.module
+            if node.id in self.once:
+                return self.resolve(self.once[node.id], depth + 1)
+            cells = dict(zip(self.forward.__code__.co_freevars, self.forward.__closure__ or ()))
+            if node.id in cells:
+                return cells[node.id].cell_contents
+            return None if node.id in self.local else self.forward.__globals__.get(node.id)
+        try:
+            if isinstance(node, ast.Attribute):
+                return getattr(self.resolve(node.value, depth + 1), node.attr, None)
+            if isinstance(node, ast.Subscript):
+                return self.resolve(node.value, depth + 1)[_index(node.slice)]
+        except Exception:  # whatever a lookup raises, the object is not known
+            return None
+        return None
+
+
+class _Expressions(ast.NodeTransformer):
+    """``act(norm(x))`` and ``act(norm(x) * (1 + s) + t)`` inside an expression."""
+
+    def __init__(self, rewriter: _Rewriter):
+        self.rewriter = rewriter
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.Lambda:
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        normed = self.rewriter.normed(node.args[0]) if _is_call(node) else None
+        if normed and after_silu(self.rewriter.resolve(node.func)) is not None:
+            inner = node.args[0]
+            node = self.rewriter.replaced(node, lambda e: e is inner, normed)
+        return self.generic_visit(node)
+
+
+def _simple(statement: ast.stmt) -> tuple[str, ast.expr | None]:
+    """(v, value) of ``v = value``, ("", None) of others."""
+    if isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name):
+        return statement.targets[0].id, statement.value
+    return "", None
+
+
+def _assigned(node: ast.Assign) -> list[tuple[str, ast.expr]]:
+    """(name, value) of ``a = x`` and of ``a, b = x, y``."""
+    target = node.targets[0]
+    if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple) and len(target.elts) == len(node.value.elts):
+        return [(t.id, v) for t, v in zip(target.elts, node.value.elts) if isinstance(t, ast.Name)]
+    return [(target.id, node.value)] if isinstance(target, ast.Name) else []
+
+
+def _modulation(value: Any, is_inner: Callable[[ast.expr], bool]) -> tuple[Any, ast.expr, ast.expr] | None:
+    """(inner, s, t) of ``inner * (1 + s) + t``, factors and summands in that order."""
+    if not (isinstance(value, ast.BinOp) and isinstance(value.op, ast.Add)):
+        return None
+    product, shift = value.left, value.right
+    if not (isinstance(product, ast.BinOp) and isinstance(product.op, ast.Mult) and is_inner(product.left)):
+        return None
+    factor = product.right
+    if isinstance(factor, ast.BinOp) and isinstance(factor.op, ast.Add):
+        for one, scale in ((factor.left, factor.right), (factor.right, factor.left)):
+            if isinstance(one, ast.Constant) and type(one.value) in (int, float) and one.value == 1:
+                return product.left, scale, shift
+    return None
+
+
+def _movable(statement: ast.stmt, name: str, normed: Normed) -> bool:
+    """Whether the norm may as well be computed after it: an assignment of variables, without calls, that neither looks
+    at the norm's argument and result nor changes what the norm is or is modulated by."""
+    if not isinstance(statement, ast.Assign) or not isinstance(normed.x, ast.Name):
+        return False
+    nodes = list(ast.walk(statement))
+    if any(isinstance(n, (ast.Call, ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)) for n in nodes):
+        return False
+    if not all(isinstance(n, (ast.Name, ast.Tuple)) for n in statement.targets):
+        return False
+    stored = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    used = set().union(*(_names(e) for e in normed if e is not None))
+    return not stored & used and not _names(statement) & {name, normed.x.id}
+
+
+def _index(node: ast.expr) -> Any:
+    if isinstance(node, ast.Slice):
+        return slice(
+            *(None if part is None else ast.literal_eval(part) for part in (node.lower, node.upper, node.step))
+        )
+    return ast.literal_eval(node)
+
+
+def _is_call(node: Any) -> bool:
+    """``f(x)`` with one plain argument."""
+    return (
+        isinstance(node, ast.Call)
+        and len(node.args) == 1
+        and not node.keywords
+        and not isinstance(node.args[0], ast.Starred)
+    )
+
+
+def _is(node: Any, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+
+
+def _mentions(node: ast.expr | None, name: str) -> bool:
+    return node is not None and name in _names(node)

@@ -1,0 +1,103 @@
+"""IR-SDE, Refusion, DA-CLIP: the SDE that goes back to the degraded image.
+
+# before                                            # after
+sde = IRSDE(max_sigma=10, T=100, ...)               sde = IRSDE(max_sigma=10, steps=100, schedule="cosine")
+for t in reversed(range(1, T + 1)):                 for t in sde.times:
+    noise = model(x, mu, t)                             noise = model(x, mu, t)
+    score = sde.get_score_from_noise(noise, t)          x = sde.step(x, mu, noise, t, "sde", seed=7)
+    x = sde.reverse_sde_step(x, score, t)
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from f2d_kernels.integrations._tables import Tables, levels
+
+KINDS = ("sde", "sde_mean", "ode", "posterior")
+
+
+def theta_schedule(name: str, steps: int) -> Tensor:
+    """Rates at times 0..T, before they are scaled by dt: "constant", "linear" or "cosine", as IR-SDE publishes them.
+
+    constant 1; linear from 0.1 / (T + 1) to 20 / (T + 1); cosine 1 - c(t + 1) / c(0) with
+    c(i) = cos²((i / (T + 2) + 0.008) / 1.008 · π / 2), i = 1..T+1.
+    """
+    if name == "constant":
+        return torch.ones(steps + 1, dtype=torch.float64)
+    if name == "linear":
+        return torch.linspace(0.1, 20, steps + 1, dtype=torch.float64) / (steps + 1)
+    if name == "cosine":
+        place = torch.arange(steps + 3, dtype=torch.float64) / (steps + 2)
+        level = torch.cos((place + 0.008) / 1.008 * (math.pi / 2)) ** 2
+        return 1 - (level / level[0])[1:-1]
+    raise ValueError(f"IRSDE: no schedule {name!r}; there are constant, linear, cosine, or give the rates")
+
+
+class IRSDE(Tables):
+    """``dx = theta (mu - x) dt + sigma dw`` with sigma² = 2 lambda² theta, whose states at times t = 0..T are
+
+        x_t = mu + (x_0 - mu) e^{-Θ_t} + lambda sqrt(1 - e^{-2 Θ_t}) ε,   Θ_t = dt Σ_{1 <= i <= t} theta_i.
+
+    max_sigma: lambda, in grey levels (of 255) where it is 1 or more, else in the units of the images. steps: T.
+    schedule: name of `theta_schedule`, or T + 1 rates (the first is never used). eps: e^{-Θ_T}, which sets dt.
+
+    ValueError for schedules that do not fit. (Image Restoration with Mean-Reverting SDEs, ICML 2023, eq. 3-6, 10-14.)
+    """
+
+    def __init__(
+        self, max_sigma: float = 50.0, steps: int = 100, schedule: str | Tensor = "cosine", eps: float = 0.005
+    ):
+        if not (steps >= 1 and max_sigma > 0 and 0 < eps < 1):
+            raise ValueError(f"IRSDE: steps >= 1, max_sigma > 0, 0 < eps < 1; got {steps}, {max_sigma}, {eps}")
+        super().__init__(range(steps, 0, -1))
+        given = theta_schedule(schedule, steps) if isinstance(schedule, str) else levels("IRSDE", "schedule", schedule)
+        if len(given) != steps + 1 or not (given[1:] > 0).all():
+            raise ValueError(f"IRSDE: schedule must hold {steps + 1} rates > 0 for {steps} steps, got {len(given)}")
+        spread = max_sigma / 255 if max_sigma >= 1 else max_sigma
+        total = torch.cat([torch.zeros(1, dtype=torch.float64), given[1:].cumsum(0)])
+        dt = -math.log(eps) / float(total[-1])
+        rate, total = given * dt, total * dt  # in units of one step
+        std = spread * (-torch.expm1(-2 * total)).sqrt()
+        self._add("state", range(steps + 1), [torch.exp(-total), -torch.expm1(-total), std])
+        rate, now, last, std = rate[1:], total[1:], total[:-1], std[1:]
+        one, zero, times = torch.ones_like(rate), torch.zeros_like(rate), range(1, steps + 1)
+        pull = 2 * spread**2 * rate / std  # sigma² dt times the score of a noise of one
+        self._add("sde", times, [one + rate, -rate, -pull, -spread * (2 * rate).sqrt()])
+        self._add("sde_mean", times, [one + rate, -rate, -pull, zero])
+        self._add("ode", times, [one + rate, -rate, -pull / 2, zero])
+        # of x_{t-1} given x_t and x_0, both about mu: a product of two Gaussians (eq. 13, 14)
+        share = -1 / torch.expm1(-2 * now)
+        of_state = torch.exp(-rate) * -torch.expm1(-2 * last) * share
+        of_clean = torch.exp(-last) * -torch.expm1(-2 * rate) * share
+        left = spread * (torch.expm1(-2 * rate) * torch.expm1(-2 * last) * share).sqrt()
+        self._add("optimum", times, [of_state, of_clean, one - of_state - of_clean, zero])
+        grown = of_clean * torch.exp(now)  # x_0 - mu = (x_t - mu - std · noise) e^Θ
+        self._add("posterior", times, [of_state + grown, one - of_state - grown, -grown * std, left])
+
+    def sample(self, x_0: Tensor, mu: Tensor, t: int | Tensor, **noise: Any) -> Tensor:
+        """The training state x_t of clean x_0 and degraded mu, [B,C,H,W], at t (int or [B]) in 0..T.
+
+        noise: any of noise, seed, generator, stream, window, as `f2d_kernels.gaussian_transition` takes them.
+        """
+        return self._linear("state", [x_0, mu], t, noise)
+
+    def optimum(self, x: Tensor, x_0: Tensor, mu: Tensor, t: int | Tensor) -> Tensor:
+        """E[x_{t-1} | x_t = x, x_0], the target of IR-SDE's maximum likelihood loss."""
+        return self._linear("optimum", [x, x_0, mu], t, {})
+
+    def step(
+        self, x: Tensor, mu: Tensor, prediction: Tensor, t: int | Tensor, kind: str = "sde", **noise: Any
+    ) -> Tensor:
+        """x_{t-1} from the state x at t = T..1, the degraded mu and the network's prediction of ε, all [B,C,H,W].
+
+        With s = -prediction / std_t, the score:
+            sde         x - (theta (mu - x) - sigma² s) dt - sigma sqrt(dt) ε       sde_mean   the same without ε
+            ode         x - (theta (mu - x) - sigma² s / 2) dt
+            posterior   a draw of x_{t-1} given x and the x_0 that the prediction means ("posterior sampling")
+        """
+        if kind not in KINDS:
+            raise ValueError(f"IRSDE: no step {kind!r}; there are {', '.join(KINDS)}")
+        return self._linear(kind, [x, mu, prediction], t, noise)

@@ -1,0 +1,72 @@
+"""Mixtures inside other restorers: MoCE-IR's experts, PromptIR's prompts, InstructIR's channel gates.
+
+    # before                                                          # after
+    out = x + sum(g[:, k, None, None, None] * e for k, e in ...)      out = mixture_of_experts(outputs, gates, x)
+    prompt = torch.sum(w[..., None, None, None]
+                       * param.repeat(B, 1, 1, 1, 1), 1)              prompt = prompt_mixture(param, weights, (H, W))
+    prompt = F.interpolate(prompt, (H, W), mode="bilinear")
+    out = block(x * mask[:, :, None, None]) + x                       out = block(channel_gates(x, mask)) + x
+
+All are differentiable in every argument, and raise the ops' own errors where shapes do not fit.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from f2d_kernels.ops.expert_assembly import expert_assembly
+from f2d_kernels.ops.expert_head import expert_head
+
+
+def mixture_of_experts(outputs: Tensor | Sequence[Tensor], gates: Tensor, base: Tensor | None = None) -> Tensor:
+    """base[b] + Σ_k gates[b,k] · outputs[b,k], one pass over memory and no stack of the outputs.
+
+    outputs: K tensors [B,C,H,W], or [B,K,C,H,W]; gates [B,K], 0 for experts that were not routed to; base [B,C,H,W].
+    (MoCE-IR: Complexity Experts are Task-Discriminative Learners, CVPR 2025.)
+    """
+    return expert_assembly(outputs, gates, None, base)
+
+
+def projected_experts(
+    features: Tensor | Sequence[Tensor], projections: Sequence[nn.Conv2d], gates: Tensor, base: Tensor | None = None
+) -> Tensor:
+    """base[b] + Σ_k gates[b,k] · projections[k](features[b,k]), where each expert ends in a 1x1 convolution.
+
+    features: K tensors [B,F,H,W], or [B,K,F,H,W]; projections: K nn.Conv2d(F, C, 1), with or without bias; gates
+    [B,K]; base [B,C,H,W]. The experts' outputs are never in memory. ValueError for other convolutions.
+    """
+    for k, conv in enumerate(projections):
+        plain = isinstance(conv, nn.Conv2d) and (conv.kernel_size, conv.stride, conv.groups) == ((1, 1), (1, 1), 1)
+        if not plain or conv.padding not in ((0, 0), "valid", "same"):
+            raise ValueError(f"projected_experts: projections[{k}] must be a 1x1 nn.Conv2d, got {conv}")
+    weight = torch.stack([conv.weight.flatten(1) for conv in projections])
+    biases = [conv.bias for conv in projections]
+    bias = None
+    if any(b is not None for b in biases):
+        bias = torch.stack([weight.new_zeros(weight.shape[1]) if b is None else b for b in biases])
+    return expert_head(features, weight, bias, None, gates, None, base)
+
+
+def prompt_mixture(prompts: Tensor, weights: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+    """Σ_k weights[b,k] · prompts[k], resized bilinearly to `size` (height, width) if given: [B,C,H,W].
+
+    prompts: [K,C,h,w] or [1,K,C,h,w], shared by the batch and never repeated for it, their gradient reduced inside;
+    weights [B,K]. (PromptIR, NeurIPS 2023, prompt generation module.)
+    """
+    if not isinstance(prompts, Tensor) or prompts.dim() not in (4, 5) or (prompts.dim() == 5 and len(prompts) != 1):
+        shape = list(prompts.shape) if isinstance(prompts, Tensor) else type(prompts).__name__
+        raise ValueError(f"prompt_mixture: prompts must be [K,C,h,w] or [1,K,C,h,w], got {shape}")
+    mixed = expert_assembly(prompts if prompts.dim() == 5 else prompts[None], weights)
+    return mixed if size is None else F.interpolate(mixed, size, mode="bilinear")
+
+
+def channel_gates(features: Tensor, mask: Tensor, base: Tensor | None = None) -> Tensor:
+    """base[b,c] + mask[b,c] · features[b,c]: features and base [B,C,H,W], mask [B,C].
+
+    (InstructIR, ECCV 2024, instruction condition block: the gate comes from the text, the base is the skip.)
+    """
+    if not isinstance(mask, Tensor) or mask.dim() != 2:
+        raise ValueError("channel_gates: mask must be a tensor [B,C]")
+    return expert_assembly([features], mask[:, None], None, base)

@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find csrc -type f 2>/dev/null) setup.py pyproject.toml constraints.txt
+# a file is one process' from beginning to end, as its fixtures are
+TWO_AT_A_TIME := -n 2 --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: demo test test-full bench lint clean
@@ -11,10 +13,10 @@ demo: $(VENV)/installed
 	$(BIN)/f2d demo -o demo --overwrite
 
 test: $(VENV)/installed lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(TWO_AT_A_TIME)
 
 test-full: $(VENV)/installed lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TWO_AT_A_TIME)
 
 bench: $(VENV)/installed
 	$(BIN)/python -m bench.run --json build/bench.json

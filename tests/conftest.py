@@ -6,8 +6,8 @@ from pathlib import Path
 # Before PyTorch is loaded: two test processes whose threads spin while they wait stop each other.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import pytest  # noqa: E402
-import torch  # noqa: E402
+import pytest
+import torch
 
 # Where no GPU is, the Triton kernels run in Triton's interpreter. The switch counts before triton's first import, and
 # lightning imports triton.

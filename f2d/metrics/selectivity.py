@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from statistics import mean, median
 from typing import NamedTuple
 
-import torch
+import numpy as np
 from torch import Tensor
 
 EPSILON = 1e-6  # added to every denominator: an expert that is fully off would give infinity
@@ -42,16 +42,18 @@ def pairs_of(gates: Tensor, maps: Tensor, labels: Tensor, true_maps: Tensor | No
             f"selectivity: gates {tuple(gates.shape)}, labels {tuple(labels.shape)}, maps {tuple(maps.shape)} and "
             f"{true} do not fit; give [K], [K], [K,H,W], [K,H,W]"
         )
-    pixels = gates.double()[:, None, None] * maps.double()
-    effective, present = pixels.mean((1, 2)), labels > 0
+    # NumPy, whose sums are the same on any number of threads
+    gate, map_, present = (each.detach().cpu().double().numpy() for each in (gates, maps, labels))
+    pixels, present = gate[:, None, None] * map_, present > 0
+    effective = pixels.mean((1, 2))
     pairs = {"max_min": (effective.max(), effective.min())}
-    if 0 < int(present.sum()) < len(present):
+    if 0 < present.sum() < len(present):
         pairs["present_absent"] = (effective[present].mean(), effective[~present].mean())
         if true_maps is not None:
-            masks = true_maps[present] > MASK
+            masks = true_maps.detach().cpu().numpy()[present] > MASK
             inside = [gate[mask].mean() for gate, mask in zip(pixels[present], masks) if mask.any()]
             if inside:
-                pairs["inside_masks"] = (torch.stack(inside).mean(), pixels[~present][:, masks.any(0)].mean())
+                pairs["inside_masks"] = (np.mean(inside), pixels[~present][:, masks.any(0)].mean())
     return {name: (float(pairs[name][0]), float(pairs[name][1])) for name in DEFINITIONS if name in pairs}
 
 

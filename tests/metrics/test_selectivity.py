@@ -91,3 +91,18 @@ def test_shapes_that_do_not_fit():
         Selectivity().update(torch.ones(2, 4), torch.ones(2, 4, 2, 2), torch.ones(2, 3), torch.ones(2, 4, 2, 2))
     with pytest.raises(ValueError, match="differ in their number of images"):
         Selectivity().update(torch.ones(2, 4), torch.ones(2, 4, 2, 2), torch.ones(1, 4), torch.ones(2, 4, 2, 2))
+
+
+def test_the_number_of_threads_changes_no_bit():
+    """Two processes with a thread each are to give the results of one with two."""
+    draw = torch.Generator().manual_seed(0)
+    maps, truth = (torch.rand(4, 321, 481, generator=draw) for _ in range(2))
+    gates, labels = torch.rand(4, generator=draw), torch.tensor([1.0, 0.0, 1.0, 0.0])
+    threads, found = torch.get_num_threads(), []
+    try:
+        for number in (1, 2, 3):
+            torch.set_num_threads(number)
+            found.append(pairs_of(gates, maps, labels, truth))
+    finally:
+        torch.set_num_threads(threads)
+    assert found[0] == found[1] == found[2]

@@ -11,6 +11,7 @@ from f2d.data.categories import factors_of
 from f2d.data.sample import Sample, finish, stack
 from f2d.degradation import FACTORS
 from f2d.images import image_to_tensor
+from f2d.metrics.batch import eight_bits
 
 
 class Pixels(NamedTuple):
@@ -63,5 +64,4 @@ class Case(NamedTuple):
         draft = stack([Sample(clean, None, self.category, self.seed)])
         others = tuple(factor for factor in factors_of(self.category) if factor not in FACTORS)
         batch = finish(draft, (*FACTORS, *others))
-        degraded = batch.degraded[0].clamp(0, 1).mul(255).round().div(255)
-        return Pixels(degraded, clean, None if others else batch.maps[0])
+        return Pixels(eight_bits(batch.degraded[0]), clean, None if others else batch.maps[0])

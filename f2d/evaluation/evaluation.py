@@ -48,8 +48,8 @@ class Request:
 
 
 class Evaluation:
-    """``evaluation = Evaluation(request, folder); for record in evaluation.run(evaluation.left): ...;
-    evaluation.finish()``.
+    """``evaluation = Evaluation(request, folder); evaluation.folder.create(); cases = evaluation.data.cases;
+    for record in evaluation.run(evaluation.left(cases)): ...; evaluation.finish()``.
 
     All that can be said without loading a model is checked at once: ValueError, OSError for data, measures, steps and
     samplers that are not there, and for a folder that holds an evaluation of something else, unless `overwrite`.

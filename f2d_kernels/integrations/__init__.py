@@ -2,6 +2,7 @@
 
     FoD                       forward-only diffusion: MC and NMC steps, training states
     IRSDE                     IR-SDE, DA-CLIP, Refusion: reverse SDE, ODE and posterior steps, training states
+    GOUB                      generalized Ornstein-Uhlenbeck bridge: SDE and mean-ODE steps, training states
     ResidualDiffusion         RDDM and DiffUIR: residual steps, deterministic or not
     ResShift                  residual shifting: prior, training states, posterior steps
     DDIM                      DDIM, and DDPM as its case eta = 1; noise, clean image or velocity predicted
@@ -13,6 +14,7 @@ nothing from the host and makes the host wait for nothing; `noise=` takes the ε
 each method has the lines before and after.
 """
 
+from f2d_kernels.integrations.bridge import GOUB
 from f2d_kernels.integrations.ddim import DDIM
 from f2d_kernels.integrations.fod import FoD
 from f2d_kernels.integrations.mean_reverting import IRSDE
@@ -22,6 +24,7 @@ from f2d_kernels.integrations.resshift import ResShift
 
 __all__ = [
     "DDIM",
+    "GOUB",
     "IRSDE",
     "FoD",
     "ResShift",

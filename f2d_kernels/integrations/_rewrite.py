@@ -17,6 +17,16 @@ from torch import nn
 
 from f2d_kernels.integrations._pairs import after_silu, is_group_norm, silu_of_norm, single_return
 from f2d_kernels.integrations._source import built, source_of
+from f2d_kernels.integrations._syntax import (
+    assigned,
+    index,
+    is_call,
+    is_name,
+    mentions,
+    modulation_of,
+    names_in,
+    simple,
+)
 
 FUSED = "f2d_kernels_silu_of_norm"
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
@@ -60,7 +70,7 @@ class _Rewriter:
         self.once: dict[str, ast.expr] = {}
         for node in ast.walk(tree):
             if isinstance(node, ast.Assign) and len(node.targets) == 1:
-                self.once |= {k: v for k, v in _assigned(node) if stored.count(k) == 1 and k not in given}
+                self.once |= {k: v for k, v in assigned(node) if stored.count(k) == 1 and k not in given}
 
     def block(self, statements: list[ast.stmt]) -> list[ast.stmt]:
         done: list[ast.stmt] = []
@@ -90,21 +100,21 @@ class _Rewriter:
 
     def _pair_of_statements(self, statements: list[ast.stmt]) -> tuple[list[ast.stmt], int] | None:
         """``v = norm(x) ... v = act(v)`` at the beginning of `statements`: what to have instead of how many."""
-        name, value = _simple(statements[0])
+        name, value = simple(statements[0])
         normed = self.normed(value) if name else None
         if normed is None:
             return None
         between: list[ast.stmt] = []
         for count, statement in enumerate(statements[1:], 2):
-            target, value = _simple(statement)
-            modulation = _modulation(value, lambda e: _is(e, name)) if target == name else None
+            target, value = simple(statement)
+            modulation = modulation_of(value, lambda e: is_name(e, name)) if target == name else None
             if modulation and normed.scale is None:
-                if any(_mentions(e, name) for e in modulation[1:]):
+                if any(mentions(e, name) for e in modulation[1:]):
                     return None
                 normed = normed._replace(scale=modulation[1], shift=modulation[2])
             elif self.ends(statement) == name:
                 last = deepcopy(statement)
-                last.value = self.replaced(statement.value, lambda e: _is(e, name), normed)
+                last.value = self.replaced(statement.value, lambda e: is_name(e, name), normed)
                 return [*between, last], count
             elif isinstance(statement, ast.If) and count == 2:
                 return self._pushed(statements[0], statement, statements[2:], name, normed)
@@ -120,7 +130,7 @@ class _Rewriter:
         """``v = norm(x); if c: ...; v = act(v)`` with the norm and the SiLU in each branch."""
         if not following or not isinstance(normed.x, ast.Name) or not self._harmless(branching.test):
             return None
-        if _mentions(branching.test, name) or _mentions(branching.test, normed.x.id):
+        if mentions(branching.test, name) or mentions(branching.test, normed.x.id):
             return None
         bodies = [[first, *branching.body], [first, *branching.orelse]]
         return self._both(branching, bodies, following[0], 3) if self.ends(following[0]) == name else None
@@ -161,16 +171,16 @@ class _Rewriter:
 
     def normed(self, value: ast.expr | None) -> Normed | None:
         """`value` as a norm's result, modulated or not."""
-        if _is_call(value) and is_group_norm(self.resolve(value.func)):
+        if is_call(value) and is_group_norm(self.resolve(value.func)):
             return Normed(value.func, value.args[0])
-        found = _modulation(value, lambda e: _is_call(e) and is_group_norm(self.resolve(e.func)))
+        found = modulation_of(value, lambda e: is_call(e) and is_group_norm(self.resolve(e.func)))
         return Normed(found[0].func, found[0].args[0], found[1], found[2]) if found else None
 
     def ends(self, statement: ast.stmt) -> str | None:
         """v of ``v = act(v)`` and of ``return act(v)``, after which the norm's result is gone; None for others."""
-        target, value = _simple(statement)
+        target, value = simple(statement)
         inner = value = statement.value if isinstance(statement, ast.Return) else value
-        while _is_call(inner):
+        while is_call(inner):
             inner = inner.args[0]
         if not isinstance(inner, ast.Name) or not (isinstance(statement, ast.Return) or target == inner.id):
             return None
@@ -178,7 +188,7 @@ class _Rewriter:
 
     def activated(self, value: ast.expr | None, is_inner: Callable[[ast.expr], bool]) -> bool:
         """Whether `value` is a SiLU of the inner expression, or one-argument calls around it."""
-        while _is_call(value):
+        while is_call(value):
             if is_inner(value.args[0]):
                 return after_silu(self.resolve(value.func)) is not None
             if not isinstance(value.func, (ast.Name, ast.Attribute, ast.Subscript)):
@@ -214,7 +224,7 @@ class _Rewriter:
             if isinstance(node, ast.Attribute):
                 return getattr(self.resolve(node.value, depth + 1), node.attr, None)
             if isinstance(node, ast.Subscript):
-                return self.resolve(node.value, depth + 1)[_index(node.slice)]
+                return self.resolve(node.value, depth + 1)[index(node.slice)]
         except Exception:  # whatever a lookup raises, the object is not known
             return None
         return None
@@ -230,41 +240,11 @@ class _Expressions(ast.NodeTransformer):
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        normed = self.rewriter.normed(node.args[0]) if _is_call(node) else None
+        normed = self.rewriter.normed(node.args[0]) if is_call(node) else None
         if normed and after_silu(self.rewriter.resolve(node.func)) is not None:
             inner = node.args[0]
             node = self.rewriter.replaced(node, lambda e: e is inner, normed)
         return self.generic_visit(node)
-
-
-def _simple(statement: ast.stmt) -> tuple[str, ast.expr | None]:
-    """(v, value) of ``v = value``, ("", None) of others."""
-    if isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name):
-        return statement.targets[0].id, statement.value
-    return "", None
-
-
-def _assigned(node: ast.Assign) -> list[tuple[str, ast.expr]]:
-    """(name, value) of ``a = x`` and of ``a, b = x, y``."""
-    target = node.targets[0]
-    if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple) and len(target.elts) == len(node.value.elts):
-        return [(t.id, v) for t, v in zip(target.elts, node.value.elts) if isinstance(t, ast.Name)]
-    return [(target.id, node.value)] if isinstance(target, ast.Name) else []
-
-
-def _modulation(value: Any, is_inner: Callable[[ast.expr], bool]) -> tuple[Any, ast.expr, ast.expr] | None:
-    """(inner, s, t) of ``inner * (1 + s) + t``, factors and summands in that order."""
-    if not (isinstance(value, ast.BinOp) and isinstance(value.op, ast.Add)):
-        return None
-    product, shift = value.left, value.right
-    if not (isinstance(product, ast.BinOp) and isinstance(product.op, ast.Mult) and is_inner(product.left)):
-        return None
-    factor = product.right
-    if isinstance(factor, ast.BinOp) and isinstance(factor.op, ast.Add):
-        for one, scale in ((factor.left, factor.right), (factor.right, factor.left)):
-            if isinstance(one, ast.Constant) and type(one.value) in (int, float) and one.value == 1:
-                return product.left, scale, shift
-    return None
 
 
 def _movable(statement: ast.stmt, name: str, normed: Normed) -> bool:
@@ -278,35 +258,5 @@ def _movable(statement: ast.stmt, name: str, normed: Normed) -> bool:
     if not all(isinstance(n, (ast.Name, ast.Tuple)) for n in statement.targets):
         return False
     stored = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    used = set().union(*(_names(e) for e in normed if e is not None))
-    return not stored & used and not _names(statement) & {name, normed.x.id}
-
-
-def _index(node: ast.expr) -> Any:
-    if isinstance(node, ast.Slice):
-        return slice(
-            *(None if part is None else ast.literal_eval(part) for part in (node.lower, node.upper, node.step))
-        )
-    return ast.literal_eval(node)
-
-
-def _is_call(node: Any) -> bool:
-    """``f(x)`` with one plain argument."""
-    return (
-        isinstance(node, ast.Call)
-        and len(node.args) == 1
-        and not node.keywords
-        and not isinstance(node.args[0], ast.Starred)
-    )
-
-
-def _is(node: Any, name: str) -> bool:
-    return isinstance(node, ast.Name) and node.id == name
-
-
-def _names(node: ast.AST) -> set[str]:
-    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-
-
-def _mentions(node: ast.expr | None, name: str) -> bool:
-    return node is not None and name in _names(node)
+    used = set().union(*(names_in(e) for e in normed if e is not None))
+    return not stored & used and not names_in(statement) & {name, normed.x.id}

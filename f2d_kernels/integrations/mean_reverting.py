@@ -19,7 +19,7 @@ from f2d_kernels.integrations._tables import Tables, levels
 KINDS = ("sde", "sde_mean", "ode", "posterior")
 
 
-def theta_schedule(name: str, steps: int) -> Tensor:
+def theta_schedule(owner: str, name: str, steps: int) -> Tensor:
     """Rates at times 0..T, before they are scaled by dt: "constant", "linear" or "cosine", as IR-SDE publishes them.
 
     constant 1; linear from 0.1 / (T + 1) to 20 / (T + 1); cosine 1 - c(t + 1) / c(0) with
@@ -33,7 +33,24 @@ def theta_schedule(name: str, steps: int) -> Tensor:
         place = torch.arange(steps + 3, dtype=torch.float64) / (steps + 2)
         level = torch.cos((place + 0.008) / 1.008 * (math.pi / 2)) ** 2
         return 1 - (level / level[0])[1:-1]
-    raise ValueError(f"IRSDE: no schedule {name!r}; there are constant, linear, cosine, or give the rates")
+    raise ValueError(f"{owner}: no schedule {name!r}; there are constant, linear, cosine, or give the rates")
+
+
+def mean_reversion(
+    owner: str, max_sigma: float, steps: int, schedule: str | Tensor, eps: float
+) -> tuple[float, Tensor, Tensor]:
+    """(lambda, theta dt, Θ) of a mean-reverting process, float64 [steps + 1]; dt such that e^{-Θ_T} = eps.
+
+    ValueError, in the name of `owner`, for what does not fit.
+    """
+    if not (steps >= 1 and max_sigma > 0 and 0 < eps < 1):
+        raise ValueError(f"{owner}: steps >= 1, max_sigma > 0, 0 < eps < 1; got {steps}, {max_sigma}, {eps}")
+    rate = theta_schedule(owner, schedule, steps) if isinstance(schedule, str) else levels(owner, "schedule", schedule)
+    if len(rate) != steps + 1 or not (rate[1:] > 0).all():
+        raise ValueError(f"{owner}: schedule must hold {steps + 1} rates > 0 for {steps} steps, got {len(rate)}")
+    total = torch.cat([torch.zeros(1, dtype=torch.float64), rate[1:].cumsum(0)])
+    dt = -math.log(eps) / float(total[-1])
+    return max_sigma / 255 if max_sigma >= 1 else max_sigma, rate * dt, total * dt
 
 
 class IRSDE(Tables):
@@ -50,16 +67,8 @@ class IRSDE(Tables):
     def __init__(
         self, max_sigma: float = 50.0, steps: int = 100, schedule: str | Tensor = "cosine", eps: float = 0.005
     ):
-        if not (steps >= 1 and max_sigma > 0 and 0 < eps < 1):
-            raise ValueError(f"IRSDE: steps >= 1, max_sigma > 0, 0 < eps < 1; got {steps}, {max_sigma}, {eps}")
+        spread, rate, total = mean_reversion("IRSDE", max_sigma, steps, schedule, eps)
         super().__init__(range(steps, 0, -1))
-        given = theta_schedule(schedule, steps) if isinstance(schedule, str) else levels("IRSDE", "schedule", schedule)
-        if len(given) != steps + 1 or not (given[1:] > 0).all():
-            raise ValueError(f"IRSDE: schedule must hold {steps + 1} rates > 0 for {steps} steps, got {len(given)}")
-        spread = max_sigma / 255 if max_sigma >= 1 else max_sigma
-        total = torch.cat([torch.zeros(1, dtype=torch.float64), given[1:].cumsum(0)])
-        dt = -math.log(eps) / float(total[-1])
-        rate, total = given * dt, total * dt  # in units of one step
         std = spread * (-torch.expm1(-2 * total)).sqrt()
         self._add("state", range(steps + 1), [torch.exp(-total), -torch.expm1(-total), std])
         rate, now, last, std = rate[1:], total[1:], total[:-1], std[1:]

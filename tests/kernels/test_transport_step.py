@@ -128,6 +128,7 @@ def test_equals_the_two_ops_bit_for_bit(backend, dtype, layout):
 @pytest.mark.parametrize("form", [
     {}, {"with_maps": False}, {"with_base": False}, {"with_anchor": False}, {"per_channel": True}, {"shared": True},
     {"with_maps": False, "with_base": False, "with_anchor": False}, {"shared": True, "per_channel": True},
+    {"with_maps": False, "with_base": False}, {"with_maps": False, "with_base": False, "layout": "channels_last"},
     {"per_channel": True, "layout": "channels_last"}, {"shared": True, "layout": "channels_last"},
 ], ids=str)  # fmt: skip
 @pytest.mark.parametrize("experts", [1, 4, 7])

@@ -1,0 +1,85 @@
+"""GOUB: the mean-reverting SDE tied to the degraded image at both ends of time.
+
+# before                                            # after
+sde = GOUB(lambda_square=30, T=100, ...)            sde = GOUB(max_sigma=30, steps=100, schedule="cosine")
+for t in reversed(range(1, T + 1)):                 for t in sde.times:
+    noise = model(x, mu, t)                             noise = model(x, mu, t)
+    score = sde.get_score_from_noise(noise, t)          x = sde.step(x, mu, noise, t, "mean_ode")
+    x = x - sde.sde_reverse_drift(x, score, t)
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from f2d_kernels.integrations._tables import Tables
+from f2d_kernels.integrations.mean_reverting import mean_reversion
+
+KINDS = ("sde", "mean_ode")
+
+
+class GOUB(Tables):
+    """IR-SDE's process with x_T = mu given (Doob's h-transform), whose states at times t = 0..T are
+
+        x_t = m_t x_0 + (1 - m_t) mu + f_t ε,   m_t = e^{-Θ_t} v_tT / v_0T,   f_t² = lambda² v_0t v_tT / v_0T,
+        v_st = 1 - e^{-2 (Θ_t - Θ_s)},          Θ_t = dt Σ_{1 <= i <= t} theta_i.
+
+    It begins without noise and ends without, in mu. max_sigma: lambda, in grey levels (of 255) where it is 1 or more,
+    else in the units of the images (published as `lambda_square`, and used as lambda). steps, schedule, eps: as of
+    `IRSDE`; the published eps is 0.005.
+
+    ValueError for schedules that do not fit. (Image Restoration Through Generalized Ornstein-Uhlenbeck Bridge, ICML
+    2024, eq. 8-11, 15.)
+    """
+
+    def __init__(
+        self, max_sigma: float = 30.0, steps: int = 100, schedule: str | Tensor = "cosine", eps: float = 0.005
+    ):
+        spread, rate, total = mean_reversion("GOUB", max_sigma, steps, schedule, eps)
+        super().__init__(range(steps, 0, -1))
+        begun, left = -torch.expm1(-2 * total), -torch.expm1(-2 * (total[-1] - total))  # v_0t and v_tT
+        kept = torch.exp(-total) * left / begun[-1]
+        std = spread * (begun * left / begun[-1]).sqrt()
+        self._add("state", range(steps + 1), [kept, 1 - kept, std])
+
+        # At T the state is mu: neither the bridge's pull towards it nor the score is defined; none, as published
+        times, now = range(1, steps + 1), slice(1, steps)
+        ends = torch.zeros(1, dtype=torch.float64)
+        bridge = 2 * rate[now] * torch.exp(-2 * (total[-1] - total[now])) / left[now]
+        pull = rate[1:] + torch.cat([bridge, ends])
+        of_noise = torch.cat([-2 * spread**2 * rate[now] / std[now], ends])
+        one, zero = torch.ones_like(pull), torch.zeros_like(pull)
+        self._add("sde", times, [one + pull, -pull, of_noise, -spread * (2 * rate[1:]).sqrt()])
+        self._add("mean_ode", times, [one + pull, -pull, of_noise, zero])
+
+        # E[x_{t-1} | x_t, x_0]: the variance of x_t is carry² times that of x_{t-1}, and what the step adds
+        carry = kept[1:] / kept[:-1]
+        of_state = torch.cat([carry[:-1] * (std[:-2] / std[now]) ** 2, ends])
+        of_clean = kept[:-1] - of_state * kept[1:]
+        self._add("optimum", times, [of_state, of_clean, one - of_state - of_clean, zero])
+
+    def sample(self, x_0: Tensor, mu: Tensor, t: int | Tensor, **noise: Any) -> Tensor:
+        """The training state x_t of clean x_0 and degraded mu, [B,C,H,W], at t (int or [B]) in 0..T.
+
+        noise: any of noise, seed, generator, stream, window, as `f2d_kernels.gaussian_transition` takes them.
+        """
+        return self._linear("state", [x_0, mu], t, noise)
+
+    def optimum(self, x: Tensor, x_0: Tensor, mu: Tensor, t: int | Tensor) -> Tensor:
+        """E[x_{t-1} | x_t = x, x_0], the target of GOUB's maximum likelihood loss."""
+        return self._linear("optimum", [x, x_0, mu], t, {})
+
+    def step(
+        self, x: Tensor, mu: Tensor, prediction: Tensor, t: int | Tensor, kind: str = "mean_ode", **noise: Any
+    ) -> Tensor:
+        """x_{t-1} from the state x at t = T..1, the degraded mu and the network's prediction of ε, all [B,C,H,W].
+
+        With s = -prediction / f_t, the score, and sigma² = 2 lambda² theta:
+            sde        x - ((theta + 2 theta e^{-2 (Θ_T - Θ_t)} / v_tT) (mu - x) - sigma² s) dt - sigma sqrt(dt) ε
+            mean_ode   the same without ε, the sampler that GOUB reports
+        At t = T both the bridge's part and s are 0.
+        """
+        if kind not in KINDS:
+            raise ValueError(f"GOUB: no step {kind!r}; there are {', '.join(KINDS)}")
+        return self._linear(kind, [x, mu, prediction], t, noise)

@@ -27,9 +27,10 @@ RESERVED = ("input", "truth")  # columns of figures and pages
 class Request:
     """What is to be evaluated, in a user's words.
 
-    method: a preset, a checkpoint folder, owner/name on the Hub, or a folder of pictures that another method
-    restored. data: as `open_data` takes it. conventions: of `f2d.metrics.conventions`; none: the data set's own. measures: of `f2d.metrics.measures`
-    besides. name: of the method in tables. limit: cases of each category. The rest as in `Restorer`.
+    method: a preset, a checkpoint folder, owner/name on the Hub, or a folder of pictures that another method restored.
+    data: as `open_data` takes it. conventions: of `f2d.metrics.conventions`; none: the data set's own. measures: of
+    `f2d.metrics.measures` besides. name: of the method in tables. limit: cases of each category. The rest as in
+    `Restorer`.
     """
 
     method: str

@@ -92,7 +92,7 @@ class SavedNetwork(nn.Module, PyTorchModelHubMixin):
         model_card_kwargs: dict[str, Any] | None = None,
         **push: Any,
     ) -> str | None:
-        """Write `model.safetensors`, `config.json` and, where there is none, `README.md` into a folder (made if need be).
+        """Write `model.safetensors`, `config.json` and, where none is, `README.md` into a folder (made if need be).
 
         model_card_kwargs: what the card is to say (see `f2d.model_card.card`). push_to_hub: also upload them, to
         repo_id or the folder's name, with the keywords of `push_to_hub`, and return the commit's address. config: for

@@ -1,4 +1,7 @@
-"""F²D-Net as a pipeline of diffusers."""
+"""F²D-Net as a pipeline of diffusers.
+
+Saved pipelines name this module and `scheduler`, and diffusers looks in them for its base classes: they are not to move.
+"""
 
 import os
 from collections.abc import Callable, Sequence
@@ -33,8 +36,6 @@ class RestorationModel(ModelMixin):
     `F2DNet.from_pretrained`, and of the command line.
     """
 
-    __module__ = "f2d.integrations"  # by which saved pipelines find it, wherever it is defined
-
     def __init__(self, net: F2DNet):
         super().__init__()
         self.net = net
@@ -52,16 +53,22 @@ class RestorationModel(ModelMixin):
 
     @classmethod
     def from_pretrained(
-        cls, source: str | os.PathLike, *, torch_dtype: torch.dtype | None = None, subfolder: str = "", **options: Any
+        cls,
+        source: str | os.PathLike,
+        *,
+        dtype: torch.dtype | None = None,
+        torch_dtype: torch.dtype | None = None,
+        subfolder: str = "",
+        **options: Any,
     ) -> Self:
-        """Of anything that `F2DNet.from_pretrained` takes; torch_dtype: of the weights, float32 if None.
+        """Of anything that `F2DNet.from_pretrained` takes; dtype, once torch_dtype: of the weights, float32 if None.
 
         Of the other options of diffusers, those that say where a model is downloaded to count here too; those that say
         how it is built in little memory are not needed.
         """
         known = {name: value for name, value in options.items() if name in DOWNLOAD and value is not None}
         net = F2DNet.from_pretrained(Path(source, subfolder) if subfolder else source, **known)
-        return cls(net if torch_dtype is None else net.to(torch_dtype)).eval()
+        return cls(net.to(dtype or torch_dtype or torch.float32)).eval()
 
 
 DOWNLOAD = ("revision", "token", "cache_dir", "local_files_only", "force_download")

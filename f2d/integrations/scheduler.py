@@ -45,7 +45,6 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
     Factorized Stochastic Transport for Composite Degradation Image Restoration, "The process".
     """
 
-    __module__ = "f2d.integrations"  # by which saved pipelines find it, wherever it is defined
     order = 1
 
     @register_to_config

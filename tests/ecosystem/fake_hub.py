@@ -62,7 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         path = self.path.partition("?")[0]
         parts = path.strip("/").split("/")
-        if parts[:2] == ["api", "models"] and parts[4:5] == ["revision"]:
+        if parts[:2] == ["api", "models"] and parts[4:5] in (["revision"], ["tree"]):
             name, revision, file = "/".join(parts[2:4]), parts[5], None
         elif parts[2:3] == ["resolve"] and len(parts) > 4:
             name, revision, file = "/".join(parts[:2]), parts[3], "/".join(parts[4:])
@@ -88,8 +88,11 @@ class _Handler(BaseHTTPRequestHandler):
         folder = revisions[revision]
         commit = commit_of(folder)
         if file is None:
-            files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-            about = {"id": name, "sha": commit, "siblings": [{"rfilename": path} for path in files]}
+            files = [path for path in folder.rglob("*") if path.is_file()]
+            places = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+            about: object = {"id": name, "sha": commit, "siblings": [{"rfilename": place} for place in places]}
+            if "/tree/" in self.path:
+                about = [{"type": "file", "path": place, "size": size, "oid": "0"} for place, size in places.items()]
             return self._send(json.dumps(about).encode(), {"Content-Type": "application/json"})
         if not (folder / file).is_file():
             return self._refuse(404, "EntryNotFound", "Entry not found", {"X-Repo-Commit": commit})

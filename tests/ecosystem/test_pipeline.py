@@ -59,7 +59,9 @@ def test_seeds(net, pipeline):
     assert torch.equal(drawn, ours(net, x, steps=4))
     alone = pipeline(x[1:], 4, generator=[torch.Generator().manual_seed(6)], output_type="pt").images
     generators = [torch.Generator().manual_seed(s) for s in (5, 6)]
-    assert torch.equal(pipeline(x, 4, generator=generators, output_type="pt").images[1:], alone)
+    together = pipeline(x, 4, generator=generators, output_type="pt").images
+    torch.testing.assert_close(together[1:], alone, rtol=0, atol=1e-5)  # a batch's sums round otherwise
+    assert not torch.allclose(together[1:], each[1:], atol=1e-4)
 
 
 def test_a_network_in_training_mode_is_evaluated_and_left_as_it_was(net, pipeline):
@@ -79,10 +81,11 @@ def test_kinds_of_images_in_and_out(net, pipeline, tmp_path):
     pictures = [Image.fromarray(array) for array in arrays]
     pictures[0].save(tmp_path / "one.png")
     expected = pipeline(levels, seed=1, output_type="pt").images
-    assert expected.dtype == torch.float32 and 0 <= float(expected.min()) and float(expected.max()) <= 1
+    assert expected.dtype == torch.float32 and float(expected.min()) >= 0 and float(expected.max()) <= 1
     for image in (arrays, pictures, levels.float() / 255):
         assert torch.equal(pipeline(image, seed=1, output_type="pt").images, expected)
-    assert torch.equal(pipeline(tmp_path / "one.png", seed=1, output_type="pt").images, expected[:1])
+    one = pipeline(tmp_path / "one.png", seed=1, output_type="pt").images
+    torch.testing.assert_close(one, expected[:1], rtol=0, atol=1e-5)
     array = pipeline(pictures, seed=1, output_type="np").images
     assert array.shape == (2, 9, 13, 3) and np.array_equal(array, expected.permute(0, 2, 3, 1).numpy())
     for found, one in zip(pipeline(pictures, seed=1).images, expected, strict=True):
@@ -116,8 +119,8 @@ def test_a_pipeline_in_a_folder(net, pipeline, tmp_path):
     changed = RestorationPipeline(net, LogNormalScheduler.of(net, "NMC"))
     changed.save_pretrained(tmp_path)
     index = json.loads((tmp_path / "model_index.json").read_text())
-    assert index["unet"] == ["f2d.integrations", "RestorationModel"]  # names that stay where code moves
-    assert index["scheduler"] == ["f2d.integrations", "LogNormalScheduler"]
+    assert index["unet"] == ["f2d.integrations.pipeline", "RestorationModel"]  # published folders have these
+    assert index["scheduler"] == ["f2d.integrations.scheduler", "LogNormalScheduler"]
     unet = F2DNet.from_pretrained(tmp_path / "unet")  # a checkpoint as any other
     assert unet.config == TINY
     loaded = RestorationPipeline.from_pretrained(tmp_path)
@@ -131,7 +134,7 @@ def test_a_pipeline_in_a_folder(net, pipeline, tmp_path):
 
 def test_half_precision(net, pipeline, tmp_path):
     pipeline.save_pretrained(tmp_path)
-    half = RestorationPipeline.from_pretrained(tmp_path, torch_dtype=torch.bfloat16)
+    half = RestorationPipeline.from_pretrained(tmp_path, dtype=torch.bfloat16)
     half.set_progress_bar_config(disable=True)
     assert half.dtype == torch.bfloat16 and half.device == torch.device("cpu")
     x, own = pixels(), F2DNet.from_pretrained(tmp_path / "unet").bfloat16()

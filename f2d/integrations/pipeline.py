@@ -1,6 +1,6 @@
 """F²D-Net as a pipeline of diffusers.
 
-Saved pipelines name this module and `scheduler`, and diffusers looks in them for its base classes: they are not to move.
+Saved pipelines name this module and `scheduler`, and diffusers looks in them for its base classes: they cannot move.
 """
 
 import os
@@ -131,7 +131,7 @@ class RestorationPipeline(DiffusionPipeline):
         if output_type not in OUTPUTS:
             raise ValueError(f"no output_type {output_type!r}; there are {', '.join(OUTPUTS)}")
         device = self._execution_device
-        y = pixels_of(image).to(device) * 2 - 1
+        y = pixels_of(image).contiguous().to(device) * 2 - 1  # arrays have channels last, whose sums round otherwise
         source = noise_source(y, generator, seed)
         if num_inference_steps is None and timesteps is None:
             num_inference_steps = 1

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from f2d import hub
 from f2d.replacing import replacing
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -38,10 +39,7 @@ def write(folder: str | os.PathLike, config: dict, state: Mapping[str, Tensor]) 
 
 
 def read_config(source: str | os.PathLike) -> Any:
-    """What config.json of a folder, or of the weights shipped under a preset's name, holds.
-
-    FileNotFoundError says which file is missing, or which presets there are; ValueError that it is not JSON.
-    """
+    """What config.json of a checkpoint holds, as `find` finds it; its errors, and ValueError where it is not JSON."""
     folder = find(source)
     try:
         return json.loads((folder / CONFIG).read_text(encoding="utf-8"))
@@ -68,22 +66,55 @@ def shipped() -> list[str]:
     return sorted(path.parent.name for path in WEIGHTS.glob(f"*/{MODEL}"))
 
 
-def find(source: str | os.PathLike) -> Path:
-    """The folder of a checkpoint, or of the weights shipped under a preset's name; FileNotFoundError as above."""
-    folder = Path(source)
+def find(
+    source: str | os.PathLike,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+) -> Path:
+    """The folder of a checkpoint: `source` itself, of the weights shipped under that name, or of that Hub repository.
+
+    source: a folder, a preset, or ``owner/name`` or ``owner/name@revision`` on the Hugging Face Hub, in this order: the
+    Hub is asked for nothing that is there. The rest is for the Hub, as in `f2d.hub.fetch`; revision: a branch, tag or
+    commit. FileNotFoundError says which file is missing, or which presets there are and what the Hub says.
+    """
+    folder, repository = Path(source), hub.parse(source)
     # a folder that is only named as a preset, such as what was restored with it, does not hide it
     hides_it = source in shipped() and not (folder / CONFIG).is_file()
     if hides_it or not folder.is_dir():
-        if source not in shipped():
+        if source in shipped():
+            folder = WEIGHTS / source
+        else:
             presets = ", ".join(shipped()) or "none"
-            raise FileNotFoundError(
-                f"{str(source)!r} is neither a folder nor a preset with shipped weights (there are: {presets})"
-            )
-        folder = WEIGHTS / source
+            unknown = f"{str(source)!r} is neither a folder nor a preset with shipped weights (there are: {presets})"
+            if repository is None or folder.exists():
+                raise FileNotFoundError(unknown)
+            if revision is not None and repository.revision not in (None, revision):
+                raise ValueError(f"{source!r} names a revision, and another one is given, {revision!r}; give one")
+            try:
+                return hub.fetch(
+                    hub.HubId(repository.name, revision or repository.revision),
+                    (CONFIG, MODEL),
+                    token=token,
+                    cache_dir=cache_dir,
+                    local_files_only=local_files_only,
+                    force_download=force_download,
+                )
+            except FileNotFoundError as error:
+                raise FileNotFoundError(f"{unknown}, and {error}") from error
     for name in (CONFIG, MODEL):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}; a checkpoint has {CONFIG} and {MODEL}")
     return folder
+
+
+def names_weights(text: str) -> bool:
+    """Whether `find` would look for weights under that name: a preset, a checkpoint's folder, or not here at all."""
+    path = Path(text)
+    return (path / CONFIG).is_file() or text in shipped() or (hub.parse(text) is not None and not path.exists())
 
 
 def fitted(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:

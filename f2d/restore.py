@@ -58,7 +58,7 @@ def restore_tensor(
 
     if y.shape[0] == 0:
         return y.float()
-    with _evaluating(net), torch.no_grad():
+    with evaluating(net), torch.no_grad():
         if not tta:
             return run(())
         return torch.stack([run(flip) for flip in FLIPS]).mean(dim=0)
@@ -82,7 +82,7 @@ def _home(net: nn.Module) -> tuple[torch.device, torch.dtype]:
 
 
 @contextmanager
-def _evaluating(net: "Network | Predictor | PlainPredictor") -> Iterator[None]:
+def evaluating(net: "Network | Predictor | PlainPredictor") -> Iterator[None]:
     """A network is in eval mode inside and as it was afterwards; a predictor never trains."""
     if not isinstance(net, nn.Module):
         yield

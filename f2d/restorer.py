@@ -69,14 +69,15 @@ class Restorer:
 
     @classmethod
     def load(
-        cls, model: str | os.PathLike = "f2d-lite", *, device: str = "auto", precision: str = "auto"
+        cls, model: str | os.PathLike = "f2d-lite", *, device: str = "auto", precision: str = "auto", **download
     ) -> "Restorer":
-        """A preset with shipped weights, or a folder with a checkpoint; device and precision as in `choose_execution`.
+        """A preset with shipped weights, a folder with a checkpoint, or owner/name on the Hugging Face Hub.
 
+        device and precision as in `choose_execution`; download: revision, token, ... as in `f2d.checkpoints.find`.
         FileNotFoundError or ValueError for a model that is not there or damaged, a device or precision that is not.
         """
         execution = choose_execution(device, precision)
-        return cls(load_network(model), execution)
+        return cls(load_network(model, **download), execution)
 
     def __call__(self, image: ImageLike, *, seed: int = 0, **options) -> Restored:
         """Restore a path, Pillow picture, NumPy array or tensor, one image or a batch (see `f2d.kinds.unpack`).

@@ -23,7 +23,8 @@ def evaluate(
     method: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="A preset, a checkpoint folder, or a folder of pictures that another method restored."
+            metavar="MODEL",
+            help="A preset, a checkpoint folder, owner/name on the Hub, or a folder of restored pictures.",
         ),
     ],
     data: Annotated[

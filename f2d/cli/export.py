@@ -15,7 +15,7 @@ MOST_BF16 = 2e-2
 
 @one_line_errors
 def export(
-    model: Annotated[str, typer.Argument(help="A preset with shipped weights, or a checkpoint folder.")],
+    model: Annotated[str, typer.Argument(help="A preset, a checkpoint folder, or owner/name on the Hub.")],
     target: Annotated[Path, typer.Option("--out", "-o", help="name.onnx or name.pt2.", show_default=False)],
     steps: Annotated[
         int | None, typer.Option(min=1, help="Network calls, unrolled; F²D-Net 1, ResFlow 4.", show_default=False)

@@ -21,7 +21,8 @@ NO_WEIGHTS = "none shipped"
 @one_line_errors
 def info(
     model: Annotated[
-        str | None, typer.Argument(help="A preset, or a checkpoint folder: what it is and would run on.")
+        str | None,
+        typer.Argument(help="A preset, folder, or owner/name on the Hub: what it is and runs on."),
     ] = None,
     device: Device = "auto",
     precision: PrecisionOption = Precision.AUTO,

@@ -34,7 +34,7 @@ class Format(str, Enum):
     BMP = "bmp"
 
 
-Model = Annotated[str, typer.Option(help="A preset with shipped weights, or a checkpoint folder.")]
+Model = Annotated[str, typer.Option(help="A preset, a checkpoint folder, or owner/name on the Hub.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 Seed = Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Seed of everything that is drawn.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]

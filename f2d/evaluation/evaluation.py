@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from f2d.checkpoints import CONFIG
+from f2d.checkpoints import CONFIG, names_weights
 from f2d.evaluation.case import Case
 from f2d.evaluation.datasets import DataSet, open_data
 from f2d.evaluation.folder import SETTINGS, EvaluationFolder, Settings
-from f2d.evaluation.method import Method, ModelMethod, OutputsMethod, digest, is_model
+from f2d.evaluation.method import Method, ModelMethod, OutputsMethod, digest
 from f2d.evaluation.record import Record
 from f2d.evaluation.run import Run
 from f2d.evaluation.summary import Summary, summarize
@@ -27,9 +27,10 @@ RESERVED = ("input", "truth")  # columns of figures and pages
 class Request:
     """What is to be evaluated, in a user's words.
 
-    method: a preset, a checkpoint folder, or a folder of pictures that another method restored. data: as `open_data`
-    takes it. conventions: of `f2d.metrics.conventions`; none: the data set's own. measures: of `f2d.metrics.measures`
-    besides. name: of the method in tables. limit: cases of each category. The rest as in `Restorer`.
+    method: a preset, a checkpoint folder, owner/name on the Hub, or a folder of pictures that another method restored.
+    data: as `open_data` takes it. conventions: of `f2d.metrics.conventions`; none: the data set's own. measures: of
+    `f2d.metrics.measures` besides. name: of the method in tables. limit: cases of each category. The rest as in
+    `Restorer`.
     """
 
     method: str
@@ -62,7 +63,7 @@ class Evaluation:
         self.data: DataSet = open_data(request.data, request.limit)
         self.execution: Execution = choose_execution(request.device, request.precision)
         _refuse_inside(path, Path(self.data.spec.partition("=")[2]))
-        self._is_model = is_model(request.method)
+        self._is_model = names_weights(request.method)
         self._outputs = None
         if not self._is_model:
             _refuse_inside(path, Path(request.method))

@@ -112,8 +112,3 @@ def load_evaluated(settings: Settings, device: str = "auto") -> Restorer:
     if digest(settings.model) != settings.digest:
         raise ValueError(f"the weights in {settings.model} are no longer those that were evaluated")
     return Restorer.load(settings.model, device=device, precision=settings.options["precision"])
-
-
-def is_model(text: str) -> bool:
-    """Whether `text` names weights: a shipped preset, or a folder with a checkpoint's configuration."""
-    return (Path(text) / checkpoints.CONFIG).is_file() or text in checkpoints.shipped()

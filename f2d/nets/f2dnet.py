@@ -117,6 +117,8 @@ class F2DNet(SavedNetwork):
     """
 
     CONFIG = F2DNetConfig
+    TITLE = "F²D-Net"
+    PAPER = "Factorized Stochastic Transport for Composite Degradation Image Restoration"
 
     def __init__(self, config: F2DNetConfig | None = None):
         super().__init__()

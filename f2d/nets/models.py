@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from f2d import checkpoints
@@ -35,17 +36,19 @@ def build(config: Config) -> Network:
     return F2DNet(config) if isinstance(config, F2DNetConfig) else ResFlowNet(config)
 
 
-def load_config(source: str | os.PathLike) -> Config:
-    """The configuration of a checkpoint folder or shipped model, of whatever architecture; errors name the file."""
-    return _kind(source, ResFlowConfig, F2DNetConfig).from_pretrained(source)
+def load_config(source: str | os.PathLike, **download) -> Config:
+    """The configuration of a checkpoint, as `checkpoints.find` finds it, of whatever architecture."""
+    folder = checkpoints.find(source, **download)
+    return _kind(folder, ResFlowConfig, F2DNetConfig).from_pretrained(folder)
 
 
-def load_network(source: str | os.PathLike) -> Network:
-    """The trained network of a checkpoint folder or shipped model, in eval mode; errors name the file."""
-    return _kind(source, ResFlowNet, F2DNet).from_pretrained(source)
+def load_network(source: str | os.PathLike, **download) -> Network:
+    """The trained network of a checkpoint, as `checkpoints.find` finds it, in eval mode; errors name the file."""
+    folder = checkpoints.find(source, **download)
+    return _kind(folder, ResFlowNet, F2DNet).from_pretrained(folder)
 
 
-def _kind(source: str | os.PathLike, resflow: type, f2d: type) -> type:
-    values = checkpoints.read_config(source)
+def _kind(folder: Path, resflow: type, f2d: type) -> type:
+    values = checkpoints.read_config(folder)
     is_resflow = isinstance(values, dict) and values.get("architecture") == resflow_config.ARCHITECTURE
     return resflow if is_resflow else f2d

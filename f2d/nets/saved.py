@@ -2,13 +2,16 @@
 
 import os
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from f2d import checkpoints
+from f2d import checkpoints, model_card
+from f2d.replacing import replacing
 from f2d.typed_fields import require
 
 
@@ -44,13 +47,14 @@ class SavedConfig:
         return cls(**values)
 
     @classmethod
-    def from_pretrained(cls, source: str | os.PathLike) -> Self:
-        """The configuration of a checkpoint folder or shipped preset, without its weights; errors name the file."""
-        values = checkpoints.read_config(source)
+    def from_pretrained(cls, source: str | os.PathLike, **download) -> Self:
+        """The configuration of a checkpoint, as `checkpoints.find` finds it; errors name the file."""
+        folder = checkpoints.find(source, **download)
+        values = checkpoints.read_config(folder)
         try:
             return cls.from_dict(values)
         except ValueError as error:
-            raise ValueError(f"{checkpoints.find(source) / checkpoints.CONFIG}: {error}") from None
+            raise ValueError(f"{folder / checkpoints.CONFIG}: {error}") from None
 
     @classmethod
     def preset(cls, name: str) -> Self:
@@ -60,10 +64,17 @@ class SavedConfig:
         return cls.PRESETS[name]
 
 
-class SavedNetwork(nn.Module):
-    """A network made from its `config` alone, of the class CONFIG."""
+class SavedNetwork(nn.Module, PyTorchModelHubMixin):
+    """A network made from its `config` alone, of the class CONFIG.
+
+    Of the mixin come `push_to_hub` and what the Hub knows a network by. Files are ours, read and written by
+    `f2d.checkpoints` wherever they come from: the mixin's own way to load reads pickles too, and its way to save leaves
+    a folder without config.json while it writes the weights. TITLE, PAPER: of the architecture, for model cards.
+    """
 
     CONFIG: ClassVar[type[SavedConfig]]
+    TITLE: ClassVar[str]
+    PAPER: ClassVar[str]
     config: SavedConfig
 
     @classmethod
@@ -71,19 +82,58 @@ class SavedNetwork(nn.Module):
         """A freshly initialised network of a preset size; ValueError lists the presets there are."""
         return cls(cls.CONFIG.preset(name))
 
-    def save_pretrained(self, folder: str | os.PathLike) -> None:
-        """Write `model.safetensors` and `config.json` into a folder (made if need be)."""
+    def save_pretrained(
+        self,
+        folder: str | os.PathLike,
+        *,
+        config: None = None,
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        model_card_kwargs: dict[str, Any] | None = None,
+        **push: Any,
+    ) -> str | None:
+        """Write `model.safetensors`, `config.json` and, where none is, `README.md` into a folder (made if need be).
+
+        model_card_kwargs: what the card is to say (see `f2d.model_card.card`). push_to_hub: also upload them, to
+        repo_id or the folder's name, with the keywords of `push_to_hub`, and return the commit's address. config: for
+        the mixin's callers; a network has its own, and ValueError says so.
+        """
+        if config is not None:
+            raise ValueError(f"{type(self).__name__}: the configuration is the network's own; leave config out")
+        folder = Path(folder)
+        told = {"name": repo_id or folder.resolve().name, **(model_card_kwargs or {})}
+        card = None if (folder / model_card.README).exists() else self.generate_model_card(**told)
         checkpoints.write(folder, self.config.to_dict(), self.state_dict())
+        if card is not None:
+            with replacing(folder / model_card.README) as part:
+                part.write_text(str(card), encoding="utf-8")
+        return self.push_to_hub(repo_id or folder.name, model_card_kwargs=told, **push) if push_to_hub else None
+
+    def push_to_hub(self, repo_id: str, *, model_card_kwargs: dict[str, Any] | None = None, **options: Any) -> str:
+        """Upload what `save_pretrained` writes to a repository ``owner/name``, made if need be; the commit's address.
+
+        options: private, token, commit_message, branch, create_pr, ... of `huggingface_hub.ModelHubMixin.push_to_hub`.
+        """
+        told = {**(model_card_kwargs or {}), "name": repo_id}
+        return super().push_to_hub(repo_id, model_card_kwargs=told, **options)
+
+    def generate_model_card(self, **told: Any) -> ModelCard:
+        """What README.md will be; told: as in `f2d.model_card.card`."""
+        return model_card.card(self, **told)
 
     @classmethod
-    def from_pretrained(cls, source: str | os.PathLike) -> Self:
-        """A trained network, in eval mode, from a folder of `save_pretrained` or from the weights shipped for a preset.
+    def from_pretrained(cls, source: str | os.PathLike, **download: Any) -> Self:
+        """A trained network, in eval mode, from a folder of `save_pretrained`, a preset's shipped weights, or the Hub.
 
-        FileNotFoundError lists the presets there are; ValueError says what is damaged, and where weights are not finite
-        or do not fit their configuration.
+        source: a folder, a preset's name, or ``owner/name`` or ``owner/name@revision`` on the Hub, looked for in this
+        order. download: revision, token, cache_dir, local_files_only, force_download, as in `f2d.checkpoints.find`.
+
+        FileNotFoundError lists the presets there are, and says why nothing comes from the Hub; ValueError says what is
+        damaged, and where weights are not finite or do not fit their configuration.
         """
-        config = cls.CONFIG.from_pretrained(source)
-        return cls._with_weights(config, checkpoints.read_weights(source), source)
+        folder = checkpoints.find(source, **download)
+        config = cls.CONFIG.from_pretrained(folder)
+        return cls._with_weights(config, checkpoints.read_weights(folder), source)
 
     @classmethod
     def _with_weights(cls, config: SavedConfig, state: dict[str, Tensor], source: object) -> Self:

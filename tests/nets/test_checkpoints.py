@@ -14,7 +14,11 @@ def test_round_trip(make_net, tmp_path, memory_format):
     net.save_pretrained(tmp_path / "new" / "folder")
     loaded = F2DNet.from_pretrained(tmp_path / "new" / "folder")
     assert loaded.config == net.config and not loaded.training
-    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
     state = net.state_dict()
     assert loaded.state_dict().keys() == state.keys()
     assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items())

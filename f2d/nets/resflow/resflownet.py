@@ -33,6 +33,8 @@ class ResFlowNet(SavedNetwork):
     """
 
     CONFIG = ResFlowConfig
+    TITLE = "ResFlow"
+    PAPER = "Reversing Flow for Image Restoration (CVPR 2025)"
 
     def __init__(self, config: ResFlowConfig | None = None):
         super().__init__()

@@ -1,0 +1,179 @@
+"""F²D-Net as a pipeline of diffusers.
+
+Saved pipelines name this module and `scheduler`, and diffusers looks in them for its base classes: they cannot move.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline, ImagePipelineOutput, ModelMixin
+from huggingface_hub import snapshot_download
+from PIL import Image
+from torch import Tensor
+from typing_extensions import Self
+
+from f2d import checkpoints
+from f2d.images import to_picture
+from f2d.kinds import ImageLike, unpack
+from f2d.nets import F2DNet, F2DNetConfig
+from f2d.restore import evaluating
+
+from .scheduler import Generators, LogNormalScheduler, Seed, noise_source
+
+OUTPUTS = ("pil", "np", "pt")
+UNET, SCHEDULER = "unet", "scheduler"
+
+
+class RestorationModel(ModelMixin):
+    """``model(x_t, image, t)`` = an F²D-Net as diffusers wants its models, with its files as they are.
+
+    forward(sample [B, 3, H, W], image of the same shape in [-1, 1], timestep an int or [B]) -> what the network
+    predicts, [B, 3, H, W] (see its config.target). A folder of `save_pretrained` is a checkpoint as any other: of
+    `F2DNet.from_pretrained`, and of the command line.
+    """
+
+    def __init__(self, net: F2DNet):
+        super().__init__()
+        self.net = net
+
+    @property
+    def config(self) -> F2DNetConfig:
+        return self.net.config
+
+    def forward(self, sample: Tensor, image: Tensor, timestep: Tensor | int) -> Tensor:
+        return self.net(sample, image, timestep).prediction
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **_: Any) -> None:
+        """Write `config.json`, `model.safetensors` and a model card; what diffusers says of shards is not needed."""
+        self.net.save_pretrained(save_directory)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike,
+        *,
+        dtype: torch.dtype | None = None,
+        torch_dtype: torch.dtype | None = None,
+        subfolder: str = "",
+        **options: Any,
+    ) -> Self:
+        """Of anything that `F2DNet.from_pretrained` takes; dtype, once torch_dtype: of the weights, float32 if None.
+
+        Of the other options of diffusers, those that say where a model is downloaded to count here too; those that say
+        how it is built in little memory are not needed.
+        """
+        known = {name: value for name, value in options.items() if name in DOWNLOAD and value is not None}
+        net = F2DNet.from_pretrained(Path(source, subfolder) if subfolder else source, **known)
+        return cls(net.to(dtype or torch_dtype or torch.float32)).eval()
+
+
+DOWNLOAD = ("revision", "token", "cache_dir", "local_files_only", "force_download")
+
+
+class RestorationPipeline(DiffusionPipeline):
+    """``pipeline(image).images[0]``: an image restored by `unet` along the transport of `scheduler`.
+
+    unet: an F²D-Net, or the `RestorationModel` of one. scheduler: by default the one that it was trained for. The
+    result is that of `f2d.restore_tensor`, bit by bit, for the same steps, sampler and seed. TypeError for others.
+
+        pipeline = RestorationPipeline(F2DNet.from_pretrained("f2d-lite"))
+        pipeline.save_pretrained("folder"); RestorationPipeline.from_pretrained("folder")
+    """
+
+    model_cpu_offload_seq = UNET
+    _optional_components = [SCHEDULER]  # noqa: RUF012, without it what has a default is not saved
+    _callback_tensor_inputs = ["sample", "pred_original_sample"]  # noqa: RUF012
+
+    def __init__(self, unet: RestorationModel | F2DNet, scheduler: LogNormalScheduler | None = None):
+        super().__init__()
+        if isinstance(unet, F2DNet):
+            unet = RestorationModel(unet)
+        if not isinstance(unet, RestorationModel):
+            raise TypeError(f"RestorationPipeline: unet is a {type(unet).__name__}; give an F2DNet")
+        scheduler = LogNormalScheduler.of(unet.net) if scheduler is None else scheduler
+        if not isinstance(scheduler, LogNormalScheduler):
+            raise TypeError(
+                f"RestorationPipeline: scheduler is a {type(scheduler).__name__}; give a LogNormalScheduler"
+            )
+        self.register_modules(unet=unet, scheduler=scheduler)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: ImageLike | Sequence[Image.Image],
+        num_inference_steps: int | None = None,
+        *,
+        timesteps: Sequence[int] | None = None,
+        generator: Generators = None,
+        seed: Seed = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[[Any, int, Tensor, dict[str, Tensor]], dict[str, Tensor]] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("sample",),
+    ) -> ImagePipelineOutput | tuple[Any]:
+        """Restore an image, or a batch of one size: path, picture, list of pictures, array or tensor in [0, 1].
+
+        num_inference_steps: network calls, 1 if neither they nor `timesteps` are given: the conditional mean. seed:
+        one, or int64 [B], as in `f2d.restore_tensor`; or a generator, or a list of B, that seeds are drawn from.
+        output_type: "pil" (a list of pictures), "np" (float32 [B, H, W, 3]) or "pt" (float32 [B, 3, H, W]), in [0, 1].
+
+        callback_on_step_end(pipeline, step, timestep, tensors) -> tensors: after each step, with the ones asked for of
+        "sample", the state [B, 3, H, W] in [-2, 2], and "pred_original_sample"; a "sample" given back is gone on with.
+        ValueError or TypeError for images, options and outputs that do not fit.
+        """
+        unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
+        if unknown:
+            raise ValueError(f"there is no {', '.join(sorted(unknown))}; there are {self._callback_tensor_inputs}")
+        if output_type not in OUTPUTS:
+            raise ValueError(f"no output_type {output_type!r}; there are {', '.join(OUTPUTS)}")
+        device = self._execution_device
+        y = pixels_of(image).contiguous().to(device) * 2 - 1  # arrays have channels last, whose sums round otherwise
+        source = noise_source(y, generator, seed)
+        if num_inference_steps is None and timesteps is None:
+            num_inference_steps = 1
+        self.scheduler.set_timesteps(num_inference_steps, device, timesteps)
+        self.scheduler.set_begin_index(0)
+        with evaluating(self.unet.net), self.progress_bar(total=self.scheduler.num_inference_steps) as bar:
+            x, predict = self.unet.net.begin(y.to(self.unet.dtype))
+            for i, t in enumerate(self.scheduler.timesteps):
+                step = self.scheduler.step(predict(x, None, t), t, x, **source, original_sample=None if i else x)
+                x = step.prev_sample
+                if callback_on_step_end is not None:
+                    tensors = {"sample": x, "pred_original_sample": step.pred_original_sample}
+                    asked = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
+                    x = (callback_on_step_end(self, i, t, asked) or {}).get("sample", x)
+                bar.update()
+        self.maybe_free_model_hooks()
+        images = _output(x.float().add(1).div(2), output_type)
+        return ImagePipelineOutput(images) if return_dict else (images,)
+
+    @classmethod
+    def download(cls, pretrained_model_name: str | os.PathLike, **options: Any) -> str:
+        """The files of a pipeline on the Hub, into its cache: what `save_pretrained` writes, and nothing that runs."""
+        files = ["model_index.json", f"{SCHEDULER}/scheduler_config.json"]
+        files += [f"{UNET}/{name}" for name in (checkpoints.CONFIG, checkpoints.MODEL)]
+        known = {name: value for name, value in options.items() if name in DOWNLOAD and value is not None}
+        return snapshot_download(pretrained_model_name, allow_patterns=files, **known)
+
+
+def pixels_of(image: ImageLike | Sequence[ImageLike]) -> Tensor:
+    """float32 [B, 3, H, W] in [0, 1] of an image or a list of them; ValueError unless all have one size."""
+    if not isinstance(image, list | tuple):
+        return unpack(image).pixels
+    pixels = [unpack(one).pixels for one in image]
+    sizes = {tuple(one.shape[2:]) for one in pixels}
+    if len(sizes) != 1:
+        raise ValueError(f"a batch has images of one size, not {sorted(sizes) or 'none'}; give them one by one")
+    return torch.cat(pixels)
+
+
+def _output(pixels: Tensor, kind: str) -> list[Image.Image] | np.ndarray | Tensor:
+    if kind == "pt":
+        return pixels
+    if kind == "np":
+        return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return [to_picture(one) for one in pixels]

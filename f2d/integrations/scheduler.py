@@ -1,0 +1,242 @@
+"""The log-normal transport as a scheduler of diffusers."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from diffusers import ConfigMixin, SchedulerMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.utils import BaseOutput
+from torch import Tensor
+
+from f2d.transport import SAMPLERS, TARGETS, LogNormal, LogNormalSchedule
+from f2d.transport.samplers import sampling_times, warn_if_short
+
+Generators = torch.Generator | Sequence[torch.Generator] | None
+Seed = int | Tensor | None
+
+
+@dataclass
+class LogNormalSchedulerOutput(BaseOutput):
+    """prev_sample [B, C, H, W]: the state at the next time (diffusers' word, whichever way time runs).
+    pred_original_sample, of the same shape: the clean image that the model's output stands for, in [-1, 1]."""
+
+    prev_sample: Tensor
+    pred_original_sample: Tensor
+
+
+class LogNormalScheduler(SchedulerMixin, ConfigMixin):
+    """``x_t = mu + (x_s - mu) · exp(M + S ε)`` from x_0, the degraded image, at time 0 to mu, the clean one, at time T.
+
+    Time runs forward: `timesteps` ascend from 0, and the loop starts with the degraded image instead of noise (so
+    `init_noise_sigma` is 1 and `scale_model_input` returns what it is given):
+
+        scheduler.set_timesteps(n)
+        x = degraded                                            # [B, C, H, W] in [-1, 1]
+        for t in scheduler.timesteps:
+            x = scheduler.step(model(x, degraded, t), t, x, seed=0).prev_sample
+
+    num_train_timesteps: T. theta, sigma2: rates of the process by the names of `f2d.transport.LogNormalSchedule.named`;
+    or T numbers each, with the length `dt` of a step. sampler: MC, NMC, EM or mean of `f2d.transport.transport`.
+    prediction_type: what the model gives, "SFLOW" (mu - x_t), "FLOW" (mu - x_0) or "FINAL_X" (mu). The arithmetic is
+    `f2d.transport`'s, float32 inside whatever the precision of the state. ValueError for what does not fit.
+
+    Factorized Stochastic Transport for Composite Degradation Image Restoration, "The process".
+    """
+
+    order = 1
+
+    @register_to_config
+    def __init__(
+        self,
+        *,  # register_to_config takes what is given by position for a default, and does not save it
+        num_train_timesteps: int = 100,
+        theta: str | Sequence[float] = "cosine",
+        sigma2: str | Sequence[float] = "linear",
+        dt: float | None = None,
+        sampler: str = "MC",
+        prediction_type: str = "SFLOW",
+    ):
+        for name, value, known in (("sampler", sampler, SAMPLERS), ("prediction_type", prediction_type, TARGETS)):
+            if value not in known:
+                raise ValueError(f"LogNormalScheduler: no {name} {value!r}; there are {', '.join(known)}")
+        if isinstance(theta, str) and isinstance(sigma2, str):
+            if dt is not None:
+                raise ValueError("LogNormalScheduler: named rates have a dt of their own; leave dt out")
+            schedule = LogNormalSchedule.named(theta, sigma2, num_train_timesteps)
+        elif isinstance(theta, str) or isinstance(sigma2, str) or dt is None:
+            raise ValueError("LogNormalScheduler: give theta and sigma2 by name, or numbers for both and dt")
+        else:
+            schedule = LogNormalSchedule(*(torch.tensor(rates, dtype=torch.float64) for rates in (theta, sigma2)), dt)
+            if schedule.num_steps != num_train_timesteps:
+                raise ValueError(
+                    f"LogNormalScheduler: {schedule.num_steps} rates for num_train_timesteps={num_train_timesteps}"
+                )
+        self.transport = LogNormal(schedule, prediction_type)
+        self.init_noise_sigma = 1.0
+        self.num_inference_steps: int | None = None
+        self._set_times([*range(num_train_timesteps + 1)], None)
+
+    @classmethod
+    def of(cls, net, sampler: str = "MC") -> "LogNormalScheduler":
+        """The scheduler of an F²D-Net: its rates, learned ones included, and what it predicts."""
+        config, schedule = net.config, net.schedule
+        rates = {"theta": config.theta, "sigma2": config.sigma2}
+        if net.learned_schedule is not None:
+            rates = {"theta": schedule.theta[1:].tolist(), "sigma2": schedule.sigma2[1:].tolist(), "dt": schedule.dt}
+        return cls(num_train_timesteps=schedule.num_steps, sampler=sampler, prediction_type=config.target, **rates)
+
+    def __len__(self) -> int:
+        return self.config.num_train_timesteps
+
+    @property
+    def step_index(self) -> int | None:
+        """Of the next step: None before the first."""
+        return self._step_index
+
+    @property
+    def begin_index(self) -> int | None:
+        """Of the first step, where `set_begin_index` has set one."""
+        return self._begin_index
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """The loop after `set_timesteps` starts at ``timesteps[begin_index]``."""
+        self._begin_index = begin_index
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: str | torch.device | None = None,
+        timesteps: Sequence[int] | None = None,
+    ) -> None:
+        """``floor(i T / n)``, i = 0..n-1, the last step going to T; or `timesteps` of your own: ascending, 0 to T - 1.
+
+        ValueError unless exactly one is given, and for what the sampler cannot take. RuntimeWarning for EM in fewer
+        than T steps, which stops short of the target.
+        """
+        schedule, sampler = self.transport.schedule, self.config.sampler
+        if (num_inference_steps is None) == (timesteps is None):
+            raise ValueError("LogNormalScheduler: give num_inference_steps or timesteps")
+        if timesteps is None:
+            times = sampling_times(schedule, num_inference_steps, sampler)
+        else:
+            times = [*map(int, timesteps), schedule.num_steps]
+            if len(times) < 2 or times[0] < 0 or any(s >= t for s, t in itertools.pairwise(times)):
+                raise ValueError(
+                    f"LogNormalScheduler: timesteps are {times[:-1]}; give 0 <= t < {times[-1]}, ascending"
+                )
+            sampling_times(schedule, len(times) - 1, sampler)
+        warn_if_short(schedule, len(times) - 1, sampler)
+        self.num_inference_steps = len(times) - 1
+        self._set_times(times, device)
+
+    def _set_times(self, times: list[int], device: str | torch.device | None) -> None:
+        self._times = times
+        self.timesteps = torch.tensor(times[:-1], dtype=torch.int64).to(device)
+        self._step_index: int | None = None
+        self._begin_index: int | None = None
+        self._start: Tensor | None = None
+
+    def scale_model_input(self, sample: Tensor, timestep: int | Tensor | None = None) -> Tensor:
+        """`sample` itself: the network sees the state."""
+        return sample
+
+    def add_noise(
+        self,
+        original_samples: Tensor,
+        noise: Tensor,
+        timesteps: int | Tensor,
+        *,
+        generator: Generators = None,
+        seed: Seed = None,
+        epsilon: Tensor | None = None,
+    ) -> Tensor:
+        """``x_t = mu + (x_0 - mu) · exp(M_t + S_t ε)``: a training state, mu = original_samples, x_0 = noise.
+
+        The degraded image stands where diffusion has its noise: at the end of the path that restoring starts from. Both
+        are [B, C, H, W]; timesteps: an int, or [B] on their device, 0 to T. ε is `epsilon`, of the images' shape, or
+        drawn from a seed (one, or [B]) or generator (one, or a list of B), else from PyTorch's own.
+        """
+        source = noise_source(noise, generator, seed, epsilon)
+        return self.transport.schedule.sample(noise, original_samples, timesteps, **source)
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: int | Tensor,
+        sample: Tensor,
+        generator: Generators = None,
+        return_dict: bool = True,
+        *,
+        seed: Seed = None,
+        noise: Tensor | None = None,
+        original_sample: Tensor | None = None,
+    ) -> LogNormalSchedulerOutput | tuple[Tensor, Tensor]:
+        """The state at the next of `timesteps`, from `sample` at this one and the model's output for it.
+
+        model_output, sample [B, C, H, W], of any floating type; the result has the state's. ε is `noise` [B, C, H, W];
+        or comes from a seed (one, or int64 [B]) with the number of the step as its stream, as in `f2d.restore_tensor`:
+        give every step the same; or from a generator (one, or a list of B). original_sample: x_0, where the loop does
+        not start at it, for NMC and FLOW.
+
+        On a GPU only the first timestep is looked at, and not even that after `set_begin_index`: it would make the host
+        wait. ValueError for a time that is not among `timesteps`, or a step after the last.
+        """
+        i = self._index(timestep)
+        s, t = self._times[i], self._times[i + 1]
+        if original_sample is not None:
+            self._start = original_sample
+        elif s == 0:
+            self._start = sample
+        elif self._start is None and (self.config.sampler == "NMC" or self.config.prediction_type == "FLOW"):
+            raise ValueError(f"LogNormalScheduler: the loop starts at {s}, not at 0; give x_0 as original_sample")
+        state, start = sample.float(), (sample if self._start is None else self._start).float()
+        mu = self.transport.clean(model_output.float(), state, start, s)
+        source = noise_source(state, generator, seed, noise)
+        if noise is None:
+            source["stream"] = i
+        x = self.transport.step(state, model_output, start, s, t, self.config.sampler, source)
+        self._step_index = i + 1
+        if i + 2 == len(self._times):
+            x = x.clamp(-1, 1)
+            self._start = None
+        x, mu = x.to(sample.dtype), mu.clamp(-1, 1).to(sample.dtype)
+        return LogNormalSchedulerOutput(x, mu) if return_dict else (x, mu)
+
+    def _index(self, timestep: int | Tensor) -> int:
+        i = self._begin_index if self._step_index is None else self._step_index
+        if i is not None and isinstance(timestep, Tensor) and timestep.device.type != "cpu":
+            if i + 1 >= len(self._times):
+                raise ValueError("LogNormalScheduler: a step after the last; call set_timesteps before another loop")
+            return i
+        try:
+            return self._times.index(int(timestep), 0, -1)
+        except ValueError:
+            raise ValueError(
+                f"LogNormalScheduler: {timestep} is none of the timesteps {self._times[:-1]}; see set_timesteps"
+            ) from None
+
+
+def noise_source(x: Tensor, generator: Generators, seed: Seed = None, noise: Tensor | None = None) -> dict:
+    """Where the noise of images x [B, C, H, W] comes from, in keywords of the ops; ValueError for two sources.
+
+    A list of generators becomes a seed of each image: its noise is then its own, whoever else is in the batch.
+    """
+    if sum(given is not None for given in (generator, seed, noise)) > 1:
+        raise ValueError("give one source of noise: a generator, a seed, or the noise itself")
+    if noise is not None:
+        return {"noise": noise}
+    if seed is not None:
+        return {"seed": seed}
+    if generator is None or isinstance(generator, torch.Generator):
+        return {"generator": generator}
+    if len(generator) != x.shape[0]:
+        raise ValueError(
+            f"there are {len(generator)} generators for a batch of {x.shape[0]}; give one, or one for each"
+        )
+    drawn = [
+        torch.randint(-(2**63), 2**63 - 1, (1,), dtype=torch.int64, device=one.device, generator=one)
+        for one in generator
+    ]
+    return {"seed": torch.cat(drawn).to(x.device, non_blocking=True)}

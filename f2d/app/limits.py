@@ -62,7 +62,7 @@ class Limits:
             return None
         if width * height > self.megapixels * 1e6:
             raise ImageError(
-                f"the picture has {width} × {height} = {width * height / 1e6:.1f} megapixels, "
+                f"the picture has {width} × {height} = {width * height / 1e6:.2f} megapixels, "
                 f"and this page takes {self.megapixels:g}"
             )
         return format

@@ -129,7 +129,7 @@ def _strengths(names: tuple[str, ...]) -> list[gr.Slider]:
 
 def _sets(label: str, sliders: list[gr.Slider], values: list[int]) -> None:
     """A button that moves the sliders, in the browser alone."""
-    button = gr.Button(label, size="sm", min_width=60)
+    button = gr.Button(label, size="sm", min_width=100)
     button.click(None, None, sliders, js=f"() => {values if len(values) > 1 else values[0]}", api_visibility="private")
 
 

@@ -6,7 +6,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from f2d import checkpoints
@@ -27,26 +27,26 @@ def serving(
     cannot be listened to.
     """
     check_free(host, port)
-    folder = Path(tempfile.mkdtemp(prefix="f2d-app-"))
-    # gradio reads these where no argument says the same: what it writes, statistics that it sends, what it remembers
-    settings = {"GRADIO_TEMP_DIR": str(folder), "GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_RUN_HISTORY": "False"}
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    page = None
-    try:
+    with ExitStack() as tidy:  # all of it is done, whatever interrupts a part
+        folder = Path(tempfile.mkdtemp(prefix="f2d-app-"))
+        tidy.callback(shutil.rmtree, folder, ignore_errors=True)
+        # read by gradio: where it writes, whether it sends statistics, whether the browser keeps what was done
+        settings = {"GRADIO_TEMP_DIR": str(folder), "GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_RUN_HISTORY": "False"}
+        tidy.enter_context(_environment(settings))
+
         from f2d.app.examples import make_examples
         from f2d.app.page import build
         from f2d.app.theme import CSS, theme
         from f2d.app.work import Work
 
         page = build(Work(restorer, limits, folder), title, licence, make_examples(folder))
+        tidy.callback(page.close, verbose=False)
         _, address, _ = page.launch(
             server_name=host,
             server_port=port or None,
             prevent_thread_lock=True,
             quiet=True,
             share=False,
-            inbrowser=False,
             ssr_mode=False,
             footer_links=[],
             max_file_size=limits.upload,
@@ -54,15 +54,20 @@ def serving(
             css=CSS,
         )
         yield address
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
     finally:
-        if page is not None:
-            page.close(verbose=False)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def wait() -> None:

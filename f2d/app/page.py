@@ -48,13 +48,7 @@ def build(work: Work, title: str, licence: str, examples: list[Path]) -> gr.Bloc
                 upload.preprocess = lambda payload: payload and payload.path
                 button = gr.Button("Restore", variant="primary", elem_id="f2d-restore")
                 if examples:
-                    chosen = gr.Dataset(
-                        components=[upload],
-                        samples=[[str(path)] for path in examples],
-                        label="Or try one of these",
-                        type="values",
-                        elem_id="f2d-examples",
-                    )
+                    tried = parts.examples(examples)
                 strengths = _strengths(names)
                 with gr.Accordion("Advanced", open=False):
                     number = gr.Slider(
@@ -91,6 +85,9 @@ def build(work: Work, title: str, licence: str, examples: list[Path]) -> gr.Bloc
             shown = work.preview(Path(path))
             return (gr.skip(), None) if shown is None else (str(shown), Preview(str(shown), path))
 
+        def pick(event: gr.EventData):
+            return str(examples[event.index])
+
         hidden = {"api_visibility": "private"}
         upload.upload(_told(look, [None, None]), [upload], [upload, original], concurrency_limit=2, **hidden)
         button.click(None, js=_TO_RESULT, **hidden)
@@ -104,7 +101,7 @@ def build(work: Work, title: str, licence: str, examples: list[Path]) -> gr.Bloc
         )
         new_seed.click(None, None, seed, js=f"() => Math.floor(Math.random() * {LARGEST_SEED + 1})", **hidden)
         if examples:
-            chosen.click(lambda sample: sample[0], chosen, upload, queue=False, show_progress="hidden", **hidden)
+            tried.click(pick, None, upload, queue=False, show_progress="hidden", **hidden)
     return page.queue(max_size=limits.waiting, api_open=False)
 
 

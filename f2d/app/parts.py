@@ -1,6 +1,6 @@
-"""The parts of the page that gradio has not: the divider that the keyboard moves too, and the factors with their maps.
+"""The parts of the page that gradio has not: a divider that the keyboard moves too, factors with their maps, examples.
 
-gradio's own ImageSlider is moved by mouse and finger alone and gives its pictures no names.
+gradio's own ImageSlider is moved by mouse and finger alone, and its examples are buttons without names.
 """
 
 from html import escape
@@ -125,6 +125,31 @@ dd i { flex: 1; height: 6px; border-radius: 3px;
   background: linear-gradient(90deg, var(--color-accent) calc(100% * var(--part)), var(--border-color-primary) 0); }
 """
 
+_EXAMPLES = """
+<p>Or try one of these</p>
+<div class="row" role="group" aria-label="Examples">
+{{#each value}}
+  <button type="button" data-index="{{@index}}" aria-label="{{this.name}}" title="{{this.name}}">
+    <img src="{{this.file.url}}" alt=""></button>
+{{/each}}
+</div>
+"""
+
+_EXAMPLES_CSS = """
+p { margin: 0 0 6px; font-size: 14px; }
+.row { display: grid; grid-template-columns: repeat(4, 1fr); gap: 8px; }
+button { padding: 0; border: 0; border-radius: 6px; overflow: hidden; cursor: pointer; background: none; }
+button:hover { filter: brightness(1.15); }
+img { display: block; width: 100%; aspect-ratio: 1; margin: 0; object-fit: cover; }
+"""
+
+_EXAMPLES_JS = """
+element.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (button) trigger("click", { index: +button.dataset.index });
+});
+"""
+
 
 def compare() -> gr.HTML:
     """The divider; its value is `compared(done)`, None before there is any."""
@@ -136,6 +161,14 @@ def compare() -> gr.HTML:
 def factors() -> gr.HTML:
     """Maps and numbers of the factors; its value is `explained(done)`."""
     return gr.HTML(None, html_template=_FACTORS, css_template=_FACTORS_CSS, js_on_load=None, elem_id="f2d-factors")
+
+
+def examples(paths: list[Path]) -> gr.HTML:
+    """Buttons with the pictures `paths`, named as the files are; the data of its click event has the index."""
+    value = [{"file": _file(path), "name": path.stem.replace("_", " ")} for path in paths]
+    return gr.HTML(
+        value, html_template=_EXAMPLES, css_template=_EXAMPLES_CSS, js_on_load=_EXAMPLES_JS, elem_id="f2d-examples"
+    )
 
 
 def line(text: str = "") -> str:

@@ -138,7 +138,8 @@ _EXAMPLES = """
 _EXAMPLES_CSS = """
 p { margin: 0 0 6px; font-size: 14px; }
 .row { display: grid; grid-template-columns: repeat(4, 1fr); gap: 8px; }
-button { padding: 0; border: 0; border-radius: 6px; overflow: hidden; cursor: pointer; background: none; }
+button { margin: 0 !important; padding: 0; border: 0; border-radius: 6px; overflow: hidden;
+  cursor: pointer; background: none; }
 button:hover { filter: brightness(1.15); }
 img { display: block; width: 100%; aspect-ratio: 1; margin: 0; object-fit: cover; }
 """

@@ -124,7 +124,7 @@ class Work:
         return (
             f"Changed by {change.mean:.1f} grey levels of 255 on average, {change.largest:.0f} at most · "
             f"{result.seconds:.2f} s, {execution.precision} on {device} · {photo.size[0]} × {photo.size[1]}, "
-            f"{photo.depth} bits{frames}"
+            f"{photo.depth}\N{NO-BREAK SPACE}bits{frames}"
         )
 
     def _place(self) -> Path:

@@ -248,14 +248,15 @@ def test_axe_and_width(visit, width, scheme, tmp_path):
     assert [(v["id"], [n["html"][:300] for n in v["nodes"]]) for v in found] == []
 
 
-def test_what_was_made_is_deleted_and_the_examples_stay(browser, restorer):
+def test_what_was_made_is_deleted_and_the_examples_stay(browser, restorer, address):
     from f2d.app.limits import Limits
     from f2d.app.serve import serving
 
-    with serving(restorer, "tiny", Limits(keep=2)) as address:
+    before = dict(os.environ)
+    with serving(restorer, "tiny", Limits(keep=2)) as another:
         folder, tab = Path(os.environ["GRADIO_TEMP_DIR"]), browser.new_page()
         tab.set_default_timeout(SLOW)
-        tab.goto(address)
+        tab.goto(another)
         examples = {path for path in folder.rglob("*") if path.is_file()}
         assert len(examples) == 4
         tab.get_by_role("button", name="coffee").click()
@@ -265,4 +266,4 @@ def test_what_was_made_is_deleted_and_the_examples_stay(browser, restorer):
         while {path for path in folder.rglob("*") if path.is_file()} != examples:
             tab.wait_for_timeout(100)
         tab.close()
-    assert not folder.exists() and "GRADIO_TEMP_DIR" not in os.environ
+    assert not folder.exists() and os.environ["GRADIO_TEMP_DIR"] == before["GRADIO_TEMP_DIR"] != str(folder)

@@ -57,7 +57,7 @@ def test_the_line_says_how_far_the_picture_was_changed(work, tmp_path):
     before, after = (np.asarray(Image.open(p), np.float64) for p in (path, done.download))
     change = np.abs(after - before)
     assert f"Changed by {change.mean():.1f} grey levels of 255 on average, {change.max():.0f} at most" in done.line
-    assert "float32 on CPU" in done.line and "48 × 32, 8 bits" in done.line
+    assert "float32 on CPU" in done.line and "48 × 32, 8\N{NO-BREAK SPACE}bits" in done.line
     assert "the first of 2 frames" in work.restore(draw(tmp_path, "moving.gif"), Options()).line
 
 

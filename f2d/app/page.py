@@ -115,7 +115,7 @@ def _strengths(names: tuple[str, ...]) -> list[gr.Slider]:
     if not names:
         return []
     with gr.Accordion("Strength of each factor", open=False):
-        gr.HTML("<p>How much of it is corrected: 0 is nothing, 1 as trained. Press Restore after a change.</p>")
+        gr.HTML("<p>0 switches a factor's expert off, 1 is as trained. Press Restore after a change.</p>")
         sliders = [gr.Slider(0, MAX_STRENGTH, value=1, step=0.05, label=parts.named(name)) for name in names]
         with gr.Row():
             _sets("All", sliders, [1] * len(names))

@@ -72,6 +72,14 @@ def downloaded(tab) -> Image.Image:
     return image
 
 
+def until(tab, holds) -> None:
+    for _ in range(SLOW // 100):
+        if holds():
+            return
+        tab.wait_for_timeout(100)
+    pytest.fail("it did not come to be")
+
+
 def edge(tab) -> float:
     """Where the picture before ends, as a part of the width: read from the clip that is in force."""
     clip = tab.locator(".stage .before").evaluate("image => getComputedStyle(image).clipPath")
@@ -225,8 +233,8 @@ def test_who_leaves_does_not_hold_up_the_queue(visit, held, address, tmp_path):
             tab.get_by_role("button", name="Restore", exact=True).click()
             tab.wait_for_function(f"() => /queue: {place}\\/{place}/.test(document.body.innerText)")
         leaving.context.close()
-        while last.request.get(f"{address}gradio_api/queue/status").json()["queue_size"] > 1:
-            last.wait_for_timeout(50)
+        status = f"{address}gradio_api/queue/status"
+        until(last, lambda: last.request.get(status).json()["queue_size"] == 1)
     finally:
         held.gate.set()
     last.wait_for_selector(".stage")
@@ -263,7 +271,6 @@ def test_what_was_made_is_deleted_and_the_examples_stay(browser, restorer, addre
         tab.wait_for_selector("#f2d-upload img")
         tab.get_by_role("button", name="Restore", exact=True).click()
         tab.wait_for_selector(".stage")
-        while {path for path in folder.rglob("*") if path.is_file()} != examples:
-            tab.wait_for_timeout(100)
+        until(tab, lambda: {path for path in folder.rglob("*") if path.is_file()} == examples)
         tab.close()
     assert not folder.exists() and os.environ["GRADIO_TEMP_DIR"] == before["GRADIO_TEMP_DIR"] != str(folder)

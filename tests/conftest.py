@@ -9,6 +9,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import pytest
 import torch
 
+from tests.browsing import chromium
+
 # Where no GPU is, the Triton kernels run in Triton's interpreter. The switch counts before triton's first import, and
 # lightning imports triton.
 if not torch.cuda.is_available():
@@ -26,3 +28,10 @@ def shared(request) -> Path:
             "needs the research data folder beside the checkout (golden tensors, photographs), which is not here"
         )
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium; skipped where there is none."""
+    with chromium() as running:
+        yield running

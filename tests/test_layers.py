@@ -75,6 +75,13 @@ def test_every_import_goes_down_the_layers(package):
     assert [w for path in files for w in violations(path)] == []
 
 
+def test_gradio_is_known_to_the_page_alone():
+    """`f2d app` is optional: nothing else of f2d fails where gradio is missing."""
+    room = ROOT / "f2d" / "app"
+    users = {path for path in (ROOT / "f2d").rglob("*.py") for module, _ in imports_of(path) if module == "gradio"}
+    assert users == {room / "page.py", room / "parts.py", room / "theme.py"}
+
+
 @pytest.mark.parametrize(
     ("where", "line"),
     [

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from f2d.cli.app_command import app_command
 from f2d.cli.compare import compare
 from f2d.cli.console import out, report_error
 from f2d.cli.convert import convert
@@ -47,6 +48,7 @@ app = typer.Typer(
 )
 for command in (restore, degrade, demo, info, export, convert, train, finetune):
     app.command()(command)
+app.command(name="app")(app_command)
 app.command(name="eval")(evaluate)
 for command in (compare, report, figures):
     app.command()(command)

@@ -1,47 +1,19 @@
 """The page in Chromium: what a reader does with mouse, finger and keyboard, and what axe-core finds."""
 
 import io
-import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install playwright)")
-    program = next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None:
-        pytest.skip(f"needs a browser: none of {', '.join(NAMES)} is on PATH")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+from tests.browsing import RULES, violations, visits
 
 
 @pytest.fixture
 def visit(browser, page):
     """visit(width, height, **context): the page opened, checked at the end for complaints and requests."""
-    contexts, heard, asked = [], [], []
-
-    def open_(width=1200, height=900, **options):
-        context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        contexts.append(context)
-        tab = context.new_page()
-        tab.on("console", lambda message: heard.append((message.type, message.text)))
-        tab.on("pageerror", lambda error: heard.append(("error", str(error))))
-        tab.on("request", lambda request: asked.append(request.url))
-        tab.goto(page[0].as_uri())
-        return tab
-
-    yield open_
-    for context in contexts:
-        context.close()
-    assert heard == []
-    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    with visits(browser, page[0].as_uri(), ("file:", "data:")) as open_:
+        yield open_
 
 
 def pixels(stage) -> np.ndarray:
@@ -222,13 +194,10 @@ def test_theme_follows_the_system_and_the_button(visit):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1440])
 def test_axe_finds_nothing(visit, scheme, width):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
     tab = visit(width, 900, color_scheme=scheme)
     tab.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
-    tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
-    found = axe.Axe().run(tab, options={"runOnly": {"type": "tag", "values": tags}})
-    assert len(found.response["passes"]) > 20  # it did look
-    assert [(v["id"], [n["html"][:200] for n in v["nodes"]][:3]) for v in found.response["violations"]] == []
+    found = violations(tab, (*RULES, "best-practice"))
+    assert [(v["id"], [n["html"][:200] for n in v["nodes"]][:3]) for v in found] == []
 
 
 @pytest.mark.parametrize("width", [320, 360, 390, 768, 1440])

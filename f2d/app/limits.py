@@ -1,0 +1,68 @@
+"""What the server takes in and what a restoration may use, checked before a picture is decoded."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from f2d.engine.plan import PROGRAM, available_memory
+from f2d.images import ImageError
+
+# Pillow's name of what is read -> the suffix that is written: the same format, or PNG where it cannot be written
+SUFFIXES = {
+    "JPEG": ".jpg",
+    "MPO": ".jpg",
+    "PNG": ".png",
+    "WEBP": ".webp",
+    "TIFF": ".tif",
+    "BMP": ".bmp",
+    "GIF": ".png",
+    "PPM": ".png",
+    "JPEG2000": ".png",
+}
+MAX_STEPS = 20
+MAX_STRENGTH = 2.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """megapixels (10^6) and upload (bytes): of one picture. memory: bytes of the whole server, None for four fifths of
+    what is free at the start. together: restorations at once. waiting: requests in the queue. keep: seconds after
+    which uploads and results are deleted."""
+
+    megapixels: float = 24.0
+    upload: int = 64 * 2**20
+    memory: int | None = None
+    together: int = 1
+    waiting: int = 20
+    keep: int = 3600
+
+    def share(self, device: torch.device) -> int:
+        """``program + (memory - program) / together``: bytes that one restoration is planned for, as the program is
+        there once."""
+        memory = available_memory(device) if self.memory is None else self.memory
+        return PROGRAM + max(0, memory - PROGRAM) // self.together
+
+    def check(self, path: Path) -> str | None:
+        """Pillow's name of the format of `path`, from its header; None where there is no header that says so, which
+        `f2d.images.read` then explains. ImageError for a file or a picture that is too large."""
+        size = path.stat().st_size
+        if size > self.upload:
+            raise ImageError(f"the file has {size / 2**20:.1f} MiB, and this page takes {self.upload / 2**20:.4g} MiB")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                with Image.open(path, formats=[name for name in SUFFIXES if name != "MPO"]) as image:
+                    (width, height), format = image.size, image.format
+        except Image.DecompressionBombError:
+            raise ImageError(f"the picture is too large; this page takes {self.megapixels:g} megapixels") from None
+        except Exception:  # a damaged header is any of them, by the format
+            return None
+        if width * height > self.megapixels * 1e6:
+            raise ImageError(
+                f"the picture has {width} × {height} = {width * height / 1e6:.2f} megapixels, "
+                f"and this page takes {self.megapixels:g}"
+            )
+        return format

@@ -1,0 +1,175 @@
+"""The interface: what is on the page, and what each button calls."""
+
+import logging
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+from typing import NamedTuple
+
+import gradio as gr
+
+from f2d.app import parts
+from f2d.app.limits import MAX_STEPS, MAX_STRENGTH
+from f2d.app.work import Done, Options, Work
+
+LARGEST_SEED = 2**32 - 1  # a number field of a browser holds 2^53
+_TO_RESULT = "() => document.getElementById('f2d-compare').scrollIntoView({ block: 'nearest' })"  # on a phone
+
+
+class Preview(NamedTuple):
+    """shown: a picture that stands on the page for a file that browsers do not show, original."""
+
+    shown: str
+    original: str
+
+
+def build(work: Work, title: str, licence: str, examples: list[Path]) -> gr.Blocks:
+    """The page of `work`. title: the model's name. licence: of its weights, "" for none. examples: files to try."""
+    limits, names = work.limits, work.restorer.config.factors
+    steps, samplers = work.restorer.transport.default_steps, work.restorer.transport.samplers
+    with gr.Blocks(
+        title=f"Restore a photograph: {title}",
+        analytics_enabled=False,
+        delete_cache=(max(1, limits.keep // 10), limits.keep),
+    ) as page:
+        gr.HTML(_head(title, limits.keep))
+        with gr.Row():
+            with gr.Column(scale=4, min_width=280):
+                upload = gr.Image(
+                    label=f"Your photograph, up to {limits.megapixels:g} megapixels",
+                    sources=["upload", "clipboard"],
+                    type="filepath",
+                    image_mode=None,
+                    height=280,
+                    buttons=["fullscreen"],
+                    elem_id="f2d-upload",
+                )
+                # gradio's own opens the file, and has no words for one that is broken
+                upload.preprocess = lambda payload: payload and payload.path
+                button = gr.Button("Restore", variant="primary", elem_id="f2d-restore")
+                if examples:
+                    tried = parts.examples(examples)
+                strengths = _strengths(names)
+                with gr.Accordion("Advanced", open=False):
+                    number = gr.Slider(
+                        1,
+                        MAX_STEPS,
+                        value=steps,
+                        step=1,
+                        label="Steps",
+                        info="Calls of the network, each as long.",
+                    )
+                    sampler = gr.Radio(list(samplers), value=samplers[0], label="Sampler", visible=len(samplers) > 1)
+                    seed = gr.Number(
+                        0, precision=0, minimum=0, maximum=LARGEST_SEED, label="Seed", info="Of the noise of the steps."
+                    )
+                    new_seed = gr.Button("New seed", size="sm")
+            with gr.Column(scale=7, min_width=280):
+                compare = parts.compare()
+                line = gr.HTML(parts.line(), elem_id="f2d-line")
+                download = gr.DownloadButton("Download the restored picture", interactive=False, elem_id="f2d-download")
+                factors = parts.factors() if names else None
+        gr.HTML(_foot(licence))
+        original = gr.State(None)
+
+        def restore(path, preview, steps, sampler, seed, *amounts):
+            if path is None:
+                raise ValueError("Choose a photograph first.")
+            path = preview.original if preview and preview.shown == path else path
+            strength = {name: float(amount) for name, amount in zip(names, amounts) if amount != 1}
+            done = work.restore(Path(path), Options(steps, sampler, int(seed or 0), strength))
+            results = [parts.compared(done), parts.line(done.line), _download(done)]
+            return [*results, parts.explained(done)] if names else results
+
+        def look(path):
+            shown = work.preview(Path(path))
+            return (gr.skip(), None) if shown is None else (str(shown), Preview(str(shown), path))
+
+        def pick(event: gr.EventData):
+            return str(examples[event.index])
+
+        hidden = {"api_visibility": "private"}
+        upload.upload(_told(look, [None, None]), [upload], [upload, original], concurrency_limit=2, **hidden)
+        button.click(None, js=_TO_RESULT, **hidden)
+        button.click(
+            _told(restore),
+            [upload, original, number, sampler, seed, *strengths],
+            [compare, line, download, *([factors] if names else [])],
+            concurrency_limit=limits.together,
+            show_progress_on=compare,
+            **hidden,
+        )
+        new_seed.click(None, None, seed, js=f"() => Math.floor(Math.random() * {LARGEST_SEED + 1})", **hidden)
+        if examples:
+            tried.click(pick, None, upload, queue=False, show_progress="hidden", **hidden)
+    return page.queue(max_size=limits.waiting, api_open=False)
+
+
+def _download(done: Done) -> gr.DownloadButton:
+    size = done.download.stat().st_size / 1e6
+    label = f"Download the restored picture ({done.format}, {max(0.01, size):.2f} MB)"
+    return gr.DownloadButton(label, value=str(done.download), interactive=True)
+
+
+def _strengths(names: tuple[str, ...]) -> list[gr.Slider]:
+    if not names:
+        return []
+    with gr.Accordion("Strength of each factor", open=False):
+        gr.HTML("<p>0 switches a factor's expert off, 1 is as trained. Press Restore after a change.</p>")
+        sliders = [gr.Slider(0, MAX_STRENGTH, value=1, step=0.05, label=parts.named(name)) for name in names]
+        with gr.Row():
+            _sets("All", sliders, [1] * len(names))
+            for k, name in enumerate(names):
+                _sets(f"Only {parts.named(name)}", sliders, [int(i == k) for i in range(len(names))])
+    return sliders
+
+
+def _sets(label: str, sliders: list[gr.Slider], values: list[int]) -> None:
+    """A button that moves the sliders, in the browser alone."""
+    button = gr.Button(label, size="sm", min_width=100)
+    button.click(None, None, sliders, js=f"() => {values if len(values) > 1 else values[0]}", api_visibility="private")
+
+
+def _told(function: Callable, instead: list | None = None) -> Callable:
+    """`function` whose ValueErrors are told on the page, and whose other errors are told there to be the server's own.
+
+    instead: what is returned then, beside a warning; None: an error stops the request, and the page stays as it is.
+    """
+
+    def run(*values):
+        try:
+            return function(*values)
+        except FileNotFoundError:
+            message = "The picture is not on the server any more; upload it again."
+        except ValueError as error:
+            message = str(error)
+        except Exception:
+            logging.getLogger(__name__).exception("a request failed")
+            message = "This did not work, and it is the server's fault. The reason is in its log."
+        if instead is None:
+            raise gr.Error(escape(message), title="Not restored", print_exception=False)
+        gr.Warning(escape(message), title="This file cannot be restored")
+        return instead
+
+    return run
+
+
+def _head(title: str, keep: int) -> str:
+    return (
+        "<h1>Restore a photograph</h1><p>Rain, haze, low light and snow are taken out of a picture by the model "
+        f"<b>{escape(title)}</b>. It invents what it cannot see: do not use it where that matters. Pictures stay on "
+        f"this server, and are deleted after {_duration(keep)}.</p>"
+    )
+
+
+def _foot(licence: str) -> str:
+    if not licence:
+        return ""
+    text = escape(licence.strip())
+    return f'<details><summary>Licence of the weights</summary><p style="white-space: pre-line">{text}</p></details>'
+
+
+def _duration(seconds: int) -> str:
+    hours, minutes = seconds // 3600, seconds // 60
+    number, unit = (hours, "hour") if hours else (minutes, "minute") if minutes else (seconds, "second")
+    return f"{number} {unit}{'s' * (number != 1)}"

@@ -1,0 +1,93 @@
+"""The server: started, waited for, and everything that it wrote removed."""
+
+import os
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from f2d import checkpoints
+from f2d.app.limits import Limits
+from f2d.restorer import Restorer
+
+FIRST_PORT = 7860  # gradio's own, and the next hundred
+
+
+@contextmanager
+def serving(
+    restorer: Restorer, title: str, limits: Limits, *, host: str = "127.0.0.1", port: int = 0, licence: str = ""
+) -> Iterator[str]:
+    """``with serving(restorer, "f2d-lite", Limits()) as address:`` the page is there inside, and nothing of it after.
+
+    port: 0 for the next that is free from `FIRST_PORT` on. Uploads and results lie in a folder of this server's own,
+    which nobody else reads. Nothing is sent to another host. ImportError without gradio, OSError where host and port
+    cannot be listened to.
+    """
+    check_free(host, port)
+    with ExitStack() as tidy:  # all of it is done, whatever interrupts a part
+        folder = Path(tempfile.mkdtemp(prefix="f2d-app-"))
+        tidy.callback(shutil.rmtree, folder, ignore_errors=True)
+        # read by gradio: where it writes, whether it sends statistics, whether the browser keeps what was done
+        settings = {"GRADIO_TEMP_DIR": str(folder), "GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_RUN_HISTORY": "False"}
+        tidy.enter_context(_environment(settings))
+
+        from f2d.app.examples import make_examples
+        from f2d.app.page import build
+        from f2d.app.theme import CSS, theme
+        from f2d.app.work import Work
+
+        page = build(Work(restorer, limits, folder), title, licence, make_examples(folder))
+        tidy.callback(page.close, verbose=False)
+        _, address, _ = page.launch(
+            server_name=host,
+            server_port=port or None,
+            prevent_thread_lock=True,
+            quiet=True,
+            share=False,
+            ssr_mode=False,
+            footer_links=[],
+            max_file_size=limits.upload,
+            theme=theme(),
+            css=CSS,
+        )
+        yield address
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def wait() -> None:
+    """Until the process is interrupted or terminated."""
+    threading.Event().wait()
+
+
+def licence_of(model: str) -> str:
+    """What the LICENSE beside a model's weights says, "" where there is none."""
+    folder = checkpoints.WEIGHTS if model in checkpoints.shipped() else Path(model)
+    path = folder / "LICENSE"
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def check_free(host: str, port: int) -> None:
+    """OSError, one line, unless host and port can be listened to; port 0 is any."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as test:
+            test.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            test.bind(address)
+    except OSError as error:
+        raise OSError(f"{host}, port {port}: cannot be listened to ({error.strerror}); give another --port") from None

@@ -1,0 +1,33 @@
+"""Pictures for the screen: no larger than it is, and maps over the picture they belong to."""
+
+import numpy as np
+from PIL import Image
+
+from f2d.gallery import colour_map
+
+SIDE = 1600  # pixels of the long side
+EXACT = 200_000  # pixels up to which a picture is sent without loss
+STRONGEST = 0.8  # of the colour where a map is 1: the picture stays to be seen
+
+
+def fitted(picture: Image.Image) -> Image.Image:
+    """`picture` of any mode in 8 bits RGB (RGBA if it has transparency), its long side at most `SIDE`."""
+    picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+    scale = min(1, SIDE / max(picture.size))
+    if scale == 1:
+        return picture
+    size = tuple(max(1, round(side * scale)) for side in picture.size)
+    return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2)
+
+
+def overlay(picture: Image.Image, values: np.ndarray) -> Image.Image:
+    """``(1 - a m) · 0.6 · grey + a m · colour(m)``: a map [H, W] in [0, 1] over the picture, dimmed and grey, with
+    a = `STRONGEST` and the colours of `f2d.gallery.colour_map`. RGB, of half the picture's size, as maps are smooth."""
+    size = tuple(max(1, side // 2) for side in picture.size)
+    plain = picture.convert("RGB")  # without the transparency
+    grey = np.asarray(plain.resize(size, Image.Resampling.BOX).convert("L"), np.float32)[..., None]
+    values = np.ascontiguousarray(values, np.float32)
+    small = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BOX)).clip(0, 1)
+    part = STRONGEST * small[..., None]
+    mixed = (1 - part) * 0.6 * grey + part * np.asarray(colour_map(small), np.float32)
+    return Image.fromarray(mixed.round().astype(np.uint8))

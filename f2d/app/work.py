@@ -1,0 +1,162 @@
+"""What a request does: a file that came in, restored, with all that the page shows of it."""
+
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+
+from f2d.app import shown
+from f2d.app.limits import SUFFIXES, Limits
+from f2d.engine import BudgetError
+from f2d.images import ImageError, Photo, check_holds, read, save_image, write
+from f2d.images.formats import FORMATS
+from f2d.restorer import Restored, Restorer
+
+BROWSERS_SHOW = {"JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a person chose: see `f2d.restorer.Restorer.__call__`. None: the model's own."""
+
+    steps: int | None = None
+    sampler: str | None = None
+    seed: int = 0
+    strength: dict[str, float] = field(default_factory=dict)
+
+
+class Factor(NamedTuple):
+    """One factor in one picture. overlay: its map over the picture, a file. mean: of the map. gate, presence: as in
+    `Restored`; all in [0, 1]."""
+
+    name: str
+    overlay: Path
+    mean: float
+    gate: float
+    presence: float
+
+
+class Done(NamedTuple):
+    """before, after: files for the screen, of `size` (width, height). download: the whole picture, in the format named
+    `format`. line: the restoration in words."""
+
+    before: Path
+    after: Path
+    size: tuple[int, int]
+    download: Path
+    format: str
+    line: str
+    factors: tuple[Factor, ...]
+
+
+class Work:
+    """Restorations of files through one restorer; any number of threads may call it.
+
+    Everything is written below `folder`, each request in a place that cannot be guessed. What is wrong with a file or
+    with the options is an ImageError or ValueError of one line that names the file as the person does, and no path of
+    the server's.
+    """
+
+    def __init__(self, restorer: Restorer, limits: Limits, folder: Path):
+        self.restorer, self.limits, self.folder = restorer, limits, folder
+        self._memory = limits.share(restorer.execution.device)
+
+    def preview(self, path: Path) -> Path | None:
+        """A picture for the screen of a file that browsers do not show; None for one that they do. ImageError for a
+        file that cannot be restored, as far as its header tells."""
+        with _named(path):
+            if self.limits.check(path) in BROWSERS_SHOW:
+                return None
+            picture = shown.fitted(read(path).picture())
+        return self._screen(picture, self._place(), "preview")
+
+    def restore(self, path: Path, options: Options) -> Done:
+        """`path` restored: the same pixels as `f2d restore` and `f2d.load` give."""
+        with _named(path):
+            format = self.limits.check(path)
+            photo = read(path)
+            result = self._call(photo, options)
+        restored, place = photo.replaced(result.image), self._place()
+        download = place / f"{path.stem}_restored{_suffix(path, format, photo)}"
+        with _named(download):
+            write(restored, download)
+        before, after = shown.fitted(photo.picture()), shown.fitted(restored.picture())
+        factors = tuple(
+            Factor(
+                name,
+                self._screen(shown.overlay(before, values.numpy()), place, f"map_{name}"),
+                *(float(number) for number in (values.mean(), gate, presence)),
+            )
+            for name, values, gate, presence in zip(result.factors, result.maps, result.gates, result.presence)
+        )
+        return Done(
+            self._screen(before, place, "before"),
+            self._screen(after, place, "after"),
+            before.size,
+            download,
+            FORMATS[download.suffix.lower()].name,
+            self._line(photo, restored, result),
+            factors,
+        )
+
+    def _call(self, photo: Photo, options: Options) -> Restored:
+        asked = {"steps": options.steps, "sampler": options.sampler, "strength": options.strength or None}
+        size = "{} × {} pixels".format(*photo.size)
+        try:
+            return self.restorer(photo.tensor(), seed=options.seed, max_memory=self._memory, **asked)
+        except BudgetError:
+            raise ImageError(f"{size} need more memory than this page has for a picture; make it smaller") from None
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not re.search("(out of|allocate) memory", str(error)):
+                raise
+            raise ImageError(f"{size} did not fit into memory just now; try again, or make it smaller") from None
+
+    def _line(self, photo: Photo, restored: Photo, result: Restored) -> str:
+        change, execution = photo.change_to(restored), self.restorer.execution
+        device = "CPU" if execution.device.type == "cpu" else torch.cuda.get_device_name(execution.device)
+        frames = f" · the first of {photo.frames} frames" if photo.frames > 1 else ""
+        return (
+            f"Changed by {change.mean:.1f} grey levels of 255 on average, {change.largest:.0f} at most · "
+            f"{result.seconds:.2f} s, {execution.precision} on {device} · {photo.size[0]} × {photo.size[1]}, "
+            f"{photo.depth}\N{NO-BREAK SPACE}bits{frames}"
+        )
+
+    def _place(self) -> Path:
+        place = self.folder / secrets.token_hex(16)
+        place.mkdir(mode=0o700)
+        return place
+
+    @staticmethod
+    def _screen(picture: Image.Image, place: Path, name: str) -> Path:
+        small = picture.width * picture.height <= shown.EXACT
+        path = place / f"{name}{'.png' if small else '.jpg' if picture.mode == 'RGB' else '.webp'}"
+        save_image(picture, path)
+        return path
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors about `path` begin with its name, wherever on the server it lies."""
+    try:
+        yield
+    except ImageError as error:
+        raise ImageError(f"{path.name}: {str(error).removeprefix(f'{path}: ')}") from None
+
+
+def _suffix(path: Path, format: str | None, photo: Photo) -> str:
+    """That of the file if it says what the file is, else that of its format; PNG where that cannot hold the photo."""
+    suffix = SUFFIXES[format or "PNG"]
+    given = path.suffix.lower()
+    if given in FORMATS and FORMATS[given] is FORMATS[suffix]:
+        suffix = path.suffix
+    try:
+        check_holds(photo, path.with_suffix(suffix))
+    except ImageError:
+        return ".png"
+    return suffix

@@ -1,0 +1,59 @@
+"""`f2d app`: a page in the browser that restores what is dropped on it."""
+
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from f2d.cli.console import err, fail, one_line_errors, out
+from f2d.cli.options import Device, Precision, PrecisionOption
+from f2d.cli.quantities import size_in_bytes
+from f2d.cli.termination import tidy_when_terminated
+
+
+@one_line_errors
+def app_command(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A preset with shipped weights, or a folder.")
+    ] = "f2d-lite",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0: all, for others on the network.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: the next that is free from 7860 on.")] = 0,
+    device: Device = "auto",
+    precision: PrecisionOption = Precision.AUTO,
+    max_megapixels: Annotated[float, typer.Option(min=0.01, max=178, help="Largest picture that is taken.")] = 24.0,
+    max_upload: Annotated[int, typer.Option(min=1, metavar="MIB", help="Largest file that is taken.")] = 64,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="Restorations at once; the others wait.")] = 1,
+    queue: Annotated[int, typer.Option(min=1, help="Requests that may wait; more are refused.")] = 20,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Memory the server may take, such as 4G; four fifths of what is free."),
+    ] = None,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in this machine's browser.")] = False,
+) -> None:
+    r"""Serve a page on which photographs are restored with MODEL: upload, compare, download.
+
+    It runs until Ctrl-C. Pictures stay on this machine and are deleted after an hour, and when it ends.
+    Needs: pip install "f2d\[app]"
+    """
+    memory = size_in_bytes(max_memory)
+    if find_spec("gradio") is None:
+        fail('f2d app needs gradio, which is not here: pip install "f2d[app]"')
+
+    from f2d.app.limits import Limits
+    from f2d.app.serve import check_free, licence_of, serving, wait
+    from f2d.restorer import Restorer
+
+    check_free(host, port)
+    limits = Limits(max_megapixels, max_upload * 2**20, memory, threads, queue)
+    restorer = Restorer.load(model, device=device, precision=precision.value)
+    out.print(f"{escape(model)} on {restorer.execution}")
+    with err.status("starting"):
+        server = serving(restorer, model, limits, host=host, port=port, licence=licence_of(model))
+    with tidy_when_terminated(), server as address:
+        out.print(f"{address}  (Ctrl-C ends it)")
+        if open_browser:
+            typer.launch(address)
+        wait()

@@ -4,7 +4,11 @@ import torch
 
 from f2d.transport import LogNormalSchedule
 
-NAMES = {"cosine, linear (the paper's)": ("cosine", "linear"), "constant": ("constant", "constant"), "jsd": ("jsd", "jsd")}
+NAMES = {
+    "cosine, linear (the paper's)": ("cosine", "linear"),
+    "constant": ("constant", "constant"),
+    "jsd": ("jsd", "jsd"),
+}
 
 
 def compute() -> dict:

@@ -15,7 +15,13 @@ ROOT = Path(__file__).resolve().parents[2]
 SKIP = re.compile(r"<!-- skip: (.+?) -->")
 FENCE = re.compile(r"```(\w*)(?: title=\"(.+?)\")?$")
 # Hours of training are cut to two steps of two small crops; a page that says itself that it is short runs as it stands
-SHORT = ("steps=2", "validate_every=2", "validation_images=2", "stages=[{start: 0, crop: 32, batch_size: 2}]", "workers=0")
+SHORT = (
+    "steps=2",
+    "validate_every=2",
+    "validation_images=2",
+    "stages=[{start: 0, crop: 32, batch_size: 2}]",
+    "workers=0",
+)
 
 
 @dataclass(frozen=True)

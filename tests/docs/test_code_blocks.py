@@ -46,7 +46,9 @@ def test_what_is_not_run_and_why(capsys):
 
 def test_blocks_are_found(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text('# A\n\n```sh\nf2d info  # all\nf2d restore \\\n    a.jpg\n```\n\n<!-- skip: because -->\n```python\nx\n```\n\n```python title="a/b.py"\n```\n')
+    page.write_text(
+        '# A\n\n```sh\nf2d info  # all\nf2d restore \\\n    a.jpg\n```\n\n<!-- skip: because -->\n```python\nx\n```\n\n```python title="a/b.py"\n```\n'
+    )
     one, two, three = blocks_of(page)
     assert (one.language, one.line, one.skipped) == ("sh", 3, None)
     assert commands(one.text) == [["f2d", "info"], ["f2d", "restore", "a.jpg"]]
@@ -56,8 +58,14 @@ def test_blocks_are_found(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["```python\nassert False\n```\n", "```python\n>>> 1 + 1\n3\n```\n", "```sh\nf2d restore nothing.jpg -o out\n```\n",
-     "```sh\nf2d no-such-command\n```\n", "```sh\nls\n```\n", "```sh\npython -m f2d_kernels.no_such_module\n```\n"],
+    [
+        "```python\nassert False\n```\n",
+        "```python\n>>> 1 + 1\n3\n```\n",
+        "```sh\nf2d restore nothing.jpg -o out\n```\n",
+        "```sh\nf2d no-such-command\n```\n",
+        "```sh\nls\n```\n",
+        "```sh\npython -m f2d_kernels.no_such_module\n```\n",
+    ],
 )
 def test_what_is_wrong_is_noticed(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -94,11 +94,15 @@ def test_commands_are_all_there_with_all_their_options(site):
     assert len(group.commands) >= 12
     for name, command in group.commands.items():
         assert f'id="f2d-{name}"' in page
-        for option in (o for parameter in command.params for o in parameter.opts if o.startswith("--") and o != "--help"):
+        for option in (
+            o for parameter in command.params for o in parameter.opts if o.startswith("--") and o != "--help"
+        ):
             assert option in page, (name, option)
 
 
-@pytest.mark.parametrize("name", ["expert_assembly", "transport_step", "accelerate", "use_backend", "GroupNormSiLU", "IRSDE"])
+@pytest.mark.parametrize(
+    "name", ["expert_assembly", "transport_step", "accelerate", "use_backend", "GroupNormSiLU", "IRSDE"]
+)
 def test_the_reference_has_the_public_names(site, name):
     text = "".join(path.read_text(encoding="utf-8") for path in (site / "reference").glob("*.html"))
     assert re.search(rf'id="f2d_kernels\.[\w.]*{name}"', text)

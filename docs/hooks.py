@@ -1,5 +1,6 @@
 """What MkDocs runs: the page of the commands is written from the commands themselves."""
 
+import re
 from typing import Any
 
 import typer
@@ -23,7 +24,8 @@ def commands() -> str:
 
 def _section(name: str, command: Any) -> str:
     context = command.make_context(name, [], resilient_parsing=True)
-    usage = " ".join(["f2d", name, *command.collect_usage_pieces(context)])
+    pieces = [re.sub(r"\{(.+?)\}", r"\1", piece) for piece in command.collect_usage_pieces(context)]
+    usage = " ".join(["f2d", name, *pieces]).replace("......", "...")
     rows = []
     for parameter in command.params:
         record = parameter.get_help_record(context)

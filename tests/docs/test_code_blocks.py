@@ -44,11 +44,27 @@ def test_what_is_not_run_and_why(capsys):
     assert len([b for b in everything if b.language in RUNNABLE and not b.skipped]) > 2 * len(skipped)
 
 
+PAGE = """# A
+
+```sh
+f2d info  # all
+f2d restore \\
+    a.jpg
+```
+
+<!-- skip: because -->
+```python
+x
+```
+
+```python title="a/b.py"
+```
+"""
+
+
 def test_blocks_are_found(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text(
-        '# A\n\n```sh\nf2d info  # all\nf2d restore \\\n    a.jpg\n```\n\n<!-- skip: because -->\n```python\nx\n```\n\n```python title="a/b.py"\n```\n'
-    )
+    page.write_text(PAGE)
     one, two, three = blocks_of(page)
     assert (one.language, one.line, one.skipped) == ("sh", 3, None)
     assert commands(one.text) == [["f2d", "info"], ["f2d", "restore", "a.jpg"]]

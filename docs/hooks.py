@@ -1,16 +1,26 @@
-"""What MkDocs runs: the page of the commands is written from the commands themselves."""
+"""What MkDocs runs: files of the sources become pages, and the page of the commands is written from the commands."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import typer
 
-MARK = "<!-- commands -->"
+ROOT = Path(__file__).resolve().parents[1]
+COMMANDS = "<!-- commands -->"
+INCLUDE = re.compile(r"<!-- include: (.+?) -->")
 
 
 def on_page_markdown(markdown: str, page: Any, **rest: Any) -> str:
-    """`<!-- commands -->` in a page becomes a section for every subcommand of `f2d`."""
-    return markdown.replace(MARK, commands()) if MARK in markdown else markdown
+    """`<!-- commands -->` becomes a section for every subcommand of `f2d`, `<!-- include: FILE -->` that file of the
+    sources, whose links to docs/ are made to fit."""
+    up = "../" * page.file.src_uri.count("/")
+
+    def included(found: re.Match) -> str:
+        return (ROOT / found.group(1)).read_text(encoding="utf-8").replace("](docs/", f"]({up}")
+
+    markdown = INCLUDE.sub(included, markdown)
+    return markdown.replace(COMMANDS, commands()) if COMMANDS in markdown else markdown
 
 
 def commands() -> str:

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 import f2d
+from f2d.degradation import CATEGORIES
 from f2d.nets.models import build, config_of
 
 from .blocks import ROOT
@@ -38,9 +39,9 @@ def furnished(tmp_path_factory, clean) -> Path:
         picture.save(home / ("photos/holiday" if i % 2 else "photos") / f"{i}.png")
         picture.save(home / "pairs/target" / f"{i}.png")
         f2d.degrade(picture, "rain", seed=i).image.save(home / "pairs/input" / f"{i}.png")
-    small = clean[1].resize((48, 40))
+    small = clean[1].resize((32, 24))
     small.save(home / "CDD-11_test/clear/1.png")
-    for category in ("low", "rain", "haze_rain", "low_haze_snow"):
+    for category in CATEGORIES:
         hard = f2d.degrade(small, category, seed=3).image
         for folder in ("CDD-11_test", "their_outputs"):
             (home / folder / category).mkdir(parents=True)

@@ -1,4 +1,4 @@
-# make demo | test | test-full | bench | lint | clean: each sets up .venv itself.
+# make demo | test | test-full | bench | docs | lint | clean: each sets up .venv itself.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ SOURCES := $(shell find csrc -type f 2>/dev/null) setup.py pyproject.toml constr
 TWO_AT_A_TIME := -n 2 --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-full bench lint clean
+.PHONY: demo test test-full bench docs lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/f2d demo -o demo --overwrite
@@ -20,6 +20,9 @@ test-full: $(VENV)/installed lint
 
 bench: $(VENV)/installed
 	$(BIN)/python -m bench.run --json build/bench.json
+
+docs: $(VENV)/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

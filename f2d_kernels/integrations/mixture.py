@@ -32,7 +32,7 @@ def mixture_of_experts(outputs: Tensor | Sequence[Tensor], gates: Tensor, base: 
 def projected_experts(
     features: Tensor | Sequence[Tensor], projections: Sequence[nn.Conv2d], gates: Tensor, base: Tensor | None = None
 ) -> Tensor:
-    """base[b] + Σ_k gates[b,k] · projections[k](features[b,k]), where each expert ends in a 1x1 convolution.
+    """base[b] + Σ_k gates[b,k] · projections[k] (features[b,k]), where each expert ends in a 1x1 convolution.
 
     features: K tensors [B,F,H,W], or [B,K,F,H,W]; projections: K nn.Conv2d(F, C, 1), with or without bias; gates
     [B,K]; base [B,C,H,W]. The experts' outputs are never in memory. ValueError for other convolutions.

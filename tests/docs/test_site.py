@@ -1,0 +1,150 @@
+"""The site: built without a warning, every link and anchor there, nothing asked of another host."""
+
+import functools
+import http.server
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from .blocks import ROOT
+
+pytest.importorskip("mkdocs", reason="needs the [docs] extra")
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+LOADING = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href", "video": "src"}
+
+
+class Page(HTMLParser):
+    """ids: what a link can lead to. links: of <a>. loads: what the page cannot be shown without."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.ids, self.links, self.loads = {""}, [], []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        values = dict(attrs)
+        self.ids |= {values[name] for name in ("id", "name") if values.get(name)}
+        if tag == "a" and "href" in values:
+            self.links.append(values["href"])
+        if values.get(LOADING.get(tag, "")) and values.get("rel") != "canonical":
+            self.loads.append(values[LOADING[tag]])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert "WARNING" not in said and "Documentation built" in said, said
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pages(site) -> dict[Path, Page]:
+    return {path: Page(path) for path in sorted(site.rglob("*.html"))}
+
+
+def test_every_page_of_docs_is_there(site, pages):
+    for source in (ROOT / "docs").rglob("*.md"):
+        assert site / source.relative_to(ROOT / "docs").with_suffix(".html") in pages
+
+
+def test_links_lead_somewhere(site, pages):
+    wrong, followed = [], 0
+    for path, page in pages.items():
+        if path.name == "404.html":  # its links begin at the root of a server
+            continue
+        for link in [*page.links, *page.loads]:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            followed += 1
+            anchor = "" if parts.fragment.startswith("__") else unquote(parts.fragment)  # __: made by Material's script
+            if not target.exists() or (target in pages and anchor not in pages[target].ids):
+                wrong.append(f"{path.relative_to(site)}: {link}")
+    assert wrong == [] and followed > 500
+
+
+def test_nothing_is_loaded_from_another_host(site, pages):
+    assert [link for page in pages.values() for link in page.loads if urlsplit(link).netloc] == []
+    for path in site.rglob("*.css"):
+        text = path.read_text(encoding="utf-8")
+        assert re.findall(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", text) == [], path
+
+
+def test_commands_are_all_there_with_all_their_options(site):
+    import typer
+
+    from f2d.cli.commands import app
+
+    page = (site / "reference/cli.html").read_text(encoding="utf-8")
+    group = typer.main.get_command(app)
+    assert len(group.commands) >= 12
+    for name, command in group.commands.items():
+        section = page.split(f'id="f2d-{name}"')[1].split("</table>")[0]
+        shown = {
+            word.lower() for cell in re.findall(r"<code>(.+?)</code>", section) for word in re.split(r"[ ,]+", cell)
+        }
+        for parameter in command.params:
+            argument = parameter.param_type_name == "argument"
+            words = [parameter.metavar or parameter.name] if argument else parameter.opts
+            for word in words:
+                assert word == "--help" or word.lower() in shown, (name, word)
+
+
+@pytest.mark.parametrize(
+    "name", ["expert_assembly", "transport_step", "accelerate", "use_backend", "GroupNormSiLU", "IRSDE"]
+)
+def test_the_reference_has_the_public_names(site, name):
+    text = "".join(path.read_text(encoding="utf-8") for path in (site / "reference").glob("*.html"))
+    assert "&gt;&gt;&gt;" in text and "<blockquote>\n<blockquote>" not in text  # doctests are shown as code
+    assert re.search(rf'id="f2d_kernels\.[\w.]*{name}"', text)
+
+
+@pytest.fixture(scope="module")
+def server(site):
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site)) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}/"
+        running.shutdown()
+
+
+def test_in_a_browser(site, server, pages):
+    """No request leaves the host, no complaint of the page; nothing is wider than a telephone; the search finds."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install playwright)")
+    program = next(filter(None, map(shutil.which, NAMES)), None)
+    if program is None:
+        pytest.skip(f"needs a browser: none of {', '.join(NAMES)} is on PATH")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        tab = browser.new_context(viewport={"width": 400, "height": 800}).new_page()
+        asked, heard = [], []
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.on("console", lambda message: heard.append((message.type, message.text)))
+        for path in pages:
+            tab.goto(server + path.relative_to(site).as_posix())
+            width = tab.evaluate("document.documentElement.scrollWidth")
+            assert width <= 400, f"{path.relative_to(site)} is {width} wide"
+        tab.set_viewport_size({"width": 1280, "height": 800})
+        tab.goto(server + "index.html")
+        tab.locator(".md-search__input").fill("lognormal_transition")
+        tab.locator(".md-search-result__link").first.wait_for()
+        browser.close()
+    assert [url for url in asked if not url.startswith((server, "data:", "blob:"))] == []
+    assert [message for message in heard if message[0] in ("error", "warning")] == []

@@ -37,7 +37,11 @@ def source_of(forward: Any) -> ast.FunctionDef:
         raise Unprovable("its forward has names that are private to its class")
     # by the whole file: what is imported at its top changes the code of calls
     whole = "".join(linecache.getlines(forward.__code__.co_filename, forward.__globals__))
-    if forward.__code__ not in _compiled(whole):
+    try:
+        runs = forward.__code__ in _compiled(whole)
+    except SyntaxError:  # a method of a notebook or of a page: the rest of its file is no Python
+        runs = False
+    if not runs:
         raise Unprovable("the source of its forward is not what runs")
     return tree
 

@@ -24,6 +24,7 @@ bench: $(VENV)/installed
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # The stamp is renewed when the build changes, so that an edited kernel is never tested in its old binary.
 $(VENV)/installed: $(SOURCES)

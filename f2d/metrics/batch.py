@@ -34,7 +34,9 @@ def ssim(image: Tensor, reference: Tensor) -> Tensor:
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    return structural_similarity_index_measure(image.float(), reference.float(), data_range=1.0, reduction="none")
+    values = structural_similarity_index_measure(image.float(), reference.float(), data_range=1.0, reduction="none")
+    assert isinstance(values, Tensor)  # a pair where more is asked for
+    return values
 
 
 def luma(image: Tensor) -> Tensor:
@@ -50,6 +52,7 @@ def sharpness(image: Tensor, reference: Tensor) -> Tensor:
 
     def energy(x: Tensor) -> Tensor:
         y = luma(x.double())
-        return sum(y.diff(dim=axis).square().mean(dim=(1, 2, 3)) for axis in (2, 3))
+        across, down = (y.diff(dim=axis).square().mean(dim=(1, 2, 3)) for axis in (2, 3))
+        return across + down
 
     return energy(image) / energy(reference).clamp_min(1e-12)

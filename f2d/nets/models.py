@@ -45,7 +45,7 @@ def load_network(source: str | os.PathLike) -> Network:
     return _kind(source, ResFlowNet, F2DNet).from_pretrained(source)
 
 
-def _kind(source: str | os.PathLike, resflow: type, f2d: type) -> type:
+def _kind(source: str | os.PathLike, resflow: Any, f2d: Any) -> Any:
     values = checkpoints.read_config(source)
     is_resflow = isinstance(values, dict) and values.get("architecture") == resflow_config.ARCHITECTURE
     return resflow if is_resflow else f2d

@@ -11,7 +11,7 @@ import ast
 from collections.abc import Callable
 from copy import deepcopy
 from types import FunctionType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from torch import nn
 
@@ -290,7 +290,7 @@ def _index(node: ast.expr) -> Any:
     return ast.literal_eval(node)
 
 
-def _is_call(node: Any) -> bool:
+def _is_call(node: Any) -> TypeGuard[ast.Call]:
     """``f(x)`` with one plain argument."""
     return (
         isinstance(node, ast.Call)

@@ -33,6 +33,7 @@ class ResFlowNet(SavedNetwork):
     """
 
     CONFIG = ResFlowConfig
+    config: ResFlowConfig
 
     def __init__(self, config: ResFlowConfig | None = None):
         super().__init__()

@@ -24,8 +24,8 @@ _FIRST_BLUR = "net.slice1.1.filt"  # between the first convolution and its ReLU
 
 
 def _expected() -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {_FIRST_BLUR: (64, 1, 3, 3)}
-    shapes |= {"scaling_layer.shift": (1, 3, 1, 1), "scaling_layer.scale": (1, 3, 1, 1)}
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("scaling_layer.shift", "scaling_layer.scale"), (1, 3, 1, 1))
+    shapes[_FIRST_BLUR] = (64, 1, 3, 3)
     for i, (name, outputs, inputs, size, _, blur) in enumerate(_LAYERS):
         shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (outputs, inputs, size, size), (outputs,)
         shapes[f"lin{i}.model.1.weight"] = (1, outputs, 1, 1)

@@ -4,8 +4,8 @@
 
 PYTHON: interpreters that have PyTorch, the other dependencies and pytest; the environments see their packages, and have
 of the project what the wheel brings. For each: the version from all places that say it, the backends, a picture
-degraded and restored, and the tests of the kernels, copied to where nothing else lies. A pure wheel has no backend
-called cpp, and its tests are skipped.
+degraded and restored, and the tests of the kernels, copied to where nothing else lies. Of a pure wheel, whose Python
+files are those of the compiled ones, only the tests of what is said of backends.
 """
 
 import json
@@ -19,7 +19,10 @@ from pathlib import Path
 from build_wheels import found
 
 ROOT = Path(__file__).resolve().parents[1]
-TESTS = ("expert_assembly", "expert_head", "gaussian_transition", "group_norm_silu", "lognormal_transition")
+TESTS = (
+    *("expert_assembly", "expert_head", "gaussian_transition", "group_norm_silu", "lognormal_transition"),
+    *("transport_step", "contract", "backends"),
+)
 FACTS = """
 import importlib.metadata, json, sys, sysconfig
 import f2d, f2d_kernels
@@ -81,7 +84,7 @@ def try_one(python: str, wheel: Path, folder: Path) -> None:
     for name in ("__init__.py", "conftest.py"):
         shutil.copy(ROOT / "tests" / name, folder / "tests")
     shutil.copytree(ROOT / "tests" / "kernels", folder / "tests" / "kernels")
-    files = [f"tests/kernels/test_{name}.py" for name in (*TESTS, "transport_step", "contract", "backends")]
+    files = [f"tests/kernels/test_{name}.py" for name in (TESTS if compiled else ("backends",))]
     tested = run(binaries / "python", "-m", "pytest", "-q", "-m", "not slow", *files, cwd=folder)
     print(f"{wheel.name} on {ask(python, 'sys.version.split()[0]', folder)}: {tested.strip().splitlines()[-1]}")
     print("    " + "\n    ".join(info.strip().splitlines()), flush=True)

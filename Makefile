@@ -1,5 +1,7 @@
-# make demo | test | test-full | bench | docs | lint | clean: each sets up .venv itself.
+# make demo | test | test-full | bench | docs | lint | wheels | test-wheels | clean: each sets up .venv itself.
 PYTHON ?= python3
+# of `wheels` and `test-wheels`: the interpreters that they are for
+PYTHONS ?= $(BIN)/python
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find csrc -type f 2>/dev/null) setup.py pyproject.toml constraints.txt
@@ -7,7 +9,7 @@ SOURCES := $(shell find csrc -type f 2>/dev/null) setup.py pyproject.toml constr
 TWO_AT_A_TIME := -n 2 --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-full bench docs lint clean
+.PHONY: demo test test-full bench docs lint wheels test-wheels clean
 
 demo: $(VENV)/installed
 	$(BIN)/f2d demo -o demo --overwrite
@@ -27,6 +29,15 @@ docs: $(VENV)/installed
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# sdist, pure wheel and compiled wheels, into dist/
+wheels: $(VENV)/installed
+	$(BIN)/python packaging/build_wheels.py $(PYTHONS)
+
+# each wheel of dist/ in an environment of its own; PYTHONS must have PyTorch, the other dependencies and pytest
+test-wheels: $(VENV)/installed
+	$(BIN)/python packaging/try_wheels.py $(PYTHONS)
 
 # The stamp is renewed when the build changes, so that an edited kernel is never tested in its old binary.
 $(VENV)/installed: $(SOURCES)
@@ -36,4 +47,4 @@ $(VENV)/installed: $(SOURCES)
 	touch $@
 
 clean:
-	rm -rf $(VENV) build demo f2d.egg-info f2d_kernels/*.so
+	rm -rf $(VENV) build dist demo f2d.egg-info .mypy_cache f2d_kernels/*.so

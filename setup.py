@@ -68,7 +68,7 @@ def find_torch() -> Torch | None:
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         return None
-    root = Path(spec.origin).parent
+    root = Path(spec.origin).resolve().parent  # one path for all links to it: objects are kept by their commands
     facts = runpy.run_path(str(root / "version.py"))
     return Torch(root, facts["__version__"], facts.get("cuda"))
 

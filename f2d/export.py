@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -119,7 +120,7 @@ def differences(
     found = {}
     for size in sizes:
         inputs = _inputs(_noises(net.transport, steps, sampler), *size, device)
-        how = {"steps": steps, "sampler": sampler, "noise": inputs[1] if len(inputs) > 1 else None}
+        how: dict[str, Any] = {"steps": steps, "sampler": sampler, "noise": inputs[1] if len(inputs) > 1 else None}
         expected = (restore_tensor(_evaluated(network), inputs[0] * 2 - 1, **how) + 1) / 2
         found[size] = (run(*inputs) - expected).abs().max().item()
     return found
@@ -200,23 +201,23 @@ class Restoration(nn.Module):
     def __init__(self, network: Network | Engine, steps: int, sampler: str):
         super().__init__()
         self.network, self.config, self.steps, self.sampler = network, network.config, steps, sampler
-        self.begin = _begin_resflow if isinstance(network, ResFlowNet) else _begin_factorized
+        self.begin: Any = _begin_resflow if isinstance(network, ResFlowNet) else _begin_factorized
         if isinstance(network, Engine):  # what depends on t alone is a constant of the graph
             for t in network.transport.times(steps, sampler)[:-1]:
                 network.constants(t)
 
     def forward(self, image: Tensor, noise: Tensor | None = None) -> Tensor:
         start, predict = self.begin(_evaluated(self.network), image * 2 - 1)
-        how = {"steps": self.steps, "sampler": self.sampler, "noise": noise}
+        how: dict[str, Any] = {"steps": self.steps, "sampler": self.sampler, "noise": noise}
         return (self.network.transport.restore(predict, start, **how) + 1) / 2
 
 
 def _begin_factorized(net: F2DNet | Predictor, y: Tensor) -> tuple[Tensor, Predict]:
     """`f2d.nets.f2dnet.begin` by `padded` and `cropped`."""
     (height, width), stride = y.shape[-2:], net.config.stride
-    analysis = net.analyse(padded(y, stride))
+    analysis: Any = net.analyse(padded(y, stride))
 
-    def predict(x: Tensor, auxiliary: None, t: int) -> Tensor:
+    def predict(x: Tensor, auxiliary: Tensor | None, t: Any) -> Tensor:
         # without an enhancer the first state is the image itself, which the engine has a shorter way for
         first = t == 0 and analysis.enhancer_gate is None
         v = net.velocity(analysis.enhanced if first else padded(x, stride), analysis, t).prediction
@@ -253,7 +254,7 @@ def cropped(x: Tensor, height: int, width: int) -> Tensor:
     return x.index_select(3, columns).index_select(2, rows)
 
 
-def _inputs(noises: int, batch: int, height: int, width: int, device: object) -> tuple[Tensor, ...]:
+def _inputs(noises: int, batch: int, height: int, width: int, device: torch.device | str) -> tuple[Tensor, ...]:
     """Seeded values for `Restoration`: an image, and noise if there is some."""
     generator = torch.Generator().manual_seed(height * width)
     image = torch.rand(batch, 3, height, width, generator=generator)

@@ -1,5 +1,7 @@
 """An exported program as ONNX: our ops in standard operators, for runtimes that know nothing of them."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
@@ -20,6 +22,7 @@ def onnx_file(program: ExportedProgram, description: dict[str, str]) -> bytes:
     written = torch.onnx.export(
         program.run_decompositions(plain), input_names=names, output_names=["restored"], verbose=False, dynamo=True
     )
+    assert written is not None  # as it is under dynamo=True
     model = written.model_proto
     del model.graph.value_info[:]  # shapes of intermediate results, which runtimes find themselves
     for value in (*model.graph.input, *model.graph.output):
@@ -33,7 +36,7 @@ def onnx_file(program: ExportedProgram, description: dict[str, str]) -> bytes:
 
 def _assembly(deltas: list[Tensor], gates: Tensor, maps: Tensor | None, base: Tensor | None) -> Tensor:
     """`f2d_kernels.expert_assembly` in standard operators."""
-    total = base
+    total: Any = base
     for k, delta in enumerate(deltas):
         weight = gates[:, k, None, None, None]
         term = (weight if maps is None else weight * maps[:, k, None]) * delta
@@ -66,9 +69,7 @@ def _transition(x: Tensor, mu: Tensor, log_mean: Tensor, log_std: Tensor, noise:
     return mu + (x - mu) * exponent.clamp(-20, 20).exp()
 
 
-def _gaussian(
-    terms: list[Tensor], coefficients: Tensor, std: Tensor | None, noise: Tensor | None, *_: object
-) -> Tensor:
+def _gaussian(terms: list[Tensor], coefficients: Tensor, std: Any, noise: Tensor | None, *_: object) -> Tensor:
     """`f2d_kernels.gaussian_transition` with noise given or none, in standard operators."""
-    total = sum(coefficients[:, j, None, None, None] * term for j, term in enumerate(terms))
+    total: Any = sum(coefficients[:, j, None, None, None] * term for j, term in enumerate(terms))
     return total if noise is None else total + std[:, None, None, None] * noise

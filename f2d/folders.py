@@ -23,7 +23,8 @@ def find_pictures(inputs: list[Path], out: Path, *, recursive: bool) -> tuple[li
     that leave them to programs; places are relative to its part before the first wildcard. Hidden files, and the
     folder `out` where it lies inside an input, are left out.
     """
-    sources, failures = [], []
+    sources: list[Source] = []
+    failures: list[str] = []
     for path in inputs:
         try:
             if path.is_dir():
@@ -58,7 +59,7 @@ def _nothing_in(path: Path, recursive: bool) -> str:
 
 def _in_folder(root: Path, out: Path, recursive: bool, failures: list[str]) -> list[Source]:
     entered = {_identity(out)} - {_identity(root), None}
-    folders, links, found = [root], [], []
+    folders, links, found = [root], list[Path](), list[Path]()
     while folders or links:
         # links last: a folder that is reached both ways has its place in the real tree
         folder = folders.pop() if folders else links.pop(0)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,7 +35,7 @@ def unpack(image: ImageLike) -> Unpacked:
     ValueError for other types and shapes; `f2d.images.ImageError` for a file that cannot be read.
     """
     if isinstance(image, (str, os.PathLike, Image.Image)):
-        photo = from_picture(image) if isinstance(image, Image.Image) else read(image)
+        photo = from_picture(image) if isinstance(image, Image.Image) else read(Path(image))
         return Unpacked(photo.tensor()[None], False, lambda pixels: _picture(pixels[0], photo))
     if isinstance(image, np.ndarray):
         if image.ndim not in (3, 4) or image.shape[-1] != 3 or 0 in image.shape:

@@ -38,7 +38,7 @@ def read_official(path: str | os.PathLike, weights: str = "ema") -> tuple[dict, 
     checkpoint = _load(path)
     entries = list(map(str, checkpoint)) if isinstance(checkpoint, Mapping) else []
     found = f"it has {', '.join(entries[:8]) or 'none at all'}"
-    if "model" not in entries:
+    if not isinstance(checkpoint, Mapping) or "model" not in entries:
         raise ValueError(f"{path} has no 'model' entry, as checkpoints of the authors do; {found}")
     state = _tensors(checkpoint["model"], f"{path}: 'model'")
     if weights == "ema":

@@ -13,7 +13,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -101,9 +102,7 @@ class Board:
 
     def gather(self) -> Iterator[tuple[int, dict[str, Any] | None]]:
         """For rank 0, once it is done: (rank, its counts, or None if it stopped without a report) of the others."""
-        waiting = {
-            rank: _Watch(lambda rank=rank: self._look(rank), self._first[rank]) for rank in range(1, self.place.world)
-        }
+        waiting = {rank: _Watch(partial(self._look, rank), self._first[rank]) for rank in range(1, self.place.world)}
         while waiting:
             for rank, watch in list(waiting.items()):
                 alive = watch.alive()
@@ -113,7 +112,7 @@ class Board:
                 del waiting[rank]
                 with contextlib.suppress(OSError):
                     self._file(rank).unlink()  # which tells the rank that it can go
-                yield rank, watch.state.counts if reported else None
+                yield rank, watch.state.counts if watch.state is not None and reported else None
             time.sleep(BEAT / 4 if waiting else 0)
 
     def _file(self, rank: int) -> Path:
@@ -146,7 +145,7 @@ class _State(NamedTuple):
 class _Watch:
     """Whether a rank's file still changes; `changed`: whether it ever did since `first` was seen."""
 
-    def __init__(self, look, first: _State | None = None):
+    def __init__(self, look: Callable[[], _State | None], first: _State | None = None):
         self._look, self.state, self.changed, self._since = look, first, False, time.monotonic()
 
     def alive(self) -> bool:

@@ -29,7 +29,7 @@ def remove_leftovers(paths: Iterable[Path]) -> None:
     That is temporary files of `paths` by processes that have ended, and of any file if old: other machines may be
     writing beside us, under process numbers that mean nothing here.
     """
-    prefixes = {}
+    prefixes: dict[Path, set[str]] = {}
     for path in paths:
         prefixes.setdefault(path.parent, set()).add(_prefix(path))
     for folder, ours in prefixes.items():

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ def restore_tensor(
     def run(flip: tuple[int, ...]) -> Tensor:
         flipped_noise = None if noise is None else noise.flip([axis + 1 for axis in flip])
         x_0, predict = net.begin(y.flip(flip).to(dtype))
-        how = {"steps": steps, "sampler": sampler, "noise": flipped_noise, "seed": seed}
+        how: dict[str, Any] = {"steps": steps, "sampler": sampler, "noise": flipped_noise, "seed": seed}
         return net.transport.restore(predict, x_0, **how).flip(flip)
 
     if y.shape[0] == 0:

@@ -6,13 +6,15 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypedDict, TypeVar, overload
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from typing_extensions import Unpack
 
-from f2d.engine import engine_of
+from f2d.engine import Engine, engine_of
 from f2d.engine.banded import restore_banded
 from f2d.engine.control import strengths
 from f2d.engine.plan import Plan, available_memory
@@ -22,9 +24,30 @@ from f2d.kinds import ImageLike, unpack
 from f2d.nets.models import Network, load_network
 from f2d.restore import restore_tensor, sampling
 
+Kind = TypeVar("Kind")  # of image: a picture, an array or a tensor
+
+
+class Options(TypedDict, total=False):
+    """Of a call of `Restorer`, which says what they are."""
+
+    steps: int | None
+    sampler: str | None
+    tta: bool
+    strength: Mapping[str, float] | None
+    only: Iterable[str] | None
+    max_memory: int | None
+    exact: bool
+
+
+class BatchOptions(Options, total=False):
+    """Of `Restorer.restore_batch`, beside those of a call."""
+
+    seed: int | Tensor | None
+    noise: Tensor | None
+
 
 @dataclass(frozen=True)
-class Restored:
+class Restored(Generic[Kind]):
     """One restoration, K factors in the order of `factors`; tensors are float32 on the CPU.
 
     image: the kind that came in (a picture for a path), restored. seconds: model time, from tensor to tensor. maps
@@ -33,7 +56,7 @@ class Restored:
     factors (ResFlow) has K = 0.
     """
 
-    image: Any
+    image: Kind
     seconds: float
     factors: tuple[str, ...]
     maps: Tensor
@@ -79,7 +102,15 @@ class Restorer:
         execution = choose_execution(device, precision)
         return cls(load_network(model, **download), execution)
 
-    def __call__(self, image: ImageLike, *, seed: int = 0, **options) -> Restored:
+    @overload
+    def __call__(
+        self, image: str | os.PathLike | Image.Image, *, seed: int = 0, **options: Unpack[Options]
+    ) -> Restored[Image.Image]: ...
+    @overload
+    def __call__(self, image: np.ndarray, *, seed: int = 0, **options: Unpack[Options]) -> Restored[np.ndarray]: ...
+    @overload
+    def __call__(self, image: Tensor, *, seed: int = 0, **options: Unpack[Options]) -> Restored[Tensor]: ...
+    def __call__(self, image: ImageLike, *, seed: int = 0, **options: Unpack[Options]) -> Restored[Any]:
         """Restore a path, Pillow picture, NumPy array or tensor, one image or a batch (see `f2d.kinds.unpack`).
 
         options: steps, sampler, tta as in `restore_tensor`; strength and only as in `f2d.engine.control.strengths`;
@@ -99,7 +130,7 @@ class Restorer:
         found = (tensor if batched else tensor[0] for tensor in explanation)
         return Restored(pack(restored.cpu()), seconds, self.config.factors, *(t.float().cpu() for t in found))
 
-    def restore_batch(self, images: Tensor, **options) -> Tensor:
+    def restore_batch(self, images: Tensor, **options: Unpack[BatchOptions]) -> Tensor:
         """[B, 3, H, W] in [0, 1] -> float32 of the same on the network's device; options as in a call.
 
         A seed gives every image of the batch the noise it would have alone.
@@ -125,8 +156,8 @@ class Restorer:
         only: Iterable[str] | None = None,
         max_memory: int | None = None,
         exact: bool = False,
-        **options,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        **options: Any,
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Restored images in [0, 1], and the (maps, gates, presence) of the first call."""
         only = only if only is None or isinstance(only, str) else set(only)
         seed, noise = _seed_of_each(seed, images), _noise_of_each(noise, images)
@@ -134,8 +165,8 @@ class Restorer:
         options |= {"steps": steps, "sampler": sampler}
         plan = self.plan(images, max_memory, exact=exact, steps=steps)
         if not plan.whole:
-            strength = strengths(self.config.factors, strength, only)
-            return self._by_bands(images, plan, seed, noise, strength=strength, **options)
+            of_each = strengths(self.config.factors, strength, only)
+            return self._by_bands(images, plan, seed, noise, strength=of_each, **options)
         y = self._to_network(images)
         seed = None if seed is None else seed.to(y.device)
         # One by one on a CPU: nothing is gained by a batch there, and no sum depends on who else is in it
@@ -143,7 +174,7 @@ class Restorer:
         results, seen = [], []
         for i in range(0, max(1, y.shape[0]), size):
             predictor = self.engine.predictor(strength=strength, only=only)
-            part = {
+            part: dict[str, Any] = {
                 "seed": None if seed is None else seed[i : i + size],
                 "noise": None if noise is None else noise[:, i : i + size],
             }
@@ -165,16 +196,17 @@ class Restorer:
         return self.engine.plan(height, width, max_memory, steps=steps, batch=batch, exact=exact)
 
     def _by_bands(
-        self, images: Tensor, plan: Plan, seed: Tensor | None, noise: Tensor | None, **options
-    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        self, images: Tensor, plan: Plan, seed: Tensor | None, noise: Tensor | None, **options: Any
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        assert isinstance(self.engine, Engine)  # other networks run whole or not at all
         folder = tempfile.gettempdir() if plan.in_files else None
         if folder and shutil.disk_usage(folder).free < plan.disk_bytes:
             raise OSError(
                 f"{folder} has no room for {plan.disk_bytes >> 20} MiB of features; set TMPDIR, or give more memory"
             )
-        found = []
+        found: list[Any] = []
         for i in range(images.shape[0]):
-            part = {
+            part: dict[str, Any] = {
                 "seed": None if seed is None else seed[i : i + 1].to(self.engine.device),
                 "noise": None if noise is None else noise[:, i : i + 1],
             }

@@ -100,7 +100,7 @@ class GroupNormSiLU(nn.GroupNorm):
     """silu(group_norm(x) · (1 + scale) + shift) with the parameters (and state dict) of nn.GroupNorm; see
     `f2d_kernels.group_norm_silu`."""
 
-    def forward(
+    def forward(  # type: ignore[override]  # its argument is called input there
         self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None, return_mean: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
         return group_norm_silu(x, self.num_groups, self.weight, self.bias, scale, shift, self.eps, return_mean)

@@ -25,13 +25,14 @@ class OneLineErrors(TyperGroup):
     """A wrong option is answered with one line, as every other mistake is, in place of typer's usage and frame."""
 
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        extra["standalone_mode"] = False
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
+            return super().main(*args, **extra)
         try:
-            code = super().main(*args, standalone_mode=False, **extra)
+            code = super().main(*args, **extra)
         except Exception as error:
             # typer's and click's usage errors share no base class over the versions in use, but these two names
-            if not hasattr(error, "format_message"):
+            if not (hasattr(error, "format_message") and hasattr(error, "exit_code")):
                 raise
             # some versions of typer check values with pydantic, which says "Value error, " before each message
             report_error(error.format_message().replace("Value error, ", ""))

@@ -5,7 +5,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -45,7 +45,7 @@ def one_line_errors(command: Callable) -> Callable:
     """
 
     @functools.wraps(command)
-    def run(*args, **kwargs):
+    def run(*args: Any, **kwargs: Any) -> Any:
         warnings.showwarning = _one_line_warning
         # the commands name the backend themselves
         logging.getLogger("f2d_kernels").setLevel(logging.ERROR)

@@ -82,7 +82,7 @@ def evaluate(
         method,
         data,
         conventions=names(convention, "--convention", "onerestore,f2dnet") or (),
-        measures=names(measures, "--measures", "mae,niqe") if measures else (),
+        measures=names(measures, "--measures", "mae,niqe") or (),
         name=name,
         steps=steps,
         sampler=sampler and sampler.value,

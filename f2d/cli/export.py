@@ -1,7 +1,7 @@
 """`f2d export`: a model as one file for other programs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -57,7 +57,7 @@ def export(
         fail(missing)
     check_folder_writable(target.parent)
     net = load_network(model)
-    options = {}
+    options: dict[str, Any] = {}
     if target.suffix == ".pt2":
         execution = choose_execution(device, precision.value)
         options = {"dtype": execution.dtype, "device": execution.device}

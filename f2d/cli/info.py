@@ -51,7 +51,7 @@ def info(
         },
     )
     _print_rows("kernel backends", f2d_kernels.backends())
-    if net is None:
+    if net is None or model is None:
         _print_presets()
         return
     drawn = _without_weights(model)

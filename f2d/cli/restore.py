@@ -82,7 +82,7 @@ def restore(
     if samples == 1:
         fail("--samples needs two or more")
     suffix = None if format is None else f".{format.value}"
-    if quality is not None and suffix not in (None, ".jpg", ".webp"):
+    if quality is not None and format is not None and suffix not in (".jpg", ".webp"):
         fail(f"--quality is for jpg and webp; {format.value} loses nothing")
     wanted = Wanted(overwrite, recursive, suffix, save_maps, samples)
     asked = {

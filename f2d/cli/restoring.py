@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -129,7 +130,7 @@ class Restoring:
             write_new(deviation_path(job.target), lambda path: write(deviation, path))
         if self._task.wanted.maps:
             for name, factor_map in zip(result.factors, result.maps[i]):
-                write_new(map_path(job.target, name), lambda path, m=factor_map: save_image(to_picture(m), path))
+                write_new(map_path(job.target, name), partial(_save_map, factor_map))
             write_new(numbers_path(job.target), lambda path: _write_numbers(path, result, i))
         restored = photo.replaced(values)
         write_new(job.target, lambda path: write(restored, path, quality=self._task.quality))
@@ -158,7 +159,7 @@ class Restoring:
             squares += delta * (sample - mean)
             self._write_new(
                 sample_path(job.target, k),
-                lambda path, s=sample: write(photo.replaced(s), path, quality=self._task.quality),
+                partial(write, photo.replaced(sample), quality=self._task.quality),
             )
         deviation = squares.div(number - 1).clamp_min(0).sqrt()
         plain = Photo(photo.levels, metadata=replace(photo.metadata, icc=b""))
@@ -167,6 +168,7 @@ class Restoring:
     def _call(self, images: torch.Tensor, seed: int) -> Restored:
         signed = (seed + 2**63) % 2**64 - 2**63  # the same 64 bits, as a tensor of seeds holds them
         try:
+            assert self._restorer is not None  # loaded for the first group
             return self._restorer(images, seed=signed, **self._task.options)
         except BudgetError as error:
             raise ImageError(str(error)) from None
@@ -179,6 +181,10 @@ class Restoring:
     def _write_new(self, path: Path, write_to: Callable[[Path], None]) -> None:
         if self._task.wanted.writes(path):
             write_to(path)
+
+
+def _save_map(factor_map: torch.Tensor, path: Path) -> None:
+    save_image(to_picture(factor_map), path)
 
 
 def _write_numbers(path: Path, result: Restored, i: int) -> None:

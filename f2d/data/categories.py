@@ -43,7 +43,9 @@ def can_synthesise(category: str) -> bool:
 
 def noise_level(category: str) -> int | None:
     """sigma of 255 of ``noise25``; None for ``noise``, where it is drawn."""
-    digits = _NOISE.fullmatch(category)[1]
+    found = _NOISE.fullmatch(category)
+    assert found is not None
+    digits = found[1]
     return int(digits) if digits else None
 
 

@@ -76,8 +76,8 @@ class LmdbPool(Pool):
             found = ", ".join(map(str, fields)) if isinstance(fields, dict) else type(fields).__name__
             raise ValueError(f"{what} holds {found}; give a dict with LQ, GT and deg_name")
         lq, gt = fields["LQ"], fields["GT"]
-        for name, array in (("LQ", lq), ("GT", gt)):
-            _check_picture(f"{what}: {name}", array)
+        for entry, array in (("LQ", lq), ("GT", gt)):
+            _check_picture(f"{what}: {entry}", array)
         if lq.shape != gt.shape:
             raise ValueError(f"{what}: LQ is {lq.shape} and GT is {gt.shape}; a pair must be of one size")
         name = fields.get("deg_name")

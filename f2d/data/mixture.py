@@ -141,6 +141,7 @@ def _frequencies(source: Source, pool: Pool, where: str) -> dict[str, float]:
         if source.category is not None:
             named = {canonical(source.category): 1.0}
         unknown = [name for name in named if not can_synthesise(name)]
+        known: tuple[str, ...]
         known, frequencies = SYNTHESISED, named or dict.fromkeys(pool.categories, 1.0)
     else:
         unknown = [name for name in named if name not in pool.categories]
@@ -163,7 +164,9 @@ def _divided(part: _Part, share: int) -> tuple[_Part, _Part]:
     held = {scenes[k * len(scenes) // number] for k in range(number)}
 
     def those(wanted: bool) -> _Part:
-        chosen = {c: [e for e in entries if (scene_of[e] in held) == wanted] for c, entries in part.entries.items()}
+        chosen: dict[str, Sequence[int]] = {
+            c: [e for e in entries if (scene_of[e] in held) == wanted] for c, entries in part.entries.items()
+        }
         return replace(part, entries=chosen)
 
     kept, out = those(False), those(True)

@@ -244,9 +244,9 @@ def read_list(path: Path, category: str | None = None, missing: list[str] | None
             raise ValueError(f"{where}: no category; give a third column, or one for the whole list")
         pair = Pair(path.parent / columns[0], path.parent / columns[1], canonical(name))
         absent = [f"{where}: {file} is no file" for file in pair[:2] if not file.is_file()]
-        if absent and missing is None:
-            raise ValueError(absent[0])
         if absent:
+            if missing is None:
+                raise ValueError(absent[0])
             missing.extend(absent)
         else:
             pairs.append(pair)

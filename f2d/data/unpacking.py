@@ -44,7 +44,7 @@ def unpack(
     for entry, files in enumerate(places):
         if any(file is not None and file not in done for file in files):
             for file, picture in zip(files, pool.read(entry), strict=True):
-                if file is not None and file not in done:
+                if file is not None and picture is not None and file not in done:
                     write(Photo(picture.permute(1, 2, 0).contiguous().numpy()), file)
                     done.add(file)
         if each is not None:

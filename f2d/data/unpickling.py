@@ -21,7 +21,10 @@ _LARGE, _PEEK = 2**16, 4096
 class Array:
     """What a pickle says of an array; `numpy` makes one of it. NumPy's own unpickling code never runs."""
 
-    shape, order, dtype, raw = (), "C", None, b""
+    shape: Any = ()
+    order: Any = "C"
+    dtype: Any = None
+    raw: Any = b""
 
     def __init__(self, *ignored: object):
         pass

@@ -32,4 +32,4 @@ def engine_of(
     net: Network, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
 ) -> Engine | PlainEngine:
     """`Engine` for an F2DNet, `PlainEngine` for other networks; both have predictor, plan and describe."""
-    return (Engine if isinstance(net, F2DNet) else PlainEngine)(net, dtype, device)
+    return Engine(net, dtype, device) if isinstance(net, F2DNet) else PlainEngine(net, dtype, device)

@@ -1,6 +1,7 @@
 """The part of the engine that looks at the image only: enhancer and parser, once per image."""
 
 from functools import cached_property
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -53,7 +54,7 @@ class FastEnhancer(nn.Module):
 
     def gate_of(self, mean: Tensor) -> Tensor:
         """[B, 1, 1, 1] of the image's mean [B, 3]."""
-        luma = sum(weight * mean[:, c : c + 1] for c, weight in enumerate(LUMA))
+        luma: Any = sum(weight * mean[:, c : c + 1] for c, weight in enumerate(LUMA))
         return (torch.sigmoid(SHARPNESS * (DARK - (luma + 1) / 2)) * self.gate_mlp(mean))[:, :, None, None]
 
 

@@ -41,6 +41,8 @@ class FastBlock(nn.Module):
 class FastAttention(nn.Module):
     """`f2d.nets.channel_attention.ChannelAttention`; the C x C matrix in float32."""
 
+    temperature: Tensor
+
     def __init__(self, attention: ChannelAttention, dtype: torch.dtype):
         super().__init__()
         self.heads = attention.heads
@@ -67,6 +69,8 @@ class FastAttention(nn.Module):
 
 class FastBackbone(nn.Module):
     """`f2d.nets.backbone.Backbone`: (features, shared head's normalised input, frequency embedding's mean)."""
+
+    laplacian: Tensor
 
     def __init__(self, backbone: Backbone, dtype: torch.dtype):
         super().__init__()

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -53,7 +53,8 @@ def restore_banded(
     if noise is None and seed is None:
         seed = torch.randint(-(2**63), 2**63 - 1, (1,), dtype=torch.int64, device=engine.device)
     bands = Bands(Scratch(engine.device, folder), positions)
-    result = first = None
+    result: Any = None
+    first: Any = None
     flips = FLIPS if tta else FLIPS[:1]
     for flip in flips:
         flipped_noise = None if noise is None else noise.flip([axis + 1 for axis in flip])

@@ -11,6 +11,8 @@ crops 37 to 48. Passes over all tiles that correct the moments diverge (38, 30, 
 layer changes those of the forty layers after it. Bands are at 81 dB (bf16) and 153 dB (float32).
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -44,7 +46,7 @@ class BandedNetwork:
     ):
         self.engine, self.bands, self.strength, self.skipping = engine, bands, strength, skipping
         self.height, self.width = image.height, image.width
-        self.gates: Tensor | None = None
+        self.gates: Any = None
         self.padded_image: Rows = PaddedImage(image, engine.config.stride)
         if engine.enhancer is not None:
             self.padded_image = self._enhanced(self.padded_image)
@@ -80,6 +82,7 @@ class BandedNetwork:
 
     def _enhanced(self, image: Rows) -> Field:
         enhancer, bands = self.engine.enhancer, self.bands
+        assert enhancer is not None
         patch = enhancer.patch
         gate = enhancer.gate_of(bands.mean(image).to(self.engine.wide))
         h = bands.convolve(enhancer.conv_in, Unshuffled(image, patch))
@@ -96,7 +99,7 @@ class BandedNetwork:
 
     def _parse(self) -> None:
         parser, bands, wide = self.engine.parser, self.bands, self.engine.wide
-        h: Rows = Unshuffled(self.padded_image, self.engine.config.patch)
+        h: Any = Unshuffled(self.padded_image, self.engine.config.patch)
         for conv in parser.encoder:
             h = bands.convolve(conv, h, leaky)
         pooled = h.moments.mean[None].to(wide)
@@ -120,7 +123,7 @@ class BandedNetwork:
     def _backbone(self, x: Rows, constants: Constants, repeated: bool) -> tuple[Field, Field | Joined, Tensor]:
         """(shared head in float32 or wider, experts' input, frequency embedding)."""
         net, bands = self.engine.backbone, self.bands
-        h: Field | Joined = bands.convolve(net.conv_in_repeated if repeated else net.conv_in, x)
+        h: Any = bands.convolve(net.conv_in_repeated if repeated else net.conv_in, x)
         skips = []
         for level, blocks in enumerate(net.down_blocks):
             for block in blocks:
@@ -142,7 +145,7 @@ class BandedNetwork:
         return bands.convolve(net.conv_out, self._normed(net.norm_out, h), lambda rows: rows.to(wide)), h, frequency
 
     def _block(self, block: FastBlock, x: Field | Joined, constants: Constants) -> Field:
-        h = self.bands.convolve(block.conv1, self._normed(block.norm1, x))
+        h: Rows = self.bands.convolve(block.conv1, self._normed(block.norm1, x))
         h = self._normed(block.norm2, h, constants.film[block.name])
         return self._residual(block.conv2, h, x, block.skip)
 
@@ -154,7 +157,9 @@ class BandedNetwork:
             rows = qkv.read(top, bottom)
             return rows.reshape(1, 3, attention.heads, rows.shape[1] // (3 * attention.heads), -1)
 
-        products = norms_q = norms_k = 0
+        products: Any = 0
+        norms_q: Any = 0
+        norms_k: Any = 0
         for top, bottom in bands.of(x.height, x.width):
             q, k, _ = heads(top, bottom).to(wide).unbind(1)
             products = products + (q @ k.transpose(-2, -1)).double()
@@ -191,7 +196,7 @@ class BandedNetwork:
 
         return self.bands.mean(x, rows)
 
-    def _add_experts(self, features: Field, gates: Tensor, base: Field) -> None:
+    def _add_experts(self, features: Rows, gates: Tensor, base: Field) -> None:
         """base += what the experts say."""
         engine, bands = self.engine, self.bands
         wanted = [k for k in range(len(engine.config.factors)) if self.strength is None or self.strength[k] > 0]
@@ -201,8 +206,8 @@ class BandedNetwork:
             wanted = [k for k in wanted if k in visible]
         x = Mapped(features, with_ones)
         for k in wanted:
-            expert = engine.experts.experts[k]
-            h = bands.convolve(expert.conv1, x)
+            expert: Any = engine.experts.experts[k]
+            h: Any = bands.convolve(expert.conv1, x)
             h = self._normed(expert.norm2, bands.convolve(expert.conv2, self._normed(expert.norm1, h)))
             scale = expert.squeeze_excitation(bands.mean(h).to(engine.wide))[:, None]
             weight, bias, gate = engine.experts.weight[k : k + 1], engine.experts.bias[k : k + 1], gates[:, k : k + 1]

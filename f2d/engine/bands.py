@@ -2,6 +2,7 @@
 whole."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +39,7 @@ class Bands:
     def mean(self, x: Rows, rows: Callable[[int, int], Tensor] | None = None) -> Tensor:
         """[1, C]: the mean over all pixels of x, or of `rows(top, bottom)` of x's size."""
         rows = rows or x.read
-        total = sum(
+        total: Any = sum(
             spatial_mean(rows(top, bottom)).double() * (bottom - top) for top, bottom in self.of(x.height, x.width)
         )
         return total / x.height
@@ -102,6 +103,7 @@ class PaddedImage:
             padded = F.pad(last, (0, 0, 0, self.below), mode=self.modes[1])[:, :, needed:]
             padded = padded[:, :, max(top - own, 0) : bottom - own]
             inside = padded if inside is None else torch.cat([inside, padded], dim=2)
+        assert inside is not None  # top is above the end of the image, or bottom below it
         if self.right:
             inside = F.pad(inside, (0, self.right, 0, 0), mode=self.modes[0])
         return inside.contiguous(memory_format=torch.channels_last)

@@ -21,7 +21,11 @@ def describe(engine: "Engine") -> dict[str, str]:
     """Title -> one line each: types, layouts, foldings, kernels, skipping."""
     device, name = engine.device.type, str(engine.dtype).removeprefix("torch.")
     wide = str(engine.wide).removeprefix("torch.")
-    parts = {"enhancer": engine.enhancer, "parser": engine.parser, "backbone": engine.backbone}
+    parts: dict[str, nn.Module | None] = {
+        "enhancer": engine.enhancer,
+        "parser": engine.parser,
+        "backbone": engine.backbone,
+    }
     parts["experts"] = engine.experts
     counts = ", ".join(
         f"{part} {sum(isinstance(m, Conv) for m in module.modules())}"

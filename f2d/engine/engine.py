@@ -1,11 +1,12 @@
 """The inference engine: an F2DNet's weights, prepacked for the fastest arithmetic that agrees with it."""
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from f2d.nets import F2DNet
 from f2d.nets.f2dnet import begin
@@ -84,7 +85,7 @@ class Engine(nn.Module):
             self._constants[t] = self.backbone.constants(t)
         return self._constants[t]
 
-    def _apply(self, *args, **kwargs):
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
         self._constants.clear()
         return super()._apply(*args, **kwargs)
 
@@ -108,12 +109,15 @@ class Predictor:
 
     @property
     def seen(self) -> tuple[Tensor, Tensor, Tensor] | None:
-        return None if self.analysis is None else (self.analysis.maps, self.gates, self.analysis.weights)
+        if self.analysis is None or self.gates is None:
+            return None
+        return self.analysis.maps, self.gates, self.analysis.weights
 
     def look(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`seen` of an image y [B, 3, H, W] in [-1, 1] at t = 0: one evaluation of the network."""
         start, predict = self.begin(y.to(self.dtype))
         predict(start, None, 0)
+        assert self.seen is not None
         return self.seen
 
     def analyse(self, y: Tensor) -> ImageAnalysis:
@@ -149,11 +153,11 @@ class Predictor:
         return Prediction(total[..., : analysis.height, : analysis.width], gates, tuple(run))
 
     def _experts_to_run(self, gates: Tensor, maps: Tensor | None, features: Tensor) -> list[int]:
-        wanted = range(len(self.config.factors))
+        wanted = [*range(len(self.config.factors))]
         if self.strength is not None:
             wanted = [k for k in wanted if self.strength[k] > 0]
         if not self.skipping:
-            return list(wanted)
+            return wanted
         affine, pixels = self.config.head == "affine", features.shape[2] * features.shape[3]
         visible = experts_to_run(self.engine.experts.bounds, gates, maps, pixels, affine)
         return [k for k in wanted if k in visible]

@@ -1,6 +1,7 @@
 """The experts of the engine: two convolutions each, then one kernel for the ends of all of them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,13 +37,16 @@ class FastExpert(nn.Module):
 class FastExperts(nn.Module):
     """``base + Σ_k gates_k · maps_k · (W_k (s_k ⊙ F_k) + b_k)`` over the experts that run."""
 
-    def __init__(self, experts: Sequence[Expert], dtype: torch.dtype):
+    weight: Tensor  # [K, C, F]
+    bias: Tensor  # [K, C]
+
+    def __init__(self, experts: Any, dtype: torch.dtype):
         super().__init__()
         self.wide = torch.promote_types(dtype, torch.float32)
         self.experts = nn.ModuleList(FastExpert(expert, dtype) for expert in experts)
         self.bounds = [ExpertBound.of(expert) for expert in experts]
         weight = torch.stack([expert.project_out.weight.flatten(1) for expert in experts])
-        self.register_buffer("weight", weight.detach().to(self.wide))  # [K, C, F]
+        self.register_buffer("weight", weight.detach().to(self.wide))
         self.register_buffer("bias", torch.stack([e.project_out.bias for e in experts]).detach().to(self.wide))
 
     def forward(self, x: Tensor, gates: Tensor, maps: Tensor | None, base: Tensor, run: Sequence[int]) -> Tensor:

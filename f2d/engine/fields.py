@@ -4,7 +4,7 @@ import os
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -27,8 +27,10 @@ class ChannelMoments:
     float64) and in float64 between bands: no cancellation however far the mean is from zero.
     """
 
-    def __init__(self):
-        self.count, self.origin = 0, None
+    origin: Tensor | None = None
+
+    def __init__(self) -> None:
+        self.count = 0
         self.sum = self.squares = torch.zeros(())
 
     def add(self, band: Tensor) -> None:
@@ -44,6 +46,7 @@ class ChannelMoments:
     @property
     def mean(self) -> Tensor:
         """[C], float64."""
+        assert self.origin is not None  # a band was added
         return self.origin.double() + self.sum / self.count
 
     @property
@@ -110,6 +113,7 @@ class _InMemory(Field):
         self.rows[:, top : top + rows.shape[1]] = rows
 
     def read(self, top: int, bottom: int) -> Tensor:
+        assert self.rows is not None  # something was written
         return self.rows[:, top:bottom].permute(0, 3, 1, 2)
 
 
@@ -117,12 +121,13 @@ class _InFile(Field):
     def __init__(self, height: int, width: int, device: torch.device, folder: str | os.PathLike):
         super().__init__(height, width)
         self.device = device
-        self.file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - closed, and freed, with the field
+        # closed, and freed, with the field
+        self.file = tempfile.TemporaryFile(dir=os.fspath(folder), buffering=0)  # noqa: SIM115
 
     def write(self, top: int, band: Tensor) -> None:
         rows = band.permute(0, 2, 3, 1).contiguous().cpu()
         self.shape, self.dtype = rows.shape[2:], rows.dtype
-        data = memoryview(rows.view(torch.uint8).numpy()).cast("B")
+        data = memoryview(cast(Any, rows.view(torch.uint8).numpy())).cast("B")
         at = top * (len(data) // rows.shape[1])
         while data:
             count = os.pwrite(self.file.fileno(), data, at)
@@ -130,7 +135,7 @@ class _InFile(Field):
 
     def read(self, top: int, bottom: int) -> Tensor:
         rows = torch.empty(1, bottom - top, *self.shape, dtype=self.dtype)
-        data = memoryview(rows.view(torch.uint8).numpy()).cast("B")
+        data = memoryview(cast(Any, rows.view(torch.uint8).numpy())).cast("B")
         at = top * (len(data) // (bottom - top))
         while data:
             count = os.preadv(self.file.fileno(), [data], at)

@@ -15,6 +15,7 @@ def fold_projection(expert: Expert) -> Tensor:
     is padded with zeros like the others: borders included, equal to the rounding. 27 % of an expert's arithmetic goes.
     """
     outer, inner = expert.conv1.weight.double(), expert.project_in
+    assert inner.bias is not None
     projection = torch.cat([inner.weight.flatten(1), inner.bias[:, None]], dim=1).double()  # [F, C + 1]
     return torch.einsum("ofyx,fc->ocyx", outer, projection)
 

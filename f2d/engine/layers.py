@@ -1,6 +1,7 @@
 """The layers of the engine: eval-only, weights in the engine's type and channels_last, small vectors in float32."""
 
 import copy
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,11 +22,16 @@ class Conv(nn.Module):
     and float32 1x1 ones on a CPU are matrix products.
     """
 
+    weight: Tensor
+    bias: Tensor | None
+    geometry: dict[str, Any]
+
     def __init__(self, weight: Tensor, bias: Tensor | None, like: nn.Conv2d | nn.ConvTranspose2d, dtype: torch.dtype):
         super().__init__()
         self.transposed = isinstance(like, nn.ConvTranspose2d)
         if self.transposed:
-            weight, bias = fold_transposed(weight.detach()), bias.detach().repeat_interleave(4)
+            weight = fold_transposed(weight.detach())
+            bias = None if bias is None else bias.detach().repeat_interleave(4)
             self.geometry = {"padding": 1}
         else:
             self.geometry = {"stride": like.stride, "padding": like.padding, "dilation": like.dilation}
@@ -71,6 +77,9 @@ class Norm(nn.Module):
 
     film (scale, shift), each [C] float32, or None; with return_mean also the result's channel means [B, C].
     """
+
+    weight: Tensor
+    bias: Tensor
 
     def __init__(self, norm: nn.GroupNorm, silu: bool = True):
         super().__init__()

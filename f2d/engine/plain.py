@@ -26,7 +26,7 @@ class PlainEngine:
         self.config, self.transport, self.dtype = net.config, net.transport, dtype
         self.wide = torch.promote_types(dtype, torch.float32)
         self.net = copy.deepcopy(net).eval().requires_grad_(False)
-        self.net.to(device, self.wide, memory_format=torch.channels_last)
+        self.net.to(device, self.wide, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def device(self) -> torch.device:
@@ -73,6 +73,7 @@ class PlainPredictor:
     def look(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`seen` of an image y [B, 3, H, W] in [-1, 1]."""
         self.begin(y)
+        assert self.seen is not None
         return self.seen
 
     def _in_its_precision(self, predict: Predict) -> Callable[[Tensor, Tensor | None, float], Tensor]:

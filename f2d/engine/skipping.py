@@ -42,11 +42,10 @@ class ExpertBound(NamedTuple):
     @classmethod
     def of(cls, expert: Expert) -> "ExpertBound":
         weight = expert.project_out.weight.detach().flatten(1).double()  # [C, F]
-        norm = expert.norm2
+        norm, bias = expert.norm2, expert.project_out.bias
+        assert bias is not None
         scaled = (weight * norm.weight.detach().double()).unflatten(1, (norm.num_groups, -1))
-        constant = (weight * norm.bias.detach().double()).abs().sum(
-            dim=1
-        ) + expert.project_out.bias.detach().double().abs()
+        constant = (weight * norm.bias.detach().double()).abs().sum(dim=1) + bias.detach().double().abs()
         return cls(scaled.norm(dim=2).sum(dim=1).cpu(), constant.cpu(), scaled.shape[2])
 
     def largest(self, pixels: int, affine: bool) -> float:

@@ -42,6 +42,7 @@ class Case(NamedTuple):
         """
         clean = None if self.clean is None else image_to_tensor(self.clean)
         if self.degraded is None:
+            assert clean is not None  # a case has one or the other
             return self._synthesised(clean)
         degraded = image_to_tensor(self.degraded)
         if clean is not None and clean.shape != degraded.shape:

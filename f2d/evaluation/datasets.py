@@ -201,7 +201,8 @@ def _distinct(cases: list[Case]) -> list[Case]:
     for case in cases:
         name = case.name
         if often[name] > 1:
-            plain = name + (case.degraded or case.clean).suffix
+            file = case.degraded or case.clean
+            plain = name + (file.suffix if file is not None else "")
             name = next(n for n in chain([plain], (f"{plain} {i}" for i in count(2))) if n not in taken)
             taken.add(name)
         # bytes that are no characters, of a file system that allows them

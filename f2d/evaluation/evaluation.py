@@ -88,7 +88,10 @@ class Evaluation:
             conventions={
                 name: {"text": CONVENTIONS[name].text, "keys": CONVENTIONS[name].keys} for name in conventions
             },
-            measures=tuple(measure.about for measure in (*self._measures, *self._set_measures)),
+            measures=(
+                *(measure.about for measure in self._measures),
+                *(measure.about for measure in self._set_measures),
+            ),
             absent=absent | absent_sets,
         )
         self.folder = EvaluationFolder(path, settings)
@@ -148,6 +151,7 @@ class Evaluation:
         if self._outputs is not None:
             return self._outputs
         settings = self.folder.settings
+        assert settings.model is not None  # where there are no outputs
         options = {name: settings.options[name] for name in ("steps", "sampler", "seed")}
         return ModelMethod(Restorer(load_network(settings.model), self.execution), options)
 

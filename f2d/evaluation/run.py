@@ -88,7 +88,7 @@ def _by_factor(answer: Answer, values: Tensor | None) -> dict[str, float]:
 
 def _selectivity(case: Case, pixels: Pixels, answer: Answer) -> dict[str, tuple[float, float]]:
     """None where the method has no factors, or those of the case are not known."""
-    if not (answer.factors and case.factors):
+    if not (answer.factors and case.factors) or answer.gates is None or answer.maps is None:
         return {}
     labels = torch.tensor([float(factor in case.factors) for factor in answer.factors])
     truth = None

@@ -38,9 +38,12 @@ _SELECTIVITY = {
 class Described(Protocol):
     """What is needed of a data set. published: names that `f2d.evaluation.published.tables` knows."""
 
-    title: str
-    problems: Sequence[str]
-    published: Sequence[str]
+    @property
+    def title(self) -> str: ...
+    @property
+    def problems(self) -> Sequence[str]: ...
+    @property
+    def published(self) -> Sequence[str]: ...
 
 
 def write_results(

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from f2d.replacing import replacing
 
@@ -24,7 +25,9 @@ def grid(rows: Sequence[Sequence[Cell]], limits: tuple[float, float] = (0, 1), u
     columns, height = max(map(len, rows)), CELL * shape[0] / shape[1]
     bar = BAR if any(values.ndim == 2 for row in rows for _, values, _ in row) else 0
     figure = Figure(figsize=(CELL * columns + bar, (height + TEXT) * len(rows) + TEXT), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.02, wspace=0, hspace=0)
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(w_pad=0.03, h_pad=0.02, wspace=0, hspace=0)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     drawn = None
     for r, row in enumerate(rows):

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from PIL.ImageFile import ImageFile
 
 from f2d.images.formats import ImageError
 
@@ -24,7 +25,7 @@ _DEEP_MODES = ("RGB;16", "RGBA;16", "RGBX;16")
 _ROWS = 64  # filtered at a time, so that the differences of a large picture take no memory to speak of
 
 
-def read_deep(path: Path, image: Image.Image) -> np.ndarray | None:
+def read_deep(path: Path, image: ImageFile) -> np.ndarray | None:
     """[H, W, 2, 3 or 4] uint16 of a just opened file with 16 bits per channel; None for any other (or 16-bit grey).
 
     ImageError for a TIFF of 16 bits with its channels in separate planes, which Pillow decodes wrongly.
@@ -62,14 +63,14 @@ def png(pixels: np.ndarray, options: dict[str, Any]) -> bytes:
     )
 
 
-def _raw_mode(image: Image.Image) -> str:
+def _raw_mode(image: ImageFile) -> str:
     if image.format not in ("PNG", "TIFF") or not image.tile:
         return ""
-    arguments = image.tile[0].args
+    arguments: Any = image.tile[0].args
     return arguments if isinstance(arguments, str) else str(arguments[0])
 
 
-def _with_raw_mode(arguments: str | tuple, raw_mode: str) -> str | tuple:
+def _with_raw_mode(arguments: Any, raw_mode: str) -> str | tuple:
     return raw_mode if isinstance(arguments, str) else (raw_mode, *arguments[1:])
 
 

@@ -80,10 +80,11 @@ def read_metadata(image: Image.Image, size: tuple[int, int]) -> Metadata:
         exif = b""
     xmp = next((info[key] for key in _XMP_KEYS if key in info), b"")
     iptc = info.get("photoshop", {}).get(_IPTC_RESOURCE, b"") if image.format in ("JPEG", "MPO") else b""
+    tags = getattr(image, "tag_v2", {})
     if image.format == "TIFF":
-        iptc = image.tag_v2.get(IPTC_TAG, b"")
+        iptc = tags.get(IPTC_TAG, b"")
     comment, dpi = info.get("comment", b""), info.get("dpi")
-    if image.format == "TIFF" and X_RESOLUTION not in image.tag_v2:  # Pillow then says 1
+    if image.format == "TIFF" and X_RESOLUTION not in tags:  # Pillow then says 1
         dpi = None
     return Metadata(
         exif=exif,

@@ -58,7 +58,7 @@ class Photo:
         values = values.detach().float().cpu().clamp(0, 1)
         if self.grey:
             values = sum(weight * channel for weight, channel in zip(LUMA, values))[None]
-        levels = values.mul(_full(depth)).round().permute(1, 2, 0).numpy().astype(_dtype(depth))
+        levels: np.ndarray = values.mul(_full(depth)).round().permute(1, 2, 0).numpy().astype(_dtype(depth))
         return replace(self, levels=levels, alpha=None if self.alpha is None else _converted(self.alpha, depth))
 
     def as_depth(self, depth: int) -> "Photo":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
 from f2d.images import metadata
 from f2d.images.deep import read_deep
@@ -79,12 +80,12 @@ def _one_line_errors(path: Path) -> Iterator[None]:
         raise ImageError(f"{path}: does not fit into memory") from None
     # decoders report damage with any of these
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error) as error:
-        if getattr(error, "errno", None):
+        if isinstance(error, OSError) and error.errno:
             raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
         raise ImageError(f"{path}: damaged or truncated image ({error})") from None
 
 
-def _photo(path: Path, image: Image.Image) -> Photo:
+def _photo(path: Path, image: ImageFile) -> Photo:
     if not all(image.size):
         raise ImageError(f"has no pixels: {image.size[0]}x{image.size[1]}")
     if image.format == "TIFF":
@@ -106,11 +107,12 @@ def _photo(path: Path, image: Image.Image) -> Photo:
     return Photo(photo.levels, photo.alpha, data, frames)
 
 
-def _check_whole(path: Path, image: Image.Image) -> None:
+def _check_whole(path: Path, image: ImageFile) -> None:
     """Strips or tiles beyond the end are found here: libtiff would print a line of its own."""
     end = path.stat().st_size
+    tags = getattr(image, "tag_v2", {})
     for offsets, lengths in ((273, 279), (324, 325)):
-        parts = zip(image.tag_v2.get(offsets, ()), image.tag_v2.get(lengths, ()))
+        parts = zip(tags.get(offsets, ()), tags.get(lengths, ()))
         if any(offset + length > end for offset, length in parts):
             raise ImageError("damaged or truncated image (its pixels are not all there)")
 
@@ -153,9 +155,11 @@ def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
     profile = image.info.get("icc_profile")
     if profile:
         try:
-            return ImageCms.profileToProfile(
+            converted = ImageCms.profileToProfile(
                 image, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB"
             )
+            assert converted is not None  # as it is where nothing is done in place
+            return converted
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
             warnings.warn("an ICC profile that cannot be used is left out", RuntimeWarning, stacklevel=2)
     return image.convert("RGB")

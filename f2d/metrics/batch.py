@@ -32,9 +32,16 @@ def ssim(image: Tensor, reference: Tensor) -> Tensor:
     image, reference: [B,C,H,W] in [0, 1], H and W at least 6. Returns [B]. Wang et al. (2004), by torchmetrics, which
     mirrors the edges; MATLAB and scikit-image leave out 5 pixels at each, as `f2d.metrics.fidelity` does.
     """
-    from torchmetrics.functional.image import structural_similarity_index_measure
+    try:
+        from torchmetrics.functional.image import structural_similarity_index_measure
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            'ssim is computed by torchmetrics, which is not installed: pip install "f2d[eval]"', name="torchmetrics"
+        ) from None
 
-    return structural_similarity_index_measure(image.float(), reference.float(), data_range=1.0, reduction="none")
+    values = structural_similarity_index_measure(image.float(), reference.float(), data_range=1.0, reduction="none")
+    assert isinstance(values, Tensor)  # a pair where more is asked for
+    return values
 
 
 def luma(image: Tensor) -> Tensor:
@@ -50,6 +57,7 @@ def sharpness(image: Tensor, reference: Tensor) -> Tensor:
 
     def energy(x: Tensor) -> Tensor:
         y = luma(x.double())
-        return sum(y.diff(dim=axis).square().mean(dim=(1, 2, 3)) for axis in (2, 3))
+        across, down = (y.diff(dim=axis).square().mean(dim=(1, 2, 3)) for axis in (2, 3))
+        return across + down
 
     return energy(image) / energy(reference).clamp_min(1e-12)

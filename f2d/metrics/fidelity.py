@@ -65,7 +65,7 @@ class Fidelity:
 
     needs_truth = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         windows = (*WINDOWS,) if self.measure == "ssim" else (None,)
         for name, allowed in (("measure", _ABOUT), ("colour", COLOURS), ("bits", BITS), ("window", windows)):
             if getattr(self, name) not in allowed:
@@ -87,7 +87,7 @@ class Fidelity:
 
         ValueError for other shapes, or two that differ, or no truth.
         """
-        check_pair(self.about.key, restored, truth)
+        truth = check_pair(self.about.key, restored, truth)
         left = min(restored.shape[1:]) - 2 * self.border
         if left < (len(WINDOWS[self.window].weights) if self.window else 1):
             return float("nan")

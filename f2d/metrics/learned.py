@@ -29,7 +29,7 @@ class NetworkMeasure:
             check_pair(self.about.key, restored, truth)
         if min(restored.shape[1:]) < SMALLEST:
             return float("nan")
-        pictures = (restored, truth) if self.needs_truth else (restored,)
+        pictures = (restored, truth) if self.needs_truth and truth is not None else (restored,)
         with torch.no_grad():
             return float(self._network(*(eight_bits(picture)[None].to(self._device) for picture in pictures)))
 

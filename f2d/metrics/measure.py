@@ -20,19 +20,24 @@ class About(NamedTuple):
 class Measure(Protocol):
     """A number for every picture. needs_truth: whether it compares with the clean picture."""
 
-    about: About
     needs_truth: bool
+
+    @property
+    def about(self) -> About:
+        """Its key, title and unit."""
+        ...
 
     def __call__(self, restored: Tensor, truth: Tensor | None) -> float:
         """restored, truth: float32 [3, H, W] in [0, 1] (restored may leave it), on the CPU; NaN where not defined."""
         ...
 
 
-def check_pair(key: str, restored: Tensor, truth: Tensor | None) -> None:
-    """ValueError, in the name of the measure `key`, unless both are [3, H, W] of one shape."""
+def check_pair(key: str, restored: Tensor, truth: Tensor | None) -> Tensor:
+    """The truth; ValueError, in the name of the measure `key`, unless both are [3, H, W] of one shape."""
     if truth is None or restored.ndim != 3 or restored.shape[0] != 3 or restored.shape != truth.shape:
         given = f"{tuple(restored.shape)} and {None if truth is None else tuple(truth.shape)}"
         raise ValueError(f"{key}: restored and truth are {given}; give two of one shape [3, H, W]")
+    return truth
 
 
 class SetMeasure(Protocol):

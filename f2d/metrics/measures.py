@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ class Sharpness:
 
     def __call__(self, restored: Tensor, truth: Tensor | None) -> float:
         """restored, truth: [3,H,W]; NaN where a side is below 2 pixels. ValueError for different shapes."""
-        check_pair(self.about.key, restored, truth)
+        truth = check_pair(self.about.key, restored, truth)
         if min(restored.shape[1:]) < 2:
             return float("nan")
         return float(sharpness(eight_bits(restored)[None], eight_bits(truth)[None]))
@@ -34,11 +34,11 @@ class Sharpness:
 class _Learned(NamedTuple):
     """make: from a device; packages: that pip installs for it."""
 
-    make: Callable[[torch.device], Measure | SetMeasure]
+    make: Callable[[torch.device], Any]
     packages: str
 
 
-_PLAIN = {"mae": partial(Fidelity, "mae"), "sharpness": Sharpness, "niqe": Niqe}
+_PLAIN: dict[str, Callable[[], Measure]] = {"mae": partial(Fidelity, "mae"), "sharpness": Sharpness, "niqe": Niqe}
 _LEARNED = {
     "lpips": _Learned(learned.lpips, "torchmetrics torchvision"),
     "dists": _Learned(learned.dists, "'torchmetrics>=1.7' torchvision"),
@@ -74,10 +74,10 @@ def find(
     _check("measure", extra, NAMES)
     found: dict[str, Measure] = {}
     absent: Absent = {}
-    for measure in (measure for name in conventions for measure in CONVENTIONS[name].measures):
-        found.setdefault(measure.about.key, measure)
+    for known in (measure for name in conventions for measure in CONVENTIONS[name].measures):
+        found.setdefault(known.about.key, known)
     for name in dict.fromkeys(extra):
-        measure = None
+        measure: Measure | None = None
         if name in _PLAIN:
             measure = _PLAIN[name]()
         elif name in _LEARNED:
@@ -99,7 +99,8 @@ def find_sets(extra: list[str], *, device: str | torch.device = "cpu") -> tuple[
     return [measure for measure in made if measure is not None], absent
 
 
-def _make(name: str, which: _Learned, device: str | torch.device, absent: Absent) -> Measure | SetMeasure | None:
+def _make(name: str, which: _Learned, device: str | torch.device, absent: Absent) -> Any:
+    """A `Measure` or `SetMeasure`, or None."""
     try:
         return which.make(torch.device(device))
     except ImportError as error:

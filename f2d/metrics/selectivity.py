@@ -73,7 +73,7 @@ def _ratio(pairs: list[tuple[float, float]]) -> Ratio:
 class Selectivity:
     """`ratios` of `pairs_of`, gathered batch by batch."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._images: list[Pairs] = []
 
     def update(self, gates: Tensor, maps: Tensor, labels: Tensor, true_maps: Tensor) -> None:

@@ -24,7 +24,8 @@ _FIRST_BLUR = "net.slice1.1.filt"  # between the first convolution and its ReLU
 
 
 def _expected() -> dict[str, tuple[int, ...]]:
-    shapes = {"scaling_layer.shift": (1, 3, 1, 1), "scaling_layer.scale": (1, 3, 1, 1), _FIRST_BLUR: (64, 1, 3, 3)}
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("scaling_layer.shift", "scaling_layer.scale"), (1, 3, 1, 1))
+    shapes[_FIRST_BLUR] = (64, 1, 3, 3)
     for i, (name, outputs, inputs, size, _, blur) in enumerate(_LAYERS):
         shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (outputs, inputs, size, size), (outputs,)
         shapes[f"lin{i}.model.1.weight"] = (1, outputs, 1, 1)
@@ -53,7 +54,7 @@ class ShiftTolerantLpips:
 
     def __call__(self, restored: Tensor, truth: Tensor | None) -> float:
         """restored, truth: [3,H,W] in [0, 1]; NaN where a side is below 21 pixels. ValueError for different shapes."""
-        check_pair(self.about.key, restored, truth)
+        truth = check_pair(self.about.key, restored, truth)
         if min(restored.shape[1:]) < SMALLEST:
             return float("nan")
         pair = torch.stack([eight_bits(restored), eight_bits(truth)]).to(self._device)

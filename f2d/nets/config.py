@@ -73,7 +73,7 @@ class F2DNetConfig(SavedConfig):
     num_steps: int = 100
     learned_schedule: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_types(self, OWNER)
 
         def check(name: str, condition: bool, wanted: str) -> None:

@@ -1,5 +1,7 @@
 """Size and arithmetic of a configuration, counted rather than estimated."""
 
+from typing import Any
+
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -19,7 +21,7 @@ def multiply_adds_per_pixel(config: Config, size: int = 256) -> float:
     with it the number grows with the size. `size` is a multiple of the stride.
     """
     net, image = _without_memory(config).eval(), torch.zeros(1, 3, size, size, device="meta")
-    one_step = {"steps": 1, "sampler": net.transport.samplers[0], "noise": image[None]}
+    one_step: dict[str, Any] = {"steps": 1, "sampler": net.transport.samplers[0], "noise": image[None]}
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         x, predict = net.begin(image)
         net.transport.restore(predict, x, **one_step)

@@ -1,7 +1,7 @@
 """F²D-Net: factorized prediction of the transport from a degraded image to the clean one."""
 
 import os
-from typing import TYPE_CHECKING, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -97,9 +97,9 @@ def begin(net: Union["F2DNet", "Predictor"], y: Tensor) -> tuple[Tensor, Predict
 
     The image is analysed once; x_0 is the enhanced image.
     """
-    analysis = net.analyse(y)
+    analysis: Any = net.analyse(y)
 
-    def predict(x: Tensor, auxiliary: None, t: int) -> Tensor:
+    def predict(x: Tensor, auxiliary: Tensor | None, t: Any) -> Tensor:
         return net.velocity(x.to(y.dtype), analysis, t).prediction
 
     return analysis.enhanced.float(), predict
@@ -119,6 +119,7 @@ class F2DNet(SavedNetwork):
     CONFIG = F2DNetConfig
     TITLE = "F²D-Net"
     PAPER = "Factorized Stochastic Transport for Composite Degradation Image Restoration"
+    config: F2DNetConfig
 
     def __init__(self, config: F2DNetConfig | None = None):
         super().__init__()

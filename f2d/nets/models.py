@@ -48,7 +48,7 @@ def load_network(source: str | os.PathLike, **download) -> Network:
     return _kind(folder, ResFlowNet, F2DNet).from_pretrained(folder)
 
 
-def _kind(folder: Path, resflow: type, f2d: type) -> type:
+def _kind(folder: Path, resflow: Any, f2d: Any) -> Any:
     values = checkpoints.read_config(folder)
     is_resflow = isinstance(values, dict) and values.get("architecture") == resflow_config.ARCHITECTURE
     return resflow if is_resflow else f2d

@@ -1,11 +1,12 @@
 """What only the model itself can tell of a picture: its maps, its gates over time, the spread of its samples."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from f2d.engine import Predictor
 from f2d.evaluation.folder import Settings
 from f2d.evaluation.method import load_evaluated
 from f2d.report.pictures import shrunk
@@ -84,12 +85,13 @@ def spread_of(restorer: Restorer, picture: Tensor) -> tuple[tuple[Spread, ...], 
 def _along_the_way(restorer: Restorer, picture: Tensor) -> tuple[tuple[float, ...], np.ndarray, Tensor, Tensor]:
     """(times, gates [steps, K], maps [K, H, W], presence [K]) of one restoration by MC, seed 0."""
     predictor, transport = restorer.engine.predictor(), restorer.transport
-    assert isinstance(transport, LogNormal)  # what every network with factors has
+    # what every network with factors has
+    assert isinstance(transport, LogNormal) and isinstance(predictor, Predictor)
     y = picture[None].to(predictor.device, predictor.dtype) * 2 - 1
     analysis = predictor.analyse(y)
     times, paths = [], []
 
-    def predict(x: Tensor, auxiliary: None, t: int) -> Tensor:
+    def predict(x: Tensor, auxiliary: Tensor | None, t: Any) -> Tensor:
         found = predictor.velocity(x.to(y.dtype), analysis, t)
         times.append(t / transport.schedule.num_steps)
         paths.append(found.gates[0].float().cpu())

@@ -93,7 +93,7 @@ def choose(cases: Sequence[Case], number: int) -> tuple[Case, ...]:
     by_category: dict[str, list[Case]] = {}
     for case in cases:
         by_category.setdefault(case.category, []).append(case)
-    quotas = Counter()
+    quotas: Counter[str] = Counter()
     for _ in range(min(number, len(cases))):
         open_ = [name for name, members in by_category.items() if quotas[name] < len(members)]
         quotas[min(open_, key=lambda name: quotas[name])] += 1
@@ -157,13 +157,14 @@ def _conventions(methods: Sequence[Method]) -> tuple[Convention, ...]:
     """Those of all evaluations, each once, with the measures that any of them has by it; then what belongs to none."""
     there = {key for method in methods for row in method.summary.rows for key in row.values}
     abouts = {about.key: about for method in methods for about in method.settings.measures if about.key in there}
-    texts, keys = {}, {}
+    texts: dict[str, str] = {}
+    keys: dict[str, dict[str, None]] = {}
     for method in methods:
         for name, convention in method.settings.conventions.items():
             texts[name] = convention["text"]
             keys.setdefault(name, {}).update(dict.fromkeys(convention["keys"]))
     of_some = {key for those in keys.values() for key in those}
-    texts[OTHERS], keys[OTHERS] = "", [key for key in abouts if key not in of_some]
+    texts[OTHERS], keys[OTHERS] = "", dict.fromkeys(key for key in abouts if key not in of_some)
     found = [Convention(n, text, tuple(abouts[k] for k in keys[n] if k in abouts)) for n, text in texts.items()]
     return tuple(convention for convention in found if convention.measures)
 

@@ -89,8 +89,8 @@ def drawn_group(group: Group, pictures: Iterator[Inline]) -> Markup:
     scale = element("span", "0", element("span", class_="inferno", aria_hidden="true"), group.most, class_="scale")
     note = [element("p", group.note, class_="note")] if group.note else []
     head = element("div", element("h4", group.title), scale, class_="head")
-    figures = element("div", *figures, class_="figures", style=f"--n:{len(group.panels)}")
-    return element("div", head, figures, *note, class_="group")
+    row = element("div", *figures, class_="figures", style=f"--n:{len(group.panels)}")
+    return element("div", head, row, *note, class_="group")
 
 
 def drawn_gates(details: Details, prefix: str) -> Markup:

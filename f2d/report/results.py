@@ -147,7 +147,8 @@ def _table_of(content: Content, convention: Convention) -> Markup:
     names = [
         element("th", column.name, scope="col", class_="number") for _ in convention.measures for column in columns
     ]
-    bodies, last = [], None
+    bodies: list[tuple[str, list[Markup]]] = []
+    last = None
     for place in _places(content):
         kind, name = place
         cells = [element("th", name, scope="row"), element("td", _counts(content, place), class_="number")]

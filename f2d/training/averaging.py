@@ -1,5 +1,7 @@
 """The exponential moving average of a network's weights."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -12,7 +14,7 @@ class Average(AveragedModel):
     """
 
     def __init__(self, net: nn.Module, decay: float):
-        def average(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        def average(averaged: Any, current: Any, count: Tensor | int) -> None:
             torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + float(count)) / (10 + float(count))))
 
         super().__init__(net, multi_avg_fn=average)

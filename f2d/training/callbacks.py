@@ -13,7 +13,7 @@ from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor
 
 from f2d import checkpoints
-from f2d.data import Sample, finish, stack
+from f2d.data import Batch, Sample, finish, stack
 from f2d.gallery import Panel, colour_map, sheet
 from f2d.images import to_picture
 from f2d.replacing import replacing
@@ -143,11 +143,11 @@ class DrawSamples(Callback):
         self.folder.mkdir(exist_ok=True)
         with replacing(self.folder / f"step_{trainer.global_step:07d}.png") as part:
             figure.save(part, format="PNG")
-        for logger in trainer.loggers:
-            if hasattr(logger.experiment, "add_image"):
+        for experiment in (getattr(logger, "experiment", None) for logger in trainer.loggers):
+            if experiment is not None and hasattr(experiment, "add_image"):
                 values = torch.frombuffer(bytearray(figure.tobytes()), dtype=torch.uint8)
                 pixels = values.view(figure.height, figure.width, 3)
-                logger.experiment.add_image("samples", pixels, trainer.global_step, dataformats="HWC")
+                experiment.add_image("samples", pixels, trainer.global_step, dataformats="HWC")
 
     def _row(self, module: TrainingModule, sample: Sample) -> list[Panel]:
         batch = finish(stack([sample]), self.factors)
@@ -156,8 +156,8 @@ class DrawSamples(Callback):
         pictures = [(batch.degraded, name), (module.restored(batch), "restored"), (batch.clean, "clean")]
         return [Panel(to_picture(image[0].cpu()), label) for image, label in pictures] + self._maps(module, batch)
 
-    def _maps(self, module: TrainingModule, batch: object) -> list[Panel]:
-        net = module.ema.module
+    def _maps(self, module: TrainingModule, batch: Batch) -> list[Panel]:
+        net: Any = module.ema.module
         if not getattr(net.config, "spatial_maps", False):
             return []
         dtype = next(net.parameters()).dtype

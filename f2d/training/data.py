@@ -1,11 +1,12 @@
 """The recipe's data as Lightning asks for them: one loader per process, each with its own share."""
 
 from functools import partial
+from typing import cast
 
 import lightning
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from f2d.data import Batch, Mixture, Sample, finish, stack
+from f2d.data import Batch, Draft, Mixture, Sample, finish, stack
 from f2d.training.batches import Batches
 from f2d.training.recipe import Recipe
 
@@ -19,8 +20,13 @@ class TrainingData(lightning.LightningDataModule):
         super().__init__()
         self.recipe, self.mixture, self.held_out, self.factors, self.first = recipe, mixture, held_out, factors, first
 
+    @property
+    def _place(self) -> lightning.Trainer:
+        assert self.trainer is not None  # it asks for the loaders
+        return self.trainer
+
     def train_dataloader(self) -> DataLoader:
-        recipe, place = self.recipe, self.trainer
+        recipe, place = self.recipe, self._place
         batches = Batches(
             recipe.stages, recipe.steps, recipe.accumulate, self.first, place.global_rank, place.world_size
         )
@@ -35,11 +41,13 @@ class TrainingData(lightning.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         """One sample at a time, on as many for every process: where they do not come out even, some sample twice."""
-        number, world = len(self.held_out), self.trainer.world_size
-        share = [self.held_out[i % number] for i in range(self.trainer.global_rank, -(-number // world) * world, world)]
-        return DataLoader(share, batch_size=1, collate_fn=partial(_stack_and_finish, factors=self.factors))
+        number, world = len(self.held_out), self._place.world_size
+        share = [self.held_out[i % number] for i in range(self._place.global_rank, -(-number // world) * world, world)]
+        return DataLoader(
+            cast(Dataset, share), batch_size=1, collate_fn=partial(_stack_and_finish, factors=self.factors)
+        )
 
-    def on_after_batch_transfer(self, batch: object, dataloader_idx: int) -> Batch:
+    def on_after_batch_transfer(self, batch: Batch | Draft, dataloader_idx: int) -> Batch:
         return batch if isinstance(batch, Batch) else finish(batch, self.factors)
 
 

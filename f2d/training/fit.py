@@ -6,6 +6,7 @@ import warnings
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, cast
 
 import lightning
 import torch
@@ -75,14 +76,15 @@ def fit(
     Batches(recipe.stages, recipe.steps, recipe.accumulate, world=machines * devices)  # its error comes early
 
     net.train()  # a loaded network is in eval mode, without the noise on its gates
-    module = TrainingModule(recipe, net.to(memory_format=torch.channels_last))
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # unknown to PyTorch's stubs
+    module = TrainingModule(recipe, net)
     trainer = lightning.Trainer(
         max_steps=recipe.steps,
         accelerator=accelerator,
         devices=devices,
         num_nodes=machines,
         strategy=_strategy(recipe, machines * devices),
-        precision=recipe.precision,
+        precision=cast(Any, recipe.precision),
         accumulate_grad_batches=recipe.accumulate,
         gradient_clip_val=recipe.gradient_clip or None,
         callbacks=[
@@ -112,13 +114,14 @@ def fit(
                 trainer.validate(module, datamodule=batches, verbose=False)  # the last steps count too
         except (ValueError, OSError) as error:
             raise _without_traceback(error) from None
-    return module.ema.module.to(memory_format=torch.contiguous_format).eval()
+    average: Any = module.ema.module
+    return average.to(memory_format=torch.contiguous_format).eval()
 
 
 class Bar(TQDMProgressBar):
     """Lightning's bar, without the name of TensorBoard's folder as a version."""
 
-    def get_metrics(self, *args: object) -> dict:
+    def get_metrics(self, *args: Any) -> dict:
         return {name: value for name, value in super().get_metrics(*args).items() if name != "v_num"}
 
 

@@ -1,7 +1,7 @@
 """The Lightning module: one training step of any objective, its optimiser, and validation by restoring."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import torch
@@ -76,7 +76,10 @@ class TrainingModule(lightning.LightningModule):
             )
 
     def configure_gradient_clipping(
-        self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None, gradient_clip_algorithm: str | None
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: Any = None,
+        gradient_clip_algorithm: str | None = None,
     ) -> None:
         sharded = self.trainer.strategy.model
         if gradient_clip_val is not None and isinstance(sharded, FullyShardedDataParallel):  # Lightning refuses to
@@ -90,8 +93,11 @@ class TrainingModule(lightning.LightningModule):
         observed, self.objective.observed = self.objective.observed, []
         if self._skipped:
             return
+        net: Any = self.net  # only one with a learned schedule observes
         for times, errors in observed:
-            self.net.learned_schedule.observe(self.all_gather(times).flatten(), self.all_gather(errors).flatten())
+            net.learned_schedule.observe(
+                *(cast(Tensor, self.all_gather(values)).flatten() for values in (times, errors))
+            )
         self.ema.update_parameters(self.net)
 
     def validation_step(self, batch: Batch, index: int) -> None:
@@ -104,10 +110,10 @@ class TrainingModule(lightning.LightningModule):
 
     def restored(self, batch: Batch) -> Tensor:
         """[B, 3, H, W] in [0, 1]: what the averaged network makes of a batch, with the noise of seed 0."""
-        sampler = self.ema.module.transport.samplers[0]
+        net = cast(Network, self.ema.module)
         steps = self.recipe.validation_steps
         y = batch.degraded * 2 - 1
-        return (restore_tensor(self.ema.module, y, steps=steps, sampler=sampler, seed=0) + 1) / 2
+        return (restore_tensor(net, y, steps=steps, sampler=net.transport.samplers[0], seed=0) + 1) / 2
 
     def on_validation_epoch_end(self) -> None:
         """A row of the history: step, gain (dB), the means of COLUMNS over the held-out samples that are degraded, and
@@ -117,7 +123,8 @@ class TrainingModule(lightning.LightningModule):
             gathered: list[Any] = [None] * self.trainer.world_size
             dist.all_gather_object(gathered, scores)
             in_order = [score for row in zip(*gathered, strict=True) for score in row]
-            scores = in_order[: len(self.trainer.datamodule.held_out)]  # without those that were taken twice
+            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning's connector
+            scores = in_order[: len(data.held_out)]  # without those that were taken twice
         self._scores = []
         table: dict[str, list[list[float]]] = {}
         for category, values in sorted(scores):
@@ -130,7 +137,7 @@ class TrainingModule(lightning.LightningModule):
         self.log("gain", row["gain"], prog_bar=True)
         self.history.append({"step": self.global_step, **row, "categories": categories})
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         recipe = self.recipe
         optimizer = torch.optim.AdamW(
             self.net.parameters(), lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay

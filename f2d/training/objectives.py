@@ -1,7 +1,7 @@
 """What a training step minimises: the terms of F²D-Net, and ResFlow's velocity matching."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from f2d.data import Batch
 from f2d.nets import F2DNet
-from f2d.nets.resflow import ResFlowNet
 from f2d.training import losses
 from f2d.training.recipe import LossWeights
 from f2d_kernels import lognormal_transition
@@ -52,7 +51,7 @@ class FactorizedObjective(Objective):
     F2DNet paper and code; the terms are `f2d.training.losses`, their weights the recipe's.
     """
 
-    def terms(self, net: F2DNet, batch: Batch, total: losses.Sum) -> dict[str, Tensor]:
+    def terms(self, net: Any, batch: Batch, total: losses.Sum) -> dict[str, Tensor]:
         labels, weights = batch.labels, self.weights
         degraded = (batch.degraded * 2 - 1).contiguous(memory_format=torch.channels_last)
         mu = batch.clean * 2 - 1
@@ -97,7 +96,7 @@ class FactorizedObjective(Objective):
 class VelocityMatching(Objective):
     """``E lambda(t) ||v(x_t, y_t, t) - d/dt [x_t; y_t]||²`` (ResFlow, eq. 9-11); the term is called "pixel"."""
 
-    def terms(self, net: ResFlowNet, batch: Batch, total: losses.Sum) -> dict[str, Tensor]:
+    def terms(self, net: Any, batch: Batch, total: losses.Sum) -> dict[str, Tensor]:
         degraded = (batch.degraded * 2 - 1).contiguous(memory_format=torch.channels_last)
         draw = net.transport.draw(degraded, batch.clean * 2 - 1, self.positions(batch.seeds), batch.seeds)
         prediction = net(draw.state, draw.auxiliary, draw.time).float()

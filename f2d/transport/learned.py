@@ -21,6 +21,9 @@ class LearnedSchedule(nn.Module):
     Time warping of Dieleman et al., "Continuous diffusion for categorical data" (2022), section 4.2.
     """
 
+    error: Tensor  # [T + 1] float64
+    seen: Tensor  # [T + 1] float64: how often
+
     def __init__(self, start: LogNormalSchedule):
         super().__init__()
         self.start = start

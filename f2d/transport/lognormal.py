@@ -1,5 +1,7 @@
 """The log-normal stochastic transport of F²D-Net and FoD, and its limit without noise, the straight flow."""
 
+from typing import Any
+
 from torch import Tensor
 
 from .interface import Draw, Predict, Transport
@@ -39,7 +41,7 @@ class LogNormal(Transport):
     def times(self, steps: int, sampler: str) -> list[int]:
         return sampling_times(self.schedule, steps, sampler)
 
-    def step(self, state: Tensor, prediction: Tensor, y: Tensor, s: int, t: int, sampler: str, source: dict) -> Tensor:
+    def step(self, state: Tensor, prediction: Tensor, y: Tensor, s: Any, t: Any, sampler: str, source: dict) -> Tensor:
         """One step of `f2d.transport.transport` from s to t; source: the noise, as `lognormal_transition` takes it."""
         mu = self.clean(prediction.float(), state, y, s)
         return advance(state, mu, y, self.schedule, sampler, s, t, source)

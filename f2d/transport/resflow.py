@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -89,7 +89,7 @@ class ResFlow(Transport):
         # the same as (2 sin²(π t / 4))^gamma, which does not cancel near t = 0
         return (2 * (math.pi / 4 * t).sin().square()) ** self.gamma
 
-    def auxiliary_at(self, t: Tensor | float, like: Tensor, **source) -> Tensor | None:
+    def auxiliary_at(self, t: Tensor | float, like: Tensor, **source: Any) -> Tensor | None:
         """``y_t = sigma_t y_1`` in the shape of `like` [B, 3, H, W], t a number or [B]; None without an auxiliary.
 
         source: `seed`, one or [B] (the same y_1 in `draw`, in `restore` and at every t), or y_1 itself as `noise`.

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -132,16 +133,16 @@ class LogNormalSchedule:
         if not isinstance(s, Tensor) and not isinstance(t, Tensor):
             if not 0 <= s <= t <= self.num_steps:
                 raise ValueError(f"LogNormalSchedule: transition {s} -> {t}; times are 0 <= s <= t <= {self.num_steps}")
-            log_mean, variance = self._numbers
-            return log_mean[t] - log_mean[s], math.sqrt(variance[t] - variance[s])
-        device = t.device if isinstance(t, Tensor) else s.device
+            means, variances = self._numbers
+            return means[t] - means[s], math.sqrt(variances[t] - variances[s])
+        device = t.device if isinstance(t, Tensor) else cast(Tensor, s).device
         if device not in self._on_device:
             self._on_device[device] = (self.log_mean.to(device), self.variance.to(device))
         log_mean, variance = self._on_device[device]
         mean, spread = log_mean[t] - log_mean[s], (variance[t] - variance[s]).clamp_min(0).sqrt()
         return mean.float(), spread.float()
 
-    def sample(self, x_0: Tensor, mu: Tensor, t: int | Tensor, **noise) -> Tensor:
+    def sample(self, x_0: Tensor, mu: Tensor, t: int | Tensor, **noise: Any) -> Tensor:
         """``x_t = mu + (x_0 - mu) · exp(M_t + S_t ε)``: the state at time t (int, or [B]) of images [B, C, H, W].
 
         noise: `noise` (ε itself), `seed`, `generator`, `stream`, `window` as for `f2d_kernels.lognormal_transition`.

@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 
 def simple(statement: ast.stmt) -> tuple[str, ast.expr | None]:
@@ -43,7 +43,7 @@ def index(node: ast.expr) -> Any:
     return ast.literal_eval(node)
 
 
-def is_call(node: Any) -> bool:
+def is_call(node: Any) -> TypeGuard[ast.Call]:
     """``f(x)`` with one plain argument."""
     return (
         isinstance(node, ast.Call)

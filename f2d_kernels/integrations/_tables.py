@@ -34,7 +34,7 @@ class Tables(nn.Module):
         self.register_buffer(f"_{name}_64", table, persistent=False)
         self._rows[name] = dict(zip(times, map(tuple, rows.tolist())))
 
-    def _row(self, name: str, t: int | Tensor, like: Sequence[Tensor]) -> Tensor:
+    def _row(self, name: str, t: int | Tensor, like: Sequence[Tensor | None]) -> Tensor:
         """[columns] for one time, [B,columns] for a tensor [B] of times: float64 where an image is."""
         wide = any(isinstance(x, Tensor) and x.dtype == torch.float64 for x in like)
         table = getattr(self, f"_{name}_{64 if wide else 32}")
@@ -47,7 +47,7 @@ class Tables(nn.Module):
             raise ValueError(f"{type(self).__name__}: no step at t = {t!r}; times are {_brief(sorted(rows))}")
         return table[t]
 
-    def _linear(self, name: str, terms: Sequence[Tensor], t: int | Tensor, noise: dict[str, Any]) -> Tensor:
+    def _linear(self, name: str, terms: Sequence[Any], t: int | Tensor, noise: dict[str, Any]) -> Tensor:
         """``Σ_j row[j] · terms[j] + row[-1] · ε`` with the row of table `name` at t; the stream is t unless given."""
         row = self._row(name, t, terms)
         silent = not isinstance(t, Tensor) and self._rows[name][t][-1] == 0

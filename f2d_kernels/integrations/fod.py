@@ -64,6 +64,7 @@ class FoD(Tables):
         start, end = map(list, zip(*pairwise(path)))
         self._add("MC", start, [mean[end] - mean[start], (variance[end] - variance[start]).clamp_min(0).sqrt()])
         self._add("NMC", start, [mean[end], variance[end].sqrt()])
+        self._one: Tensor
         self.register_buffer("_one", torch.ones(1, 1), persistent=False)
 
     def sample(self, x_0: Tensor, mu: Tensor, t: int | Tensor, **noise: Any) -> Tensor:
@@ -94,7 +95,7 @@ class FoD(Tables):
             raise ValueError(f"FoD: no sampler {sampler!r}; there are {', '.join(SAMPLERS)}")
         if x_0 is None and (sampler == "NMC" or self.target == "FLOW"):
             raise ValueError(f"FoD: sampler {sampler} with target {self.target} needs x_0, the degraded image")
-        start = x if sampler == "MC" else x_0
+        start: Any = x if sampler == "MC" else x_0
         row = self._row(sampler, t, (x, prediction, start))
         schedule = (row[..., 0], row[..., 1])
         source = streamed(noise, t)

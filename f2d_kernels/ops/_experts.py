@@ -1,5 +1,7 @@
 """Checks of what an expert assembly takes: deltas in either form, gates, maps, base."""
 
+from typing import Any
+
 from torch import Tensor
 
 from f2d_kernels._checks import check_device, check_floating, check_shape
@@ -14,7 +16,7 @@ def check_experts(
     """
     if not deltas:
         raise ValueError(f"{op}: deltas must hold at least one tensor [B,C,H,W], got an empty sequence")
-    named = [("deltas" if stacked else f"deltas[{k}]", d) for k, d in enumerate(deltas)]
+    named: list[tuple[str, Any]] = [("deltas" if stacked else f"deltas[{k}]", d) for k, d in enumerate(deltas)]
     for name, value in [*named, ("gates", gates), ("maps", maps), ("base", base)]:
         if value is not None or name not in ("maps", "base"):
             check_floating(op, name, value)

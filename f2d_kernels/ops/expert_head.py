@@ -73,7 +73,7 @@ def _check(
 ) -> None:
     if not features:
         raise ValueError(f"{OP}: features must hold at least one tensor [B,F,H,W], got an empty sequence")
-    named = [("features" if stacked else f"features[{k}]", f) for k, f in enumerate(features)]
+    named: list[tuple[str, Any]] = [("features" if stacked else f"features[{k}]", f) for k, f in enumerate(features)]
     optional = {"bias": bias, "channel_scale": channel_scale, "maps": maps, "base": base}
     for name, value in [*named, ("weight", weight), ("gates", gates), *optional.items()]:
         if value is not None or name not in optional:
@@ -122,9 +122,8 @@ def _fake(features: list[Tensor], weight: Tensor, *arguments: Tensor | None) -> 
     return _empty_result(features, weight, arguments[-1])
 
 
-def _empty_gradients(
-    features: list[Tensor], *arguments: Any
-) -> tuple[list[Tensor], Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+def _empty_gradients(features: list[Tensor], *arguments: Any) -> tuple[Any, ...]:
+    """d_features (or []), then d_weight, d_bias, d_channel_scale, d_gates, d_maps; None where not wanted."""
     *small, channels_last, (need_features, *needs) = arguments
     weight = small[0]
     d_features = [empty_image(f.shape, f.dtype, weight, channels_last) for f in features] if need_features else []

@@ -1,7 +1,7 @@
 """Group normalisation, feature-wise modulation and SiLU in one op."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -14,6 +14,40 @@ from f2d_kernels.ops._library import LIBRARY, define, define_compiled, no_double
 OP = "group_norm_silu"
 
 
+@overload
+def group_norm_silu(
+    x: Tensor,
+    num_groups: int,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+    eps: float = 1e-5,
+    return_mean: Literal[False] = False,
+) -> Tensor: ...
+@overload
+def group_norm_silu(
+    x: Tensor,
+    num_groups: int,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+    eps: float = 1e-5,
+    *,
+    return_mean: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
+@overload
+def group_norm_silu(
+    x: Tensor,
+    num_groups: int,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+    eps: float = 1e-5,
+    return_mean: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]: ...
 def group_norm_silu(
     x: Tensor,
     num_groups: int,
@@ -135,9 +169,7 @@ def _forward(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor
     return results
 
 
-def _empty_gradients(
-    inputs: Sequence[Tensor | None], channels_last: bool, needs: Sequence[bool]
-) -> list[Tensor | None]:
+def _empty_gradients(inputs: Sequence[Any], channels_last: bool, needs: Sequence[bool]) -> list[Tensor | None]:
     """d_x, d_weight, d_bias, d_scale, d_shift; None where not wanted."""
     x, *parameters = inputs
     wanted = zip(parameters, needs[1:], strict=True)
@@ -176,7 +208,7 @@ def _setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
     ctx.save_for_backward(mean, rstd, x, weight, bias, scale, shift)  # d_u looks at all of them
 
 
-def _autograd(ctx: Any, grad: Tensor, grad_mean: Tensor, *_: Any) -> tuple:
+def _autograd(ctx: Any, grad: Tensor, grad_mean: Tensor | None, *_: Any) -> tuple:
     op = torch.ops.f2d_kernels.group_norm_silu_backward.default
     grad_mean = grad_mean if ctx.return_mean else None
     results = list(op(grad, grad_mean, *ctx.saved_tensors, ctx.channels_last, ctx.needs, ctx.backend))

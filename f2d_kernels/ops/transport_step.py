@@ -76,7 +76,7 @@ def transport_step(
     if x.dim() != 4:
         raise ValueError(f"{OP}: x must be [B,C,H,W], got {list(x.shape)}")
     stacked = isinstance(deltas, Tensor)
-    listed = [deltas] if stacked else list(deltas)
+    listed = [deltas] if isinstance(deltas, Tensor) else list(deltas)
     shape = check_experts(OP, listed, stacked, gates, maps, base)
     check_device(OP, "deltas", listed[0], x.device)
     check_shape(OP, "x", x, shape, "the [B,C,H,W] of deltas and gates")
@@ -228,7 +228,7 @@ def _autograd(ctx: Any, grad_x: Tensor | None, grad_mu: Tensor | None) -> tuple:
     d_x = take(needs[_X])
     d_deltas = [take(needs[_DELTAS]) for _ in range(ctx.count)]
     d_gates, d_maps = take(needs[_GATES]), take(needs[_MAPS])
-    d_mu = take(needs[_BASE] or needs[_ANCHOR])
+    d_mu: Any = take(needs[_BASE] or needs[_ANCHOR])
     d_base, d_anchor = (
         d_mu.to(dtype) if needs[i] else None for i, dtype in zip((_BASE, _ANCHOR), ctx.dtypes, strict=True)
     )

@@ -1,5 +1,7 @@
 """Σ_j coefficients[:, j] · terms[j] + std · eps in plain PyTorch, and its gradients."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -11,9 +13,12 @@ def _per_sample(values: Tensor, dtype: torch.dtype) -> Tensor:
     return values.to(dtype).view(-1, 1, 1, 1)
 
 
-def _noise(shape: torch.Size, dtype: torch.dtype, noise: Tensor | None, seed: Tensor, *position: int) -> Tensor:
+def _noise(shape: torch.Size, dtype: torch.dtype, noise: Tensor | None, seed: Tensor | None, *position: int) -> Tensor:
     # drawn noise is rounded to float32 first: a seed means the same noise in every precision
-    return (normal(shape, seed, *position).float() if noise is None else noise).to(dtype)
+    if noise is None:
+        assert seed is not None
+        noise = normal(shape, seed, *position).float()
+    return noise.to(dtype)
 
 
 def forward(
@@ -29,7 +34,9 @@ def forward(
 ) -> None:
     """Fill out [B,C,H,W]; std None means no noise, else exactly one of noise and seed is not None."""
     dtype = compute_dtype(*terms, coefficients, std, noise)
-    total = sum(_per_sample(c, dtype) * term.to(dtype) for c, term in zip(coefficients.unbind(1), terms, strict=True))
+    total: Any = sum(
+        _per_sample(c, dtype) * term.to(dtype) for c, term in zip(coefficients.unbind(1), terms, strict=True)
+    )
     if std is not None:
         total = total + _per_sample(std, dtype) * _noise(out.shape, dtype, noise, seed, stream, top, left)
     out.copy_(total)
@@ -61,5 +68,5 @@ def backward(
             d_coefficients[:, j] = (g * term.to(dtype)).sum((1, 2, 3))
     if d_std is not None:
         d_std.copy_((g * _noise(g.shape, dtype, noise, seed, stream, top, left)).sum((1, 2, 3)))
-    if d_noise is not None:
+    if d_noise is not None and std is not None:
         d_noise.copy_(_per_sample(std, dtype) * g)

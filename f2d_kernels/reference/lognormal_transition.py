@@ -23,6 +23,7 @@ def _exponent(
 ) -> tuple[Tensor, Tensor]:
     """(z, eps) with z = log_mean + log_std · eps before clamping."""
     if noise is None:
+        assert seed is not None
         # rounded to float32 first: a seed means the same noise in every precision
         noise = normal(shape, seed, *position).float()
     eps = noise.to(dtype)

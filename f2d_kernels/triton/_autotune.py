@@ -11,6 +11,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def choose(key: str, warps: int, run: Callable[[int], None], time: Callable[[Cal
     which is then remembered. The rule of thumb wins unless another is at least 3 % faster."""
     known = _load()
     if key not in known:
-        times = {w: time(lambda w=w: run(w)) for w in candidates(warps)}
+        times = {w: time(partial(run, w)) for w in candidates(warps)}
         best = min(times, key=times.__getitem__)
         known[key] = best if times[best] < 0.97 * times[warps] else warps
         _save(known)

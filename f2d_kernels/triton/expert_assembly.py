@@ -226,7 +226,8 @@ def experts_of(deltas: list[Tensor], batch: int) -> tuple[Tensor, ...]:
 
 
 def gate_strides(gates: Tensor) -> tuple[int, int, int]:
-    return (*gates.stride(), 0) if gates.dim() == 2 else gates.stride()
+    batch, expert, *channel = gates.stride()
+    return batch, expert, channel[0] if channel else 0
 
 
 def _groups(count: int) -> list[slice]:
@@ -319,5 +320,5 @@ def backward(
             (0, 0, 0) if partial is None else partial.stride()[:3],
             CHUNKS=chunks, TILE=TILE, **constants,
         )  # fmt: skip
-    if partials is not None:
+    if partials is not None and d_gates is not None:
         sum_rows(partials, d_gates)

@@ -259,8 +259,8 @@ def backward(
         )  # fmt: skip
     if partials is None:
         return
-    results = d_weight, d_bias, d_channel_scale, d_gates
-    _parameter_gradients(partials.sum(-1), weight, bias, channel_scale, gates, *results)
+    parameters = d_weight, d_bias, d_channel_scale, d_gates
+    _parameter_gradients(partials.sum(-1), weight, bias, channel_scale, gates, *parameters)
 
 
 def _parameter_gradients(

@@ -195,10 +195,10 @@ def backward(
         **constants, **grid,
     )  # fmt: skip
     for partials, result in ((mean_partials, d_log_mean), (std_partials, d_log_std), (gate_partials, d_gates)):
-        if partials is not None:
+        if partials is not None and result is not None:
             rows = partials.view(*result.shape, -1) if result is not d_gates else partials
             sum_rows(rows, result)
-    if of_assembly and not fused:
+    if of_assembly and not fused and v is not None:
         if d_mu is not None:
             d_mu.copy_(v)
         expert_assembly.backward(v, *assembly, d_deltas, d_gates, d_maps)

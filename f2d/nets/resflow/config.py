@@ -57,7 +57,7 @@ class ResFlowConfig(SavedConfig):
     beta: float = 10.0
     gamma: float = 1.75
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_types(self, OWNER)
 
         def check(name: str, condition: bool, wanted: str) -> None:

@@ -35,6 +35,7 @@ class ResFlowNet(SavedNetwork):
     CONFIG = ResFlowConfig
     TITLE = "ResFlow"
     PAPER = "Reversing Flow for Image Restoration (CVPR 2025)"
+    config: ResFlowConfig
 
     def __init__(self, config: ResFlowConfig | None = None):
         super().__init__()

@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_]|[.-](?=[A-Za-z0-9_]))*"  # the Hub allows no "--", "..", nor either at an end
 _ID = re.compile(rf"({_PART}/{_PART})(?:@(.+))?")
@@ -45,7 +45,7 @@ def fetch(
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
     # the base class of the HTTP library's errors, whichever library this version of the client uses
-    failures = (OSError, *HfHubHTTPError.__bases__)
+    failures: tuple[type[Exception], ...] = (OSError, EntryNotFoundError, *HfHubHTTPError.__bases__)
     name, revision = repository
     refusal: Exception | None = None
     if not local_files_only:
@@ -57,19 +57,20 @@ def fetch(
             if is_final or force_download:
                 raise FileNotFoundError(reason) from error
             refusal, local_files_only = error, True
-    options = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only, "library_name": "f2d"}
+    options: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+    options |= {"library_name": "f2d", "force_download": force_download}
     file = files[0]
     try:
-        folder = Path(hf_hub_download(name, file, revision=revision, force_download=force_download, **options)).parent
+        folder = Path(str(hf_hub_download(name, file, revision=revision, **options))).parent
         for file in files[1:]:  # of the same commit, whose name the folder has
-            hf_hub_download(name, file, revision=folder.name, force_download=force_download, **options)
+            hf_hub_download(name, file, revision=folder.name, **options)
     except LocalEntryNotFoundError as error:
         if refusal is not None:
             asked = _why(refusal, repository, file)[0]
         else:
             asked = "nothing is to be downloaded" if local_files_only else f"{constants.ENDPOINT} is no Hub ({error})"
         raise FileNotFoundError(f"{asked}; its {file} was not downloaded before") from (refusal or error)
-    except (HfHubHTTPError, EntryNotFoundError, *HfHubHTTPError.__bases__) as error:
+    except failures as error:
         # what else the operating system says, of a full disk or a folder that is not to be written, says it all
         if isinstance(error, OSError) and not isinstance(error, HfHubHTTPError):
             raise

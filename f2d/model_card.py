@@ -4,7 +4,7 @@ import json
 import os
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCard
@@ -88,7 +88,7 @@ def card(
     results = None if evaluation is None else _Results(Path(evaluation))
     tags = [title.lower().replace("²", "2"), "image-restoration", *(TAGS.get(factor, factor) for factor in factors)]
     tags += ["model_hub_mixin", "pytorch_model_hub_mixin"]
-    data = {"license": license, "library_name": "f2d", "pipeline_tag": TASK, "tags": tags}
+    data: dict[str, Any] = {"license": license, "library_name": "f2d", "pipeline_tag": TASK, "tags": tags}
     if results is not None:
         data |= {"metrics": results.metrics, "model_name": name or title, "eval_results": results.metadata()}
     damage = ", ".join("low light" if factor == "low" else factor for factor in factors)

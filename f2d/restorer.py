@@ -92,7 +92,7 @@ class Restorer:
 
     @classmethod
     def load(
-        cls, model: str | os.PathLike = "f2d-lite", *, device: str = "auto", precision: str = "auto", **download
+        cls, model: str | os.PathLike = "f2d-lite", *, device: str = "auto", precision: str = "auto", **download: Any
     ) -> "Restorer":
         """A preset with shipped weights, a folder with a checkpoint, or owner/name on the Hugging Face Hub.
 

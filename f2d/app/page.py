@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -72,7 +72,9 @@ def build(work: Work, title: str, licence: str, examples: list[Path]) -> gr.Bloc
         gr.HTML(_foot(licence))
         original = gr.State(None)
 
-        def restore(path, preview, steps, sampler, seed, *amounts):
+        def restore(
+            path: str | None, preview: Preview | None, steps: int, sampler: str, seed: float | None, *amounts: float
+        ) -> list:
             if path is None:
                 raise ValueError("Choose a photograph first.")
             path = preview.original if preview and preview.shown == path else path
@@ -81,11 +83,11 @@ def build(work: Work, title: str, licence: str, examples: list[Path]) -> gr.Bloc
             results = [parts.compared(done), parts.line(done.line), _download(done)]
             return [*results, parts.explained(done)] if names else results
 
-        def look(path):
+        def look(path: str) -> tuple:
             shown = work.preview(Path(path))
             return (gr.skip(), None) if shown is None else (str(shown), Preview(str(shown), path))
 
-        def pick(event: gr.EventData):
+        def pick(event: gr.EventData) -> str:
             return str(examples[event.index])
 
         hidden = {"api_visibility": "private"}
@@ -136,7 +138,7 @@ def _told(function: Callable, instead: list | None = None) -> Callable:
     instead: what is returned then, beside a warning; None: an error stops the request, and the page stays as it is.
     """
 
-    def run(*values):
+    def run(*values: Any) -> Any:
         try:
             return function(*values)
         except FileNotFoundError:

@@ -16,14 +16,14 @@ def fitted(picture: Image.Image) -> Image.Image:
     scale = min(1, SIDE / max(picture.size))
     if scale == 1:
         return picture
-    size = tuple(max(1, round(side * scale)) for side in picture.size)
-    return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2)
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2)
 
 
 def overlay(picture: Image.Image, values: np.ndarray) -> Image.Image:
     """``(1 - a m) · 0.6 · grey + a m · colour(m)``: a map [H, W] in [0, 1] over the picture, dimmed and grey, with
     a = `STRONGEST` and the colours of `f2d.gallery.colour_map`. RGB, of half the picture's size, as maps are smooth."""
-    size = tuple(max(1, side // 2) for side in picture.size)
+    size = max(1, picture.width // 2), max(1, picture.height // 2)
     plain = picture.convert("RGB")  # without the transparency
     grey = np.asarray(plain.resize(size, Image.Resampling.BOX).convert("L"), np.float32)[..., None]
     values = np.ascontiguousarray(values, np.float32)

@@ -106,10 +106,16 @@ class Work:
         )
 
     def _call(self, photo: Photo, options: Options) -> Restored:
-        asked = {"steps": options.steps, "sampler": options.sampler, "strength": options.strength or None}
         size = "{} × {} pixels".format(*photo.size)
         try:
-            return self.restorer(photo.tensor(), seed=options.seed, max_memory=self._memory, **asked)
+            return self.restorer(
+                photo.tensor(),
+                seed=options.seed,
+                max_memory=self._memory,
+                steps=options.steps,
+                sampler=options.sampler,
+                strength=options.strength or None,
+            )
         except BudgetError:
             raise ImageError(f"{size} need more memory than this page has for a picture; make it smaller") from None
         except (MemoryError, RuntimeError) as error:

@@ -6,7 +6,7 @@ Names are imported when first used.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .pipeline import RestorationModel, RestorationPipeline
@@ -22,7 +22,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'f2d.integrations' has no attribute {name!r}")
     try:

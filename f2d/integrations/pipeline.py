@@ -157,10 +157,10 @@ class RestorationPipeline(DiffusionPipeline):
         files = ["model_index.json", f"{SCHEDULER}/scheduler_config.json"]
         files += [f"{UNET}/{name}" for name in (checkpoints.CONFIG, checkpoints.MODEL)]
         known = {name: value for name, value in options.items() if name in DOWNLOAD and value is not None}
-        return snapshot_download(pretrained_model_name, allow_patterns=files, **known)
+        return snapshot_download(str(pretrained_model_name), allow_patterns=files, **known)
 
 
-def pixels_of(image: ImageLike | Sequence[ImageLike]) -> Tensor:
+def pixels_of(image: ImageLike | Sequence[Image.Image]) -> Tensor:
     """float32 [B, 3, H, W] in [0, 1] of an image or a list of them; ValueError unless all have one size."""
     if not isinstance(image, list | tuple):
         return unpack(image).pixels

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import ConfigMixin, SchedulerMixin
@@ -10,6 +11,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
+from f2d.nets import F2DNet
 from f2d.transport import SAMPLERS, TARGETS, LogNormal, LogNormalSchedule
 from f2d.transport.samplers import sampling_times, warn_if_short
 
@@ -68,7 +70,8 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         elif isinstance(theta, str) or isinstance(sigma2, str) or dt is None:
             raise ValueError("LogNormalScheduler: give theta and sigma2 by name, or numbers for both and dt")
         else:
-            schedule = LogNormalSchedule(*(torch.tensor(rates, dtype=torch.float64) for rates in (theta, sigma2)), dt)
+            pull, spread = (torch.tensor(rates, dtype=torch.float64) for rates in (theta, sigma2))
+            schedule = LogNormalSchedule(pull, spread, dt)
             if schedule.num_steps != num_train_timesteps:
                 raise ValueError(
                     f"LogNormalScheduler: {schedule.num_steps} rates for num_train_timesteps={num_train_timesteps}"
@@ -79,10 +82,10 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         self._set_times([*range(num_train_timesteps + 1)], None)
 
     @classmethod
-    def of(cls, net, sampler: str = "MC") -> "LogNormalScheduler":
+    def of(cls, net: F2DNet, sampler: str = "MC") -> "LogNormalScheduler":
         """The scheduler of an F²D-Net: its rates, learned ones included, and what it predicts."""
         config, schedule = net.config, net.schedule
-        rates = {"theta": config.theta, "sigma2": config.sigma2}
+        rates: dict[str, Any] = {"theta": config.theta, "sigma2": config.sigma2}
         if net.learned_schedule is not None:
             rates = {"theta": schedule.theta[1:].tolist(), "sigma2": schedule.sigma2[1:].tolist(), "dt": schedule.dt}
         return cls(num_train_timesteps=schedule.num_steps, sampler=sampler, prediction_type=config.target, **rates)
@@ -102,7 +105,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
 
     def set_begin_index(self, begin_index: int = 0) -> None:
         """The loop after `set_timesteps` starts at ``timesteps[begin_index]``."""
-        self._begin_index = begin_index
+        self._begin_index: int | None = begin_index
 
     def set_timesteps(
         self,
@@ -118,9 +121,9 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         schedule, sampler = self.transport.schedule, self.config.sampler
         if (num_inference_steps is None) == (timesteps is None):
             raise ValueError("LogNormalScheduler: give num_inference_steps or timesteps")
-        if timesteps is None:
+        if num_inference_steps is not None:
             times = sampling_times(schedule, num_inference_steps, sampler)
-        else:
+        elif timesteps is not None:
             times = [*map(int, timesteps), schedule.num_steps]
             if len(times) < 2 or times[0] < 0 or any(s >= t for s, t in itertools.pairwise(times)):
                 raise ValueError(
@@ -135,7 +138,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         self._times = times
         self.timesteps = torch.tensor(times[:-1], dtype=torch.int64).to(device)
         self._step_index: int | None = None
-        self._begin_index: int | None = None
+        self._begin_index = None
         self._start: Tensor | None = None
 
     def scale_model_input(self, sample: Tensor, timestep: int | Tensor | None = None) -> Tensor:

@@ -36,13 +36,13 @@ def build(config: Config) -> Network:
     return F2DNet(config) if isinstance(config, F2DNetConfig) else ResFlowNet(config)
 
 
-def load_config(source: str | os.PathLike, **download) -> Config:
+def load_config(source: str | os.PathLike, **download: Any) -> Config:
     """The configuration of a checkpoint, as `checkpoints.find` finds it, of whatever architecture."""
     folder = checkpoints.find(source, **download)
     return _kind(folder, ResFlowConfig, F2DNetConfig).from_pretrained(folder)
 
 
-def load_network(source: str | os.PathLike, **download) -> Network:
+def load_network(source: str | os.PathLike, **download: Any) -> Network:
     """The trained network of a checkpoint, as `checkpoints.find` finds it, in eval mode; errors name the file."""
     folder = checkpoints.find(source, **download)
     return _kind(folder, ResFlowNet, F2DNet).from_pretrained(folder)

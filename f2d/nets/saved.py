@@ -47,7 +47,7 @@ class SavedConfig:
         return cls(**values)
 
     @classmethod
-    def from_pretrained(cls, source: str | os.PathLike, **download) -> Self:
+    def from_pretrained(cls, source: str | os.PathLike, **download: Any) -> Self:
         """The configuration of a checkpoint, as `checkpoints.find` finds it; errors name the file."""
         folder = checkpoints.find(source, **download)
         values = checkpoints.read_config(folder)
@@ -82,7 +82,7 @@ class SavedNetwork(nn.Module, PyTorchModelHubMixin):
         """A freshly initialised network of a preset size; ValueError lists the presets there are."""
         return cls(cls.CONFIG.preset(name))
 
-    def save_pretrained(
+    def save_pretrained(  # type: ignore[override]  # the mixin takes a configuration of any kind
         self,
         folder: str | os.PathLike,
         *,
@@ -122,7 +122,9 @@ class SavedNetwork(nn.Module, PyTorchModelHubMixin):
         return model_card.card(self, **told)
 
     @classmethod
-    def from_pretrained(cls, source: str | os.PathLike, **download: Any) -> Self:
+    def from_pretrained(  # type: ignore[override]  # presets and folders are no ids of the Hub
+        cls, source: str | os.PathLike, **download: Any
+    ) -> Self:
         """A trained network, in eval mode, from a folder of `save_pretrained`, a preset's shipped weights, or the Hub.
 
         source: a folder, a preset's name, or ``owner/name`` or ``owner/name@revision`` on the Hub, looked for in this

@@ -16,7 +16,7 @@ import f2d_kernels
 from f2d_kernels import compiled
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("csrc", "f2d", "f2d_kernels", "packaging", "tests", "bench")
+FOLDERS = ("csrc", "f2d", "f2d_kernels", "packaging", "tests", "bench", "docs")
 NEVER = r"\.(so|pyc|o|egg)$|__pycache__|cache/|/shared/|/runs/|/\.git|/\.venv"
 
 

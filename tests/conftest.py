@@ -9,8 +9,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import pytest
 import torch
 
-from tests.browsing import chromium
-
 # Where no GPU is, the Triton kernels run in Triton's interpreter. The switch counts before triton's first import, and
 # lightning imports triton.
 if not torch.cuda.is_available():
@@ -33,5 +31,7 @@ def shared(request) -> Path:
 @pytest.fixture(scope="module")
 def browser():
     """Headless Chromium; skipped where there is none."""
+    from tests.browsing import chromium  # here, so that tests of the kernels can be copied with this file alone
+
     with chromium() as running:
         yield running

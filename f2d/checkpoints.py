@@ -79,14 +79,15 @@ def find(
 
     source: a folder, a preset, or ``owner/name`` or ``owner/name@revision`` on the Hugging Face Hub, in this order: the
     Hub is asked for nothing that is there. The rest is for the Hub, as in `f2d.hub.fetch`; revision: a branch, tag or
-    commit. FileNotFoundError says which file is missing, or which presets there are and what the Hub says.
+    commit. FileNotFoundError says which file is missing, or which presets there are and what the Hub says;
+    ValueError that a revision is asked for of what has none.
     """
-    folder, repository = Path(source), hub.parse(source)
+    folder, repository, here = Path(source), hub.parse(source), "a folder"
     # a folder that is only named as a preset, such as what was restored with it, does not hide it
     hides_it = source in shipped() and not (folder / CONFIG).is_file()
     if hides_it or not folder.is_dir():
         if source in shipped():
-            folder = WEIGHTS / source
+            folder, here = WEIGHTS / source, "a preset"
         else:
             presets = ", ".join(shipped()) or "none"
             unknown = f"{str(source)!r} is neither a folder nor a preset with shipped weights (there are: {presets})"
@@ -105,10 +106,20 @@ def find(
                 )
             except FileNotFoundError as error:
                 raise FileNotFoundError(f"{unknown}, and {error}") from error
+    if revision is not None:
+        raise ValueError(f"{str(source)!r} is {here}, which has no revisions, and {revision!r} is asked for")
     for name in (CONFIG, MODEL):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}; a checkpoint has {CONFIG} and {MODEL}")
     return folder
+
+
+def pinned(source: str) -> str:
+    """`source`; of a Hub repository, ``owner/name@commit`` with what it holds now, which is not asked for again."""
+    repository = hub.parse(source)
+    if repository is None or source in shipped() or Path(source).exists():
+        return source
+    return f"{repository.name}@{find(source).name}"
 
 
 def names_weights(text: str) -> bool:

@@ -9,6 +9,9 @@ _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_]|[.-](?=[A-Za-z0-9_]))*"  # the Hub allows 
 _ID = re.compile(rf"({_PART}/{_PART})(?:@(.+))?")
 
 
+_COMMIT = re.compile("[0-9a-f]{40}")
+
+
 class HubId(NamedTuple):
     """name: owner/name of a repository. revision: a branch, tag or commit, None for the newest."""
 
@@ -36,17 +39,29 @@ def fetch(
     token: of a user who may read it, by default the one logged in with. cache_dir: another place than HF_HOME's.
     local_files_only: as HF_HUB_OFFLINE=1, take what is there. force_download: take nothing that is there.
 
-    A Hub that does not answer is asked once, for HF_HUB_ETAG_TIMEOUT seconds (10): what was fetched before is used.
+    Of a commit, named in full, what is in the cache is used at once. A Hub that does not answer is asked once, for
+    HF_HUB_ETAG_TIMEOUT seconds (10): what was fetched before is used.
     FileNotFoundError where nothing was, or the Hub has no such repository, revision or file, or does not show it.
     """
     if local_files_only and force_download:
         raise ValueError("local_files_only and force_download are both given; give one")
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub import (
+        constants,
+        get_hf_file_metadata,
+        hf_hub_download,
+        hf_hub_url,
+        try_to_load_from_cache,
+    )
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
     # the base class of the HTTP library's errors, whichever library this version of the client uses
     failures: tuple[type[Exception], ...] = (OSError, EntryNotFoundError, *HfHubHTTPError.__bases__)
     name, revision = repository
+    if revision is not None and _COMMIT.fullmatch(revision) and not force_download:  # what it holds never changes
+        place = None if cache_dir is None else Path(cache_dir)
+        cached = [try_to_load_from_cache(name, file, cache_dir=place, revision=revision) for file in files]
+        if all(isinstance(path, str) for path in cached):
+            return Path(str(cached[0])).parent
     refusal: Exception | None = None
     if not local_files_only:
         # hf_hub_download tries a silent Hub six times, for minutes; this asks once whether it is worth while

@@ -176,6 +176,11 @@ class _Fused:
 
     _plain: type
 
+    def __copy__(self) -> Any:
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
+
     def __deepcopy__(self, memo: dict) -> Any:
         copied = type(self).__new__(type(self))
         memo[id(self)] = copied

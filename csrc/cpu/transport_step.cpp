@@ -141,9 +141,8 @@ inline bool is_alone(const TransportArgs& a) {
          all_dense(DType::f32, any, s.deltas[0], a.x, a.anchor, a.mu, a.x_next);
 }
 
-inline void step_block_alone(int64_t n, const float* x, const float* anchor, const float* delta, const float* eps,
-                             float gate, float log_mean, float log_std, float low, float high, float* mu,
-                             float* x_next) {
+inline void step_alone(int64_t n, const float* x, const float* anchor, const float* delta, const float* eps, float gate,
+                       float log_mean, float log_std, float low, float high, float* mu, float* x_next) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
     const float limited = transport_clamp(anchor[i] + assembly_add(0.0f, gate, delta[i]), low, high);
@@ -164,10 +163,9 @@ void forward_alone(const TransportArgs& a, float* scratch, int64_t begin, int64_
     for (int64_t plane = 0; plane < walk.planes(); ++plane)
       each_block(walk, b, plane, first, last, [&](const Block& block) {
         const float* x = in_place<const float>(a.x, block);
-        step_block_alone(block.size(), x, a.anchor.data ? in_place<const float>(a.anchor, block) : x,
-                         in_place<const float>(a.assembly.deltas[0], block),
-                         noise_of(a.noise, walk.width, block, scratch), gate, log_mean, log_std, low, high,
-                         in_place<float>(a.mu, block), in_place<float>(a.x_next, block));
+        step_alone(block.size(), x, a.anchor.data ? in_place<const float>(a.anchor, block) : x,
+                   in_place<const float>(a.assembly.deltas[0], block), noise_of(a.noise, walk.width, block, scratch),
+                   gate, log_mean, log_std, low, high, in_place<float>(a.mu, block), in_place<float>(a.x_next, block));
       });
   }
 }

@@ -32,8 +32,11 @@ def info(
 
     import f2d
     import f2d_kernels
+    from f2d.checkpoints import pinned
     from f2d.execution import choose_execution
 
+    if model is not None:
+        model = pinned(model)
     net = None if model is None else _network(model)
     execution = choose_execution(device, precision.value)
     gpus = (

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from f2d.checkpoints import CONFIG, names_weights
+from f2d.checkpoints import CONFIG, names_weights, pinned
 from f2d.evaluation.case import Case
 from f2d.evaluation.datasets import DataSet, open_data
 from f2d.evaluation.folder import SETTINGS, EvaluationFolder, Settings
@@ -59,11 +59,13 @@ class Evaluation:
     def __init__(self, request: Request, path: Path, *, overwrite: bool = False):
         if request.name in RESERVED:
             raise ValueError(f"{request.name!r} is what tables call something else; give another name")
+        name, self._is_model = request.name or _called(request.method), names_weights(request.method)
+        if self._is_model:  # a branch on the Hub moves, and all that is asked of a model is to be of one
+            request = replace(request, method=pinned(request.method))
         self.request = request
         self.data: DataSet = open_data(request.data, request.limit)
         self.execution: Execution = choose_execution(request.device, request.precision)
         _refuse_inside(path, Path(self.data.spec.partition("=")[2]))
-        self._is_model = names_weights(request.method)
         self._outputs = None
         if not self._is_model:
             _refuse_inside(path, Path(request.method))
@@ -79,7 +81,7 @@ class Evaluation:
         if self._set_measures and not request.keep_images:
             raise ValueError("fid is measured on the restored pictures: let them be kept")
         settings = Settings(
-            name=request.name or _called(request.method),
+            name=name,
             model=_where(request.method) if self._is_model else None,
             outputs=None if self._is_model else str(Path(request.method).resolve()),
             digest=digest(request.method) if self._is_model else None,

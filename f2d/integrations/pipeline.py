@@ -47,8 +47,13 @@ class RestorationModel(ModelMixin):
     def forward(self, sample: Tensor, image: Tensor, timestep: Tensor | int) -> Tensor:
         return self.net(sample, image, timestep).prediction
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **_: Any) -> None:
-        """Write `config.json`, `model.safetensors` and a model card; what diffusers says of shards is not needed."""
+    def save_pretrained(self, save_directory: str | os.PathLike, *, push_to_hub: bool = False, **_: Any) -> None:
+        """Write `config.json`, `model.safetensors` and a model card; what diffusers says of shards is not needed.
+
+        ValueError for push_to_hub: the network's own `push_to_hub` uploads it.
+        """
+        if push_to_hub:
+            raise ValueError("RestorationModel: to upload a network, model.net.push_to_hub('owner/name')")
         self.net.save_pretrained(save_directory)
 
     @classmethod
@@ -78,13 +83,14 @@ class RestorationPipeline(DiffusionPipeline):
     """``pipeline(image).images[0]``: an image restored by `unet` along the transport of `scheduler`.
 
     unet: an F²D-Net, or the `RestorationModel` of one. scheduler: by default the one that it was trained for. The
-    result is that of `f2d.restore_tensor`, bit by bit, for the same steps, sampler and seed. TypeError for others.
+    result is that of `f2d.restore_tensor`, bit by bit, for the same steps, sampler and seed. TypeError for others. An
+    image is analysed once and its steps share that, so that the parts of `unet` are called rather than `unet` as a
+    whole: offloading it whole is refused by diffusers.
 
         pipeline = RestorationPipeline(F2DNet.from_pretrained("f2d-lite"))
         pipeline.save_pretrained("folder"); RestorationPipeline.from_pretrained("folder")
     """
 
-    model_cpu_offload_seq = UNET
     _optional_components = [SCHEDULER]  # noqa: RUF012, without it what has a default is not saved
     _callback_tensor_inputs = ["sample", "pred_original_sample"]  # noqa: RUF012
 
@@ -115,7 +121,8 @@ class RestorationPipeline(DiffusionPipeline):
         callback_on_step_end: Callable[[Any, int, Tensor, dict[str, Tensor]], dict[str, Tensor]] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("sample",),
     ) -> ImagePipelineOutput | tuple[Any]:
-        """Restore an image, or a batch of one size: path, picture, list of pictures, array or tensor in [0, 1].
+        """Restore an image, or a batch of one size: path, picture, list of pictures, array or tensor in [0, 1]; RGB, as
+        diffusers has them, without the transparency that `f2d.load` keeps.
 
         num_inference_steps: network calls, 1 if neither they nor `timesteps` are given: the conditional mean. seed:
         one, or int64 [B], as in `f2d.restore_tensor`; or a generator, or a list of B, that seeds are drawn from.

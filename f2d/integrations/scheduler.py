@@ -1,6 +1,7 @@
 """The log-normal transport as a scheduler of diffusers."""
 
 import itertools
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +33,8 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
     """``x_t = mu + (x_s - mu) · exp(M + S ε)`` from x_0, the degraded image, at time 0 to mu, the clean one, at time T.
 
     Time runs forward: `timesteps` ascend from 0, and the loop starts with the degraded image instead of noise (so
-    `init_noise_sigma` is 1 and `scale_model_input` returns what it is given):
+    `init_noise_sigma` is 1 and `scale_model_input` returns what it is given); of an F²D-Net with an enhancer, with what
+    this makes of it:
 
         scheduler.set_timesteps(n)
         x = degraded                                            # [B, C, H, W] in [-1, 1]
@@ -40,7 +42,8 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
             x = scheduler.step(model(x, degraded, t), t, x, seed=0).prev_sample
 
     num_train_timesteps: T. theta, sigma2: rates of the process by the names of `f2d.transport.LogNormalSchedule.named`;
-    or T numbers each, with the length `dt` of a step. sampler: MC, NMC, EM or mean of `f2d.transport.transport`.
+    or T numbers each, lists or tensors, with the length `dt` of a step. sampler: MC, NMC, EM or mean of
+    `f2d.transport.transport`.
     prediction_type: what the model gives, "SFLOW" (mu - x_t), "FLOW" (mu - x_0) or "FINAL_X" (mu). The arithmetic is
     `f2d.transport`'s, float32 inside whatever the precision of the state. ValueError for what does not fit.
 
@@ -54,12 +57,15 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         self,
         *,  # register_to_config takes what is given by position for a default, and does not save it
         num_train_timesteps: int = 100,
-        theta: str | Sequence[float] = "cosine",
-        sigma2: str | Sequence[float] = "linear",
+        theta: str | Sequence[float] | Tensor = "cosine",
+        sigma2: str | Sequence[float] | Tensor = "linear",
         dt: float | None = None,
         sampler: str = "MC",
         prediction_type: str = "SFLOW",
     ):
+        if isinstance(theta, Tensor) and isinstance(sigma2, Tensor):
+            theta, sigma2 = theta.tolist(), sigma2.tolist()
+            self.register_to_config(theta=theta, sigma2=sigma2)  # saved as JSON
         for name, value, known in (("sampler", sampler, SAMPLERS), ("prediction_type", prediction_type, TARGETS)):
             if value not in known:
                 raise ValueError(f"LogNormalScheduler: no {name} {value!r}; there are {', '.join(known)}")
@@ -124,7 +130,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         if num_inference_steps is not None:
             times = sampling_times(schedule, num_inference_steps, sampler)
         elif timesteps is not None:
-            times = [*map(int, timesteps), schedule.num_steps]
+            times = [*map(operator.index, timesteps), schedule.num_steps]
             if len(times) < 2 or times[0] < 0 or any(s >= t for s, t in itertools.pairwise(times)):
                 raise ValueError(
                     f"LogNormalScheduler: timesteps are {times[:-1]}; give 0 <= t < {times[-1]}, ascending"
@@ -214,7 +220,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
                 raise ValueError("LogNormalScheduler: a step after the last; call set_timesteps before another loop")
             return i
         try:
-            return self._times.index(int(timestep), 0, -1)
+            return self._times.index(operator.index(timestep), 0, -1)
         except ValueError:
             raise ValueError(
                 f"LogNormalScheduler: {timestep} is none of the timesteps {self._times[:-1]}; see set_timesteps"

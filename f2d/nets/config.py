@@ -12,6 +12,7 @@ HEADS = ("residual", "affine")
 OWNER = "F2DNetConfig"
 # What a file may ask for: without upper limits, a damaged one builds modules for hours.
 MOST_STAGES = 8
+MOST_FACTORS = 64
 LIMITS = {
     "stage_widths": (1, 65536),
     "blocks_per_stage": (1, 256),
@@ -80,6 +81,8 @@ class F2DNetConfig(SavedConfig):
             require(condition, OWNER, name, getattr(self, name), wanted)
 
         check("factors", len(self.factors) > 0, "at least one name")
+        if len(self.factors) > MOST_FACTORS:  # such a list is no message
+            raise ValueError(f"{OWNER}: there are {len(self.factors)} factors; give at most {MOST_FACTORS}")
         check("factors", len(set(self.factors)) == len(self.factors), "each name once")
         # the names become parts of file names
         plain = all(re.fullmatch(r"[\w-]+", name) for name in self.factors)

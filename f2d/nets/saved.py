@@ -84,7 +84,7 @@ class SavedNetwork(nn.Module, PyTorchModelHubMixin):
 
     def save_pretrained(  # type: ignore[override]  # the mixin takes a configuration of any kind
         self,
-        folder: str | os.PathLike,
+        save_directory: str | os.PathLike,
         *,
         config: None = None,
         repo_id: str | None = None,
@@ -100,8 +100,8 @@ class SavedNetwork(nn.Module, PyTorchModelHubMixin):
         """
         if config is not None:
             raise ValueError(f"{type(self).__name__}: the configuration is the network's own; leave config out")
-        folder = Path(folder)
-        told = {"name": repo_id or folder.resolve().name, **(model_card_kwargs or {})}
+        folder = Path(save_directory)
+        told = {"name": repo_id or "", **(model_card_kwargs or {})}
         card = None if (folder / model_card.README).exists() else self.generate_model_card(**told)
         checkpoints.write(folder, self.config.to_dict(), self.state_dict())
         if card is not None:

@@ -4,8 +4,8 @@
 sde = GOUB(lambda_square=30, T=100, ...)            sde = GOUB(max_sigma=30, steps=100, schedule="cosine")
 for t in reversed(range(1, T + 1)):                 for t in sde.times:
     noise = model(x, mu, t)                             noise = model(x, mu, t)
-    score = sde.get_score_from_noise(noise, t)          x = sde.step(x, mu, noise, t, "mean_ode")
-    x = x - sde.sde_reverse_drift(x, score, t)
+    score = -noise / sde.f_sigma(t) if t < T else 0     x = sde.step(x, mu, noise, t, "mean_ode")
+    x = sde.reverse_mean_ode_step(x, score, t)
 """
 
 from typing import Any

@@ -50,6 +50,21 @@ def test_a_revision(hub, load, nets, spelled):
     hub.start()
 
 
+def test_a_command_asks_once_and_a_commit_that_is_here_is_not_asked_for(hub, load):
+    commit = load("net", f"{ID}@v1") and commit_of(hub.folder / ID / "v1")
+    hub.requests.clear()
+    assert load("net", f"{ID}@{commit}")["config"] and hub.requests == []
+    assert load("cli", ["info", ID])["exit_code"] == 0
+    assert [request for request in hub.requests if request.endswith("config.json")][1:] == []
+
+
+def test_a_folder_and_a_preset_have_no_revisions(load, tmp_path, nets):
+    nets["main"].save_pretrained(tmp_path / "here")
+    for source in ("f2d-lite", str(tmp_path / "here")):
+        answer = load("net", source, revision="v1")
+        assert answer["error"] == "ValueError" and "has no revisions" in answer["message"]
+
+
 def test_two_revisions_at_once_and_one_that_is_not_there(hub, load):
     answer = load("net", f"{ID}@v1", revision="main")
     assert answer["error"] == "ValueError" and "names a revision, and another one is given, 'main'" in answer["message"]

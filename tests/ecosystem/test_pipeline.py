@@ -142,6 +142,14 @@ def test_half_precision(net, pipeline, tmp_path):
     assert found.dtype == torch.float32 and torch.equal(found, ours(own, x, steps=3, seed=2))
 
 
+def test_whole_networks_are_not_offloaded_and_a_push_is_not_forgotten(pipeline, tmp_path):
+    with pytest.raises((ValueError, ImportError)):  # without `accelerate` diffusers says so first
+        pipeline.enable_model_cpu_offload(device="cpu")
+    assert pipeline.model_cpu_offload_seq is None
+    with pytest.raises(ValueError, match=r"net\.push_to_hub"):
+        pipeline.unet.save_pretrained(tmp_path, push_to_hub=True)
+
+
 def test_the_model_alone(net, tmp_path):
     model = RestorationModel(net)
     x = pixels() * 2 - 1

@@ -53,9 +53,9 @@ def test_a_folder_and_its_card(net, tmp_path):
     assert ("deraining" in card.data.tags) == bool(net.config.factors)
     count = sum(parameter.numel() for parameter in net.parameters())
     for words in (
-        "# my-model\n",
+        f"# {net.TITLE}\n",
         f"{count:,} parameters",
-        'f2d.load("my-model")',
+        'f2d.load("this-folder")',
         "Ten photographs.",
         type(net).__name__,
     ):

@@ -151,6 +151,24 @@ def test_wrong_configurations(options, words):
         LogNormalScheduler(**options)
 
 
+def test_rates_as_tensors_are_saved_as_numbers(tmp_path):
+    theta, sigma2 = torch.linspace(0.01, 0.02, 5), torch.full((5,), 0.01)
+    scheduler = LogNormalScheduler(num_train_timesteps=5, theta=theta, sigma2=sigma2, dt=1.0)
+    scheduler.save_pretrained(tmp_path)
+    again = LogNormalScheduler.from_pretrained(tmp_path)
+    assert torch.equal(again.transport.schedule.theta, scheduler.transport.schedule.theta)
+    assert again.config.sigma2 == sigma2.tolist()
+
+
+def test_times_are_whole_numbers():
+    scheduler = LogNormalScheduler()
+    with pytest.raises(TypeError, match="integer"):
+        scheduler.set_timesteps(timesteps=[0.9, 10.2])
+    scheduler.set_timesteps(timesteps=torch.tensor([0, 50]))
+    with pytest.raises(TypeError, match="integer"):
+        scheduler.step(torch.zeros(1, 3, 2, 2), 50.5, torch.zeros(1, 3, 2, 2))
+
+
 def test_wrong_steps():
     x, mu = images()
     scheduler = LogNormalScheduler(sampler="NMC")

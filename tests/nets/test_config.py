@@ -72,6 +72,7 @@ def test_json_round_trip(name):
     [
         ({"factors": ()}, r"factors is \(\); give at least one name"),
         ({"factors": ("rain", "rain")}, "give each name once"),
+        ({"factors": tuple(f"f{i}" for i in range(65))}, "there are 65 factors; give at most 64"),
         ({"blocks_per_stage": (1,)}, "4 stage_widths and 1 blocks_per_stage"),
         ({"parser_widths": (8,)}, "1 parser_widths and 4 parser_decoder_widths"),
         ({"expert_width": 100}, "100, not a multiple of groups=8"),

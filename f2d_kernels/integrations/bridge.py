@@ -13,13 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from f2d_kernels.integrations._tables import Tables
-from f2d_kernels.integrations.mean_reverting import mean_reversion
+from f2d_kernels.integrations.mean_reverting import MeanReverting, mean_reversion
 
 KINDS = ("sde", "mean_ode")
 
 
-class GOUB(Tables):
+class GOUB(MeanReverting):
     """IR-SDE's process with x_T = mu given (Doob's h-transform), whose states at times t = 0..T are
 
         x_t = m_t x_0 + (1 - m_t) mu + f_t ε,   m_t = e^{-Θ_t} v_tT / v_0T,   f_t² = lambda² v_0t v_tT / v_0T,
@@ -58,17 +57,6 @@ class GOUB(Tables):
         of_state = torch.cat([carry[:-1] * (std[:-2] / std[now]) ** 2, ends])
         of_clean = kept[:-1] - of_state * kept[1:]
         self._add("optimum", times, [of_state, of_clean, one - of_state - of_clean, zero])
-
-    def sample(self, x_0: Tensor, mu: Tensor, t: int | Tensor, **noise: Any) -> Tensor:
-        """The training state x_t of clean x_0 and degraded mu, [B,C,H,W], at t (int or [B]) in 0..T.
-
-        noise: any of noise, seed, generator, stream, window, as `f2d_kernels.gaussian_transition` takes them.
-        """
-        return self._linear("state", [x_0, mu], t, noise)
-
-    def optimum(self, x: Tensor, x_0: Tensor, mu: Tensor, t: int | Tensor) -> Tensor:
-        """E[x_{t-1} | x_t = x, x_0], the target of GOUB's maximum likelihood loss."""
-        return self._linear("optimum", [x, x_0, mu], t, {})
 
     def step(
         self, x: Tensor, mu: Tensor, prediction: Tensor, t: int | Tensor, kind: str = "mean_ode", **noise: Any

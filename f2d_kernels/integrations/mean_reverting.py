@@ -53,7 +53,22 @@ def mean_reversion(
     return max_sigma / 255 if max_sigma >= 1 else max_sigma, rate * dt, total * dt
 
 
-class IRSDE(Tables):
+class MeanReverting(Tables):
+    """Training states and the most likely step back, from tables "state" and "optimum"."""
+
+    def sample(self, x_0: Tensor, mu: Tensor, t: int | Tensor, **noise: Any) -> Tensor:
+        """The training state x_t of clean x_0 and degraded mu, [B,C,H,W], at t (int or [B]) in 0..T.
+
+        noise: any of noise, seed, generator, stream, window, as `f2d_kernels.gaussian_transition` takes them.
+        """
+        return self._linear("state", [x_0, mu], t, noise)
+
+    def optimum(self, x: Tensor, x_0: Tensor, mu: Tensor, t: int | Tensor) -> Tensor:
+        """E[x_{t-1} | x_t = x, x_0], the target of the method's maximum likelihood loss."""
+        return self._linear("optimum", [x, x_0, mu], t, {})
+
+
+class IRSDE(MeanReverting):
     """``dx = theta (mu - x) dt + sigma dw`` with sigma² = 2 lambda² theta, whose states at times t = 0..T are
 
         x_t = mu + (x_0 - mu) e^{-Θ_t} + lambda sqrt(1 - e^{-2 Θ_t}) ε,   Θ_t = dt Σ_{1 <= i <= t} theta_i.
@@ -85,17 +100,6 @@ class IRSDE(Tables):
         self._add("optimum", times, [of_state, of_clean, one - of_state - of_clean, zero])
         grown = of_clean * torch.exp(now)  # x_0 - mu = (x_t - mu - std · noise) e^Θ
         self._add("posterior", times, [of_state + grown, one - of_state - grown, -grown * std, left])
-
-    def sample(self, x_0: Tensor, mu: Tensor, t: int | Tensor, **noise: Any) -> Tensor:
-        """The training state x_t of clean x_0 and degraded mu, [B,C,H,W], at t (int or [B]) in 0..T.
-
-        noise: any of noise, seed, generator, stream, window, as `f2d_kernels.gaussian_transition` takes them.
-        """
-        return self._linear("state", [x_0, mu], t, noise)
-
-    def optimum(self, x: Tensor, x_0: Tensor, mu: Tensor, t: int | Tensor) -> Tensor:
-        """E[x_{t-1} | x_t = x, x_0], the target of IR-SDE's maximum likelihood loss."""
-        return self._linear("optimum", [x, x_0, mu], t, {})
 
     def step(
         self, x: Tensor, mu: Tensor, prediction: Tensor, t: int | Tensor, kind: str = "sde", **noise: Any

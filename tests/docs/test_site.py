@@ -4,7 +4,6 @@ import functools
 import http.server
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -14,10 +13,11 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from tests.browsing import visits
+
 from .blocks import ROOT
 
 pytest.importorskip("mkdocs", reason="needs the [docs] extra")
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 LOADING = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href", "video": "src"}
 
 
@@ -125,18 +125,10 @@ def server(site):
         running.shutdown()
 
 
-def test_in_a_browser(site, server, pages):
+def test_in_a_browser(browser, site, server, pages):
     """No request leaves the host, no complaint of the page; nothing is wider than a telephone; the search finds."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install playwright)")
-    program = next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None:
-        pytest.skip(f"needs a browser: none of {', '.join(NAMES)} is on PATH")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        tab = browser.new_context(viewport={"width": 400, "height": 800}).new_page()
-        asked, heard = [], []
-        tab.on("request", lambda request: asked.append(request.url))
-        tab.on("console", lambda message: heard.append((message.type, message.text)))
+    with visits(browser, server + "index.html", own=(server, "data:", "blob:")) as visit:
+        tab = visit(400, 800)
         for path in pages:
             tab.goto(server + path.relative_to(site).as_posix())
             width = tab.evaluate("document.documentElement.scrollWidth")
@@ -145,6 +137,3 @@ def test_in_a_browser(site, server, pages):
         tab.goto(server + "index.html")
         tab.locator(".md-search__input").fill("lognormal_transition")
         tab.locator(".md-search-result__link").first.wait_for()
-        browser.close()
-    assert [url for url in asked if not url.startswith((server, "data:", "blob:"))] == []
-    assert [message for message in heard if message[0] in ("error", "warning")] == []

@@ -1,12 +1,14 @@
 """The interface: what is on the page, and what each button calls."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
+from gradio import routes
 
 from f2d.app import parts
 from f2d.app.limits import MAX_STEPS, MAX_STRENGTH
@@ -127,6 +129,16 @@ def build(work: Work, title: str, licence: str, examples: list[Path]) -> gr.Bloc
         if examples:
             tried.click(pick, None, upload, queue=False, show_progress="hidden", **hidden)
     return page.queue(max_size=limits.waiting, api_open=False)
+
+
+@contextmanager
+def making_folders_in(folder: Path) -> Iterator[None]:
+    """gradio makes a folder at each start below the one that it was imported with, maybe of a server that ended."""
+    before, routes.DEFAULT_TEMP_DIR = routes.DEFAULT_TEMP_DIR, str(folder)
+    try:
+        yield
+    finally:
+        routes.DEFAULT_TEMP_DIR = before
 
 
 def _download(done: Done) -> gr.DownloadButton:

@@ -35,18 +35,15 @@ def serving(
         settings = {"GRADIO_TEMP_DIR": str(folder), "GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_RUN_HISTORY": "False"}
         tidy.enter_context(_environment(settings))
 
-        from gradio import routes
         from starlette.middleware import Middleware
 
         from f2d.app.examples import make_examples
         from f2d.app.guard import Guard
-        from f2d.app.page import build
+        from f2d.app.page import build, making_folders_in
         from f2d.app.theme import CSS, theme
         from f2d.app.work import Work
 
-        # where gradio makes a folder at each start: the one that it was imported with, maybe of a server that ended
-        tidy.callback(setattr, routes, "DEFAULT_TEMP_DIR", routes.DEFAULT_TEMP_DIR)
-        routes.DEFAULT_TEMP_DIR = str(folder)
+        tidy.enter_context(making_folders_in(folder))
         examples = make_examples(folder)
         page = build(Work(restorer, limits, folder), title, licence, examples)
 

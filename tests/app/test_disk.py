@@ -40,6 +40,7 @@ def test_a_link_is_deleted_and_not_what_it_leads_to(tmp_path):
     kept.touch()
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "link").symlink_to(tmp_path / "outside")
+    (tmp_path / "folder" / "to_nothing").symlink_to(tmp_path / "nowhere")
     aged(kept, 100)
     delete_old(tmp_path / "folder", -50, set())
     assert kept.exists() and list((tmp_path / "folder").iterdir()) == []

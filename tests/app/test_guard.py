@@ -139,12 +139,14 @@ def test_a_full_folder_takes_no_upload(server, tmp_path):
     assert upload(server, content)[0] == 200
 
 
-def test_a_server_after_another_leaves_nothing(restorer):
+def test_a_server_after_another_leaves_nothing(restorer, tmp_path, monkeypatch):
     from f2d.app.limits import Limits
     from f2d.app.serve import serving
 
+    monkeypatch.setattr("gradio.routes.DEFAULT_TEMP_DIR", str(tmp_path / "before"))
     folders = []
     for _ in range(2):
         with serving(restorer, "tiny", Limits()):
             folders.append(Path(os.environ["GRADIO_TEMP_DIR"]))
     assert folders[0] != folders[1] and not any(folder.exists() for folder in folders)
+    assert list(tmp_path.iterdir()) == []

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from contextlib import contextmanager
 
 import pytest
 
@@ -56,6 +57,23 @@ def test_the_licence_is_that_of_the_weights(model, tmp_path, monkeypatch):  # no
     asked = []
     monkeypatch.setattr("f2d.hub.fetch", lambda *names, **options: asked.append(options) or folder)
     assert licence_of("owner/name") == "mine" and asked[0]["local_files_only"]
+
+
+def test_the_status_is_shown_while_the_server_starts(f2d, model, monkeypatch):  # noqa: F811
+    happened = []
+
+    @contextmanager
+    def told(name, *_, **__):
+        happened.append(f"{name} begins")
+        yield "http://somewhere/"
+        happened.append(f"{name} ends")
+
+    monkeypatch.setattr("f2d.cli.app_command.err.status", told)
+    monkeypatch.setattr("f2d.app.serve.serving", lambda *_, **__: told("server"))
+    monkeypatch.setattr("f2d.app.serve.wait", lambda: happened.append("page"))
+    found = f2d("app", model, "--device", "cpu")
+    assert found.exit_code == 0 and "http://somewhere/" in found.output, found.output
+    assert happened == ["starting begins", "server begins", "starting ends", "page", "server ends"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")

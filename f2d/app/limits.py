@@ -30,7 +30,7 @@ MAX_STRENGTH = 2.0
 class Limits:
     """megapixels (10^6) and upload (bytes): of one picture. memory: bytes of the whole server, None for four fifths of
     what is free at the start. together: restorations at once. waiting: requests in the queue. keep: seconds after
-    which uploads and results are deleted."""
+    which uploads and results are deleted. disk: bytes that they may take until then."""
 
     megapixels: float = 24.0
     upload: int = 64 * 2**20
@@ -38,6 +38,7 @@ class Limits:
     together: int = 1
     waiting: int = 20
     keep: int = 3600
+    disk: int = 4 * 2**30
 
     def share(self, device: torch.device) -> int:
         """``program + (memory - program) / together``: bytes that one restoration is planned for, as the program is

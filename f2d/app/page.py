@@ -1,18 +1,22 @@
 """The interface: what is on the page, and what each button calls."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
+from gradio import routes
 
 from f2d.app import parts
 from f2d.app.limits import MAX_STEPS, MAX_STRENGTH
 from f2d.app.work import Done, Options, Work
 
 LARGEST_SEED = 2**32 - 1  # a number field of a browser holds 2^53
+OTHER_NUMBERS_OF_STEPS = ("EM", "mean")  # samplers for as many as the schedule has, 100, and for one alone
+GONE = "The picture is not on the server any more; upload it again."
 _TO_RESULT = "() => document.getElementById('f2d-compare').scrollIntoView({ block: 'nearest' })"  # on a phone
 
 
@@ -23,15 +27,35 @@ class Preview(NamedTuple):
     original: str
 
 
+class _Page(gr.Blocks):
+    """gradio's own copies what a request names into its folder, fetches it, or leaves the path as it is: here a request
+    has numbers and words, and pictures by the path of a file below the folder, and nothing else of them is passed on.
+    """
+
+    def __init__(self, work: Work, **options: Any):
+        super().__init__(**options)
+        self._work = work
+
+    async def preprocess_data(self, block_fn: Any, inputs: list, *rest: Any, **named: Any) -> Any:
+        return await super().preprocess_data(block_fn, [self._checked(value) for value in inputs], *rest, **named)
+
+    def _checked(self, value: Any) -> Any:
+        if not isinstance(value, (dict, list)):
+            return value
+        path = value.get("path") if isinstance(value, dict) else None
+        try:
+            self._work.inside(Path(path if isinstance(path, str) else ""))
+        except FileNotFoundError:
+            raise gr.Error(GONE, title="Not restored", print_exception=False) from None
+        return {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+
 def build(work: Work, title: str, licence: str, examples: list[Path]) -> gr.Blocks:
     """The page of `work`. title: the model's name. licence: of its weights, "" for none. examples: files to try."""
     limits, names = work.limits, work.restorer.config.factors
-    steps, samplers = work.restorer.transport.default_steps, work.restorer.transport.samplers
-    with gr.Blocks(
-        title=f"Restore a photograph: {title}",
-        analytics_enabled=False,
-        delete_cache=(max(1, limits.keep // 10), limits.keep),
-    ) as page:
+    steps = work.restorer.transport.default_steps
+    samplers = [name for name in work.restorer.transport.samplers if name not in OTHER_NUMBERS_OF_STEPS]
+    with _Page(work, title=f"Restore a photograph: {title}", analytics_enabled=False) as page:
         gr.HTML(_head(title, limits.keep))
         with gr.Row():
             with gr.Column(scale=4, min_width=280):
@@ -59,7 +83,7 @@ def build(work: Work, title: str, licence: str, examples: list[Path]) -> gr.Bloc
                         label="Steps",
                         info="Calls of the network, each as long.",
                     )
-                    sampler = gr.Radio(list(samplers), value=samplers[0], label="Sampler", visible=len(samplers) > 1)
+                    sampler = gr.Radio(samplers, value=samplers[0], label="Sampler", visible=len(samplers) > 1)
                     seed = gr.Number(
                         0, precision=0, minimum=0, maximum=LARGEST_SEED, label="Seed", info="Of the noise of the steps."
                     )
@@ -107,6 +131,16 @@ def build(work: Work, title: str, licence: str, examples: list[Path]) -> gr.Bloc
     return page.queue(max_size=limits.waiting, api_open=False)
 
 
+@contextmanager
+def making_folders_in(folder: Path) -> Iterator[None]:
+    """gradio makes a folder at each start below the one that it was imported with, maybe of a server that ended."""
+    before, routes.DEFAULT_TEMP_DIR = routes.DEFAULT_TEMP_DIR, str(folder)
+    try:
+        yield
+    finally:
+        routes.DEFAULT_TEMP_DIR = before
+
+
 def _download(done: Done) -> gr.DownloadButton:
     size = done.download.stat().st_size / 1e6
     label = f"Download the restored picture ({done.format}, {max(0.01, size):.2f} MB)"
@@ -142,7 +176,7 @@ def _told(function: Callable, instead: list | None = None) -> Callable:
         try:
             return function(*values)
         except FileNotFoundError:
-            message = "The picture is not on the server any more; upload it again."
+            message = GONE
         except ValueError as error:
             message = str(error)
         except Exception:

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from f2d import checkpoints
+from f2d.app.disk import deleting
 from f2d.app.limits import Limits
 from f2d.restorer import Restorer
 
@@ -28,18 +29,29 @@ def serving(
     """
     check_free(host, port)
     with ExitStack() as tidy:  # all of it is done, whatever interrupts a part
-        folder = Path(tempfile.mkdtemp(prefix="f2d-app-"))
+        folder = Path(tempfile.mkdtemp(prefix="f2d-app-")).resolve()
         tidy.callback(shutil.rmtree, folder, ignore_errors=True)
         # read by gradio: where it writes, whether it sends statistics, whether the browser keeps what was done
         settings = {"GRADIO_TEMP_DIR": str(folder), "GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_RUN_HISTORY": "False"}
         tidy.enter_context(_environment(settings))
 
+        from starlette.middleware import Middleware
+
         from f2d.app.examples import make_examples
-        from f2d.app.page import build
+        from f2d.app.guard import Guard
+        from f2d.app.page import build, making_folders_in
         from f2d.app.theme import CSS, theme
         from f2d.app.work import Work
 
-        page = build(Work(restorer, limits, folder), title, licence, make_examples(folder))
+        tidy.enter_context(making_folders_in(folder))
+        examples = make_examples(folder)
+        page = build(Work(restorer, limits, folder), title, licence, examples)
+
+        def forget(gone: set[Path]) -> None:
+            for files in page.temp_file_sets:
+                files.difference_update(map(str, gone))
+
+        tidy.enter_context(deleting(folder, limits.keep, set(examples), forget))
         tidy.callback(page.close, verbose=False)
         _, address, _ = page.launch(
             server_name=host,
@@ -50,6 +62,8 @@ def serving(
             ssr_mode=False,
             footer_links=[],
             max_file_size=limits.upload,
+            enable_monitoring=False,
+            app_kwargs={"middleware": [Middleware(Guard, limits=limits, folder=folder)]},
             theme=theme(),
             css=CSS,
         )
@@ -76,9 +90,9 @@ def wait() -> None:
 
 
 def licence_of(model: str) -> str:
-    """What the LICENSE beside a model's weights says, "" where there is none."""
-    folder = checkpoints.WEIGHTS if model in checkpoints.shipped() else Path(model)
-    path = folder / "LICENSE"
+    """What the LICENSE beside the weights that were loaded as `model` says, "" where there is none."""
+    folder = checkpoints.find(model, local_files_only=True)
+    path = (checkpoints.WEIGHTS if folder.parent == checkpoints.WEIGHTS else folder) / "LICENSE"
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 

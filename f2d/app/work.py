@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from f2d.app import shown
+from f2d.app.disk import used
 from f2d.app.limits import SUFFIXES, Limits
 from f2d.engine import BudgetError
 from f2d.images import ImageError, Photo, check_holds, read, save_image, write
@@ -58,19 +59,29 @@ class Done(NamedTuple):
 class Work:
     """Restorations of files through one restorer; any number of threads may call it.
 
-    Everything is written below `folder`, each request in a place that cannot be guessed. What is wrong with a file or
-    with the options is an ImageError or ValueError of one line that names the file as the person does, and no path of
-    the server's.
+    Pictures are read and written below `folder` alone, each request's in a place that cannot be guessed. What is wrong
+    with a file or with the options is an ImageError or ValueError of one line that names the file as the person does,
+    and no path of the server's. FileNotFoundError for what is no file below `folder`: visitors name any path.
     """
 
     def __init__(self, restorer: Restorer, limits: Limits, folder: Path):
-        self.restorer, self.limits, self.folder = restorer, limits, folder
+        self.restorer, self.limits, self.folder = restorer, limits, folder.resolve()
         self._memory = limits.share(restorer.execution.device)
+
+    def inside(self, path: Path) -> Path:
+        """`path` itself, a file below `folder`; FileNotFoundError for everything else, links that lead out too."""
+        try:
+            if path.resolve().is_relative_to(self.folder) and path.is_file():
+                return path
+        except (OSError, ValueError, RuntimeError):  # names too long, with a null byte, links in a circle
+            pass
+        raise FileNotFoundError("no file of this server's")
 
     def preview(self, path: Path) -> Path | None:
         """A picture for the screen of a file that browsers do not show; None for one that they do. ImageError for a
         file that cannot be restored, as far as its header tells."""
-        with _named(path):
+        with _named(self.inside(path)):
+            self._check_room()
             if self.limits.check(path) in BROWSERS_SHOW:
                 return None
             picture = shown.fitted(read(path).picture())
@@ -78,7 +89,8 @@ class Work:
 
     def restore(self, path: Path, options: Options) -> Done:
         """`path` restored: the same pixels as `f2d restore` and `f2d.load` give."""
-        with _named(path):
+        with _named(self.inside(path)):
+            self._check_room()
             format = self.limits.check(path)
             photo = read(path)
             result = self._call(photo, options)
@@ -104,6 +116,10 @@ class Work:
             self._line(photo, restored, result),
             factors,
         )
+
+    def _check_room(self) -> None:
+        if used(self.folder) > self.limits.disk:
+            raise ImageError("the server has no room for another picture just now; try again later")
 
     def _call(self, photo: Photo, options: Options) -> Restored:
         size = "{} × {} pixels".format(*photo.size)

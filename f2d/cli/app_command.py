@@ -1,5 +1,6 @@
 """`f2d app`: a page in the browser that restores what is dropped on it."""
 
+from contextlib import ExitStack
 from importlib.util import find_spec
 from typing import Annotated
 
@@ -15,7 +16,7 @@ from f2d.cli.termination import tidy_when_terminated
 @one_line_errors
 def app_command(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A preset with shipped weights, or a folder.")
+        str, typer.Argument(metavar="MODEL", help="A preset with shipped weights, a folder, or owner/name on the Hub.")
     ] = "f2d-lite",
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0: all, for others on the network.")
@@ -31,6 +32,9 @@ def app_command(
         str | None,
         typer.Option(metavar="SIZE", help="Memory the server may take, such as 4G; four fifths of what is free."),
     ] = None,
+    max_disk: Annotated[
+        float, typer.Option(min=0.01, metavar="GIB", help="Disk that pictures may take until they are deleted.")
+    ] = 4.0,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in this machine's browser.")] = False,
 ) -> None:
     r"""Serve a page on which photographs are restored with MODEL: upload, compare, download.
@@ -47,12 +51,13 @@ def app_command(
     from f2d.restorer import Restorer
 
     check_free(host, port)
-    limits = Limits(max_megapixels, max_upload * 2**20, memory, threads, queue)
+    limits = Limits(max_megapixels, max_upload * 2**20, memory, threads, queue, disk=int(max_disk * 2**30))
     restorer = Restorer.load(model, device=device, precision=precision.value)
     out.print(f"{escape(model)} on {restorer.execution}")
-    with err.status("starting"):
-        server = serving(restorer, model, limits, host=host, port=port, licence=licence_of(model))
-    with tidy_when_terminated(), server as address:
+    with tidy_when_terminated(), ExitStack() as server:
+        with err.status("starting"):
+            page = serving(restorer, model, limits, host=host, port=port, licence=licence_of(model))
+            address = server.enter_context(page)
         out.print(f"{address}  (Ctrl-C ends it)")
         if open_browser:
             typer.launch(address)

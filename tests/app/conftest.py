@@ -22,8 +22,7 @@ def restorer(model) -> Restorer:  # noqa: F811
 
 @pytest.fixture
 def work(restorer, tmp_path) -> Work:
-    (tmp_path / "server").mkdir()
-    return Work(restorer, Limits(megapixels=1, upload=10**6), tmp_path / "server")
+    return Work(restorer, Limits(megapixels=1, upload=10**6), tmp_path)
 
 
 def draw(folder, kind: str):

@@ -1,12 +1,14 @@
 """The interface, without a server: what is on it for which model, and how errors are told."""
 
 import logging
+import warnings
 
 import pytest
 
 from f2d.app.limits import Limits
-from f2d.app.work import Work
+from f2d.app.work import Options, Work
 from f2d.restorer import Restorer
+from tests.app.conftest import draw
 from tests.nets.small import resflow_net
 
 gr = pytest.importorskip("gradio", reason="needs gradio (pip install gradio)")
@@ -14,14 +16,30 @@ gr = pytest.importorskip("gradio", reason="needs gradio (pip install gradio)")
 from f2d.app.page import _told, build  # noqa: E402
 
 
-def labels(work: Work) -> list[str]:
-    page = build(work, "a model", "", [])
-    return [block.label for block in page.blocks.values() if isinstance(block, gr.Slider)]
+def blocks(work: Work, kind: type) -> list:
+    return [block for block in build(work, "a model", "", []).blocks.values() if isinstance(block, kind)]
+
+
+def flow(tmp_path) -> Work:
+    return Work(Restorer(resflow_net()), Limits(), tmp_path)
 
 
 def test_what_a_model_has_not_is_not_on_its_page(work, tmp_path):
-    assert labels(work) == ["low light", "haze", "rain", "snow", "Steps"]
-    assert labels(Work(Restorer(resflow_net()), Limits(), tmp_path)) == ["Steps"]
+    labels = [[block.label for block in blocks(each, gr.Slider)] for each in (work, flow(tmp_path))]
+    assert labels == [["low light", "haze", "rain", "snow", "Steps"], ["Steps"]]
+
+
+def test_every_sampler_of_the_page_takes_every_number_of_steps_of_it(work, tmp_path):
+    for each in (work, flow(tmp_path)):
+        (radio,) = blocks(each, gr.Radio)
+        (steps,) = (block for block in blocks(each, gr.Slider) if block.label == "Steps")
+        names = [name for _, name in radio.choices]
+        assert radio.value in names
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for name in names:
+                for number in (steps.minimum, steps.maximum):
+                    each.restore(draw(tmp_path, "dot.png"), Options(number, name))
 
 
 @pytest.mark.parametrize(

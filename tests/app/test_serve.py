@@ -1,11 +1,13 @@
 """The command: what it refuses in one line, and that nothing is left of it."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import urllib.request
+from contextlib import contextmanager
 
 import pytest
 
@@ -46,11 +48,32 @@ def test_a_port_that_is_taken(f2d, taken):  # noqa: F811
     check_free("127.0.0.1", 0)
 
 
-def test_the_licence_is_that_of_the_weights(tmp_path):
+def test_the_licence_is_that_of_the_weights(model, tmp_path, monkeypatch):  # noqa: F811
     assert "research" in licence_of("f2d-lite").lower()
-    assert licence_of(str(tmp_path)) == ""
-    (tmp_path / "LICENSE").write_text("mine")
-    assert licence_of(str(tmp_path)) == "mine"
+    folder = shutil.copytree(model, tmp_path / "mine")
+    assert licence_of(str(folder)) == ""
+    (folder / "LICENSE").write_text("mine")
+    assert licence_of(str(folder)) == "mine"
+    asked = []
+    monkeypatch.setattr("f2d.hub.fetch", lambda *names, **options: asked.append(options) or folder)
+    assert licence_of("owner/name") == "mine" and asked[0]["local_files_only"]
+
+
+def test_the_status_is_shown_while_the_server_starts(f2d, model, monkeypatch):  # noqa: F811
+    happened = []
+
+    @contextmanager
+    def told(name, *_, **__):
+        happened.append(f"{name} begins")
+        yield "http://somewhere/"
+        happened.append(f"{name} ends")
+
+    monkeypatch.setattr("f2d.cli.app_command.err.status", told)
+    monkeypatch.setattr("f2d.app.serve.serving", lambda *_, **__: told("server"))
+    monkeypatch.setattr("f2d.app.serve.wait", lambda: happened.append("page"))
+    found = f2d("app", model, "--device", "cpu")
+    assert found.exit_code == 0 and "http://somewhere/" in found.output, found.output
+    assert happened == ["starting begins", "server begins", "starting ends", "page", "server ends"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")

@@ -1,5 +1,6 @@
 """Requests without a server: what is given back, and what is said when there is nothing to give back."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -73,8 +74,7 @@ def test_factors_are_what_the_network_saw(work, restorer, tmp_path):
 
 
 def test_a_model_without_factors(tmp_path):
-    (tmp_path / "server").mkdir()
-    work = Work(Restorer(resflow_net()), Limits(), tmp_path / "server")
+    work = Work(Restorer(resflow_net()), Limits(), tmp_path)
     done = work.restore(draw(tmp_path, "plain.png"), Options())
     assert done.factors == () and read(done.download).size == SIZE
 
@@ -93,7 +93,31 @@ def test_a_broken_file_is_named_as_its_owner_does(work, tmp_path, name):
     with pytest.raises(ImageError, match=f"^{name}: .*{words}") as caught:
         work.restore(tmp_path / name, Options())
     assert str(tmp_path) not in str(caught.value) and "\n" not in str(caught.value)
-    assert list(work.folder.iterdir()) == []
+    assert {path.name for path in work.folder.iterdir()} == {name, "plain.png"}
+
+
+def test_what_is_no_file_of_the_folder_is_not_opened(work, tmp_path, tmp_path_factory):
+    outside = draw(tmp_path_factory.mktemp("private"), "plain.png")
+    (tmp_path / "link.png").symlink_to(outside)
+    (tmp_path / "round.png").symlink_to("round.png")
+    up = tmp_path / ".." / outside.parent.name / "plain.png"
+    os.mkfifo(tmp_path / "pipe.png")  # whoever opens it waits
+    names = ("link.png", "round.png", "pipe.png", "", "not_there.png", "a" * 300, "null\0.png")
+    for path in (outside, up, *(tmp_path / name for name in names)):
+        for ask in (work.preview, lambda path: work.restore(path, Options())):
+            with pytest.raises(FileNotFoundError) as caught:
+                ask(path)
+            assert "private" not in str(caught.value)
+
+
+def test_a_full_folder_takes_no_more(restorer, tmp_path):
+    path = draw(tmp_path, "plain.png")
+    work = Work(restorer, Limits(disk=2**16), tmp_path)
+    work.restore(path, Options())
+    (tmp_path / "large").write_bytes(bytes(2**16))
+    for ask in (work.preview, lambda path: work.restore(path, Options())):
+        with pytest.raises(ImageError, match=r"^plain\.png: the server has no room"):
+            ask(path)
 
 
 def test_a_picture_beyond_the_limits(work, tmp_path):

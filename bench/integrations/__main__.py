@@ -3,8 +3,8 @@
 A step per row, on images of 3x512x512 in float32 (the mixtures on features): plain PyTorch as the methods'
 repositories write it (the schedule looked up, a handful of elementwise passes, `randn_like`) beside one call of
 `f2d_kernels.integrations`. Nothing is timed before both agree to 1e-5 on given noise. The two take turns on buffers
-larger than the last cache. Then whole networks before and after `accelerate`: difference, time of a forward, peak
-memory of a training step.
+larger than the last cache. Before that, whole networks without and with `accelerate`: difference, time of a forward,
+peak memory of a training step.
 """
 
 import argparse
@@ -101,11 +101,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", choices=("adapters", "networks"))
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    keep_freed_memory()
-    if options.only != "networks":
-        columns = ["step, 1x3x512x512", "difference", "published, ms", "f2d_kernels, ms", "ratio"]
-        print_table(columns, adapter_rows(options.samples, options.seconds))
-        print()
+    # networks first, with the C library's own ways: large results then pay for page faults, as they do in use
     if options.only != "adapters":
         columns = [
             "network",
@@ -118,6 +114,11 @@ def main(arguments: list[str] | None = None) -> None:
             "after",
         ]
         print_table(columns, network_rows(options.rounds))
+        print()
+    keep_freed_memory()
+    if options.only != "networks":
+        columns = ["step, 1x3x512x512", "difference", "published, ms", "f2d_kernels, ms", "ratio"]
+        print_table(columns, adapter_rows(options.samples, options.seconds))
         print()
     print(environment())
 

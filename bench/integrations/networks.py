@@ -42,7 +42,7 @@ def plain_unet(widths: tuple[int, ...]) -> nn.Module:
 
 def networks() -> Iterator[tuple[str, nn.Module, tuple]]:
     torch.manual_seed(0)
-    for widths, size in (((16, 32, 32), 512), ((32, 64, 64), 256)):
+    for widths, size in (((16, 32, 32), 512), ((32, 64, 64), 256), ((32, 64, 64), 512)):
         image, what = torch.randn(1, 3, size, size), f"{'-'.join(map(str, widths))}, {size}x{size}"
         yield f"U-Net of DDPM, {what}", plain_unet(widths), (image, [], torch.tensor([3.0]))
         try:

@@ -45,14 +45,19 @@ def like(x: Tensor, noise: Tensor | None) -> Tensor:
     return torch.randn_like(x) if noise is None else noise
 
 
-def mean_reverting(t: int = 40) -> Iterator[Row]:
-    process = IRSDE(10, T)
+def cosine_rates(spread: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """theta, its sums, dt, sigma and the deviation of a state, [T + 1] each, as IR-SDE and GOUB publish them."""
     place = torch.arange(T + 3, dtype=torch.float64) / (T + 2)
     level = torch.cos((place + 0.008) / 1.008 * math.pi / 2) ** 2
     rate = (1 - (level / level[0])[1:-1]).float()
-    total, spread = rate.cumsum(0) - rate[0], 10 / 255
+    total = rate.cumsum(0) - rate[0]
     dt = -1 / total[-1] * math.log(0.005)
-    sigma, sigma_bar = (spread**2 * 2 * rate).sqrt(), (spread**2 * (1 - torch.exp(-2 * total * dt))).sqrt()
+    return rate, total, dt, (spread**2 * 2 * rate).sqrt(), (spread**2 * (1 - torch.exp(-2 * total * dt))).sqrt()
+
+
+def mean_reverting(t: int = 40) -> Iterator[Row]:
+    process, spread = IRSDE(10, T), 10 / 255
+    rate, total, dt, sigma, sigma_bar = cosine_rates(spread)
 
     def sde(x: Tensor, mu: Tensor, predicted: Tensor, noise: Tensor | None) -> Tensor:
         score = -predicted / sigma_bar[t]
@@ -76,14 +81,8 @@ def mean_reverting(t: int = 40) -> Iterator[Row]:
 
 
 def bridge(t: int = 40) -> Iterator[Row]:
-    process = GOUB(30, T)
-    place = torch.arange(T + 3, dtype=torch.float64) / (T + 2)
-    level = torch.cos((place + 0.008) / 1.008 * math.pi / 2) ** 2
-    rate = (1 - (level / level[0])[1:-1]).float()
-    total, spread = rate.cumsum(0) - rate[0], 30 / 255
-    dt = -1 / total[-1] * math.log(0.005)
-    sigma = (spread**2 * 2 * rate).sqrt()
-    begun = (spread**2 * (1 - torch.exp(-2 * total * dt))).sqrt()
+    process, spread = GOUB(30, T), 30 / 255
+    rate, total, dt, sigma, begun = cosine_rates(spread)
     left = (spread**2 * (1 - torch.exp(-2 * (total[-1] - total) * dt))).sqrt()
 
     def mean(x: Tensor, mu: Tensor, predicted: Tensor, noise: Tensor | None) -> Tensor:

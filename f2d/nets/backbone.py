@@ -47,14 +47,22 @@ class Backbone(nn.Module):
         )
         self.downsamples = nn.ModuleList(nn.Conv2d(w, w, 3, stride=2, padding=1) for w in widths[:-1])
         self.mid_blocks = nn.ModuleList(block(widths[-1], widths[-1]) for _ in range(config.bottleneck_blocks))
-        self.mid_attention = ChannelAttention(widths[-1], config.attention_heads, config.groups)
+        self.mid_attention: nn.Module = nn.Identity()
+        if config.attention_heads:
+            self.mid_attention = ChannelAttention(widths[-1], config.attention_heads, config.groups)
         self.frequency_embedding = FrequencyEmbedding(widths[-1], config.frequency_dim)
         upward = widths[::-1]
+        following = [*upward[1:], upward[-1]] if config.skips == "add" or config.upsampling == "shuffle" else [*upward]
+        self.add, self.shuffle = config.skips == "add", config.upsampling == "shuffle"
+        entering = [upward[0], *following[:-1]]
         self.up_blocks = nn.ModuleList(
-            stage(before + width, width, depth)
-            for before, width, depth in zip((upward[0], *upward), upward, depths[::-1], strict=False)
+            stage(before if self.add else before + width, width, depth)
+            for before, width, depth in zip(entering, upward, depths[::-1], strict=True)
         )
-        self.upsamples = nn.ModuleList(nn.Conv2d(w, w, 3, padding=1) for w in upward[:-1])
+        self.upsamples = nn.ModuleList(
+            nn.Conv2d(w, 4 * after, 1) if self.shuffle else nn.Conv2d(w, after, 3, padding=1)
+            for w, after in zip(upward[:-1], following[:-1], strict=True)
+        )
         self.norm_out = modules.GroupNormSiLU(config.groups, widths[0])
         self.conv_out = nn.Conv2d(widths[0], config.head_channels, 3, padding=1)
         if config.head == "affine":  # starts at v = 0: the restored image is the image given
@@ -76,9 +84,12 @@ class Backbone(nn.Module):
         h = self.mid_attention(h)
         frequency = self.frequency_embedding(h)
         for level, blocks in enumerate(self.up_blocks):
-            h = torch.cat([h, skips.pop()], dim=1)
+            h = h + skips.pop() if self.add else torch.cat([h, skips.pop()], dim=1)
             for block in blocks:
                 h = block(h, time)
             if level < len(self.upsamples):
-                h = self.upsamples[level](F.interpolate(h, scale_factor=2, mode="bilinear"))
+                if self.shuffle:
+                    h = F.pixel_shuffle(self.upsamples[level](h), 2).contiguous(memory_format=torch.channels_last)
+                else:
+                    h = self.upsamples[level](F.interpolate(h, scale_factor=2, mode="bilinear"))
         return BackboneOutput(self.conv_out(self.norm_out(h)), h, time, frequency)

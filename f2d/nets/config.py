@@ -9,6 +9,10 @@ from f2d.typed_fields import check_types, require
 from .saved import SavedConfig
 
 HEADS = ("residual", "affine")
+SKIPS = ("concat", "add")
+UPSAMPLING = ("bilinear", "shuffle")
+EXPERTS = ("deep", "light")
+PARSERS = ("encoder", "detail")
 OWNER = "F2DNetConfig"
 # What a file may ask for: without upper limits, a damaged one builds modules for hours.
 MOST_STAGES = 8
@@ -17,7 +21,7 @@ LIMITS = {
     "stage_widths": (1, 65536),
     "blocks_per_stage": (1, 256),
     "bottleneck_blocks": (0, 256),
-    "attention_heads": (1, 65536),
+    "attention_heads": (0, 65536),
     "groups": (1, 65536),
     "time_dim": (4, 65536),
     "frequency_dim": (1, 65536),
@@ -73,6 +77,12 @@ class F2DNetConfig(SavedConfig):
     sigma2: str = "linear"
     num_steps: int = 100
     learned_schedule: bool = False
+    skips: str = "concat"
+    upsampling: str = "bilinear"
+    experts: str = "deep"
+    parser: str = "encoder"
+    gate_scale: float = 1.0
+    presence_gates_maps: bool = False
 
     def __post_init__(self) -> None:
         check_types(self, OWNER)
@@ -100,7 +110,7 @@ class F2DNetConfig(SavedConfig):
         for name, width in [*(("stage_widths", w) for w in self.stage_widths), ("expert_width", self.expert_width)]:
             if width % self.groups:
                 raise ValueError(f"{OWNER}: {name} has {width}, not a multiple of groups={self.groups}")
-        if self.stage_widths[-1] % self.attention_heads:
+        if self.attention_heads and self.stage_widths[-1] % self.attention_heads:
             raise ValueError(
                 f"{OWNER}: the last of {self.stage_widths} is not a multiple of attention_heads={self.attention_heads}"
             )
@@ -108,6 +118,11 @@ class F2DNetConfig(SavedConfig):
         check("gate_noise", self.gate_noise >= 0, "a standard deviation >= 0")
         check("patch", self.patch in (1, 2), "1 or 2")
         check("head", self.head in HEADS, f"one of {', '.join(HEADS)}")
+        check("skips", self.skips in SKIPS, f"one of {', '.join(SKIPS)}")
+        check("upsampling", self.upsampling in UPSAMPLING, f"one of {', '.join(UPSAMPLING)}")
+        check("experts", self.experts in EXPERTS, f"one of {', '.join(EXPERTS)}")
+        check("parser", self.parser in PARSERS, f"one of {', '.join(PARSERS)}")
+        check("gate_scale", self.gate_scale > 0, "a factor above 0")
         check("target", self.target in TARGETS, f"one of {', '.join(TARGETS)}")
         _ = self.schedule  # its errors name what there is
 

@@ -44,3 +44,22 @@ class Expert(nn.Module):
         h = self.norm1(self.conv1(self.project_in(x)))
         h = self.norm2(self.conv2(h))
         return self.project_out(self.squeeze_excitation(h))
+
+
+class LightExpert(nn.Module):
+    """``Δ = W SiLU GN conv_dilated(x)``, W zero-initialised: a new expert corrects nothing.
+
+    x [B, in_channels, h, w] -> [B, out_channels, h, w]. The convolution is 3x3, W is 1x1; the dilation sets the
+    expert's reach, so experts differ by their receptive field.
+    """
+
+    def __init__(self, in_channels: int, width: int, out_channels: int, dilation: int, groups: int):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, width, 3, padding=dilation, dilation=dilation)
+        self.norm = modules.GroupNormSiLU(groups, width)
+        self.project_out = nn.Conv2d(width, out_channels, 1)
+        nn.init.zeros_(self.project_out.weight)
+        nn.init.zeros_(self.project_out.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.project_out(self.norm(self.conv(x)))

@@ -15,10 +15,10 @@ from f2d_kernels import expert_assembly
 from .backbone import Backbone
 from .config import F2DNetConfig
 from .enhancer import Enhancer
-from .experts import Expert
+from .experts import Expert, LightExpert
 from .gate import Gate
 from .padding import pad_to_multiple
-from .parser import Parser
+from .parser import DetailParser, Parser
 from .saved import SavedNetwork
 
 if TYPE_CHECKING:
@@ -125,10 +125,12 @@ class F2DNet(SavedNetwork):
         super().__init__()
         self.config = config = config or F2DNetConfig()
         self.enhancer = None if config.enhancer_width is None else Enhancer(config)
-        self.parser = Parser(config)
+        self.parser = Parser(config) if config.parser == "encoder" else DetailParser(config)
         self.backbone = Backbone(config)
         self.experts = nn.ModuleList(
-            Expert(config.stage_widths[0], config.expert_width, config.head_channels, 1 + k, config.groups)
+            (Expert if config.experts == "deep" else LightExpert)(
+                config.stage_widths[0], config.expert_width, config.head_channels, 1 + k, config.groups
+            )
             for k in range(len(config.factors))
         )
         self.gate = Gate(config)

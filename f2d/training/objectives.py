@@ -90,6 +90,8 @@ class FactorizedObjective(Objective):
     def _map_target(self, batch: Batch) -> Tensor:
         if self.weights.map_target == "constant":
             return batch.labels[:, :, None, None].expand_as(batch.maps)
+        if self.weights.map_target == "mask":
+            return batch.maps
         return losses.map_target(batch.maps, batch.labels)
 
 

@@ -48,7 +48,7 @@ class LossWeights:
         check_types(self, owner)
         for name, known in (
             ("kind", PIXEL),
-            ("map_target", ("spatial", "constant")),
+            ("map_target", ("mask", "spatial", "constant")),
             ("balance_over", ("present", "all")),
         ):
             require(getattr(self, name) in known, owner, name, getattr(self, name), f"one of {', '.join(known)}")

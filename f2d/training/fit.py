@@ -126,7 +126,16 @@ class Bar(TQDMProgressBar):
 
 
 # what a run may be resumed with: how it runs, and how long, but not what it computes
-CHANGEABLE = ("steps", "workers", "strategy", "synthesis", "most_bad_steps", "save_every", "validate_every")
+CHANGEABLE = (
+    "steps",
+    "decay_steps",
+    "workers",
+    "strategy",
+    "synthesis",
+    "most_bad_steps",
+    "save_every",
+    "validate_every",
+)
 
 
 def _check_folder(out: Path, recipe: Recipe, resume: bool) -> None:

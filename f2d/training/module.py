@@ -15,6 +15,7 @@ from f2d.metrics import luma, psnr, ssim
 from f2d.nets.models import Network
 from f2d.restore import restore_tensor
 from f2d.training.averaging import Average
+from f2d.training.muon import Muon
 from f2d.training.objectives import objective_of
 from f2d.training.recipe import Recipe
 
@@ -139,7 +140,8 @@ class TrainingModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         recipe = self.recipe
-        optimizer = torch.optim.AdamW(
+        kind = Muon if recipe.optimizer == "muon" else torch.optim.AdamW
+        optimizer = kind(
             self.net.parameters(), lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(recipe, step))
@@ -153,11 +155,13 @@ class TrainingModule(lightning.LightningModule):
 
 
 def rate(recipe: Recipe, step: int) -> float:
-    """The learning rate of a step as a share of the peak: linear warm-up, then a cosine to final_learning_rate."""
+    """The learning rate of a step as a share of the peak: linear warm-up, constant, then a cosine to
+    final_learning_rate over the last decay_steps (by default all after the warm-up)."""
     if step < recipe.warmup_steps:
         return (step + 1) / recipe.warmup_steps
     floor = recipe.final_learning_rate / recipe.learning_rate
-    progress = min(1.0, (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps))
+    falling = recipe.steps - recipe.warmup_steps if recipe.decay_steps is None else recipe.decay_steps
+    progress = min(1.0, max(0.0, 1 - (recipe.steps - step) / max(1, falling)))
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
 
 

@@ -18,6 +18,7 @@ OWNER = "recipe"
 # Lightning's names; the weights stay float32: a step of 1e-3 of AdamW or of the average is below bfloat16's rounding
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 STRATEGIES = ("auto", "ddp", "fsdp")
+OPTIMIZERS = ("adamw", "muon")
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,9 @@ class Recipe:
 
     sources: where the data are, relative to the folder given (see `f2d.data.Source`). stages: progressive crops; their
     first one starts at 0. batch_size is that of all machines together; accumulate: in how many parts it is worked
-    through. one_call_fraction: share of the samples at the degraded end of the path, which a one-call restoration sees.
+    through. optimizer: "adamw", or "muon" (`f2d.training.muon.Muon`: matrices by Muon, the rest by AdamW; not with fsdp). The
+    learning rate rises linearly for warmup_steps, stays at its peak, and falls by a cosine to final_learning_rate over the
+    last decay_steps (None: over all steps after the warm-up). one_call_fraction: share of the samples at the degraded end of the path, which a one-call restoration sees.
     synthesis: degrade in the "workers", or on the "device" inside the step. most_bad_steps: training stops when more
     steps had a loss or gradients that are not finite; they are skipped. save_every: steps between states to resume
     from; validate_every: between validations (on `validation_images` held-out crops).
@@ -96,11 +99,13 @@ class Recipe:
     stages: tuple[Stage, ...] = (Stage(0, 128, 8),)
     accumulate: int = 1
     steps: int = 20_000
+    optimizer: str = "adamw"
     learning_rate: float = 1e-3
     final_learning_rate: float = 1e-6
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 1e-4
     warmup_steps: int = 200
+    decay_steps: int | None = None
     gradient_clip: float = 1.0
     ema_decay: float = 0.999
     one_call_fraction: float = 0.5
@@ -136,6 +141,9 @@ class Recipe:
         check("ema_decay", 0 <= self.ema_decay < 1, "a number in [0, 1)")
         check("one_call_fraction", 0 <= self.one_call_fraction <= 1, "a number in [0, 1]")
         check("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
+        check("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}")
+        check("strategy", self.optimizer == "adamw" or self.strategy != "fsdp", "auto or ddp with optimizer muon")
+        check("decay_steps", self.decay_steps is None or self.decay_steps >= 1, "at least 1, or null")
         check("strategy", self.strategy in STRATEGIES, f"one of {', '.join(STRATEGIES)}")
         check("synthesis", self.synthesis in ("workers", "device"), "workers or device")
         check("seed", 0 <= self.seed < 2**32, "a number in [0, 2^32)")

@@ -65,10 +65,15 @@ def vector(state: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "kind", ["learned", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("image_level", "resflow"))]
+    ("kind", "optimizer"),
+    [
+        ("learned", "adamw"),
+        ("learned", "muon"),
+        *(pytest.param(kind, "adamw", marks=pytest.mark.slow) for kind in ("image_level", "resflow")),
+    ],
 )
-def test_two_processes_train_as_one(kind, photographs, small, weights, tmp_path):
-    recipe = small(kind, **CHANGES)
+def test_two_processes_train_as_one(kind, optimizer, photographs, small, weights, tmp_path):
+    recipe = small(kind, optimizer=optimizer, **CHANGES)
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
     in_two_processes(tmp_path / "recipe.yaml", photographs, tmp_path)
     alone = fit(recipe, photographs, tmp_path / "one", accelerator="cpu", devices=1).state_dict()

@@ -23,6 +23,7 @@ from f2d.training.objectives import Objective
 
 FILES = ("losses.csv", "history.json")
 NETWORKS = ("weights", "best")
+NETWORKS_KILLED = ("f2d", "learned", "muon", "resflow")
 fit = partial(training.fit, accelerator="cpu")
 STAGES = (Stage(0, 32, 4), Stage(11, 40, 2))
 
@@ -64,7 +65,7 @@ def assert_same(one: Path, other: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "kills"),
-    [("learned", 2), *(pytest.param(kind, 5, marks=pytest.mark.slow) for kind in ("f2d", "learned", "resflow"))],
+    [("learned", 2), ("muon", 2), *(pytest.param(kind, 5, marks=pytest.mark.slow) for kind in NETWORKS_KILLED)],
 )
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 def test_killed_and_resumed(kind, kills, photographs, small, weights, tmp_path):
@@ -73,6 +74,8 @@ def test_killed_and_resumed(kind, kills, photographs, small, weights, tmp_path):
     recipe = tmp_path / "recipe.yaml"
     steps = 8 + 8 * kills
     changes = {"save_every": 3, "validate_every": 7, "validation_images": 1, "stages": STAGES, "accumulate": 2}
+    if kind == "muon":  # with a rate that is constant before it decays
+        kind, changes = "f2d", changes | {"optimizer": "muon", "decay_steps": 9}
     recipe.write_text(replace(small(kind, steps=steps, **changes), initial=None).to_yaml())
     arguments = (recipe, weights(kind), photographs)
     whole = start(*arguments, tmp_path / "whole")

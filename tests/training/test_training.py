@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -127,6 +128,9 @@ def test_the_learning_rate():
     assert [rate(recipe, step) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
     assert rate(recipe, 4) == 1 and rate(recipe, 54) == pytest.approx((1 + 0.01) / 2)
     assert rate(recipe, 104) == rate(recipe, 1000) == pytest.approx(0.01)
+    flat = replace(recipe, decay_steps=20)
+    assert [rate(flat, step) for step in (3, 4, 50, 84)] == [1.0] * 4
+    assert rate(flat, 94) == pytest.approx((1 + 0.01) / 2) and rate(flat, 104) == pytest.approx(0.01)
 
 
 def spoilt(kind: str, loss: Loss, net: torch.nn.Module) -> Loss:

@@ -22,11 +22,11 @@ from bench.colour_oracle import affine_colour_oracle
 from bench.environment import environment
 from f2d.data.pairs import find_pairs
 from f2d.degradation import CATEGORIES, degrade_batch
+from f2d.engine.restorer import Restorer
 from f2d.images import IMAGE_SUFFIXES, image_to_tensor
 from f2d.metrics import psnr, ssim
 from f2d.replacing import replacing
-from f2d.restore import sampling
-from f2d.restorer import Restorer
+from f2d.transport.restore import sampling
 
 HARD_BELOW = 20.0  # dB: the categories whose mean input lies under this are averaged apart
 

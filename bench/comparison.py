@@ -17,11 +17,11 @@ from torch import Tensor
 
 from bench.environment import environment
 from f2d.degradation import CATEGORIES, FACTORS, degrade_batch
+from f2d.engine.restorer import Restorer
 from f2d.images import IMAGE_SUFFIXES, image_to_tensor
 from f2d.metrics import psnr, sharpness, ssim
 from f2d.metrics.selectivity import Selectivity
 from f2d.replacing import replacing
-from f2d.restorer import Restorer
 
 COLUMNS = ("psnr", "gain", "ssim", "sharpness", "spread")
 

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from f2d.data import Augment, Mixture, Sample, Source, finish, stack
 from f2d.metrics import psnr
-from f2d.nets.config import F2DNetConfig
+from f2d.nets.f2dnet.config import F2DNetConfig
 from f2d.nets.cost import multiply_adds_per_pixel, parameter_count
-from f2d.nets.f2dnet import F2DNet
+from f2d.nets.f2dnet.network import F2DNet
 from f2d.nets.models import PRESETS
-from f2d.restore import restore_tensor
+from f2d.transport.restore import restore_tensor
 from f2d.training.averaging import Average
 from f2d.training.muon import Muon
 from f2d.training.objectives import objective_of

@@ -1,4 +1,4 @@
-"""Whole models: restoring in megapixels per second (see `bench.restoring`), training in images per second.
+"""Whole models: restoring in megapixels per second (see `bench.ways`), training in images per second.
 
 They need the packages that f2d needs; where one is missing the case is left out, by name.
 """
@@ -109,10 +109,10 @@ def _row(case: Case, mode: str, way: Way, times: Times) -> Row:
 
 
 def _restoring(case: Case, device: torch.device) -> list[Way]:
-    from bench import restoring
+    from bench import ways
 
-    found = restoring.ways(case, device)
-    wrong = restoring.problem(case, {name: step() for name, (_, step) in found.items()})
+    found = ways.ways(case, device)
+    wrong = ways.problem(case, {name: step() for name, (_, step) in found.items()})
     if wrong:
         raise RedGateError(f"{case.op} {case.name}: {wrong}")
     return [Way(name, role, step) for name, (role, step) in found.items()]

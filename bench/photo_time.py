@@ -17,8 +17,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from bench.environment import environment
 from f2d.demo import sample_photograph
+from f2d.engine.restorer import Restorer
 from f2d.images import open_image, save_image
-from f2d.restorer import Restorer
 
 
 def model_seconds(restorer: Restorer, picture, repeats: int) -> list[float]:

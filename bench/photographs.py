@@ -15,11 +15,11 @@ from typing import NamedTuple
 from torch import Tensor
 
 from bench.environment import environment
-from f2d.gallery import Panel, sheet
+from f2d.engine.restorer import Restorer
 from f2d.images import IMAGE_SUFFIXES, image_to_tensor, to_picture
+from f2d.images.sheet import Panel, sheet
 from f2d.metrics.niqe import PATCH, niqe
 from f2d.replacing import replacing
-from f2d.restorer import Restorer
 
 ACROSS = 2  # pairs of pictures in a row of a sheet
 

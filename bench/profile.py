@@ -1,7 +1,7 @@
 """`python -m bench.profile MODEL`: where the time of one restoration goes, plain network and engine side by side.
 
 Self time of PyTorch's operators, summed over classes: convolutions, matrix products, normalisations, our kernels, what
-moves memory, and the rest. Drawn weights for presets that ship none (see `bench.restoring`).
+moves memory, and the rest. Drawn weights for presets that ship none (see `bench.ways`).
 """
 
 import argparse
@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from bench.environment import environment
 from bench.registry import Case
-from bench.restoring import ways
+from bench.ways import ways
 
 # class -> what names of operators contain; the first that fits counts
 CLASSES = {

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from bench.environment import environment
 from f2d.demo import sample_photograph
+from f2d.engine.restorer import Restorer
 from f2d.images import open_image, to_picture, to_tensor
-from f2d.restorer import Restorer
 
 GIB = 1 << 30
 SIZES = {1: (1152, 864), 8: (3264, 2448), 33: (6656, 4992)}  # megapixels: width, height

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from f2d.degradation import degrade
+    from f2d.engine.restorer import load
     from f2d.nets import F2DNet, F2DNetConfig
-    from f2d.restore import restore_tensor
-    from f2d.restorer import load
     from f2d.transport import LogNormalSchedule
+    from f2d.transport.restore import restore_tensor
     from f2d_kernels import __version__
 
 __all__ = ["F2DNet", "F2DNetConfig", "LogNormalSchedule", "__version__", "degrade", "load", "restore_tensor"]
@@ -27,8 +27,8 @@ _HOMES = {
     "LogNormalSchedule": "f2d.transport",
     "__version__": "f2d_kernels",
     "degrade": "f2d.degradation",
-    "load": "f2d.restorer",
-    "restore_tensor": "f2d.restore",
+    "load": "f2d.engine.restorer",
+    "restore_tensor": "f2d.transport.restore",
 }
 
 

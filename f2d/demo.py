@@ -8,10 +8,10 @@ from typing import NamedTuple
 from PIL import Image
 
 from f2d.degradation import degrade
-from f2d.gallery import Panel, colour_map, sheet
+from f2d.engine.restorer import Restorer
 from f2d.images import open_image, to_tensor
+from f2d.images.sheet import Panel, colour_map, sheet
 from f2d.metrics import psnr
-from f2d.restorer import Restorer
 
 
 class Case(NamedTuple):

@@ -14,14 +14,14 @@ say which are there and why others are not. `f2d_kernels.modules` has each op as
 network.
 """
 
-from f2d_kernels.accelerate import accelerate
-from f2d_kernels.backends import BackendUnavailableError, backends, selected_backend, use_backend
+from f2d_kernels.fusing.accelerate import accelerate
 from f2d_kernels.ops.expert_assembly import expert_assembly
 from f2d_kernels.ops.expert_head import expert_head
 from f2d_kernels.ops.gaussian_transition import gaussian_transition
 from f2d_kernels.ops.group_norm_silu import group_norm_silu
 from f2d_kernels.ops.lognormal_transition import lognormal_transition
 from f2d_kernels.ops.transport_step import transport_step
+from f2d_kernels.registry import BackendUnavailableError, backends, selected_backend, use_backend
 from f2d_kernels.version import __version__
 
 __all__ = [

@@ -13,16 +13,16 @@ PACKAGES = ("f2d_kernels", "f2d", "bench", "tests")
 
 # inside f2d_kernels: which parts may import which (ops -> backends -> kernels, never back)
 KERNEL_LAYERS = {
-    "ops": {"_checks", "backends", "noise", "ops"},
+    "ops": {"_checks", "registry", "noise", "ops"},
     "reference": {"reference"},
     "triton": {"triton"},
     "compiled": {"version"},
-    "backends": {"compiled"},
+    "registry": {"compiled"},
     "noise": {"_checks"},
     "_checks": set(),
     "modules": {"ops"},
     "integrations": {"ops", "integrations"},
-    "accelerate": {"integrations"},
+    "fusing": {"ops", "fusing"},
     "info": {"compiled", "version"},
     "version": set(),
 }
@@ -85,11 +85,11 @@ def test_gradio_is_known_to_the_page_alone():
 @pytest.mark.parametrize(
     ("where", "line"),
     [
-        ("f2d/x.py", "from f2d_kernels.backends import implementation"),
+        ("f2d/x.py", "from f2d_kernels.registry import implementation"),
         ("f2d/x.py", "import bench.run"),
         ("f2d_kernels/ops/x.py", "from f2d.nets import F2DNet"),
         ("f2d_kernels/reference/x.py", "from f2d_kernels.ops import expert_assembly"),
-        ("f2d_kernels/triton/x.py", "from f2d_kernels import backends"),
+        ("f2d_kernels/triton/x.py", "from f2d_kernels import registry"),
         ("bench/x.py", "from tests.kernels import cases"),
     ],
 )

@@ -1,7 +1,7 @@
 """The stages of F²D-Net at which the ops run: sizes of the presets, and how a case is named after its stage.
 
 Written down here, because the GPU machine has none of the packages that `f2d` imports; a test compares it with
-`f2d.nets.config.PRESETS`.
+`f2d.nets.f2dnet.config.PRESETS`.
 """
 
 from dataclasses import dataclass

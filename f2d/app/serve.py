@@ -12,7 +12,7 @@ from pathlib import Path
 from f2d import checkpoints
 from f2d.app.disk import deleting
 from f2d.app.limits import Limits
-from f2d.restorer import Restorer
+from f2d.engine.restorer import Restorer
 
 FIRST_PORT = 7860  # gradio's own, and the next hundred
 

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from f2d.gallery import colour_map
+from f2d.images.sheet import colour_map
 
 SIDE = 1600  # pixels of the long side
 EXACT = 200_000  # pixels up to which a picture is sent without loss
@@ -22,7 +22,7 @@ def fitted(picture: Image.Image) -> Image.Image:
 
 def overlay(picture: Image.Image, values: np.ndarray) -> Image.Image:
     """``(1 - a m) · 0.6 · grey + a m · colour(m)``: a map [H, W] in [0, 1] over the picture, dimmed and grey, with
-    a = `STRONGEST` and the colours of `f2d.gallery.colour_map`. RGB, of half the picture's size, as maps are smooth."""
+    a = `STRONGEST` and the colours of `colour_map`. RGB, of half the picture's size, as maps are smooth."""
     size = max(1, picture.width // 2), max(1, picture.height // 2)
     plain = picture.convert("RGB")  # without the transparency
     grey = np.asarray(plain.resize(size, Image.Resampling.BOX).convert("L"), np.float32)[..., None]

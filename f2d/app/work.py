@@ -15,16 +15,16 @@ from f2d.app import shown
 from f2d.app.disk import used
 from f2d.app.limits import SUFFIXES, Limits
 from f2d.engine import BudgetError
+from f2d.engine.restorer import Restored, Restorer
 from f2d.images import ImageError, Photo, check_holds, read, save_image, write
 from f2d.images.formats import FORMATS
-from f2d.restorer import Restored, Restorer
 
 BROWSERS_SHOW = {"JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF"}
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a person chose: see `f2d.restorer.Restorer.__call__`. None: the model's own."""
+    """What a person chose: see `f2d.engine.restorer.Restorer.__call__`. None: the model's own."""
 
     steps: int | None = None
     sampler: str | None = None

@@ -48,7 +48,7 @@ def app_command(
 
     from f2d.app.limits import Limits
     from f2d.app.serve import check_free, licence_of, serving, wait
-    from f2d.restorer import Restorer
+    from f2d.engine.restorer import Restorer
 
     check_free(host, port)
     limits = Limits(max_megapixels, max_upload * 2**20, memory, threads, queue, disk=int(max_disk * 2**30))

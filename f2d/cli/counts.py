@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from f2d.cli import STARTED
 from f2d.cli.console import out, report_error
 from f2d.cli.files import Job
-from f2d.ranks import Board
+from f2d.cli.ranks import Board
 
 
 @dataclass

@@ -30,7 +30,7 @@ def demo(
     check_no_file(target)
 
     from f2d.demo import CASES, run
-    from f2d.restorer import Restorer
+    from f2d.engine.restorer import Restorer
 
     figures = {case: target / f"{i}_{case.photo}_{case.category}.png" for i, case in enumerate(CASES, 1)}
     check_free(list(figures.values()), overwrite=overwrite)

@@ -11,8 +11,8 @@ from f2d.cli.files import check_no_file
 from f2d.cli.options import Device, Precision, PrecisionOption, Sampler, Seed
 from f2d.cli.progress import bar_of, up
 from f2d.cli.quantities import names
+from f2d.cli.ranks import Board, Place, own_device, place_here
 from f2d.cli.termination import tidy_when_terminated
-from f2d.ranks import Board, Place, own_device, place_here
 
 if TYPE_CHECKING:
     from f2d.evaluation.evaluation import Evaluation

@@ -48,7 +48,7 @@ def export(
     import torch
 
     from f2d import export as work
-    from f2d.execution import choose_execution
+    from f2d.engine.execution import choose_execution
     from f2d.nets.models import load_network
 
     try:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from f2d.folders import Source, find_pictures, is_pattern
+from f2d.cli.folders import Source, find_pictures, is_pattern
 from f2d.images.formats import IMAGE_SUFFIXES, ImageError, format_of
 
 

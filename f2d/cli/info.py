@@ -12,7 +12,7 @@ from f2d.cli.console import one_line_errors, out
 from f2d.cli.options import Device, Precision, PrecisionOption
 
 if TYPE_CHECKING:
-    from f2d.execution import Execution
+    from f2d.engine.execution import Execution
     from f2d.nets.models import Config, Network
 
 NO_WEIGHTS = "none shipped"
@@ -33,7 +33,7 @@ def info(
     import f2d
     import f2d_kernels
     from f2d.checkpoints import pinned
-    from f2d.execution import choose_execution
+    from f2d.engine.execution import choose_execution
 
     if model is not None:
         model = pinned(model)
@@ -108,7 +108,7 @@ def _sizes(config: "Config") -> dict[str, str]:
 def _what_runs(net: "Network", execution: "Execution") -> dict[str, str]:
     """The engine in words, and what it does where nothing else is asked for."""
     from f2d.engine import engine_of
-    from f2d.restore import sampling
+    from f2d.transport.restore import sampling
 
     steps, sampler = sampling(net.transport)
     calls = f"{steps} network call{'s' * (steps > 1)}"

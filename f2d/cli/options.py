@@ -17,7 +17,7 @@ class Sampler(str, Enum):
 
 
 class Precision(str, Enum):
-    """`f2d.execution.PRECISIONS`, known without importing PyTorch."""
+    """`f2d.engine.execution.PRECISIONS`, known without importing PyTorch."""
 
     AUTO = "auto"
     FLOAT32 = "float32"

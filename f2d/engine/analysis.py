@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from f2d.nets import Analysis
-from f2d.nets.enhancer import DARK, LUMA, SHARPNESS, Enhancer
-from f2d.nets.parser import Parser
+from f2d.nets.f2dnet.enhancer import DARK, LUMA, SHARPNESS, Enhancer
+from f2d.nets.f2dnet.parser import Parser
 
 from .layers import Conv, leaky, spatial_mean, wide_copy
 
@@ -32,7 +32,7 @@ class ImageAnalysis(Analysis):
 
 
 class FastEnhancer(nn.Module):
-    """`f2d.nets.enhancer.Enhancer`: image and gate in float32, the convolutions in the engine's type."""
+    """`f2d.nets.f2dnet.enhancer.Enhancer`: image and gate in float32, the convolutions in the engine's type."""
 
     def __init__(self, enhancer: Enhancer, dtype: torch.dtype):
         super().__init__()
@@ -59,7 +59,7 @@ class FastEnhancer(nn.Module):
 
 
 class FastParser(nn.Module):
-    """`f2d.nets.parser.Parser`; maps, weights and logits in float32."""
+    """`f2d.nets.f2dnet.parser.Parser`; maps, weights and logits in float32."""
 
     def __init__(self, parser: Parser, dtype: torch.dtype):
         super().__init__()

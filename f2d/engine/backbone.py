@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from f2d.nets.backbone import Backbone
-from f2d.nets.channel_attention import ChannelAttention
-from f2d.nets.residual_block import ResidualBlock
+from f2d.nets.f2dnet.backbone import Backbone
+from f2d.nets.f2dnet.channel_attention import ChannelAttention
+from f2d.nets.f2dnet.residual_block import ResidualBlock
 
 from .folding import fold_film, fold_repeated_input
 from .layers import Conv, Norm, spatial_mean, wide_copy
@@ -22,7 +22,7 @@ class Constants(NamedTuple):
 
 
 class FastBlock(nn.Module):
-    """`f2d.nets.residual_block.ResidualBlock` with its modulation given as constants."""
+    """`f2d.nets.f2dnet.residual_block.ResidualBlock` with its modulation given as constants."""
 
     def __init__(self, block: ResidualBlock, name: str, dtype: torch.dtype):
         super().__init__()
@@ -39,7 +39,7 @@ class FastBlock(nn.Module):
 
 
 class FastAttention(nn.Module):
-    """`f2d.nets.channel_attention.ChannelAttention`; the C x C matrix in float32."""
+    """`f2d.nets.f2dnet.channel_attention.ChannelAttention`; the C x C matrix in float32."""
 
     temperature: Tensor
 
@@ -68,7 +68,7 @@ class FastAttention(nn.Module):
 
 
 class FastBackbone(nn.Module):
-    """`f2d.nets.backbone.Backbone`: (features, shared head's normalised input, frequency embedding's mean)."""
+    """`f2d.nets.f2dnet.backbone.Backbone`: (features, shared head's normalised input, frequency embedding's mean)."""
 
     laplacian: Tensor
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from f2d.nets import F2DNet
-from f2d.nets.f2dnet import begin
+from f2d.nets.f2dnet.network import begin
 from f2d.nets.padding import pad_to_multiple
 
 from .analysis import FastEnhancer, FastParser, ImageAnalysis
@@ -62,7 +62,7 @@ class Engine(nn.Module):
         only: Iterable[str] | None = None,
         skipping: bool | None = None,
     ) -> "Predictor":
-        """The engine with the options of one restoration; `f2d.restore.restore_tensor` takes it in place of a network.
+        """The engine with the options of one restoration; `restore_tensor` takes it in place of a network.
 
         strength, only: see `control.strengths`. skipping: whether experts that cannot be seen are left out (see
         `skipping`); None: on a CPU, as the question costs a GPU a wait.

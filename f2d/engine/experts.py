@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from f2d.nets.experts import Expert
+from f2d.nets.f2dnet.experts import Expert
 from f2d_kernels import expert_head
 
 from .folding import fold_projection
@@ -16,7 +16,7 @@ from .skipping import ExpertBound
 
 
 class FastExpert(nn.Module):
-    """`f2d.nets.experts.Expert` up to its last 1x1: features [B, F, h, w] and their channel scales [B, F].
+    """`f2d.nets.f2dnet.experts.Expert` up to its last 1x1: features [B, F, h, w] and their channel scales [B, F].
 
     The input has one channel more, of ones (`with_ones`): see `folding.fold_projection`.
     """

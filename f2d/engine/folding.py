@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from f2d.nets.experts import Expert
+from f2d.nets.f2dnet.experts import Expert
 
 
 def fold_projection(expert: Expert) -> Tensor:

@@ -35,7 +35,7 @@ class PlainEngine:
     def predictor(
         self, *, strength: Mapping[str, float] | None = None, only: Iterable[str] | None = None
     ) -> "PlainPredictor":
-        """What `f2d.restore.restore_tensor` takes in place of a network. ValueError for strength and only, as there are
+        """What `restore_tensor` takes in place of a network. ValueError for strength and only, as there are
         no factors."""
         strengths(self.config.factors, strength, only)
         return PlainPredictor(self)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from f2d.nets.experts import Expert
+from f2d.nets.f2dnet.experts import Expert
 
 # All skipped experts of a call together move the image by no more than a twentieth of an 8-bit level (2/255 in [-1,
 # 1]): its 8-bit value stays, but where it lay that close to the edge between two levels.

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from f2d.checkpoints import CONFIG, names_weights, pinned
+from f2d.engine.execution import Execution, choose_execution
+from f2d.engine.restorer import Restorer
 from f2d.evaluation.case import Case
 from f2d.evaluation.datasets import DataSet, open_data
 from f2d.evaluation.folder import SETTINGS, EvaluationFolder, Settings
@@ -13,12 +15,10 @@ from f2d.evaluation.record import Record
 from f2d.evaluation.run import Run
 from f2d.evaluation.summary import Summary, summarize
 from f2d.evaluation.tables import write_results
-from f2d.execution import Execution, choose_execution
 from f2d.metrics.conventions import CONVENTIONS
 from f2d.metrics.measures import NAMES, find, find_sets
 from f2d.nets.models import load_config, load_network
-from f2d.restore import sampling
-from f2d.restorer import Restorer
+from f2d.transport.restore import sampling
 
 RESERVED = ("input", "truth")  # columns of figures and pages
 

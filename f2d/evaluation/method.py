@@ -10,15 +10,15 @@ from torch import Tensor
 
 from f2d import checkpoints
 from f2d.data.pictures import find_images
+from f2d.engine.restorer import Restorer
 from f2d.evaluation.case import Case
 from f2d.evaluation.folder import Settings
 from f2d.images import image_to_tensor
-from f2d.restorer import Restorer
 
 
 class Answer(NamedTuple):
     """image: float32 [3, H, W], not clamped. seconds: of the method alone. factors, gates [K], maps [K, H, W],
-    presence [K]: as `f2d.restorer.Restored` has them, K = 0 for methods without factors."""
+    presence [K]: as `f2d.engine.restorer.Restored` has them, K = 0 for methods without factors."""
 
     image: Tensor
     seconds: float

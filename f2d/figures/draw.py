@@ -12,7 +12,7 @@ from f2d.evaluation.datasets import DataSet, open_data
 from f2d.evaluation.folder import EvaluationFolder
 from f2d.evaluation.method import load_evaluated
 from f2d.figures.grid import save
-from f2d.figures.kinds import Shown, comparison, errors, gates, show, trajectory
+from f2d.figures.panels import Shown, comparison, errors, gates, show, trajectory
 from f2d.transport import LogNormal
 
 CASES = 4  # unless some are asked for

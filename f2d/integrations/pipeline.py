@@ -18,9 +18,9 @@ from typing_extensions import Self
 
 from f2d import checkpoints
 from f2d.images import to_picture
-from f2d.kinds import ImageLike, unpack
+from f2d.images.kinds import ImageLike, unpack
 from f2d.nets import F2DNet, F2DNetConfig
-from f2d.restore import evaluating
+from f2d.transport.restore import evaluating
 
 from .scheduler import Generators, LogNormalScheduler, Seed, noise_source
 

@@ -1,6 +1,5 @@
 """Network modules of F²D-Net; `f2dnet.F2DNet` assembles them."""
 
-from .config import PRESETS, F2DNetConfig
-from .f2dnet import Analysis, F2DNet, F2DOutput
+from .f2dnet import PRESETS, Analysis, F2DNet, F2DNetConfig, F2DOutput
 
 __all__ = ["PRESETS", "Analysis", "F2DNet", "F2DNetConfig", "F2DOutput"]

@@ -7,9 +7,8 @@ from typing import Any
 
 from f2d import checkpoints
 
-from . import config as f2d_config
-from .config import F2DNetConfig
-from .f2dnet import F2DNet
+from .f2dnet import F2DNet, F2DNetConfig
+from .f2dnet import config as f2d_config
 from .resflow import ResFlowConfig, ResFlowNet
 from .resflow import config as resflow_config
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from f2d.engine import Predictor
+from f2d.engine.restorer import Restorer
 from f2d.evaluation.folder import Settings
 from f2d.evaluation.method import load_evaluated
 from f2d.report.pictures import shrunk
-from f2d.restorer import Restorer
 from f2d.transport import LogNormal
 
 GATE_STEPS = 10

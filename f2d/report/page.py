@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from f2d.engine.restorer import Restorer
 from f2d.evaluation.tables import AVERAGES
 from f2d.metrics.measure import About
 from f2d.replacing import replacing
@@ -19,7 +20,6 @@ from f2d.report.maps import scales_of
 from f2d.report.markup import Markup, element, together
 from f2d.report.numbers import heading
 from f2d.report.pictures import colours
-from f2d.restorer import Restorer
 
 BUDGET = 28_000_000  # characters of all pictures together; what else is in a page of 50 takes under 1 MB
 

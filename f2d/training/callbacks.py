@@ -14,8 +14,8 @@ from torch import Tensor
 
 from f2d import checkpoints
 from f2d.data import Batch, Sample, finish, stack
-from f2d.gallery import Panel, colour_map, sheet
 from f2d.images import to_picture
+from f2d.images.sheet import Panel, colour_map, sheet
 from f2d.replacing import replacing
 from f2d.training.module import TrainingModule
 

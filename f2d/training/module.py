@@ -13,11 +13,11 @@ from f2d.data import Batch
 from f2d.data.categories import CLEAR
 from f2d.metrics import luma, psnr, ssim
 from f2d.nets.models import Network
-from f2d.restore import restore_tensor
 from f2d.training.averaging import Average
 from f2d.training.muon import Muon
 from f2d.training.objectives import objective_of
 from f2d.training.recipe import Recipe
+from f2d.transport.restore import restore_tensor
 
 COLUMNS = ("psnr_in", "psnr", "ssim", "psnr_y", "ssim_y")
 EQUAL = 100.0  # dB for equal pictures: a mean with an infinite one says nothing, and JSON has none

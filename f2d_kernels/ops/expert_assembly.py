@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from f2d_kernels.backends import implementation, requested_backend
 from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
 from f2d_kernels.ops._experts import check_experts
 from f2d_kernels.ops._library import LIBRARY, define, define_compiled, no_double_backward
+from f2d_kernels.registry import implementation, requested_backend
 
 OP = "expert_assembly"
 

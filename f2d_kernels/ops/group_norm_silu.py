@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from f2d_kernels._checks import check_device, check_floating, check_shape
-from f2d_kernels.backends import implementation, requested_backend
 from f2d_kernels.ops._allocate import empty, empty_image, is_channels_last
 from f2d_kernels.ops._library import LIBRARY, define, define_compiled, no_double_backward
+from f2d_kernels.registry import implementation, requested_backend
 
 OP = "group_norm_silu"
 

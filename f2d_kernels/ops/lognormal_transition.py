@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from f2d_kernels._checks import check_device, check_floating, check_shape, per_sample
-from f2d_kernels.backends import implementation, requested_backend
 from f2d_kernels.noise import check_position, resolve_noise
 from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
 from f2d_kernels.ops._library import LIBRARY, define, define_compiled, no_double_backward
+from f2d_kernels.registry import implementation, requested_backend
 
 OP = "lognormal_transition"
 

@@ -8,8 +8,8 @@ from PIL import Image
 
 from f2d.app.limits import Limits
 from f2d.app.work import Work
+from f2d.engine.restorer import Restorer
 from f2d.images import Photo, write
-from f2d.restorer import Restorer
 from tests.cli.conftest import model, smooth_pixels  # noqa: F401
 
 SIZE = (48, 32)

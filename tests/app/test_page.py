@@ -7,7 +7,7 @@ import pytest
 
 from f2d.app.limits import Limits
 from f2d.app.work import Options, Work
-from f2d.restorer import Restorer
+from f2d.engine.restorer import Restorer
 from tests.app.conftest import draw
 from tests.nets.small import resflow_net
 

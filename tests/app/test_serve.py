@@ -55,7 +55,7 @@ def test_the_licence_is_that_of_the_weights(model, tmp_path, monkeypatch):  # no
     (folder / "LICENSE").write_text("mine")
     assert licence_of(str(folder)) == "mine"
     asked = []
-    monkeypatch.setattr("f2d.hub.fetch", lambda *names, **options: asked.append(options) or folder)
+    monkeypatch.setattr("f2d.checkpoints.hub.fetch", lambda *names, **options: asked.append(options) or folder)
     assert licence_of("owner/name") == "mine" and asked[0]["local_files_only"]
 
 

@@ -10,9 +10,9 @@ from PIL import Image
 from f2d.app import shown
 from f2d.app.limits import Limits
 from f2d.app.work import Options, Work
-from f2d.gallery import colour_map
+from f2d.engine.restorer import Restorer
 from f2d.images import ImageError, read
-from f2d.restorer import Restorer
+from f2d.images.sheet import colour_map
 from tests.app.conftest import KINDS, SIZE, draw
 from tests.cli.conftest import f2d, smooth_pixels  # noqa: F401
 from tests.nets.small import resflow_net

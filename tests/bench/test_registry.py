@@ -7,7 +7,7 @@ from bench.cases.stages import PRESETS, stage_case
 from bench.models import MODELS
 from bench.providers import Inputs, tensors
 from bench.registry import MODES, Traffic, ops
-from f2d.nets.config import PRESETS as CONFIGS
+from f2d.nets.f2dnet.config import PRESETS as CONFIGS
 from f2d_kernels import use_backend
 
 OPS = ops()

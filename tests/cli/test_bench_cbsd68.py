@@ -77,7 +77,7 @@ def test_table_and_record(model, tmp_path, capsys):
 
 
 def test_images_do_not_depend_on_the_batch(model, tmp_path):
-    from f2d.restorer import Restorer
+    from f2d.engine.restorer import Restorer
 
     clean = [torch.rand(3, 24, 24, generator=torch.Generator().manual_seed(i)) for i in range(3)]
     restorer = Restorer.load(model, precision="float32")

@@ -10,8 +10,8 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from f2d import demo
 from f2d.degradation import degrade
-from f2d.gallery import Panel, colour_map, sheet
-from f2d.restorer import Restorer
+from f2d.engine.restorer import Restorer
+from f2d.images.sheet import Panel, colour_map, sheet
 from tests.cli.conftest import assert_one_line_error
 
 

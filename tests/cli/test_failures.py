@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from f2d import F2DNet
+from f2d.engine.restorer import Restorer
 from f2d.images import Photo, read, write
-from f2d.restorer import Restorer
 from tests.cli.conftest import assert_one_line_error, smooth_pixels
 from tests.images.png_reference import chunk
 

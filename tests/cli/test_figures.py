@@ -7,10 +7,10 @@ from PIL import Image
 
 pytest.importorskip("matplotlib", reason="needs the [eval] extra")
 
+from f2d.engine.restorer import Restorer
 from f2d.evaluation.case import Case
 from f2d.evaluation.folder import EvaluationFolder
-from f2d.figures.kinds import Shown, errors, show, states
-from f2d.restorer import Restorer
+from f2d.figures.panels import Shown, errors, show, states
 from tests.cli.conftest import assert_one_line_error
 from tests.data.conftest import picture, save
 

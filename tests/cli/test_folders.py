@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from f2d.folders import find_pictures
+from f2d.cli.folders import find_pictures
 from tests.cli.conftest import assert_one_line_error, smooth_pixels
 
 

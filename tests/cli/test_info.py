@@ -10,7 +10,7 @@ import torch
 import f2d as package
 import f2d_kernels
 from f2d import checkpoints
-from f2d.execution import choose_execution
+from f2d.engine.execution import choose_execution
 from f2d.nets.cost import parameter_count
 from f2d.nets.models import PRESETS
 from tests.cli.conftest import assert_one_line_error

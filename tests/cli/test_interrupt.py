@@ -46,7 +46,7 @@ def test_during_an_import(tmp_path, photo, module, swallowed):
 def test_during_the_work(tmp_path, photo, model, moment):
     patches = {
         "loading": "from f2d.nets import F2DNet\nF2DNet.from_pretrained = press",
-        "restoring": "import f2d.restorer\nf2d.restorer.restore_tensor = press",
+        "restoring": "import f2d.engine.restorer\nf2d.engine.restorer.restore_tensor = press",
         "writing": "from pathlib import Path\n"
         "Path.write_bytes = lambda path, data: (open(path, 'wb').write(b'half'), press())",
     }

@@ -7,7 +7,7 @@ import pytest
 from f2d import F2DNet, checkpoints
 from f2d.cli.options import Precision, Sampler
 from f2d.cli.quantities import size_in_bytes
-from f2d.execution import PRECISIONS
+from f2d.engine.execution import PRECISIONS
 from f2d.transport import SAMPLERS, ResFlow
 from tests.cli.conftest import assert_one_line_error
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
+from f2d.engine.restorer import Restorer
 from f2d.images import Photo, read, write
-from f2d.restorer import Restorer
 from tests.cli.conftest import smooth_pixels
 from tests.nets.small import TINY
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from f2d import ranks
-from f2d.ranks import Board, Place, own_device, place_here
+from f2d.cli import ranks
+from f2d.cli.ranks import Board, Place, own_device, place_here
 from tests.cli.conftest import assert_one_line_error, smooth_pixels
 from tests.cli.test_failures import broken_and_whole
 

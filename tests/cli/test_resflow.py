@@ -7,7 +7,7 @@ from PIL import Image
 
 from f2d.images import image_to_tensor
 from f2d.nets.resflow import ResFlowNet
-from f2d.restore import restore_tensor
+from f2d.transport.restore import restore_tensor
 from tests.cli.conftest import assert_one_line_error
 from tests.cli.test_info import one_line
 from tests.nets.small import resflow_net
@@ -99,7 +99,7 @@ def test_finetune_and_convert_are_there(f2d, tmp_path):
 
 def test_the_evaluation_takes_it(resflow):
     from bench import cbsd68
-    from f2d.restorer import Restorer
+    from f2d.engine.restorer import Restorer
 
     clean = [torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))]
     rows = list(cbsd68.composites(Restorer.load(resflow, precision="float32"), clean, 1, seed=0))

@@ -12,8 +12,8 @@ from PIL import Image
 
 from f2d import F2DNet, restore_tensor
 from f2d.cli.restoring import BATCH, Restoring
+from f2d.engine.restorer import Restorer
 from f2d.images import image_to_tensor, open_image
-from f2d.restorer import Restorer
 from tests.cli.conftest import smooth_pixels
 from tests.nets.small import TINY
 

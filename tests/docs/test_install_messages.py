@@ -10,7 +10,7 @@ import torch
 
 from f2d_kernels import compiled
 from f2d_kernels import triton as triton_backend
-from f2d_kernels.backends import REGISTRY, requested_backend
+from f2d_kernels.registry import REGISTRY, requested_backend
 
 from .blocks import ROOT
 

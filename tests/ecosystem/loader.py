@@ -10,9 +10,9 @@ def main() -> None:
     from typer.testing import CliRunner
 
     from f2d.cli.commands import app
+    from f2d.engine.restorer import Restorer
     from f2d.nets import F2DNet, F2DNetConfig
     from f2d.nets.models import load_network
-    from f2d.restorer import Restorer
 
     calls = {
         "net": F2DNet.from_pretrained,

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from f2d import hub as hub_module
+from f2d.checkpoints import hub as hub_module
 from tests.cli.conftest import assert_one_line_error
 from tests.ecosystem.conftest import ROOT, settings
 from tests.ecosystem.fake_hub import commit_of

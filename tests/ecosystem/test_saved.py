@@ -157,7 +157,7 @@ def test_a_push_uploads_what_is_saved(net, monkeypatch):
 
 
 def test_presets_never_ask_the_hub(monkeypatch):
-    monkeypatch.setattr("f2d.hub.fetch", lambda *_, **__: pytest.fail("the Hub was asked"))
+    monkeypatch.setattr("f2d.checkpoints.hub.fetch", lambda *_, **__: pytest.fail("the Hub was asked"))
     assert F2DNet.from_pretrained("f2d-lite").config.factors == TINY.factors
     with pytest.raises(FileNotFoundError, match="is neither a folder nor a preset"):
         ResFlowNet.from_pretrained("resflow-nope")

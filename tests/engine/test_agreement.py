@@ -9,7 +9,7 @@ from f2d import F2DNet, restore_tensor
 from f2d.engine import Engine
 from f2d.engine.folding import fold_projection, fold_repeated_input
 from f2d.engine.layers import Conv, pixelwise_linear
-from f2d.nets.experts import Expert
+from f2d.nets.f2dnet.experts import Expert
 
 VARIANTS = {
     "paper's form": {},

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from f2d import F2DNet, degrade, restore_tensor
 from f2d.engine import Engine
-from f2d.engine.banded import restore_banded
-from f2d.engine.bands import Bands, Doubled, PaddedImage, conv_rows
-from f2d.engine.fields import ChannelMoments, Joined, Mapped, Scratch, group_moments
+from f2d.engine.bands.layers import Bands, Doubled, PaddedImage, conv_rows
+from f2d.engine.bands.restore import restore_banded
+from f2d.engine.bands.stored import ChannelMoments, Joined, Mapped, Scratch, group_moments
 from f2d.engine.layers import Conv, moments
 from f2d.nets import F2DNetConfig
 from f2d.nets.padding import pad_to_multiple

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from f2d.engine import Engine
 from f2d.engine.control import strengths
 from f2d.engine.skipping import TOLERANCE, ExpertBound, experts_to_run
-from f2d.nets.experts import Expert
+from f2d.nets.f2dnet.experts import Expert
 from f2d_kernels import expert_assembly
 
 FACTORS = ("low", "haze", "rain", "snow")

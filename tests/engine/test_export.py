@@ -14,7 +14,7 @@ from f2d.engine import Engine
 from f2d.export import cropped, description, differences, export, padded
 from f2d.nets import F2DNet, F2DNetConfig
 from f2d.nets.padding import pad_to_multiple
-from f2d.restore import restore_tensor
+from f2d.transport.restore import restore_tensor
 from tests.nets.small import TINY, resflow_net
 
 # one pixel; padded by reflection; too narrow to reflect; multiples of the stride; a batch

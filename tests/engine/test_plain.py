@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from f2d.engine import PlainEngine, engine_of
-from f2d.execution import choose_execution
+from f2d.engine.execution import choose_execution
+from f2d.engine.restorer import Restorer
 from f2d.nets.resflow import ResFlowConfig, ResFlowNet
-from f2d.restore import restore_tensor, sampling
-from f2d.restorer import Restorer
+from f2d.transport.restore import restore_tensor, sampling
 from tests.nets.small import resflow_net
 
 MIB = 1 << 20
@@ -136,9 +136,9 @@ def test_an_image_beyond_the_memory_given_names_the_least(restorer):
 # the peak of getrusage would be that of pytest's own process, which a child inherits
 PEAK = r"""
 import re, sys, torch
-from f2d.execution import choose_execution
+from f2d.engine.execution import choose_execution
 from f2d.nets.resflow import ResFlowNet
-from f2d.restorer import Restorer
+from f2d.engine.restorer import Restorer
 torch.set_num_threads(1)
 restorer = Restorer(ResFlowNet.from_preset("resflow-lite"), choose_execution("cpu", sys.argv[1]))
 image = torch.rand(3, 512, 1024)

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from f2d.engine.execution import choose_execution
 from f2d.engine.plan import POSITIONS, PROGRAM, available_memory, plan
-from f2d.execution import choose_execution
+from f2d.engine.restorer import Restorer
 from f2d.nets import F2DNetConfig
-from f2d.restorer import Restorer
 
 MIB = 1 << 20
 PRESETS = {name: F2DNetConfig.preset(name) for name in ("f2d-lite", "f2d-base", "f2d-paper")}
@@ -87,7 +87,7 @@ def test_a_restorer_uses_bands_where_it_must(make_net):
 
 
 def test_a_full_disk_is_said_before_work(make_net, monkeypatch):
-    from f2d import restorer as module
+    from f2d.engine import restorer as module
 
     monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 0}))
     restorer = Restorer(make_net(), choose_execution("cpu", "float32"))

@@ -12,9 +12,9 @@ from PIL import Image
 import f2d
 from f2d.demo import sample_photograph
 from f2d.engine import Engine, first_call
-from f2d.execution import choose_execution
+from f2d.engine.execution import choose_execution
+from f2d.engine.restorer import Restored, Restorer
 from f2d.images import ImageError, open_image
-from f2d.restorer import Restored, Restorer
 
 
 @pytest.fixture(scope="module", params=["float32", "bf16"])

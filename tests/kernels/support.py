@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from f2d_kernels import backends
-from f2d_kernels.backends import REGISTRY, use_backend
 from f2d_kernels.ops import _allocate
+from f2d_kernels.registry import REGISTRY, use_backend
 
 from .cases import DEVICE
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from f2d_kernels import BackendUnavailableError, backends, expert_assembly, use_backend
-from f2d_kernels.backends import REGISTRY, _resolve, implementation, requested_backend
+from f2d_kernels.registry import REGISTRY, _resolve, implementation, requested_backend
 
 CPU = torch.device("cpu")
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from f2d_kernels import gaussian_transition
-from f2d_kernels.backends import REGISTRY
 from f2d_kernels.compiled import build_info
+from f2d_kernels.registry import REGISTRY
 
 from .cases import DEVICE, random
 from .support import assert_compiles_once, running_on

@@ -5,8 +5,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from torch import Tensor
 
-from f2d_kernels.backends import REGISTRY
 from f2d_kernels.ops._allocate import is_channels_last
+from f2d_kernels.registry import REGISTRY
 
 from .drawing import JITTER, Case, Tensors
 from .strategies import CASES

@@ -15,7 +15,7 @@ from .tolerances import NORMAL
 triton = pytest.importorskip("triton")
 tl = pytest.importorskip("triton.language")
 
-from f2d_kernels.backends import REGISTRY  # noqa: E402
+from f2d_kernels.registry import REGISTRY  # noqa: E402
 from f2d_kernels.triton import unavailable_reason  # noqa: E402
 
 if (reason := unavailable_reason(DEVICE)) is not None:

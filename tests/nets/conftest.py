@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import load_file
 
 import f2d_kernels
+from f2d.checkpoints.official import infer_config, translate
 from f2d.nets import F2DNet, F2DNetConfig
-from f2d.official import infer_config, translate
 from tests.nets.small import small_config
 
 

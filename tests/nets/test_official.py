@@ -9,9 +9,9 @@ import warnings
 import pytest
 import torch
 
-from f2d import official
+from f2d.checkpoints import official
+from f2d.checkpoints.official import translate
 from f2d.nets import F2DNet, F2DNetConfig
-from f2d.official import translate
 from tests.nets.small import small_config
 
 

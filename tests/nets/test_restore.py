@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from f2d import restore_tensor
-from f2d.execution import choose_execution
-from f2d.restorer import Restorer
+from f2d.engine.execution import choose_execution
+from f2d.engine.restorer import Restorer
 
 GREY_LEVEL = 2 / 255
 

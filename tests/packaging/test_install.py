@@ -82,7 +82,12 @@ def test_without_the_compiled_part_it_installs_works_and_says_what_was_left_out(
 def test_an_installation_carries_recipes_weights_licences_and_key_map(source, tmp_path):
     target = tmp_path / "site"
     install(source, target, F2D_KERNELS_SKIP_CPP="1", F2D_KERNELS_SKIP_CUDA="1")
-    for name in ("f2d/configs/lite.yaml", "f2d/official_keys.json", "f2d/weights/LICENSE", "f2d_kernels/py.typed"):
+    for name in (
+        "f2d/configs/lite.yaml",
+        "f2d/checkpoints/official_keys.json",
+        "f2d/weights/LICENSE",
+        "f2d_kernels/py.typed",
+    ):
         assert (target / name).is_file(), name
     shipped = {p.relative_to(ROOT) for p in (ROOT / "f2d" / "weights").rglob("*") if p.is_file()}
     assert all((target / path).is_file() for path in shipped)

@@ -71,7 +71,7 @@ def make_cases(
 
 
 def evaluate(path: Path, name: str, cases: list[Case], restore, **changes) -> Path:
-    """Write an evaluation of `cases`; restore: degraded picture -> `f2d.restorer.Restored` or picture."""
+    """Write an evaluation of `cases`; restore: degraded picture -> `f2d.engine.restorer.Restored` or picture."""
     folder = EvaluationFolder(path, settings(name, **changes))
     folder.create()
     for case in cases:

@@ -17,8 +17,9 @@ from PIL import Image
 
 import f2d
 from f2d.demo import sample_photograph
+from f2d.engine.execution import choose_execution
+from f2d.engine.restorer import Restorer
 from f2d.evaluation.case import Case
-from f2d.execution import choose_execution
 from f2d.images import image_to_tensor
 from f2d.metrics.measure import About
 from f2d.report.charts import Series, bars, gates_over_time
@@ -28,7 +29,6 @@ from f2d.report.maps import Scales, model_groups
 from f2d.report.markup import Markup, element, together
 from f2d.report.numbers import best, printed
 from f2d.report.pictures import MAPS, PHOTOGRAPHS, encode_within, inferno, scale_of, shrunk
-from f2d.restorer import Restorer
 from tests.nets.small import resflow_net
 
 HIGHER, LOWER = About("psnr", "PSNR", "higher", "dB", 2), About("lpips", "LPIPS", "lower", "", 3)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from f2d.nets.saved import SavedConfig
+from f2d.checkpoints.saved import SavedConfig
 from f2d.transport.resflow import ResFlow
 from f2d.typed_fields import check_types, require
 

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from f2d.checkpoints.saved import SavedNetwork
 from f2d.nets.padding import pad_to_multiple
-from f2d.nets.saved import SavedNetwork
 from f2d.transport.resflow import ResFlow
 
 from .adaptor import Adaptor, Addition, Concatenation

@@ -22,14 +22,14 @@ from torch.export import Dim, ExportedProgram
 
 import f2d_kernels
 from f2d.engine import Engine, Predictor
-from f2d.export_onnx import onnx_file
+from f2d.export.onnx import onnx_file
 from f2d.nets import F2DNet
 from f2d.nets.models import Network
 from f2d.nets.resflow import ResFlowNet
 from f2d.replacing import replacing
-from f2d.restore import restore_tensor, sampling
 from f2d.transport import ResFlow, Transport
 from f2d.transport.interface import Predict
+from f2d.transport.restore import restore_tensor, sampling
 
 ONNX, PROGRAM = ".onnx", ".pt2"
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
@@ -55,7 +55,7 @@ def export(
     name.onnx: the plain network in standard operators, float32, for any runtime. name.pt2: the engine
     (`f2d.engine.Engine`: folded, in `dtype`, with our kernels; a ResFlowNet as it is, in `dtype`) on `device`, for
     ``torch.export.load(path).module()`` in a program that has imported f2d_kernels. steps, sampler: as in
-    `f2d.restore.sampling`, the steps unrolled; by default "mean" where there is one, which needs no noise.
+    `f2d.transport.restore.sampling`, the steps unrolled; by default "mean" where there is one, which needs no noise.
 
     ValueError for another suffix, a sampler, number of steps or type that cannot be, and ModuleNotFoundError where
     what writes ONNX is not installed, before any work.
@@ -213,7 +213,7 @@ class Restoration(nn.Module):
 
 
 def _begin_factorized(net: F2DNet | Predictor, y: Tensor) -> tuple[Tensor, Predict]:
-    """`f2d.nets.f2dnet.begin` by `padded` and `cropped`."""
+    """`f2d.nets.f2dnet.network.begin` by `padded` and `cropped`."""
     (height, width), stride = y.shape[-2:], net.config.stride
     analysis: Any = net.analyse(padded(y, stride))
 

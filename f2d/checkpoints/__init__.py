@@ -11,10 +11,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from f2d import hub
+from f2d.checkpoints import hub
 from f2d.replacing import replacing
 
-WEIGHTS = Path(__file__).parent / "weights"
+WEIGHTS = Path(__file__).parents[1] / "weights"
 MODEL, CONFIG = "model.safetensors", "config.json"
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # the first is what networks get
 
@@ -78,7 +78,7 @@ def find(
     """The folder of a checkpoint: `source` itself, of the weights shipped under that name, or of that Hub repository.
 
     source: a folder, a preset, or ``owner/name`` or ``owner/name@revision`` on the Hugging Face Hub, in this order: the
-    Hub is asked for nothing that is there. The rest is for the Hub, as in `f2d.hub.fetch`; revision: a branch, tag or
+    Hub is asked for nothing that is there. The rest is for the Hub, as in `hub.fetch`; revision: a branch, tag or
     commit. FileNotFoundError says which file is missing, or which presets there are and what the Hub says;
     ValueError that a revision is asked for of what has none.
     """

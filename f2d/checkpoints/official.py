@@ -126,5 +126,5 @@ def infer_config(state: Mapping[str, Tensor]) -> dict:
 
 @cache
 def _rewrites() -> list[tuple[re.Pattern, str]]:
-    rules = json.loads((files("f2d") / "official_keys.json").read_text())["rewrites"]
+    rules = json.loads((files("f2d.checkpoints") / "official_keys.json").read_text())["rewrites"]
     return [(re.compile(pattern), replacement) for pattern, replacement in rules]

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .fields import Field, Rows, Scratch
-from .layers import Conv, spatial_mean
+from f2d.engine.layers import Conv, spatial_mean
+
+from .stored import Field, Rows, Scratch
 
 
 class Bands:

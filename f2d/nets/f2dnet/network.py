@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from f2d import official
+from f2d.checkpoints import official
+from f2d.checkpoints.saved import SavedNetwork
+from f2d.nets.padding import pad_to_multiple
 from f2d.transport import LearnedSchedule, LogNormal, LogNormalSchedule
 from f2d.transport.interface import Predict
 from f2d_kernels import expert_assembly
@@ -17,9 +19,7 @@ from .config import F2DNetConfig
 from .enhancer import Enhancer
 from .experts import Expert, LightExpert
 from .gate import Gate
-from .padding import pad_to_multiple
 from .parser import DetailParser, Parser
-from .saved import SavedNetwork
 
 if TYPE_CHECKING:
     from f2d.engine import Predictor

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from f2d_kernels.integrations._source import Unprovable, source_of
+from f2d_kernels.fusing.source import Unprovable, source_of
 from f2d_kernels.ops.group_norm_silu import group_norm_silu
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

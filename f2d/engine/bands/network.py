@@ -17,16 +17,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from f2d.engine.backbone import Constants, FastAttention, FastBlock
+from f2d.engine.control import scaled
+from f2d.engine.engine import Engine
+from f2d.engine.experts import with_ones
+from f2d.engine.layers import Conv, Norm, leaky
+from f2d.engine.skipping import experts_to_run
 from f2d_kernels import expert_head
 
-from .backbone import Constants, FastAttention, FastBlock
-from .bands import Bands, Doubled, PaddedImage, conv_rows
-from .control import scaled
-from .engine import Engine
-from .experts import with_ones
-from .fields import Field, Joined, Mapped, Rows, group_moments
-from .layers import Conv, Norm, leaky
-from .skipping import experts_to_run
+from .layers import Bands, Doubled, PaddedImage, conv_rows
+from .stored import Field, Joined, Mapped, Rows, group_moments
 
 
 class BandedNetwork:

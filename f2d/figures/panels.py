@@ -9,12 +9,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from f2d.engine.restorer import Restorer
 from f2d.evaluation.case import Case
 from f2d.evaluation.folder import EvaluationFolder
 from f2d.figures.grid import grid
 from f2d.images import image_to_tensor
 from f2d.metrics import psnr
-from f2d.restorer import Restorer
 from f2d.transport import LogNormal
 
 ERROR_LEVELS = 64  # grey levels at which an error map is brightest
@@ -110,7 +110,7 @@ def states(
 ) -> tuple[list[Tensor], list[Tensor], list[float]]:
     """(states [3, H, W] in [0, 1], the noise of the step to each, times t/T), steps + 1 of each; the first is y.
 
-    The last is what `f2d.restore.restore_tensor` gives by MC with this seed.
+    The last is what `f2d.transport.restore.restore_tensor` gives by MC with this seed.
     """
     predictor = restorer.engine.predictor()
     x, predict = predictor.begin((degraded[None] * 2 - 1).to(predictor.device, predictor.dtype))

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from f2d.restore import FLIPS
+from f2d.engine.engine import Engine
+from f2d.transport.restore import FLIPS
 from f2d.transport.samplers import check_noise, warn_if_short
 
-from .banded_network import BandedNetwork
-from .bands import Bands
-from .engine import Engine
-from .fields import Rows, Scratch
+from .layers import Bands
+from .network import BandedNetwork
+from .stored import Rows, Scratch
 
 
 class Banded(NamedTuple):

@@ -56,9 +56,9 @@ def photograph(height: int, width: int) -> Tensor:
 
 def ways(case: Case, device: torch.device) -> dict[str, tuple[str, Callable[[], Tensor]]]:
     """name -> (role, a call that restores one image, tensor to tensor). The first is ours, the second the yardstick."""
-    from f2d.execution import choose_execution
-    from f2d.restore import restore_tensor
-    from f2d.restorer import Restorer
+    from f2d.engine.execution import choose_execution
+    from f2d.engine.restorer import Restorer
+    from f2d.transport.restore import restore_tensor
 
     net = drawn_network(f"f2d-{case.name.split('/')[0]}").to(device)
     half = case.dtype == torch.bfloat16

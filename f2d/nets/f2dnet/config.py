@@ -3,10 +3,9 @@
 import re
 from dataclasses import dataclass
 
+from f2d.checkpoints.saved import SavedConfig
 from f2d.transport import TARGETS, LogNormal, LogNormalSchedule
 from f2d.typed_fields import check_types, require
-
-from .saved import SavedConfig
 
 HEADS = ("residual", "affine")
 SKIPS = ("concat", "add")

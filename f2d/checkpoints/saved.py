@@ -10,7 +10,8 @@ from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from f2d import checkpoints, model_card
+from f2d import checkpoints
+from f2d.checkpoints import card as model_card
 from f2d.replacing import replacing
 from f2d.typed_fields import require
 
@@ -94,7 +95,7 @@ class SavedNetwork(nn.Module, PyTorchModelHubMixin):
     ) -> str | None:
         """Write `model.safetensors`, `config.json` and, where none is, `README.md` into a folder (made if need be).
 
-        model_card_kwargs: what the card is to say (see `f2d.model_card.card`). push_to_hub: also upload them, to
+        model_card_kwargs: what the card is to say (see `f2d.checkpoints.card.card`). push_to_hub: also upload them, to
         repo_id or the folder's name, with the keywords of `push_to_hub`, and return the commit's address. config: for
         the mixin's callers; a network has its own, and ValueError says so.
         """
@@ -118,7 +119,7 @@ class SavedNetwork(nn.Module, PyTorchModelHubMixin):
         return super().push_to_hub(repo_id, model_card_kwargs=told, **options)
 
     def generate_model_card(self, **told: Any) -> ModelCard:
-        """What README.md will be; told: as in `f2d.model_card.card`."""
+        """What README.md will be; told: as in `f2d.checkpoints.card.card`."""
         return model_card.card(self, **told)
 
     @classmethod

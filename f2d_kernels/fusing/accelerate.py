@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from f2d_kernels.integrations._pairs import HOOKS, after_silu, has_known_forward, is_group_norm, silu_of_norm
-from f2d_kernels.integrations._rewrite import Pair, rewritten
-from f2d_kernels.integrations._source import Unprovable
+from f2d_kernels.fusing.pairs import HOOKS, after_silu, has_known_forward, is_group_norm, silu_of_norm
+from f2d_kernels.fusing.rewrite import Pair, rewritten
+from f2d_kernels.fusing.source import Unprovable
 
 
 @dataclass(frozen=True)

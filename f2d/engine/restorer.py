@@ -15,14 +15,14 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from f2d.engine import Engine, engine_of
-from f2d.engine.banded import restore_banded
+from f2d.engine.bands.restore import restore_banded
 from f2d.engine.control import strengths
+from f2d.engine.execution import Execution, choose_execution
 from f2d.engine.plan import Plan, available_memory
-from f2d.execution import Execution, choose_execution
 from f2d.images import to_tensor
-from f2d.kinds import ImageLike, unpack
+from f2d.images.kinds import ImageLike, unpack
 from f2d.nets.models import Network, load_network
-from f2d.restore import restore_tensor, sampling
+from f2d.transport.restore import restore_tensor, sampling
 
 Kind = TypeVar("Kind")  # of image: a picture, an array or a tensor
 
@@ -111,7 +111,7 @@ class Restorer:
     @overload
     def __call__(self, image: Tensor, *, seed: int = 0, **options: Unpack[Options]) -> Restored[Tensor]: ...
     def __call__(self, image: ImageLike, *, seed: int = 0, **options: Unpack[Options]) -> Restored[Any]:
-        """Restore a path, Pillow picture, NumPy array or tensor, one image or a batch (see `f2d.kinds.unpack`).
+        """Restore a path, Pillow picture, NumPy array or tensor, one image or a batch (see `f2d.images.kinds.unpack`).
 
         options: steps, sampler, tta as in `restore_tensor`; strength and only as in `f2d.engine.control.strengths`;
         max_memory: bytes that the process may take, by default four fifths of what is free, and exact: an image that

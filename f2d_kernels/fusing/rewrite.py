@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from f2d_kernels.integrations._pairs import after_silu, is_group_norm, silu_of_norm, single_return
-from f2d_kernels.integrations._source import built, source_of
-from f2d_kernels.integrations._syntax import (
+from f2d_kernels.fusing.pairs import after_silu, is_group_norm, silu_of_norm, single_return
+from f2d_kernels.fusing.source import built, source_of
+from f2d_kernels.fusing.syntax import (
     assigned,
     index,
     is_call,

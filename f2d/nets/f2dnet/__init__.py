@@ -1,0 +1,6 @@
+"""F²D-Net: what each file computes stands in its first line; `network` assembles them."""
+
+from .config import PRESETS, F2DNetConfig
+from .network import Analysis, F2DNet, F2DOutput
+
+__all__ = ["PRESETS", "Analysis", "F2DNet", "F2DNetConfig", "F2DOutput"]

@@ -74,6 +74,8 @@ def fit(
     mixture, held_out = mixture.split(recipe.validation_images, crop)
     machines, devices = _placement(devices, accelerator)
     Batches(recipe.stages, recipe.steps, recipe.accumulate, world=machines * devices)  # its error comes early
+    if recipe.precision == "bf16-mixed" and (accelerator == "cpu" or not torch.cuda.is_available()):
+        _check_dilated(net)
 
     net.train()  # a loaded network is in eval mode, without the noise on its gates
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # unknown to PyTorch's stubs
@@ -197,6 +199,20 @@ def _factors(net: Network, recipe: Recipe) -> tuple[str, ...]:
             f"{', '.join(net.config.factors)}; set losses.gate_prior to 0"
         )
     return net.config.factors
+
+
+def _check_dilated(net: Network) -> None:
+    """ValueError for a convolution whose bfloat16 gradient PyTorch gets wrong on a CPU: oneDNN's gradient of a dilated
+    kernel writes past its memory for 17 or more channels that are no multiple of 16 (PyTorch 2.13: NaN, or a crash)."""
+    for name, layer in net.named_modules():
+        if not isinstance(layer, torch.nn.Conv2d) or max(layer.dilation) == 1:
+            continue
+        if layer.in_channels > 16 and layer.in_channels % 16:
+            raise ValueError(
+                f"{name} is a dilated convolution of {layer.in_channels} channels, whose bf16 gradient PyTorch computes "
+                f"wrongly on a CPU; give a width of {layer.in_channels // 16 * 16} or {-(-layer.in_channels // 16) * 16}, "
+                "or precision 32-true"
+            )
 
 
 def _placement(devices: int | None, accelerator: str) -> tuple[int, int]:

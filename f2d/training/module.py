@@ -140,10 +140,7 @@ class TrainingModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         recipe = self.recipe
-        kind = Muon if recipe.optimizer == "muon" else torch.optim.AdamW
-        optimizer = kind(
-            self.net.parameters(), lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay
-        )
+        optimizer = optimizer_of(recipe, self.net)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(recipe, step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -152,6 +149,12 @@ class TrainingModule(lightning.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history, self.bad_steps = checkpoint["history"], checkpoint["bad_steps"]
+
+
+def optimizer_of(recipe: Recipe, net: torch.nn.Module) -> torch.optim.Optimizer:
+    """The recipe's optimiser of a network's weights."""
+    kind = Muon if recipe.optimizer == "muon" else torch.optim.AdamW
+    return kind(net.parameters(), lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay)
 
 
 def rate(recipe: Recipe, step: int) -> float:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from f2d.data import Source
-from f2d.training.recipe import Stage
+from f2d.training.recipe import Recipe, Stage
 from tests.training.conftest import picture
 
 pytest.importorskip("lightning", reason="needs the [train] extra")
@@ -40,6 +40,14 @@ def test_what_cannot_work_is_said_before_any_work(changes, options, words, photo
     with pytest.raises(ValueError, match=words):
         fit(small(**changes), photographs, tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
+
+
+def test_dilated_kernels_whose_bf16_gradient_is_wrong_on_a_cpu(photographs, tmp_path):
+    """PyTorch 2.13 fills the gradient with NaN, or ends the process, for 24 channels; 16 and 32 are right."""
+    network = {"expert_width": 24, "groups": 8, "enhancer_width": None}
+    recipe = Recipe(network=network, stages=(Stage(0, 32, 4),), steps=1, workers=0)
+    with pytest.raises(ValueError, match=r"experts.1.conv1 is a dilated .* 24 channels.*give a width of 16 or 32"):
+        fit(recipe, photographs, tmp_path / "run")
 
 
 def test_data_that_do_not_fit(small, tmp_path):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from f2d.nets import Analysis
 from f2d.nets.f2dnet.enhancer import DARK, LUMA, SHARPNESS, Enhancer
-from f2d.nets.f2dnet.parser import Parser
+from f2d.nets.f2dnet.parser import LightParser, Parser
 
 from .layers import Conv, leaky, spatial_mean, wide_copy
 
@@ -78,6 +78,39 @@ class FastParser(nn.Module):
                 y = leaky(conv(y))
             maps = last(y).to(pooled.dtype).sigmoid_().contiguous()  # the experts read one map at a time
         return maps, self.weight_mlp(pooled).sigmoid(), self.logit_mlp(pooled)
+
+
+class FastLightParser(nn.Module):
+    """`f2d.nets.f2dnet.parser.LightParser`; maps, weights and logits in float32."""
+
+    def __init__(self, parser: LightParser, dtype: torch.dtype):
+        super().__init__()
+        self.detail, self.context = _convolutions(parser.detail, dtype), _convolutions(parser.context, dtype)
+        self.doublings = parser.doublings
+        self.weight_mlp = wide_copy(parser.weight_mlp)
+        self.decoder = None
+        if parser.decoder is not None:
+            self.merge = Conv.of(parser.merge, dtype)
+            self.decoder = _convolutions(parser.decoder, dtype)
+
+    def forward(self, y: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        for conv in self.detail:
+            y = leaky(conv(y))
+        context = y
+        for conv in self.context:
+            context = leaky(conv(context))
+        logits = self.weight_mlp(spatial_mean(context))
+        maps = None
+        if self.decoder is not None:
+            h = self.merge(context)
+            for _ in range(self.doublings):
+                h = F.interpolate(h, scale_factor=2, mode="bilinear")
+            h = leaky(h.add_(y))
+            *inner, last = self.decoder
+            for conv in inner:
+                h = leaky(conv(h))
+            maps = last(h).to(logits.dtype).sigmoid_().contiguous()
+        return maps, logits.sigmoid(), logits
 
 
 def _convolutions(layers: nn.Sequential, dtype: torch.dtype) -> nn.ModuleList:

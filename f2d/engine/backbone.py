@@ -85,16 +85,18 @@ class FastBackbone(nn.Module):
         def convolutions(layers: nn.ModuleList) -> nn.ModuleList:
             return nn.ModuleList(Conv.of(layer, dtype) for layer in layers)
 
+        self.light = backbone.light
         self.time_embedding = wide_copy(backbone.time_embedding)
         self.conv_in = Conv.of(backbone.conv_in, dtype)
         folded = fold_repeated_input(backbone.conv_in.weight)
         self.conv_in_repeated = Conv(folded, backbone.conv_in.bias, backbone.conv_in, dtype)
         self.down_blocks, self.up_blocks = blocks("down_blocks"), blocks("up_blocks")
-        self.downsamples, self.upsamples = convolutions(backbone.downsamples), convolutions(backbone.upsamples)
+        self.downsamples = convolutions(backbone.downsamples)
+        self.upsamples = nn.ModuleList(Conv.of(layer, dtype, shuffled=self.light) for layer in backbone.upsamples)
         self.mid_blocks = nn.ModuleList(
             FastBlock(block, f"mid_blocks.{i}", dtype) for i, block in enumerate(backbone.mid_blocks)
         )
-        self.mid_attention = FastAttention(backbone.mid_attention, dtype)
+        self.mid_attention = None if self.light else FastAttention(backbone.mid_attention, dtype)
         laplacian = backbone.frequency_embedding.laplacian
         self.register_buffer("laplacian", laplacian.detach().to(dtype, copy=True))
         self.frequency_mlp = wide_copy(backbone.frequency_embedding.mlp)
@@ -123,11 +125,16 @@ class FastBackbone(nn.Module):
                 h = self.downsamples[level](h)
         for block in self.mid_blocks:
             h = block(h, constants)
-        h = bottleneck = self.mid_attention(h)
+        h = bottleneck = h if self.mid_attention is None else self.mid_attention(h)
         for level, blocks in enumerate(self.up_blocks):
-            h = torch.cat([h, skips.pop()], dim=1)
+            h = self._upward(level, h, skips.pop())
             for block in blocks:
                 h = block(h, constants)
-            if level < len(self.upsamples):
-                h = self.upsamples[level](F.interpolate(h, scale_factor=2, mode="bilinear"))
         return self.conv_out(self.norm_out(h)), h, bottleneck
+
+    def _upward(self, level: int, h: Tensor, skip: Tensor) -> Tensor:
+        if self.light:
+            return h if level == 0 else self.upsamples[level - 1](h, skip)
+        if level > 0:
+            h = self.upsamples[level - 1](F.interpolate(h, scale_factor=2, mode="bilinear"))
+        return torch.cat([h, skip], dim=1)

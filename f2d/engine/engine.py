@@ -12,7 +12,7 @@ from f2d.nets import F2DNet
 from f2d.nets.f2dnet.network import begin
 from f2d.nets.padding import pad_to_multiple
 
-from .analysis import FastEnhancer, FastParser, ImageAnalysis
+from .analysis import FastEnhancer, FastLightParser, FastParser, ImageAnalysis
 from .backbone import Constants, FastBackbone
 from .control import scaled, strengths
 from .describe import describe
@@ -44,7 +44,8 @@ class Engine(nn.Module):
         self.config, self.transport, self.dtype = net.config, net.transport, dtype
         self.wide = torch.promote_types(dtype, torch.float32)
         self.enhancer = None if net.enhancer is None else FastEnhancer(net.enhancer, dtype)
-        self.parser, self.backbone = FastParser(net.parser, dtype), FastBackbone(net.backbone, dtype)
+        parser: Any = FastLightParser if net.config.design == "light" else FastParser
+        self.parser, self.backbone = parser(net.parser, dtype), FastBackbone(net.backbone, dtype)
         self.experts, self.gate = FastExperts(net.experts, dtype), wide_copy(net.gate)
         self._constants: dict[int, Constants] = {}
         self.requires_grad_(False).eval()

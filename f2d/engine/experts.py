@@ -1,4 +1,4 @@
-"""The experts of the engine: two convolutions each, then one kernel for the ends of all of them."""
+"""The experts of the engine: their convolutions, then one kernel for the ends of all of them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from f2d.nets.f2dnet.experts import Expert
+from f2d.nets.f2dnet.experts import Expert, LightExpert
 from f2d_kernels import expert_head
 
 from .folding import fold_projection
@@ -18,20 +18,45 @@ from .skipping import ExpertBound
 class FastExpert(nn.Module):
     """`f2d.nets.f2dnet.experts.Expert` up to its last 1x1: features [B, F, h, w] and their channel scales [B, F].
 
-    The input has one channel more, of ones (`with_ones`): see `folding.fold_projection`.
+    layers: pairs of a convolution and a normalisation. The input has one channel more, of ones (`with_ones`): see
+    `folding.fold_projection`.
     """
 
     def __init__(self, expert: Expert, dtype: torch.dtype):
         super().__init__()
-        self.conv1 = Conv(fold_projection(expert), expert.conv1.bias, expert.conv1, dtype)
-        self.conv2 = Conv.of(expert.conv2, dtype)
-        self.norm1, self.norm2 = Norm(expert.norm1), Norm(expert.norm2)
+        folded = Conv(fold_projection(expert), expert.conv1.bias, expert.conv1, dtype)
+        second = Conv.of(expert.conv2, dtype)
+        self.layers = _layers((folded, Norm(expert.norm1)), (second, Norm(expert.norm2)))
         self.squeeze_excitation = wide_copy(expert.squeeze_excitation.fc)
 
+    def scales(self, mean: Tensor) -> Tensor:
+        """[B, F] of the features' means [B, F]."""
+        return self.squeeze_excitation(mean)
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        h = self.norm1(self.conv1(x))
-        h, mean = self.norm2(self.conv2(h), return_mean=True)
-        return h, self.squeeze_excitation(mean.to(self.norm2.weight.dtype))
+        (conv1, norm1), (conv2, norm2) = self.layers
+        h, mean = norm2(conv2(norm1(conv1(x))), return_mean=True)
+        return h, self.scales(mean.to(norm2.weight.dtype))
+
+
+class FastLightExpert(nn.Module):
+    """`f2d.nets.f2dnet.experts.LightExpert` up to its last 1x1, alike: one layer, and scales of one."""
+
+    def __init__(self, expert: LightExpert, dtype: torch.dtype):
+        super().__init__()
+        self.layers = _layers((Conv.of(expert.conv, dtype), Norm(expert.norm)))
+
+    def scales(self, mean: Tensor) -> Tensor:
+        return torch.ones_like(mean)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        ((conv, norm),) = self.layers
+        h = norm(conv(x))
+        return h, norm.weight.new_ones(h.shape[:2])
+
+
+def _layers(*pairs: tuple[Conv, Norm]) -> nn.ModuleList:
+    return nn.ModuleList(nn.ModuleList(pair) for pair in pairs)
 
 
 class FastExperts(nn.Module):
@@ -43,7 +68,9 @@ class FastExperts(nn.Module):
     def __init__(self, experts: Any, dtype: torch.dtype):
         super().__init__()
         self.wide = torch.promote_types(dtype, torch.float32)
-        self.experts = nn.ModuleList(FastExpert(expert, dtype) for expert in experts)
+        self.light = isinstance(experts[0], LightExpert)
+        kind: Any = FastLightExpert if self.light else FastExpert
+        self.experts = nn.ModuleList(kind(expert, dtype) for expert in experts)
         self.bounds = [ExpertBound.of(expert) for expert in experts]
         weight = torch.stack([expert.project_out.weight.flatten(1) for expert in experts])
         self.register_buffer("weight", weight.detach().to(self.wide))
@@ -54,7 +81,7 @@ class FastExperts(nn.Module):
         base = base.to(self.wide)
         if not run:
             return base
-        x = with_ones(x)
+        x = self.prepared(x)
         features, scales = zip(*(self.experts[k](x) for k in run), strict=True)
         if len(run) < len(self.experts):
             index = torch.tensor(run, device=x.device)
@@ -63,6 +90,10 @@ class FastExperts(nn.Module):
         else:
             weight, bias = self.weight, self.bias
         return expert_head(features, weight, bias, torch.stack(scales, dim=1), gates, maps, base)
+
+    def prepared(self, x: Tensor) -> Tensor:
+        """The experts' input of the backbone's features."""
+        return x if self.light else with_ones(x)
 
 
 def with_ones(x: Tensor) -> Tensor:

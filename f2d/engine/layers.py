@@ -15,7 +15,8 @@ LEAK = 0.2
 
 
 class Conv(nn.Module):
-    """``conv2d(x) [+ residual]``; the sum is made in place in the convolution's own result.
+    """``conv2d(x) [+ residual]``; the sum is made in place in the convolution's own result. doubles: a pixel shuffle
+    follows, which makes two rows of each.
 
     Plain `F.conv2d`: oneDNN's packed weights and its fused sum were measured within 3 % of it. Two exceptions, since
     oneDNN's sums depend on the number of threads there: transposed convolutions are folded (`folding.fold_transposed`),
@@ -26,10 +27,18 @@ class Conv(nn.Module):
     bias: Tensor | None
     geometry: dict[str, Any]
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, like: nn.Conv2d | nn.ConvTranspose2d, dtype: torch.dtype):
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        like: nn.Conv2d | nn.ConvTranspose2d,
+        dtype: torch.dtype,
+        shuffled: bool = False,
+    ):
         super().__init__()
-        self.transposed = isinstance(like, nn.ConvTranspose2d)
-        if self.transposed:
+        transposed = isinstance(like, nn.ConvTranspose2d)
+        self.doubles = transposed or shuffled
+        if transposed:
             weight = fold_transposed(weight.detach())
             bias = None if bias is None else bias.detach().repeat_interleave(4)
             self.geometry = {"padding": 1}
@@ -41,8 +50,8 @@ class Conv(nn.Module):
         self.pointwise = weight.shape[2:] == (1, 1) and dtype != torch.bfloat16
 
     @classmethod
-    def of(cls, conv: nn.Conv2d | nn.ConvTranspose2d, dtype: torch.dtype) -> "Conv":
-        return cls(conv.weight, conv.bias, conv, dtype)
+    def of(cls, conv: nn.Conv2d | nn.ConvTranspose2d, dtype: torch.dtype, shuffled: bool = False) -> "Conv":
+        return cls(conv.weight, conv.bias, conv, dtype, shuffled)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         x = x.to(self.weight.dtype)
@@ -50,7 +59,7 @@ class Conv(nn.Module):
             out = pixelwise_linear(x, self.weight.flatten(1), self.bias)
         else:
             out = F.conv2d(x, self.weight, self.bias, **self.geometry)
-        if self.transposed:
+        if self.doubles:
             out = F.pixel_shuffle(out, 2).contiguous(memory_format=torch.channels_last)
         return out if residual is None else out.add_(residual)
 

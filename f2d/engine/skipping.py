@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from f2d.nets.f2dnet.experts import Expert
+from f2d.nets.f2dnet.experts import Expert, LightExpert
 
 # All skipped experts of a call together move the image by no more than a twentieth of an 8-bit level (2/255 in [-1,
 # 1]): its 8-bit value stays, but where it lay that close to the edge between two levels.
@@ -40,9 +40,9 @@ class ExpertBound(NamedTuple):
     channels: int
 
     @classmethod
-    def of(cls, expert: Expert) -> "ExpertBound":
+    def of(cls, expert: Expert | LightExpert) -> "ExpertBound":
         weight = expert.project_out.weight.detach().flatten(1).double()  # [C, F]
-        norm, bias = expert.norm2, expert.project_out.bias
+        norm, bias = expert.last_norm, expert.project_out.bias
         assert bias is not None
         scaled = (weight * norm.weight.detach().double()).unflatten(1, (norm.num_groups, -1))
         constant = (weight * norm.bias.detach().double()).abs().sum(dim=1) + bias.detach().double().abs()

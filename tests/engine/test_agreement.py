@@ -10,10 +10,27 @@ from f2d.engine import Engine
 from f2d.engine.folding import fold_projection, fold_repeated_input
 from f2d.engine.layers import Conv, pixelwise_linear
 from f2d.nets.f2dnet.experts import Expert
+from tests.nets.small import LIGHT
 
 VARIANTS = {
     "paper's form": {},
-    "shipped form": {"bottleneck_blocks": 0, "enhancer_width": None, "patch": 2, "head": "affine"},
+    "shipped form": LIGHT,
+    "light, three stages, an enhancer": {
+        **LIGHT,
+        "stage_widths": (8, 12, 16),
+        "blocks_per_stage": (2, 1, 1),
+        "bottleneck_blocks": 1,
+        "parser_widths": (8, 12, 16),
+        "enhancer_width": 8,
+        "head": "residual",
+    },
+    "light without maps": {**LIGHT, "spatial_maps": False, "patch": 1},
+    "published layers at half resolution": {
+        "bottleneck_blocks": 0,
+        "enhancer_width": None,
+        "patch": 2,
+        "head": "affine",
+    },
     "enhancer at half resolution": {"patch": 2},
     "no maps": {"spatial_maps": False},
     "three stages, five factors": {

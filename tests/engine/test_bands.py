@@ -64,23 +64,26 @@ def test_moments_in_float32_survive_a_large_mean():
 @settings(max_examples=40, deadline=None)
 @given(
     height=st.integers(1, 8), kernel=st.sampled_from([1, 3, 7]), dilation=st.integers(1, 4), stride=st.integers(1, 2),
-    cut=st.integers(1, 8), transposed=st.booleans(),
+    cut=st.integers(1, 8), kind=st.sampled_from(["plain", "transposed", "shuffled"]),
 )  # fmt: skip
 @torch.no_grad()
-def test_rows_of_a_convolution(height, kernel, dilation, stride, cut, transposed):
+def test_rows_of_a_convolution(height, kernel, dilation, stride, cut, kind):
     torch.manual_seed(0)
-    stride = 1 if kernel == 1 else stride
-    if transposed:
+    stride = 1 if kernel == 1 or kind == "shuffled" else stride
+    if kind == "transposed":
         layer = torch.nn.ConvTranspose2d(3, 4, 4, 2, 1)
     else:
         layer = torch.nn.Conv2d(3, 4, kernel, stride, dilation * (kernel // 2), dilation)
     x = torch.randn(1, 3, 2 * height, 6, dtype=torch.float64)
     expected = layer.double()(x)
+    if kind == "shuffled":
+        expected = torch.nn.functional.pixel_shuffle(expected, 2)
     bands = Bands(Scratch(CPU), 12 * cut)
-    kept = bands.convolve(Conv.of(layer, torch.float64), field(x))
+    conv = Conv.of(layer, torch.float64, shuffled=kind == "shuffled")
+    kept = bands.convolve(conv, field(x))
     torch.testing.assert_close(kept.read(0, expected.shape[2]), expected, rtol=0, atol=1e-12)
     top = min(2, expected.shape[2] - 2) // 2 * 2
-    some = conv_rows(Conv.of(layer, torch.float64), field(x), top, top + 2) if top >= 0 else expected[:, :, :0]
+    some = conv_rows(conv, field(x), top, top + 2) if top >= 0 else expected[:, :, :0]
     torch.testing.assert_close(some, expected[:, :, max(top, 0) :][:, :, : some.shape[2]], rtol=0, atol=1e-12)
 
 

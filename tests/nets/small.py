@@ -25,8 +25,17 @@ def small_config(**changes) -> F2DNetConfig:
     return F2DNetConfig(**{**sizes, **changes})
 
 
-# as the presets that ship: half resolution, gain and offset, no enhancer
-TINY = small_config(bottleneck_blocks=0, enhancer_width=None, patch=2, head="affine")
+LIGHT = {
+    "design": "light",
+    "attention_heads": 0,
+    "parser_decoder_widths": (),
+    "bottleneck_blocks": 0,
+    "enhancer_width": None,
+    "patch": 2,
+    "head": "affine",
+}
+# as the presets that ship: light layers, half resolution, gain and offset, no enhancer
+TINY = small_config(**LIGHT)
 
 
 def resflow_net(**changes) -> ResFlowNet:

@@ -32,9 +32,9 @@ class Bands:
         return field
 
     def convolve(self, conv: Conv, x: Rows, change: Callable[[Tensor], Tensor] = lambda rows: rows) -> Field:
-        """``change(conv(x))``, kept; conv may be transposed."""
+        """``change(conv(x))``, kept; conv may double the rows."""
         stride = _vertical(conv, "stride", 1)
-        height, width = (length * 2 if conv.transposed else length // stride for length in (x.height, x.width))
+        height, width = (length * 2 if conv.doubles else length // stride for length in (x.height, x.width))
         return self.keep(height, width, lambda top, bottom: change(conv_rows(conv, x, top, bottom)))
 
     def mean(self, x: Rows, rows: Callable[[int, int], Tensor] | None = None) -> Tensor:
@@ -47,8 +47,8 @@ class Bands:
 
 
 def conv_rows(conv: Conv, x: Rows, top: int, bottom: int) -> Tensor:
-    """Rows top..bottom of ``conv(x)``, both even if it is transposed; zero padding at the image's borders only."""
-    if conv.transposed:  # a convolution of four times the channels, whose rows become two
+    """Rows top..bottom of ``conv(x)``, both even if it doubles the rows; zero padding at the image's borders only."""
+    if conv.doubles:  # a convolution of four times the channels, whose rows become two
         top, bottom = top // 2, bottom // 2
     stride, padding, dilation = (_vertical(conv, name, default) for name, default in _GEOMETRY.items())
     first = top * stride - padding
@@ -61,7 +61,7 @@ def conv_rows(conv: Conv, x: Rows, top: int, bottom: int) -> Tensor:
         band = F.pad(band, (0, 0, above, below))
     geometry = conv.geometry | {"padding": (0, padding)}
     out = F.conv2d(band.to(conv.weight.dtype), conv.weight, conv.bias, **geometry)
-    return F.pixel_shuffle(out, 2).contiguous(memory_format=torch.channels_last) if conv.transposed else out
+    return F.pixel_shuffle(out, 2).contiguous(memory_format=torch.channels_last) if conv.doubles else out
 
 
 _GEOMETRY = {"stride": 1, "padding": 0, "dilation": 1}

@@ -20,7 +20,6 @@ from torch import Tensor
 from f2d.engine.backbone import Constants, FastAttention, FastBlock
 from f2d.engine.control import scaled
 from f2d.engine.engine import Engine
-from f2d.engine.experts import with_ones
 from f2d.engine.layers import Conv, Norm, leaky
 from f2d.engine.skipping import experts_to_run
 from f2d_kernels import expert_head
@@ -97,28 +96,43 @@ class BandedNetwork:
             field.append(torch.addcmul(x, gate, delta).clamp_(-1, 1))
         return field
 
+    def _convolved(self, convs: Any, h: Any) -> Any:
+        for conv in convs:
+            h = self.bands.convolve(conv, h, leaky)
+        return h
+
     def _parse(self) -> None:
-        parser, bands, wide = self.engine.parser, self.bands, self.engine.wide
-        h: Any = Unshuffled(self.padded_image, self.engine.config.patch)
-        for conv in parser.encoder:
-            h = bands.convolve(conv, h, leaky)
-        pooled = h.moments.mean[None].to(wide)
-        self.weights = parser.weight_mlp(pooled).sigmoid()
+        parser, wide = self.engine.parser, self.engine.wide
+        image, light = Unshuffled(self.padded_image, self.engine.config.patch), self.engine.experts.light
+        detail = self._convolved(parser.detail, image) if light else None
+        encoded = self._convolved(parser.context, detail) if light else self._convolved(parser.encoder, image)
+        self.weights = parser.weight_mlp(encoded.moments.mean[None].to(wide)).sigmoid()
         self.maps, self.map_means, self._highest = None, torch.ones_like(self.weights), None
         if parser.decoder is not None:
-            *upward, last = parser.decoder
-            for conv in upward:
-                h = bands.convolve(conv, h, leaky)
-            highest = []
+            self._decode(self._merged(detail, encoded) if light else encoded)
 
-            def to_maps(rows: Tensor) -> Tensor:
-                maps = rows.to(wide).sigmoid_()
-                highest.append(maps.amax(dim=(2, 3), keepdim=True))
-                return maps
+    def _merged(self, detail: Field, context: Field) -> Rows:
+        """``leaky(detail + up(merge(context)))`` of a light parser."""
+        parser = self.engine.parser
+        up: Rows = self.bands.convolve(parser.merge, context)
+        for _ in range(parser.doublings):
+            up = Doubled(up)
+        return self.bands.keep(
+            detail.height, detail.width, lambda top, bottom: leaky(detail.read(top, bottom) + up.read(top, bottom))
+        )
 
-            self.maps = bands.convolve(last, h, to_maps)
-            self.map_means = self.maps.moments.mean[None].to(wide)
-            self._highest = torch.stack(highest).amax(dim=0)
+    def _decode(self, h: Any) -> None:
+        *inner, last = self.engine.parser.decoder
+        highest = []
+
+        def to_maps(rows: Tensor) -> Tensor:
+            maps = rows.to(self.engine.wide).sigmoid_()
+            highest.append(maps.amax(dim=(2, 3), keepdim=True))
+            return maps
+
+        self.maps = self.bands.convolve(last, self._convolved(inner, h), to_maps)
+        self.map_means = self.maps.moments.mean[None].to(self.engine.wide)
+        self._highest = torch.stack(highest).amax(dim=0)
 
     def _backbone(self, x: Rows, constants: Constants, repeated: bool) -> tuple[Field, Field | Joined, Tensor]:
         """(shared head in float32 or wider, experts' input, frequency embedding)."""
@@ -133,16 +147,23 @@ class BandedNetwork:
                 h = bands.convolve(net.downsamples[level], h)
         for block in net.mid_blocks:
             h = self._block(block, h, constants)
-        h = self._attention(net.mid_attention, h)
+        if net.mid_attention is not None:
+            h = self._attention(net.mid_attention, h)
         frequency = net.frequency_mlp(self._high_frequencies(h).to(self.engine.wide))
         for level, blocks in enumerate(net.up_blocks):
-            h = Joined(h, skips.pop())
+            h = self._upward(level, h, skips.pop())
             for block in blocks:
                 h = self._block(block, h, constants)
-            if level < len(net.upsamples):
-                h = bands.convolve(net.upsamples[level], Doubled(h))
         wide = self.engine.wide
         return bands.convolve(net.conv_out, self._normed(net.norm_out, h), lambda rows: rows.to(wide)), h, frequency
+
+    def _upward(self, level: int, h: Field, skip: Field) -> Field | Joined:
+        net = self.engine.backbone
+        if net.light:
+            return h if level == 0 else self._residual(net.upsamples[level - 1], h, skip)
+        if level > 0:
+            h = self.bands.convolve(net.upsamples[level - 1], Doubled(h))
+        return Joined(h, skip)
 
     def _block(self, block: FastBlock, x: Field | Joined, constants: Constants) -> Field:
         h: Rows = self.bands.convolve(block.conv1, self._normed(block.norm1, x))
@@ -204,12 +225,13 @@ class BandedNetwork:
             affine, pixels = engine.config.head == "affine", features.height * features.width
             visible = experts_to_run(engine.experts.bounds, gates, self._highest, pixels, affine)
             wanted = [k for k in wanted if k in visible]
-        x = Mapped(features, with_ones)
+        x = Mapped(features, engine.experts.prepared)
         for k in wanted:
             expert: Any = engine.experts.experts[k]
-            h: Any = bands.convolve(expert.conv1, x)
-            h = self._normed(expert.norm2, bands.convolve(expert.conv2, self._normed(expert.norm1, h)))
-            scale = expert.squeeze_excitation(bands.mean(h).to(engine.wide))[:, None]
+            h: Any = x
+            for conv, norm in expert.layers:
+                h = self._normed(norm, bands.convolve(conv, h))
+            scale = expert.scales(bands.mean(h).to(engine.wide))[:, None]
             weight, bias, gate = engine.experts.weight[k : k + 1], engine.experts.bias[k : k + 1], gates[:, k : k + 1]
             for top, bottom in bands.of(h.height, h.width):
                 maps = None if self.maps is None else self.maps.read(top, bottom)[:, k : k + 1]

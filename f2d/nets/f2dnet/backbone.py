@@ -1,5 +1,6 @@
 """Shared backbone: a time-conditioned U-Net on the state and the image."""
 
+import itertools
 from typing import NamedTuple
 
 import torch
@@ -26,7 +27,8 @@ class Backbone(nn.Module):
     """``(shared, features) = U-Net([x_t, y], t)``: residual blocks with FiLM, channel attention at the bottleneck.
 
     x [B, image channels · 2, h, w] with h and w multiples of 2^(stages - 1), t [B]. Stages are joined by stride-2 3x3
-    convolutions down and bilinear x2 + 3x3 up; each decoder stage starts from the concatenated skip.
+    convolutions down. Published: bilinear x2 + 3x3 up, each decoder stage starts from the concatenated skip. Light: 1x1
+    and pixel shuffle up, skips are added, no attention.
     """
 
     def __init__(self, config: F2DNetConfig):
@@ -47,22 +49,22 @@ class Backbone(nn.Module):
         )
         self.downsamples = nn.ModuleList(nn.Conv2d(w, w, 3, stride=2, padding=1) for w in widths[:-1])
         self.mid_blocks = nn.ModuleList(block(widths[-1], widths[-1]) for _ in range(config.bottleneck_blocks))
+        self.light = config.design == "light"
         self.mid_attention: nn.Module = nn.Identity()
-        if config.attention_heads:
+        if not self.light:
             self.mid_attention = ChannelAttention(widths[-1], config.attention_heads, config.groups)
         self.frequency_embedding = FrequencyEmbedding(widths[-1], config.frequency_dim)
         upward = widths[::-1]
-        following = [*upward[1:], upward[-1]] if config.skips == "add" or config.upsampling == "shuffle" else [*upward]
-        self.add, self.shuffle = config.skips == "add", config.upsampling == "shuffle"
-        entering = [upward[0], *following[:-1]]
+        if self.light:
+            entering: tuple[int, ...] = upward  # of each stage's own width, so that the skip can be added
+            ups = [nn.Conv2d(w, 4 * after, 1) for w, after in itertools.pairwise(upward)]
+        else:
+            entering = tuple(before + width for before, width in zip((upward[0], *upward), upward, strict=False))
+            ups = [nn.Conv2d(w, w, 3, padding=1) for w in upward[:-1]]
         self.up_blocks = nn.ModuleList(
-            stage(before if self.add else before + width, width, depth)
-            for before, width, depth in zip(entering, upward, depths[::-1], strict=True)
+            stage(before, width, depth) for before, width, depth in zip(entering, upward, depths[::-1], strict=True)
         )
-        self.upsamples = nn.ModuleList(
-            nn.Conv2d(w, 4 * after, 1) if self.shuffle else nn.Conv2d(w, after, 3, padding=1)
-            for w, after in zip(upward[:-1], following[:-1], strict=True)
-        )
+        self.upsamples = nn.ModuleList(ups)
         self.norm_out = modules.GroupNormSiLU(config.groups, widths[0])
         self.conv_out = nn.Conv2d(widths[0], config.head_channels, 3, padding=1)
         if config.head == "affine":  # starts at v = 0: the restored image is the image given
@@ -84,12 +86,18 @@ class Backbone(nn.Module):
         h = self.mid_attention(h)
         frequency = self.frequency_embedding(h)
         for level, blocks in enumerate(self.up_blocks):
-            h = h + skips.pop() if self.add else torch.cat([h, skips.pop()], dim=1)
+            h = self._upward(level, h, skips.pop())
             for block in blocks:
                 h = block(h, time)
-            if level < len(self.upsamples):
-                if self.shuffle:
-                    h = F.pixel_shuffle(self.upsamples[level](h), 2).contiguous(memory_format=torch.channels_last)
-                else:
-                    h = self.upsamples[level](F.interpolate(h, scale_factor=2, mode="bilinear"))
         return BackboneOutput(self.conv_out(self.norm_out(h)), h, time, frequency)
+
+    def _upward(self, level: int, h: Tensor, skip: Tensor) -> Tensor:
+        """What stage `level` of the way up starts from."""
+        if self.light:  # the shuffle leaves its result contiguous, and the blocks work in channels_last
+            if level == 0:
+                return h  # the skip itself, where there are no middle blocks
+            up = F.pixel_shuffle(self.upsamples[level - 1](h), 2)
+            return up.contiguous(memory_format=torch.channels_last) + skip
+        if level > 0:
+            h = self.upsamples[level - 1](F.interpolate(h, scale_factor=2, mode="bilinear"))
+        return torch.cat([h, skip], dim=1)

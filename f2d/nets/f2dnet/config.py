@@ -8,10 +8,7 @@ from f2d.transport import TARGETS, LogNormal, LogNormalSchedule
 from f2d.typed_fields import check_types, require
 
 HEADS = ("residual", "affine")
-SKIPS = ("concat", "add")
-UPSAMPLING = ("bilinear", "shuffle")
-EXPERTS = ("deep", "light")
-PARSERS = ("encoder", "detail")
+DESIGNS = ("published", "light")
 OWNER = "F2DNetConfig"
 # What a file may ask for: without upper limits, a damaged one builds modules for hours.
 MOST_STAGES = 8
@@ -37,11 +34,15 @@ LIMITS = {
 class F2DNetConfig(SavedConfig):
     """Sizes of every part; the defaults are the paper's model (23,771,627 parameters).
 
+    design: "published", the paper's layers; or "light", what a sweep at equal core-seconds found best for small networks
+    (bench/results/lite-design.md): skips that are added, upsampling by 1x1 convolution and pixel shuffle, no attention,
+    experts of one dilated convolution, and a parser that keeps the network's full resolution. A light network has
+    attention_heads = 0 and no parser_decoder_widths.
     factors: names of the degradations, one expert each; their order is that of gates, maps, weights and logits.
     stage_widths, blocks_per_stage: channels and residual blocks of the U-Net's stages, finest first.
     enhancer_width: channels of the brightness pre-enhancer, or None to leave it out.
     groups: of every GroupNorm; stage and expert widths are multiples of it.
-    parser_widths: the first convolution, then one stride-2 convolution per entry;
+    parser_widths: the first convolution (light: all at full size), then one stride-2 convolution per entry;
     parser_decoder_widths: the first convolution, then one transposed convolution per entry.
     spatial_maps: False leaves the maps out (all ones): the image-level routing baseline.
     gate_noise: standard deviation of the noise on the gate's logits while training.
@@ -54,6 +55,7 @@ class F2DNetConfig(SavedConfig):
     ValueError for a field of another type or out of range, and for sizes that do not fit together.
     """
 
+    design: str = "published"
     factors: tuple[str, ...] = ("low", "haze", "rain", "snow")
     stage_widths: tuple[int, ...] = (64, 128, 256, 256)
     blocks_per_stage: tuple[int, ...] = (2, 2, 2, 2)
@@ -76,12 +78,6 @@ class F2DNetConfig(SavedConfig):
     sigma2: str = "linear"
     num_steps: int = 100
     learned_schedule: bool = False
-    skips: str = "concat"
-    upsampling: str = "bilinear"
-    experts: str = "deep"
-    parser: str = "encoder"
-    gate_scale: float = 1.0
-    presence_gates_maps: bool = False
 
     def __post_init__(self) -> None:
         check_types(self, OWNER)
@@ -89,6 +85,7 @@ class F2DNetConfig(SavedConfig):
         def check(name: str, condition: bool, wanted: str) -> None:
             require(condition, OWNER, name, getattr(self, name), wanted)
 
+        check("design", self.design in DESIGNS, f"one of {', '.join(DESIGNS)}")
         check("factors", len(self.factors) > 0, "at least one name")
         if len(self.factors) > MOST_FACTORS:  # such a list is no message
             raise ValueError(f"{OWNER}: there are {len(self.factors)} factors; give at most {MOST_FACTORS}")
@@ -100,7 +97,15 @@ class F2DNetConfig(SavedConfig):
             values = getattr(self, name)
             sizes = values if isinstance(values, tuple) else (values,)
             check(name, all(size is None or least <= size <= most for size in sizes), f"{least} to {most:,}")
-        for one, other in (("stage_widths", "blocks_per_stage"), ("parser_widths", "parser_decoder_widths")):
+        pairs = [("stage_widths", "blocks_per_stage")]
+        if self.design == "light":
+            check("attention_heads", self.attention_heads == 0, "0 with design light")
+            check("parser_decoder_widths", self.parser_decoder_widths == (), "none with design light")
+            check("parser_widths", 2 <= len(self.parser_widths) <= MOST_STAGES, f"2 to {MOST_STAGES} widths")
+        else:
+            check("attention_heads", self.attention_heads > 0, "1 to 65,536")
+            pairs.append(("parser_widths", "parser_decoder_widths"))
+        for one, other in pairs:
             counts = len(getattr(self, one)), len(getattr(self, other))
             if counts[0] != counts[1] or not 1 <= counts[0] <= MOST_STAGES:
                 raise ValueError(
@@ -117,11 +122,6 @@ class F2DNetConfig(SavedConfig):
         check("gate_noise", self.gate_noise >= 0, "a standard deviation >= 0")
         check("patch", self.patch in (1, 2), "1 or 2")
         check("head", self.head in HEADS, f"one of {', '.join(HEADS)}")
-        check("skips", self.skips in SKIPS, f"one of {', '.join(SKIPS)}")
-        check("upsampling", self.upsampling in UPSAMPLING, f"one of {', '.join(UPSAMPLING)}")
-        check("experts", self.experts in EXPERTS, f"one of {', '.join(EXPERTS)}")
-        check("parser", self.parser in PARSERS, f"one of {', '.join(PARSERS)}")
-        check("gate_scale", self.gate_scale > 0, "a factor above 0")
         check("target", self.target in TARGETS, f"one of {', '.join(TARGETS)}")
         _ = self.schedule  # its errors name what there is
 
@@ -154,28 +154,32 @@ class F2DNetConfig(SavedConfig):
 F2DNetConfig.PRESETS = PRESETS = {
     "f2d-paper": F2DNetConfig(),
     "f2d-base": F2DNetConfig(
-        stage_widths=(64, 96, 128, 192),
-        blocks_per_stage=(2, 2, 2, 1),
+        design="light",
+        stage_widths=(64, 128, 192, 256),
+        blocks_per_stage=(3, 2, 2, 2),
         bottleneck_blocks=1,
+        attention_heads=0,
         time_dim=128,
         frequency_dim=64,
-        expert_width=64,
+        expert_width=32,
         enhancer_width=None,
         parser_widths=(32, 64, 96, 128),
-        parser_decoder_widths=(64, 64, 32, 32),
+        parser_decoder_widths=(),
         patch=2,
         head="affine",
     ),
     "f2d-lite": F2DNetConfig(
+        design="light",
         stage_widths=(32, 64, 64, 64),
         blocks_per_stage=(3, 2, 1, 1),
         bottleneck_blocks=0,
+        attention_heads=0,
         time_dim=64,
         frequency_dim=32,
-        expert_width=32,
+        expert_width=16,
         enhancer_width=None,
-        parser_widths=(16, 32, 48, 64),
-        parser_decoder_widths=(32, 32, 16, 16),
+        parser_widths=(32, 32, 48, 64),
+        parser_decoder_widths=(),
         patch=2,
         head="affine",
     ),

@@ -40,6 +40,11 @@ class Expert(nn.Module):
         nn.init.zeros_(self.project_out.weight)
         nn.init.zeros_(self.project_out.bias)
 
+    @property
+    def last_norm(self) -> modules.GroupNormSiLU:
+        """What the values that W projects come from."""
+        return self.norm2
+
     def forward(self, x: Tensor) -> Tensor:
         h = self.norm1(self.conv1(self.project_in(x)))
         h = self.norm2(self.conv2(h))
@@ -60,6 +65,11 @@ class LightExpert(nn.Module):
         self.project_out = nn.Conv2d(width, out_channels, 1)
         nn.init.zeros_(self.project_out.weight)
         nn.init.zeros_(self.project_out.bias)
+
+    @property
+    def last_norm(self) -> modules.GroupNormSiLU:
+        """What the values that W projects come from."""
+        return self.norm
 
     def forward(self, x: Tensor) -> Tensor:
         return self.project_out(self.norm(self.conv(x)))

@@ -20,7 +20,7 @@ class Gate(nn.Module):
         factors = len(config.factors)
         inputs = config.time_dim + 2 * factors + config.frequency_dim
         self.mlp = nn.Sequential(nn.Linear(inputs, inputs // 2), nn.SiLU(), nn.Linear(inputs // 2, factors))
-        self.noise, self.scale = config.gate_noise, config.gate_scale
+        self.noise = config.gate_noise
         self.register_buffer("complexity_bias", torch.ones(factors))
 
     def forward(
@@ -30,4 +30,4 @@ class Gate(nn.Module):
         logits = self.mlp(torch.cat([time, shares, map_means, frequency], dim=1)) - self.complexity_bias
         if self.training and self.noise > 0:
             logits = logits + self.noise * (torch.randn_like(logits) if noise is None else noise)
-        return self.scale * logits.softmax(dim=1)
+        return logits.softmax(dim=1)

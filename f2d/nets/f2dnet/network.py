@@ -19,7 +19,7 @@ from .config import F2DNetConfig
 from .enhancer import Enhancer
 from .experts import Expert, LightExpert
 from .gate import Gate
-from .parser import DetailParser, Parser
+from .parser import LightParser, Parser
 
 if TYPE_CHECKING:
     from f2d.engine import Predictor
@@ -124,13 +124,13 @@ class F2DNet(SavedNetwork):
     def __init__(self, config: F2DNetConfig | None = None):
         super().__init__()
         self.config = config = config or F2DNetConfig()
+        light = config.design == "light"
         self.enhancer = None if config.enhancer_width is None else Enhancer(config)
-        self.parser = Parser(config) if config.parser == "encoder" else DetailParser(config)
+        self.parser = LightParser(config) if light else Parser(config)
         self.backbone = Backbone(config)
+        expert = LightExpert if light else Expert
         self.experts = nn.ModuleList(
-            (Expert if config.experts == "deep" else LightExpert)(
-                config.stage_widths[0], config.expert_width, config.head_channels, 1 + k, config.groups
-            )
+            expert(config.stage_widths[0], config.expert_width, config.head_channels, 1 + k, config.groups)
             for k in range(len(config.factors))
         )
         self.gate = Gate(config)

@@ -48,43 +48,43 @@ class Parser(nn.Module):
         return Parsed(maps, self.weight_mlp(pooled).sigmoid(), self.logit_mlp(pooled))
 
 
-class DetailParser(nn.Module):
-    """``m = sigmoid(D(L(y) + up(P C(L(y)))))``, w and logits from ``mean C``: local detail beside a coarse context.
+class LightParser(nn.Module):
+    """``m = sigmoid(D(L(y) + up(P C(L(y))))), logits = MLP(mean C(L(y))), w = sigmoid(logits)``.
 
-    y [B, C, h, w] with h and w multiples of `stride`. L: two 3x3 convolutions at full size, C: stride-2 3x3 ones, P 1x1
-    and a bilinear enlargement, D: 3x3 convolutions of dilation 2 and 1, then one to K maps of y's own size. LeakyReLU 0.2 throughout.
-    It sees the image only, not t, so one call serves a whole trajectory.
+    y [B, C, h, w] with h and w multiples of `stride`. L: two 3x3 convolutions; C: stride-2 3x3 ones; P: 1x1, enlarged to
+    h x w by bilinear steps of 2; D: 3x3 convolutions of dilation 2 and 1, then one to K maps. LeakyReLU 0.2 throughout.
+    Streaks and flakes are seen at the network's full resolution, haze and light by the context, and no transposed
+    convolution prints its grid on the maps. It sees the image only, not t, so one call serves a whole trajectory.
     """
 
     def __init__(self, config: F2DNetConfig):
         super().__init__()
         width, *coarse = config.parser_widths
-        factors = len(config.factors)
-        self.local1 = nn.Conv2d(config.image_channels, width, 3, padding=1)
-        self.local2 = nn.Conv2d(width, width, 3, padding=1)
-        self.context = nn.ModuleList(
-            nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in itertools.pairwise([width, *coarse])
-        )
-        self.merge = nn.Conv2d(coarse[-1], width, 1)
-        self.join1 = nn.Conv2d(width, width, 3, padding=2, dilation=2)
-        self.join2 = nn.Conv2d(width, width, 3, padding=1)
-        self.to_maps = nn.Conv2d(width, factors, 3, padding=1)
-        hidden = coarse[-1]
+        factors, hidden = len(config.factors), coarse[-1]
+
+        def conv(before: int, after: int, **geometry: int) -> list[nn.Module]:
+            return [nn.Conv2d(before, after, 3, **{"padding": 1, **geometry}), nn.LeakyReLU(0.2)]
+
+        self.detail = nn.Sequential(*conv(config.image_channels, width), *conv(width, width))
+        downward = itertools.pairwise([width, *coarse])
+        self.context = nn.Sequential(*itertools.chain(*(conv(a, b, stride=2) for a, b in downward)))
+        self.doublings = len(coarse)
         self.weight_mlp = nn.Sequential(nn.Linear(hidden, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, factors))
-        self.gated = config.presence_gates_maps
+        self.decoder = None
+        if config.spatial_maps:
+            self.merge = nn.Conv2d(hidden, width, 1)
+            self.decoder = nn.Sequential(
+                *conv(width, width, dilation=2, padding=2), *conv(width, width), nn.Conv2d(width, factors, 3, padding=1)
+            )
 
     def forward(self, y: Tensor) -> Parsed:
-        def act(x: Tensor) -> Tensor:
-            return F.leaky_relu(x, 0.2)
-
-        local = act(self.local2(act(self.local1(y))))
-        context = local
-        for conv in self.context:
-            context = act(conv(context))
+        detail = self.detail(y)
+        context = self.context(detail)
         logits = self.weight_mlp(context.mean(dim=(2, 3)))
-        h = local + F.interpolate(self.merge(context), size=local.shape[-2:], mode="bilinear")
-        h = act(self.join2(act(self.join1(act(h)))))
-        maps = self.to_maps(h).sigmoid()
-        if self.gated:
-            maps = maps * logits.sigmoid()[:, :, None, None]
+        maps = None
+        if self.decoder is not None:
+            h = self.merge(context)
+            for _ in range(self.doublings):
+                h = F.interpolate(h, scale_factor=2, mode="bilinear")
+            maps = self.decoder(F.leaky_relu(detail + h, 0.2)).sigmoid()
         return Parsed(maps, logits.sigmoid(), logits)

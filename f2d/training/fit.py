@@ -70,8 +70,9 @@ def fit(
     first = _steps_done(last, net) if last.exists() else 0
     factors = _factors(net, recipe)
     crop = max(stage.crop for stage in recipe.stages if stage.start < recipe.steps)
-    mixture = Mixture(recipe.sources, data, factors, recipe.augment, recipe.seed, crop_check=crop)
-    mixture, held_out = mixture.split(recipe.validation_images, crop)
+    validated = recipe.validation_crop or crop
+    mixture = Mixture(recipe.sources, data, factors, recipe.augment, recipe.seed, crop_check=max(crop, validated))
+    mixture, held_out = mixture.split(recipe.validation_images, validated)
     machines, devices = _placement(devices, accelerator)
     Batches(recipe.stages, recipe.steps, recipe.accumulate, world=machines * devices)  # its error comes early
     if recipe.precision == "bf16-mixed" and (accelerator == "cpu" or not torch.cuda.is_available()):

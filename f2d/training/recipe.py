@@ -80,12 +80,13 @@ class Recipe:
 
     sources: where the data are, relative to the folder given (see `f2d.data.Source`). stages: progressive crops; their
     first one starts at 0. batch_size is that of all machines together; accumulate: in how many parts it is worked
-    through. optimizer: "adamw", or "muon" (`f2d.training.muon.Muon`: matrices by Muon, the rest by AdamW; not with fsdp). The
-    learning rate rises linearly for warmup_steps, stays at its peak, and falls by a cosine to final_learning_rate over the
-    last decay_steps (None: over all steps after the warm-up). one_call_fraction: share of the samples at the degraded end of the path, which a one-call restoration sees.
-    synthesis: degrade in the "workers", or on the "device" inside the step. most_bad_steps: training stops when more
-    steps had a loss or gradients that are not finite; they are skipped. save_every: steps between states to resume
-    from; validate_every: between validations (on `validation_images` held-out crops).
+    through. optimizer: "adamw", or "muon" (`f2d.training.muon.Muon`: matrices by Muon, the rest by AdamW; not with
+    fsdp). The learning rate rises linearly for warmup_steps, stays at its peak, and falls by a cosine to
+    final_learning_rate over the last decay_steps (null: over all steps after the warm-up). one_call_fraction: share of
+    the samples at the degraded end of the path, which a one-call restoration sees. synthesis: degrade in the "workers",
+    or on the "device" inside the step. most_bad_steps: training stops when more steps had a loss or gradients that are
+    not finite; they are skipped. save_every: steps between states to resume from; validate_every: between validations,
+    on `validation_images` held-out crops of validation_crop pixels (null: the largest crop of the stages).
     Lengths in pixels, learning rates per step, times in steps.
 
     Raises ValueError for values that cannot work, naming the field, before anything is loaded.
@@ -119,6 +120,7 @@ class Recipe:
     save_every: int = 500
     validate_every: int = 1000
     validation_images: int = 44
+    validation_crop: int | None = None
     validation_steps: int = 1
 
     def __post_init__(self) -> None:
@@ -143,6 +145,7 @@ class Recipe:
         check("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
         check("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}")
         check("strategy", self.optimizer == "adamw" or self.strategy != "fsdp", "auto or ddp with optimizer muon")
+        check("validation_crop", self.validation_crop is None or self.validation_crop >= 8, "at least 8, or null")
         check("decay_steps", self.decay_steps is None or self.decay_steps >= 1, "at least 1, or null")
         check("strategy", self.strategy in STRATEGIES, f"one of {', '.join(STRATEGIES)}")
         check("synthesis", self.synthesis in ("workers", "device"), "workers or device")

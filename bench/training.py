@@ -1,9 +1,9 @@
 """`python -m bench.training --data DIR`: pixels a second of `f2d train`, synthesis included.
 
-The command itself is run, as a user runs it, with one process per core and one thread each. Every row that it appends to
-losses.csv is a finished step; the clock runs from the row that ends the warm-up to the last one. So decoding, synthesis,
-forward, backward, the exchange of gradients, the optimiser and the average are all in the figure. Where the time of one
-process goes is measured in this process, part by part.
+The command itself is run, as a user runs it, with one process per core and one thread each. Every row that it appends
+to losses.csv is a finished step; the clock runs from the row that ends the warm-up to the last one. So decoding,
+synthesis, forward, backward, the exchange of gradients, the optimiser and the average are all in the figure. Where the
+time of one process goes is measured in this process, part by part.
 """
 
 import argparse
@@ -97,7 +97,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("recipe", nargs="?", default="lite", help="a recipe that ships, or a YAML file")
     parser.add_argument("--data", type=Path, required=True, help="folder of clean photographs")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="one per core")
-    parser.add_argument("--warmup", type=int, default=20, help="steps before the clock starts; pictures are decoded then")
+    parser.add_argument(
+        "--warmup", type=int, default=20, help="steps before the clock starts; pictures are decoded then"
+    )
     parser.add_argument("--steps", type=int, default=60, help="steps on the clock")
     parser.add_argument("--set", "-s", action="append", default=[], metavar="NAME=VALUE", help="as of f2d train")
     parser.add_argument("--json", type=Path, help="append the row to this file")

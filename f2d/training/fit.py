@@ -208,11 +208,11 @@ def _check_dilated(net: Network) -> None:
     for name, layer in net.named_modules():
         if not isinstance(layer, torch.nn.Conv2d) or max(layer.dilation) == 1:
             continue
-        if layer.in_channels > 16 and layer.in_channels % 16:
+        below, rest = divmod(layer.in_channels, 16)
+        if below and rest:
             raise ValueError(
-                f"{name} is a dilated convolution of {layer.in_channels} channels, whose bf16 gradient PyTorch computes "
-                f"wrongly on a CPU; give a width of {layer.in_channels // 16 * 16} or {-(-layer.in_channels // 16) * 16}, "
-                "or precision 32-true"
+                f"{name} is a dilated convolution of {layer.in_channels} channels, whose bf16 gradient PyTorch "
+                f"computes wrongly on a CPU; give a width of {16 * below} or {16 * below + 16}, or precision 32-true"
             )
 
 

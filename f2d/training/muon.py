@@ -85,8 +85,8 @@ def orthogonalised(matrices: Tensor) -> Tensor:
     """About ``U Vᵀ`` of each matrix ``U S Vᵀ`` [N, m, n]: its singular values moved to about 1 (0.7 to 1.2).
 
     Five Newton-Schulz iterations ``X <- Q X``, ``Q = a I + b A + c A²``, ``A = X Xᵀ``, from X divided by its Frobenius
-    norm. All Q commute with A, so the iterations run on A of the shorter side alone (``A <- Q A Q``) and X is read twice:
-    2.6 times as fast as iterating on X for twenty [64, 576] on one core, with the same error (1e-6 in float32).
+    norm. All Q commute with A, so the iterations run on A of the shorter side alone (``A <- Q A Q``) and X is read
+    twice: 2.6 times as fast as iterating on X for twenty [64, 576] on one core, with the same error (1e-6 in float32).
     """
     a, b, c = COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]

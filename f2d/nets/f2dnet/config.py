@@ -34,10 +34,10 @@ LIMITS = {
 class F2DNetConfig(SavedConfig):
     """Sizes of every part; the defaults are the paper's model (23,771,627 parameters).
 
-    design: "published", the paper's layers; or "light", what a sweep at equal core-seconds found best for small networks
-    (bench/results/lite-design.md): skips that are added, upsampling by 1x1 convolution and pixel shuffle, no attention,
-    experts of one dilated convolution, and a parser that keeps the network's full resolution. A light network has
-    attention_heads = 0 and no parser_decoder_widths.
+    design: "published", the paper's layers; or "light", chosen by a sweep at equal core-seconds for small networks
+    (bench/results/lite-design.md): skips that are added, upsampling by 1x1 convolution and pixel shuffle, no
+    attention, experts of one dilated convolution, and a parser that keeps the network's full resolution. A light
+    network has attention_heads = 0 and no parser_decoder_widths.
     factors: names of the degradations, one expert each; their order is that of gates, maps, weights and logits.
     stage_widths, blocks_per_stage: channels and residual blocks of the U-Net's stages, finest first.
     enhancer_width: channels of the brightness pre-enhancer, or None to leave it out.

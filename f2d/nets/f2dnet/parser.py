@@ -51,8 +51,8 @@ class Parser(nn.Module):
 class LightParser(nn.Module):
     """``m = sigmoid(D(L(y) + up(P C(L(y))))), logits = MLP(mean C(L(y))), w = sigmoid(logits)``.
 
-    y [B, C, h, w] with h and w multiples of `stride`. L: two 3x3 convolutions; C: stride-2 3x3 ones; P: 1x1, enlarged to
-    h x w by bilinear steps of 2; D: 3x3 convolutions of dilation 2 and 1, then one to K maps. LeakyReLU 0.2 throughout.
+    y [B, C, h, w] with h and w multiples of `stride`. L: two 3x3 convolutions; C: stride-2 3x3 ones; P: 1x1, enlarged
+    to h x w by bilinear steps of 2; D: 3x3 convolutions of dilation 2 and 1, then one to K maps. LeakyReLU 0.2.
     Streaks and flakes are seen at the network's full resolution, haze and light by the context, and no transposed
     convolution prints its grid on the maps. It sees the image only, not t, so one call serves a whole trajectory.
     """

@@ -85,7 +85,9 @@ def evaluate(path: Path, name: str, cases: list[Case], restore, **changes) -> Pa
         factors = getattr(restored, "factors", ())
         seen = [dict(zip(factors, getattr(restored, of).tolist())) if factors else {} for of in ("gates", "presence")]
         selectivity = {"present_absent": (0.3, 0.02)} if factors else {}
-        record = Record(case.name, case.category, *picture.size, *numbers, *seen, selectivity, 0.125, 2**28)
+        record = Record(
+            case.name, case.category, *picture.size, *numbers, *seen, selectivity, seconds=0.125, peak_memory=2**28
+        )
         folder.write(record)
     return path
 

@@ -14,7 +14,7 @@ THRESHOLDS = {"rain": 0.1, "snow": 0.1}
 
 
 class Located(NamedTuple):
-    """One map m of one picture beside its true mask t: means, variances and covariance over the pixels, average
+    """One map m of one picture and its true mask t: means, variances and covariance over the pixels, average
     precision, and the share of the pixels that are degraded, which is the average precision of a constant map."""
 
     map_mean: float
@@ -132,9 +132,8 @@ def _pooled(pictures: Sequence[tuple[int, Located]]) -> float:
 
 
 def _correlation(covariance: float, one: float, other: float) -> float:
-    if not (one > 0 and other > 0):  # NaN too
-        return nan
-    return min(1.0, max(-1.0, covariance / (sqrt(one) * sqrt(other))))
+    scale = sqrt(one * other)
+    return min(1.0, max(-1.0, covariance / scale)) if scale > 0 else nan
 
 
 def _mean(values: list[float]) -> float:

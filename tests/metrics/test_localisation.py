@@ -137,10 +137,13 @@ def test_means_leave_out_and_count_what_is_undefined():
 
 
 def test_equal_constants_have_no_pooled_correlation():
-    flat = located(torch.full((3, 3), 0.1), torch.full((3, 3), 0.7))
-    found = localisation([(9, flat), (9, flat), (9, flat)])
-    assert all(math.isnan(value) for value in (found.correlation, found.pooled_correlation, found.average_precision))
-    assert found == Localisation(3, *found[1:5], 3, 3)
+    """Even where the weighted mean of equal numbers is not that number."""
+    values = torch.tensor(0.3, dtype=torch.float64), torch.tensor(0.7, dtype=torch.float64)
+    pictures = [(size, located(*(value.expand(size, 1) for value in values))) for size in (38, 19)]
+    assert (38 * 0.3 + 19 * 0.3) / 57 != 0.3
+    found = localisation(pictures)
+    assert all(math.isnan(value) for value in found[1:5])
+    assert found == Localisation(2, *found[1:5], 2, 2)
 
 
 def test_what_does_not_fit_is_refused():

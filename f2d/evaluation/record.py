@@ -36,8 +36,10 @@ class Record:
 
     def to_json(self) -> str:
         """One object; numbers that JSON does not have as "inf", "nan"."""
-        located = self.localisation and {factor: one._asdict() for factor, one in self.localisation.items()}
-        return dumps(asdict(self) | {"localisation": located})
+        values = asdict(self)
+        if self.localisation is not None:
+            values["localisation"] = {factor: one._asdict() for factor, one in self.localisation.items()}
+        return dumps(values)
 
     @classmethod
     def from_json(cls, text: str) -> "Record":

@@ -138,8 +138,8 @@ def test_means_leave_out_and_count_what_is_undefined():
 
 def test_equal_constants_have_no_pooled_correlation():
     """Even where the weighted mean of equal numbers is not that number."""
-    values = torch.tensor(0.3, dtype=torch.float64), torch.tensor(0.7, dtype=torch.float64)
-    pictures = [(size, located(*(value.expand(size, 1) for value in values))) for size in (38, 19)]
+    flat = torch.tensor(0.3, dtype=torch.float64)
+    pictures = [(size, located(flat.expand(size, 1), flat.expand(size, 1))) for size in (38, 19)]
     assert (38 * 0.3 + 19 * 0.3) / 57 != 0.3
     found = localisation(pictures)
     assert all(math.isnan(value) for value in found[1:5])

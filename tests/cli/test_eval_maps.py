@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from f2d.degradation import CATEGORIES, FACTORS, degrade
+from f2d.engine.restorer import Restorer
 from f2d.evaluation.folder import EvaluationFolder
 from f2d.nets import F2DNet
-from f2d.restorer import Restorer
 from tests.cli.test_eval import contents
 from tests.data.conftest import picture, save
 from tests.nets.small import resflow_net, small_config

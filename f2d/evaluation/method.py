@@ -18,8 +18,8 @@ from f2d.images import image_to_tensor
 
 class Answer(NamedTuple):
     """image: float32 [3, H, W], not clamped. seconds: of the method alone. factors, gates [K], maps [K, H, W],
-    presence [K]: as `f2d.engine.restorer.Restored` has them, K = 0 for methods without factors. spatial: whether the maps are
-    the method's own, or ones because it routes whole images."""
+    presence [K]: as `f2d.engine.restorer.Restored` has them, K = 0 for methods without factors. spatial: whether the
+    maps are the method's own, or ones because it routes whole images."""
 
     image: Tensor
     seconds: float

@@ -25,7 +25,7 @@ def demo(
 ) -> None:
     """Degrade free photographs with overlapping haze, rain, snow and low light, restore them, show and measure.
 
-    The photographs come with scikit-image; nothing is downloaded. Every seed is fixed: two runs make the same pictures.
+    The photographs come with the package. All seeds are fixed, so two runs make the same pictures.
     """
     check_no_file(target)
 

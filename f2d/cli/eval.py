@@ -45,7 +45,8 @@ def evaluate(
         str,
         typer.Option(
             metavar="NAMES",
-            help="Besides: mae, sharpness, niqe, st-lpips, lpips, dists, fid, musiq, clip-iqa, several, or all.",
+            help="Besides: mae, sharpness, niqe, affine-psnr, change, spread, st-lpips, lpips, dists, fid, musiq, "
+            "clip-iqa, several, or all.",
         ),
     ] = "mae,niqe",
     name: Annotated[str | None, typer.Option(help="What tables call the method.", show_default=False)] = None,

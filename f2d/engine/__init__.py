@@ -3,7 +3,7 @@
     engine = engine_of(net, torch.bfloat16)
     restored = restore_tensor(engine.predictor(only={"rain"}), y)
 
-`banded.restore_banded` restores an image of any size within a given memory.
+`bands.restore.restore_banded` restores an image of any size within a given memory.
 """
 
 import torch
@@ -12,7 +12,6 @@ from f2d.nets import F2DNet
 from f2d.nets.models import Network
 
 from .engine import Engine, Prediction, Predictor
-from .graphs import first_call
 from .plain import PlainEngine, PlainPredictor
 from .plan import BudgetError
 
@@ -24,7 +23,6 @@ __all__ = [
     "Prediction",
     "Predictor",
     "engine_of",
-    "first_call",
 ]
 
 

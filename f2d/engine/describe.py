@@ -74,8 +74,8 @@ def _experts(engine: "Engine") -> str:
     if engine.experts.light:
         return "each expert's 1x1, gate, map and the sum over experts into one kernel"
     return (
-        "each expert's 1x1 into its dilated 3x3 with a channel of ones; squeeze-excitation, 1x1, gate, map and sum into "
-        "one kernel"
+        "each expert's 1x1 into its dilated 3x3 with a channel of ones; "
+        "squeeze-excitation, 1x1, gate, map and sum into one kernel"
     )
 
 

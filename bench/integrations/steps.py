@@ -56,7 +56,7 @@ def cosine_rates(spread: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def mean_reverting(t: int = 40) -> Iterator[Row]:
-    process, spread = IRSDE(10, T), 10 / 255
+    process, spread = IRSDE(10, T, eps=0.005), 10 / 255
     rate, total, dt, sigma, sigma_bar = cosine_rates(spread)
 
     def sde(x: Tensor, mu: Tensor, predicted: Tensor, noise: Tensor | None) -> Tensor:
@@ -81,7 +81,7 @@ def mean_reverting(t: int = 40) -> Iterator[Row]:
 
 
 def bridge(t: int = 40) -> Iterator[Row]:
-    process, spread = GOUB(30, T), 30 / 255
+    process, spread = GOUB(30, T, eps=0.005), 30 / 255
     rate, total, dt, sigma, begun = cosine_rates(spread)
     left = (spread**2 * (1 - torch.exp(-2 * (total[-1] - total) * dt))).sqrt()
 

@@ -89,7 +89,7 @@ def channel_gates(
     """mask[b,c] · (scale[c] · features[b,c] + shift[c]): features [B,C,H,W], mask [B,C]; scale and shift [C] or, as the
     parameters gamma and beta are, [1,C,1,1]; None for 1 and 0.
 
-    One pass of PyTorch's own over the features: the products of the channels' numbers are made first.
+    Two passes of PyTorch's own over the features, the second in place: the products of the channels' numbers come first.
     (InstructIR, ECCV 2024, instruction condition block: the gate comes from the text.)
     """
     if not isinstance(mask, Tensor) or mask.dim() != 2 or mask.shape != features.shape[:2]:
@@ -98,6 +98,5 @@ def channel_gates(
         if values is not None and tuple(values.shape) not in ((mask.shape[1],), (1, mask.shape[1], 1, 1)):
             raise ValueError(f"channel_gates: {name} must be [C] or [1,C,1,1], got {list(values.shape)}")
     gain = mask if scale is None else mask * scale.reshape(1, -1)
-    if shift is None:
-        return features * gain[:, :, None, None]
-    return torch.addcmul((mask * shift.reshape(1, -1))[:, :, None, None], features, gain[:, :, None, None])
+    gated = features * gain[:, :, None, None]
+    return gated if shift is None else gated.add_((mask * shift.reshape(1, -1))[:, :, None, None])

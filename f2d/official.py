@@ -121,7 +121,9 @@ def _options(args: object, config: dict[str, Any], path: str | os.PathLike) -> d
     if names:
         names = names.split(",") if isinstance(names, str) else names
         if not isinstance(names, list | tuple) or len(names) != len(config["factors"]):
-            raise ValueError(f"{path}: 'args' has factors = {names!r}, and its tensors {len(config['factors'])} factors")
+            raise ValueError(
+                f"{path}: 'args' has factors = {names!r}, and its tensors {len(config['factors'])} factors"
+            )
         found["factors"] = tuple(str(name).strip() for name in names)
     return found
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from f2d_kernels.ops.gaussian_transition import gaussian_transition
 
-# What a step adds to the seed per unit of time and per sample, modulo 2**64: the fractional parts of 1/p and 1/p**2, p
-# the plastic number, in 64 bits. No two triples (seed, time, sample) whose parts differ by less than 2**20 have one key.
+# What a step adds to the seed per unit of time and per sample, modulo 2**64: 1/p and 1/p**2 in 64 bits, p the plastic
+# number. No two triples (seed, time, sample) have one key where each of their parts differs by less than 2**20.
 PER_TIME = 0xC13FA9A902A6328F - 2**64
 PER_SAMPLE = 0x91E10DA5C79E7B1D - 2**64
 
@@ -116,9 +116,9 @@ def keyed(noise: dict[str, Any], t: int | Tensor, x: Any) -> dict[str, Any]:
     elif isinstance(seed, bool) or not isinstance(seed, (int, torch.SymInt)) or not -(2**63) <= seed < 2**64:
         return noise
     elif batch == 1 and not isinstance(t, Tensor):
-        return noise | {"seed": _wrapped(seed + t * PER_TIME)}
+        return noise | {"seed": _wrapped(int(seed) + t * PER_TIME)}
     else:
-        whole = seed - 2**64 if seed >= 2**63 else seed
+        whole: Any = seed - 2**64 if seed >= 2**63 else seed
         key, shared = torch.full((1,), whole, dtype=torch.int64, device=x.device), True
     key = torch.add(key, t, alpha=PER_TIME) if isinstance(t, Tensor) else key + _wrapped(t * PER_TIME)
     if shared and batch != 1:

@@ -42,9 +42,7 @@ class GOUB(MeanReverting):
     2024, eq. 8-11, 15.)
     """
 
-    def __init__(
-        self, max_sigma: float, steps: int = 100, schedule: str | Tensor = "cosine", eps: float = 0.01
-    ):
+    def __init__(self, max_sigma: float, steps: int = 100, schedule: str | Tensor = "cosine", eps: float = 0.01):
         spread, rate, total = mean_reversion("GOUB", max_sigma, steps, schedule, eps)
         super().__init__(range(steps, 0, -1))
         begun, left = -torch.expm1(-2 * total), -torch.expm1(-2 * (total[-1] - total))  # v_0t and v_tT

@@ -95,12 +95,13 @@ class FoD(Tables):
         x_0: Tensor | None = None,
         **noise: Any,
     ) -> tuple[Tensor, Tensor]:
-        """(state after the time t, mu) from the state x and the network's prediction at t (int, [] or [B]), [B,C,H,W]:
+        """(state after the time t, mu) from the state x and the prediction at t (int, [] or [B]), [B,C,H,W]:
 
             MC    mu + (x - mu) exp(M + S ε), (M, S) of this step: the Markov chain
             NMC   mu + (x_0 - mu) exp(M + S ε), (M, S) from time 0: every step starts from x_0 again
-            EM    x + theta (mu - x) dt + sqrt(sigma2 dt) (x - mu) ε, rates of the next time: Euler-Maruyama, the default
-                  of the published loop; one dt a step however long it is, so that fewer than T steps stop short of mu
+            EM    x + theta (mu - x) dt + sqrt(sigma2 dt) (x - mu) ε, rates of the next time: Euler-Maruyama, the
+                  default of the published loop; one dt a step however long it is, so that with fewer than T steps the
+                  state stops short of mu
 
         x_0: the degraded image, needed by NMC and by the target FLOW.
         """

@@ -89,9 +89,7 @@ class IRSDE(MeanReverting):
     ValueError for schedules that do not fit. (Image Restoration with Mean-Reverting SDEs, ICML 2023, eq. 3-6, 10-14.)
     """
 
-    def __init__(
-        self, max_sigma: float, steps: int = 100, schedule: str | Tensor = "cosine", eps: float = 0.01
-    ):
+    def __init__(self, max_sigma: float, steps: int = 100, schedule: str | Tensor = "cosine", eps: float = 0.01):
         spread, rate, total = mean_reversion("IRSDE", max_sigma, steps, schedule, eps)
         super().__init__(range(steps, 0, -1))
         std = spread * (-torch.expm1(-2 * total)).sqrt()

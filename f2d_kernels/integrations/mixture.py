@@ -83,13 +83,11 @@ def prompt_mixture(prompts: Tensor, weights: Tensor, size: tuple[int, int] | Non
     return mixed if size is None else F.interpolate(mixed, size, mode="bilinear")
 
 
-def channel_gates(
-    features: Tensor, mask: Tensor, scale: Tensor | None = None, shift: Tensor | None = None
-) -> Tensor:
+def channel_gates(features: Tensor, mask: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
     """mask[b,c] · (scale[c] · features[b,c] + shift[c]): features [B,C,H,W], mask [B,C]; scale and shift [C] or, as the
     parameters gamma and beta are, [1,C,1,1]; None for 1 and 0.
 
-    Two passes of PyTorch's own over the features, the second in place: the products of the channels' numbers come first.
+    Two passes of PyTorch's own over the features, the second in place; the channels' numbers are multiplied before.
     (InstructIR, ECCV 2024, instruction condition block: the gate comes from the text.)
     """
     if not isinstance(mask, Tensor) or mask.dim() != 2 or mask.shape != features.shape[:2]:

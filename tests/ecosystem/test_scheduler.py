@@ -238,7 +238,7 @@ def test_a_step_takes_a_batch_from_one_time():
         assert torch.equal(scheduler.step(mu, same, x, seed=1, original_sample=x).prev_sample, wanted)
     with pytest.raises(ValueError, match=r"all images from one time, not from \[25, 50\]"):
         scheduler.step(mu, torch.tensor([25, 50]), x)
-    with pytest.raises(TypeError, match="integer, got 25.0"):
+    with pytest.raises(TypeError, match=r"integer, got 25\.0"):
         scheduler.step(mu, torch.tensor(25.0), x)
 
 

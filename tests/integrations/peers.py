@@ -4,6 +4,7 @@ Each draws the noise of a step from `noise(t, x)`, so that an adapter with the s
 """
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ class FoDiffusion:
         count = self.num_timesteps if num_steps <= 0 else num_steps
         times = np.linspace(0, self.num_timesteps, count + 1).astype(int)
         x = x_start
-        for t, after in zip(times[:-1], times[1:]):
+        for t, after in pairwise(times):
             predicted = model(x, torch.tensor([t] * len(x)), x_start, **model_kwargs)
             mu = {"SFLOW": x + predicted, "FLOW": x_start + predicted, "FINAL_X": predicted}[self.target]
             mu = mu.clamp(-1, 1) if clip_denoised else mu
@@ -155,7 +156,7 @@ class RDDM:
         x_input = x_inputs[0]
         times = torch.linspace(-1, self.num_timesteps - 1, self.sampling_timesteps + 1).int().flip(0).tolist()
         x = noisy = self.start(x_input)
-        for t, s in zip(times[:-1], times[1:]):
+        for t, s in pairwise(times):
             residual, noise, clean = self.predicted(x, x_input, torch.full((len(x),), t))
             x = clean if s < 0 else self.moved(x, x_input, residual, noise, t, s)
         return [(image + 1) / 2 for image in (noisy, x)]

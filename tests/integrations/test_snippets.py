@@ -47,8 +47,10 @@ def assert_same(pair, result, peer, **names):
     """`result` of the code before with the names `peer` beside all, and of the code after with the adapters."""
 
     def run(code, dtype, extra):
-        space = {n: v.to(dtype) if isinstance(v, torch.Tensor) and v.is_floating_point() else v for n, v in names.items()}
-        space = {n: v.to(dtype) if isinstance(v, nn.Module) else v for n, v in space.items()}
+        space = {
+            n: v.to(dtype) if isinstance(v, nn.Module) or (torch.is_tensor(v) and v.is_floating_point()) else v
+            for n, v in names.items()
+        }
         torch.manual_seed(3)
         scope = {"torch": torch, "math": math, "F": F} | space | extra
         # the same start in both types; PyTorch draws others for each
@@ -138,7 +140,7 @@ def test_schedulers_that_are_not_understood():
     diffusers = pytest.importorskip("diffusers")
     with pytest.raises(TypeError, match="must be a DDIMScheduler, got EulerDiscreteScheduler"):
         ours.DDIM.of(diffusers.EulerDiscreteScheduler())
-    with pytest.raises(ValueError, match="call scheduler.set_timesteps"):
+    with pytest.raises(ValueError, match=r"call scheduler\.set_timesteps"):
         ours.DDIM.of(diffusers.DDIMScheduler())
     scheduler = diffusers.DDIMScheduler(thresholding=True)
     scheduler.set_timesteps(5)

@@ -154,7 +154,7 @@ def test_times_share_a_compiled_graph(name):
     for kind, most in ((int, 3), (torch.tensor, 1), (lambda t: torch.tensor([t, t]), 1)):
         graphs = []
         compiled = torch.compile(step, fullgraph=True, backend=counting(graphs))
-        for t in range(19, -1, -1):
+        for t in range(19, -1, -2):
             torch.testing.assert_close(compiled(x, p, kind(t), 7), step(x, p, t, 7), rtol=1e-6, atol=1e-6)
         assert len(graphs) <= most
         torch.compiler.reset()
@@ -189,8 +189,10 @@ def test_wrong_times_are_named():
     rejects("one time, or one per sample", lambda: ddim().step(x, p, torch.full((1, 2), 500)))
     for t in (500.0, True, "500", torch.tensor(500.0), torch.tensor([True, False]), None):
         rejects("t must be a whole number", lambda t=t: ddim().step(x, p, t), TypeError)
-    for seed, error in ((1.5, TypeError), (True, TypeError), (2**64, ValueError), (torch.tensor([1, 2, 3]), ValueError)):
-        rejects("seed", lambda seed=seed: ddim().step(x, p, 500, seed=seed), error)
+    for seed in (1.5, True, torch.tensor([1.0])):
+        rejects("seed", lambda seed=seed: ddim().step(x, p, 500, seed=seed), TypeError)
+    for seed in (2**64, torch.tensor([1, 2, 3])):
+        rejects("seed", lambda seed=seed: ddim().step(x, p, 500, seed=seed))
     rejects("one source", lambda: ddim().step(x, p, 500, seed=1, noise=x))
 
 

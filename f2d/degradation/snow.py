@@ -1,12 +1,13 @@
 """Snow: fine flurry and flakes of several sizes, some out of focus, blended over the picture."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from f2d.degradation.fields import Draws, canvas_for, convolve, line_kernel, smooth_field
+from f2d.degradation.fields import BatchDraws, Draws, canvas_for, convolve, convolve_sparse, line_kernel, smooth_field
 
 # what `degrade` takes; the largest flakes are 7 times `size` in radius
 RANGES = {
@@ -40,8 +41,15 @@ def draw_parameters(draws: Draws) -> dict[str, float]:
 LAYERS = ((0.8, 6e-3, 0.8, 0.5), (1.6, 1.6e-3, 1.0, 0.6), (3.0, 2.5e-4, 0.9, 0.8), (7.0, 2.5e-5, 0.45, 1.0))
 
 
-def snow_mask(height: int, width: int, parameters: dict[str, float], draws: Draws) -> Tensor:
-    """S [1,1,H,W] in [0, 1]: how much of each pixel snow covers."""
+def snow_mask(height: int, width: int, parameters: Sequence[dict[str, float]], draws: BatchDraws) -> Tensor:
+    """S [B,1,H,W] in [0, 1], with parameters for each sample: how much of each pixel snow covers, drifting."""
+    falls = [_snowfall(height, width, p, stream) for p, stream in zip(parameters, draws, strict=True)]
+    drift = 0.75 + 0.5 * smooth_field(draws, height, width, octaves=2)
+    return (torch.cat(falls) * drift).clamp(0, 1)
+
+
+def _snowfall(height: int, width: int, parameters: dict[str, float], draws: Draws) -> Tensor:
+    """[1,1,H,W] in [0, 1]: the cover of the flurry and of all layers of flakes."""
     device = draws.device
     motion = line_kernel(parameters["blur"], parameters["angle"], 0.7, device)
     flurry = convolve(draws.rand(*canvas_for(motion, height, width)).square().square() * 5, motion)
@@ -50,9 +58,8 @@ def snow_mask(height: int, width: int, parameters: dict[str, float], draws: Draw
         flake = _moving_disc(radius * parameters["size"], softness, motion, parameters["blur"])
         canvas = canvas_for(flake, height, width)
         flakes = (draws.rand(*canvas) < count * parameters["density"]) * (0.4 + 0.6 * draws.rand(*canvas))
-        clear = clear * (1 - (parameters["opacity"] * share * convolve(flakes, flake)).clamp(0, 1))
-    drift = 0.75 + 0.5 * smooth_field(draws, height, width, octaves=2)
-    return ((1 - clear) * drift).clamp(0, 1)
+        clear = clear * (1 - (parameters["opacity"] * share * convolve_sparse(flakes, flake)).clamp(0, 1))
+    return 1 - clear
 
 
 def add_snow(image: Tensor, mask: Tensor) -> Tensor:

@@ -3,9 +3,10 @@
 Whatever is computed for a batch gives each sample the bits it would have alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -35,6 +36,9 @@ class Draws:
     def choice(self, probability: float) -> bool:
         return torch.rand(1, generator=self.generator).item() < probability
 
+    def array(self, *shape: int) -> np.ndarray:
+        return torch.rand(shape, generator=self.generator).numpy()
+
     def rand(self, *shape: int) -> Tensor:
         return torch.rand(shape, generator=self.generator).to(self.device)
 
@@ -46,23 +50,20 @@ class BatchDraws:
     """The draws of B samples, each from a stream of its own: a sample gets the numbers that it would get alone."""
 
     def __init__(self, seeds: Sequence[int], name: str, device: torch.device):
-        self._streams = [Draws(seed, name, torch.device("cpu")) for seed in seeds]
+        self.streams = [Draws(seed, name, device) for seed in seeds]
         self.device = device
-
-    def __iter__(self) -> Iterator[Draws]:
-        return iter(self._streams)
 
     def uniform(self, low: float, high: float) -> Tensor:
         """[B,1,1,1]."""
-        return column([stream.uniform(low, high) for stream in self], self.device)
+        return column([stream.uniform(low, high) for stream in self.streams], self.device)
 
     def rand(self, *shape: int) -> Tensor:
         """[B,*shape]."""
-        return torch.stack([stream.rand(*shape) for stream in self]).to(self.device)
+        return torch.stack([torch.rand(shape, generator=s.generator) for s in self.streams]).to(self.device)
 
     def randn(self, *shape: int) -> Tensor:
         """[B,*shape]."""
-        return torch.stack([stream.randn(*shape) for stream in self]).to(self.device)
+        return torch.stack([torch.randn(shape, generator=s.generator) for s in self.streams]).to(self.device)
 
 
 def column(values: Sequence[float], device: torch.device) -> Tensor:
@@ -72,7 +73,7 @@ def column(values: Sequence[float], device: torch.device) -> Tensor:
 
 def grey(image: Tensor) -> Tensor:
     """[B,1,H,W]: 0.114 R + 0.587 G + 0.299 B."""
-    return (image * image.new_tensor(GREY).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    return sum(weight * image[:, c : c + 1] for c, weight in enumerate(GREY))
 
 
 def power(base: Tensor, exponent: float | Tensor) -> Tensor:
@@ -113,29 +114,35 @@ def box(image: Tensor, size: int) -> Tensor:
 
     For an even size the window reaches one pixel further up and left: box22 covers -11..10.
     """
-    # in float64, so that the order of the sums does not show in float32
-    means = image.double()
+    height, width = image.shape[-2:]
+    before, after = size // 2, size - 1 - size // 2
+    sums = F.pad(image, (before, after, before, after))
     for dim in (-2, -1):
-        means = _window_mean(means, size, dim)
-    return means.to(image.dtype)
+        sums = _window_sum(sums, size, dim)
+    rows, columns = (_pixels_inside(length, size, image.device) for length in (height, width))
+    return sums / (rows[:, None] * columns)
 
 
-def _window_mean(image: Tensor, size: int, dim: int) -> Tensor:
-    """Mean over `size` pixels along one dimension, from sums over 1, 2, 4, ... of them: log(size) additions a pixel."""
-    length, before, after = image.shape[dim], size // 2, size - 1 - size // 2
-    run = F.pad(image, (before, after) if dim == -1 else (0, 0, before, after))
-    sums, done, power = torch.zeros_like(image), 0, 1
-    while True:
+def _window_sum(image: Tensor, size: int, dim: int) -> Tensor:
+    """Sums of `size` neighbours, made of sums of 1, 2, 4, ... of them: log2(size) additions, none of which cancels."""
+    length = image.shape[dim] - size + 1
+    sums, done, power = None, 0, 1
+    while True:  # here image[i] is the sum of `power` pixels from the i-th on
         if size & power:
-            sums += run.narrow(dim, done, length)
+            part = image.narrow(dim, done, length)
+            sums = part if sums is None else sums + part
             done += power
-        if 2 * power > size:
-            break
-        run = run.narrow(dim, 0, run.shape[dim] - power) + run.narrow(dim, power, run.shape[dim] - power)
+        if done == size:
+            return sums
+        rest = image.shape[dim] - power
+        image = image.narrow(dim, 0, rest) + image.narrow(dim, power, rest)
         power *= 2
-    positions = torch.arange(length, device=image.device)
-    inside = (positions + after + 1).clamp(max=length) - (positions - before).clamp(min=0)
-    return sums / (inside if dim == -1 else inside[:, None])
+
+
+def _pixels_inside(length: int, size: int, device: torch.device) -> Tensor:
+    """[length]: how many of the `size` pixels of a window around each pixel lie inside."""
+    positions = torch.arange(length, device=device)
+    return (positions + size - size // 2).clamp(max=length) - (positions - size // 2).clamp(min=0)
 
 
 def guided_filter(guide: Tensor, image: Tensor, size: int, eps: float) -> Tensor:
@@ -149,61 +156,3 @@ def guided_filter(guide: Tensor, image: Tensor, size: int, eps: float) -> Tensor
     b = mean_image - a * mean_guide
     mean_a, mean_b = box(torch.cat([a, b], dim=1), size).split(1, dim=1)
     return mean_a * guide + mean_b
-
-
-def convolve(canvas: Tensor, kernel: Tensor) -> Tensor:
-    """canvas [1,1,H+h-1,W+w-1] with a kernel [h,w] -> [1,1,H,W]: no border is made up, the canvas brings it.
-
-    By FFT: 0.1 ms at 128² where a direct 37x37 convolution of one channel takes 5.
-    """
-    rows, columns = canvas.shape[-2:]
-    size = _fast_length(rows), _fast_length(columns)
-    a, b = torch.fft.rfft2(canvas, size), torch.fft.rfft2(kernel, size)
-    # the complex product spelled out: torch's own rounds otherwise where threads divide the array
-    product = torch.complex(a.real * b.real - a.imag * b.imag, a.real * b.imag + a.imag * b.real)
-    return torch.fft.irfft2(product, size)[..., kernel.shape[0] - 1 : rows, kernel.shape[1] - 1 : columns]
-
-
-@lru_cache
-def _fast_length(length: int) -> int:
-    """The next multiple of 8 without prime factors above 5: an FFT of 192² takes a quarter of one of 188²."""
-    length += -length % 8
-    rest = length
-    for prime in (2, 3, 5):
-        while rest % prime == 0:
-            rest //= prime
-    return length if rest == 1 else _fast_length(length + 1)
-
-
-def convolve_sparse(canvas: Tensor, kernel: Tensor) -> Tensor:
-    """What `convolve` gives up to rounding, at a fraction of the cost where few pixels of the canvas are not zero."""
-    if canvas.is_cuda:  # where finding them makes the host wait
-        return convolve(canvas, kernel)
-    # smaller weights than these would be lost in rounding beside the largest
-    spread = (kernel > torch.finfo(kernel.dtype).eps * kernel.amax()).nonzero(as_tuple=True)
-    drops = canvas[0, 0].nonzero(as_tuple=True)
-    if len(drops[0]) * len(spread[0]) > canvas.numel():
-        return convolve(canvas, kernel)
-    (rows, columns), (height, width) = canvas.shape[-2:], kernel.shape
-    stride = columns + width - 1
-    places = (drops[0] * stride + drops[1])[:, None] + (spread[0] * stride + spread[1])
-    values = canvas[0, 0][drops].double()[:, None] * kernel[spread]
-    sums = torch.bincount(places.flatten(), values.flatten(), minlength=(rows + height - 1) * stride)
-    return sums.view(1, 1, -1, stride)[..., height - 1 : rows, width - 1 : columns].to(canvas.dtype)
-
-
-def canvas_for(kernel: Tensor, height: int, width: int) -> tuple[int, int, int, int]:
-    """Shape of the canvas that `convolve` turns into [1,1,height,width]."""
-    return 1, 1, height + kernel.shape[0] - 1, width + kernel.shape[1] - 1
-
-
-def line_kernel(length: float, angle: float, width: float, device: torch.device) -> Tensor:
-    """[h,h], sum 1: a soft line `length` pixels long, about `width` thick, at `angle` radians from vertical."""
-    radius = max(1, int(length / 2 + 1.5 * width))
-    steps = torch.arange(-radius, radius + 1, device=device, dtype=torch.float32)
-    rows, columns = steps[:, None], steps[None]
-    angle_t = torch.tensor(angle)
-    along = rows * angle_t.cos() + columns * angle_t.sin()
-    across = columns * angle_t.cos() - rows * angle_t.sin()
-    kernel = torch.exp(-((across / width) ** 2)) * (along.abs() - length / 2).neg().sigmoid()
-    return kernel / kernel.sum()

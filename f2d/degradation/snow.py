@@ -3,11 +3,13 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
-from f2d.degradation.fields import BatchDraws, Draws, canvas_for, convolve, convolve_sparse, line_kernel, smooth_field
+from f2d.degradation.fields import BatchDraws, Draws, smooth_field
+from f2d.degradation.particles import Array, around, canvas_for, convolve, draw, fall, line_kernel, sigmoid
 
 # what `degrade` takes; the largest flakes are 7 times `size` in radius
 RANGES = {
@@ -43,23 +45,27 @@ LAYERS = ((0.8, 6e-3, 0.8, 0.5), (1.6, 1.6e-3, 1.0, 0.6), (3.0, 2.5e-4, 0.9, 0.8
 
 def snow_mask(height: int, width: int, parameters: Sequence[dict[str, float]], draws: BatchDraws) -> Tensor:
     """S [B,1,H,W] in [0, 1], with parameters for each sample: how much of each pixel snow covers, drifting."""
-    falls = [_snowfall(height, width, p, stream) for p, stream in zip(parameters, draws, strict=True)]
+    falls = [_snowfall(height, width, p, stream) for p, stream in zip(parameters, draws.streams, strict=True)]
     drift = 0.75 + 0.5 * smooth_field(draws, height, width, octaves=2)
-    return (torch.cat(falls) * drift).clamp(0, 1)
+    return (torch.stack(falls) * drift).clamp(0, 1)
 
 
 def _snowfall(height: int, width: int, parameters: dict[str, float], draws: Draws) -> Tensor:
-    """[1,1,H,W] in [0, 1]: the cover of the flurry and of all layers of flakes."""
-    device = draws.device
-    motion = line_kernel(parameters["blur"], parameters["angle"], 0.7, device)
-    flurry = convolve(draws.rand(*canvas_for(motion, height, width)).square().square() * 5, motion)
-    clear = 1 - (parameters["flurry"] * flurry).clamp(0, 1)
+    """[1,H,W] in [0, 1]: the cover of the flurry and of all layers of flakes."""
+    blur, opacity = parameters["blur"], parameters["opacity"]
+    motion = line_kernel(blur, parameters["angle"], 0.7)
+    flurry = convolve(draws.rand(1, *canvas_for(len(motion), height, width)).square().square() * 5, motion)
+    clear = np.ones((height, width), np.float32)
     for radius, count, share, softness in LAYERS:
-        flake = _moving_disc(radius * parameters["size"], softness, motion, parameters["blur"])
-        canvas = canvas_for(flake, height, width)
-        flakes = (draws.rand(*canvas) < count * parameters["density"]) * (0.4 + 0.6 * draws.rand(*canvas))
-        clear = clear * (1 - (parameters["opacity"] * share * convolve_sparse(flakes, flake)).clamp(0, 1))
-    return 1 - clear
+        radius *= parameters["size"]
+        reach = math.ceil(radius + 2 * softness)
+        canvas = canvas_for(2 * reach + len(motion), height, width)
+        places, brightness = fall(draws, canvas, count * parameters["density"])
+        if len(places):
+            flake = _moving_disc(radius, softness, reach, motion, blur)
+            cover = opacity * share * draw(places, 0.4 + 0.6 * brightness, flake, height, width)
+            clear *= 1 - cover.clip(0, 1)
+    return 1 - (1 - (parameters["flurry"] * flurry).clamp(0, 1)) * torch.from_numpy(clear).to(flurry.device)
 
 
 def add_snow(image: Tensor, mask: Tensor) -> Tensor:
@@ -67,11 +73,9 @@ def add_snow(image: Tensor, mask: Tensor) -> Tensor:
     return image * (1 - mask) + mask
 
 
-def _moving_disc(radius: float, softness: float, motion: Tensor, blur: float) -> Tensor:
+def _moving_disc(radius: float, softness: float, reach: int, motion: Array, blur: float) -> Array:
     """A soft disc smeared along `motion`; smearing a small flake thins it less than its path would."""
-    reach = math.ceil(radius + 2 * softness)
-    steps = torch.arange(-reach, reach + 1, device=motion.device, dtype=torch.float32)
-    disc = ((radius - torch.sqrt(steps[:, None] ** 2 + steps[None] ** 2)) / softness).sigmoid()
-    margin = motion.shape[0] - 1
-    smeared = convolve(F.pad(disc, (margin, margin, margin, margin))[None, None], motion)[0, 0]
-    return smeared * (1 + blur / (4 * radius))
+    rows, columns = around(reach)
+    disc = sigmoid((radius - np.sqrt(rows**2 + columns**2)) / softness)
+    windows = sliding_window_view(np.pad(disc, len(motion) - 1), motion.shape)
+    return np.einsum("ijkl,kl->ij", windows, motion) * (1 + blur / (4 * radius))

@@ -91,7 +91,8 @@ def smooth_field(draws: BatchDraws, height: int, width: int, octaves: int = 4, f
     """
     cells = [2 ** (octave + 1) + 1 for octave in range(octaves)]
     down, across = ([_bicubic(length, n).to(draws.device) for n in cells] for length in (height, width))
-    grids = [falloff**octave * draws.rand(1, n, n).double() for octave, n in enumerate(cells)]
+    drawn = draws.rand(sum(n * n for n in cells)).double().split([n * n for n in cells], dim=-1)
+    grids = [falloff**octave * grid.view(-1, 1, n, n) for octave, (n, grid) in enumerate(zip(cells, drawn, strict=True))]
     # in float64, so that the order in which a product is summed up does not show in float32
     rows = torch.cat([matrix @ grid for matrix, grid in zip(down, grids, strict=True)], dim=-1)
     return stretch((rows @ torch.cat(across, dim=-1).T).float())

@@ -49,8 +49,8 @@ def convolve(canvas: Tensor, kernel: Array) -> Tensor:
     rows, columns = canvas.shape[-2:]
     size = _fast_length(rows), _fast_length(columns)
     a, b = torch.fft.rfft2(canvas, size), torch.fft.rfft2(torch.from_numpy(kernel).to(canvas.device), size)
-    # the complex product spelled out: torch's own rounds otherwise where threads divide the array
-    product = torch.complex(a.real * b.real - a.imag * b.imag, a.real * b.imag + a.imag * b.real)
+    # on the CPU NumPy's product: torch's own rounds otherwise where threads divide the array
+    product = a * b if a.is_cuda else torch.from_numpy(a.numpy() * b.numpy())
     return torch.fft.irfft2(product, size)[..., len(kernel) - 1 : rows, len(kernel) - 1 : columns]
 
 
@@ -83,7 +83,7 @@ def draw(places: Array, brightness: Array, kernel: Array, height: int, width: in
     rows, columns = height + margin, width + margin
     # smaller weights than these would be lost in rounding beside the largest
     spread = np.flatnonzero(kernel > np.finfo(np.float32).eps * kernel.max())
-    if len(places) * len(spread) > rows * columns:
+    if len(places) * len(spread) > 2 * rows * columns:  # about where they cost the same
         canvas = np.zeros(rows * columns, np.float32)
         canvas[places] = brightness
         return convolve(torch.from_numpy(canvas.reshape(1, rows, columns)), kernel)[0].numpy()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.lib.stride_tricks import sliding_window_view
+from numpy.lib.stride_tricks import as_strided
 from torch import Tensor
 
 from f2d.degradation.fields import BatchDraws, Draws, smooth_field
@@ -63,8 +63,8 @@ def _snowfall(height: int, width: int, parameters: dict[str, float], draws: Draw
         places, brightness = fall(draws, canvas, count * parameters["density"])
         if len(places):
             flake = _moving_disc(radius, softness, reach, motion, blur)
-            cover = opacity * share * draw(places, 0.4 + 0.6 * brightness, flake, height, width)
-            clear *= 1 - cover.clip(0, 1)
+            cover = draw(places, opacity * share * (0.4 + 0.6 * brightness), flake, height, width)
+            clear *= 1 - np.minimum(cover, 1)
     return 1 - (1 - (parameters["flurry"] * flurry).clamp(0, 1)) * torch.from_numpy(clear).to(flurry.device)
 
 
@@ -77,5 +77,9 @@ def _moving_disc(radius: float, softness: float, reach: int, motion: Array, blur
     """A soft disc smeared along `motion`; smearing a small flake thins it less than its path would."""
     rows, columns = around(reach)
     disc = sigmoid((radius - np.sqrt(rows**2 + columns**2)) / softness)
-    windows = sliding_window_view(np.pad(disc, len(motion) - 1), motion.shape)
+    margin = len(motion) - 1
+    padded = np.zeros([side + 2 * margin for side in disc.shape], np.float32)
+    padded[margin:-margin, margin:-margin] = disc
+    side = len(disc) + margin
+    windows = as_strided(padded, (side, side, *motion.shape), padded.strides * 2, writeable=False)
     return np.einsum("ijkl,kl->ij", windows, motion) * (1 + blur / (4 * radius))

@@ -22,7 +22,8 @@ from f2d.degradation.fields import BatchDraws, Draws
 
 Picture = Image.Image | np.ndarray | Tensor
 Parameters = dict[str, dict[str, float]]
-TOGETHER = 2**16  # pixels that are worked at together: their fields stay in the cache, and large pictures take turns
+# pixels that are degraded together: small crops share the overhead of an operation, large pictures do not share memory
+TOGETHER = 2**17
 _MODULES = {"low": low_light, "haze": haze, "rain": rain, "snow": snow}
 
 
@@ -97,7 +98,7 @@ def degrade_batch(
 ) -> tuple[Tensor, Tensor, Tensor, list[Parameters]]:
     """A category and a seed for each sample: (degraded [B,3,H,W], maps [B,4,H,W], labels [B,4] in {0, 1}, parameters).
 
-    clean [B,3,H,W] in [0, 1]. Sample b is what it would be alone.
+    clean [B,3,H,W] in [0, 1]. Sample b is what it would be alone, bit for bit.
     """
     if not len(clean) == len(categories) == len(seeds):
         raise ValueError(
@@ -119,50 +120,59 @@ def _all(
     recorded: Sequence[Parameters],
 ) -> tuple[Tensor, Tensor, list[Parameters]]:
     """clean [B,3,H,W] -> (degraded, maps [B,4,H,W], parameters), a few samples at a time."""
-    step = max(1, TOGETHER // clean[0, 0].numel())
-    parts = [slice(first, first + step) for first in range(0, len(clean), step)]
-    done = [_some(clean[p], categories[p], seeds[p], given, recorded[p]) for p in parts]
+    step = max(1, TOGETHER // clean[0, 0].numel()) if len(clean) else 1
+    parts = [slice(first, first + step) for first in range(0, max(1, len(clean)), step)]
+    done = [_together(clean[p], categories[p], seeds[p], given, recorded[p]) for p in parts]
     images, maps, used = zip(*done, strict=True)
-    return torch.cat(images), torch.cat(maps), sum(used, [])
+    return torch.cat(images), torch.cat(maps), [parameters for part in used for parameters in part]
 
 
-def _some(
+def _together(
     clean: Tensor,
     categories: Sequence[str],
     seeds: Sequence[int],
     given: dict[str, Tensor],
     recorded: Sequence[Parameters],
 ) -> tuple[Tensor, Tensor, list[Parameters]]:
-    """The same for samples that are worked at together: each factor for all samples that have it."""
-    (count, _, height, width), device = clean.shape, clean.device
-    x, maps = clean.clone(), clean.new_zeros(count, 4, height, width)
+    """The same in one go: each factor for all samples that have it."""
+    x, maps = clean.clone(), torch.zeros_like(clean[:, :1]).repeat(1, len(FACTORS), 1, 1)
     used: list[Parameters] = [{} for _ in categories]
-
-    def start(factor: str) -> tuple[list[int], list[dict[str, float]], BatchDraws]:
-        """The samples that have the factor, their parameters and the draws of their maps."""
+    for factor in ("low", "rain", "snow", "haze"):
         chosen = [b for b, category in enumerate(categories) if factor in category.split("_")]
         for b in chosen:
-            drawn = _MODULES[factor].draw_parameters(Draws(seeds[b], factor, device))
+            drawn = _MODULES[factor].draw_parameters(Draws(seeds[b], factor, clean.device))
             used[b][factor] = drawn | recorded[b].get(factor, {})
-        return chosen, [used[b][factor] for b in chosen], BatchDraws([seeds[b] for b in chosen], f"{factor}map", device)
-
-    chosen, parameters, draws = start("low")
-    if chosen:
-        light = given["light"] if "light" in given else low_light.light_map(clean[chosen], draws)
-        x[chosen], maps[chosen, 0:1] = low_light.darken(clean[chosen], light, parameters, draws)
-    chosen, parameters, draws = start("rain")
-    if chosen:
-        mask = given["rain"] if "rain" in given else rain.rain_mask(height, width, parameters, draws)
-        x[chosen], maps[chosen, 2:3] = rain.add_rain(x[chosen], mask), mask
-    chosen, parameters, draws = start("snow")
-    if chosen:
-        mask = given["snow"] if "snow" in given else snow.snow_mask(height, width, parameters, draws)
-        x[chosen], maps[chosen, 3:4] = snow.add_snow(x[chosen], mask), mask
-    chosen, parameters, draws = start("haze")
-    if chosen:
-        depth = given["depth"] if "depth" in given else haze.depth_map(clean[chosen], draws)
-        x[chosen], maps[chosen, 1:2] = haze.add_haze(x[chosen], depth, parameters)
+        if chosen:
+            parameters, k = [used[b][factor] for b in chosen], FACTORS.index(factor)
+            draws = BatchDraws([seeds[b] for b in chosen], f"{factor}map", clean.device)
+            x[chosen], maps[chosen, k : k + 1] = _add(factor, x[chosen], parameters, draws, given, clean[chosen])
     return x.clamp(0, 1), maps, used
+
+
+def _add(
+    factor: str,
+    x: Tensor,
+    parameters: Sequence[dict[str, float]],
+    draws: BatchDraws,
+    given: dict[str, Tensor],
+    clean: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """(x [B,3,H,W] with the factor, its map [B,1,H,W])."""
+    height, width = x.shape[-2:]
+    external = given.get({"low": "light", "haze": "depth"}.get(factor, factor))
+    if external is not None:
+        external = external.expand(len(x), -1, -1, -1)
+    if factor == "low":
+        light = low_light.light_map(clean, draws) if external is None else external
+        return low_light.darken(x, light, parameters, draws)
+    if factor == "haze":
+        depth = haze.depth_map(clean, draws) if external is None else external
+        return haze.add_haze(x, depth, parameters)
+    if factor == "rain":
+        mask = rain.rain_mask(height, width, parameters, draws) if external is None else external
+        return rain.add_rain(x, mask), mask
+    mask = snow.snow_mask(height, width, parameters, draws) if external is None else external
+    return snow.add_snow(x, mask), mask
 
 
 def _one_each(what: str, value: Any, clean: Tensor) -> list[Any]:

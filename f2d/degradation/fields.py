@@ -73,7 +73,8 @@ def column(values: Sequence[float], device: torch.device) -> Tensor:
 
 def grey(image: Tensor) -> Tensor:
     """[B,1,H,W]: 0.114 R + 0.587 G + 0.299 B."""
-    return sum(weight * image[:, c : c + 1] for c, weight in enumerate(GREY))
+    red, green, blue = image.split(1, dim=1)
+    return GREY[0] * red + GREY[1] * green + GREY[2] * blue
 
 
 def power(base: Tensor, exponent: float | Tensor) -> Tensor:
@@ -91,17 +92,18 @@ def smooth_field(draws: BatchDraws, height: int, width: int, octaves: int = 4, f
     """
     cells = [2 ** (octave + 1) + 1 for octave in range(octaves)]
     down, across = ([_bicubic(length, n).to(draws.device) for n in cells] for length in (height, width))
-    drawn = draws.rand(sum(n * n for n in cells)).double().split([n * n for n in cells], dim=-1)
-    grids = [falloff**octave * grid.view(-1, 1, n, n) for octave, (n, grid) in enumerate(zip(cells, drawn, strict=True))]
+    grids = draws.rand(sum(n * n for n in cells)).double().split([n * n for n in cells], dim=-1)
     # in float64, so that the order in which a product is summed up does not show in float32
-    rows = torch.cat([matrix @ grid for matrix, grid in zip(down, grids, strict=True)], dim=-1)
+    scaled = [falloff**k * grids[k].view(-1, 1, n, n) for k, n in enumerate(cells)]
+    rows = torch.cat([matrix @ grid for matrix, grid in zip(down, scaled, strict=True)], dim=-1)
     return stretch((rows @ torch.cat(across, dim=-1).T).float())
 
 
 @lru_cache(maxsize=64)
 def _bicubic(length: int, cells: int) -> Tensor:
     """[length,cells]: the weights of bicubic interpolation between `cells` corners, the outer ones on the borders."""
-    return F.interpolate(torch.eye(cells)[None, None], (length, cells), mode="bicubic", align_corners=True)[0, 0].double()
+    corners = torch.eye(cells)[None, None]
+    return F.interpolate(corners, (length, cells), mode="bicubic", align_corners=True)[0, 0].double()
 
 
 def stretch(field: Tensor) -> Tensor:
@@ -125,19 +127,16 @@ def box(image: Tensor, size: int) -> Tensor:
 
 
 def _window_sum(image: Tensor, size: int, dim: int) -> Tensor:
-    """Sums of `size` neighbours, made of sums of 1, 2, 4, ... of them: log2(size) additions, none of which cancels."""
-    length = image.shape[dim] - size + 1
-    sums, done, power = None, 0, 1
-    while True:  # here image[i] is the sum of `power` pixels from the i-th on
-        if size & power:
-            part = image.narrow(dim, done, length)
-            sums = part if sums is None else sums + part
-            done += power
-        if done == size:
-            return sums
-        rest = image.shape[dim] - power
-        image = image.narrow(dim, 0, rest) + image.narrow(dim, power, rest)
-        power *= 2
+    """Sums of `size` neighbours, made of two sums of half as many: log2(size) additions, none of which cancels."""
+    if size == 1:
+        return image
+    half = size // 2
+    halves = _window_sum(image, half, dim)
+    rest = halves.shape[dim] - half
+    sums = halves.narrow(dim, 0, rest) + halves.narrow(dim, half, rest)
+    if size % 2:
+        sums = sums.narrow(dim, 0, rest - 1) + image.narrow(dim, size - 1, rest - 1)
+    return sums
 
 
 def _pixels_inside(length: int, size: int, device: torch.device) -> Tensor:

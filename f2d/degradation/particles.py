@@ -83,7 +83,7 @@ def draw(places: Array, brightness: Array, kernel: Array, height: int, width: in
     rows, columns = height + margin, width + margin
     # smaller weights than these would be lost in rounding beside the largest
     spread = np.flatnonzero(kernel > np.finfo(np.float32).eps * kernel.max())
-    if len(places) * len(spread) > 2 * rows * columns:  # about where they cost the same
+    if len(places) * len(spread) > 2 * rows * columns + 2**14:  # about where an FFT costs the same
         canvas = np.zeros(rows * columns, np.float32)
         canvas[places] = brightness
         return convolve(torch.from_numpy(canvas.reshape(1, rows, columns)), kernel)[0].numpy()

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.lib.stride_tricks import as_strided
 from torch import Tensor
 
 from f2d.degradation.fields import BatchDraws, Draws, smooth_field
@@ -77,9 +76,8 @@ def _moving_disc(radius: float, softness: float, reach: int, motion: Array, blur
     """A soft disc smeared along `motion`; smearing a small flake thins it less than its path would."""
     rows, columns = around(reach)
     disc = sigmoid((radius - np.sqrt(rows**2 + columns**2)) / softness)
-    margin = len(motion) - 1
-    padded = np.zeros([side + 2 * margin for side in disc.shape], np.float32)
-    padded[margin:-margin, margin:-margin] = disc
-    side = len(disc) + margin
-    windows = as_strided(padded, (side, side, *motion.shape), padded.strides * 2, writeable=False)
-    return np.einsum("ijkl,kl->ij", windows, motion) * (1 + blur / (4 * radius))
+    # the disc is drawn at each pixel of the motion, which lies in the middle of a canvas
+    side = len(disc) + len(motion) - 1
+    middle = np.arange(len(disc) - 1, side)
+    places = (middle[:, None] * (side + len(disc) - 1) + middle).ravel()
+    return draw(places, motion.ravel(), disc, side, side) * (1 + blur / (4 * radius))

@@ -64,9 +64,7 @@ def test_guided_filter_keeps_what_the_guide_has():
     torch.testing.assert_close(fields.guided_filter(x, 0.2 + 0.6 * x, 5, 1e-9), 0.2 + 0.6 * x, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize(
-    ("shape", "kernel"), [((1, 1), 1), ((1, 1), 9), ((7, 20), 5), ((33, 31), 17), ((140, 92), 37)]
-)
+@pytest.mark.parametrize(("shape", "kernel"), [((1, 1), 1), ((1, 1), 9), ((7, 20), 5), ((33, 31), 17), ((140, 92), 37)])
 def test_convolve_is_scipys(shape, kernel):
     generator = torch.Generator().manual_seed(0)
     weights = torch.rand(kernel, kernel, generator=generator)

@@ -88,7 +88,7 @@ def draw(places: Array, brightness: Array, kernel: Array, height: int, width: in
         canvas[places] = brightness
         return convolve(torch.from_numpy(canvas.reshape(1, rows, columns)), kernel)[0].numpy()
     stride = columns + margin
-    starts, offsets = (at // n * stride + at % n for at, n in ((places, columns), (spread, len(kernel))))
+    starts, offsets = (at + at // n * (stride - n) for at, n in ((places, columns), (spread, len(kernel))))
     values = brightness[:, None] * kernel.ravel()[spread]
     sums = np.bincount((starts[:, None] + offsets).ravel(), values.ravel(), (rows + margin) * stride)
     return sums.reshape(-1, stride)[margin:rows, margin:columns].astype(np.float32)

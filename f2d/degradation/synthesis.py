@@ -145,7 +145,10 @@ def _together(
         if chosen:
             parameters, k = [used[b][factor] for b in chosen], FACTORS.index(factor)
             draws = BatchDraws([seeds[b] for b in chosen], f"{factor}map", clean.device)
-            x[chosen], maps[chosen, k : k + 1] = _add(factor, x[chosen], parameters, draws, given, clean[chosen])
+            rows = torch.tensor(chosen, device=clean.device)  # index_select copies whole samples, x[chosen] pixels
+            done = _add(factor, x.index_select(0, rows), parameters, draws, given, clean.index_select(0, rows))
+            for kept, made in zip((x, maps[:, k : k + 1]), done, strict=True):
+                kept.index_copy_(0, rows, made)
     return x.clamp(0, 1), maps, used
 
 

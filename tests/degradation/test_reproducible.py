@@ -116,7 +116,9 @@ def test_recorded_parameters_reproduce_the_picture(clean, category):
     assert same(first, degrade(clean, **record))
 
 
-def test_recorded_parameters_of_a_batch_reproduce_it(clean):
+@pytest.mark.parametrize("together", [1, 2**30])
+def test_recorded_parameters_of_a_batch_reproduce_it(monkeypatch, clean, together):
+    monkeypatch.setattr("f2d.degradation.synthesis.TOGETHER", together)
     batch = torch.stack([clean, clean.flip(1)])
     first = degrade(batch, "low_haze_snow", seed=[1, 2], parameters=[{"low": {"gamma": 2.0}}, {"snow": {"blur": 2}}])
     record = json.loads(json.dumps({"category": first.category, "seed": first.seed, "parameters": first.parameters}))

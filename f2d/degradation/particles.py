@@ -44,7 +44,7 @@ def canvas_for(side: int, height: int, width: int) -> tuple[int, int]:
 def convolve(canvas: Tensor, kernel: Array) -> Tensor:
     """canvas [1,H+h-1,W+h-1] with a kernel [h,h] -> [1,H,W]: no border is made up, the canvas brings it.
 
-    By FFT: 0.1 ms at 128² where a direct 37x37 convolution of one channel takes 5.
+    By FFT: 0.3 ms at 128² where a direct 37x37 convolution of one channel takes 5.
     """
     rows, columns = canvas.shape[-2:]
     size = _fast_length(rows), _fast_length(columns)

@@ -2,14 +2,13 @@
 
 import json
 import os
+from collections.abc import Iterator
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCard
-
-    from f2d.nets.models import Network
 
 README = "README.md"
 RESULTS = "results.json"  # of `f2d eval`
@@ -66,8 +65,18 @@ None are stated.
 """
 
 
+class Described(Protocol):
+    """What a card reads off a network: its architecture's TITLE and PAPER, config.factors, and its parameters."""
+
+    TITLE: ClassVar[str]
+    PAPER: ClassVar[str]
+    config: Any
+
+    def parameters(self) -> Iterator[Any]: ...
+
+
 def card(
-    net: "Network",
+    net: Described,
     *,
     name: str = "",
     description: str = "",

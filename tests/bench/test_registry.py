@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from bench.cases import ops
 from bench.cases.stages import PRESETS, stage_case
 from bench.models import MODELS
 from bench.providers import Inputs, tensors
-from bench.registry import MODES, Traffic, ops
+from bench.registry import MODES, Traffic
 from f2d.nets.f2dnet.config import PRESETS as CONFIGS
 from f2d_kernels import use_backend
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from bench import gate, models, plots, report, run
+from bench.cases import ops
 from bench.ceiling import ceilings, copies
 from bench.memory import peak_bytes
 from bench.providers import Inputs, Provider, providers
-from bench.registry import Case, Traffic, ops
+from bench.registry import Case, Traffic
 
 CPU = torch.device("cpu")
 compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="the ceiling loop needs a C++ compiler")

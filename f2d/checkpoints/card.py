@@ -37,7 +37,7 @@ restored = f2d.load("{{ source }}")("photo.jpg").image
 ```
 
 On the command line: `f2d restore photo.jpg -o restored.jpg --model {{ source }}`. The network itself, to train or to
-look into: `from {{ module }} import {{ class_name }}; net = {{ class_name }}.from_pretrained("{{ source }}")`.
+look into: `from f2d.nets import {{ class_name }}; net = {{ class_name }}.from_pretrained("{{ source }}")`.
 The files are `config.json` and `model.safetensors`; nothing in them runs code.
 
 ## Training data
@@ -108,7 +108,6 @@ def card(
         name=name or title,
         source=name or "this-folder",
         title=title,
-        module=type(net).__module__.rpartition(".")[0],
         class_name=type(net).__name__,
         parameters=sum(parameter.numel() for parameter in net.parameters()),
         restores=overlapping if factors else "what its training data has",

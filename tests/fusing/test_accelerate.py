@@ -182,9 +182,9 @@ def test_verify_compares_and_undoes(monkeypatch):
     assert 0 <= report.difference < 1e-4 and "outputs differ by at most" in str(report)
     assert [m.training for m in net.modules()] == modes
     report.undo()
-    from f2d_kernels.integrations import _pairs
+    from f2d_kernels.fusing import pairs
 
-    monkeypatch.setattr(_pairs, "group_norm_silu", lambda x, *rest: x)
+    monkeypatch.setattr(pairs, "group_norm_silu", lambda x, *rest: x)
     rejects("outputs differ", lambda: accelerate(net, verify={"x": X, "emb": EMB}), RuntimeError)
     assert type(net) is networks.Guided and type(net.in_layers) is nn.Sequential
 

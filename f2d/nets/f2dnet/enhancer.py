@@ -4,10 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from f2d.metrics import LUMA
-
 from .config import F2DNetConfig
 
+LUMA = (0.299, 0.587, 0.114)  # BT.601: the weights were trained with it
 SHARPNESS = 10.0
 
 

@@ -29,5 +29,5 @@ __all__ = [
 def engine_of(
     net: Network, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
 ) -> Engine | PlainEngine:
-    """`Engine` for an F2DNet, `PlainEngine` for other networks; both have predictor, plan and describe."""
+    """`Engine` for an F2DNet, `PlainEngine` for other networks; both have predictor and plan."""
     return Engine(net, dtype, device) if isinstance(net, F2DNet) else PlainEngine(net, dtype, device)

@@ -19,7 +19,7 @@ from f2d.metrics.conventions import CONVENTIONS
 from f2d.metrics.measures import NAMES, OF_METHODS, find, find_sets
 from f2d.metrics.variation import CHANGE, SPREAD
 from f2d.nets.models import load_config, load_network
-from f2d.transport.restore import sampling
+from f2d.transport import sampling
 
 RESERVED = ("input", "truth")  # columns of figures and pages
 

@@ -27,9 +27,9 @@ from f2d.nets import F2DNet
 from f2d.nets.models import Network
 from f2d.nets.resflow import ResFlowNet
 from f2d.replacing import replacing
-from f2d.transport import ResFlow, Transport
+from f2d.transport import ResFlow, Transport, sampling
 from f2d.transport.interface import Predict
-from f2d.transport.restore import restore_tensor, sampling
+from f2d.transport.restore import restore_tensor
 
 ONNX, PROGRAM = ".onnx", ".pt2"
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
@@ -55,7 +55,7 @@ def export(
     name.onnx: the plain network in standard operators, float32, for any runtime. name.pt2: the engine
     (`f2d.engine.Engine`: folded, in `dtype`, with our kernels; a ResFlowNet as it is, in `dtype`) on `device`, for
     ``torch.export.load(path).module()`` in a program that has imported f2d_kernels. steps, sampler: as in
-    `f2d.transport.restore.sampling`, the steps unrolled; by default "mean" where there is one, which needs no noise.
+    `f2d.transport.sampling`, the steps unrolled; by default "mean" where there is one, which needs no noise.
 
     ValueError for another suffix, a sampler, number of steps or type that cannot be, and ModuleNotFoundError where
     what writes ONNX is not installed, before any work.

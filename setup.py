@@ -30,12 +30,13 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).resolve().parent
 CSRC = ROOT / "csrc"
 VERSION = runpy.run_path(str(ROOT / "f2d_kernels" / "version.py"))["__version__"]
-MINIMUM_TORCH = (2, 10)  # the stable ABI's version; one binary serves every PyTorch from it on
+# The stable ABI begins with PyTorch 2.10, and one binary serves every PyTorch from it on. The package itself asks for
+# torch>=2.11, whose answers about the processor its engine needs: see pyproject.toml.
+MINIMUM_TORCH = (2, 10)
 DEFAULT_ARCHITECTURES = "8.0;9.0;10.0+PTX"
 
 # No contraction of a * b + c and no fast-math: every fma is written out, so all instruction sets agree bit for bit.
-# What
-# errno and trapping math forbid changes no value, but keeps loops with a choice in them from being vectorised.
+# Errno and trapping math are off: they change no value, but keep loops with a choice in them from being vectorised.
 KERNEL_FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd"]
 AVX2_FLAGS = ["-mavx2", "-mfma", "-mf16c"]
 AVX512_FLAGS = [*AVX2_FLAGS, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]

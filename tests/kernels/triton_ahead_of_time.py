@@ -264,11 +264,12 @@ def compiled(case: str) -> list[dict]:
     """The kernels that the launchers of `case` would have started, in their order."""
     kernels = []
 
-    def launch(kernel, programs, device, *arguments, **constants):
+    def launch(kernel, programs, device, *arguments, tuned=True, **constants):
         built = kernel.warmup(*arguments, **constants, grid=(programs,), enable_fp_fusion=False)
         kernels.append(
             {
                 "kernel": kernel.fn.__name__,
+                "tuned": tuned and "num_warps" in constants,
                 "asm": built.asm.get("ptx") or built.asm["amdgcn"],
                 "ttir": built.asm["ttir"],
                 "resources": resources(built.asm["cubin"]) if "cubin" in built.asm else {},

@@ -4,7 +4,6 @@ One program owns a block of channels × pixels. K stacked deltas are passed as K
 are the same to the kernels: a tuple of K pointers, each with its own strides. A launch takes at most 8 experts.
 """
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor

@@ -72,8 +72,8 @@ class Driver:
         self.call("transport_forward", kind, *span, *_transport(arguments, position, clamp, x_next=x_next, mu=mu))
 
     def transport_backward(self, kind, grad_x, grad_mu, arguments, position, clamp, d_deltas, **gradients):
-        """Fills d_deltas (a list like deltas) and d_maps (both on kind 1 only), d_x, d_mu, d_noise, v; returns d_log_mean,
-        d_log_std and d_gates in float64."""
+        """Fills d_deltas (a list like deltas) and d_maps (both on kind 1 only), d_x, d_mu, d_noise, v; returns
+        d_log_mean, d_log_std and d_gates in float64."""
         x, _, gates, *_ = arguments
         *described, noise, dtypes, bounds = _transport(
             arguments, position, clamp, grad_x=grad_x, grad_mu=grad_mu, **gradients

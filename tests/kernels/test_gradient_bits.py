@@ -34,8 +34,8 @@ def schedule() -> tuple[Tensor, Tensor]:
     return torch.tensor([-0.4, 0.1], device=DEVICE), torch.tensor([0.3, 0.5], device=DEVICE)
 
 
-# Op -> (function of leaves, leaves): images in the dtype at hand, gates and other small tensors in float32. Formulas are
-# written for any dtype, so that autograd gives the exact gradients from float64 leaves.
+# (op, formula, leaves): images in the dtype at hand, gates and other small tensors in float32. Formulas are written for
+# any dtype, so that autograd gives the exact gradients from float64 leaves.
 def assembly(dtype, experts=4):
     deltas, maps, base = (random(*shape, seed=i, dtype=dtype) for i, shape in enumerate(
         [(BATCH, experts, CHANNELS, *SIZE), (BATCH, experts, *SIZE), IMAGE]))  # fmt: skip
@@ -93,8 +93,8 @@ def head(dtype):
     experts, features = 3, 5
     images = [(BATCH, experts, features, *SIZE), (BATCH, experts, *SIZE), IMAGE]
     stacked, maps, base = (random(*shape, seed=i, dtype=dtype) for i, shape in enumerate(images))
-    weight, bias, scale, gates = (random(*shape, seed=i) for i, shape in enumerate(
-        [(experts, CHANNELS, features), (experts, CHANNELS), (BATCH, experts, features), (BATCH, experts)]))  # fmt: skip
+    small = [(experts, CHANNELS, features), (experts, CHANNELS), (BATCH, experts, features), (BATCH, experts)]
+    weight, bias, scale, gates = (random(*shape, seed=i) for i, shape in enumerate(small))
 
     def formula(features, weight, bias, scale, gates, maps, base):
         deltas = torch.einsum("kcf,bkfhw->bkchw", weight, scale[..., None, None] * features) + bias[..., None, None]
@@ -169,7 +169,7 @@ ALIKE = {"assembly": (0,), "transport": (0, 1, 4), "transition": (0, 1, 2), "gau
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("op", ALIKE)
 def test_cpp_and_triton_agree_bit_for_bit(op, dtype):
-    """In Triton's interpreter; the reference computes what PyTorch's operators do, and agrees where that is a product."""
+    """In Triton's interpreter. The reference computes what PyTorch's operators do, and agrees on plain products."""
     for backend in ("cpp", "triton"):
         if (missing := REGISTRY[backend].unavailable(DEVICE)) is not None:
             pytest.skip(f"{backend}: {missing}")

@@ -78,7 +78,8 @@ def test_transport_step_bodies(driver, forward, backward, layout, size, channels
 
         grad_x, grad_mu = (lay_out(random(*x.shape, seed=s, dtype=single), layout) for s in (10, 11))
         d_x, d_mu, d_noise = poisoned(x, dense), poisoned(x, dense), None if seeded else poisoned(noise, dense)
-        unrounded = None if backward == EXPERTS else poisoned(x, dense, dtype=torch.promote_types(single, torch.float32))
+        wide = torch.promote_types(single, torch.float32)
+        unrounded = None if backward == EXPERTS else poisoned(x, dense, dtype=wide)
         d_deltas, d_maps = [poisoned(t, dense) for t in given], None if maps is None else poisoned(maps)
         d_mean, d_std, d_gates = driver.transport_backward(
             *(backward, grad_x, grad_mu, arguments, position, clamp, d_deltas),

@@ -62,7 +62,7 @@ def test_every_case_compiles_without_spills(target):
 
 
 def test_where_warps_are_tuned_sums_are_sums_of_pairs():
-    """a + b does not depend on which thread adds; a longer sum depends on how the compiler lays it out over the warps."""
+    """a + b does not depend on who adds; a longer sum depends on how the compiler spreads it over the warps."""
     lengths = {True: set(), False: set()}
     for case, kernel in everything("cuda:90"):
         reduces = re.findall(r'"tt\.reduce"\(%[^)]*\) <\{axis = (\d+) : i32\}>.*?\}\) : \(tensor<([\dx]+)(\w+)>\)',

@@ -239,7 +239,7 @@ CASES |= {
     "transport float32 state": lambda: transport(BF16, state=F32),
     "transport per channel anchor": lambda: transport(BF16, per_channel=True, anchor=True),
     "transport noise": lambda: transport(seeded=False),
-    "transport C=64": lambda: transport(BF16, experts=2, channels=64),
+    "transport C=64 per channel": lambda: transport(BF16, experts=2, channels=64, per_channel=True),
     "transport channels_last": lambda: transport(BF16, channels_last=True),
     "transport window": lambda: transport(BF16, left=5),
     "transport odd size": lambda: transport(size=(33, 31)),

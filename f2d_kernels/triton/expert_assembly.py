@@ -4,6 +4,8 @@ One program owns a block of channels × pixels. K stacked deltas are passed as K
 are the same to the kernels: a tuple of K pointers, each with its own strides. A launch takes at most 8 experts.
 """
 
+from typing import Any
+
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -212,7 +214,7 @@ def _shared_deltas_kernel(
         tl.store(place, rounded(total, d_deltas[k]), mask=inside)
 
 
-def block_sizes(image: Tensor) -> dict[str, int]:
+def block_sizes(image: Tensor) -> dict[str, Any]:
     """Channels and pixels per program and its warps, for 16-byte accesses along what is contiguous in `image`.
 
     NCHW: a warp owns 512 bytes of pixels in every channel of the block, so that sums over channels stay in a thread

@@ -5,6 +5,8 @@ Stacked features are passed as K views: a tuple of K pointers, each with its own
 experts.
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -150,7 +152,7 @@ def _backward_kernel(
             tl.store(place, rounded(gate * s, d_maps), mask=on_image)
 
 
-def forward_blocks(out: Tensor, features: Tensor) -> dict[str, int]:
+def forward_blocks(out: Tensor, features: Tensor) -> dict[str, Any]:
     """Channels and pixels per forward program and its warps.
 
     NCHW: one warp with 16 bytes of every feature per thread, or 2 pixels where more would spill; with more
@@ -163,7 +165,7 @@ def forward_blocks(out: Tensor, features: Tensor) -> dict[str, int]:
     return {"BLOCK_C": block_c, "BLOCK_P": 512 // features.element_size() if block_c <= 8 else 64, "num_warps": 1}
 
 
-def backward_blocks(channels: int) -> dict[str, int]:
+def backward_blocks(channels: int) -> dict[str, Any]:
     """Channels and pixels per backward program, and its warps. The pixels are those of one partial sum, and the warps
     set the order of its additions, so all of them depend on nothing but C and are not tuned: every sum then has one
     order. (Sums of pairs, which no number of warps changes, take 1.5 times the instructions for 24 channels and spill.)

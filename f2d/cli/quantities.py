@@ -1,4 +1,4 @@
-"""Values of options that are more than a number: factors, strengths, bytes."""
+"""Parse option values that are more than a number: factors, strengths, sizes in bytes."""
 
 import re
 
@@ -6,7 +6,7 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def names(text: str | None, option: str = "--only", such_as: str = "rain,haze") -> list[str] | None:
-    """``rain,haze`` -> its parts; None for None. ValueError where there are none, naming the option."""
+    """``rain,haze`` -> ["rain", "haze"]; None for None. Raises ValueError, naming the option, if there are no names."""
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",") if part.strip()]
@@ -16,7 +16,7 @@ def names(text: str | None, option: str = "--only", such_as: str = "rain,haze") 
 
 
 def strengths(texts: list[str]) -> dict[str, float] | None:
-    """``["low=0.5", "rain=1"]`` -> the numbers by name; None for none. ValueError for what is not NAME=NUMBER."""
+    """``["low=0.5", "rain=1"]`` -> the numbers by name; None for an empty list. Raises ValueError for other texts."""
     found: dict[str, float] = {}
     for text in texts:
         name, equals, number = (part.strip() for part in text.partition("="))
@@ -33,7 +33,7 @@ def strengths(texts: list[str]) -> dict[str, float] | None:
 
 
 def size_in_bytes(text: str | None) -> int | None:
-    """``4G`` -> 4 · 2^30, also 512M, 1.5GiB, 800000; None for None. ValueError for anything else."""
+    """``4G`` -> 4 · 2^30, also 512M, 1.5GiB, 800000; None for None. Raises ValueError for anything else."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)

@@ -71,7 +71,7 @@ def test_mistakes_are_one_line_and_write_nothing(run, official, tmp_path):
     assert_one_line_error(run(path, "-o", target, "--factors", "a,,c,d"), 2, "factors")
     assert_one_line_error(run(path, "-o", junk), 2, "is a file; give a folder")
     assert_one_line_error(run(tmp_path / "folder", "-o", target), 2, "no data.mdb")
-    assert_one_line_error(run(tmp_path / "folder", "-o", target, "--weights", "ema"), 2, "are for checkpoints")
+    assert_one_line_error(run(tmp_path / "folder", "-o", target, "--weights", "ema"), 2, "only apply to checkpoints")
     assert not target.exists()
 
 

@@ -70,6 +70,15 @@ def describe_plain(engine: "PlainEngine") -> dict[str, str]:
     return found
 
 
+def _experts(engine: "Engine") -> str:
+    if engine.experts.light:
+        return "each expert's 1x1, gate, map and the sum over experts into one kernel"
+    return (
+        "each expert's 1x1 into its dilated 3x3 with a channel of ones; "
+        "squeeze-excitation, 1x1, gate, map and sum into one kernel"
+    )
+
+
 def _first_convolution(engine: "Engine") -> str:
     both, one = engine.backbone.conv_in.weight.shape[1], engine.backbone.conv_in_repeated.weight.shape[1]
     where = " (where nothing is padded)" if engine.enhancer is not None else ""

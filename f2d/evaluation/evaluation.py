@@ -102,8 +102,9 @@ class Evaluation:
             self._refuse_another()
 
     def left(self, cases: Sequence[Case]) -> list[Case]:
-        """Those without numbers yet, without their picture, or made of other files; what failed is tried again. All, if
-        it is to begin anew: what there was of them is removed."""
+        """Those without numbers yet, without their picture, made of other files, or measured by a version that did not
+        measure localisation where the true masks are known; what failed is tried again. All, if it is to begin anew:
+        what there was of them is removed."""
         if self._anew:
             for case in cases:
                 self.folder.remove(case.name)
@@ -147,7 +148,9 @@ class Evaluation:
     def _is_done(self, case: Case) -> bool:
         record = self._record(case)
         there = not self.request.keep_images or self.folder.restored(case.name).is_file()
-        return record is not None and record.error is None and there
+        if record is None or record.error is not None or not there:
+            return False
+        return record.localisation is not None or case.degraded is not None
 
     def _method(self) -> Method:
         if self._outputs is not None:

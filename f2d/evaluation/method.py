@@ -18,7 +18,8 @@ from f2d.images import image_to_tensor
 
 class Answer(NamedTuple):
     """image: float32 [3, H, W], not clamped. seconds: of the method alone. factors, gates [K], maps [K, H, W],
-    presence [K]: as `f2d.engine.restorer.Restored` has them, K = 0 for methods without factors."""
+    presence [K]: as `f2d.engine.restorer.Restored` has them, K = 0 for methods without factors. spatial: whether the
+    maps are the method's own, or ones because it routes whole images."""
 
     image: Tensor
     seconds: float
@@ -26,6 +27,7 @@ class Answer(NamedTuple):
     gates: Tensor | None = None
     maps: Tensor | None = None
     presence: Tensor | None = None
+    spatial: bool = False
 
 
 class Method(Protocol):
@@ -44,7 +46,8 @@ class ModelMethod:
 
     def restore(self, case: Case, degraded: Tensor) -> Answer:
         result = self._restorer(degraded, **self._options)
-        return Answer(result.image, result.seconds, result.factors, result.gates, result.maps, result.presence)
+        spatial = getattr(self._restorer.config, "spatial_maps", False)
+        return Answer(result.image, result.seconds, result.factors, result.gates, result.maps, result.presence, spatial)
 
 
 class OutputsMethod:

@@ -15,6 +15,7 @@ from f2d.evaluation.memory import peak_memory
 from f2d.evaluation.method import Answer, Method
 from f2d.evaluation.record import Record
 from f2d.images import save_image, to_picture
+from f2d.metrics.localisation import THRESHOLDS, Located, located
 from f2d.metrics.measure import Measure
 from f2d.metrics.selectivity import pairs_of
 
@@ -77,6 +78,7 @@ class Run:
             gates=_by_factor(answer, answer.gates),
             presence=_by_factor(answer, answer.presence),
             selectivity=_selectivity(case, pixels, answer),
+            localisation=_localisation(case, pixels, answer),
             seconds=answer.seconds,
             peak_memory=peak_memory(),
         )
@@ -98,3 +100,14 @@ def _selectivity(case: Case, pixels: Pixels, answer: Answer) -> dict[str, tuple[
             [pixels.maps[FACTORS.index(name)] if name in FACTORS else absent for name in answer.factors]
         )
     return pairs_of(answer.gates, answer.maps, labels, truth)
+
+
+def _localisation(case: Case, pixels: Pixels, answer: Answer) -> dict[str, Located]:
+    """By factor of the case that the method has a map of; none where the true masks are not known."""
+    if not answer.spatial or answer.maps is None or pixels.maps is None:
+        return {}
+    return {
+        factor: located(map_, pixels.maps[FACTORS.index(factor)], THRESHOLDS.get(factor))
+        for factor, map_ in zip(answer.factors, answer.maps)
+        if factor in case.factors
+    }

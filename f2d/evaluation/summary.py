@@ -1,4 +1,4 @@
-"""What the records of an evaluation come to: means by category and tier, selectivity, speed."""
+"""What the records of an evaluation come to: means by category and tier, selectivity, localisation, speed."""
 
 from collections.abc import Callable, Iterable, Sequence
 from math import fsum, nan
@@ -8,6 +8,7 @@ from typing import NamedTuple
 from f2d.data.pool import in_order
 from f2d.evaluation.record import Record
 from f2d.metrics import selectivity
+from f2d.metrics.localisation import Localisation, Located, localisation
 from f2d.metrics.selectivity import Ratio
 
 Tiers = Sequence[tuple[str, Sequence[str]]]
@@ -44,11 +45,13 @@ class Speed(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """rows: categories in published order, tiers, "all". speed: None where nothing was timed."""
+    """rows: categories in published order, tiers, "all". localisation: by factor, none without maps or true masks.
+    speed: None where nothing was timed."""
 
     rows: tuple[Row, ...]
     failed: tuple[Failure, ...]
     selectivity: dict[str, Ratio]
+    localisation: dict[str, Localisation]
     speed: Speed | None
 
     @property
@@ -79,6 +82,7 @@ def summarize(records: Sequence[Record], tiers: Tiers = ()) -> Summary:
         (*rows, *(_average(kind, name, parts, keys) for kind, name, parts in averages if parts)),
         tuple(Failure(record.name, record.error) for record in ordered if record.error is not None),
         selectivity.ratios(pairs) if pairs else {},
+        _localisation(good),
         _speed([record for record in good if record.seconds > 0]),
     )
 
@@ -114,6 +118,15 @@ def _average(kind: str, name: str, rows: Sequence[Row], keys: list[str]) -> Row:
 def _mean(values: Iterable[float]) -> float:
     values = list(values)
     return fsum(values) / len(values) if values else nan
+
+
+def _localisation(records: list[Record]) -> dict[str, Localisation]:
+    """By factor, each over the pictures in which it is present."""
+    found: dict[str, list[tuple[int, Located]]] = {}
+    for record in records:
+        for factor, one in (record.localisation or {}).items():
+            found.setdefault(factor, []).append((record.width * record.height, one))
+    return {factor: localisation(pictures) for factor, pictures in found.items()}
 
 
 def _speed(records: list[Record]) -> Speed | None:

@@ -15,6 +15,7 @@ from rich.text import Text
 import f2d
 from f2d.evaluation import markdown
 from f2d.evaluation.folder import EvaluationFolder, Settings
+from f2d.evaluation.map_rows import MAP_COLUMNS, MAPS, map_cells, map_notes
 from f2d.evaluation.markdown import heading, number, plain
 from f2d.evaluation.published import PublishedTable, tables
 from f2d.evaluation.record import Record, dumps
@@ -119,6 +120,7 @@ class _Results:
                 "rows": [row._asdict() for row in self.summary.rows],
                 "over_sets": self.over_sets,
                 "selectivity": {name: ratio._asdict() for name, ratio in self.summary.selectivity.items()},
+                "localisation": {name: found._asdict() for name, found in self.summary.localisation.items()},
                 "failed": [failure._asdict() for failure in self.summary.failed],
                 "problems": list(self.data.problems),
                 "published": [
@@ -157,6 +159,12 @@ class _Results:
                 for name, ratio in summary.selectivity.items()
             ]
             yield markdown.table(["", "definition", "ratio of the means", "median over pictures"], rows, left=2)
+        if summary.localisation:
+            yield f"## Maps of the experts\n\n{plain(MAPS)}\n"
+            rows = [[factor, *map_cells(found)] for factor, found in summary.localisation.items()]
+            yield markdown.table(["", *MAP_COLUMNS], rows)
+            for factor, found in summary.localisation.items():
+                yield from (f"{plain(note)}\n" for note in map_notes(factor, found))
         if self.published:
             yield "## Published results\n\nOther people's numbers, as they printed them; none was measured here.\n"
         for table in self.published:
@@ -229,14 +237,19 @@ def _cells(row: Row, abouts: list[About]) -> Iterator[str]:
 
 
 def _csv(settings: Settings, records: Sequence[Record]) -> str:
-    """A line per picture: all its values, those of the input, gates and presence by factor, or why there are none."""
+    """A line per picture: all its values, those of the input, gates, presence and localisation by factor, or why there
+    are none."""
     keys = [about.key for about in settings.measures if any(about.key in record.values for record in records)]
     factors = list(dict.fromkeys(name for record in records for name in (*record.gates, *record.presence)))
+    mapped = list(dict.fromkeys(name for record in records for name in record.localisation or {}))
     columns = {
         "": (keys, lambda record: record.values),
         "input ": (keys, lambda record: record.input),
         "gate ": (factors, lambda record: record.gates),
         "presence ": (factors, lambda record: record.presence),
+        "map correlation ": (mapped, lambda record: _located(record, "correlation")),
+        "map average precision ": (mapped, lambda record: _located(record, "average_precision")),
+        "degraded share ": (mapped, lambda record: _located(record, "share")),
     }
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -246,6 +259,10 @@ def _csv(settings: Settings, records: Sequence[Record]) -> str:
         numbers = [of(record).get(name, "") for wanted, of in columns.values() for name in wanted]
         writer.writerow([record.name, record.category, record.width, record.height, *numbers, record.error or ""])
     return text.getvalue()
+
+
+def _located(record: Record, name: str) -> dict[str, float]:
+    return {factor: getattr(one, name) for factor, one in (record.localisation or {}).items()}
 
 
 def _speed(summary: Summary, device: str) -> dict[str, object]:

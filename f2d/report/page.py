@@ -12,7 +12,7 @@ from f2d.engine.restorer import Restorer
 from f2d.evaluation.tables import AVERAGES
 from f2d.metrics.measure import About
 from f2d.replacing import replacing
-from f2d.report import results
+from f2d.report import experts, results
 from f2d.report.cards import Shown, card, prepare
 from f2d.report.details import load_model, look
 from f2d.report.gather import Content, gather
@@ -100,7 +100,8 @@ def _page(content: Content, shown: Sequence[Shown], notes: Sequence[str], budget
         "failures": results.failures(content),
         "notes": together(*(element("p", note, class_="note") for note in notes)),
         "results": results.results(content),
-        "selectivity": results.selectivity(content),
+        "selectivity": experts.selectivity(content),
+        "localisation": experts.localisation(content),
         "charts": results.charts(content),
         "published": _section("published", "Published numbers", results.published(content)),
         "shown": str(len(shown)),

@@ -62,34 +62,6 @@ def charts(content: Content) -> Markup:
     return together(element("ul", *legend, class_="legend"), element("div", *figures, class_="charts"))
 
 
-def selectivity(content: Content) -> Markup:
-    """Ratios of effective gates, factors present over factors absent; nothing where no method has factors."""
-    names = list(dict.fromkeys(name for method in content.methods for name in method.summary.selectivity))
-    if not names:
-        return Markup()
-    rows = []
-    for k, method in enumerate(content.methods):
-        ratios = [method.summary.selectivity.get(name) for name in names]
-        cells = [
-            element("td", "–" if ratio is None else f"{ratio.ratio:.1f} ({ratio.median:.1f})", class_="number")
-            for ratio in ratios
-        ]
-        rows.append(element("tr", element("th", key(f"method-{k}"), method.name, scope="row"), *cells))
-    head = element(
-        "tr",
-        element("th", "Method", scope="col"),
-        *(element("th", name, scope="col") for name in names),
-    )
-    words = (
-        "How much more the experts do where they should, e being the mean of α·m: present_absent, e of the factors "
-        "present over e of those absent; inside_masks, the same from the pixels where a factor present acts; max_min, "
-        "the largest e over the smallest. Ratio of the means over the set, in brackets the median over pictures. "
-        "“Selectivity ratio” has no public definition."
-    )
-    table = element("table", element("thead", head), element("tbody", *rows))
-    return together(element("h3", "Selectivity"), element("p", words, class_="words"), boxed("Selectivity", table))
-
-
 def published(content: Content) -> Markup:
     """What others report of this data, each with its source and convention."""
     ours = {convention.name for convention in content.conventions}

@@ -198,9 +198,11 @@ def test_photographs_without_a_truth(f2d, model, tmp_path):
     assert rows(out)["photos/a"].get("psnr rgb 8bit", "") == ""
 
 
-def test_two_processes_give_the_results_of_one(f2d, model, pairs, tmp_path):
+@pytest.mark.parametrize("kind", ["pairs", "composites"])
+def test_two_processes_give_the_results_of_one(f2d, model, pairs, tmp_path, kind):
+    data = {"pairs": pairs, "composites": f"composites={pairs / 'gt'}"}[kind]
     alone, together = tmp_path / "alone", tmp_path / "together"
-    assert f2d("eval", model, "--data", pairs, "-o", alone, "--measures", "mae").exit_code == 0
+    assert f2d("eval", model, "--data", data, "-o", alone, "--measures", "mae").exit_code == 0
     command = [
         sys.executable,
         "-m",
@@ -208,7 +210,7 @@ def test_two_processes_give_the_results_of_one(f2d, model, pairs, tmp_path):
         "eval",
         model,
         "--data",
-        str(pairs),
+        str(data),
         "-o",
         str(together),
         "--measures",

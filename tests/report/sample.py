@@ -14,6 +14,7 @@ from f2d.evaluation.method import digest
 from f2d.evaluation.record import Record
 from f2d.images import to_picture, to_tensor
 from f2d.metrics import psnr
+from f2d.metrics.localisation import THRESHOLDS, located
 from f2d.metrics.measure import About
 
 PSNR = About("psnr rgb 8bit", "PSNR", "higher", "dB", 2)
@@ -66,7 +67,7 @@ def make_cases(
         left, top = (37 * i) % (picture.width - size[0] + 1), (23 * i) % (picture.height - size[1] + 1)
         path = folder / f"{i}.png"
         picture.crop((left, top, left + size[0], top + size[1])).save(path)
-        cases.append(Case(f"{category}/{i:03}", category, None, path, i))
+        cases.append(Case(f"{category}/{i:03}", category, None, path, i, tuple(category.split("_"))))
     return cases
 
 
@@ -85,7 +86,13 @@ def evaluate(path: Path, name: str, cases: list[Case], restore, **changes) -> Pa
         factors = getattr(restored, "factors", ())
         seen = [dict(zip(factors, getattr(restored, of).tolist())) if factors else {} for of in ("gates", "presence")]
         selectivity = {"present_absent": (0.3, 0.02)} if factors else {}
-        record = Record(case.name, case.category, *picture.size, *numbers, *seen, selectivity, 0.125, 2**28)
+        maps = {
+            factor: located(restored.maps[k], pixels.maps[k], THRESHOLDS.get(factor))
+            for k, factor in enumerate(factors)
+            if factor in case.factors
+        }
+        measured = (*numbers, *seen, selectivity, maps, 0.125, 2**28)
+        record = Record(case.name, case.category, *picture.size, *measured)
         folder.write(record)
     return path
 

@@ -105,6 +105,20 @@ def test_tables_have_all_rows_and_published_ones_stand_apart(page, sample):
     assert "luma in floating point. The same as Error above." in published
 
 
+def test_maps_have_a_row_for_each_factor_of_methods_that_have_them(page, sample):
+    table = re.search(r'aria-label="Maps and true masks">.*?</table>', page[0].read_text(), re.S)[0]
+    head, *rows = (re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>.*?</tr>", table))
+    assert head[:4] == ["Method", "Factor", "pictures", "correlation"] and head[5] == "average precision"
+    folder = EvaluationFolder.open(sample.folders[0])
+    records = [folder.record(case.name) for case in sample.data.cases]
+    assert sorted(row[1] for row in rows) == ["haze", "low", "rain", "snow"]
+    for name, factor, pictures, correlation, _, precision, _ in rows:
+        found = [record.localisation[factor] for record in records if factor in record.localisation]
+        assert name.endswith("F²D-Net lite") and pictures == str(len(found))
+        assert correlation == f"{fmean(one.correlation for one in found):.3f}"
+        assert precision == f"{fmean(one.average_precision for one in found):.3f}"
+
+
 def test_every_picture_has_its_sources_maps_and_words(page, sample):
     read = Reader(page[0].read_text())
     count = len(sample.data.cases)

@@ -20,6 +20,7 @@ SHORT = (
     "validate_every=2",
     "validation_images=2",
     "stages=[{start: 0, crop: 32, batch_size: 2}]",
+    "validation_crop=32",
     "workers=0",
 )
 

@@ -1,4 +1,4 @@
-"""The demonstration: free photographs, degraded with fixed seeds, restored, measured and drawn."""
+"""Degrade free photographs with fixed seeds, restore, measure and draw them."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -15,14 +15,14 @@ from f2d.metrics import psnr
 
 
 class Case(NamedTuple):
-    """A photograph of scikit-image's wheel, a category and the seed its degradation is drawn from."""
+    """A photograph from scikit-image's wheel, a category, and the random seed of its degradation."""
 
     photo: str
     category: str
     seed: int
 
 
-# chelsea and coffee are CC0, astronaut and rocket public domain; all four lie in the wheel, so nothing is downloaded.
+# chelsea and coffee are CC0, astronaut and rocket public domain; all four are in the wheel, so nothing is downloaded.
 FILES = {"chelsea": "chelsea.png", "coffee": "coffee.png", "astronaut": "astronaut.png", "rocket": "rocket.jpg"}
 CASES = (
     Case("chelsea", "low_haze_rain", 7),
@@ -35,7 +35,7 @@ CASES = (
 
 
 class Result(NamedTuple):
-    """case; PSNR in dB of the degraded and of the restored picture to the clean one; model seconds; the figure."""
+    """One case with the PSNR in dB of its degraded and restored image, the model's seconds, and the figure."""
 
     case: Case
     before: float
@@ -45,7 +45,7 @@ class Result(NamedTuple):
 
 
 def sample_photograph(name: str) -> Path:
-    """Path of one of `FILES`. FileNotFoundError where scikit-image came without its sample pictures."""
+    """Return the path of one of `FILES`; raise FileNotFoundError if scikit-image lacks its sample images."""
     package = find_spec("skimage")
     folders = list(package.submodule_search_locations or ()) if package else []
     for folder in folders:
@@ -53,7 +53,7 @@ def sample_photograph(name: str) -> Path:
         if path.is_file():
             return path
     raise FileNotFoundError(
-        f"the demo's {FILES[name]} is not in scikit-image here: pip install --force-reinstall scikit-image"
+        f"the demo's {FILES[name]} is missing from scikit-image: pip install --force-reinstall scikit-image"
     )
 
 

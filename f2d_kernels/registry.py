@@ -113,7 +113,7 @@ def use_backend(name: str) -> Iterator[None]:
         BackendUnavailableError: the backend cannot run here, with the reason.
     """
     if _checked(name, "use_backend") != "auto" and (status := backends()[name]) != "available":
-        raise BackendUnavailableError(f"backend {name!r} was asked for but is not available: {status}")
+        raise BackendUnavailableError(f"backend {name!r} was requested but is not available: {status}")
     token = _requested.set(name)
     try:
         yield
@@ -149,7 +149,7 @@ def selected_backend(
     if requested != "auto":
         reason = REGISTRY[requested].missing(op, device_type)
         if reason is not None:
-            raise BackendUnavailableError(f"backend {requested!r} was asked for but is not available: {reason}")
+            raise BackendUnavailableError(f"backend {requested!r} was requested but is not available: {reason}")
         return requested, None
     missing = []
     for name in PREFERENCE.get(device_type, ("reference",)):

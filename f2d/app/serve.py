@@ -104,4 +104,6 @@ def check_free(host: str, port: int) -> None:
             test.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             test.bind(address)
     except OSError as error:
-        raise OSError(f"{host}, port {port}: cannot be listened to ({error.strerror}); give another --port") from None
+        raise OSError(
+            f"{host}, port {port}: cannot be listened on ({error.strerror}), so give another --port"
+        ) from None

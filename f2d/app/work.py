@@ -75,7 +75,7 @@ class Work:
                 return path
         except (OSError, ValueError, RuntimeError):  # names too long, with a null byte, links in a circle
             pass
-        raise FileNotFoundError("no file of this server's")
+        raise FileNotFoundError("the file does not belong to this server")
 
     def preview(self, path: Path) -> Path | None:
         """A picture for the screen of a file that browsers do not show; None for one that they do. ImageError for a
@@ -119,7 +119,7 @@ class Work:
 
     def _check_room(self) -> None:
         if used(self.folder) > self.limits.disk:
-            raise ImageError("the server has no room for another picture just now; try again later")
+            raise ImageError("the server has no room for another image at the moment, so try again later")
 
     def _call(self, photo: Photo, options: Options) -> Restored:
         size = "{} × {} pixels".format(*photo.size)
@@ -133,11 +133,13 @@ class Work:
                 strength=options.strength or None,
             )
         except BudgetError:
-            raise ImageError(f"{size} need more memory than this page has for a picture; make it smaller") from None
+            raise ImageError(f"{size} need more memory than this page has for one image, so make it smaller") from None
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not re.search("(out of|allocate) memory", str(error)):
                 raise
-            raise ImageError(f"{size} did not fit into memory just now; try again, or make it smaller") from None
+            raise ImageError(
+                f"{size} did not fit into memory at the moment, so try again, or make it smaller"
+            ) from None
 
     def _line(self, photo: Photo, restored: Photo, result: Restored) -> str:
         change, execution = photo.change_to(restored), self.restorer.execution

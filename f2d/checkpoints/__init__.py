@@ -57,7 +57,7 @@ def read_weights(source: str | os.PathLike) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file: {error}") from error
     if saved_with is not None and saved_with != json.dumps(read_config(source), sort_keys=True):
-        raise ValueError(f"{path} was saved with another {CONFIG} than the one beside it; copy or save both again")
+        raise ValueError(f"{path} was saved with another {CONFIG} than the one beside it (copy or save both again)")
     return state
 
 
@@ -94,7 +94,7 @@ def find(
             if repository is None or folder.exists():
                 raise FileNotFoundError(unknown)
             if revision is not None and repository.revision not in (None, revision):
-                raise ValueError(f"{source!r} names a revision, and another one is given, {revision!r}; give one")
+                raise ValueError(f"{source!r} names a revision, but another one is given, {revision!r}")
             try:
                 return hub.fetch(
                     hub.HubId(repository.name, revision or repository.revision),
@@ -107,10 +107,10 @@ def find(
             except FileNotFoundError as error:
                 raise FileNotFoundError(f"{unknown}, and {error}") from error
     if revision is not None:
-        raise ValueError(f"{str(source)!r} is {here}, which has no revisions, and {revision!r} is asked for")
+        raise ValueError(f"{str(source)!r} is {here}, which has no revisions, but {revision!r} was requested")
     for name in (CONFIG, MODEL):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} has no {name}; a checkpoint has {CONFIG} and {MODEL}")
+            raise FileNotFoundError(f"{folder} has no {name}, but a checkpoint has {CONFIG} and {MODEL}")
     return folder
 
 
@@ -139,9 +139,9 @@ def fitted(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: 
     common = {name: state[name] for name in expected if name in state}
     for name, tensor in common.items():
         if tensor.shape != expected[name].shape:
-            problems.append(f"{name} is {tuple(tensor.shape)} and should be {tuple(expected[name].shape)}")
+            problems.append(f"{name} must be {tuple(expected[name].shape)}, got {tuple(tensor.shape)}")
         elif tensor.dtype not in DTYPES or tensor.layout != torch.strided or tensor.device.type != "cpu":
-            problems.append(f"{name} is {tensor.dtype} and should be {DTYPES[0]}")
+            problems.append(f"{name} must be {DTYPES[0]}, got {tensor.dtype}")
     _raise(f"{source} does not fit the network", problems)
     weights = {name: tensor.detach().to(DTYPES[0], copy=True).contiguous() for name, tensor in common.items()}
     _raise(f"{source} is damaged", [f"{name} is not finite" for name, w in weights.items() if not w.isfinite().all()])

@@ -126,7 +126,7 @@ class _Results:
             told = ", ".join(f"{key} {value}" for key, value in settings["options"].items() if value is not None)
             categories = len(row["categories"])
         except FileNotFoundError:
-            raise FileNotFoundError(f"{folder} has no {RESULTS}; make one with f2d eval ... -o {folder}") from None
+            raise FileNotFoundError(f"{folder} has no {RESULTS}, which f2d eval ... -o {folder} writes") from None
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise ValueError(f"{file} is not what f2d eval writes ({type(error).__name__}: {error})") from None
         self.how = (f" ({told})" if told else "") + (f", the mean of {categories} categories" if categories > 1 else "")

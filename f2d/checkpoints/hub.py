@@ -44,7 +44,7 @@ def fetch(
     FileNotFoundError where nothing was, or the Hub has no such repository, revision or file, or does not show it.
     """
     if local_files_only and force_download:
-        raise ValueError("local_files_only and force_download are both given; give one")
+        raise ValueError("local_files_only and force_download exclude one another")
     from huggingface_hub import (
         constants,
         get_hf_file_metadata,
@@ -84,7 +84,7 @@ def fetch(
             asked = _why(refusal, repository, file)[0]
         else:
             asked = "nothing is to be downloaded" if local_files_only else f"{constants.ENDPOINT} is no Hub ({error})"
-        raise FileNotFoundError(f"{asked}; its {file} was not downloaded before") from (refusal or error)
+        raise FileNotFoundError(f"{asked}, and its {file} is not in the cache") from (refusal or error)
     except failures as error:
         # what else the operating system says, of a full disk or a folder that is not to be written, says it all
         if isinstance(error, OSError) and not isinstance(error, HfHubHTTPError):

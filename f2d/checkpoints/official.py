@@ -73,7 +73,7 @@ def _load(path: str | os.PathLike) -> object:
     # the unpickler answers damage with whatever it stumbles over: struct.error, KeyError, EOFError, RuntimeError, ...
     except Exception as error:
         raise ValueError(
-            f"{path} is not loaded: it is no PyTorch file, damaged, or holds more than tensors and plain containers "
+            f"{path} is not loaded, as it is no PyTorch file, damaged, or holds more than tensors and plain containers "
             f"({type(error).__name__})"
         ) from error
 

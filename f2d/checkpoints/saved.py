@@ -36,7 +36,7 @@ class SavedConfig:
         """The inverse of `to_dict`; ValueError for another architecture, unknown keys, and fields that do not fit."""
         owner = cls.__name__
         if not isinstance(values, dict):
-            raise ValueError(f"{owner}: a configuration is a mapping of its fields, not a {type(values).__name__}")
+            raise ValueError(f"{owner}: a configuration must be a mapping of its fields, got {type(values).__name__}")
         values = dict(values)
         if cls.ARCHITECTURE is not None:
             given = values.pop("architecture", None)
@@ -44,7 +44,7 @@ class SavedConfig:
         known = {field.name for field in fields(cls)}
         unknown = sorted(map(str, set(values) - known))
         if unknown:
-            raise ValueError(f"{owner} has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+            raise ValueError(f"{owner} has no {', '.join(unknown)}, only {', '.join(sorted(known))}")
         return cls(**values)
 
     @classmethod
@@ -61,7 +61,7 @@ class SavedConfig:
     def preset(cls, name: str) -> Self:
         """A configuration by name; ValueError lists the names there are."""
         if name not in cls.PRESETS:
-            raise ValueError(f"no preset {name!r}; there are {', '.join(cls.PRESETS)}")
+            raise ValueError(f"preset must be one of {', '.join(cls.PRESETS)}, got {name!r}")
         return cls.PRESETS[name]
 
 
@@ -100,7 +100,9 @@ class SavedNetwork(nn.Module, PyTorchModelHubMixin):
         the mixin's callers; a network has its own, and ValueError says so.
         """
         if config is not None:
-            raise ValueError(f"{type(self).__name__}: the configuration is the network's own; leave config out")
+            raise ValueError(
+                f"{type(self).__name__}: config must be omitted, as the network's own configuration is saved"
+            )
         folder = Path(save_directory)
         told = {"name": repo_id or "", **(model_card_kwargs or {})}
         card = None if (folder / model_card.README).exists() else self.generate_model_card(**told)

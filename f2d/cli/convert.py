@@ -52,7 +52,7 @@ def _unpack(source: Path, target: Path, overwrite: bool) -> None:
     from f2d.data.unpacking import unpack
 
     if not is_lmdb(source):
-        fail(f"{source}: is not an LMDB, since it has no {FILE}; give an LMDB folder or a checkpoint (.pt)")
+        fail(f"{source}: must be a checkpoint (.pt) or an LMDB folder, but has no {FILE}")
     check_folder_writable(target)
     with err.status("reading") as status:
         try:

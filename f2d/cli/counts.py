@@ -28,7 +28,7 @@ class Counts:
         """Print the last line of the command, unless everything failed: failures have printed their own lines."""
         if not (self.restored or self.skipped):
             return
-        skipped = f", {self.skipped} skipped (they exist; --overwrite replaces them)" if self.skipped else ""
+        skipped = f", {self.skipped} skipped (they exist, and --overwrite replaces them)" if self.skipped else ""
         where = f" on {ranks} ranks" if ranks > 1 else ""
         out.print(
             f"{self.restored} restored, {self.failed} failed{skipped}{where}; model {self.model_seconds:.2f} s, "
@@ -45,10 +45,10 @@ class Counts:
             return board.report({**asdict(self), "listing": listing})
         for rank, numbers in board.gather():
             if numbers is None:
-                self.fail(f"rank {rank} stopped without a report; rerun the command to finish its share")
+                self.fail(f"rank {rank} stopped without a report (rerun the command to finish its share)")
                 continue
             if numbers.pop("listing") != listing:
-                self.fail(f"rank {rank} found different photographs from rank 0, as files changed; rerun the command")
+                self.fail(f"rank {rank} found different photographs from rank 0 (files changed, so rerun the command)")
             for name, value in numbers.items():
                 setattr(self, name, getattr(self, name) + value)
         return False

@@ -108,11 +108,11 @@ def evaluate(
         _run(evaluation, place)
         if board and place.rank:
             if not board.report({"done": True}):
-                fail("rank 0 has stopped; rerun the command to write the results", FAILED)
+                fail("rank 0 has stopped (rerun the command to write the results)", FAILED)
             return
         for rank, counts in board.gather() if board else ():
             if counts is None:
-                report_error(f"rank {rank} stopped without a report; rerun the command to finish its share")
+                report_error(f"rank {rank} stopped without a report (rerun the command to finish its share)")
         failed = _finish(evaluation)
     if failed:
         raise typer.Exit(FAILED)

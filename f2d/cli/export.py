@@ -47,9 +47,9 @@ def export(
     chosen device and precision; import f2d_kernels before torch.export.load reads it.
     """
     if target.is_dir():
-        fail(f"{target}: is a folder; give a file name that ends in .onnx or .pt2")
+        fail(f"{target}: is a folder, but must be a file name that ends in .onnx or .pt2")
     if target.suffix == ".onnx" and (device != "auto" or precision is Precision.BF16):
-        fail(f"{target}: ONNX files are float32 and run on any device; omit --device and --precision")
+        fail(f"{target}: --device and --precision do not apply to ONNX files, which are float32 for any device")
     check_free([target], overwrite=overwrite)
 
     import torch

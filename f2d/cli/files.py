@@ -67,14 +67,14 @@ def plan_jobs(inputs: list[Path], out: Path, wanted: Wanted) -> tuple[list[Job],
     suffix = out.suffix.lower()
     if suffix in IMAGE_SUFFIXES and not out.is_dir():
         if len(inputs) != 1 or inputs[0].is_dir() or is_pattern(inputs[0]):
-            raise ImageError(f"{out}: is a file name, but there can be more than one output; give a folder")
+            raise ImageError(f"{out}: must be a folder, not a file name, as there can be more than one output")
         if wanted.format and not _same_format(wanted.format, suffix):
-            raise ImageError(f"{out}: its suffix contradicts --format {wanted.format[1:]}; give only one of the two")
+            raise ImageError(f"{out}: its suffix contradicts --format {wanted.format[1:]}, so give only one of them")
         jobs, folder = [Job(source.path, out) for source in sources], out.parent
     else:
         known = ", ".join(sorted(IMAGE_SUFFIXES))
         if suffix[1:2].isalpha() and not out.exists():  # run.2 is the name of a folder, x.gif that of an image
-            raise ImageError(f"{out}: images are written as {known}; to use it as a folder, create it first")
+            raise ImageError(f"{out}: must end in one of {known}, or be an existing folder")
         check_no_file(out, f"a folder, or a file name with one of {known}")
         jobs, folder = [Job(source.path, out / _output_place(source, wanted.format)) for source in sources], out
     _check_distinct(jobs, wanted)
@@ -121,7 +121,7 @@ def check_free(outputs: list[Path], *, overwrite: bool) -> None:
 def check_no_file(folder: Path, wanted: str = "a folder") -> None:
     """Raise ImageError if `folder` is the name of something other than a folder."""
     if folder.exists() and not folder.is_dir():
-        raise ImageError(f"{folder}: is {'a file' if folder.is_file() else 'not a folder'}; give {wanted}")
+        raise ImageError(f"{folder}: must be {wanted}, but is {'a file' if folder.is_file() else 'not one'}")
 
 
 def check_folder_writable(folder: Path) -> None:
@@ -151,7 +151,7 @@ def _taken(outputs: list[Path], *, overwrite: bool) -> str | None:
         if os.path.exists(path) and not os.path.isfile(path):
             return f"{path}: is {'a folder' if os.path.isdir(path) else 'a device'}, not an image file name"
         if os.path.exists(path) and not overwrite:
-            return f"{path}: exists; --overwrite replaces it"
+            return f"{path}: exists (--overwrite replaces it)"
     return None
 
 
@@ -190,5 +190,5 @@ def _check_distinct(jobs: list[Job], wanted: Wanted) -> None:
     for target, sources in claims.items():
         if len(sources) > 1:
             raise ImageError(
-                f"{target}: would be written by {' and '.join(map(str, sources))}; restore them into separate folders"
+                f"{target}: would be written by {' and '.join(map(str, sources))}, so give them separate output folders"
             )

@@ -55,7 +55,7 @@ def _nothing_in(path: Path, recursive: bool) -> str:
     if not path.is_dir():
         return f"{path}: matches no {known} files"
     return f"{path}: no {known} files in this folder" + (
-        "" if recursive else "; --recursive also searches its subfolders"
+        "" if recursive else " (--recursive also searches its subfolders)"
     )
 
 

@@ -11,7 +11,7 @@ def names(text: str | None, option: str = "--only", such_as: str = "rain,haze") 
         return None
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts:
-        raise ValueError(f"{option} {text!r}: give names, such as {such_as}")
+        raise ValueError(f"{option} must be names such as {such_as}, got {text!r}")
     return parts
 
 
@@ -25,7 +25,7 @@ def strengths(texts: list[str]) -> dict[str, float] | None:
         except ValueError:
             value = None
         if not (name and equals) or value is None:
-            raise ValueError(f"--strength {text}: give FACTOR=NUMBER, such as low=0.5")
+            raise ValueError(f"--strength {text}: must be FACTOR=NUMBER, such as low=0.5")
         if name in found:
             raise ValueError(f"--strength: {name} is given twice")
         found[name] = value
@@ -38,5 +38,5 @@ def size_in_bytes(text: str | None) -> int | None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if match is None or float(match[1]) == 0:
-        raise ValueError(f"--max-memory {text}: give a number of bytes, such as 4G or 512M")
+        raise ValueError(f"--max-memory {text}: must be a number of bytes, such as 4G or 512M")
     return int(float(match[1]) * _UNITS[match[2].upper()])

@@ -34,7 +34,7 @@ def report(
     Needs: pip install "f2d\[eval]"
     """
     if target.suffix.lower() not in (".html", ".htm"):
-        fail(f"{target}: is not an HTML file name; give a name that ends in .html")
+        fail(f"{target}: must be a file name that ends in .html")
     check_free([target], overwrite=overwrite)
     check_folder_writable(target.parent)
 

@@ -88,7 +88,7 @@ def restore(
     """
     place = place_here()
     if samples == 1:
-        fail("--samples is 1; give two or more")
+        fail("--samples must be 0 or at least 2, got 1")
     suffix = None if format is None else f".{format.value}"
     if quality is not None and format is not None and suffix not in (".jpg", ".webp"):
         fail(f"--quality applies to jpg and webp only, as {format.value} is lossless")

@@ -112,7 +112,7 @@ def _field(text: str) -> tuple[str, Any]:
 
     name, equals, value = text.partition("=")
     if not (name and equals):
-        raise ValueError(f"--set {text}: give NAME=VALUE, such as steps=500")
+        raise ValueError(f"--set {text}: must be NAME=VALUE, such as steps=500")
     try:
         return name, parse(value)
     except yaml.YAMLError:

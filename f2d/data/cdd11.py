@@ -18,13 +18,13 @@ def find_scenes(folder: Path) -> list[Pair]:
     """`match_scenes` of complete folders: ValueError where one has no pictures, and for pictures that `clear` lacks."""
     matches = match_scenes(folder)
     if matches.twice:
-        raise ValueError(f"{' and '.join(map(str, matches.twice[0]))} are two clean pictures of one name")
+        raise ValueError(f"{' and '.join(map(str, matches.twice[0]))} are two clean images of the same name")
     for home, paths in matches.alone.items():
         if not paths:
-            raise ValueError(f"no pictures in {home}")
+            raise ValueError(f"{home} contains no images")
         raise ValueError(
-            f"{folder / CLEAR} has no pictures of the names that {home.name} has: {some(path.name for path in paths)}; "
-            "if these folders are a pair under other names, give layout: pairs"
+            f"{folder / CLEAR} has no images of the same names as {home.name}: {some(path.name for path in paths)} "
+            "(if these folders are a pair under other names, give layout: pairs)"
         )
     return matches.pairs
 

@@ -20,7 +20,7 @@ class CleanPool(Pool):
         self.folder, self.pictures = folder, pictures
         self.paths = find_images(folder)
         if not self.paths:
-            raise ValueError(f"no photographs below {folder}; give a folder with {', '.join(sorted(IMAGE_SUFFIXES))}")
+            raise ValueError(f"{folder} contains no photographs ({', '.join(sorted(IMAGE_SUFFIXES))})")
 
     def __len__(self) -> int:
         return len(self.paths)

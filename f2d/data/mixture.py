@@ -59,7 +59,7 @@ class Mixture(Dataset):
         budget: int = BUDGET,
     ):
         if not sources:
-            raise ValueError("no data sources; give at least one, with the path of its folder")
+            raise ValueError("sources must have at least one entry, with the path of its folder")
         self.seed, self.augment = seed, augment or Augment()
         pictures = Pictures(budget)
         self.parts = [_part(source, Path(root), tuple(factors), pictures) for source in sources]
@@ -136,7 +136,7 @@ def _part(source: Source, root: Path, factors: tuple[str, ...], pictures: Pictur
 def _frequencies(source: Source, pool: Pool, where: str) -> dict[str, float]:
     named = {canonical(name): weight for name, weight in source.categories.items()}
     if len(named) < len(source.categories):
-        raise ValueError(f"{where}categories names one twice, in another order of its factors")
+        raise ValueError(f"{where}categories lists a category twice, with its factors in another order")
     if pool.synthesised:
         if source.category is not None:
             named = {canonical(source.category): 1.0}
@@ -147,10 +147,10 @@ def _frequencies(source: Source, pool: Pool, where: str) -> dict[str, float]:
         unknown = [name for name in named if name not in pool.categories]
         known, frequencies = pool.categories, {name: named.get(name, 1.0) for name in pool.categories}
     if unknown:
-        raise ValueError(f"{where}no category {', '.join(unknown)}; there are {', '.join(known)}")
+        raise ValueError(f"{where}categories must be among {', '.join(known)}, got {', '.join(unknown)}")
     frequencies = {name: weight for name, weight in frequencies.items() if weight > 0}
     if not frequencies:
-        raise ValueError(f"{where}categories are all 0; leave at least one")
+        raise ValueError(f"{where}categories are all 0, but at least one must be above 0")
     return frequencies
 
 
@@ -159,7 +159,9 @@ def _divided(part: _Part, share: int) -> tuple[_Part, _Part]:
     scene_of = {entry: part.pool.scene(entry) for entry in part.used()}
     scenes = sorted(set(scene_of.values()))
     if len(scenes) < 2:
-        raise ValueError(f"{part.pool.name(0)} is the only picture; give at least two, one is held out to validate on")
+        raise ValueError(
+            f"{part.pool.name(0)} is the only image, but training needs at least two, as one is held out for validation"
+        )
     number = min(share, max(1, len(scenes) // 10))
     held = {scenes[k * len(scenes) // number] for k in range(number)}
 
@@ -173,7 +175,7 @@ def _divided(part: _Part, share: int) -> tuple[_Part, _Part]:
     bare = [category for category, entries in kept.entries.items() if not entries]
     if bare:
         raise ValueError(
-            f"{part.pool.name(0)}: all pictures of {', '.join(bare)} would be held out to validate on; give more"
+            f"{part.pool.name(0)}: all images of {', '.join(bare)} would be held out for validation, so give more"
         )
     return kept, out
 

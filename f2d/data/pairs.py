@@ -80,16 +80,16 @@ def find_pairs(
     homes = {one.parent for one, _ in pair_folders(folder, degraded, clean) if one.parent != folder}
     tests = sorted(home.name for home in homes if is_test_set(home))
     if tests:
-        raise ValueError(f"{folder} holds a test set, {some(tests)}; give the folder of the pictures to train on")
+        raise ValueError(f"{folder} contains a test set, {some(tests)}, but must be the folder of the training images")
     matches = match_pairs(folder, category, degraded, clean, pattern)
     if matches.twice:
-        raise ValueError(f"{' and '.join(map(str, matches.twice[0]))} are two clean pictures of one name")
+        raise ValueError(f"{' and '.join(map(str, matches.twice[0]))} are two clean images of the same name")
     for home, paths in matches.alone.items():
         if not paths:
-            raise ValueError(f"no pictures in {home}")
+            raise ValueError(f"{home} contains no images")
     if matches.alone:
         sides = [f"{home}: {some(path.name for path in paths)}" for home, paths in matches.alone.items()]
-        raise ValueError(f"pictures without a partner in {'; in '.join(sides)}")
+        raise ValueError(f"images without a partner in {', and in '.join(sides)}")
     return matches.pairs
 
 
@@ -110,8 +110,8 @@ def match_pairs(
     homes = pair_folders(folder, degraded, clean)
     if not homes:
         raise ValueError(
-            f"{folder} has no pair of folders; looked for {degraded or ', '.join(DEGRADED_NAMES)} beside "
-            f"{clean or ', '.join(CLEAN_NAMES)}, and for rain-N beside norain-N"
+            f"{folder} has no pair of folders, such as {degraded or ', '.join(DEGRADED_NAMES)} beside "
+            f"{clean or ', '.join(CLEAN_NAMES)}, or rain-N beside norain-N"
         )
     rename = _by_pattern(pattern) if pattern else _by_rules
     found = Matches([], {}, [])
@@ -182,7 +182,7 @@ def _by_rules(stem: str) -> list[str]:
 def _by_pattern(pattern: str) -> Callable[[str], list[str]]:
     one, arrow, other = (part.strip() for part in pattern.partition("->"))
     if not arrow or one.count("*") != 1 or other.count("*") != 1:
-        raise ValueError(f"pattern is {pattern!r}; give DEGRADED -> CLEAN with one * each, such as *_hazy -> *_GT")
+        raise ValueError(f"pattern must be DEGRADED -> CLEAN with one * each, such as *_hazy -> *_GT, got {pattern!r}")
     expression = re.compile(re.escape(one).replace(r"\*", "(.*)"))
 
     def rename(stem: str) -> list[str]:
@@ -233,17 +233,19 @@ def read_list(path: Path, category: str | None = None, missing: list[str] | None
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is no list of pairs: it is not text") from None
+        raise ValueError(f"{path} is not a list of pairs, as it is not text") from None
     pairs = []
     for number, columns in _rows(text, path.suffix.lower()):
         where = f"{path}, line {number}"
         if len(columns) not in (2, 3):
-            raise ValueError(f"{where}: {len(columns)} columns; give degraded, clean, and a category if you like")
+            raise ValueError(
+                f"{where}: must have the columns degraded, clean and optionally a category, got {len(columns)} columns"
+            )
         name = columns[2] if len(columns) == 3 and columns[2] else category
         if name is None:
-            raise ValueError(f"{where}: no category; give a third column, or one for the whole list")
+            raise ValueError(f"{where}: has no category, neither in a third column nor for the whole list")
         pair = Pair(path.parent / columns[0], path.parent / columns[1], canonical(name))
-        absent = [f"{where}: {file} is no file" for file in pair[:2] if not file.is_file()]
+        absent = [f"{where}: {file} is not a file" for file in pair[:2] if not file.is_file()]
         if absent:
             if missing is None:
                 raise ValueError(absent[0])
@@ -251,7 +253,7 @@ def read_list(path: Path, category: str | None = None, missing: list[str] | None
         else:
             pairs.append(pair)
     if not (pairs or missing):
-        raise ValueError(f"{path} lists no pairs; give lines of: degraded clean [category]")
+        raise ValueError(f"{path} contains no pairs, that is, lines of: degraded clean [category]")
     return pairs
 
 
@@ -271,4 +273,4 @@ def _rows(text: str, suffix: str) -> Iterable[tuple[int, list[str]]]:
 def _check_sizes(pair: Pair, degraded: tuple[int, ...], clean: tuple[int, ...]) -> None:
     if tuple(degraded) != tuple(clean):
         (a, b), (c, d) = degraded, clean
-        raise ValueError(f"{pair.degraded} is {a}x{b} and {pair.clean} is {c}x{d}; a pair must be of one size")
+        raise ValueError(f"{pair.degraded} and {pair.clean} must have the same size, got {a}x{b} and {c}x{d}")

@@ -53,7 +53,7 @@ def size_of(path: Path) -> tuple[int, int]:
             turned = image.format != "TIFF" and orientation(image) >= 5
             return image.size[::-1] if turned else image.size
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
-        raise ImageError(f"{path}: not an image that can be read ({error})") from None
+        raise ImageError(f"{path}: is not a readable image ({error})") from None
 
 
 def find_images(folder: Path) -> list[Path]:

@@ -61,7 +61,7 @@ def _places(pool: LmdbPool, folder: Path) -> list[Files]:
     places = []
     for record, name in zip(pool.records, names, strict=True):
         if not re.fullmatch(r"\w[\w-]*", record.category):  # it becomes a folder's name
-            raise ValueError(f"{pool.path}: category {record.category!r} is no name of a folder")
+            raise ValueError(f"{pool.path}: category {record.category!r} cannot be the name of a folder")
         home = folder / record.category
         clean = folder / CLEAR / f"{name}.png" if shared or record.category == CLEAR else home / GT / f"{name}.png"
         degraded = home / f"{name}.png" if shared else home / LQ / f"{name}.png"

@@ -75,10 +75,12 @@ def loads(data: memoryview | bytes, what: str, *, skim: bool = False) -> Any:
     try:
         return _Unpickler(_Stream(memoryview(data), skim)).load()
     except Refused as error:
-        raise ValueError(f"{what} is not read: it holds {error}; only arrays of numbers and plain values are") from None
+        raise ValueError(
+            f"{what} is not read, as it holds {error} and only arrays of numbers and plain values are allowed"
+        ) from None
     # damage shows as whatever the unpickler stumbles over
     except Exception as error:
-        raise ValueError(f"{what} is damaged, or no pickle ({type(error).__name__}: {error})") from None
+        raise ValueError(f"{what} is damaged or not a pickle ({type(error).__name__}: {error})") from None
 
 
 class _Unpickler(pickle.Unpickler):

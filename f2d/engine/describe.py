@@ -1,4 +1,4 @@
-"""What an engine will run, in words: for `f2d info MODEL`, and for whoever wonders why a number differs."""
+"""Describe in words what an engine will run, for `f2d info MODEL` and for tracing differences in results."""
 
 from typing import TYPE_CHECKING
 
@@ -52,7 +52,7 @@ def describe(engine: "Engine") -> dict[str, str]:
 
 
 def describe_plain(engine: "PlainEngine") -> dict[str, str]:
-    """The same of a network that runs as it was trained."""
+    """Describe a network that runs as it was trained, in the same form."""
     name, device = str(engine.dtype).removeprefix("torch."), engine.device.type
     layers = list(engine.net.modules())
     convolutions = sum(isinstance(layer, nn.Conv2d) for layer in layers)

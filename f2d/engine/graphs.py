@@ -1,4 +1,4 @@
-"""CUDA graphs: one replay instead of some three hundred launches, for one size of image each."""
+"""CUDA graphs: one replay replaces some three hundred launches; each image size needs its own graph."""
 
 import threading
 from collections import OrderedDict
@@ -9,11 +9,11 @@ from torch import Tensor
 
 from .engine import Engine
 
-WARM_UPS = 3  # cuDNN chooses its algorithms and the allocator finds its blocks before a capture
+WARM_UPS = 3  # before a capture, for cuDNN to choose its algorithms and the allocator to find its blocks
 
 
 def first_call(engine: Engine, most: int = 4) -> "Graphed":
-    """``y -> (enhanced y, v(y, y, 0), gates, padded maps)``, all that a one-step restoration needs, as a graph.
+    """``y -> (enhanced y, v(y, y, 0), gates, padded maps)`` as a graph, which suffices for a one-step restoration.
 
     y [B, 3, H, W] in [-1, 1]; without maps the last entry is missing. Every expert runs, with strength 1.
     """
@@ -31,11 +31,11 @@ def first_call(engine: Engine, most: int = 4) -> "Graphed":
 class Graphed:
     """``call(x)`` captured once per shape, type and layout of x, and replayed after that.
 
-    call: [..] -> tuple of tensors, made of kernels alone: no `.item()`, no sizes that depend on values, the same work
-    whatever x holds (`first_call` is that). most: captured shapes kept, the one not
-    used for longest goes first; every one keeps the memory of its call. Results are copies, so a later call leaves them
-    alone. Threads take turns, as a graph has one set of buffers. Written on a machine without a GPU, where the tests
-    cover what does not need one: ValueError for an input that is not on one.
+    call takes x and returns a tuple of tensors. It must consist of kernels only, like `first_call`: no `.item()`, no
+    sizes that depend on values, and the same work for every x. `most` captured shapes are kept, each with the memory of
+    its call; the least recently used one is dropped first. Results are copies, so later calls do not change them.
+    Threads take turns, as a graph has one set of buffers. This class was written without a GPU, and the tests cover the
+    parts that need none. Raises ValueError for an input that is not on a GPU.
     """
 
     def __init__(self, call: Callable[[Tensor], tuple[Tensor, ...]], most: int = 4):
@@ -45,7 +45,7 @@ class Graphed:
 
     def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
         if x.device.type != "cuda":
-            raise ValueError(f"Graphed: the input is on {x.device}; CUDA graphs need a GPU")
+            raise ValueError(f"Graphed: the input must be on a GPU for CUDA graphs, got {x.device}")
         key = (x.shape, x.stride(), x.dtype, x.device)
         with self._lock, torch.cuda.device(x.device):
             if key not in self._captured:

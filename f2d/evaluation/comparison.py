@@ -59,7 +59,9 @@ def compare(
     abouts, skipped = _common_measures(folders, methods, records)
     unknown = [key for key in measures if key not in {about.key for about in abouts}]
     if unknown:
-        raise ValueError(f"{', '.join(unknown)}: not measured in all; common are {', '.join(a.key for a in abouts)}")
+        raise ValueError(
+            f"{', '.join(unknown)}: not measured in every evaluation, unlike {', '.join(a.key for a in abouts)}"
+        )
     chosen = tuple(about for about in abouts if not measures or about.key in measures)
     tiers = PRESETS[data].tiers if data in PRESETS else ()
     tables = {about.key: _lines(about.key, records, tiers, resamples, seed) for about in chosen}
@@ -79,7 +81,7 @@ def compare(
 def _names(folders: Sequence[EvaluationFolder]) -> tuple[str, ...]:
     """What the settings call the methods; with the folder where two are called the same."""
     if len({folder.path.resolve() for folder in folders}) < max(2, len(folders)):
-        raise ValueError("give two or more evaluations, each once")
+        raise ValueError("compare needs two or more evaluations, each once")
     names = [folder.settings.name for folder in folders]
     return tuple(name if names.count(name) == 1 else f"{name} ({folder.path})" for name, folder in zip(names, folders))
 
@@ -114,7 +116,7 @@ def _common_records(
     common = [{name: record for name, record in of.items() if name not in left_out} for of in found]
     if not common[0]:
         counts = ", ".join(f"{method} {len(records)}" for method, records in zip(methods, found))
-        raise ValueError(f"no picture has numbers in all of the evaluations (pictures: {counts})")
+        raise ValueError(f"no image was measured in every evaluation (images: {counts})")
     return common, left_out
 
 
@@ -151,7 +153,7 @@ def _common_measures(
             common.append(about)
     if not common:
         raise ValueError(
-            "the evaluations have no measure in common; run f2d eval with the same --convention, --measures"
+            "the evaluations have no measure in common (run f2d eval with the same --convention, --measures)"
         )
     return common, skipped
 

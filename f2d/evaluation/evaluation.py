@@ -58,7 +58,7 @@ class Evaluation:
 
     def __init__(self, request: Request, path: Path, *, overwrite: bool = False):
         if request.name in RESERVED:
-            raise ValueError(f"{request.name!r} is what tables call something else; give another name")
+            raise ValueError(f"{request.name!r} has another meaning in tables, so give another name")
         name, self._is_model = request.name or _called(request.method), names_weights(request.method)
         if self._is_model:  # a branch on the Hub moves, and all that is asked of a model is to be of one
             request = replace(request, method=pinned(request.method))
@@ -79,7 +79,7 @@ class Evaluation:
         self._measures, absent = find(conventions, measures, stlpips_weights=request.stlpips_weights, device=device)
         self._set_measures, absent_sets = find_sets(measures, device=device)
         if self._set_measures and not request.keep_images:
-            raise ValueError("fid is measured on the restored pictures: let them be kept")
+            raise ValueError("fid is measured on the restored images, so keep them (--images)")
         settings = Settings(
             name=name,
             model=_where(request.method) if self._is_model else None,
@@ -194,4 +194,4 @@ def _where(model: str) -> str:
 def _refuse_inside(path: Path, folder: Path) -> None:
     """What is written there would be read as data the next time."""
     if path.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"{path} lies in {folder}, which is read; give a folder outside of it for the results")
+        raise ValueError(f"{path} must lie outside {folder}, which is read")

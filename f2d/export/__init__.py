@@ -66,7 +66,7 @@ def export(
         sampler = "mean"
     steps, sampler = sampling(net.transport, steps, sampler)
     if path.suffix == ONNX and (dtype != torch.float32 or torch.device(device).type != "cpu"):
-        raise ValueError(f"{path}: ONNX is written in float32 and for any device; leave dtype and device out")
+        raise ValueError(f"{path}: dtype and device must be omitted, as ONNX files are float32 for any device")
     text = _describe(net, steps, sampler, dtype, device)
     network = _network(net, path, dtype, device)
     with _quietly(), torch.no_grad(), replacing(path) as part:
@@ -81,11 +81,11 @@ def export(
 def check_name(path: Path) -> None:
     """ValueError for a name that says neither format; ModuleNotFoundError where what writes ONNX is not installed."""
     if path.suffix not in (ONNX, PROGRAM):
-        raise ValueError(f"{path}: the name says the format; give one that ends in {ONNX} or {PROGRAM}")
+        raise ValueError(f"{path}: must end in {ONNX} or {PROGRAM}")
     missing = [name for name in NEEDED if find_spec(name) is None]
     if path.suffix == ONNX and missing:
         raise ModuleNotFoundError(
-            f'{path} needs {", ".join(missing)}, not installed here: pip install "f2d[export]"', name=missing[0]
+            f'{path} needs {", ".join(missing)}, which is not installed: pip install "f2d[export]"', name=missing[0]
         )
 
 

@@ -33,7 +33,7 @@ def read_deep(path: Path, image: ImageFile) -> np.ndarray | None:
     raw_mode = _raw_mode(image)
     tags = getattr(image, "tag_v2", {})
     if tags.get(284) == 2 and max(tags.get(258, (8,))) > 8:
-        raise ImageError("its 16-bit channels lie in separate planes; save it with interleaved channels")
+        raise ImageError("its 16-bit channels lie in separate planes, but must be interleaved")
     if raw_mode == "LA;16B":
         return _read_grey_alpha_png(path)
     if raw_mode[:-1] not in _DEEP_MODES:

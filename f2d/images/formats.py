@@ -37,5 +37,5 @@ def format_of(path: Path) -> Format:
     """The format that the suffix of `path` names; ImageError unless it is one that is written."""
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
-        raise ImageError(f"{path}: unknown image suffix {path.suffix!r}; known are {', '.join(sorted(FORMATS))}")
+        raise ImageError(f"{path}: image suffix must be one of {', '.join(sorted(FORMATS))}, got {path.suffix!r}")
     return FORMATS[suffix]

@@ -39,20 +39,20 @@ def unpack(image: ImageLike) -> Unpacked:
         return Unpacked(photo.tensor()[None], False, lambda pixels: _picture(pixels[0], photo))
     if isinstance(image, np.ndarray):
         if image.ndim not in (3, 4) or image.shape[-1] != 3 or 0 in image.shape:
-            raise ValueError(f"an array is {image.shape}; give [H, W, 3] or [B, H, W, 3] with B, H, W >= 1")
+            raise ValueError(f"an array must be [H, W, 3] or [B, H, W, 3] with B, H, W >= 1, got {image.shape}")
         native = image.dtype.newbyteorder("=")
         if native not in (np.uint8, np.float16, np.float32, np.float64):
-            raise TypeError(f"an array holds {image.dtype}; give uint8, or float16, float32 or float64 in [0, 1]")
+            raise TypeError(f"an array must hold uint8, or float16, float32 or float64 in [0, 1], got {image.dtype}")
         # a copy only where PyTorch needs one: other byte orders, negative strides, read-only memory (of which it warns)
         tensor = torch.from_numpy(np.require(image, native, ["C", "W"])).movedim(-1, -3)
         inner = unpack(tensor)
         return Unpacked(inner.pixels, inner.batched, lambda pixels: inner.pack(pixels).movedim(-3, -1).numpy())
     if not isinstance(image, Tensor):
-        raise TypeError(f"an image is a {type(image).__name__}; give a path, a Pillow picture, an array or a tensor")
+        raise TypeError(f"an image must be a path, a Pillow image, an array or a tensor, got {type(image).__name__}")
     if image.ndim not in (3, 4) or image.shape[-3] != 3 or 0 in image.shape:
-        raise ValueError(f"a tensor is {tuple(image.shape)}; give [3, H, W] or [B, 3, H, W] with B, H, W >= 1")
+        raise ValueError(f"a tensor must be [3, H, W] or [B, 3, H, W] with B, H, W >= 1, got {tuple(image.shape)}")
     if image.dtype != torch.uint8 and not image.is_floating_point():
-        raise TypeError(f"a tensor holds {image.dtype}; give uint8, or floating point in [0, 1]")
+        raise TypeError(f"a tensor must hold uint8, or floating point in [0, 1], got {image.dtype}")
     batched, levels = image.ndim == 4, image.dtype == torch.uint8
     pixels = image.detach().float().div(255 if levels else 1)
 

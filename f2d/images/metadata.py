@@ -76,7 +76,7 @@ def read_metadata(image: Image.Image, size: tuple[int, int]) -> Metadata:
     try:
         exif = _exif(image, size)
     except Exception as error:  # Pillow's parser raises nearly anything on damaged tags
-        warnings.warn(f"damaged EXIF data is left out ({error})", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"damaged EXIF data is dropped ({error})", RuntimeWarning, stacklevel=2)
         exif = b""
     xmp = next((info[key] for key in _XMP_KEYS if key in info), b"")
     iptc = info.get("photoshop", {}).get(_IPTC_RESOURCE, b"") if image.format in ("JPEG", "MPO") else b""

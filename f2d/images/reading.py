@@ -72,7 +72,7 @@ def _one_line_errors(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except UnidentifiedImageError:
-        reason = "not an image that can be read" if path.stat().st_size else "is an empty file"
+        reason = "is not a readable image" if path.stat().st_size else "is an empty file"
         raise ImageError(f"{path}: {reason}") from None
     except Image.DecompressionBombError as error:
         raise ImageError(f"{path}: {error}") from None
@@ -114,7 +114,7 @@ def _check_whole(path: Path, image: ImageFile) -> None:
     for offsets, lengths in ((273, 279), (324, 325)):
         parts = zip(tags.get(offsets, ()), tags.get(lengths, ()))
         if any(offset + length > end for offset, length in parts):
-            raise ImageError("damaged or truncated image (its pixels are not all there)")
+            raise ImageError("damaged or truncated image (some of its pixels are missing)")
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
@@ -126,7 +126,7 @@ def _pixels(image: Image.Image) -> np.ndarray:
     elif image.mode in ("1", "L", "LA", "La"):
         image = image.convert("LA" if image.has_transparency_data or image.mode == "La" else "L")
     elif image.mode == "LAB":
-        raise ImageError("L*a*b* pixels are not supported; convert the file to RGB")
+        raise ImageError("L*a*b* pixels are not supported (convert the file to RGB)")
     else:
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     pixels = np.array(image)
@@ -135,10 +135,10 @@ def _pixels(image: Image.Image) -> np.ndarray:
 
 def _grey_pixels(image: Image.Image) -> np.ndarray:
     if image.mode == "F":
-        raise ImageError("32-bit float pixels have no defined range; convert the file to 8 or 16 bits")
+        raise ImageError("32-bit float pixels have no defined range (convert the file to 8 or 16 bits)")
     values = np.asarray(image)
     if image.mode == "I" and values.size and not 0 <= values.min() <= values.max() <= 65535:
-        raise ImageError("32-bit pixels have no defined range; convert the file to 8 or 16 bits")
+        raise ImageError("32-bit pixels have no defined range (convert the file to 8 or 16 bits)")
     values = values.astype(np.uint16)
     tags = getattr(image, "tag_v2", {})
     if tags.get(258) in (12, (12,)):
@@ -161,7 +161,7 @@ def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
             assert converted is not None  # as it is where nothing is done in place
             return converted
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-            warnings.warn("an ICC profile that cannot be used is left out", RuntimeWarning, stacklevel=2)
+            warnings.warn("an unusable ICC profile is dropped", RuntimeWarning, stacklevel=2)
     return image.convert("RGB")
 
 

@@ -68,7 +68,7 @@ def save_image(image: Image.Image, path: str | Path) -> None:
 def check_holds(photo: Photo, path: Path) -> None:
     """ImageError unless the format of `path` is written and can hold the transparency of `photo`."""
     if not format_of(path).alpha and _transparent(photo):
-        raise ImageError(f"{path}: this format cannot hold the picture's transparency; write .png, .webp or .tif")
+        raise ImageError(f"{path}: this format cannot hold the image's transparency, unlike .png, .webp and .tif")
 
 
 @contextmanager

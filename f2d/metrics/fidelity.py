@@ -69,9 +69,9 @@ class Fidelity:
         windows = (*WINDOWS,) if self.measure == "ssim" else (None,)
         for name, allowed in (("measure", _ABOUT), ("colour", COLOURS), ("bits", BITS), ("window", windows)):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"fidelity: {name} is {getattr(self, name)!r}; give one of {[*allowed]}")
+                raise ValueError(f"fidelity: {name} must be one of {[*allowed]}, got {getattr(self, name)!r}")
         if self.border < 0:
-            raise ValueError(f"fidelity: border is {self.border}; give 0 or more pixels")
+            raise ValueError(f"fidelity: border must be 0 or more pixels, got {self.border}")
 
     @property
     def about(self) -> About:

@@ -59,7 +59,8 @@ def located(map_: Tensor, true_mask: Tensor, threshold: float | None = None) -> 
     """
     if map_.ndim != 2 or map_.shape != true_mask.shape or map_.numel() == 0:
         raise ValueError(
-            f"localisation: the map is {tuple(map_.shape)} and the true mask {tuple(true_mask.shape)}; give both [H,W]"
+            "localisation: the map and the true mask must both be [H,W], "
+            f"got {tuple(map_.shape)} and {tuple(true_mask.shape)}"
         )
     # NumPy, whose sums are the same on any number of threads
     score, truth = (each.detach().cpu().double().numpy().ravel() for each in (map_, true_mask))
@@ -98,7 +99,7 @@ def average_precision(score: np.ndarray, positive: np.ndarray) -> float:
 def localisation(pictures: Sequence[tuple[int, Located]]) -> Localisation:
     """Over pictures of one factor, each with its number of pixels. ValueError for none."""
     if not pictures:
-        raise ValueError("localisation: there are no pictures")
+        raise ValueError("localisation: there must be at least one image")
     of_each = [one for _, one in pictures]
     correlations = [one.correlation for one in of_each if one.correlation == one.correlation]
     ranked = [one for one in of_each if one.average_precision == one.average_precision]

@@ -36,7 +36,7 @@ def check_pair(key: str, restored: Tensor, truth: Tensor | None) -> Tensor:
     """The truth; ValueError, in the name of the measure `key`, unless both are [3, H, W] of one shape."""
     if truth is None or restored.ndim != 3 or restored.shape[0] != 3 or restored.shape != truth.shape:
         given = f"{tuple(restored.shape)} and {None if truth is None else tuple(truth.shape)}"
-        raise ValueError(f"{key}: restored and truth are {given}; give two of one shape [3, H, W]")
+        raise ValueError(f"{key}: the restored image and the ground truth must have one shape [3, H, W], got {given}")
     return truth
 
 

@@ -121,4 +121,4 @@ def _first_line(error: Exception) -> str:
 def _check(what: str, names: list[str], known: tuple[str, ...]) -> None:
     for name in names:
         if name not in known:
-            raise ValueError(f"there is no {what} {name!r}; give any of {', '.join(known)}")
+            raise ValueError(f"{what} must be one of {', '.join(known)}, got {name!r}")

@@ -21,12 +21,12 @@ PRESETS: dict[str, Config] = {**f2d_config.PRESETS, **resflow_config.PRESETS}
 def config_of(model: str, changes: dict[str, Any] | None = None) -> Config:
     """The configuration of a preset with some fields replaced; ValueError names what there is not or does not fit."""
     if model not in PRESETS:
-        raise ValueError(f"no preset {model!r}; there are {', '.join(PRESETS)}")
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {model!r}")
     config, changes = PRESETS[model], changes or {}
     known = {field.name for field in fields(config)}
     unknown = sorted(set(changes) - known)
     if unknown:
-        raise ValueError(f"{model} has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+        raise ValueError(f"{model} has no {', '.join(unknown)}, only {', '.join(sorted(known))}")
     return replace(config, **changes)
 
 

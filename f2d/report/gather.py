@@ -71,7 +71,7 @@ def gather(folders: Sequence[Path], images: int) -> Content:
     stands for two conventions.
     """
     if len(folders) > MOST:
-        raise ValueError(f"{len(folders)} evaluations; one page compares at most {MOST}")
+        raise ValueError(f"there are {len(folders)} evaluations, but one page compares at most {MOST}")
     opened = [EvaluationFolder.open(folder) for folder in folders]
     _check_comparable(opened)
     first = opened[0].settings
@@ -107,7 +107,7 @@ def _method(name: str, folder: EvaluationFolder, data: DataSet) -> Method:
     records = list(folder.records(list(data.cases)))
     done = {record.name: record for record in records if record.error is None}
     if not done:
-        raise ValueError(f"{folder.path} has no numbers of any picture yet; finish it with f2d eval")
+        raise ValueError(f"{folder.path} has no results of any image yet, so finish it with f2d eval")
     failed = tuple(record for record in records if record.error is not None)
     return Method(name, folder, done, failed, summarize(list(done.values()), data.tiers), _over_sets(folder))
 
@@ -121,13 +121,15 @@ def _check_comparable(folders: Sequence[EvaluationFolder]) -> None:
     for folder in folders[1:]:
         if _data(folder) != _data(first):
             raise ValueError(
-                f"{first.path} is of {_data(first)} and {folder.path} of {_data(folder)}; "
-                "give evaluations of the same data"
+                f"{first.path} is of {_data(first)} and {folder.path} of {_data(folder)}, "
+                "but evaluations must use the same data"
             )
         for name, convention in folder.settings.conventions.items():
             other = first.settings.conventions.get(name, convention)
             if other["text"] != convention["text"]:
-                raise ValueError(f"{first.path} and {folder.path} mean different things by {name}; evaluate one anew")
+                raise ValueError(
+                    f"{first.path} and {folder.path} define {name} differently, so evaluate one of them again"
+                )
 
 
 def _data(folder: EvaluationFolder) -> str:

@@ -23,8 +23,8 @@ class Batches(Sampler):
         for stage in stages:
             if stage.batch_size % (accumulate * world):
                 raise ValueError(
-                    f"batch_size {stage.batch_size} cannot be shared evenly over {world} processes in {accumulate} "
-                    f"parts; give a multiple of {accumulate * world}"
+                    f"batch_size {stage.batch_size} cannot be split evenly among {world} processes in {accumulate} "
+                    f"parts, so it must be a multiple of {accumulate * world}"
                 )
         self.stages, self.steps, self.accumulate, self.first = stages, steps, accumulate, first
         self.rank, self.world = rank, world

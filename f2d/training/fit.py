@@ -145,13 +145,11 @@ def _check_folder(out: Path, recipe: Recipe, resume: bool) -> None:
     """FileExistsError where `out` holds a run that is not to be resumed; ValueError where it is of another recipe."""
     there = [name for name in (LAST, LOSSES, WEIGHTS, BEST) if (out / name).exists()]
     if there and not resume:
-        raise FileExistsError(
-            f"{out} holds a run already ({', '.join(there)}); continue it with resume, or give another folder"
-        )
+        raise FileExistsError(f"{out} already contains a run ({', '.join(there)}), so resume it or give another folder")
     if not resume:
         return
     if not (out / LAST).exists():
-        warnings.warn(f"{out} has no {LAST}: a run starts from its first step", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"{out} has no {LAST}, so the run starts from its first step", RuntimeWarning, stacklevel=3)
         return
     if not (out / RECIPE).exists():
         return
@@ -160,8 +158,8 @@ def _check_folder(out: Path, recipe: Recipe, resume: bool) -> None:
     refused = [text for text in changed if text.split()[0] not in CHANGEABLE]
     if refused:
         raise ValueError(
-            f"{out} cannot be resumed with another recipe ({'; '.join(refused)}); only {', '.join(CHANGEABLE)} may "
-            f"change. To go on otherwise, start a run from its weights: initial={out / WEIGHTS}"
+            f"{out} cannot be resumed with another recipe ({', '.join(refused)}), as only {', '.join(CHANGEABLE)} may "
+            f"change. To train differently, start a new run from its weights: initial={out / WEIGHTS}"
         )
 
 
@@ -196,8 +194,8 @@ def _factors(net: Network, recipe: Recipe) -> tuple[str, ...]:
         return (*FACTORS, "noise", "blur", "jpeg")
     if net.config.factors != FACTORS and recipe.losses.gate_prior:
         raise ValueError(
-            f"losses.gate_prior is of the factors {', '.join(FACTORS)}, and the network has "
-            f"{', '.join(net.config.factors)}; set losses.gate_prior to 0"
+            f"losses.gate_prior must be 0 for a network with factors {', '.join(net.config.factors)}, as the prior is "
+            f"defined for {', '.join(FACTORS)} only"
         )
     return net.config.factors
 
@@ -212,16 +210,16 @@ def _check_dilated(net: Network) -> None:
         if below and rest:
             raise ValueError(
                 f"{name} is a dilated convolution of {layer.in_channels} channels, whose bf16 gradient PyTorch "
-                f"computes wrongly on a CPU; give a width of {16 * below} or {16 * below + 16}, or precision 32-true"
+                f"computes wrongly on a CPU: use a width of {16 * below} or {16 * below + 16}, or precision 32-true"
             )
 
 
 def _placement(devices: int | None, accelerator: str) -> tuple[int, int]:
     """(machines, devices on each) as torchrun or SLURM says, else one machine and what was asked for."""
     if accelerator not in ACCELERATORS:
-        raise ValueError(f"no accelerator {accelerator!r}; there are {', '.join(ACCELERATORS)}")
+        raise ValueError(f"accelerator must be one of {', '.join(ACCELERATORS)}, got {accelerator!r}")
     if accelerator == "cuda" and not torch.cuda.is_available():
-        raise ValueError("accelerator cuda: PyTorch sees no GPU here; give cpu or auto")
+        raise ValueError("accelerator must be cpu or auto, got cuda, as PyTorch sees no GPU here")
     told = os.environ
     if "LOCAL_WORLD_SIZE" in told:  # torchrun
         local = int(told["LOCAL_WORLD_SIZE"])
@@ -261,8 +259,8 @@ def _steps_done(last: Path, net: Network) -> int:
         zipfile.BadZipFile,
     ) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{last} is no state to resume from ({reason}); start again in another folder") from None
+        raise ValueError(f"{last} cannot be resumed from ({reason}), so start again in another folder") from None
     saved = {name: value.shape for name, value in weights.items() if name.startswith("net.")}
     if saved != {f"net.{name}": value.shape for name, value in net.state_dict().items()}:
-        raise ValueError(f"{last} is of another network than the recipe's; resume with the recipe of that run")
+        raise ValueError(f"{last} belongs to another network than the recipe's, so resume with the recipe of that run")
     return step

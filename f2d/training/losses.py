@@ -105,9 +105,7 @@ def time_prior(labels: Tensor, t: Tensor, num_steps: int) -> Tensor:
     present the row is zero. ValueError for labels of other than those four factors.
     """
     if labels.ndim != 2 or labels.shape[1] != 4:
-        raise ValueError(
-            f"time_prior: labels are {tuple(labels.shape)}; give [B, 4], for the prior is of low, haze, rain and snow"
-        )
+        raise ValueError(f"time_prior: labels must be [B, 4] (low, haze, rain and snow), got {tuple(labels.shape)}")
     stages = labels.new_tensor([[0.3, 0.3, 1.0, 1.0], [0.3, 1.0, 0.5, 0.5], [1.0, 0.5, 0.3, 0.3]])
     position = t.to(labels.dtype) / num_steps
     stage = (position >= 0.33).long() + (position >= 0.67).long()

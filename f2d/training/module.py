@@ -72,8 +72,8 @@ class TrainingModule(lightning.LightningModule):
         if self.bad_steps > self.recipe.most_bad_steps:
             raise DivergenceError(
                 f"{self.bad_steps} steps had a loss or gradients that are not finite, the last one step "
-                f"{self.global_step}; start from its weights (initial=...) with a lower "
-                "learning_rate, or with precision 32-true"
+                f"{self.global_step}. Start a new run from its weights (initial=...) with a lower "
+                "learning_rate, or with precision 32-true."
             )
 
     def configure_gradient_clipping(

@@ -129,10 +129,12 @@ class Recipe:
         def check(name: str, condition: bool, wanted: str) -> None:
             require(condition, OWNER, name, getattr(self, name), wanted)
 
-        check("model", self.model in PRESETS, f"a preset: {', '.join(PRESETS)}")
+        check("model", self.model in PRESETS, f"one of {', '.join(PRESETS)}")
         if self.initial is None:
             config_of(self.model, self.network)  # its errors name what does not fit
-        check("network", self.initial is None or not self.network, "none beside `initial`, whose network is what it is")
+        check(
+            "network", self.initial is None or not self.network, "empty beside `initial`, which determines the network"
+        )
         for name in ("accumulate", "steps", "save_every", "validate_every", "validation_images", "validation_steps"):
             check(name, getattr(self, name) >= 1, "at least 1")
         for name in ("final_learning_rate", "weight_decay", "warmup_steps", "gradient_clip", "workers"):
@@ -150,10 +152,10 @@ class Recipe:
         check("strategy", self.strategy in STRATEGIES, f"one of {', '.join(STRATEGIES)}")
         check("synthesis", self.synthesis in ("workers", "device"), "workers or device")
         check("seed", 0 <= self.seed < 2**32, "a number in [0, 2^32)")
-        check("sources", len(self.sources) > 0, "at least one")
+        check("sources", len(self.sources) > 0, "a list of at least one source")
         starts = [stage.start for stage in self.stages]
         rising = all(a < b for a, b in pairwise(starts))
-        check("stages", bool(starts) and starts[0] == 0 and rising, "stages whose starts rise from 0")
+        check("stages", bool(starts) and starts[0] == 0 and rising, "a list whose starts rise from 0")
         sizes = [stage.batch_size for stage in self.stages]
         fits = all(size % self.accumulate == 0 for size in sizes)
         check("accumulate", fits, f"a divisor of every batch size ({', '.join(map(str, sizes))})")
@@ -207,7 +209,7 @@ def _read(name_or_path: str, home: Path = Path(), extending: tuple[Path, ...] = 
         path = CONFIGS / f"{name_or_path}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.yaml")))
-        raise ValueError(f"recipe: no file {path.name}; recipes that ship with f2d: {known}")
+        raise ValueError(f"recipe: there is no file {path.name}, nor a shipped recipe of this name ({known})")
     where = f"recipe {path.name}"
     if path.resolve() in extending:
         raise ValueError(f"{where}: extends itself")
@@ -219,7 +221,7 @@ def _read(name_or_path: str, home: Path = Path(), extending: tuple[Path, ...] = 
         extending = (*extending, path.resolve())
         base, _ = _read(str(values.pop("extends")), path.parent, extending)
         if not isinstance(base, dict):
-            raise ValueError(f"{where}: extends a file that is no mapping of names to values")
+            raise ValueError(f"{where}: extends a file that is not a mapping of names to values")
         merged = {
             name: {**base[name], **value} if isinstance(value, dict) and isinstance(base.get(name), dict) else value
             for name, value in values.items()
@@ -252,11 +254,11 @@ def _built(cls: type, values: object, where: str) -> Any:
 def _known(cls: type, values: object, where: str) -> dict:
     """`values` as a dict of fields of `cls`; ValueError for what is no mapping, and for names it does not have."""
     if not isinstance(values, dict):
-        raise ValueError(f"{where} is a {type(values).__name__}; give a mapping of names to values")
+        raise ValueError(f"{where} must be a mapping of names to values, got {type(values).__name__}")
     known = sorted(f.name for f in fields(cls))
     unknown = sorted(map(str, set(values) - set(known)))
     if unknown:
-        raise ValueError(f"{where}: unknown {', '.join(unknown)}; known are {', '.join(known)}")
+        raise ValueError(f"{where}: unknown {', '.join(unknown)} (known: {', '.join(known)})")
     return dict(values)
 
 
@@ -268,10 +270,10 @@ def _override(values: dict[str, Any], name: str, value: Any) -> None:
         inside = place[int(part)] if isinstance(place, list) and part.isdecimal() and int(part) < len(place) else None
         place = place.get(part) if isinstance(place, dict) else inside
         if not isinstance(place, (dict, list)):
-            raise ValueError(f"{OWNER}: no field {name}; there are {', '.join(values)}, and theirs by a dot")
+            raise ValueError(f"{OWNER}: no field {name}, only {', '.join(values)}, and their fields after a dot")
     if isinstance(place, list):
         if not (last.isdecimal() and int(last) < len(place)):
-            raise ValueError(f"{OWNER}: no field {name}; the list has {len(place)} entries, from 0 on")
+            raise ValueError(f"{OWNER}: no field {name}, as the list has {len(place)} entries, counted from 0")
         place[int(last)] = value
     else:
         place[last] = value

@@ -64,9 +64,9 @@ class ResFlow(Transport):
 
     def __init__(self, auxiliary: str = "entropy", beta: float = 10.0, gamma: float = 1.75):
         if auxiliary not in AUXILIARIES:
-            raise ValueError(f"ResFlow: no auxiliary {auxiliary!r}; there are {', '.join(AUXILIARIES)}")
+            raise ValueError(f"ResFlow: auxiliary must be one of {', '.join(AUXILIARIES)}, got {auxiliary!r}")
         if not (beta > 0 and gamma >= 0):
-            raise ValueError(f"ResFlow: beta is {beta} and gamma {gamma}; give beta > 0 and gamma >= 0")
+            raise ValueError(f"ResFlow: beta must be > 0 and gamma >= 0, got {beta} and {gamma}")
         self.auxiliary = auxiliary
         self.beta = beta
         self.gamma = gamma
@@ -103,7 +103,7 @@ class ResFlow(Transport):
         that do not fit.
         """
         if position.shape != y.shape[:1]:
-            raise ValueError(f"ResFlow: position is {tuple(position.shape)}; give one per image, [{len(y)}]")
+            raise ValueError(f"ResFlow: position must be one per image, [{len(y)}], got {tuple(position.shape)}")
         y, mu, position = y.float(), mu.float(), position.float()
         t = 1 - position
         state = gaussian_transition([mu, y], torch.stack([position, t], dim=1), 0.0)
@@ -137,9 +137,9 @@ class ResFlow(Transport):
     def times(self, steps: int, sampler: str) -> list[float]:
         """``1 - i / steps``, i = 0..steps."""
         if sampler not in self.samplers:
-            raise ValueError(f"ResFlow: no sampler {sampler!r}; there is {', '.join(self.samplers)}")
+            raise ValueError(f"ResFlow: sampler must be one of {', '.join(self.samplers)}, got {sampler!r}")
         if steps < 1:
-            raise ValueError(f"ResFlow: {steps} steps; give at least 1")
+            raise ValueError(f"ResFlow: steps must be at least 1, got {steps}")
         return [1 - i / steps for i in range(steps + 1)]
 
     def restore(
@@ -160,9 +160,9 @@ class ResFlow(Transport):
         """
         times = self.times(steps, sampler)
         if noise is not None and noise.shape != (1, *y.shape):
-            raise ValueError(f"ResFlow: noise is {tuple(noise.shape)}; give one y_1 for all steps, {(1, *y.shape)}")
+            raise ValueError(f"ResFlow: noise must be one y_1 for all steps, {(1, *y.shape)}, got {tuple(noise.shape)}")
         if noise is not None and seed is not None:
-            raise ValueError("ResFlow: noise and seed are both given; give one")
+            raise ValueError("ResFlow: noise and seed exclude one another")
         if noise is None and seed is None and self.auxiliary != "none":
             seed = torch.randint(-(2**63), 2**63 - 1, (1,), dtype=torch.int64, device=y.device)
         source = {"seed": seed} if noise is None else {"noise": noise[0].float()}

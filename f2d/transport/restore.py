@@ -40,13 +40,13 @@ def restore_tensor(
     device, dtype = _home(net) if isinstance(net, nn.Module) else (net.device, net.dtype)
     for name, value in (("y", y), ("noise", y if noise is None else noise)):
         if not isinstance(value, Tensor):
-            raise TypeError(f"restore_tensor: {name} is a {type(value).__name__}; give a tensor")
+            raise TypeError(f"restore_tensor: {name} must be a tensor, got {type(value).__name__}")
     if y.ndim != 4 or y.shape[1] != 3:
-        raise ValueError(f"restore_tensor: y is {tuple(y.shape)}; give [B, 3, H, W]")
+        raise ValueError(f"restore_tensor: y must be [B, 3, H, W], got {tuple(y.shape)}")
     if not y.is_floating_point():
-        raise TypeError(f"restore_tensor: y is {y.dtype}; give floating-point values in [-1, 1]")
+        raise TypeError(f"restore_tensor: y must hold floating-point values in [-1, 1], got {y.dtype}")
     if y.device != device:
-        raise ValueError(f"restore_tensor: y is on {y.device} and the network on {device}; move one of them")
+        raise ValueError(f"restore_tensor: y must be on the network's device {device}, got {y.device}")
 
     steps, sampler = sampling(net.transport, steps, sampler)
 

@@ -84,16 +84,18 @@ def advance(
 def check_noise(noise: Tensor | None, seed: int | Tensor | None, steps: int, x_0: Tensor) -> None:
     """ValueError unless at most one is given, and noise as one tensor like x_0 per step."""
     if noise is not None and noise.shape != (steps, *x_0.shape):
-        raise ValueError(f"transport: noise is {tuple(noise.shape)}; give one tensor per step, {(steps, *x_0.shape)}")
+        raise ValueError(
+            f"transport: noise must be {(steps, *x_0.shape)}, one tensor per step, got {tuple(noise.shape)}"
+        )
     if noise is not None and seed is not None:
-        raise ValueError("transport: noise and seed are both given; give one")
+        raise ValueError("transport: noise and seed exclude one another")
 
 
 def warn_if_short(schedule: LogNormalSchedule, steps: int, sampler: str) -> None:
     """RuntimeWarning where Euler-Maruyama takes fewer steps than the schedule has."""
     if sampler == "EM" and steps < schedule.num_steps:
         warnings.warn(
-            f"EM takes one dt per step: {steps} of {schedule.num_steps} steps stop short of the target; "
+            f"EM advances one dt per step, so {steps} of {schedule.num_steps} steps stop short of the target: "
             f"use steps={schedule.num_steps}, or MC",
             RuntimeWarning,
             stacklevel=_callers_level(),
@@ -103,9 +105,9 @@ def warn_if_short(schedule: LogNormalSchedule, steps: int, sampler: str) -> None
 def sampling_times(schedule: LogNormalSchedule, steps: int, sampler: str) -> list[int]:
     """``floor(i T / steps)``, the times of `transport`; ValueError where `sampler` cannot take that many steps."""
     if sampler not in SAMPLERS:
-        raise ValueError(f"transport: no sampler {sampler!r}; there are {', '.join(SAMPLERS)}")
+        raise ValueError(f"transport: sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
     if sampler == "mean" and steps != 1:
-        raise ValueError(f"transport: the mean is one evaluation at t = 0; steps is {steps}, not 1")
+        raise ValueError(f"transport: steps must be 1 for sampler mean, one evaluation at t = 0, got {steps}")
     return schedule.times(steps)
 
 

@@ -75,11 +75,11 @@ class LogNormalSchedule:
     def __init__(self, theta: Tensor, sigma2: Tensor, dt: float):
         if theta.ndim != 1 or theta.shape != sigma2.shape or len(theta) == 0:
             raise ValueError(
-                f"LogNormalSchedule: theta is {tuple(theta.shape)} and sigma2 {tuple(sigma2.shape)}; "
-                "give one rate of each per step"
+                "LogNormalSchedule: theta and sigma2 must hold one rate per step each, "
+                f"got {tuple(theta.shape)} and {tuple(sigma2.shape)}"
             )
         if not (dt > 0 and theta.min() >= 0 and sigma2.min() >= 0):
-            raise ValueError(f"LogNormalSchedule: rates must be >= 0 and dt > 0; dt is {dt}")
+            raise ValueError(f"LogNormalSchedule: rates must be >= 0 and dt > 0, got dt = {dt}")
         zero = torch.zeros(1, dtype=torch.float64)
         self.theta = torch.cat([zero, theta.double().cpu()])
         self.sigma2 = torch.cat([zero, sigma2.double().cpu()])
@@ -102,9 +102,9 @@ class LogNormalSchedule:
         """
         for kind, name, known in (("theta", theta, THETA), ("sigma2", sigma2, SIGMA2)):
             if name not in known:
-                raise ValueError(f"LogNormalSchedule: no {kind} {name!r}; there are {', '.join(known)}")
+                raise ValueError(f"LogNormalSchedule: {kind} must be one of {', '.join(known)}, got {name!r}")
         if num_steps < 1:
-            raise ValueError(f"LogNormalSchedule: num_steps is {num_steps}; give at least 1")
+            raise ValueError(f"LogNormalSchedule: num_steps must be at least 1, got {num_steps}")
         if theta == "straight":
             if sigma2 != "none":
                 raise ValueError(f"LogNormalSchedule: theta 'straight' needs sigma2 'none', not {sigma2!r}")
@@ -121,7 +121,7 @@ class LogNormalSchedule:
     def times(self, steps: int) -> list[int]:
         """``floor(i T / steps)``, i = 0..steps: integer times from 0 to T. ValueError unless 1 <= steps <= T."""
         if not 1 <= steps <= self.num_steps:
-            raise ValueError(f"LogNormalSchedule: {steps} steps; this schedule has 1 to {self.num_steps}")
+            raise ValueError(f"LogNormalSchedule: steps must be 1 to {self.num_steps}, got {steps}")
         return [i * self.num_steps // steps for i in range(steps + 1)]
 
     def transition(self, s: int | Tensor, t: int | Tensor) -> tuple[float, float] | tuple[Tensor, Tensor]:
@@ -132,7 +132,9 @@ class LogNormalSchedule:
         """
         if not isinstance(s, Tensor) and not isinstance(t, Tensor):
             if not 0 <= s <= t <= self.num_steps:
-                raise ValueError(f"LogNormalSchedule: transition {s} -> {t}; times are 0 <= s <= t <= {self.num_steps}")
+                raise ValueError(
+                    f"LogNormalSchedule: a transition s -> t needs 0 <= s <= t <= {self.num_steps}, got {s} -> {t}"
+                )
             means, variances = self._numbers
             return means[t] - means[s], math.sqrt(variances[t] - variances[s])
         device = t.device if isinstance(t, Tensor) else cast(Tensor, s).device

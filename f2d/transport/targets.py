@@ -22,5 +22,5 @@ def mu_of(name: str, prediction: Tensor, x_t: Tensor, x_0: Tensor) -> Tensor:
 
 def _anchor(name: str, x_t: Tensor, x_0: Tensor) -> Tensor | None:
     if name not in TARGETS:
-        raise ValueError(f"no target {name!r}; there are {', '.join(TARGETS)}")
+        raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {name!r}")
     return {"SFLOW": x_t, "FLOW": x_0, "FINAL_X": None}[name]

@@ -249,14 +249,16 @@ def _tensors(value: Any) -> list[Tensor]:
 def _compared(before: list[Tensor], after: list[Tensor], tolerance: float) -> float:
     worst = 0.0
     if len(before) != len(after) or not before:
-        raise RuntimeError(f"accelerate: {len(before)} output tensors before, {len(after)} after; nothing is changed")
+        raise RuntimeError(
+            f"accelerate: {len(before)} output tensors became {len(after)}, so the module is left unchanged"
+        )
     for old, new in zip(before, after):
         if (old.shape, old.dtype) != (new.shape, new.dtype):
-            raise RuntimeError(f"accelerate: an output was {old.shape} {old.dtype} and is {new.shape} {new.dtype}")
+            raise RuntimeError(f"accelerate: an output changed from {old.shape} {old.dtype} to {new.shape} {new.dtype}")
         if old.numel() == 0:
             continue
         error = float((old.double() - new.double()).abs().nan_to_num(float("inf")).max())
         if not error <= tolerance * max(1.0, float(old.double().abs().max())):
-            raise RuntimeError(f"accelerate: outputs differ by {error:.2e}; all is as it was")
+            raise RuntimeError(f"accelerate: outputs differ by {error:.2e}, so the module is left unchanged")
         worst = max(worst, error)
     return worst

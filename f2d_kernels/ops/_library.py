@@ -29,7 +29,7 @@ def no_double_backward(name: str) -> None:
 
     def backward(ctx: Any, *grads: Any) -> None:
         raise RuntimeError(
-            f"f2d_kernels::{name}: second derivatives are not implemented; write the formula of its docstring in plain "
+            f"f2d_kernels::{name}: second derivatives are not implemented, so write its docstring's formula in plain "
             "PyTorch where you need them"
         )
 

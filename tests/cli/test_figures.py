@@ -36,7 +36,7 @@ def test_all_figures_are_written_and_again_the_same(f2d, evaluation, tmp_path):
             bytes_of.append([path.read_bytes() for path in sorted(folder.iterdir())])
         assert bytes_of[0] == bytes_of[1]
     again = f2d("figures", evaluation, "-o", tmp_path / "png1", "--case", "low/a")
-    assert_one_line_error(again, 2, "comparison.png", "exists; --overwrite")
+    assert_one_line_error(again, 2, "comparison.png", "exists (--overwrite")
 
 
 def test_mistakes_are_one_line(f2d, evaluation, model, tmp_path):

@@ -73,7 +73,7 @@ def test_too_large_is_one_line(f2d, resflow, tmp_path):
     Image.new("RGB", (900, 700)).save(tmp_path / "a.png")
     options = ("--model", resflow, "--max-memory", "200M")
     result = f2d("restore", tmp_path / "a.png", "-o", tmp_path / "o.png", *options)
-    assert_one_line_error(result, 1, "a.png: 900x700 does not fit into 200 MiB; give at least", "bands")
+    assert_one_line_error(result, 1, "a.png: 900x700 does not fit into 200 MiB and needs at least", "bands")
 
 
 def test_info(f2d, resflow):

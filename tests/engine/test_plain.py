@@ -106,7 +106,7 @@ def test_the_network_given_stays_as_it_was(net, images):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"sampler": "mean"}, "no sampler 'mean'; there is euler"),
+        ({"sampler": "mean"}, "sampler must be one of euler.*got 'mean'"),
         ({"steps": 0}, "at least 1"),
         ({"noise": torch.zeros(2, 3, 3, 17, 22)}, "one y_1 for all steps"),
     ],
@@ -119,7 +119,7 @@ def test_what_it_does_not_have_is_named(restorer, images, options, said):
 def test_defaults_are_the_transports(net, make_net):
     assert sampling(net.transport) == (4, "euler") and sampling(net.transport, 2) == (2, "euler")
     assert sampling(make_net().transport) == (1, "MC") and sampling(make_net().transport, None, "mean") == (1, "mean")
-    with pytest.raises(ValueError, match="no sampler 'euler'; there are MC"):
+    with pytest.raises(ValueError, match=r"sampler must be one of MC.*got 'euler'"):
         sampling(make_net().transport, sampler="euler")
 
 

@@ -80,9 +80,9 @@ def test_transparency_comes_back(restorer, levels):
 @pytest.mark.parametrize(
     ("image", "error", "said"),
     [
-        (np.zeros((4, 4)), ValueError, r"\(4, 4\); give \[H, W, 3\]"),
+        (np.zeros((4, 4)), ValueError, r"must be \[H, W, 3\].*got \(4, 4\)"),
         (np.zeros((3, 4, 4)), ValueError, r"give \[H, W, 3\]"),
-        (np.zeros((4, 4, 3), np.int32), TypeError, "holds int32; give uint8"),
+        (np.zeros((4, 4, 3), np.int32), TypeError, "must hold uint8.*got int32"),
         (torch.zeros(4, 4, 3), ValueError, r"give \[3, H, W\]"),
         (torch.zeros(0, 3, 4, 4), ValueError, "B, H, W >= 1"),
         (torch.zeros(3, 4, 4, dtype=torch.int64), TypeError, "holds torch.int64"),
@@ -176,7 +176,7 @@ def test_seeds_of_a_batch(restorer, levels):
     ):
         with pytest.raises(error, match=said):
             run(seed)
-    with pytest.raises(ValueError, match=r"noise is \(2, 3, 33, 47\); give a tensor \[steps, B"):
+    with pytest.raises(ValueError, match=r"noise must be a tensor \[steps, B.*got \(2, 3, 33, 47\)"):
         restorer.restore_batch(batch, noise=torch.zeros(2, 3, 33, 47))
 
 

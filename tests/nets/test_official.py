@@ -89,7 +89,7 @@ def test_missing_and_unexpected_keys_are_named(save, golden_weights):
     with pytest.raises(ValueError, match=r"unexpected experts\.0\.extra$"):
         F2DNet.from_official(save(model={**golden_weights, "experts.0.extra": torch.zeros(1)}), weights="model")
     odd = {**golden_weights, "experts.0.conv2.bias": torch.zeros(5)}
-    with pytest.raises(ValueError, match=r"experts\.0\.conv2\.bias is \(5,\) and should be \(16,\)"):
+    with pytest.raises(ValueError, match=r"experts\.0\.conv2\.bias must be \(16,\), got \(5,\)"):
         F2DNet.from_official(save(model=odd), weights="model")
 
 

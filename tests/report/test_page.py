@@ -206,7 +206,7 @@ def test_evaluations_that_do_not_belong_together_are_refused(opened, sample, tmp
         return folder.path
 
     first = sample.folders[0]
-    with pytest.raises(ValueError, match=r"is of synthetic=photographs and .*data of cdd11=other; give evaluations"):
+    with pytest.raises(ValueError, match=r"is of synthetic=photographs and .*data of cdd11=other, but evaluations"):
         gather([first, made("data", data="cdd11=other")], 5)
     words = {"RGB": {"text": "otherwise", "keys": [PSNR.key]}}
     with pytest.raises(ValueError, match="mean different things by RGB"):
@@ -308,7 +308,7 @@ def test_command_writes_replaces_and_refuses(opened, sample, tmp_path):
     ran = command(sample.folders[0], "-o", target, "--images", 1, "--no-details")
     assert ran.exit_code == 0 and str(target) in ran.output and target.is_file()
     again = command(sample.folders[0], "-o", target)
-    assert again.exit_code == 2 and "exists; --overwrite replaces it" in again.output
+    assert again.exit_code == 2 and "exists (--overwrite replaces it)" in again.output
     before = target.read_bytes()
     ran = command(*sample.folders, "-o", target, "--overwrite", "--images", 1, "--no-details")
     assert ran.exit_code == 0 and target.read_bytes() != before

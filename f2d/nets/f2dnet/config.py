@@ -86,10 +86,10 @@ class F2DNetConfig(SavedConfig):
             require(condition, OWNER, name, getattr(self, name), wanted)
 
         check("design", self.design in DESIGNS, f"one of {', '.join(DESIGNS)}")
-        check("factors", len(self.factors) > 0, "at least one name")
+        check("factors", len(self.factors) > 0, "a list of at least one name")
         if len(self.factors) > MOST_FACTORS:  # such a list is no message
-            raise ValueError(f"{OWNER}: there are {len(self.factors)} factors; give at most {MOST_FACTORS}")
-        check("factors", len(set(self.factors)) == len(self.factors), "each name once")
+            raise ValueError(f"{OWNER}: factors must be at most {MOST_FACTORS} names, got {len(self.factors)}")
+        check("factors", len(set(self.factors)) == len(self.factors), "a list without duplicates")
         # the names become parts of file names
         plain = all(re.fullmatch(r"[\w-]+", name) for name in self.factors)
         check("factors", plain, "names of letters, digits, _ and -")
@@ -100,7 +100,7 @@ class F2DNetConfig(SavedConfig):
         pairs = [("stage_widths", "blocks_per_stage")]
         if self.design == "light":
             check("attention_heads", self.attention_heads == 0, "0 with design light")
-            check("parser_decoder_widths", self.parser_decoder_widths == (), "none with design light")
+            check("parser_decoder_widths", self.parser_decoder_widths == (), "empty with design light")
             check("parser_widths", 2 <= len(self.parser_widths) <= MOST_STAGES, f"2 to {MOST_STAGES} widths")
         else:
             check("attention_heads", self.attention_heads > 0, "1 to 65,536")
@@ -109,14 +109,15 @@ class F2DNetConfig(SavedConfig):
             counts = len(getattr(self, one)), len(getattr(self, other))
             if counts[0] != counts[1] or not 1 <= counts[0] <= MOST_STAGES:
                 raise ValueError(
-                    f"{OWNER}: {counts[0]} {one} and {counts[1]} {other}; give as many of both, 1 to {MOST_STAGES}"
+                    f"{OWNER}: {one} and {other} must be equally long, 1 to {MOST_STAGES}, "
+                    f"got {counts[0]} and {counts[1]}"
                 )
         for name, width in [*(("stage_widths", w) for w in self.stage_widths), ("expert_width", self.expert_width)]:
             if width % self.groups:
-                raise ValueError(f"{OWNER}: {name} has {width}, not a multiple of groups={self.groups}")
+                raise ValueError(f"{OWNER}: {name} must hold multiples of groups={self.groups}, got {width}")
         if self.attention_heads and self.stage_widths[-1] % self.attention_heads:
             raise ValueError(
-                f"{OWNER}: the last of {self.stage_widths} is not a multiple of attention_heads={self.attention_heads}"
+                f"{OWNER}: the last of {self.stage_widths} must be a multiple of attention_heads={self.attention_heads}"
             )
         check("time_dim", self.time_dim % 2 == 0, "an even number")
         check("gate_noise", self.gate_noise >= 0, "a standard deviation >= 0")

@@ -167,8 +167,8 @@ class F2DNet(SavedNetwork):
         batch, height, width = x_t.shape[0], analysis.height, analysis.width
         if x_t.shape[-2:] != (height, width) or batch != analysis.weights.shape[0]:
             raise ValueError(
-                f"F2DNet: x_t is {tuple(x_t.shape)}, but the image has batch {analysis.weights.shape[0]} "
-                f"and size {height}x{width}; give the state the image's shape"
+                f"F2DNet: x_t must have the image's batch {analysis.weights.shape[0]} and size {height}x{width}, "
+                f"got {tuple(x_t.shape)}"
             )
         t = _as_steps(t, batch, x_t.device)
         patch, image = self.config.patch, analysis.padded_image
@@ -207,9 +207,9 @@ class F2DNet(SavedNetwork):
 
 def _check_image(name: str, x: Tensor) -> None:
     if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < 1:
-        raise ValueError(f"F2DNet: {name} is {tuple(x.shape)}; give [B, 3, H, W] with H, W >= 1")
+        raise ValueError(f"F2DNet: {name} must be [B, 3, H, W] with H, W >= 1, got {tuple(x.shape)}")
     if not x.is_floating_point():
-        raise TypeError(f"F2DNet: {name} is {x.dtype}; give floating-point values in [-1, 1]")
+        raise TypeError(f"F2DNet: {name} must hold floating-point values in [-1, 1], got {x.dtype}")
 
 
 def _as_steps(t: Tensor | int, batch: int, device: torch.device) -> Tensor:
@@ -218,5 +218,5 @@ def _as_steps(t: Tensor | int, batch: int, device: torch.device) -> Tensor:
     if t.ndim == 0:
         return t.expand(batch)
     if t.shape != (batch,):
-        raise ValueError(f"F2DNet: t is {tuple(t.shape)}; give an int or [{batch}], one step per image")
+        raise ValueError(f"F2DNet: t must be an int or [{batch}], one step per image, got {tuple(t.shape)}")
     return t

@@ -66,7 +66,8 @@ class ResFlowConfig(SavedConfig):
         levels = len(self.multipliers)
         if levels != len(self.blocks) or not 1 <= levels <= MOST_LEVELS:
             raise ValueError(
-                f"{OWNER}: {levels} multipliers and {len(self.blocks)} blocks; give as many of both, 1 to {MOST_LEVELS}"
+                f"{OWNER}: multipliers and blocks must be equally long, 1 to {MOST_LEVELS}, "
+                f"got {levels} and {len(self.blocks)}"
             )
         for name, (least, most) in LIMITS.items():
             values = getattr(self, name)

@@ -69,7 +69,7 @@ class ResFlowNet(SavedNetwork):
         if not isinstance(t, Tensor):
             t = torch.full((batch,), float(t), device=x_t.device)
         if t.shape not in ((), x_t.shape[:1]):
-            raise ValueError(f"ResFlowNet: t is {tuple(t.shape)}; give a number or [{batch}], one time per image")
+            raise ValueError(f"ResFlowNet: t must be a number or [{batch}], one time per image, got {tuple(t.shape)}")
         height, width = x_t.shape[-2:]
         x, modulations = self._unshuffled(x_t), ()
         if self.injection is not None:
@@ -98,12 +98,12 @@ class ResFlowNet(SavedNetwork):
 
     def _check(self, x_t: Tensor, auxiliary: Tensor | None) -> None:
         if x_t.ndim != 4 or x_t.shape[1] != 3 or min(x_t.shape[2:]) < 1:
-            raise ValueError(f"ResFlowNet: x_t is {tuple(x_t.shape)}; give [B, 3, H, W] with H, W >= 1")
+            raise ValueError(f"ResFlowNet: x_t must be [B, 3, H, W] with H, W >= 1, got {tuple(x_t.shape)}")
         if not x_t.is_floating_point():
-            raise TypeError(f"ResFlowNet: x_t is {x_t.dtype}; give floating-point values")
+            raise TypeError(f"ResFlowNet: x_t must hold floating-point values, got {x_t.dtype}")
         if self.injection is None:
             if auxiliary is not None:
-                raise ValueError("ResFlowNet: this network was made without an auxiliary; give None")
+                raise ValueError("ResFlowNet: the auxiliary must be None, as this network was made without one")
         elif auxiliary is None or auxiliary.shape != x_t.shape:
             given = None if auxiliary is None else tuple(auxiliary.shape)
-            raise ValueError(f"ResFlowNet: the auxiliary is {given}; give it the shape of x_t, {tuple(x_t.shape)}")
+            raise ValueError(f"ResFlowNet: the auxiliary must have the shape of x_t, {tuple(x_t.shape)}, got {given}")

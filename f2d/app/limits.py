@@ -1,4 +1,4 @@
-"""What the server takes in and what a restoration may use, checked before a picture is decoded."""
+"""Limits of the server's inputs and of a restoration's memory, checked before an image is decoded."""
 
 import warnings
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The parts of the page that gradio has not: a divider that the keyboard moves too, factors with their maps, examples.
+"""Parts that gradio lacks: a divider that also moves by keyboard, factors with their maps, and examples.
 
 gradio's own ImageSlider is moved by mouse and finger alone, and its examples are buttons without names.
 """

@@ -1,4 +1,4 @@
-"""The server: started, waited for, and everything that it wrote removed."""
+"""Start the server, wait for it, and remove everything that it wrote."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What a request does: a file that came in, restored, with all that the page shows of it."""
+"""Process a request: restore an uploaded file, and prepare everything that the page shows."""
 
 import re
 import secrets

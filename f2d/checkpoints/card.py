@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from f2d.nets.models import Network
 
 README = "README.md"
-RESULTS = "results.json"  # of `f2d eval`
+RESULTS = "results.json"  # written by `f2d eval`
 TASK = "image-to-image"
 TAGS = {"low": "low-light-enhancement", "haze": "dehazing", "rain": "deraining", "snow": "desnowing"}
 TAGS |= {"noise": "denoising", "blur": "deblurring", "jpeg": "jpeg-artifact-removal"}

@@ -1,4 +1,4 @@
-"""Checkpoints of the method's authors (.pt files), translated to this package's names."""
+"""Read the authors' checkpoints (.pt files) and translate them to this package's names."""
 
 import json
 import os
@@ -20,18 +20,18 @@ FACTORS = {
 
 
 def translate(name: str) -> str:
-    """Our name of a parameter of the authors' (rules in official_keys.json)."""
+    """Translate a parameter name of the authors to ours (rules in official_keys.json)."""
     for pattern, replacement in _rewrites():
         name = pattern.sub(replacement, name)
     return name
 
 
 def read_official(path: str | os.PathLike, weights: str = "ema") -> tuple[dict, dict[str, Tensor]]:
-    """``(config, state)`` of an authors' checkpoint: "model", or "ema" = the average laid over "model".
+    """Read ``(config, state)`` of an authors' checkpoint: "model", or "ema", whose averages replace those of "model".
 
-    Sizes, the enhancer and the number of factors are read off the shapes. The file is loaded without running code.
-    ValueError for another `weights`, for a file that is no PyTorch file or has no such entries, or for tensors no
-    F²D-Net has.
+    Sizes, the enhancer and the number of factors are inferred from the shapes. The file is loaded without running code.
+    Raises ValueError for other `weights`, for a file that is not a PyTorch file or lacks these entries, or for tensors
+    that no F²D-Net has.
     """
     if weights not in ("model", "ema"):
         raise ValueError(f"weights is {weights!r}; use 'model' or 'ema'")
@@ -66,11 +66,11 @@ def read_official(path: str | os.PathLike, weights: str = "ema") -> tuple[dict, 
 def _load(path: str | os.PathLike) -> object:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # advice about pickle protocols, to whoever wrote the file
+            warnings.simplefilter("ignore")  # advice about pickle protocols, meant for the author of the file
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    # the unpickler answers damage with whatever it stumbles over: struct.error, KeyError, EOFError, RuntimeError, ...
+    # the unpickler raises many kinds of errors for damage: struct.error, KeyError, EOFError, RuntimeError, ...
     except Exception as error:
         raise ValueError(
             f"{path} is not loaded, as it is no PyTorch file, damaged, or holds more than tensors and plain containers "
@@ -88,8 +88,10 @@ def _tensors(value: object, what: str) -> dict[str, Tensor]:
 
 
 def infer_config(state: Mapping[str, Tensor]) -> dict:
-    """Fields of `F2DNetConfig` that give a network the shapes of `state` (our names). KeyError: what is missing;
-    ValueError: what has too few dimensions."""
+    """Infer the fields of `F2DNetConfig` from the shapes of `state` (our names).
+
+    Raises KeyError for a missing tensor and ValueError for one with too few dimensions.
+    """
 
     def count(pattern: str) -> int:
         found = (re.match(pattern, name) for name in state)

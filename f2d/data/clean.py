@@ -1,4 +1,4 @@
-"""Clean photographs, to be degraded in any way that can be synthesised."""
+"""Clean photographs, which can be degraded by any category that can be synthesised."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from f2d.images import IMAGE_SUFFIXES
 
 
 class CleanPool(Pool):
-    """Every photograph in a folder and those below. ValueError where there is none."""
+    """All photographs in a folder and its subfolders; raises ValueError if there are none."""
 
     synthesised = True
     categories = CATEGORIES

@@ -1,4 +1,4 @@
-"""Which layout a folder has, and its pool."""
+"""Recognise the layout of a folder and open its pool."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def open_pool(
     pattern: str | None = None,
     pictures: Pictures | None = None,
 ) -> Pool:
-    """The pool of entries at `path`.
+    """Open the pool of entries at `path`.
 
     layout: "clean" photographs in a folder and those below; "pairs": `f2d.data.pairs.find_pairs`, which is told
     `degraded`, `clean` and `pattern`; "cdd11": a folder for each category and `clear`; "list": a .txt or .csv of pairs;
@@ -33,7 +33,7 @@ def open_pool(
     of all pairs of a folder or a list (needed there), or of an LMDB in place of its own names. pictures: a cache that
     several pools share.
 
-    ValueError for a path that is not there or whose files are not laid out so, naming what was looked for.
+    Raises ValueError, which names what was looked for, for a missing path or files in another layout.
     """
     path, pictures = Path(path), pictures or Pictures()
     category = None if category is None else canonical(category)
@@ -73,7 +73,7 @@ def recognise(
     clean: str | None = None,
     pattern: str | None = None,
 ) -> str:
-    """The layout of `path`; what is said of pairs makes it pairs, and a category is never that of CDD-11's folders."""
+    """Return the layout of `path`; options of pairs imply pairs, and a given category excludes CDD-11's folders."""
     if path.is_file():
         if path.suffix.lower() not in LISTS:
             raise ValueError(f"{path}: must be a folder or a list of pairs ({', '.join(LISTS)})")

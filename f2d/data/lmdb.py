@@ -1,4 +1,4 @@
-"""The authors' LMDB: each value a pickled dict of LQ and GT, uint8 [H,W,3], and deg_name."""
+"""Read the authors' LMDB, whose values are pickled dicts of LQ and GT, uint8 [H,W,3], and deg_name."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ _opened: dict[str, tuple[int, Any]] = {}  # real path -> (process, environment)
 
 
 class Record(NamedTuple):
-    """One entry of the index. scene: a digest of the ground truth, equal where two entries have the same."""
+    """One entry of the index; scene is a digest of the ground truth, the same for entries that share it."""
 
     key: bytes
     category: str
@@ -89,7 +89,7 @@ class LmdbPool(Pool):
 
 
 def is_lmdb(path: Path) -> bool:
-    """Whether a folder is an LMDB, as far as its files say."""
+    """Whether a folder is an LMDB, judging by its files."""
     return (path / FILE).is_file()
 
 

@@ -1,4 +1,4 @@
-"""A mixture of sources as one data set, in which a sample is a function of its index."""
+"""Mix sources into one data set in which each sample is a function of its index."""
 
 import copy
 import random
@@ -25,7 +25,7 @@ _VALIDATION_SEED = 1_000_000
 
 @dataclass(frozen=True)
 class _Part:
-    """A pool, how often it is drawn from, and for each category its frequency and its entries."""
+    """A pool, its frequency, and the frequency and entries of each of its categories."""
 
     pool: Pool
     ratio: float
@@ -39,13 +39,13 @@ class _Part:
 class Mixture(Dataset):
     """``mixture[index, crop]`` -> `Sample` of [3,crop,crop], a function of (seed, index, crop) alone.
 
-    Source by ratio -> category by frequency -> entry -> crop and augmentation; a crop of another size shows the same
-    picture with the same degradation. So a run resumes, and splits over workers and machines, without changing what
-    any sample is. Decoded files stay in memory up to `budget` bytes per process.
+    The source is drawn by ratio, then the category by frequency, the entry, the crop and the augmentation. A crop of
+    another size shows the same image with the same degradation. Runs can therefore resume, and be split over workers
+    and machines, without changing any sample. Decoded files stay in memory up to `budget` bytes per process.
 
-    Raises ValueError, before anything is decoded, for no sources, files that are not laid out as said, categories that
-    a source lacks or that cannot be made, a category with a factor that is not among `factors` (the network's), and,
-    where `crop_check` is given, pictures smaller than that.
+    Raises ValueError, before anything is decoded, if there are no sources, for files in another layout than stated, for
+    categories that a source lacks or that cannot be synthesised, for a category with a factor that is not among
+    `factors` (the network's), and, if `crop_check` is given, for images smaller than that.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Mixture(Dataset):
         return _sample(clean, degraded, category, seed)
 
     def check_crop(self, crop: int) -> None:
-        """ValueError that names the first picture smaller than `crop`; headers alone are read."""
+        """Raise ValueError, which names the first image smaller than `crop`; only headers are read."""
         for part in self.parts:
             for entry in part.used():
                 _check_crop(part.pool.name(entry), part.pool.size(entry), crop)

@@ -1,4 +1,4 @@
-"""Pairs of files, degraded and clean: two folders under the benchmarks' various names, or a list of paths."""
+"""Find pairs of degraded and clean files: two folders with the names used by benchmarks, or a list of paths."""
 
 import csv
 import re
@@ -24,7 +24,7 @@ _TEST_SET = re.compile("test|val|eval", re.IGNORECASE)
 
 
 class Pair(NamedTuple):
-    """Two files of one scene, and what separates them."""
+    """Two files of one scene, and their category."""
 
     degraded: Path
     clean: Path
@@ -32,7 +32,7 @@ class Pair(NamedTuple):
 
 
 class PairPool(Pool):
-    """Pairs of files, each with its category; entries of one clean file are one scene."""
+    """Pairs of files, each with its category; pairs with the same clean file are one scene."""
 
     def __init__(self, pairs: list[Pair], pictures: Pictures):
         self.pairs, self.pictures = pairs, pictures
@@ -96,7 +96,7 @@ def find_pairs(
 def match_pairs(
     folder: Path, category: str, degraded: str | None = None, clean: str | None = None, pattern: str | None = None
 ) -> Matches:
-    """Every degraded picture with its clean one, in two folders inside `folder`, sorted.
+    """Match every degraded image with its clean one, in two folders inside `folder`, sorted.
 
     degraded, clean: the folders' names, else the first that is there of the names above; where there is none, they are
     looked for in each folder inside (GoPro's sequences). Names match below either folder: equal but for the suffix, or
@@ -105,7 +105,7 @@ def match_pairs(
     1_1_0.90179 -> 1). pattern: ``DEGRADED -> CLEAN`` with one * each, in place of these rules, such as
     ``*_hazy -> *_GT``.
 
-    ValueError for folders that are not there.
+    Raises ValueError for missing folders.
     """
     homes = pair_folders(folder, degraded, clean)
     if not homes:
@@ -131,7 +131,7 @@ def match_pairs(
 
 
 def is_test_set(folder: Path) -> bool:
-    """Whether it is named as one, such as eval15."""
+    """Whether the folder is named as a test set, such as eval15."""
     return _TEST_SET.match(folder.name) is not None
 
 
@@ -174,7 +174,7 @@ def _subfolder(folder: Path, name: str | None, usual: tuple[str, ...]) -> Path |
 
 
 def _by_rules(stem: str) -> list[str]:
-    """Names that the clean picture may have, best first."""
+    """Return the names that the clean image may have, best first."""
     cuts = [match.start() for match in re.finditer("_", stem)]
     return [stem, *_twins(stem), *(stem[:cut] for cut in reversed(cuts))]
 

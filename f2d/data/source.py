@@ -1,4 +1,4 @@
-"""One source of training data, as a recipe names it."""
+"""One source of training data, as specified in a recipe."""
 
 import math
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ class Source:
     photographs are given those named alone. degraded, clean, pattern: folder names and file names of pairs
     (`f2d.data.pairs.find_pairs`).
 
-    ValueError names a field that cannot work.
+    Raises ValueError, which names the field, for invalid values.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""An LMDB as folders of PNG files, laid out as CDD-11 is."""
+"""Unpack an LMDB to folders of PNG files in the layout of CDD-11."""
 
 import re
 from collections import defaultdict

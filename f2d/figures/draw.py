@@ -1,4 +1,4 @@
-"""All figures of a few cases of one or several evaluations."""
+"""Draw all figures of a few cases of one or several evaluations."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence

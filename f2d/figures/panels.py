@@ -1,4 +1,4 @@
-"""What the figures show: methods side by side, their errors, gates, and the way of x_t."""
+"""Panels of the figures: methods side by side, their errors, gates, and the trajectory of x_t."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -19,7 +19,7 @@ from f2d.transport import LogNormal
 
 ERROR_LEVELS = 64  # grey levels at which an error map is brightest
 SHOWN = 6  # states of a trajectory
-NOISE_RANGE = 6  # from black to white, in deviations of the strongest step's noise
+NOISE_RANGE = 6  # range from black to white, in standard deviations of the strongest step's noise
 
 
 class Shown(NamedTuple):
@@ -32,7 +32,7 @@ class Shown(NamedTuple):
 
 
 def show(case: Case, folders: Sequence[EvaluationFolder]) -> Shown:
-    """Read a case and what every evaluation made of it. ValueError where one has no picture of it."""
+    """Read a case and its restoration by every method; raise ValueError if one is missing."""
     pixels, restored = case.load(), {}
     for folder in folders:
         path = folder.restored(case.name)

@@ -1,4 +1,4 @@
-"""Images as Python has them: a path, a Pillow picture, a NumPy array or a tensor in, the same kind out."""
+"""Convert a path, Pillow image, NumPy array or tensor to pixels, and results back to the same type."""
 
 import os
 from collections.abc import Callable
@@ -16,7 +16,7 @@ ImageLike = str | os.PathLike | Image.Image | np.ndarray | Tensor
 
 
 class Unpacked(NamedTuple):
-    """pixels: float32 [B, 3, H, W] in [0, 1]. batched: whether B was given. pack: pixels -> the kind given."""
+    """Pixels float32 [B, 3, H, W] in [0, 1], whether the input was a batch, and pack: pixels -> the input's type."""
 
     pixels: Tensor
     batched: bool
@@ -24,15 +24,16 @@ class Unpacked(NamedTuple):
 
 
 def unpack(image: ImageLike) -> Unpacked:
-    """The pixels of an image of any kind, and the way back.
+    """Return the pixels of an image of any type, and the conversion back.
 
-        path, Pillow picture            -> picture, RGB, or RGBA with the transparency that came in
-        array [H, W, 3] or [B, H, W, 3] -> array of that shape and type
-        tensor [3, H, W] or [B, 3, H, W] -> tensor of that shape and type, on its device
+        path, Pillow image               -> Pillow image, RGB, or RGBA with the input's transparency
+        array [H, W, 3] or [B, H, W, 3]  -> array of the same shape and type
+        tensor [3, H, W] or [B, 3, H, W] -> tensor of the same shape and type, on the same device
 
-    A file is turned upright by its EXIF orientation, a picture taken as it lies (`ImageOps.exif_transpose` turns it).
-    Arrays and tensors are uint8 or floating point in [0, 1]; values beyond are not clamped on the way in. TypeError or
-    ValueError for other types and shapes; `f2d.images.ImageError` for a file that cannot be read.
+    The EXIF orientation of a file is applied, that of a Pillow image is not (`ImageOps.exif_transpose` does so). Arrays
+    are uint8, float16, float32 or float64, tensors uint8 or floating point; floating-point values lie in [0, 1], and
+    input values outside are not clamped. Raises TypeError or ValueError for other types and shapes, and
+    `f2d.images.ImageError` for a file that cannot be read.
     """
     if isinstance(image, (str, os.PathLike, Image.Image)):
         photo = from_picture(image) if isinstance(image, Image.Image) else read(Path(image))

@@ -1,4 +1,4 @@
-"""Network modules of F²D-Net; `f2dnet.F2DNet` assembles them."""
+"""Networks: F²D-Net in `f2dnet`, ResFlow in `resflow`, and all of them by name in `models`."""
 
 from .f2dnet import PRESETS, Analysis, F2DNet, F2DNetConfig, F2DOutput
 

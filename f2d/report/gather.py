@@ -1,4 +1,4 @@
-"""What a page is about: the evaluations, what they have in common, and the pictures that are shown of them."""
+"""Gather the content of a page: the evaluations, their common measures, and the images to show."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Numbers as the page prints them, and which of several is best."""
+"""Format numbers for the page, and find the best of several."""
 
 import math
 from collections.abc import Sequence

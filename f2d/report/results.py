@@ -1,4 +1,4 @@
-"""The numbers of a page: what was evaluated, tables of results, bars, and what others have published."""
+"""The numbers of a page: methods, tables of results, bars, and published results."""
 
 from collections.abc import Sequence
 from statistics import fmean

@@ -1,4 +1,4 @@
-"""Restoration of a batch of images with a trained network."""
+"""Restore a batch of images with a trained network."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,17 +25,17 @@ def restore_tensor(
     noise: Tensor | None = None,
     tta: bool = False,
 ) -> Tensor:
-    """``restored = transport(y)``: from the (enhanced) image y to the clean one in `steps` evaluations of the network.
+    """``restored = transport(y)``: carry the (enhanced) image y to the clean one in `steps` network evaluations.
 
     y [B, 3, H, W] in [-1, 1], any H, W >= 1, on the network's device -> float32 [B, 3, H, W] in [-1, 1].
     net: the plain network, or the predictor of its engine (`f2d.engine.engine_of`), the same function on the fast path.
     steps, sampler: see `sampling`. noise [steps, B, 3, H, W] (ResFlow: [1, B, 3, H, W]) or a seed.
-    tta: average over the identity and three flips (four times the work), each with the noise in the image's frame, or
+    tta: average over the identity and three flips (four times the work), each with given noise in the image's frame, or
     with the seed's noise in its own. The network is evaluated in eval mode, without gradients.
 
-    One step of F²D-Net (the headline mode) gives the conditional mean, 0.04 grey levels off on average, single pixels a
-    few: ask for steps > 1 to see samples that differ. ValueError or TypeError for a wrong shape, type or device, a
-    wrong number of steps, or an unknown sampler.
+    One step of F²D-Net (its main mode) gives the conditional mean to within 0.04 grey levels on average and a few in
+    single pixels; use steps > 1 for samples that differ. Raises ValueError or TypeError for a wrong shape, type or
+    device, an invalid number of steps, or an unknown sampler.
     """
     device, dtype = _home(net) if isinstance(net, nn.Module) else (net.device, net.dtype)
     for name, value in (("y", y), ("noise", y if noise is None else noise)):
@@ -65,10 +65,11 @@ def restore_tensor(
 
 
 def sampling(transport: "Transport", steps: int | None = None, sampler: str | None = None) -> tuple[int, str]:
-    """(steps, sampler) of a restoration, None being the transport's own: its default number, its first sampler.
+    """Return (steps, sampler) of a restoration; None stands for the transport's default number and its first sampler.
 
-    "MC" (one step), "NMC", "EM" or "mean" of F²D-Net (see `f2d.transport.transport`), "euler" (four steps) of ResFlow.
-    ValueError for a sampler that this transport does not have, or a number of steps that it cannot take.
+    Samplers are "MC" (one step by default), "NMC", "EM" and "mean" for F²D-Net (see `f2d.transport.transport`) and
+    "euler" (four steps by default) for ResFlow. Raises ValueError for a sampler that this transport does not have, or
+    an invalid number of steps.
     """
     steps = transport.default_steps if steps is None else steps
     sampler = transport.samplers[0] if sampler is None else sampler
@@ -83,7 +84,7 @@ def _home(net: nn.Module) -> tuple[torch.device, torch.dtype]:
 
 @contextmanager
 def evaluating(net: "Network | Predictor | PlainPredictor") -> Iterator[None]:
-    """A network is in eval mode inside and as it was afterwards; a predictor never trains."""
+    """Put a network into eval mode inside the block, and restore its mode afterwards; predictors never train."""
     if not isinstance(net, nn.Module):
         yield
         return

@@ -81,7 +81,7 @@ def test_a_model_without_factors(tmp_path):
 
 BROKEN = {
     "empty.png": (lambda data: b"", "is an empty file"),
-    "words.png": (lambda data: b"no picture at all", "not an image"),
+    "words.png": (lambda data: b"no picture at all", "is not a readable image"),
     "half.png": (lambda data: data[: len(data) // 2], "damaged or truncated"),
 }
 

@@ -41,7 +41,7 @@ def test_errors_of_one_input(f2d, model, photo, tmp_path):
     (tmp_path / "empty").mkdir()
     for name, words in {
         "missing.png": ("missing.png", "no such file"),
-        "text.jpg": ("text.jpg", "not an image"),
+        "text.jpg": ("text.jpg", "is not a readable image"),
         "cut.png": ("cut.png", "truncated"),
         "empty": ("empty", "no ", "files in this folder"),
     }.items():

@@ -104,7 +104,7 @@ def test_pairs_that_do_not_fit(tmp_path):
         find_pairs(tmp_path, "haze")
     with pytest.raises(ValueError, match=r"without a category"):
         open_pool(tmp_path)
-    with pytest.raises(ValueError, match=r"looked for nothing beside gt, GT"):
+    with pytest.raises(ValueError, match=r"such as nothing beside gt, GT"):
         find_pairs(tmp_path, "haze", degraded="nothing")
     Image.new("RGB", (4, 5)).save(tmp_path / "gt" / "b.bmp")
     with pytest.raises(ValueError, match="two clean pictures of one name"):
@@ -136,7 +136,7 @@ def test_lists(tmp_path):
         "x/a.png": "line 1: must have the columns .*got 1 columns",
         "\nx/a.png y/none.png haze": "line 2: .*none.png is not a file",
         "x/a.png y/a.png": "line 1: has no category",
-        "# nothing": "lists no pairs",
+        "# nothing": "contains no pairs",
     }.items():
         (tmp_path / "bad.txt").write_text(text)
         with pytest.raises(ValueError, match=rf"bad\.txt.*{words}"):
@@ -195,7 +195,7 @@ def test_what_cannot_be_recognised(tmp_path):
     with pytest.raises(ValueError, match=r"must be a folder or a list of pairs"):
         open_pool(file)
     make_pairs(tmp_path, {"clear": ["1"], "derain": ["1"]})  # degraded pictures must not pass as clean ones
-    with pytest.raises(ValueError, match="named as no category"):
+    with pytest.raises(ValueError, match="that no category is named after"):
         open_pool(tmp_path)
 
 

@@ -53,7 +53,7 @@ def test_the_smallest_picture(measure):
     image = torch.rand(3, SMALLEST, 40)
     assert math.isfinite(measure(image, 1 - image))
     assert math.isnan(measure(image[:, 1:], image[:, 1:]))
-    with pytest.raises(ValueError, match=r"st-lpips alex: .* give two of one shape"):
+    with pytest.raises(ValueError, match=r"st-lpips alex: .* must have one shape"):
         measure(image, image[:, :, 1:])
 
 

@@ -186,7 +186,7 @@ def test_tensors_of_too_few_dimensions(tmp_path, small_official, name, shape):
 def test_weights_that_are_none(tmp_path, small_official, value, words):
     bias = torch.full_like(small_official["experts.0.conv1.bias"], value, dtype=None if value != 3 else torch.int64)
     torch.save({"model": {**small_official, "experts.0.conv1.bias": bias}}, tmp_path / "odd.pt")
-    with pytest.raises(ValueError, match=rf"experts\.0\.conv1\.bias is {words}"):
+    with pytest.raises(ValueError, match=rf"experts\.0\.conv1\.bias .*{words}"):
         F2DNet.from_official(tmp_path / "odd.pt", weights="model")
 
 

@@ -121,7 +121,7 @@ def test_errors(make_net):
         ValueError, match=r"noise must be \(2, 2, 3, 8, 8\), one tensor per step, got \(1, 2, 3, 8, 8\)"
     ):
         restore_tensor(net, y, steps=2, noise=torch.zeros(1, 2, 3, 8, 8))
-    with pytest.raises(ValueError, match="101 steps; this schedule has 1 to 100"):
+    with pytest.raises(ValueError, match="steps must be 1 to 100, got 101"):
         restore_tensor(net, y, steps=101)
     with pytest.raises(ValueError, match=r"sampler must be one of MC, NMC, EM, mean.*got 'DDIM'"):
         restore_tensor(net, y, sampler="DDIM")

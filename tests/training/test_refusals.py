@@ -58,7 +58,7 @@ def test_data_that_do_not_fit(small, tmp_path):
     sources = (Source(".", layout="pairs", category="rain"),)
     with pytest.raises(ValueError, match=r"3\.png"):
         fit(small(sources=sources), tmp_path / "unpaired", tmp_path / "run")
-    with pytest.raises(ValueError, match=r"gate_prior must be 0 for a network with factors noise, haze, rain.*low, haze, rain, snow"):
+    with pytest.raises(ValueError, match=r"gate_prior must be 0 .* noise, haze, rain.*low, haze, rain, snow"):
         fit(small("three"), tmp_path / "unpaired", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -85,7 +85,7 @@ def test_a_run_is_resumed_with_its_own_recipe(photographs, small, tmp_path):
         fit(small(steps=1, validate_every=NEVER, learning_rate=1e-6), photographs, tmp_path / "run", resume=True)
     assert file.read_text() == before
     file.unlink()
-    with pytest.raises(ValueError, match=r"last\.ckpt is of another network"):
+    with pytest.raises(ValueError, match=r"last\.ckpt belongs to another network"):
         fit(small("resflow"), photographs, tmp_path / "run", resume=True)
 
 
@@ -105,7 +105,7 @@ def test_clean_photographs_have_no_degraded_ones_beside_them(degraded, clean, sm
         fit(recipe, tmp_path / "data", tmp_path / "run")
 
 
-@pytest.mark.parametrize(("accelerator", "words"), [("tpu", "accelerator must be one of .*got 'tpu'"), ("cuda", "sees no GPU here")])
+@pytest.mark.parametrize(("accelerator", "words"), [("tpu", "got 'tpu'"), ("cuda", "sees no GPU here")])
 def test_machines_that_are_not_there(accelerator, words, photographs, small, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=words):

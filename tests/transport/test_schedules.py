@@ -143,7 +143,7 @@ def test_errors():
     with pytest.raises(ValueError, match="rates must be >= 0"):
         LogNormalSchedule(-torch.ones(3), torch.ones(3), 1.0)
     for s, t in ((5, 4), (-1, 4), (0, 101)):
-        with pytest.raises(ValueError, match=rf"transition {s} -> {t}"):
+        with pytest.raises(ValueError, match=rf"got {s} -> {t}"):
             PAPER.transition(s, t)
     with pytest.raises(ValueError, match="0 steps; this schedule has 1 to 100"):
         PAPER.times(0)

@@ -10,7 +10,7 @@ from f2d.typed_fields import check_types, require
 HEADS = ("residual", "affine")
 DESIGNS = ("published", "light")
 OWNER = "F2DNetConfig"
-# What a file may ask for: without upper limits, a damaged one builds modules for hours.
+# Upper limits for values from files; without them, a damaged file would build modules for hours.
 MOST_STAGES = 8
 MOST_FACTORS = 64
 LIMITS = {
@@ -40,11 +40,11 @@ class F2DNetConfig(SavedConfig):
     network has attention_heads = 0 and no parser_decoder_widths.
     factors: names of the degradations, one expert each; their order is that of gates, maps, weights and logits.
     stage_widths, blocks_per_stage: channels and residual blocks of the U-Net's stages, finest first.
-    enhancer_width: channels of the brightness pre-enhancer, or None to leave it out.
-    groups: of every GroupNorm; stage and expert widths are multiples of it.
+    enhancer_width: channels of the brightness pre-enhancer, or None for no enhancer.
+    groups: number of groups of every GroupNorm; stage and expert widths are multiples of it.
     parser_widths: the first convolution (light: all at full size), then one stride-2 convolution per entry;
     parser_decoder_widths: the first convolution, then one transposed convolution per entry.
-    spatial_maps: False leaves the maps out (all ones): the image-level routing baseline.
+    spatial_maps: False replaces the maps by ones, the image-level routing baseline.
     gate_noise: standard deviation of the noise on the gate's logits while training.
     patch: 1, or 2 to run everything on the pixel-unshuffled image at half the resolution.
     head: "residual": the prediction is v = shared + Σ alpha m Δ itself; "affine": that sum is a gain G and an offset B
@@ -52,7 +52,7 @@ class F2DNetConfig(SavedConfig):
     target, theta, sigma2, num_steps: what v predicts and the schedule of the process (see `f2d.transport`).
     learned_schedule: the network carries a schedule that starts there and adapts (see `f2d.transport.LearnedSchedule`).
 
-    ValueError for a field of another type or out of range, and for sizes that do not fit together.
+    Raises ValueError for a field of the wrong type or out of range, and for inconsistent sizes.
     """
 
     design: str = "published"
@@ -87,7 +87,7 @@ class F2DNetConfig(SavedConfig):
 
         check("design", self.design in DESIGNS, f"one of {', '.join(DESIGNS)}")
         check("factors", len(self.factors) > 0, "a list of at least one name")
-        if len(self.factors) > MOST_FACTORS:  # such a list is no message
+        if len(self.factors) > MOST_FACTORS:  # so long a list does not belong into a message
             raise ValueError(f"{OWNER}: factors must be at most {MOST_FACTORS} names, got {len(self.factors)}")
         check("factors", len(set(self.factors)) == len(self.factors), "a list without duplicates")
         # the names become parts of file names
@@ -124,16 +124,16 @@ class F2DNetConfig(SavedConfig):
         check("patch", self.patch in (1, 2), "1 or 2")
         check("head", self.head in HEADS, f"one of {', '.join(HEADS)}")
         check("target", self.target in TARGETS, f"one of {', '.join(TARGETS)}")
-        _ = self.schedule  # its errors name what there is
+        _ = self.schedule  # raises errors that list the known names
 
     @property
     def schedule(self) -> LogNormalSchedule:
-        """The schedule by its names; of a learned one, where it starts."""
+        """The schedule by its names; for a learned schedule, its initial state."""
         return LogNormalSchedule.named(self.theta, self.sigma2, self.num_steps)
 
     @property
     def transport(self) -> LogNormal:
-        """The process of `schedule`, with what the network predicts of it."""
+        """The process of `schedule` with the network's prediction target."""
         return LogNormal(self.schedule, self.target)
 
     @property

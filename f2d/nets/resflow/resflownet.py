@@ -14,7 +14,7 @@ from .adaptor import Adaptor, Addition, Concatenation
 from .config import ResFlowConfig
 from .unet import UNet, entry_widths
 
-TIME_SCALE = 1000  # the embedding's waves are made for integer steps up to about this many
+TIME_SCALE = 1000  # the embedding's waves suit integer steps up to about this number
 
 
 class ResFlowNet(SavedNetwork):
@@ -27,9 +27,9 @@ class ResFlowNet(SavedNetwork):
         x, predict = net.begin(y)
         restored = net.transport.restore(predict, x, steps=4, sampler="euler", seed=0)
 
-    ValueError for shapes that do not fit, and for an auxiliary missing or too much.
+    Raises ValueError for shapes that do not fit, and for an auxiliary that is missing or unexpected.
 
-    Reversing Flow for Image Restoration (CVPR 2025); `ResFlowConfig` has the sizes, `adaptor` what the paper left open.
+    Reversing Flow for Image Restoration (CVPR 2025); `ResFlowConfig` has the sizes, `adaptor` the parts not published.
     """
 
     CONFIG = ResFlowConfig
@@ -82,7 +82,7 @@ class ResFlowNet(SavedNetwork):
         return torch.cat([gain * x_t + offset, rest], dim=1)
 
     def begin(self, y: Tensor) -> tuple[Tensor, Callable[[Tensor, Tensor | None, float], Tensor]]:
-        """``(x, predict)`` for an image y [B, 3, H, W] in [-1, 1]: the state at t = 1, float32, and the network.
+        """Return ``(x, predict)`` for an image y [B, 3, H, W] in [-1, 1]: the state at t = 1, float32, and the network.
 
         predict(x, auxiliary, t) is `forward` in the network's own precision (`f2d.transport.interface.Predict`).
         """

@@ -26,7 +26,7 @@ from f2d.engine.restorer import Restorer
 from f2d.images import IMAGE_SUFFIXES, image_to_tensor
 from f2d.metrics import psnr, ssim
 from f2d.replacing import replacing
-from f2d.transport.restore import sampling
+from f2d.transport import sampling
 
 HARD_BELOW = 20.0  # dB: the categories whose mean input lies under this are averaged apart
 

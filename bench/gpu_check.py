@@ -60,8 +60,8 @@ def short() -> int:
     """Every op on a small odd-sized image, in each of its layouts and sources of noise."""
     from dataclasses import replace
 
+    from bench.cases import ops
     from bench.providers import OURS, Inputs, missing_backends, tensors
-    from bench.registry import ops
     from f2d_kernels import use_backend
 
     device = torch.device("cuda")

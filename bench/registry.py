@@ -120,15 +120,3 @@ def draw(shape: tuple[int, ...], case: Case, device: torch.device, *, channels_l
 def uniform(shape: tuple[int, ...], low: float, high: float, device: torch.device) -> Tensor:
     """float32 numbers between low and high: gates, maps and schedules."""
     return torch.rand(shape, device=device) * (high - low) + low
-
-
-def ops() -> dict[str, Op]:
-    """All ops by name, in the order of the specification."""
-    from bench.cases import OPS
-
-    found = {op.name: op for op in OPS}
-    for op in found.values():
-        names = [case.name for case in op.cases]
-        if len(names) != len(set(names)):
-            raise ValueError(f"{op.name}: two cases have one name among {sorted(names)}")
-    return found

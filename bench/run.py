@@ -16,12 +16,13 @@ import torch
 from torch._inductor import config as inductor_config
 
 from bench import report
+from bench.cases import ops
 from bench.environment import environment
 from bench.measure import OpMeasurement, RedGateError, Row, Settings
 from bench.memory import keep_freed_memory
 from bench.models import MODELS, ModelMeasurement
 from bench.providers import missing_backends
-from bench.registry import MODES, Case, ops
+from bench.registry import MODES, Case
 
 
 def arguments_of(command_line: list[str] | None) -> argparse.Namespace:

@@ -7,9 +7,10 @@ is right.
 import pytest
 import torch
 
+from bench.cases import ops
 from bench.gate import Gate
 from bench.providers import input_sets, providers, thunk
-from bench.registry import Case, Op, ops
+from bench.registry import Case, Op
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 CALLS = [

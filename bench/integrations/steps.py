@@ -56,7 +56,7 @@ def cosine_rates(spread: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def mean_reverting(t: int = 40) -> Iterator[Row]:
-    process, spread = IRSDE(10, T), 10 / 255
+    process, spread = IRSDE(10, T, eps=0.005), 10 / 255
     rate, total, dt, sigma, sigma_bar = cosine_rates(spread)
 
     def sde(x: Tensor, mu: Tensor, predicted: Tensor, noise: Tensor | None) -> Tensor:
@@ -81,7 +81,7 @@ def mean_reverting(t: int = 40) -> Iterator[Row]:
 
 
 def bridge(t: int = 40) -> Iterator[Row]:
-    process, spread = GOUB(30, T), 30 / 255
+    process, spread = GOUB(30, T, eps=0.005), 30 / 255
     rate, total, dt, sigma, begun = cosine_rates(spread)
     left = (spread**2 * (1 - torch.exp(-2 * (total[-1] - total) * dt))).sqrt()
 
@@ -103,12 +103,16 @@ def forward_only(t: int = 40) -> Iterator[Row]:
     sigma = sigma2.sqrt()
     mean_bar = torch.cat([torch.zeros(1), -(theta + sigma2 / 2).cumsum(0) * dt])
     std_bar = torch.cat([torch.zeros(1), (sigma2.cumsum(0) * dt).sqrt()])
-    process = FoD(theta, sigma2, dt)
+    process, clamped = FoD(theta, sigma2, dt), FoD(theta, sigma2, dt, clamp=(-1, 1))
 
     def markov(x: Tensor, flow: Tensor, noise: Tensor | None) -> Tensor:
         mu = x + flow
         log = -(theta[t] + 0.5 * sigma[t] ** 2) * dt + sigma[t] * math.sqrt(dt) * like(x, noise)
         return mu + (x - mu) * torch.exp(log)
+
+    def euler(x: Tensor, flow: Tensor, noise: Tensor | None) -> Tensor:
+        mu = (x + flow).clamp(-1, 1)
+        return x + theta[t] * (mu - x) * dt + sigma[t] * (x - mu) * math.sqrt(dt) * like(x, noise)
 
     def non_markov(x: Tensor, flow: Tensor, x_0: Tensor, noise: Tensor | None) -> Tensor:
         mu = x + flow
@@ -118,31 +122,27 @@ def forward_only(t: int = 40) -> Iterator[Row]:
         return mu + (x_0 - mu) * torch.exp(mean_bar[t] + std_bar[t] * like(x_0, noise))
 
     yield Row("FoD MC", markov, lambda x, v, n: process.step(x, v, t, **source(n))[0], (SIZE,) * 2)
+    yield Row("FoD EM", euler, lambda x, v, n: clamped.step(x, v, t, "EM", **source(n))[0], (SIZE,) * 2)
     ours = lambda x, v, x_0, n: process.step(x, v, t, "NMC", x_0, **source(n))[0]  # noqa: E731
     yield Row("FoD NMC", non_markov, ours, (SIZE,) * 3)
     yield Row("FoD state", state, lambda x_0, mu, n: process.sample(x_0, mu, t, **source(n)), (SIZE,) * 2)
 
 
-def extract(table: Tensor, t: Tensor, x: Tensor) -> Tensor:
-    return table.gather(0, t).reshape(-1, 1, 1, 1)
-
-
 def residual(t: int = 60, s: int = 50) -> Iterator[Row]:
-    a, b = torch.linspace(0.01, 1, T), torch.linspace(0.01, 0.5, T).sqrt()
-    still, noisy = ResidualDiffusion(a, b, [t, s]), ResidualDiffusion(a, b, [t, s], eta=1.0)
-    batch = torch.full((1,), t)
+    a, b, d = torch.linspace(0.01, 1, T), torch.linspace(0.01, 0.5, T).sqrt(), torch.linspace(0, 0.9, T)
+    noisy = ResidualDiffusion(a, b, [t, s], eta=1.0, clip=1.0)
+    shared = ResidualDiffusion(a, b, [t, s], delta_bar=d, clip=1.0, denoise=False)
 
     def rddm(x: Tensor, res: Tensor, predicted: Tensor, noise: Tensor | None) -> Tensor:
         variance = (b[t] ** 2 - b[s] ** 2) * b[s] ** 2 / b[t] ** 2
-        mean = x - (a[t] - a[s]) * res - (b[t] - (b[s] ** 2 - variance).sqrt()) * predicted
+        mean = x - (a[t] - a[s]) * res.clamp(-1, 1) - (b[t] - (b[s] ** 2 - variance).sqrt()) * predicted
         return mean + variance.sqrt() * like(x, noise)
 
     def diffuir(x: Tensor, res: Tensor, degraded: Tensor, noise: Tensor | None) -> Tensor:
-        predicted = (x - degraded - (extract(a, batch, x) - 1) * res) / extract(b, batch, x)
-        return x - (a[t] - a[s]) * res - (b[t] - b[s]) * predicted
+        return x - (a[t] - a[s]) * res.clamp(-1, 1) + (d[t] - d[s]) * degraded
 
     yield Row("RDDM", rddm, lambda x, r, p, n: noisy.step(x, r, p, t, **source(n)), (SIZE,) * 3)
-    yield Row("DiffUIR", diffuir, lambda x, r, y, n: still.step(x, r, None, t, y), (SIZE,) * 3, random=False)
+    yield Row("DiffUIR", diffuir, lambda x, r, y, n: shared.step(x, r, None, t, y), (SIZE,) * 3, random=False)
 
 
 def shifting(t: int = 8) -> Iterator[Row]:
@@ -168,11 +168,14 @@ def shifting(t: int = 8) -> Iterator[Row]:
 
 def denoising(t: int = 60, s: int = 50) -> Iterator[Row]:
     a = (1 - torch.linspace(1e-3, 0.1, T)).cumprod(0)
-    for name, eta in (("DDIM", 0.0), ("DDPM", 1.0)):
-        process = DDIM(a, [t, s], eta)
+    for name, eta, clip in (("DDIM", 0.0, None), ("DDIM clipped", 0.0, 1.0), ("DDPM", 1.0, None)):
+        process = DDIM(a, [t, s], eta, clip=clip)
 
-        def published(x: Tensor, predicted: Tensor, noise: Tensor | None, eta: float = eta) -> Tensor:
+        def published(
+            x: Tensor, predicted: Tensor, noise: Tensor | None, eta: float = eta, clip: float | None = clip
+        ) -> Tensor:
             clean = (x - (1 - a[t]) ** 0.5 * predicted) / a[t] ** 0.5
+            clean = clean if clip is None else clean.clamp(-clip, clip)
             std = eta * ((1 - a[s]) / (1 - a[t]) * (1 - a[t] / a[s])) ** 0.5
             out = a[s] ** 0.5 * clean + (1 - a[s] - std**2) ** 0.5 * predicted
             return out + std * like(x, noise) if eta else out
@@ -182,26 +185,24 @@ def denoising(t: int = 60, s: int = 50) -> Iterator[Row]:
 
 
 def mixtures() -> Iterator[Row]:
-    def experts(x: Tensor, outputs: Tensor, gates: Tensor, noise: None) -> Tensor:
-        # the dispatcher of sparse mixtures: what the experts gave, one after the other, scattered back to its samples
-        listed, batch = outputs.unbind(1), torch.arange(len(x)).repeat(outputs.shape[1])
-        stitched = torch.cat(listed) * gates.T.reshape(-1, 1, 1, 1)
-        return x + torch.zeros_like(x).index_add(0, batch, stitched)
+    def experts(outputs: Tensor, gates: Tensor, noise: None) -> Tensor:
+        stacked = torch.stack(outputs.unbind(1), dim=1)
+        return (gates.unsqueeze(2).unsqueeze(3).unsqueeze(4) * stacked).sum(dim=1)
 
     def prompts(param: Tensor, weights: Tensor, noise: None) -> Tensor:
         repeated = param.unsqueeze(0).repeat(len(weights), 1, 1, 1, 1, 1).squeeze(1)
         return torch.sum(weights[:, :, None, None, None] * repeated, dim=1)
 
-    def gated(x: Tensor, mask: Tensor, base: Tensor, noise: None) -> Tensor:
-        return x * mask[:, :, None, None] + base
+    def gated(x: Tensor, mask: Tensor, gamma: Tensor, beta: Tensor, noise: None) -> Tensor:
+        return (x * gamma + beta) * mask.unsqueeze(-1).unsqueeze(-1)
 
     wide = (2, 48, 128, 128)
-    ours = lambda x, o, g, n: mixture_of_experts(o.unbind(1), g, x)  # noqa: E731
-    yield Row("MoCE-IR experts", experts, ours, (wide, (2, 4, *wide[1:]), (2, 4)), random=False)
+    ours = lambda o, g, n: mixture_of_experts(o.unbind(1), g)  # noqa: E731
+    yield Row("MoCE-IR experts", experts, ours, ((2, 2, *wide[1:]), (2, 2)), random=False)
     ours = lambda p, w, n: prompt_mixture(p, w)  # noqa: E731
     yield Row("PromptIR prompts", prompts, ours, ((1, 5, 64, 64, 64), (8, 5)), random=False)
-    ours = lambda x, m, b, n: channel_gates(x, m, b)  # noqa: E731
-    yield Row("InstructIR gates", gated, ours, (wide, wide[:2], wide), random=False)
+    ours = lambda x, m, g, b, n: channel_gates(x, m, g, b)  # noqa: E731
+    yield Row("InstructIR gates", gated, ours, (wide, wide[:2], (1, 48, 1, 1), (1, 48, 1, 1)), random=False)
 
 
 FAMILIES = (mean_reverting, bridge, forward_only, residual, shifting, denoising, mixtures)

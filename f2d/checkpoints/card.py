@@ -2,14 +2,13 @@
 
 import json
 import os
+from collections.abc import Iterator
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCard
-
-    from f2d.nets.models import Network
 
 README = "README.md"
 RESULTS = "results.json"  # written by `f2d eval`
@@ -38,7 +37,7 @@ restored = f2d.load("{{ source }}")("photo.jpg").image
 ```
 
 On the command line: `f2d restore photo.jpg -o restored.jpg --model {{ source }}`. The network itself, to train or to
-look into: `from {{ module }} import {{ class_name }}; net = {{ class_name }}.from_pretrained("{{ source }}")`.
+look into: `from f2d.nets import {{ class_name }}; net = {{ class_name }}.from_pretrained("{{ source }}")`.
 The files are `config.json` and `model.safetensors`; nothing in them runs code.
 
 ## Training data
@@ -66,8 +65,18 @@ None are stated.
 """
 
 
+class Described(Protocol):
+    """What a card reads off a network: its architecture's TITLE and PAPER, config.factors, and its parameters."""
+
+    TITLE: ClassVar[str]
+    PAPER: ClassVar[str]
+    config: Any
+
+    def parameters(self) -> Iterator[Any]: ...
+
+
 def card(
-    net: "Network",
+    net: Described,
     *,
     name: str = "",
     description: str = "",
@@ -99,7 +108,6 @@ def card(
         name=name or title,
         source=name or "this-folder",
         title=title,
-        module=type(net).__module__.rpartition(".")[0],
         class_name=type(net).__name__,
         parameters=sum(parameter.numel() for parameter in net.parameters()),
         restores=overlapping if factors else "what its training data has",

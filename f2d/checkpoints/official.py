@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,28 @@ FACTORS = {
     3: ("noise", "haze", "rain"),
     4: ("low", "haze", "rain", "snow"),
     5: ("noise", "haze", "rain", "blur", "low"),
+}
+
+
+# Names of the authors' options, and the fields that they must agree with or that they set
+SIZES = {
+    "base_ch": lambda config: config["stage_widths"][0],
+    "emb_dim": lambda config: config["time_dim"],
+    "num_experts": lambda config: len(config["factors"]),
+    "adapter_dim": lambda config: config["expert_width"],
+    "freq_emb_dim": lambda config: config["frequency_dim"],
+    "use_brightness_enhancer": lambda config: config["enhancer_width"] is not None,
+}
+ENHANCER_SIZES = {
+    "brightness_enhancer_ch": lambda config: config["enhancer_width"],
+    "brightness_enhancer_blocks": lambda config: config["enhancer_blocks"],
+}
+PROCESS = {"num_timesteps": "num_steps", "theta_schedule": "theta", "sigma_schedule": "sigma2"}
+CHOICES = {
+    "model_type": ("SFLOW", "FLOW", "FINAL_X"),
+    "theta_schedule": ("cosine", "linear"),
+    "sigma_schedule": ("linear", "cosine"),
+    "sigmas_scale": (1,),
 }
 
 
@@ -29,9 +52,12 @@ def translate(name: str) -> str:
 def read_official(path: str | os.PathLike, weights: str = "ema") -> tuple[dict, dict[str, Tensor]]:
     """Read ``(config, state)`` of an authors' checkpoint: "model", or "ema", whose averages replace those of "model".
 
-    Sizes, the enhancer and the number of factors are inferred from the shapes. The file is loaded without running code.
-    Raises ValueError for other `weights`, for a file that is not a PyTorch file or lacks these entries, or for tensors
-    that no F²D-Net has.
+    Sizes, the enhancer and the number of factors are inferred from the shapes. Target, steps, schedules, the enhancer's
+    threshold and the names of the factors come from "args", the authors' options, if the file has them. "ema" may be
+    the averaged tensors themselves. The file is loaded without running code.
+
+    Raises ValueError for other `weights`, for a file that is not a PyTorch file or lacks these entries, for tensors
+    that no F²D-Net has, and for options that are unknown or contradict the shapes.
     """
     if weights not in ("model", "ema"):
         raise ValueError(f"weights is {weights!r}; use 'model' or 'ema'")
@@ -44,10 +70,7 @@ def read_official(path: str | os.PathLike, weights: str = "ema") -> tuple[dict, 
     if weights == "ema":
         if "ema" not in entries:
             raise ValueError(f"{path} has no 'ema' entry; {found}; use weights='model'")
-        ema = checkpoint["ema"]
-        if not isinstance(ema, Mapping) or "shadow" not in ema:
-            raise ValueError(f"{path}: 'ema' has no 'shadow', the averaged tensors; use weights='model'")
-        shadow = _tensors(ema["shadow"], f"{path}: the 'shadow' of 'ema'")
+        shadow = _averaged(checkpoint["ema"], path)
         strange = sorted(set(shadow) - set(state))
         if strange:
             raise ValueError(f"{path}: 'ema' averages parameters that 'model' lacks: {', '.join(strange[:6])}")
@@ -56,11 +79,53 @@ def read_official(path: str | os.PathLike, weights: str = "ema") -> tuple[dict, 
     if len(renamed) < len(state):
         raise ValueError(f"{path} holds a parameter under two names")
     try:
-        return infer_config(renamed), renamed
+        config = infer_config(renamed)
     except KeyError as error:
         raise ValueError(f"{path} is not an F²D-Net: it has no {error.args[0]}") from error
     except ValueError as error:
         raise ValueError(f"{path} is not an F²D-Net: its {error}") from error
+    return config | _options(checkpoint.get("args"), config, path), renamed
+
+
+def _averaged(ema: object, path: str | os.PathLike) -> dict[str, Tensor]:
+    """The averaged tensors: "shadow" and "shadow_buffers" of the mapping `ema`, or that mapping."""
+    if isinstance(ema, Mapping) and ema and all(isinstance(value, Tensor) for value in ema.values()):
+        return _tensors(ema, f"{path}: 'ema'")
+    if not isinstance(ema, Mapping) or "shadow" not in ema:
+        raise ValueError(f"{path}: 'ema' has no 'shadow', the averaged tensors; use weights='model'")
+    shadow, buffers = (
+        _tensors(ema.get(part, {}), f"{path}: the {part!r} of 'ema'") for part in ("shadow", "shadow_buffers")
+    )
+    return shadow | buffers
+
+
+def _options(args: object, config: dict[str, Any], path: str | os.PathLike) -> dict[str, Any]:
+    """Fields of `F2DNetConfig` that the authors' options `args` set; those of training alone are left."""
+    if args is None:
+        return {}
+    if not isinstance(args, Mapping):
+        raise ValueError(f"{path}: 'args' is a {type(args).__name__}, not a mapping of options")
+    for name, known in CHOICES.items():
+        if name in args and args[name] not in known:
+            raise ValueError(f"{path}: 'args' has {name} = {args[name]!r}; known are {', '.join(map(str, known))}")
+    sizes = SIZES if config["enhancer_width"] is None else SIZES | ENHANCER_SIZES
+    for name, size in sizes.items():
+        if name in args and args[name] != size(config):
+            raise ValueError(f"{path}: 'args' has {name} = {args[name]!r}, and its tensors have {size(config)}")
+    found = {field: args[name] for name, field in PROCESS.items() if name in args}
+    if "model_type" in args:
+        found["target"] = args["model_type"]
+    if config["enhancer_width"] is not None and "brightness_threshold" in args:
+        found["brightness_threshold"] = args["brightness_threshold"]
+    names = args.get("factors")
+    if names:
+        names = names.split(",") if isinstance(names, str) else names
+        if not isinstance(names, list | tuple) or len(names) != len(config["factors"]):
+            raise ValueError(
+                f"{path}: 'args' has factors = {names!r}, and its tensors {len(config['factors'])} factors"
+            )
+        found["factors"] = tuple(str(name).strip() for name in names)
+    return found
 
 
 def _load(path: str | os.PathLike) -> object:
@@ -118,6 +183,7 @@ def infer_config(state: Mapping[str, Tensor]) -> dict:
         "time_dim": outputs("backbone.time_embedding.mlp.2"),
         "frequency_dim": outputs("backbone.frequency_embedding.mlp.2"),
         "expert_width": outputs("experts.0.conv1"),
+        "gate_noise": 0.3 / factors if factors else 0.0,
         "enhancer_width": outputs("enhancer.conv_in") if has_enhancer else None,
         "enhancer_blocks": count(r"enhancer\.blocks\.(\d+)\."),
         "parser_widths": (outputs("parser.encoder.0"), *(outputs(f"parser.encoder.{i}") for i in encoder)),

@@ -1,7 +1,7 @@
 """Base classes of all architectures: configurations saved as config.json, and networks built from them."""
 
 import os
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from f2d.replacing import replacing
 from f2d.typed_fields import require
 
 
+@dataclass(frozen=True)
 class SavedConfig:
     """A frozen dataclass of everything that shapes a network.
 
@@ -77,6 +78,16 @@ class SavedNetwork(nn.Module, PyTorchModelHubMixin):
     TITLE: ClassVar[str]
     PAPER: ClassVar[str]
     config: SavedConfig
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights."""
+        return next(self.parameters()).dtype
 
     @classmethod
     def from_preset(cls, name: str) -> Self:

@@ -7,10 +7,9 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from f2d.cli.console import err, fail, one_line_errors, out
+from f2d.cli.console import err, fail, one_line_errors, out, tidy_when_terminated
 from f2d.cli.options import Device, Precision, PrecisionOption
 from f2d.cli.quantities import size_in_bytes
-from f2d.cli.termination import tidy_when_terminated
 
 
 @one_line_errors

@@ -71,9 +71,9 @@ def _print_version(wanted: bool) -> None:
         try:
             out.print(f"f2d {version('f2d')}")
         except PackageNotFoundError:  # the package is a source tree on PYTHONPATH
-            import f2d
+            from f2d_kernels import __version__
 
-            out.print(f"f2d {f2d.__version__}")
+            out.print(f"f2d {__version__}")
         raise typer.Exit()
 
 

@@ -1,15 +1,19 @@
-"""What the commands print, and how a user's mistake becomes one line and an exit code."""
+"""The terminal: what commands print, a user's mistake as one line and an exit code, the progress bar, SIGTERM."""
 
 import functools
 import logging
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from f2d.cli import INTERRUPTED
 
@@ -18,6 +22,7 @@ out = Console(soft_wrap=True, highlight=False)
 err = Console(soft_wrap=True, highlight=False, stderr=True)
 
 FAILED, WRONG_USAGE = 1, 2
+TERMINATED = 128 + signal.SIGTERM
 
 
 def shown(path: object) -> str:
@@ -68,3 +73,34 @@ def _one_line_warning(message: Warning | str, category: type[Warning], *_: objec
         err.print(f"[yellow]warning:[/] {escape(' '.join(str(message).split()))}")
     else:
         print(f"{category.__name__}: {message}", file=sys.stderr)
+
+
+def bar_of(what: str, total: int) -> Progress:
+    """A bar with its one task; what: such as "restoring"."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=err, transient=True)
+    progress.add_task(what, total=total)
+    return progress
+
+
+@contextmanager
+def up(bar: Progress, wanted: bool) -> Iterator[None]:
+    """The bar is up while a picture is worked on and gone when its line is printed; in a pipe there is none."""
+    if not (wanted and err.is_terminal):
+        yield
+        return
+    with bar:
+        yield
+
+
+@contextmanager
+def tidy_when_terminated() -> Iterator[None]:
+    """SIGTERM, which launchers and schedulers send, ends the command as Ctrl-C does: no half-written file is left."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -31,20 +31,20 @@ def degrade(
     check_output(target, overwrite=overwrite)
     clean = open_image(photo).convert("RGB")
 
-    import f2d
-    from f2d.degradation import FACTORS
+    import f2d_kernels
+    from f2d import degradation
 
     record_path = target.with_name(f"{target.name}.json")
-    map_paths = [map_path(target, factor) for factor in FACTORS] if maps else []
+    map_paths = [map_path(target, factor) for factor in degradation.FACTORS] if maps else []
     check_free([record_path, *map_paths], overwrite=overwrite)
-    degraded = f2d.degrade(clean, category, seed=seed)
+    degraded = degradation.degrade(clean, category, seed=seed)
     save_image(degraded.image, target)
     record = {
         "category": degraded.category,
         "seed": degraded.seed,
         "parameters": degraded.parameters,
         "source": photo.name,
-        "f2d": f2d.__version__,
+        "f2d": f2d_kernels.__version__,
     }
     with replacing(record_path) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n")

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from f2d.cli.console import FAILED, fail, one_line_errors, out, report_error, shown
+from f2d.cli.console import FAILED, bar_of, fail, one_line_errors, out, report_error, shown, tidy_when_terminated, up
 from f2d.cli.files import check_no_file
 from f2d.cli.options import Device, Precision, PrecisionOption, Sampler, Seed
-from f2d.cli.progress import bar_of, up
 from f2d.cli.quantities import names
 from f2d.cli.ranks import Board, Place, own_device, place_here
-from f2d.cli.termination import tidy_when_terminated
 
 if TYPE_CHECKING:
     from f2d.evaluation.evaluation import Evaluation

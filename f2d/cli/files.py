@@ -4,8 +4,9 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from f2d.cli.folders import Source, find_pictures, is_pattern
 from f2d.images.formats import IMAGE_SUFFIXES, ImageError, format_of
@@ -30,6 +31,22 @@ class Wanted(NamedTuple):
     def writes(self, path: Path) -> bool:
         """Whether an output is to be written: existing files are kept unless they are to be replaced."""
         return self.overwrite or not os.path.exists(path)  # False, too, for a name that is too long
+
+
+@dataclass(frozen=True)
+class Task:
+    """How the photographs of one command are restored and written.
+
+    options: what the restorer is called with, besides the seed. quality: of JPEG and WebP, None for the default.
+    """
+
+    model: str
+    device: str
+    precision: str
+    options: dict[str, Any]
+    seed: int
+    wanted: Wanted
+    quality: int | None
 
 
 def map_path(target: Path, factor: str) -> Path:

@@ -30,7 +30,6 @@ def info(
     """Show versions, devices, kernel backends with reasons, presets, and what `f2d restore` would run."""
     import torch
 
-    import f2d
     import f2d_kernels
     from f2d.checkpoints import pinned
     from f2d.engine.execution import choose_execution
@@ -45,7 +44,7 @@ def info(
     _print_rows(
         "f2d",
         {
-            "version": f2d.__version__,
+            "version": f2d_kernels.__version__,
             "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
             "torch": torch.__version__,
             "devices": ", ".join([f"cpu ({torch.backends.cpu.get_cpu_capability()})", *gpus]),
@@ -108,12 +107,13 @@ def _sizes(config: "Config") -> dict[str, str]:
 def _what_runs(net: "Network", execution: "Execution") -> dict[str, str]:
     """Describe the engine, and the steps and sampler that it uses by default."""
     from f2d.engine import engine_of
-    from f2d.transport.restore import sampling
+    from f2d.engine.describe import describe
+    from f2d.transport import sampling
 
     steps, sampler = sampling(net.transport)
     calls = f"{steps} network call{'s' * (steps > 1)}"
     by_default = f"{calls} with sampler {sampler} by default; samplers: {', '.join(net.transport.samplers)}"
-    return {"a restoration": by_default, **engine_of(net, execution.dtype, execution.device).describe()}
+    return {"a restoration": by_default, **describe(engine_of(net, execution.dtype, execution.device))}
 
 
 def _text(value: object) -> str:

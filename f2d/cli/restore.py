@@ -6,14 +6,12 @@ from typing import Annotated
 
 import typer
 
-from f2d.cli.console import FAILED, fail, one_line_errors
+from f2d.cli.console import FAILED, fail, one_line_errors, tidy_when_terminated
 from f2d.cli.counts import Counts
-from f2d.cli.files import Job, Wanted, left_to_do, plan_jobs
+from f2d.cli.files import Job, Task, Wanted, left_to_do, plan_jobs
 from f2d.cli.options import Device, Format, Model, Overwrite, Precision, PrecisionOption, Sampler, Seed
 from f2d.cli.quantities import names, size_in_bytes, strengths
 from f2d.cli.ranks import Board, place_here
-from f2d.cli.task import Task
-from f2d.cli.termination import tidy_when_terminated
 from f2d.replacing import remove_leftovers
 
 

@@ -10,17 +10,15 @@ import torch
 from rich.markup import escape
 from rich.progress import Progress
 
-from f2d.cli.console import out, shown
+from f2d.cli.console import bar_of, out, shown, up
 from f2d.cli.counts import Counts
-from f2d.cli.files import Job, deviation_path, make_folder, map_path, numbers_path, sample_path
-from f2d.cli.progress import bar_of, up
+from f2d.cli.files import Job, Task, deviation_path, make_folder, map_path, numbers_path, sample_path
 from f2d.cli.ranks import Place, own_device
-from f2d.cli.task import Task
 from f2d.engine import BudgetError, control
 from f2d.engine.restorer import Restored, Restorer
 from f2d.images import ImageError, Photo, check_holds, read, replacing, save_image, to_picture, write
 from f2d.nets.models import Config, load_config
-from f2d.transport.restore import sampling
+from f2d.transport import sampling
 
 # BATCH images of at most SMALL pixels share one call on a GPU, which larger ones fill alone. Each image draws the noise
 # it would draw alone. A CPU gains nothing (four of 256x256: 1.29 s together, 1.26 s one by one), and rounding differs.

@@ -7,9 +7,8 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from f2d.cli.console import fail, one_line_errors, out
+from f2d.cli.console import fail, one_line_errors, out, tidy_when_terminated
 from f2d.cli.files import check_no_file
-from f2d.cli.termination import tidy_when_terminated
 
 Data = Annotated[
     Path,

@@ -1,5 +1,12 @@
-"""Random draws, smooth fields and filters that the maps are made of. Images are [1, C, H, W], in [0, 1] unless said."""
+"""Random draws, smooth fields and filters that the maps are made of. Images are [B,C,H,W], in [0, 1] unless stated.
 
+Whatever is computed for a batch gives each sample the bits it would have alone.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,6 +36,9 @@ class Draws:
     def choice(self, probability: float) -> bool:
         return torch.rand(1, generator=self.generator).item() < probability
 
+    def array(self, *shape: int) -> np.ndarray:
+        return torch.rand(shape, generator=self.generator).numpy()
+
     def rand(self, *shape: int) -> Tensor:
         return torch.rand(shape, generator=self.generator).to(self.device)
 
@@ -36,12 +46,38 @@ class Draws:
         return torch.randn(shape, generator=self.generator).to(self.device)
 
 
+class BatchDraws:
+    """The draws of B samples, each from a stream of its own: a sample gets the numbers that it would get alone."""
+
+    def __init__(self, seeds: Sequence[int], name: str, device: torch.device):
+        self.streams = [Draws(seed, name, device) for seed in seeds]
+        self.device = device
+
+    def uniform(self, low: float, high: float) -> Tensor:
+        """[B,1,1,1]."""
+        return column([stream.uniform(low, high) for stream in self.streams], self.device)
+
+    def rand(self, *shape: int) -> Tensor:
+        """[B,*shape]."""
+        return torch.stack([torch.rand(shape, generator=s.generator) for s in self.streams]).to(self.device)
+
+    def randn(self, *shape: int) -> Tensor:
+        """[B,*shape]."""
+        return torch.stack([torch.randn(shape, generator=s.generator) for s in self.streams]).to(self.device)
+
+
+def column(values: Sequence[float], device: torch.device) -> Tensor:
+    """[B,1,1,1]: one number for each sample."""
+    return torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1, 1)
+
+
 def grey(image: Tensor) -> Tensor:
-    """[1,1,H,W]: 0.114 R + 0.587 G + 0.299 B."""
-    return (image * image.new_tensor(GREY).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    """[B,1,H,W]: 0.114 R + 0.587 G + 0.299 B."""
+    red, green, blue = image.split(1, dim=1)
+    return GREY[0] * red + GREY[1] * green + GREY[2] * blue
 
 
-def power(base: Tensor, exponent: float) -> Tensor:
+def power(base: Tensor, exponent: float | Tensor) -> Tensor:
     """base^exponent for base >= 0, exponent > 0 (or any exponent where base > 0).
 
     torch.pow rounds otherwise in the last few elements of each thread's share, and so with the number of threads.
@@ -49,20 +85,31 @@ def power(base: Tensor, exponent: float) -> Tensor:
     return torch.exp(exponent * base.log())
 
 
-def smooth_field(draws: Draws, height: int, width: int, octaves: int = 4, falloff: float = 0.5) -> Tensor:
-    """Sum of bicubically enlarged random grids of 2, 4, 8, ... cells, scaled to fill [0, 1]."""
-    field = torch.zeros(1, 1, height, width, device=draws.device)
-    for octave in range(octaves):
-        cells = 2 ** (octave + 1) + 1
-        grid = draws.rand(1, 1, cells, cells)
-        field += falloff**octave * F.interpolate(grid, (height, width), mode="bicubic", align_corners=True)
-    return stretch(field)
+def smooth_field(draws: BatchDraws, height: int, width: int, octaves: int = 4, falloff: float = 0.5) -> Tensor:
+    """[B,1,H,W]: sum of bicubically enlarged random grids of 2, 4, 8, ... cells, scaled to fill [0, 1].
+
+    Enlarging a grid G is a matrix product R G Cᵀ, and the sum over all grids is one more: [R₁G₁ R₂G₂ ...] [C₁ C₂ ...]ᵀ.
+    """
+    cells = [2 ** (octave + 1) + 1 for octave in range(octaves)]
+    down, across = ([_bicubic(length, n).to(draws.device) for n in cells] for length in (height, width))
+    grids = draws.rand(sum(n * n for n in cells)).double().split([n * n for n in cells], dim=-1)
+    # in float64, so that the order in which a product is summed up does not show in float32
+    scaled = [falloff**k * grids[k].view(-1, 1, n, n) for k, n in enumerate(cells)]
+    rows = torch.cat([matrix @ grid for matrix, grid in zip(down, scaled, strict=True)], dim=-1)
+    return stretch((rows @ torch.cat(across, dim=-1).T).float())
+
+
+@lru_cache(maxsize=64)
+def _bicubic(length: int, cells: int) -> Tensor:
+    """[length,cells]: the weights of bicubic interpolation between `cells` corners, the outer ones on the borders."""
+    corners = torch.eye(cells)[None, None]
+    return F.interpolate(corners, (length, cells), mode="bicubic", align_corners=True)[0, 0].double()
 
 
 def stretch(field: Tensor) -> Tensor:
-    """Scaled so that the smallest value is 0 and the largest 1 (all zero where the field is constant)."""
-    field = field - field.amin()
-    return field / field.amax().clamp(min=1e-6)
+    """Each sample scaled so that its smallest value is 0 and its largest 1 (all zero where it is constant)."""
+    field = field - field.amin((1, 2, 3), keepdim=True)
+    return field / field.amax((1, 2, 3), keepdim=True).clamp(min=1e-6)
 
 
 def box(image: Tensor, size: int) -> Tensor:
@@ -71,13 +118,25 @@ def box(image: Tensor, size: int) -> Tensor:
     For an even size the window reaches one pixel further up and left: box22 covers -11..10.
     """
     height, width = image.shape[-2:]
-    before, after = size // 2 + 1, size - size // 2
-    # running sums cost the same for every size; in float64 a difference of two of them loses nothing that float32 shows
-    sums = F.pad(image.double(), (before, after, before, after)).cumsum(-2)
-    sums = (sums[..., size : size + height, :] - sums[..., :height, :]).cumsum(-1)
-    sums = sums[..., size : size + width] - sums[..., :width]
+    before, after = size // 2, size - 1 - size // 2
+    sums = F.pad(image, (before, after, before, after))
+    for dim in (-2, -1):
+        sums = _window_sum(sums, size, dim)
     rows, columns = (_pixels_inside(length, size, image.device) for length in (height, width))
-    return (sums / (rows[:, None] * columns)).to(image.dtype)
+    return sums / (rows[:, None] * columns)
+
+
+def _window_sum(image: Tensor, size: int, dim: int) -> Tensor:
+    """Sums of `size` neighbours, made of two sums of half as many: log2(size) additions, none of which cancels."""
+    if size == 1:
+        return image
+    half = size // 2
+    halves = _window_sum(image, half, dim)
+    rest = halves.shape[dim] - half
+    sums = halves.narrow(dim, 0, rest) + halves.narrow(dim, half, rest)
+    if size % 2:
+        sums = sums.narrow(dim, 0, rest - 1) + image.narrow(dim, size - 1, rest - 1)
+    return sums
 
 
 def _pixels_inside(length: int, size: int, device: torch.device) -> Tensor:
@@ -97,32 +156,3 @@ def guided_filter(guide: Tensor, image: Tensor, size: int, eps: float) -> Tensor
     b = mean_image - a * mean_guide
     mean_a, mean_b = box(torch.cat([a, b], dim=1), size).split(1, dim=1)
     return mean_a * guide + mean_b
-
-
-def convolve(canvas: Tensor, kernel: Tensor) -> Tensor:
-    """canvas [1,1,H+h-1,W+w-1] with a kernel [h,w] -> [1,1,H,W]: no border is made up, the canvas brings it.
-
-    By FFT: 0.6 ms at 128² where a direct 37x37 convolution of one channel takes 5.
-    """
-    size = canvas.shape[-2:]
-    a, b = torch.fft.rfft2(canvas), torch.fft.rfft2(kernel, size)
-    # the complex product spelled out: torch's own rounds otherwise where threads divide the array
-    product = torch.complex(a.real * b.real - a.imag * b.imag, a.real * b.imag + a.imag * b.real)
-    return torch.fft.irfft2(product, size)[..., kernel.shape[0] - 1 :, kernel.shape[1] - 1 :]
-
-
-def canvas_for(kernel: Tensor, height: int, width: int) -> tuple[int, int, int, int]:
-    """Shape of the canvas that `convolve` turns into [1,1,height,width]."""
-    return 1, 1, height + kernel.shape[0] - 1, width + kernel.shape[1] - 1
-
-
-def line_kernel(length: float, angle: float, width: float, device: torch.device) -> Tensor:
-    """[h,h], sum 1: a soft line `length` pixels long, about `width` thick, at `angle` radians from vertical."""
-    radius = max(1, int(length / 2 + 1.5 * width))
-    steps = torch.arange(-radius, radius + 1, device=device, dtype=torch.float32)
-    rows, columns = steps[:, None], steps[None]
-    angle_t = torch.tensor(angle)
-    along = rows * angle_t.cos() + columns * angle_t.sin()
-    across = columns * angle_t.cos() - rows * angle_t.sin()
-    kernel = torch.exp(-((across / width) ** 2)) * (along.abs() - length / 2).neg().sigmoid()
-    return kernel / kernel.sum()

@@ -1,9 +1,11 @@
 """Haze: transmission from depth, and grey airlight."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from f2d.degradation.fields import Draws, box, grey, guided_filter, power, smooth_field, stretch
+from f2d.degradation.fields import BatchDraws, Draws, box, column, grey, guided_filter, power, smooth_field, stretch
 
 RANGES = {"beta": (0.0, 10.0), "airlight": (0.0, 1.0)}  # what `degrade` takes
 
@@ -13,10 +15,10 @@ def draw_parameters(draws: Draws) -> dict[str, float]:
     return {"beta": draws.uniform(1, 2), "airlight": draws.uniform(0.6, 0.9)}
 
 
-def depth_map(clean: Tensor, draws: Draws) -> Tensor:
-    """[1,1,H,W] in [0, 1], near = large: ground up to a horizon, and objects whose edges follow the image's."""
+def depth_map(clean: Tensor, draws: BatchDraws) -> Tensor:
+    """[B,1,H,W] in [0, 1], near = large: ground up to a horizon, and objects whose edges follow the image's."""
     height, width = clean.shape[-2:]
-    down = torch.linspace(0, 1, height, device=clean.device).view(1, 1, -1, 1).expand(1, 1, height, width)
+    down = torch.linspace(0, 1, height, device=clean.device).view(1, 1, -1, 1)
     across = torch.linspace(-0.5, 0.5, width, device=clean.device).view(1, 1, 1, -1)
     horizon = draws.uniform(-0.2, 0.6)
     ground = power(((down - horizon) / (1 - horizon)).clamp(min=0), draws.uniform(0.7, 2.0))
@@ -31,11 +33,13 @@ def depth_map(clean: Tensor, draws: Draws) -> Tensor:
     return farthest + (nearest - farthest) * stretch(depth)
 
 
-def add_haze(image: Tensor, depth: Tensor, parameters: dict[str, float]) -> tuple[Tensor, Tensor]:
+def add_haze(image: Tensor, depth: Tensor, parameters: Sequence[dict[str, float]]) -> tuple[Tensor, Tensor]:
     """x = clip(x t + A (1 - t)), t = exp(-beta · min(1 - box22(D), 0.7)).
 
-    image [1,3,H,W], not clipped before; depth D [1,1,H,W], near = large. Returns x and the map 1 - t, [1,1,H,W].
+    image [B,3,H,W], not clipped before; depth D [B,1,H,W], near = large; parameters of each sample. Returns x and the
+    map 1 - t, [B,1,H,W].
     """
     distance = (1 - box(depth, 22)).clamp(max=0.7)
-    transmission = torch.exp(-parameters["beta"] * distance)
-    return (image * transmission + parameters["airlight"] * (1 - transmission)).clamp(0, 1), 1 - transmission
+    beta, airlight = (column([p[name] for p in parameters], image.device) for name in ("beta", "airlight"))
+    transmission = torch.exp(-beta * distance)
+    return (image * transmission + airlight * (1 - transmission)).clamp(0, 1), 1 - transmission

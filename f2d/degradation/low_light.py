@@ -1,8 +1,10 @@
 """Low light: a gamma curve on the illumination, and sensor noise."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
-from f2d.degradation.fields import Draws, box, grey, guided_filter, power, smooth_field
+from f2d.degradation.fields import BatchDraws, Draws, box, column, grey, guided_filter, power, smooth_field
 
 TINY = 1e-7
 RANGES = {"gamma": (0.1, 10.0), "noise": (0.0, 1.0)}  # what `degrade` takes
@@ -13,20 +15,23 @@ def draw_parameters(draws: Draws) -> dict[str, float]:
     return {"gamma": draws.uniform(2, 3), "noise": draws.uniform(0.03, 0.08)}
 
 
-def light_map(clean: Tensor, draws: Draws) -> Tensor:
-    """[1,1,H,W] in [0, 1]: the brightest channel of the neighbourhood, unevenly lit by a smooth field."""
+def light_map(clean: Tensor, draws: BatchDraws) -> Tensor:
+    """[B,1,H,W] in [0, 1]: the brightest channel of the neighbourhood, unevenly lit by a smooth field."""
     height, width = clean.shape[-2:]
     brightest = box(clean.amax(1, keepdim=True), max(3, min(height, width) // 16))
     return (brightest * (0.6 + 0.4 * smooth_field(draws, height, width, octaves=2))).clamp(0, 1)
 
 
-def darken(clean: Tensor, light: Tensor, parameters: dict[str, float], draws: Draws) -> tuple[Tensor, Tensor]:
+def darken(
+    clean: Tensor, light: Tensor, parameters: Sequence[dict[str, float]], draws: BatchDraws
+) -> tuple[Tensor, Tensor]:
     """x = clip(J / (L + 1e-7) · (L + 1e-7)^gamma + N(0, s²)), L = grey J filtered by the light map (3x3, eps 0.01).
 
-    clean J [1,3,H,W], light [1,1,H,W]. Returns x and the map 1 - (L + 1e-7)^(gamma - 1), [1,1,H,W] in [0, 1]. L can
-    come out slightly negative and is clamped at 0.
+    clean J [B,3,H,W], light [B,1,H,W], parameters of each sample. Returns x and the map 1 - (L + 1e-7)^(gamma - 1),
+    [B,1,H,W] in [0, 1]. L can come out slightly negative and is clamped at 0.
     """
     level = guided_filter(light, grey(clean), 3, 0.01).clamp(min=0) + TINY
-    noise = parameters["noise"] * draws.randn(*clean.shape)
-    gain = power(level, parameters["gamma"] - 1)
-    return (clean / level * power(level, parameters["gamma"]) + noise).clamp(0, 1), (1 - gain).clamp(0, 1)
+    gamma, spread = (column([p[name] for p in parameters], clean.device) for name in ("gamma", "noise"))
+    noise = spread * draws.randn(*clean.shape[1:])
+    gain = power(level, gamma - 1)
+    return (clean / level * power(level, gamma) + noise).clamp(0, 1), (1 - gain).clamp(0, 1)

@@ -1,11 +1,13 @@
 """Rain: layers of motion-blurred drops, added to the light."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from f2d.degradation.fields import Draws, canvas_for, convolve, line_kernel, smooth_field
+from f2d.degradation.fields import BatchDraws, Draws, smooth_field
+from f2d.degradation.particles import canvas_for, convolve, draw, fall, line_kernel
 
 # what `degrade` takes; a streak of 500 pixels needs a kernel of 800²
 RANGES = {
@@ -34,21 +36,28 @@ def draw_parameters(draws: Draws) -> dict[str, float]:
     }
 
 
-def rain_mask(height: int, width: int, parameters: dict[str, float], draws: Draws) -> Tensor:
-    """R [1,1,H,W] in [0, 1]: a veil of distant drops that run into each other, and near streaks one by one."""
-    angle, length, device = parameters["angle"], parameters["length"], draws.device
-    kernel = line_kernel(length, angle, 0.6, device)
-    distant = _standardised(convolve(draws.rand(*canvas_for(kernel, height, width)), kernel))
+def rain_mask(height: int, width: int, parameters: Sequence[dict[str, float]], draws: BatchDraws) -> Tensor:
+    """R [B,1,H,W] in [0, 1], with parameters for each sample: the shower in gusts."""
+    showers = [_shower(height, width, p, stream) for p, stream in zip(parameters, draws.streams, strict=True)]
+    gusts = 0.7 + 0.6 * smooth_field(draws, height, width, octaves=2)
+    return (torch.stack(showers) * gusts).clamp(0, 1)
+
+
+def _shower(height: int, width: int, parameters: dict[str, float], draws: Draws) -> Tensor:
+    """[1,H,W]: a veil of distant drops that run into each other, and near streaks one by one."""
+    angle, length = parameters["angle"], parameters["length"]
+    kernel = line_kernel(length, angle, 0.6)
+    distant = _standardised(convolve(draws.rand(1, *canvas_for(len(kernel), height, width)), kernel))
     mask = parameters["veil"] * (1 + parameters["contrast"] * distant)
     for scale in (1.0, 1.6):  # two distances of near drops: longer, thicker and fewer the nearer
         if parameters["streaks"] == 0.0:
             break
-        kernel = line_kernel(scale * length, angle + draws.uniform(-0.06, 0.06), 0.6 * scale, device)
-        canvas = canvas_for(kernel, height, width)
-        drops = (draws.rand(*canvas) < parameters["density"] / scale**2) * draws.rand(*canvas)
-        mask = mask + parameters["streaks"] * convolve(drops, kernel / kernel.amax())
-    gusts = 0.7 + 0.6 * smooth_field(draws, height, width, octaves=2)
-    return (mask * gusts).clamp(0, 1)
+        kernel = line_kernel(scale * length, angle + draws.uniform(-0.06, 0.06), 0.6 * scale)
+        canvas = canvas_for(len(kernel), height, width)
+        places, brightness = fall(draws, canvas, parameters["density"] / scale**2)
+        near = parameters["streaks"] * draw(places, brightness, kernel / kernel.max(), height, width)
+        mask = mask + torch.from_numpy(near).to(mask.device)
+    return mask
 
 
 def add_rain(image: Tensor, mask: Tensor) -> Tensor:

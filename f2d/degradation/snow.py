@@ -1,12 +1,14 @@
 """Snow: fine flurry and flakes of several sizes, some out of focus, blended over the picture."""
 
 import math
+from collections.abc import Sequence
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from f2d.degradation.fields import Draws, canvas_for, convolve, line_kernel, smooth_field
+from f2d.degradation.fields import BatchDraws, Draws, smooth_field
+from f2d.degradation.particles import Array, around, canvas_for, convolve, draw, fall, line_kernel, sigmoid
 
 # what `degrade` takes; the largest flakes are 7 times `size` in radius
 RANGES = {
@@ -40,19 +42,29 @@ def draw_parameters(draws: Draws) -> dict[str, float]:
 LAYERS = ((0.8, 6e-3, 0.8, 0.5), (1.6, 1.6e-3, 1.0, 0.6), (3.0, 2.5e-4, 0.9, 0.8), (7.0, 2.5e-5, 0.45, 1.0))
 
 
-def snow_mask(height: int, width: int, parameters: dict[str, float], draws: Draws) -> Tensor:
-    """S [1,1,H,W] in [0, 1]: how much of each pixel snow covers."""
-    device = draws.device
-    motion = line_kernel(parameters["blur"], parameters["angle"], 0.7, device)
-    flurry = convolve(draws.rand(*canvas_for(motion, height, width)).square().square() * 5, motion)
-    clear = 1 - (parameters["flurry"] * flurry).clamp(0, 1)
-    for radius, count, share, softness in LAYERS:
-        flake = _moving_disc(radius * parameters["size"], softness, motion, parameters["blur"])
-        canvas = canvas_for(flake, height, width)
-        flakes = (draws.rand(*canvas) < count * parameters["density"]) * (0.4 + 0.6 * draws.rand(*canvas))
-        clear = clear * (1 - (parameters["opacity"] * share * convolve(flakes, flake)).clamp(0, 1))
+def snow_mask(height: int, width: int, parameters: Sequence[dict[str, float]], draws: BatchDraws) -> Tensor:
+    """S [B,1,H,W] in [0, 1], with parameters for each sample: how much of each pixel snow covers, drifting."""
+    falls = [_snowfall(height, width, p, stream) for p, stream in zip(parameters, draws.streams, strict=True)]
     drift = 0.75 + 0.5 * smooth_field(draws, height, width, octaves=2)
-    return ((1 - clear) * drift).clamp(0, 1)
+    return (torch.stack(falls) * drift).clamp(0, 1)
+
+
+def _snowfall(height: int, width: int, parameters: dict[str, float], draws: Draws) -> Tensor:
+    """[1,H,W] in [0, 1]: the cover of the flurry and of all layers of flakes."""
+    blur, opacity = parameters["blur"], parameters["opacity"]
+    motion = line_kernel(blur, parameters["angle"], 0.7)
+    flurry = convolve(draws.rand(1, *canvas_for(len(motion), height, width)).square().square() * 5, motion)
+    clear = np.ones((height, width), np.float32)
+    for radius, count, share, softness in LAYERS:
+        radius *= parameters["size"]
+        reach = math.ceil(radius + 2 * softness)
+        canvas = canvas_for(2 * reach + len(motion), height, width)
+        places, brightness = fall(draws, canvas, count * parameters["density"])
+        if len(places):
+            flake = _moving_disc(radius, softness, reach, motion, blur)
+            cover = draw(places, opacity * share * (0.4 + 0.6 * brightness), flake, height, width)
+            clear *= 1 - np.minimum(cover, 1)
+    return 1 - (1 - (parameters["flurry"] * flurry).clamp(0, 1)) * torch.from_numpy(clear).to(flurry.device)
 
 
 def add_snow(image: Tensor, mask: Tensor) -> Tensor:
@@ -60,11 +72,12 @@ def add_snow(image: Tensor, mask: Tensor) -> Tensor:
     return image * (1 - mask) + mask
 
 
-def _moving_disc(radius: float, softness: float, motion: Tensor, blur: float) -> Tensor:
+def _moving_disc(radius: float, softness: float, reach: int, motion: Array, blur: float) -> Array:
     """A soft disc smeared along `motion`; smearing a small flake thins it less than its path would."""
-    reach = math.ceil(radius + 2 * softness)
-    steps = torch.arange(-reach, reach + 1, device=motion.device, dtype=torch.float32)
-    disc = ((radius - torch.sqrt(steps[:, None] ** 2 + steps[None] ** 2)) / softness).sigmoid()
-    margin = motion.shape[0] - 1
-    smeared = convolve(F.pad(disc, (margin, margin, margin, margin))[None, None], motion)[0, 0]
-    return smeared * (1 + blur / (4 * radius))
+    rows, columns = around(reach)
+    disc = sigmoid((radius - np.sqrt(rows**2 + columns**2)) / softness)
+    # the disc is drawn at each pixel of the motion, which lies in the middle of a canvas
+    side = len(disc) + len(motion) - 1
+    middle = np.arange(len(disc) - 1, side)
+    places = (middle[:, None] * (side + len(disc) - 1) + middle).ravel()
+    return draw(places, motion.ravel(), disc, side, side) * (1 + blur / (4 * radius))

@@ -18,10 +18,12 @@ from torch import Tensor
 
 from f2d.degradation import haze, low_light, rain, snow
 from f2d.degradation.categories import FACTORS, parse_category
-from f2d.degradation.fields import Draws
+from f2d.degradation.fields import BatchDraws, Draws
 
 Picture = Image.Image | np.ndarray | Tensor
 Parameters = dict[str, dict[str, float]]
+# pixels that are degraded together: small crops share the overhead of an operation, large pictures do not share memory
+TOGETHER = 2**17
 _MODULES = {"low": low_light, "haze": haze, "rain": rain, "snow": snow}
 
 
@@ -85,11 +87,10 @@ def degrade(
         for name, value in (("depth", depth), ("light", light), ("rain", rain), ("snow", snow))
         if value is not None
     }
-    done = [_one(c[None], category, s, given, r) for c, s, r in zip(clean, seeds, recorded, strict=True)]
-    images, maps, used = (list(column) for column in zip(*done, strict=True))
+    images, maps, used = _all(clean, [category] * len(clean), seeds, given, recorded)
     if isinstance(image, Tensor) and image.ndim == 4:
-        return Degraded(torch.cat(images).to(image.dtype), torch.cat(maps), category, seeds, used)
-    return Degraded(_like(image, images[0][0]), maps[0][0], category, seeds[0], used[0])
+        return Degraded(images.to(image.dtype), maps, category, seeds, used)
+    return Degraded(_like(image, images[0]), maps[0], category, seeds[0], used[0])
 
 
 def degrade_batch(
@@ -97,7 +98,7 @@ def degrade_batch(
 ) -> tuple[Tensor, Tensor, Tensor, list[Parameters]]:
     """A category and a seed for each sample: (degraded [B,3,H,W], maps [B,4,H,W], labels [B,4] in {0, 1}, parameters).
 
-    clean [B,3,H,W] in [0, 1]. Sample b is what it would be alone.
+    clean [B,3,H,W] in [0, 1]. Sample b is what it would be alone, bit for bit.
     """
     if not len(clean) == len(categories) == len(seeds):
         raise ValueError(
@@ -106,42 +107,75 @@ def degrade_batch(
     if clean.ndim != 4:
         raise ValueError(f"degrade_batch: clean is {tuple(clean.shape)}; give [B,3,H,W]")
     names, seeds = [parse_category(category) for category in categories], [_as_seed(seed) for seed in seeds]
-    done = [_one(c[None], name, s, {}, {}) for c, name, s in zip(_as_batch(clean), names, seeds, strict=True)]
-    images, maps, parameters = (list(column) for column in zip(*done, strict=True))
+    images, maps, parameters = _all(_as_batch(clean), names, seeds, {}, [{}] * len(names))
     labels = clean.new_tensor([[float(factor in name.split("_")) for factor in FACTORS] for name in names])
-    return torch.cat(images).to(clean.dtype), torch.cat(maps), labels, parameters
+    return images.to(clean.dtype), maps, labels, parameters
 
 
-def _one(
-    clean: Tensor, category: str, seed: int, given: dict[str, Tensor], recorded: Parameters
-) -> tuple[Tensor, Tensor, Parameters]:
-    """One clean image [1,3,H,W] -> (degraded, maps [1,4,H,W], parameters)."""
-    factors, (height, width) = category.split("_"), clean.shape[-2:]
-    maps, used = clean.new_zeros(1, 4, height, width), {}
+def _all(
+    clean: Tensor,
+    categories: Sequence[str],
+    seeds: Sequence[int],
+    given: dict[str, Tensor],
+    recorded: Sequence[Parameters],
+) -> tuple[Tensor, Tensor, list[Parameters]]:
+    """clean [B,3,H,W] -> (degraded, maps [B,4,H,W], parameters), a few samples at a time."""
+    step = max(1, TOGETHER // clean[0, 0].numel()) if len(clean) else 1
+    parts = [slice(first, first + step) for first in range(0, max(1, len(clean)), step)]
+    done = [_together(clean[p], categories[p], seeds[p], given, recorded[p]) for p in parts]
+    images, maps, used = zip(*done, strict=True)
+    return torch.cat(images), torch.cat(maps), [parameters for part in used for parameters in part]
 
-    def start(factor: str) -> tuple[dict[str, float], Draws]:
-        drawn = _MODULES[factor].draw_parameters(Draws(seed, factor, clean.device))
-        used[factor] = drawn | recorded.get(factor, {})
-        return used[factor], Draws(seed, f"{factor}map", clean.device)
 
-    x = clean
-    if "low" in factors:
-        parameters, draws = start("low")
-        light = given["light"] if "light" in given else low_light.light_map(clean, draws)
-        x, maps[:, 0:1] = low_light.darken(x, light, parameters, draws)
-    if "rain" in factors:
-        parameters, draws = start("rain")
-        maps[:, 2:3] = given["rain"] if "rain" in given else rain.rain_mask(height, width, parameters, draws)
-        x = rain.add_rain(x, maps[:, 2:3])
-    if "snow" in factors:
-        parameters, draws = start("snow")
-        maps[:, 3:4] = given["snow"] if "snow" in given else snow.snow_mask(height, width, parameters, draws)
-        x = snow.add_snow(x, maps[:, 3:4])
-    if "haze" in factors:
-        parameters, draws = start("haze")
-        depth = given["depth"] if "depth" in given else haze.depth_map(clean, draws)
-        x, maps[:, 1:2] = haze.add_haze(x, depth, parameters)
+def _together(
+    clean: Tensor,
+    categories: Sequence[str],
+    seeds: Sequence[int],
+    given: dict[str, Tensor],
+    recorded: Sequence[Parameters],
+) -> tuple[Tensor, Tensor, list[Parameters]]:
+    """The same in one go: each factor for all samples that have it."""
+    x, maps = clean.clone(), torch.zeros_like(clean[:, :1]).repeat(1, len(FACTORS), 1, 1)
+    used: list[Parameters] = [{} for _ in categories]
+    for factor in ("low", "rain", "snow", "haze"):
+        chosen = [b for b, category in enumerate(categories) if factor in category.split("_")]
+        for b in chosen:
+            drawn = _MODULES[factor].draw_parameters(Draws(seeds[b], factor, clean.device))
+            used[b][factor] = drawn | recorded[b].get(factor, {})
+        if chosen:
+            parameters, k = [used[b][factor] for b in chosen], FACTORS.index(factor)
+            draws = BatchDraws([seeds[b] for b in chosen], f"{factor}map", clean.device)
+            rows = torch.tensor(chosen, device=clean.device)  # index_select copies whole samples, x[chosen] pixels
+            done = _add(factor, x.index_select(0, rows), parameters, draws, given, clean.index_select(0, rows))
+            for kept, made in zip((x, maps[:, k : k + 1]), done, strict=True):
+                kept.index_copy_(0, rows, made)
     return x.clamp(0, 1), maps, used
+
+
+def _add(
+    factor: str,
+    x: Tensor,
+    parameters: Sequence[dict[str, float]],
+    draws: BatchDraws,
+    given: dict[str, Tensor],
+    clean: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """(x [B,3,H,W] with the factor, its map [B,1,H,W])."""
+    height, width = x.shape[-2:]
+    external = given.get({"low": "light", "haze": "depth"}.get(factor, factor))
+    if external is not None:
+        external = external.expand(len(x), -1, -1, -1)
+    if factor == "low":
+        light = low_light.light_map(clean, draws) if external is None else external
+        return low_light.darken(x, light, parameters, draws)
+    if factor == "haze":
+        depth = haze.depth_map(clean, draws) if external is None else external
+        return haze.add_haze(x, depth, parameters)
+    if factor == "rain":
+        mask = rain.rain_mask(height, width, parameters, draws) if external is None else external
+        return rain.add_rain(x, mask), mask
+    mask = snow.snow_mask(height, width, parameters, draws) if external is None else external
+    return snow.add_snow(x, mask), mask
 
 
 def _one_each(what: str, value: Any, clean: Tensor) -> list[Any]:
@@ -202,7 +236,7 @@ def _as_batch(image: Picture) -> Tensor:
         )
     if not (image.min() >= 0 and image.max() <= 1):  # so that NaN is refused too
         raise ValueError(f"degrade: values lie in [{image.min():.3g}, {image.max():.3g}]; give them in [0, 1]")
-    return image.float().reshape(-1, *image.shape[-3:])
+    return image.float().reshape(-1, *image.shape[-3:]).contiguous()
 
 
 def _as_map(name: str, value: Any, clean: Tensor) -> Tensor:

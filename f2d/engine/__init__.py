@@ -31,5 +31,5 @@ __all__ = [
 def engine_of(
     net: Network, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
 ) -> Engine | PlainEngine:
-    """Return an `Engine` for an F2DNet, a `PlainEngine` for other networks; both have predictor, plan and describe."""
+    """Return an `Engine` for an F2DNet, a `PlainEngine` for other networks; both have predictor and plan."""
     return Engine(net, dtype, device) if isinstance(net, F2DNet) else PlainEngine(net, dtype, device)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from f2d.nets import Analysis
-from f2d.nets.f2dnet.enhancer import DARK, LUMA, SHARPNESS, Enhancer
+from f2d.nets.f2dnet.enhancer import LUMA, SHARPNESS, Enhancer
 from f2d.nets.f2dnet.parser import LightParser, Parser
 
 from .layers import Conv, leaky, spatial_mean, wide_copy
@@ -36,7 +36,7 @@ class FastEnhancer(nn.Module):
 
     def __init__(self, enhancer: Enhancer, dtype: torch.dtype):
         super().__init__()
-        self.patch = enhancer.patch
+        self.patch, self.threshold = enhancer.patch, enhancer.threshold
         self.conv_in = Conv.of(enhancer.conv_in, dtype)
         self.blocks = nn.ModuleList(
             nn.ModuleList([Conv.of(block[0], dtype), Conv.of(block[2], dtype)]) for block in enhancer.blocks
@@ -55,7 +55,7 @@ class FastEnhancer(nn.Module):
     def gate_of(self, mean: Tensor) -> Tensor:
         """Compute the gate [B, 1, 1, 1] from the image's mean [B, 3]."""
         luma: Any = sum(weight * mean[:, c : c + 1] for c, weight in enumerate(LUMA))
-        return (torch.sigmoid(SHARPNESS * (DARK - (luma + 1) / 2)) * self.gate_mlp(mean))[:, :, None, None]
+        return (torch.sigmoid(SHARPNESS * (self.threshold - (luma + 1) / 2)) * self.gate_mlp(mean))[:, :, None, None]
 
 
 class FastParser(nn.Module):

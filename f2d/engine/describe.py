@@ -1,24 +1,24 @@
 """Describe in words what an engine will run, for `f2d info MODEL` and for tracing differences in results."""
 
-from typing import TYPE_CHECKING
-
 from torch import nn
 
 from f2d_kernels import modules, selected_backend
 
+from .engine import Engine
 from .layers import Conv, Norm
+from .plain import PlainEngine
 from .plan import weight_bytes
 from .skipping import TOLERANCE
-
-if TYPE_CHECKING:
-    from .engine import Engine
-    from .plain import PlainEngine
 
 LEVEL = 2 / 255  # of 8 bits, in [-1, 1]
 
 
-def describe(engine: "Engine") -> dict[str, str]:
+def describe(engine: Engine | PlainEngine) -> dict[str, str]:
     """Title -> one line each: types, layouts, foldings, kernels, skipping."""
+    return _describe(engine) if isinstance(engine, Engine) else _describe_plain(engine)
+
+
+def _describe(engine: Engine) -> dict[str, str]:
     device, name = engine.device.type, str(engine.dtype).removeprefix("torch.")
     wide = str(engine.wide).removeprefix("torch.")
     parts: dict[str, nn.Module | None] = {
@@ -51,8 +51,7 @@ def describe(engine: "Engine") -> dict[str, str]:
     return found
 
 
-def describe_plain(engine: "PlainEngine") -> dict[str, str]:
-    """Describe a network that runs as it was trained, in the same form."""
+def _describe_plain(engine: PlainEngine) -> dict[str, str]:
     name, device = str(engine.dtype).removeprefix("torch."), engine.device.type
     layers = list(engine.net.modules())
     convolutions = sum(isinstance(layer, nn.Conv2d) for layer in layers)
@@ -70,7 +69,7 @@ def describe_plain(engine: "PlainEngine") -> dict[str, str]:
     return found
 
 
-def _experts(engine: "Engine") -> str:
+def _experts(engine: Engine) -> str:
     if engine.experts.light:
         return "each expert's 1x1, gate, map and the sum over experts into one kernel"
     return (
@@ -79,7 +78,7 @@ def _experts(engine: "Engine") -> str:
     )
 
 
-def _first_convolution(engine: "Engine") -> str:
+def _first_convolution(engine: Engine) -> str:
     both, one = engine.backbone.conv_in.weight.shape[1], engine.backbone.conv_in_repeated.weight.shape[1]
     where = " (where nothing is padded)" if engine.enhancer is not None else ""
     return f"at the first step the image and the state are one, {both} inputs to {one}{where}"

@@ -15,7 +15,6 @@ from f2d.nets.padding import pad_to_multiple
 from .analysis import FastEnhancer, FastLightParser, FastParser, ImageAnalysis
 from .backbone import Constants, FastBackbone
 from .control import scaled, strengths
-from .describe import describe
 from .experts import FastExperts
 from .layers import wide_copy
 from .plan import Plan, plan
@@ -75,10 +74,6 @@ class Engine(nn.Module):
     ) -> Plan:
         """Plan how to restore an image within `max_memory` bytes (see `f2d.engine.plan`)."""
         return plan(height, width, max_memory, self.dtype, self.config, steps=steps, batch=batch, exact=exact)
-
-    def describe(self) -> dict[str, str]:
-        """Describe in words what runs (see `f2d.engine.describe`)."""
-        return describe(self)
 
     def constants(self, t: int) -> Constants:
         """Return values that depend on t only, cached; two threads that ask first compute the same values."""

@@ -10,7 +10,6 @@ from f2d.nets.resflow import ResFlowNet
 from f2d.transport.interface import Predict
 
 from .control import strengths
-from .describe import describe_plain
 from .plan import Plan, plan_whole, weight_bytes
 
 
@@ -45,10 +44,6 @@ class PlainEngine:
         """Plan a whole-image pass, or raise BudgetError (see `plan.plan_whole`)."""
         weights = weight_bytes(self.net)
         return plan_whole(height, width, max_memory, self.config, self.dtype, weights, batch=batch, exact=exact)
-
-    def describe(self) -> dict[str, str]:
-        """Describe in words what runs (see `f2d.engine.describe`)."""
-        return describe_plain(self)
 
 
 class PlainPredictor:

@@ -22,7 +22,8 @@ from f2d.engine.plan import Plan, available_memory
 from f2d.images import to_tensor
 from f2d.images.kinds import ImageLike, unpack
 from f2d.nets.models import Network, load_network
-from f2d.transport.restore import restore_tensor, sampling
+from f2d.transport import sampling
+from f2d.transport.restore import restore_tensor
 
 Kind = TypeVar("Kind")  # the type of an image: Pillow image, array or tensor
 

@@ -18,7 +18,7 @@ from f2d.evaluation.tables import write_results
 from f2d.metrics.conventions import CONVENTIONS
 from f2d.metrics.measures import NAMES, find, find_sets
 from f2d.nets.models import load_config, load_network
-from f2d.transport.restore import sampling
+from f2d.transport import sampling
 
 RESERVED = ("input", "truth")  # columns of figures and pages
 

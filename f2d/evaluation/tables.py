@@ -12,7 +12,7 @@ import torch
 from rich.table import Table
 from rich.text import Text
 
-import f2d
+import f2d_kernels
 from f2d.evaluation import markdown
 from f2d.evaluation.folder import EvaluationFolder, Settings
 from f2d.evaluation.map_rows import MAP_COLUMNS, MAPS, map_cells, map_notes
@@ -270,5 +270,5 @@ def _speed(summary: Summary, device: str) -> dict[str, object]:
         "speed": summary.speed and summary.speed._asdict(),
         "device": device,
         "threads": torch.get_num_threads(),
-        "versions": {"f2d": f2d.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        "versions": {"f2d": f2d_kernels.__version__, "torch": torch.__version__, "python": platform.python_version()},
     }

@@ -27,9 +27,9 @@ from f2d.nets import F2DNet
 from f2d.nets.models import Network
 from f2d.nets.resflow import ResFlowNet
 from f2d.replacing import replacing
-from f2d.transport import ResFlow, Transport
+from f2d.transport import ResFlow, Transport, sampling
 from f2d.transport.interface import Predict
-from f2d.transport.restore import restore_tensor, sampling
+from f2d.transport.restore import restore_tensor
 
 ONNX, PROGRAM = ".onnx", ".pt2"
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
@@ -55,7 +55,7 @@ def export(
     A .onnx file holds the plain network in standard operators, float32, for any runtime. A .pt2 file holds the engine
     (`f2d.engine.Engine`: folded, in `dtype`, with f2d's kernels; a ResFlowNet unchanged, in `dtype`) on `device`, for
     ``torch.export.load(path).module()`` in a program that has imported f2d_kernels. steps and sampler are those of
-    `f2d.transport.restore.sampling`, with the steps unrolled; the default is "mean" if available, which needs no noise.
+    `f2d.transport.sampling`, with the steps unrolled; the default is "mean" if available, which needs no noise.
 
     Raises ValueError for another suffix or an invalid sampler, number of steps or type, and ModuleNotFoundError if the
     packages that write ONNX are not installed, before any work.

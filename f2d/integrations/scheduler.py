@@ -164,11 +164,14 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         """``x_t = mu + (x_0 - mu) · exp(M_t + S_t ε)``: a training state, mu = original_samples, x_0 = noise.
 
         The degraded image stands where diffusion has its noise: at the end of the path that restoring starts from. Both
-        are [B, C, H, W]; timesteps: an int, or [B] on their device, 0 to T. ε is `epsilon`, of the images' shape, or
-        drawn from a seed (one, or [B]) or generator (one, or a list of B), else from PyTorch's own.
+        are [B, C, H, W]; timesteps: whole numbers in 0 to T, an int or tensor of one for all images, or [B]. ε is
+        `epsilon`, of the images' shape, or drawn from a seed (one, or [B]) or generator (one, or a list of B), else
+        from PyTorch's own.
+
+        TypeError or ValueError for other timesteps; those on a GPU are not looked at, and fail there.
         """
         source = noise_source(noise, generator, seed, epsilon)
-        return self.transport.schedule.sample(noise, original_samples, timesteps, **source)
+        return self.transport.schedule.sample(noise, original_samples, self._times_of(timesteps, noise), **source)
 
     def step(
         self,
@@ -189,8 +192,9 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         give every step the same; or from a generator (one, or a list of B). original_sample: x_0, where the loop does
         not start at it, for NMC and FLOW.
 
-        On a GPU only the first timestep is looked at, and not even that after `set_begin_index`: it would make the host
-        wait. ValueError for a time that is not among `timesteps`, or a step after the last.
+        timestep: one of `timesteps`, for all images; a tensor [B] must hold it B times. On a GPU only the first is
+        looked at, and not even that after `set_begin_index`: it would make the host wait. ValueError for a time that is
+        not among `timesteps`, for several at once, or a step after the last; TypeError for one that is no whole number.
         """
         i = self._index(timestep)
         s, t = self._times[i], self._times[i + 1]
@@ -215,22 +219,58 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
 
     def _index(self, timestep: int | Tensor) -> int:
         i = self._begin_index if self._step_index is None else self._step_index
-        if i is not None and isinstance(timestep, Tensor) and timestep.device.type != "cpu":
-            if i + 1 >= len(self._times):
-                raise ValueError("LogNormalScheduler: a step after the last; call set_timesteps before another loop")
-            return i
-        try:
-            return self._times.index(operator.index(timestep), 0, -1)
-        except ValueError:
+        if isinstance(timestep, Tensor):
+            if i is not None and timestep.device.type != "cpu":
+                if i + 1 >= len(self._times):
+                    raise ValueError(
+                        "LogNormalScheduler: a step after the last; call set_timesteps before another loop"
+                    )
+                return i
+            held = timestep.reshape(-1).tolist()
+            if len(set(held)) != 1:
+                raise ValueError(f"LogNormalScheduler: a step takes all images from one time, not from {held}")
+            timestep = held[0]
+        time = _whole(timestep, "timestep")
+        if time not in self._times[:-1]:
             raise ValueError(
-                f"LogNormalScheduler: {timestep} is none of the timesteps {self._times[:-1]}; see set_timesteps"
-            ) from None
+                f"LogNormalScheduler: {time} is none of the timesteps {self._times[:-1]}; see set_timesteps"
+            )
+        return self._times.index(time)
+
+    def _times_of(self, timesteps: int | Tensor, images: Tensor) -> int | Tensor:
+        """`timesteps` of `add_noise`, checked: an int, or int64 [B] on the images' device."""
+        last, batch = self.config.num_train_timesteps, images.shape[0]
+        if not isinstance(timesteps, Tensor):
+            held = [_whole(timesteps, "timesteps")]
+        elif timesteps.is_floating_point() or timesteps.is_complex() or timesteps.dtype == torch.bool:
+            raise TypeError(f"LogNormalScheduler: timesteps must be whole numbers, got {timesteps.dtype}")
+        elif timesteps.dim() > 1 or timesteps.numel() not in (1, batch):
+            raise ValueError(
+                f"LogNormalScheduler: timesteps are {tuple(timesteps.shape)}; give one, or one per image, [{batch}]"
+            )
+        else:
+            held = timesteps.reshape(-1).tolist() if timesteps.device.type == "cpu" else []
+        wrong = [t for t in held if not 0 <= t <= last]
+        if wrong:
+            raise ValueError(f"LogNormalScheduler: timesteps hold {wrong[0]}; give 0 to {last}")
+        if not isinstance(timesteps, Tensor):
+            return held[0]
+        timesteps = timesteps.long().reshape(-1).to(images.device, non_blocking=True).expand(batch)
+        # a negative index counts from the end: on a GPU, one past the end is PyTorch's own error instead
+        return timesteps if held else torch.where(timesteps < 0, last + 1, timesteps)
+
+
+def _whole(time: Any, name: str) -> int:
+    if isinstance(time, bool) or not hasattr(time, "__index__"):
+        raise TypeError(f"LogNormalScheduler: {name} must be an integer, got {time!r}")
+    return operator.index(time)
 
 
 def noise_source(x: Tensor, generator: Generators, seed: Seed = None, noise: Tensor | None = None) -> dict:
     """Where the noise of images x [B, C, H, W] comes from, in keywords of the ops; ValueError for two sources.
 
-    A list of generators becomes a seed of each image: its noise is then its own, whoever else is in the batch.
+    A list of generators becomes a seed of each image: its noise is then its own, whoever else is in the batch. One
+    generator becomes one seed, so that for one image it gives what a list of it gives.
     """
     if sum(given is not None for given in (generator, seed, noise)) > 1:
         raise ValueError("give one source of noise: a generator, a seed, or the noise itself")
@@ -238,14 +278,17 @@ def noise_source(x: Tensor, generator: Generators, seed: Seed = None, noise: Ten
         return {"noise": noise}
     if seed is not None:
         return {"seed": seed}
-    if generator is None or isinstance(generator, torch.Generator):
-        return {"generator": generator}
+    if generator is None:
+        return {}
+    if isinstance(generator, torch.Generator):
+        return {"seed": _drawn(generator).to(x.device, non_blocking=True)}
     if len(generator) != x.shape[0]:
         raise ValueError(
             f"there are {len(generator)} generators for a batch of {x.shape[0]}; give one, or one for each"
         )
-    drawn = [
-        torch.randint(-(2**63), 2**63 - 1, (1,), dtype=torch.int64, device=one.device, generator=one)
-        for one in generator
-    ]
-    return {"seed": torch.cat(drawn).to(x.device, non_blocking=True)}
+    return {"seed": torch.cat([_drawn(one) for one in generator]).to(x.device, non_blocking=True)}
+
+
+def _drawn(generator: torch.Generator) -> Tensor:
+    """A seed, int64 [1], as the ops draw it."""
+    return torch.randint(-(2**63), 2**63 - 1, (1,), dtype=torch.int64, device=generator.device, generator=generator)

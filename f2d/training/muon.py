@@ -66,6 +66,7 @@ class Muon(torch.optim.AdamW):
             state = self.state[p]
             if not state:
                 state["momentum"] = torch.zeros_like(p)
+                state["step"] = torch.zeros(())  # which AdamW looks for when it loads a state
             direction = p.grad.add(state["momentum"].mul_(momentum).add_(p.grad), alpha=momentum)
             matrix = direction.flatten(1)
             by_shape[matrix.shape].append((p, matrix))

@@ -1,6 +1,6 @@
 """Transports from a degraded image to the clean one: their processes, schedules, prediction targets and samplers."""
 
-from .interface import Draw, Transport
+from .interface import Draw, Restorable, Transport, sampling
 from .learned import LearnedSchedule
 from .lognormal import LogNormal
 from .resflow import ResFlow
@@ -18,8 +18,10 @@ __all__ = [
     "LogNormal",
     "LogNormalSchedule",
     "ResFlow",
+    "Restorable",
     "Transport",
     "mu_of",
+    "sampling",
     "sampling_times",
     "target_of",
     "transport",

@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 Predict = Callable[[Tensor, "Tensor | None", "int | float"], Tensor]
@@ -67,3 +68,31 @@ class Transport(ABC):
         Noise comes from noise [steps, B, 3, H, W] (for ResFlow [1, B, 3, H, W]) or from a seed (one, or [B]). Raises
         ValueError for a sampler that is not among `samplers`, an invalid number of steps, or noise of the wrong shape.
         """
+
+
+class Restorable(Protocol):
+    """What `f2d.transport.restore.restore_tensor` restores with: a network, or its engine's view of one restoration."""
+
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating-point type that `begin` takes images in."""
+
+    @property
+    def transport(self) -> Transport: ...
+    def begin(self, y: Tensor) -> tuple[Tensor, Predict]:
+        """(x_0 [B, 3, H, W] float32, predict) of an image y [B, 3, H, W]: where its transport starts, and its steps."""
+
+
+def sampling(transport: Transport, steps: int | None = None, sampler: str | None = None) -> tuple[int, str]:
+    """Return (steps, sampler) of a restoration; None stands for the transport's default number and its first sampler.
+
+    Samplers are "MC" (one step by default), "NMC", "EM" and "mean" for F²D-Net (see `f2d.transport.transport`) and
+    "euler" (four steps by default) for ResFlow. Raises ValueError for a sampler that this transport does not have, or
+    an invalid number of steps.
+    """
+    steps = transport.default_steps if steps is None else steps
+    sampler = transport.samplers[0] if sampler is None else sampler
+    transport.times(steps, sampler)
+    return steps, sampler

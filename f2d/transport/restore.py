@@ -2,21 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from f2d.engine import PlainPredictor, Predictor
-    from f2d.nets.models import Network
-    from f2d.transport import Transport
+from .interface import Restorable, sampling
 
 FLIPS = ((), (3,), (2,), (2, 3))  # identity and the three flips
 
 
 def restore_tensor(
-    net: "Network | Predictor | PlainPredictor",
+    net: Restorable,
     y: Tensor,
     *,
     steps: int | None = None,
@@ -37,7 +34,6 @@ def restore_tensor(
     single pixels; use steps > 1 for samples that differ. Raises ValueError or TypeError for a wrong shape, type or
     device, an invalid number of steps, or an unknown sampler.
     """
-    device, dtype = _home(net) if isinstance(net, nn.Module) else (net.device, net.dtype)
     for name, value in (("y", y), ("noise", y if noise is None else noise)):
         if not isinstance(value, Tensor):
             raise TypeError(f"restore_tensor: {name} must be a tensor, got {type(value).__name__}")
@@ -45,14 +41,14 @@ def restore_tensor(
         raise ValueError(f"restore_tensor: y must be [B, 3, H, W], got {tuple(y.shape)}")
     if not y.is_floating_point():
         raise TypeError(f"restore_tensor: y must hold floating-point values in [-1, 1], got {y.dtype}")
-    if y.device != device:
-        raise ValueError(f"restore_tensor: y must be on the network's device {device}, got {y.device}")
+    if y.device != net.device:
+        raise ValueError(f"restore_tensor: y must be on the network's device {net.device}, got {y.device}")
 
     steps, sampler = sampling(net.transport, steps, sampler)
 
     def run(flip: tuple[int, ...]) -> Tensor:
         flipped_noise = None if noise is None else noise.flip([axis + 1 for axis in flip])
-        x_0, predict = net.begin(y.flip(flip).to(dtype))
+        x_0, predict = net.begin(y.flip(flip).to(net.dtype))
         how: dict[str, Any] = {"steps": steps, "sampler": sampler, "noise": flipped_noise, "seed": seed}
         return net.transport.restore(predict, x_0, **how).flip(flip)
 
@@ -64,26 +60,8 @@ def restore_tensor(
         return torch.stack([run(flip) for flip in FLIPS]).mean(dim=0)
 
 
-def sampling(transport: "Transport", steps: int | None = None, sampler: str | None = None) -> tuple[int, str]:
-    """Return (steps, sampler) of a restoration; None stands for the transport's default number and its first sampler.
-
-    Samplers are "MC" (one step by default), "NMC", "EM" and "mean" for F²D-Net (see `f2d.transport.transport`) and
-    "euler" (four steps by default) for ResFlow. Raises ValueError for a sampler that this transport does not have, or
-    an invalid number of steps.
-    """
-    steps = transport.default_steps if steps is None else steps
-    sampler = transport.samplers[0] if sampler is None else sampler
-    transport.times(steps, sampler)
-    return steps, sampler
-
-
-def _home(net: nn.Module) -> tuple[torch.device, torch.dtype]:
-    parameter = next(net.parameters())
-    return parameter.device, parameter.dtype
-
-
 @contextmanager
-def evaluating(net: "Network | Predictor | PlainPredictor") -> Iterator[None]:
+def evaluating(net: Restorable) -> Iterator[None]:
     """Put a network into eval mode inside the block, and restore its mode afterwards; predictors never train."""
     if not isinstance(net, nn.Module):
         yield

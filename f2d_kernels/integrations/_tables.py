@@ -1,5 +1,6 @@
 """Schedules as tables on the device: one row per time, looked up without a word to or from the host."""
 
+import operator
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -9,7 +10,10 @@ from torch import Tensor, nn
 
 from f2d_kernels.ops.gaussian_transition import gaussian_transition
 
-MAX_STREAM = 65535
+# What a step adds to the seed per unit of time and per sample, modulo 2**64: 1/p and 1/p**2 in 64 bits, p the plastic
+# number. No two triples (seed, time, sample) have one key where each of their parts differs by less than 2**20.
+PER_TIME = 0xC13FA9A902A6328F - 2**64
+PER_SAMPLE = 0x91E10DA5C79E7B1D - 2**64
 
 
 class Tables(nn.Module):
@@ -21,37 +25,68 @@ class Tables(nn.Module):
     def __init__(self, times: Sequence[int]):
         super().__init__()
         self.times = tuple(times)
-        self._rows: dict[str, dict[int, tuple[float, ...]]] = {}
+        self._slots: dict[str, dict[int, int]] = {}
+        self._quiet: dict[str, list[bool]] = {}
 
     def _add(self, name: str, times: Sequence[int], columns: Sequence[Tensor]) -> None:
-        """Table `name` with a row for each of `times`, from float64 columns [len(times)]; NaN at all other times."""
+        """Table `name` with a row for each of `times`, from float64 columns [len(times)]; no rows at other times."""
         rows = torch.stack(list(columns), 1).double().cpu()
         if not rows.isfinite().all():
             raise ValueError(f"{type(self).__name__}: the schedule gives coefficients that are not finite")
-        table = torch.full((max(times) + 1, rows.shape[1]), float("nan"), dtype=torch.float64)
-        table[torch.as_tensor(times)] = rows
-        self.register_buffer(f"_{name}_32", table.float(), persistent=False)
-        self.register_buffer(f"_{name}_64", table, persistent=False)
-        self._rows[name] = dict(zip(times, map(tuple, rows.tolist())))
+        # A time without a row leads to a row that does not exist, where PyTorch's own lookup fails, on a GPU too. The
+        # second half of the slots is what negative times reach where they count from the end (in compiled graphs).
+        slots = torch.full((2 * max(times) + 2,), len(rows))
+        slots[torch.as_tensor(times)] = torch.arange(len(rows))
+        self.register_buffer(f"_{name}_slots", slots, persistent=False)
+        self.register_buffer(f"_{name}_32", rows.float(), persistent=False)
+        self.register_buffer(f"_{name}_64", rows, persistent=False)
+        self._slots[name] = {t: i for i, t in enumerate(times)}
+        self._quiet[name] = [row[-1] == 0 for row in rows.tolist()]
+
+    def _time(self, name: str, t: int | Tensor, like: Any) -> int | Tensor:
+        """`t` checked: an int, or an int64 tensor [] or [B] on the tables' device.
+
+        Times on the CPU are looked at; those on another device, and in compiled graphs, are not, and fail in `_row`.
+        """
+        owner, slots = type(self).__name__, self._slots[name]
+        compiling = torch.compiler.is_compiling()
+        device = getattr(self, f"_{name}_slots").device
+        if not isinstance(t, Tensor):
+            if compiling:  # one graph for all times
+                return torch.full((), t, dtype=torch.int64, device=device)
+            if isinstance(t, bool) or not hasattr(t, "__index__"):
+                raise TypeError(f"{owner}: t must be a whole number or a tensor of whole numbers, got {t!r}")
+            t = operator.index(t)
+            if t not in slots:
+                raise ValueError(f"{owner}: no step at t = {t}; times are {_brief(sorted(slots))}")
+            return t
+        if t.is_floating_point() or t.is_complex() or t.dtype == torch.bool:
+            raise TypeError(f"{owner}: t must be a whole number or a tensor of whole numbers, got {t.dtype}")
+        batch = like.shape[0] if isinstance(like, Tensor) and like.dim() else 1
+        if t.numel() not in (1, batch) or t.numel() != (t.shape[0] if t.dim() else 1):
+            raise ValueError(f"{owner}: t must hold one time, or one per sample (B = {batch}), got {list(t.shape)}")
+        t = t.long().reshape(() if t.numel() == 1 else -1)
+        if t.device.type != "cpu" or compiling or torch._C._are_functorch_transforms_active():
+            return t.to(device)
+        for one in t.reshape(-1).tolist():
+            self._time(name, one, like)
+        return t.to(device, non_blocking=True) if t.dim() else int(t)
 
     def _row(self, name: str, t: int | Tensor, like: Sequence[Tensor | None]) -> Tensor:
-        """[columns] for one time, [B,columns] for a tensor [B] of times: float64 where an image is."""
+        """[columns] for one time, [B,columns] for [B] of them, as `_time` gives it: float64 where an image is."""
         wide = any(isinstance(x, Tensor) and x.dtype == torch.float64 for x in like)
         table = getattr(self, f"_{name}_{64 if wide else 32}")
-        if isinstance(t, Tensor):
-            if t.is_floating_point() or t.dtype == torch.bool or t.dim() > 1:
-                raise TypeError(f"{type(self).__name__}: t must be an int or a tensor [B] of whole numbers")
-            return table[t.long()]
-        rows = self._rows[name]
-        if t not in rows:
-            raise ValueError(f"{type(self).__name__}: no step at t = {t!r}; times are {_brief(sorted(rows))}")
-        return table[t]
+        if not isinstance(t, Tensor):
+            return table[self._slots[name][t]]
+        rows = table.index_select(0, getattr(self, f"_{name}_slots").index_select(0, t.reshape(-1)))
+        return rows if t.dim() else rows[0]
 
     def _linear(self, name: str, terms: Sequence[Any], t: int | Tensor, noise: dict[str, Any]) -> Tensor:
-        """``Σ_j row[j] · terms[j] + row[-1] · ε`` with the row of table `name` at t; the stream is t unless given."""
-        row = self._row(name, t, terms)
-        silent = not isinstance(t, Tensor) and self._rows[name][t][-1] == 0
-        return gaussian_transition(terms, row[..., :-1], 0.0 if silent else row[..., -1], **streamed(noise, t))
+        """``Σ_j row[j] · terms[j] + row[-1] · ε`` with the row of table `name` at t; ε as `keyed` says."""
+        t = self._time(name, t, terms[0])
+        row, quiet = self._row(name, t, terms), self._quiet[name]
+        silent = all(quiet) if isinstance(t, Tensor) else quiet[self._slots[name][t]]
+        return gaussian_transition(terms, row[..., :-1], 0.0 if silent else row[..., -1], **keyed(noise, t, terms[0]))
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Tables":
         exact = dict(self._buffers)
@@ -63,11 +98,36 @@ class Tables(nn.Module):
         return self
 
 
-def streamed(noise: dict[str, Any], t: int | Tensor) -> dict[str, Any]:
-    """The sources of noise, with stream = t where no stream is given: one seed then serves a whole trajectory."""
-    if "stream" in noise or isinstance(t, Tensor) or t > MAX_STREAM:
+def keyed(noise: dict[str, Any], t: int | Tensor, x: Any) -> dict[str, Any]:
+    """The sources of noise for a step at t of images x [B,C,H,W]: one seed serves a whole trajectory.
+
+    A seed becomes ``seed + t · PER_TIME + b · PER_SAMPLE`` modulo 2**64, b the sample's index, 0 where each sample has
+    a seed of its own: the same noise whether t is an int, a tensor of one time or one time per sample, and another at
+    every other time. With `stream` given, or without a seed, the sources stay as they are.
+    """
+    seed = noise.get("seed")
+    if seed is None or "stream" in noise or not isinstance(x, Tensor) or not x.dim():
         return noise
-    return noise | {"stream": t}
+    batch = x.shape[0]
+    if isinstance(seed, Tensor):
+        if seed.dtype != torch.int64 or seed.dim() > 1 or seed.numel() not in (1, batch):
+            return noise  # the op says what is wrong
+        key, shared = seed.reshape(-1), seed.numel() == 1
+    elif isinstance(seed, bool) or not isinstance(seed, (int, torch.SymInt)) or not -(2**63) <= seed < 2**64:
+        return noise
+    elif batch == 1 and not isinstance(t, Tensor):
+        return noise | {"seed": _wrapped(int(seed) + t * PER_TIME)}
+    else:
+        whole: Any = seed - 2**64 if seed >= 2**63 else seed
+        key, shared = torch.full((1,), whole, dtype=torch.int64, device=x.device), True
+    key = torch.add(key, t, alpha=PER_TIME) if isinstance(t, Tensor) else key + _wrapped(t * PER_TIME)
+    if shared and batch != 1:
+        key = torch.add(key, torch.arange(batch, device=x.device), alpha=PER_SAMPLE)
+    return noise | {"seed": key}
+
+
+def _wrapped(number: int) -> int:
+    return (number + 2**63) % 2**64 - 2**63
 
 
 def levels(owner: str, name: str, values: Tensor | Sequence[float]) -> Tensor:
@@ -90,6 +150,11 @@ def visited(owner: str, times: Sequence[int] | None, count: int) -> list[int]:
 def before(times: Sequence[int], values: Tensor, clean: float) -> Tensor:
     """`values` at the time that follows each of `times` in sampling: the next one's, and `clean` after the last."""
     return torch.cat([values[list(times[1:])], torch.tensor([clean], dtype=torch.float64)])
+
+
+def clipped(x: Tensor, clip: float | None) -> Tensor:
+    """x within -clip..clip, or x itself."""
+    return x if clip is None else x.clamp(-clip, clip)
 
 
 def _brief(times: Sequence[int]) -> str:

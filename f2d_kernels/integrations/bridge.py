@@ -1,11 +1,21 @@
 """GOUB: the mean-reverting SDE tied to the degraded image at both ends of time.
 
-# before                                            # after
-sde = GOUB(lambda_square=30, T=100, ...)            sde = GOUB(max_sigma=30, steps=100, schedule="cosine")
-for t in reversed(range(1, T + 1)):                 for t in sde.times:
-    noise = model(x, mu, t)                             noise = model(x, mu, t)
-    score = -noise / sde.f_sigma(t) if t < T else 0     x = sde.step(x, mu, noise, t, "mean_ode")
-    x = sde.reverse_mean_ode_step(x, score, t)
+    # before: GOUB; its own default of eps is 0.01, its options files give 0.005
+    sde = GOUB(lambda_square=30, T=100, schedule="cosine", eps=0.005)
+    sde.set_mu(mu)
+    x = mu
+    for t in reversed(range(1, sde.T + 1)):
+        noise = model(x, mu, t)
+        score = -noise / sde.f_sigma(t) if t != 100 else 0
+        x = sde.reverse_mean_ode_step(x, score, t)
+
+    # after
+    sde = GOUB(max_sigma=30, steps=100, schedule="cosine", eps=0.005)
+    x = mu
+    for t in sde.times:
+        x = sde.step(x, mu, model(x, mu, t), t, "mean_ode")
+
+The published code has the end of time at 100 whatever T is; here it is T. Nothing is clipped, there or here.
 """
 
 from typing import Any
@@ -26,15 +36,13 @@ class GOUB(MeanReverting):
 
     It begins without noise and ends without, in mu. max_sigma: lambda, in grey levels (of 255) where it is 1 or more,
     else in the units of the images (published as `lambda_square`, and used as lambda). steps, schedule, eps: as of
-    `IRSDE`; the published eps is 0.005.
+    `IRSDE`.
 
     ValueError for schedules that do not fit. (Image Restoration Through Generalized Ornstein-Uhlenbeck Bridge, ICML
     2024, eq. 8-11, 15.)
     """
 
-    def __init__(
-        self, max_sigma: float = 30.0, steps: int = 100, schedule: str | Tensor = "cosine", eps: float = 0.005
-    ):
+    def __init__(self, max_sigma: float, steps: int = 100, schedule: str | Tensor = "cosine", eps: float = 0.01):
         spread, rate, total = mean_reversion("GOUB", max_sigma, steps, schedule, eps)
         super().__init__(range(steps, 0, -1))
         begun, left = -torch.expm1(-2 * total), -torch.expm1(-2 * (total[-1] - total))  # v_0t and v_tT
@@ -61,7 +69,7 @@ class GOUB(MeanReverting):
     def step(
         self, x: Tensor, mu: Tensor, prediction: Tensor, t: int | Tensor, kind: str = "mean_ode", **noise: Any
     ) -> Tensor:
-        """x_{t-1} from the state x at t = T..1, the degraded mu and the network's prediction of ε, all [B,C,H,W].
+        """x_{t-1} from the state x at t = T..1 (int, [] or [B]), the degraded mu and the predicted ε, all [B,C,H,W].
 
         With s = -prediction / f_t, the score, and sigma² = 2 lambda² theta:
             sde        x - ((theta + 2 theta e^{-2 (Θ_T - Θ_t)} / v_tT) (mu - x) - sigma² s) dt - sigma sqrt(dt) ε

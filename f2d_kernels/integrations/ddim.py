@@ -1,11 +1,18 @@
 """DDIM, and DDPM as its case eta = 1.
 
-# before                                                        # after
-scheduler.set_timesteps(50)                                     scheduler.set_timesteps(50)
-for t in scheduler.timesteps:                                   process = DDIM(scheduler.alphas_cumprod,
-    eps = model(x, t)                                                          scheduler.timesteps)
-    x = scheduler.step(eps, t, x, eta=0.0).prev_sample          for t in process.times:
-                                                                    x = process.step(x, model(x, t), t)
+    # before: DDIMScheduler of diffusers, whatever its configuration
+    scheduler.set_timesteps(50)
+    for t in scheduler.timesteps:
+        x = scheduler.step(model(x, t), t, x, eta=1.0).prev_sample
+
+    # after
+    scheduler.set_timesteps(50)
+    process = DDIM.of(scheduler, eta=1.0)
+    for t in scheduler.timesteps:
+        x = process.step(x, model(x, t), t, seed=7)
+
+The defaults of `DDIMScheduler` are eta = 0, x_0 clipped to [-1, 1], "leading" spacing, and 1 as the last alpha_bar;
+those of `DDIM` are the paper's: no clipping, and a step goes to the next of the times that are visited.
 """
 
 from collections.abc import Sequence
@@ -14,19 +21,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from f2d_kernels.integrations._tables import Tables, before, levels, visited
-from f2d_kernels.ops.gaussian_transition import gaussian_transition
+from f2d_kernels.integrations._tables import Tables, before, clipped, levels, visited
 
-PREDICTIONS = ("epsilon", "x0", "v")
+PREDICTIONS = {"epsilon": "epsilon", "x0": "sample", "v": "v_prediction"}  # our names, and those of diffusers
 
 
 class DDIM(Tables):
     """``x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) ε`` at times t = 0..T-1, and steps back along `times`.
 
-    alpha_bar: a, [T], in (0, 1), falling (`alphas_cumprod`). times: those the sampler visits, noisiest first (ints or
-    a tensor); by default all. eta: 0 is DDIM, 1 DDPM's posterior. prediction: what the network gives: "epsilon",
-    "x0", or "v" = sqrt(a) ε - sqrt(1 - a) x_0. clip: bound of |x_0|, None for none (diffusers clips at 1 by default).
-    final: a after the last step, 1 for the clean image (diffusers without `set_alpha_to_one`: alpha_bar[0]).
+    alpha_bar: a, [T], in [0, 1), falling (`alphas_cumprod`); 0 (zero terminal SNR) for "x0" and "v" only. times: those
+    the sampler visits, noisiest first (ints or a tensor); by default all. eta: 0 is DDIM, 1 DDPM's posterior.
+    prediction: what the network gives: "epsilon", "x0", or "v" = sqrt(a) ε - sqrt(1 - a) x_0. clip: bound of |x_0|,
+    None for none. final: a after the last step, 1 for the clean image. stride: a step goes from t to t - stride, and to
+    `final` below 0, as in diffusers; None: to the next of `times`. rederive: ε_pred comes from the clipped x_0
+    (`use_clipped_model_output`, and what diffusers' DDPMScheduler does), instead of the prediction itself.
 
     ValueError for schedules or times that do not fit. (Denoising Diffusion Implicit Models, ICLR 2021, eq. 12, 16.)
     """
@@ -39,19 +47,25 @@ class DDIM(Tables):
         prediction: str = "epsilon",
         clip: float | None = None,
         final: float = 1.0,
+        stride: int | None = None,
+        rederive: bool = False,
     ):
         a = levels("DDIM", "alpha_bar", alpha_bar)
-        if not (a.min() > 0 and a.max() < 1 and (a.diff() <= 0).all() and a[0] <= final <= 1):
-            raise ValueError("DDIM: alpha_bar must fall and lie in (0, 1), final between alpha_bar[0] and 1")
+        if not (a.min() >= 0 and a.max() < 1 and (a.diff() <= 0).all() and a[0] <= final <= 1):
+            raise ValueError("DDIM: alpha_bar must fall and lie in [0, 1), final between alpha_bar[0] and 1")
         if prediction not in PREDICTIONS:
             raise ValueError(f"DDIM: no prediction {prediction!r}; there are {', '.join(PREDICTIONS)}")
-        if not 0 <= eta <= 1 or (clip is not None and not clip > 0):
-            raise ValueError(f"DDIM: eta must lie in 0..1 and clip be > 0, got {eta}, {clip}")
+        if not 0 <= eta <= 1 or (clip is not None and not clip > 0) or (stride is not None and stride < 1):
+            raise ValueError(f"DDIM: eta must lie in 0..1, clip be > 0, stride >= 1; got {eta}, {clip}, {stride}")
         now = visited("DDIM", times.tolist() if isinstance(times, Tensor) else times, len(a))
+        if prediction == "epsilon" and a[now[0]] == 0:
+            raise ValueError(f"DDIM: alpha_bar is 0 at t = {now[0]}, where only predictions 'x0' and 'v' give x_0")
         super().__init__(now)
-        self.clip = clip
+        self.clip, self.rederive = clip, rederive
         self._add("state", range(len(a)), [a.sqrt(), (1 - a).sqrt()])
         a1, a0 = a[now], before(now, a, final)
+        if stride is not None:
+            a0 = torch.stack([a[t - stride] if t >= stride else a.new_tensor(final) for t in now])
         std = eta * ((1 - a0) / (1 - a1) * (1 - a1 / a0)).sqrt()
         signal, spread, one, zero = a1.sqrt(), (1 - a1).sqrt(), torch.ones_like(a1), torch.zeros_like(a1)
         # x_0 and ε as combinations of the state and the prediction
@@ -63,25 +77,54 @@ class DDIM(Tables):
         ahead, aside = a0.sqrt(), (1 - a0 - std**2).clamp_min(0).sqrt()
         self._add("clean", now, [clean_x, clean_p, zero])
         self._add("clipped", now, [ahead, aside * noise_x, aside * noise_p, std])
+        self._add("rederived", now, [ahead - aside * signal / spread, aside / spread, std])
         self._add("step", now, [ahead * clean_x + aside * noise_x, ahead * clean_p + aside * noise_p, std])
 
+    @classmethod
+    def of(cls, scheduler: Any, eta: float = 0.0, use_clipped_model_output: bool = False) -> "DDIM":
+        """The steps of a `diffusers.DDIMScheduler` after `set_timesteps`, with its spacing, prediction type, clipping,
+        rescaled betas and last alpha_bar; eta and use_clipped_model_output as its `step` takes them.
+
+        TypeError for other schedulers; ValueError before `set_timesteps`, and for dynamic thresholding.
+        """
+        if not hasattr(scheduler, "final_alpha_cumprod") or not hasattr(scheduler, "alphas_cumprod"):
+            raise TypeError(f"DDIM.of: scheduler must be a DDIMScheduler, got {type(scheduler).__name__}")
+        config = scheduler.config
+        if scheduler.num_inference_steps is None:
+            raise ValueError("DDIM.of: call scheduler.set_timesteps before")
+        if config.thresholding:
+            raise ValueError("DDIM.of: thresholding=True is not offered; clip_sample is")
+        names = {theirs: ours for ours, theirs in PREDICTIONS.items()}
+        return cls(
+            scheduler.alphas_cumprod,
+            scheduler.timesteps,
+            eta,
+            names.get(config.prediction_type, config.prediction_type),
+            config.clip_sample_range if config.clip_sample else None,
+            float(scheduler.final_alpha_cumprod),
+            config.num_train_timesteps // scheduler.num_inference_steps,
+            use_clipped_model_output,
+        )
+
     def sample(self, x_0: Tensor, t: int | Tensor, **noise: Any) -> Tensor:
-        """The training state x_t, [B,C,H,W], at t (int or [B]) in 0..T-1; noise as `f2d_kernels.gaussian_transition`
-        takes it."""
+        """The training state x_t, [B,C,H,W], at t (int, [] or [B]) in 0..T-1; noise as
+        `f2d_kernels.gaussian_transition` takes it."""
         return self._linear("state", [x_0], t, noise)
 
     def clean(self, x: Tensor, prediction: Tensor, t: int | Tensor) -> Tensor:
         """The x_0 that a prediction at the state x means, clipped if `clip` says so."""
-        found = gaussian_transition([x, prediction], self._row("clean", t, (x, prediction))[..., :-1], 0.0)
-        return found if self.clip is None else found.clamp(-self.clip, self.clip)
+        return clipped(self._linear("clean", [x, prediction], t, {}), self.clip)
 
     def step(self, x: Tensor, prediction: Tensor, t: int | Tensor, **noise: Any) -> Tensor:
-        """The state at the next of `times`, from x and the network's prediction at t, both [B,C,H,W]; s the next time:
+        """The state after the time t (int, [] or [B]), from x and the network's prediction, both [B,C,H,W]; s the next:
 
             sqrt(a_s) x_0 + sqrt(1 - a_s - std²) ε_pred + std ε,   std² = eta² (1 - a_s) / (1 - a_t) (1 - a_t / a_s)
 
-        One pass over memory, three with `clip` (ε_pred is the unclipped one, as in diffusers).
+        One pass over memory, three with `clip`.
         """
         if self.clip is None:
             return self._linear("step", [x, prediction], t, noise)
-        return self._linear("clipped", [self.clean(x, prediction, t), x, prediction], t, noise)
+        x_0 = self.clean(x, prediction, t)
+        if self.rederive:
+            return self._linear("rederived", [x_0, x], t, noise)
+        return self._linear("clipped", [x_0, x, prediction], t, noise)

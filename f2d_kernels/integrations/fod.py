@@ -1,11 +1,16 @@
 """FoD, forward-only diffusion: multiplicative noise around the clean image, from the degraded image to it.
 
-# before                                                        # after
-for t in range(T):                                              fod = FoD(thetas, sigmas ** 2, dt)
-    mu = x + model(x, t)                                        for t in fod.times:
-    log = -(theta + sigma**2 / 2) * dt                              x, mu = fod.step(x, model(x, t), t, seed=7)
-          + sigma * sqrt(dt) * torch.randn_like(x)
-    x = mu + (x - mu) * torch.exp(log)
+    # before: FoDiffusion, by default Euler-Maruyama with mu clipped to [-1, 1]
+    x = diffusion.forward_loop(model, x_start, num_steps=n, model_kwargs={})
+
+    # after; its arrays begin with a 0 for time 0, and its sigmas are variances
+    fod = FoD(diffusion.thetas[1:], diffusion.sigmas[1:], diffusion.dt, n, "SFLOW", clamp=(-1, 1))
+    x = x_start
+    for t in fod.times:
+        v = model(x, torch.full((len(x),), t), x_start)
+        x, mu = fod.step(x, v, t, "EM", x_start, seed=7)
+
+The loop's other sample_type, "MC", is ours; its "NMC" fails on the number of its arguments, and ours is the paper's.
 """
 
 import math
@@ -16,11 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from f2d_kernels.integrations._tables import Tables, levels, streamed
+from f2d_kernels.integrations._tables import Tables, keyed, levels
+from f2d_kernels.ops.gaussian_transition import gaussian_transition
 from f2d_kernels.ops.lognormal_transition import lognormal_transition
 from f2d_kernels.ops.transport_step import transport_step
 
-SAMPLERS = ("MC", "NMC")
+SAMPLERS = ("MC", "NMC", "EM")
 TARGETS = ("SFLOW", "FLOW", "FINAL_X")
 NO_LIMIT = (-math.inf, math.inf)
 
@@ -31,8 +37,8 @@ class FoD(Tables):
         x_t = mu + (x_s - mu) exp(M + S ε),  M = -dt Σ (theta_i + sigma2_i / 2),  S² = dt Σ sigma2_i,  s < i <= t.
 
     theta, sigma2: rates of the steps 1..T, [T] each, >= 0. dt: length of a step. steps: how many the sampler takes,
-    at times floor(i T / steps); by default T. target: what the network predicts: "SFLOW" mu - x_t, "FLOW" mu - x_0 or
-    "FINAL_X" mu. clamp: (low, high), the range of mu; None for no limit.
+    at times i (T / steps) rounded down as the published loop does, in float64; by default T. target: what the network
+    predicts: "SFLOW" mu - x_t, "FLOW" mu - x_0 or "FINAL_X" mu. clamp: (low, high), the range of mu; None for no limit.
 
     ValueError for schedules that do not fit. (Forward-only Diffusion Probabilistic Models.)
     """
@@ -49,12 +55,14 @@ class FoD(Tables):
         pull, spread = levels("FoD", "theta", theta), levels("FoD", "sigma2", sigma2)
         if len(pull) != len(spread) or min(pull.min(), spread.min()) < 0 or not dt > 0:
             raise ValueError(f"FoD: {len(pull)} theta and {len(spread)} sigma2 >= 0, dt > 0 ({dt}); give one per step")
+        if pull[0] == spread[0] == 0:
+            raise ValueError("FoD: theta and sigma2 begin with 0; leave out FoDiffusion's entry for time 0")
         count = len(pull) if steps is None else steps
         if not 1 <= count <= len(pull):
             raise ValueError(f"FoD: {count} steps; this schedule has 1 to {len(pull)}")
         if target not in TARGETS:
             raise ValueError(f"FoD: no target {target!r}; there are {', '.join(TARGETS)}")
-        path = [i * len(pull) // count for i in range(count + 1)]
+        path = [int(i * (len(pull) / count)) for i in range(count)] + [len(pull)]
         super().__init__(path[:-1])
         self.target, self.clamp = target, NO_LIMIT if clamp is None else clamp
         zero = torch.zeros(1, dtype=torch.float64)
@@ -62,18 +70,21 @@ class FoD(Tables):
         variance = torch.cat([zero, dt * spread.cumsum(0)])
         self._add("state", range(len(pull) + 1), [mean, variance.sqrt()])
         start, end = map(list, zip(*pairwise(path)))
+        last = [t - 1 for t in end]
         self._add("MC", start, [mean[end] - mean[start], (variance[end] - variance[start]).clamp_min(0).sqrt()])
         self._add("NMC", start, [mean[end], variance[end].sqrt()])
+        self._add("EM", start, [1 - pull[last] * dt, (spread[last] * dt).sqrt()])
         self._one: Tensor
         self.register_buffer("_one", torch.ones(1, 1), persistent=False)
 
     def sample(self, x_0: Tensor, mu: Tensor, t: int | Tensor, **noise: Any) -> Tensor:
-        """The training state ``mu + (x_0 - mu) exp(M_t + S_t ε)``, [B,C,H,W], at t (int or [B]) in 0..T.
+        """The training state ``mu + (x_0 - mu) exp(M_t + S_t ε)``, [B,C,H,W], at t (int, [] or [B]) in 0..T.
 
         noise: any of noise, seed, generator, stream, window, as `f2d_kernels.lognormal_transition` takes them.
         """
+        t = self._time("state", t, x_0)
         row = self._row("state", t, (x_0, mu))
-        return lognormal_transition(x_0, mu, row[..., 0], row[..., 1], **streamed(noise, t))
+        return lognormal_transition(x_0, mu, row[..., 0], row[..., 1], **keyed(noise, t, x_0))
 
     def step(
         self,
@@ -84,26 +95,38 @@ class FoD(Tables):
         x_0: Tensor | None = None,
         **noise: Any,
     ) -> tuple[Tensor, Tensor]:
-        """(state at the next time, mu) from the state x and the network's prediction at t, all [B,C,H,W]:
+        """(state after the time t, mu) from the state x and the prediction at t (int, [] or [B]), [B,C,H,W]:
 
             MC    mu + (x - mu) exp(M + S ε), (M, S) of this step: the Markov chain
             NMC   mu + (x_0 - mu) exp(M + S ε), (M, S) from time 0: every step starts from x_0 again
+            EM    x + theta (mu - x) dt + sqrt(sigma2 dt) (x - mu) ε, rates of the next time: Euler-Maruyama, the
+                  default of the published loop; one dt a step however long it is, so that with fewer than T steps the
+                  state stops short of mu
 
-        x_0: the degraded image, needed by NMC and by the target FLOW. After the last of `times` the state is it.
+        x_0: the degraded image, needed by NMC and by the target FLOW.
         """
         if sampler not in SAMPLERS:
             raise ValueError(f"FoD: no sampler {sampler!r}; there are {', '.join(SAMPLERS)}")
         if x_0 is None and (sampler == "NMC" or self.target == "FLOW"):
             raise ValueError(f"FoD: sampler {sampler} with target {self.target} needs x_0, the degraded image")
-        start: Any = x if sampler == "MC" else x_0
+        t = self._time(sampler, t, x)
+        start: Any = x_0 if sampler == "NMC" else x
         row = self._row(sampler, t, (x, prediction, start))
         schedule = (row[..., 0], row[..., 1])
-        source = streamed(noise, t)
-        if self.target == "FINAL_X":
-            mu = prediction if self.clamp == NO_LIMIT else prediction.clamp(*self.clamp)
+        source = keyed(noise, t, x)
+        if sampler != "EM" and self.target != "FINAL_X":
+            gates = self._one.expand(len(x), 1)
+            anchor = x if self.target == "SFLOW" else x_0
+            return transport_step(
+                start, [prediction], gates, None, None, *schedule, anchor=anchor, clamp=self.clamp, **source
+            )
+        mu: Any = prediction
+        if self.target != "FINAL_X":
+            mu = mu + (x if self.target == "SFLOW" else x_0)
+        mu = mu if self.clamp == NO_LIMIT else mu.clamp(*self.clamp)
+        if sampler != "EM":
             return lognormal_transition(start, mu, *schedule, **source), mu
-        gates = self._one.expand(len(x), 1)
-        anchor = x if self.target == "SFLOW" else x_0
-        return transport_step(
-            start, [prediction], gates, None, None, *schedule, anchor=anchor, clamp=self.clamp, **source
-        )
+        ones = torch.ones_like(x, dtype=row.dtype)
+        share = gaussian_transition([ones], row[..., :1], row[..., 1], **source)
+        dtype = torch.promote_types(x.dtype, mu.dtype)
+        return torch.lerp(mu.to(row.dtype), x.to(row.dtype), share).to(dtype), mu.to(dtype)

@@ -1,11 +1,20 @@
 """IR-SDE, Refusion, DA-CLIP: the SDE that goes back to the degraded image.
 
-# before                                            # after
-sde = IRSDE(max_sigma=10, T=100, ...)               sde = IRSDE(max_sigma=10, steps=100, schedule="cosine")
-for t in reversed(range(1, T + 1)):                 for t in sde.times:
-    noise = model(x, mu, t)                             noise = model(x, mu, t)
-    score = sde.get_score_from_noise(noise, t)          x = sde.step(x, mu, noise, t, "sde", seed=7)
-    x = sde.reverse_sde_step(x, score, t)
+    # before: IRSDE of image-restoration-sde; its own default of eps is 0.01, its options files give 0.005
+    sde = IRSDE(max_sigma=10, T=100, schedule="cosine", eps=0.005)
+    sde.set_mu(mu)
+    x = mu + sde.max_sigma * torch.randn_like(mu)
+    for t in reversed(range(1, sde.T + 1)):
+        score = sde.get_score_from_noise(model(x, mu, t), t)
+        x = sde.reverse_sde_step(x, score, t)
+
+    # after
+    sde = IRSDE(max_sigma=10, steps=100, schedule="cosine", eps=0.005)
+    x = mu + 10 / 255 * torch.randn_like(mu)
+    for t in sde.times:
+        x = sde.step(x, mu, model(x, mu, t), t, "sde", seed=7)
+
+Nothing is clipped, there or here.
 """
 
 import math
@@ -57,7 +66,7 @@ class MeanReverting(Tables):
     """Training states and the most likely step back, from tables "state" and "optimum"."""
 
     def sample(self, x_0: Tensor, mu: Tensor, t: int | Tensor, **noise: Any) -> Tensor:
-        """The training state x_t of clean x_0 and degraded mu, [B,C,H,W], at t (int or [B]) in 0..T.
+        """The training state x_t of clean x_0 and degraded mu, [B,C,H,W], at t (int, [] or [B]) in 0..T.
 
         noise: any of noise, seed, generator, stream, window, as `f2d_kernels.gaussian_transition` takes them.
         """
@@ -74,14 +83,13 @@ class IRSDE(MeanReverting):
         x_t = mu + (x_0 - mu) e^{-Θ_t} + lambda sqrt(1 - e^{-2 Θ_t}) ε,   Θ_t = dt Σ_{1 <= i <= t} theta_i.
 
     max_sigma: lambda, in grey levels (of 255) where it is 1 or more, else in the units of the images. steps: T.
-    schedule: name of `theta_schedule`, or T + 1 rates (the first is never used). eps: e^{-Θ_T}, which sets dt.
+    schedule: name of `theta_schedule`, or T + 1 rates (the first is never used). eps: e^{-Θ_T}, which sets dt. The
+    defaults are the published class's; the published options give eps = 0.005.
 
     ValueError for schedules that do not fit. (Image Restoration with Mean-Reverting SDEs, ICML 2023, eq. 3-6, 10-14.)
     """
 
-    def __init__(
-        self, max_sigma: float = 50.0, steps: int = 100, schedule: str | Tensor = "cosine", eps: float = 0.005
-    ):
+    def __init__(self, max_sigma: float, steps: int = 100, schedule: str | Tensor = "cosine", eps: float = 0.01):
         spread, rate, total = mean_reversion("IRSDE", max_sigma, steps, schedule, eps)
         super().__init__(range(steps, 0, -1))
         std = spread * (-torch.expm1(-2 * total)).sqrt()
@@ -104,7 +112,7 @@ class IRSDE(MeanReverting):
     def step(
         self, x: Tensor, mu: Tensor, prediction: Tensor, t: int | Tensor, kind: str = "sde", **noise: Any
     ) -> Tensor:
-        """x_{t-1} from the state x at t = T..1, the degraded mu and the network's prediction of ε, all [B,C,H,W].
+        """x_{t-1} from the state x at t = T..1 (int, [] or [B]), the degraded mu and the predicted ε, all [B,C,H,W].
 
         With s = -prediction / std_t, the score:
             sde         x - (theta (mu - x) - sigma² s) dt - sigma sqrt(dt) ε       sde_mean   the same without ε

@@ -1,13 +1,34 @@
 """Mixtures inside other restorers: MoCE-IR's experts, PromptIR's prompts, InstructIR's channel gates.
 
-    # before                                                          # after
-    out = x + sum(g[:, k, None, None, None] * e for k, e in ...)      out = mixture_of_experts(outputs, gates, x)
-    prompt = torch.sum(w[..., None, None, None]
-                       * param.repeat(B, 1, 1, 1, 1), 1)              prompt = prompt_mixture(param, weights, (H, W))
-    prompt = F.interpolate(prompt, (H, W), mode="bilinear")
-    out = block(x * mask[:, :, None, None]) + x                       out = block(channel_gates(x, mask)) + x
+    # before: MoCE-IR, AdapterLayer at inference, where every chosen expert sees the whole batch
+    outputs = torch.stack([expert(x, shared) for expert in selected], dim=1)
+    weights = gates.gather(1, top_k_indices)
+    out = (weights.unsqueeze(2).unsqueeze(3).unsqueeze(4) * outputs).sum(dim=1)
 
-All are differentiable in every argument, and raise the ops' own errors where shapes do not fit.
+    # after; the layer adds no residual
+    outputs = [expert(x, shared) for expert in selected]
+    out = mixture_of_experts(outputs, gates.gather(1, top_k_indices))
+
+    # before: PromptIR, PromptGenBlock
+    emb = x.mean(dim=(-2, -1))
+    weights = F.softmax(linear(emb), dim=1)
+    prompt = weights[:, :, None, None, None] * prompt_param.repeat(len(x), 1, 1, 1, 1)
+    prompt = conv3x3(F.interpolate(torch.sum(prompt, dim=1), x.shape[2:], mode="bilinear"))
+
+    # after
+    weights = F.softmax(linear(x.mean(dim=(-2, -1))), dim=1)
+    prompt = conv3x3(prompt_mixture(prompt_param, weights, x.shape[2:]))
+
+    # before: InstructIR, ICB: scale and shift, then the gate, and the skip after the block
+    gates = torch.sigmoid(fc(text)).unsqueeze(-1).unsqueeze(-1)
+    out = block((x * gamma + beta) * gates) + x
+
+    # after
+    out = block(channel_gates(x, torch.sigmoid(fc(text)), gamma, beta)) + x
+
+While MoCE-IR trains, its SparseDispatcher gives each expert only the samples routed to it; such outputs of unlike
+batches stay with its `combine`. All functions are differentiable in every argument, and raise the ops' own errors where
+shapes do not fit.
 """
 
 from collections.abc import Sequence
@@ -62,11 +83,18 @@ def prompt_mixture(prompts: Tensor, weights: Tensor, size: tuple[int, int] | Non
     return mixed if size is None else F.interpolate(mixed, size, mode="bilinear")
 
 
-def channel_gates(features: Tensor, mask: Tensor, base: Tensor | None = None) -> Tensor:
-    """base[b,c] + mask[b,c] · features[b,c]: features and base [B,C,H,W], mask [B,C].
+def channel_gates(features: Tensor, mask: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+    """mask[b,c] · (scale[c] · features[b,c] + shift[c]): features [B,C,H,W], mask [B,C]; scale and shift [C] or, as the
+    parameters gamma and beta are, [1,C,1,1]; None for 1 and 0.
 
-    (InstructIR, ECCV 2024, instruction condition block: the gate comes from the text, the base is the skip.)
+    Two passes of PyTorch's own over the features, the second in place; the channels' numbers are multiplied before.
+    (InstructIR, ECCV 2024, instruction condition block: the gate comes from the text.)
     """
-    if not isinstance(mask, Tensor) or mask.dim() != 2:
-        raise ValueError("channel_gates: mask must be a tensor [B,C]")
-    return expert_assembly([features], mask[:, None], None, base)
+    if not isinstance(mask, Tensor) or mask.dim() != 2 or mask.shape != features.shape[:2]:
+        raise ValueError(f"channel_gates: mask must be a tensor [B,C] = {list(features.shape[:2])}")
+    for name, values in (("scale", scale), ("shift", shift)):
+        if values is not None and tuple(values.shape) not in ((mask.shape[1],), (1, mask.shape[1], 1, 1)):
+            raise ValueError(f"channel_gates: {name} must be [C] or [1,C,1,1], got {list(values.shape)}")
+    gain = mask if scale is None else mask * scale.reshape(1, -1)
+    gated = features * gain[:, :, None, None]
+    return gated if shift is None else gated.add_((mask * shift.reshape(1, -1))[:, :, None, None])

@@ -1,68 +1,92 @@
 """ResShift: the residual is shifted in over a few steps, with noise in proportion.
 
-# before                                                        # after
-x = diffusion.prior_sample(y)                                   process = ResShift(diffusion.etas, kappa=2.0)
-for t in reversed(range(T)):                                    x = process.prior(y, seed=7)
-    x_0 = model(x, y, t)                                        for t in process.times:
-    mean = coef1[t] * x + coef2[t] * x_0                            x = process.step(x, model(x, y, t), t, seed=7)
-    x = mean + exp(0.5 * log_variance[t]) * randn
+    # before: in the images' own range; in the latent space of an autoencoder the repository samples unclipped
+    x = diffusion.prior_sample(y)
+    for t in reversed(range(diffusion.num_timesteps)):
+        batch = torch.full((len(x),), t)
+        x = diffusion.p_sample(model, x, y, batch, clip_denoised=True)["sample"]
+
+    # after; clip=None in a latent space
+    process = ResShift(diffusion.etas, diffusion.kappa, clip=1.0)
+    x = process.prior(y, seed=7)
+    for t in process.times:
+        batch = torch.full((len(x),), t)
+        x_0 = model(diffusion._scale_input(x, batch), batch)
+        x = process.step(x, x_0, t, seed=7)
+
+`diffusion.etas` are those that a respacing left; the model is then the one that it wraps. `p_sample` clips x_0 to
+[-1, 1] by default. x_0 is what the published models predict (predict_type "xstart").
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from f2d_kernels.integrations._tables import MAX_STREAM, Tables, before, levels, streamed
+from f2d_kernels.integrations._tables import Tables, before, clipped, levels
 
 
 class ResShift(Tables):
     """``x_t = x_0 + eta_t (y - x_0) + kappa sqrt(eta_t) ε`` at times t = 0..T-1, y the degraded image.
 
-    etas: [T], rising (`exponential` gives the published ones). kappa: strength of the noise, > 0.
+    etas: [T], rising (`exponential` gives the published ones). kappa: strength of the noise, > 0. clip: bound of |x_0|
+    in `step`, None for none.
     ValueError for schedules that do not fit. (ResShift, NeurIPS 2023, eq. 2, 6, 7; the paper counts from 1.)
     """
 
-    def __init__(self, etas: Tensor | Sequence[float], kappa: float = 2.0):
+    def __init__(self, etas: Tensor | Sequence[float], kappa: float = 2.0, clip: float | None = None):
         eta = levels("ResShift", "etas", etas)
         if not (eta[0] > 0 and eta[-1] <= 1 and (eta.diff() > 0).all()):
             raise ValueError("ResShift: etas must rise, from above 0 to at most 1")
-        if not kappa > 0:
-            raise ValueError(f"ResShift: kappa must be > 0, got {kappa}")
+        if not kappa > 0 or (clip is not None and not clip > 0):
+            raise ValueError(f"ResShift: kappa and clip must be > 0, got {kappa}, {clip}")
         times = range(len(eta) - 1, -1, -1)
         super().__init__(times)
+        self.clip = clip
         last = before(times, eta, 0.0).flip(0)
         share = last / eta
         self._add("state", range(len(eta)), [1 - eta, eta, kappa * eta.sqrt()])
         self._add("step", range(len(eta)), [share, 1 - share, kappa * (share * (eta - last)).sqrt()])
-        self._add("prior", [0], [torch.ones(1), kappa * eta[-1:].sqrt()])
+        self._add("prior", [len(eta)], [torch.ones(1), kappa * eta[-1:].sqrt()])
 
     @classmethod
     def exponential(
-        cls, steps: int = 15, kappa: float = 2.0, power: float = 0.3, first: float = 0.04, last: float = 0.999
+        cls,
+        steps: int = 15,
+        kappa: float = 2.0,
+        power: float = 0.3,
+        min_noise_level: float = 0.04,
+        etas_end: float = 0.99,
+        clip: float | None = None,
     ) -> "ResShift":
-        """``sqrt(eta_t) = sqrt(eta_1) (eta_T / eta_1)^{((t - 1) / (T - 1))^power / 2}``, t = 1..T (eq. 8, 9), with
-        eta_T = `last` and sqrt(eta_1) = min(first / kappa, sqrt(0.001))."""
+        """``sqrt(eta_t) = low (etas_end / low)^{((t - 1) / (T - 1))^power}``, t = 1..T, with
+        low = min_noise_level / max(kappa, 1).
+
+        The arguments are those of the repository's configurations, whose `etas_end` is the last *root* of eta; the
+        defaults are those of its 15-step models, and steps=4, min_noise_level=0.2 its journal version's. (The paper,
+        eq. 8, 9, has sqrt(eta_T) = sqrt(0.999).)
+        """
         if steps < 2:
             raise ValueError(f"ResShift: at least 2 steps, got {steps}")
-        low = min(first / kappa, math.sqrt(0.001)) ** 2
+        low = min_noise_level / max(kappa, 1.0)
+        if not 0 < low < etas_end:
+            raise ValueError(f"ResShift: etas_end must be above {low}, the first root of eta, got {etas_end}")
         place = torch.linspace(0, 1, steps, dtype=torch.float64) ** power
-        return cls(low * (last / low) ** place, kappa)
+        return cls((low * (etas_end / low) ** place) ** 2, kappa, clip)
 
     def prior(self, y: Tensor, **noise: Any) -> Tensor:
         """x_T = y + kappa sqrt(eta_T) ε, where sampling starts; noise as `f2d_kernels.gaussian_transition` takes it,
-        with a stream of its own beside the steps'."""
-        return self._linear("prior", [y], 0, streamed(noise, MAX_STREAM))
+        keyed by time T, which no step has."""
+        return self._linear("prior", [y], len(self.times), noise)
 
     def sample(self, x_0: Tensor, y: Tensor, t: int | Tensor, **noise: Any) -> Tensor:
-        """The training state x_t, [B,C,H,W], of clean x_0 and degraded y, at t (int or [B]) in 0..T-1."""
+        """The training state x_t, [B,C,H,W], of clean x_0 and degraded y, at t (int, [] or [B]) in 0..T-1."""
         return self._linear("state", [x_0, y], t, noise)
 
     def step(self, x: Tensor, x_0: Tensor, t: int | Tensor, **noise: Any) -> Tensor:
-        """A draw of x_{t-1} from x at t and the predicted clean image x_0, [B,C,H,W]; at t = 0 it is x_0.
+        """A draw of x_{t-1} from x at t (int, [] or [B]) and the predicted clean image x_0, [B,C,H,W]; x_0 at t = 0.
 
         (eta_{t-1} / eta_t) x + (1 - eta_{t-1} / eta_t) x_0 + kappa sqrt(eta_{t-1} / eta_t (eta_t - eta_{t-1})) ε
         """
-        return self._linear("step", [x, x_0], t, noise)
+        return self._linear("step", [x, clipped(x_0, self.clip)], t, noise)

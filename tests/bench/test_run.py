@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench import gate, models, plots, report, run
+from bench import ceiling, gate, models, plots, report, run
+from bench.cases import ops
 from bench.ceiling import ceilings, copies
 from bench.memory import peak_bytes
 from bench.providers import Inputs, Provider, providers
-from bench.registry import Case, Traffic, ops
+from bench.registry import Case, Traffic
 
 CPU = torch.device("cpu")
 compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="the ceiling loop needs a C++ compiler")
@@ -142,19 +143,22 @@ def test_list_and_filters(capsys):
     assert turns[:8] == [*ops(), *models.MODELS]  # with a limit, every op gets a turn before any has its second
 
 
-@compiler
-@pytest.mark.parametrize("traffic", [Traffic(5000, 640, 3, 2), Traffic(64, 4096, 1, 8), Traffic(10**6, 10**6, 5, 1)])
-def test_the_ceiling_loop_writes_every_line_and_nothing_else(traffic, monkeypatch):
-    from bench import ceiling
-
-    made = []
-    plain = ceiling._lines
+@pytest.fixture
+def made(monkeypatch):
+    """The buffers that `bench.ceiling` makes: the source and the target of each set."""
+    found, plain = [], ceiling._lines
 
     def recorded(count, device):
-        made.append(plain(count, device))
-        return made[-1]
+        found.append(plain(count, device))
+        return found[-1]
 
     monkeypatch.setattr(ceiling, "_lines", recorded)
+    return found
+
+
+@compiler
+@pytest.mark.parametrize("traffic", [Traffic(5000, 640, 3, 2), Traffic(64, 4096, 1, 8), Traffic(10**6, 10**6, 5, 1)])
+def test_the_ceiling_loop_writes_every_line_and_nothing_else(traffic, made):
     for thunks in ceilings(traffic, 2, CPU).values():
         for t in made:
             t.fill_(1)
@@ -165,9 +169,15 @@ def test_the_ceiling_loop_writes_every_line_and_nothing_else(traffic, monkeypatc
     assert made[0].numel() * 4 - traffic.read < 64 * (traffic.reads + 1)
 
 
-def test_copies_copy():
-    for thunk in copies(Traffic(1000, 1000, 1, 1), 2, CPU):
+def test_copies_copy(made):
+    """Half of 2000 bytes in whole lines of 64, from the source to the target of each set."""
+    thunks = copies(Traffic(1000, 1000, 1, 1), 2, CPU)
+    assert len(thunks) == 2 and [t.numel() * 4 for t in made] == [1024] * 4
+    for number, buffer in enumerate(made):
+        buffer.fill_(number)
+    for thunk in thunks:
         thunk()
+    assert [set(buffer.tolist()) for buffer in made] == [{0}, {0}, {2}, {2}]
 
 
 def test_peak_memory_counts_what_lives_at_one_time():

@@ -7,9 +7,11 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 from scipy.signal import convolve2d
-from scipy.stats import kstest
+from scipy.special import expit
+from scipy.stats import binomtest, kstest
+from torch.nn.functional import interpolate
 
-from f2d.degradation import CATEGORIES, degrade, fields, haze, low_light, rain, snow
+from f2d.degradation import CATEGORIES, degrade, fields, haze, low_light, particles, rain, snow
 from tests.degradation import oracle
 
 CPU = torch.device("cpu")
@@ -62,23 +64,54 @@ def test_guided_filter_keeps_what_the_guide_has():
     torch.testing.assert_close(fields.guided_filter(x, 0.2 + 0.6 * x, 5, 1e-9), 0.2 + 0.6 * x, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize(
-    ("shape", "kernel"), [((1, 1), (1, 1)), ((1, 1), (9, 9)), ((7, 20), (5, 3)), ((33, 31), (13, 17))]
-)
+@pytest.mark.parametrize(("shape", "kernel"), [((1, 1), 1), ((1, 1), 9), ((7, 20), 5), ((33, 31), 17), ((140, 92), 37)])
 def test_convolve_is_scipys(shape, kernel):
     generator = torch.Generator().manual_seed(0)
-    weights = torch.rand(kernel, generator=generator)
-    canvas = torch.rand(fields.canvas_for(weights, *shape), generator=generator)
-    ours = fields.convolve(canvas, weights)
-    assert ours.shape == (1, 1, *shape)
-    expected = convolve2d(canvas[0, 0].double(), weights.double(), mode="valid")
-    np.testing.assert_allclose(ours[0, 0], expected, atol=1e-5, rtol=1e-6)
+    weights = torch.rand(kernel, kernel, generator=generator)
+    canvas = torch.rand(1, *particles.canvas_for(kernel, *shape), generator=generator)
+    ours = particles.convolve(canvas, weights.numpy())
+    assert ours.shape == (1, *shape)
+    expected = convolve2d(canvas[0].double(), weights.double(), mode="valid")
+    np.testing.assert_allclose(ours[0], expected, atol=1e-5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("drops", [0, 1, 40, 1500])  # one by one, and so many that their canvas is convolved
+def test_draw_is_scipys_convolution(drops):
+    random, (height, width) = np.random.default_rng(drops), (31, 44)
+    kernel = particles.line_kernel(14, 0.4, 0.6)
+    rows, columns = particles.canvas_for(len(kernel), height, width)
+    places = np.sort(random.choice(rows * columns, drops, replace=False))
+    brightness = random.random(drops).astype(np.float32)
+    canvas = np.zeros((rows, columns))
+    canvas.flat[places] = brightness
+    ours = particles.draw(places, brightness, kernel, height, width)
+    assert ours.shape == (height, width) and ours.dtype == np.float32
+    np.testing.assert_allclose(ours, convolve2d(canvas, kernel.astype(np.float64), mode="valid"), atol=1e-6)
+
+
+def test_particles_fall_independently_and_uniformly():
+    places, brightness = particles.fall(fields.Draws(0, "fall", CPU), (400, 500), 0.01)
+    assert binomtest(len(places), 400 * 500, 0.01).pvalue > 1e-3
+    assert len(set(places.tolist())) == len(places)
+    assert kstest(brightness, "uniform").pvalue > 1e-3
+    for coordinate, length in ((places // 500, 400), (places % 500, 500)):
+        assert kstest((coordinate + 0.5) / length, "uniform").pvalue > 1e-3
+    assert particles.fall(fields.Draws(0, "fall", CPU), (9, 9), 0.0)[0].size == 0
+
+
+@pytest.mark.parametrize("blur", [1.0, 6.0])
+def test_a_moving_disc_is_the_disc_smeared(blur):
+    motion = particles.line_kernel(blur, 0.5, 0.7)
+    rows, columns = np.mgrid[-4:5, -4:5]
+    disc = expit((2.4 - np.hypot(rows, columns)) / 0.8)
+    expected = convolve2d(disc, motion.astype(np.float64)) * (1 + blur / (4 * 2.4))
+    np.testing.assert_allclose(snow._moving_disc(2.4, 0.8, 4, motion, blur), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("angle", [0.0, 0.5, -0.9, math.pi / 2])
 @pytest.mark.parametrize("length", [12.0, 30.0])
 def test_line_kernel_is_a_line(length, angle):
-    kernel = fields.line_kernel(length, angle, 0.6, CPU).double().numpy()
+    kernel = particles.line_kernel(length, angle, 0.6).astype(np.float64)
     assert kernel.sum() == pytest.approx(1, abs=1e-5) and kernel.min() >= 0
     np.testing.assert_allclose(kernel, kernel[::-1, ::-1], atol=1e-7)
     steps = np.arange(len(kernel)) - len(kernel) // 2
@@ -99,17 +132,30 @@ def test_power():
 
 @pytest.mark.parametrize("shape", [(2, 2), (17, 40)])
 def test_smooth_field_fills_the_unit_interval_smoothly(shape):
-    field = fields.smooth_field(fields.Draws(3, "field", CPU), *shape)
+    field = fields.smooth_field(fields.BatchDraws([3], "field", CPU), *shape)
     assert field.min() == 0 and field.max() == 1
-    large = fields.smooth_field(fields.Draws(3, "field", CPU), 400, 400)
+    large = fields.smooth_field(fields.BatchDraws([3], "field", CPU), 400, 400)
     assert max(large.diff(dim=axis).abs().max() for axis in (2, 3)) < 0.08  # 16 cells of 25 pixels: no jumps
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (3, 41), (37, 20)])
+def test_smooth_field_is_enlarged_bicubically(shape):
+    """One octave is PyTorch's own enlargement of the grid, and four of them are added with their weights."""
+    for octaves in (1, 4):
+        stream = fields.Draws(5, "field", CPU)
+        grids = [stream.rand(1, 1, 2**k + 1, 2**k + 1) for k in range(1, octaves + 1)]
+        enlarged = [interpolate(grid.double(), shape, mode="bicubic", align_corners=True) for grid in grids]
+        total = sum(0.5**k * grid for k, grid in enumerate(enlarged))
+        total = (total - total.min()) / (total.max() - total.min())
+        ours = fields.smooth_field(fields.BatchDraws([5], "field", CPU), *shape, octaves=octaves)
+        np.testing.assert_allclose(ours, total, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", SIZES)
 def test_low(shape):
     clean, light = image(*shape, 4), plane(*shape, 5)
     x, lost = low_light.darken(
-        to_tensor(clean), to_tensor(light), {"gamma": 2.4, "noise": 0.0}, fields.Draws(0, "x", CPU)
+        to_tensor(clean), to_tensor(light), [{"gamma": 2.4, "noise": 0.0}], fields.BatchDraws([0], "x", CPU)
     )
     expected, expected_lost = oracle.low(clean, light, 2.4, 0)
     np.testing.assert_allclose(to_array(x), expected, atol=3e-5)
@@ -121,16 +167,16 @@ def test_low_clamps_a_negative_level():
     light = plane(20, 20, 14)
     clean = np.repeat((plane(20, 20, 15) > 0.8).astype(np.float32)[..., None], 3, axis=2)
     assert oracle.guided_filter(light, clean @ [0.114, 0.587, 0.299], 3, 0.01).min() < -0.01
-    parameters = {"gamma": 2.5, "noise": 0.0}
-    x, lost = low_light.darken(to_tensor(clean), to_tensor(light), parameters, fields.Draws(0, "x", CPU))
+    parameters = [{"gamma": 2.5, "noise": 0.0}]
+    x, lost = low_light.darken(to_tensor(clean), to_tensor(light), parameters, fields.BatchDraws([0], "x", CPU))
     np.testing.assert_allclose(to_array(x), oracle.low(clean, light, 2.5, 0)[0], atol=3e-5)
     assert lost.max() == 1
 
 
 def test_noise_is_normal_of_the_drawn_deviation():
     clean, light, n = torch.full((1, 3, 80, 80), 0.9), torch.full((1, 1, 80, 80), 0.9), 3 * 80 * 80
-    quiet, _ = low_light.darken(clean, light, {"gamma": 2.0, "noise": 0.0}, fields.Draws(1, "x", CPU))
-    noisy, _ = low_light.darken(clean, light, {"gamma": 2.0, "noise": 0.03}, fields.Draws(1, "x", CPU))
+    quiet, _ = low_light.darken(clean, light, [{"gamma": 2.0, "noise": 0.0}], fields.BatchDraws([1], "x", CPU))
+    noisy, _ = low_light.darken(clean, light, [{"gamma": 2.0, "noise": 0.03}], fields.BatchDraws([1], "x", CPU))
     noise = (noisy - quiet).double().flatten().numpy()  # 0.81 ± 0.03: the clip at 1 is 6 deviations away
     assert abs(noise.mean()) < 4 * 0.03 / n**0.5 and noise.std() == pytest.approx(0.03, rel=0.03)
     assert kstest(noise / 0.03, "norm").pvalue > 1e-3
@@ -141,7 +187,7 @@ def test_noise_is_normal_of_the_drawn_deviation():
 @pytest.mark.parametrize("shape", SIZES)
 def test_haze(shape):
     x, depth = 1.4 * image(*shape, 6), plane(*shape, 7) ** 4
-    ours, lost = haze.add_haze(to_tensor(x), to_tensor(depth), {"beta": 1.7, "airlight": 0.65})
+    ours, lost = haze.add_haze(to_tensor(x), to_tensor(depth), [{"beta": 1.7, "airlight": 0.65}])
     expected, expected_lost = oracle.haze(x, depth, 1.7, 0.65)
     np.testing.assert_allclose(to_array(ours), expected, atol=5e-7)
     np.testing.assert_allclose(lost[0, 0], expected_lost, atol=5e-7)
@@ -157,7 +203,7 @@ def test_rain_and_snow_blend():
 @pytest.mark.parametrize("angle", [-0.5, 0.0, 0.4])
 def test_streaks_of_rain_fall_at_the_angle(angle):
     parameters = {"angle": angle, "veil": 0.05, "contrast": 0.5, "streaks": 0.4, "density": 3e-3, "length": 30.0}
-    mask = rain.rain_mask(200, 200, parameters, fields.Draws(0, "rainmap", CPU))[0, 0].double().numpy()
+    mask = rain.rain_mask(200, 200, [parameters], fields.BatchDraws([0], "rainmap", CPU))[0, 0].double().numpy()
     down, across = (gaussian_filter(mask, 1.5, order=order) for order in ((1, 0), (0, 1)))
     # along a streak the mask hardly changes: the weak axis of the gradients' covariance
     _, vectors = np.linalg.eigh([[(a * b).mean() for a in (down, across)] for b in (down, across)])
@@ -166,9 +212,9 @@ def test_streaks_of_rain_fall_at_the_angle(angle):
 
 def test_veil_of_rain_has_its_mean_and_contrast():
     parameters = {"angle": 0.2, "veil": 0.4, "contrast": 0.3, "streaks": 0.0, "density": 1e-3, "length": 20.0}
-    still = rain.rain_mask(150, 150, parameters | {"contrast": 0.0}, fields.Draws(0, "rainmap", CPU))
+    still = rain.rain_mask(150, 150, [parameters | {"contrast": 0.0}], fields.BatchDraws([0], "rainmap", CPU))
     assert still.min() == pytest.approx(0.7 * 0.4, abs=1e-6) and still.max() == pytest.approx(1.3 * 0.4, abs=1e-6)
-    spread = rain.rain_mask(150, 150, parameters, fields.Draws(0, "rainmap", CPU)) / still - 1
+    spread = rain.rain_mask(150, 150, [parameters], fields.BatchDraws([0], "rainmap", CPU)) / still - 1
     assert spread.mean() == pytest.approx(0, abs=1e-3) and spread.std() == pytest.approx(0.3, rel=0.02)
 
 
@@ -176,7 +222,7 @@ def test_snow_grows_with_each_of_its_parameters():
     parameters = {"angle": 0.1, "flurry": 0.02, "density": 1.0, "opacity": 0.7, "blur": 3.0, "size": 1.0}
 
     def cover(**changes):
-        return snow.snow_mask(120, 120, parameters | changes, fields.Draws(0, "snowmap", CPU)).mean().item()
+        return snow.snow_mask(120, 120, [parameters | changes], fields.BatchDraws([0], "snowmap", CPU)).mean().item()
 
     assert cover(flurry=0.0, opacity=0.0) == 0
     for name in ("flurry", "density", "opacity", "size"):
@@ -192,7 +238,7 @@ def test_composites(category, shape):
     given = {name: torch.from_numpy(m) for name, m in {"light": light, "depth": depth, **masks}.items()}
     ours = degrade(to_tensor(clean)[0], category, seed=seed, **given)
     # with the light map given, noise is the first thing drawn from its stream
-    noise = fields.Draws(seed, "lowmap", CPU).randn(1, 3, *shape)[0].permute(1, 2, 0).double().numpy()
+    noise = fields.Draws(seed, "lowmap", CPU).randn(3, *shape).permute(1, 2, 0).double().numpy()
     noise *= ours.parameters.get("low", {}).get("noise", 0)
     maps = {"light": light, "depth": depth, **masks}
     expected, expected_maps = oracle.degrade(clean, category, ours.parameters, noise, **maps)

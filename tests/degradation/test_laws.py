@@ -81,6 +81,16 @@ def test_external_maps_are_the_maps_returned():
     torch.testing.assert_close(far.maps[1], torch.full((24, 30), lost, dtype=torch.float32))
 
 
+def test_external_maps_serve_a_whole_batch():
+    clean = torch.stack([picture(24, 30, 3), picture(24, 30, 4)])
+    maps = {name: picture(24, 30, k)[0] for k, name in enumerate(("light", "depth", "rain", "snow"), start=5)}
+    for category in ("low_haze_rain", "low_haze_snow"):
+        hard = degrade(clean, category, seed=[1, 2], **maps)
+        for b in (0, 1):
+            alone = degrade(clean[b], category, seed=b + 1, **maps)
+            assert torch.equal(hard.image[b], alone.image) and torch.equal(hard.maps[b], alone.maps)
+
+
 @given(st.permutations(FACTORS), st.integers(1, 4))
 def test_category_names(order, count):
     chosen = order[:count]

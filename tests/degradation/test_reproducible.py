@@ -87,6 +87,19 @@ def test_a_sample_of_a_batch_is_what_it_is_alone(clean):
             assert torch.equal(one_seed.image[i], degrade(batch[i], "low_haze_rain", seed=3).image)
 
 
+@pytest.mark.parametrize("together", [1, 5 * 64 * 64, 2**30])
+def test_how_many_samples_are_degraded_together_changes_no_byte(monkeypatch, together):
+    """Crops of a training batch, degraded one by one, five at a time and all at once."""
+    clean = torch.rand(12, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    names, seeds = [*CATEGORIES, "low_snow"], list(range(50, 62))
+    monkeypatch.setattr("f2d.degradation.synthesis.TOGETHER", together)
+    images, maps, _, parameters = degrade_batch(clean, names, seeds)
+    for b, (name, seed) in enumerate(zip(names, seeds, strict=True)):
+        alone = degrade(clean[b], name, seed=seed)
+        assert torch.equal(images[b], alone.image) and torch.equal(maps[b], alone.maps), name
+        assert parameters[b] == alone.parameters
+
+
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_recorded_parameters_reproduce_the_picture(clean, category):
     changed = {
@@ -103,7 +116,9 @@ def test_recorded_parameters_reproduce_the_picture(clean, category):
     assert same(first, degrade(clean, **record))
 
 
-def test_recorded_parameters_of_a_batch_reproduce_it(clean):
+@pytest.mark.parametrize("together", [1, 2**30])
+def test_recorded_parameters_of_a_batch_reproduce_it(monkeypatch, clean, together):
+    monkeypatch.setattr("f2d.degradation.synthesis.TOGETHER", together)
     batch = torch.stack([clean, clean.flip(1)])
     first = degrade(batch, "low_haze_snow", seed=[1, 2], parameters=[{"low": {"gamma": 2.0}}, {"snow": {"blur": 2}}])
     record = json.loads(json.dumps({"category": first.category, "seed": first.seed, "parameters": first.parameters}))

@@ -64,6 +64,18 @@ def test_seeds(net, pipeline):
     assert not torch.allclose(together[1:], each[1:], atol=1e-4)
 
 
+def test_a_generator_and_a_list_of_it_give_the_same_image(net, pipeline):
+    x = pixels(1)
+    one, listed = (
+        pipeline(x, 4, generator=source(torch.Generator().manual_seed(6)), output_type="pt").images
+        for source in (lambda g: g, lambda g: [g])
+    )
+    assert torch.equal(one, listed)
+    generator = torch.Generator().manual_seed(6)
+    seed = torch.randint(-(2**63), 2**63 - 1, (1,), generator=generator)
+    assert torch.equal(one, ours(net, x, steps=4, seed=seed))  # one seed for the whole trajectory
+
+
 def test_a_network_in_training_mode_is_evaluated_and_left_as_it_was(net, pipeline):
     x = pixels()
     expected = pipeline(x, seed=1, output_type="pt").images

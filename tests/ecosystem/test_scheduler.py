@@ -204,6 +204,44 @@ def test_timesteps_on_another_device_are_counted_and_not_looked_at():
         scheduler.step(x, scheduler.timesteps[0], x)
 
 
+def test_training_times_of_every_kind():
+    x_0, mu = images()
+    scheduler = LogNormalScheduler()
+    wanted = scheduler.add_noise(mu, x_0, torch.tensor([20, 20]), seed=1)
+    for one in (20, torch.tensor(20), torch.tensor([20]), torch.tensor([20], dtype=torch.int32)):
+        torch.testing.assert_close(scheduler.add_noise(mu, x_0, one, seed=1), wanted, rtol=1e-5, atol=1e-6)
+    for wrong in (-1, 101, torch.tensor(-1), torch.tensor([20, 101]), torch.tensor([-1])):
+        with pytest.raises(ValueError, match=r"timesteps hold -?1\d*; give 0 to 100"):
+            scheduler.add_noise(mu, x_0, wrong, seed=1)
+    for wrong in (20.0, True, torch.tensor([20.0, 70.0]), torch.tensor([True, False])):
+        with pytest.raises(TypeError, match="timesteps must be"):
+            scheduler.add_noise(mu, x_0, wrong, seed=1)
+    for wrong in (torch.tensor([20, 30, 40]), torch.tensor([[20, 30]])):
+        with pytest.raises(ValueError, match="give one, or one per image"):
+            scheduler.add_noise(mu, x_0, wrong, seed=1)
+
+
+def test_training_times_on_a_device_are_not_looked_at():
+    """The meta device stands for a GPU: looking at a value there is an error."""
+    scheduler = LogNormalScheduler()
+    x = torch.zeros(2, 3, 4, 4, device="meta")
+    for t in (torch.tensor([3], device="meta"), torch.tensor([3, 4], device="meta"), torch.tensor([3, 4])):
+        assert scheduler.add_noise(x, x, t, seed=1).shape == x.shape
+
+
+def test_a_step_takes_a_batch_from_one_time():
+    x, mu = images()
+    scheduler = LogNormalScheduler(prediction_type="FINAL_X")
+    scheduler.set_timesteps(4)
+    wanted = scheduler.step(mu, 25, x, seed=1, original_sample=x).prev_sample
+    for same in (torch.tensor(25), torch.tensor([25]), torch.tensor([25, 25])):
+        assert torch.equal(scheduler.step(mu, same, x, seed=1, original_sample=x).prev_sample, wanted)
+    with pytest.raises(ValueError, match=r"all images from one time, not from \[25, 50\]"):
+        scheduler.step(mu, torch.tensor([25, 50]), x)
+    with pytest.raises(TypeError, match=r"integer, got 25\.0"):
+        scheduler.step(mu, torch.tensor(25.0), x)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_float32_inside(dtype):
     x, mu = (image.to(dtype) for image in images())

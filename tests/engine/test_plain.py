@@ -10,10 +10,12 @@ import torch
 from PIL import Image
 
 from f2d.engine import PlainEngine, engine_of
+from f2d.engine.describe import describe
 from f2d.engine.execution import choose_execution
 from f2d.engine.restorer import Restorer
 from f2d.nets.resflow import ResFlowConfig, ResFlowNet
-from f2d.transport.restore import restore_tensor, sampling
+from f2d.transport import sampling
+from f2d.transport.restore import restore_tensor
 from tests.nets.small import resflow_net
 
 MIB = 1 << 20
@@ -89,8 +91,8 @@ def test_bf16_is_near_float32(net, restorer, images):
     half = Restorer(net, choose_execution("cpu", "bf16"))
     difference = half(images, seed=1).image - restorer(images, seed=1).image
     assert difference.abs().max() > 0 and 10 * (1 / difference.square().mean()).log10() > 40
-    assert "bfloat16" in half.engine.describe()["convolutions"]
-    assert "rounding" not in restorer.engine.describe()
+    assert "bfloat16" in describe(half.engine)["convolutions"]
+    assert "rounding" not in describe(restorer.engine)
 
 
 def test_the_network_given_stays_as_it_was(net, images):

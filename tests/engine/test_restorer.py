@@ -12,6 +12,7 @@ from PIL import Image
 import f2d
 from f2d.demo import sample_photograph
 from f2d.engine import Engine, first_call
+from f2d.engine.describe import describe
 from f2d.engine.execution import choose_execution
 from f2d.engine.restorer import Restored, Restorer
 from f2d.images import ImageError, open_image
@@ -213,11 +214,11 @@ def test_many_threads_share_one_restorer(levels):
 
 def test_describe_names_what_runs(make_net):
     engine = Engine(make_net(), torch.bfloat16)
-    told = engine.describe()
+    told = describe(engine)
     assert "bfloat16, channels_last" in told["convolutions"] and "experts 8" in told["convolutions"]
     assert told["once per image"] == "enhancer, parser" and "6 inputs to 3 (where nothing is padded)" in told["folded"]
     assert "0.05 of an 8-bit level" in told["skipped"] and "float32" in next(k for k in told if k.startswith("kept in"))
-    plain = Engine(make_net(enhancer_width=None), torch.float32).describe()
+    plain = describe(Engine(make_net(enhancer_width=None), torch.float32))
     assert plain["once per image"] == "parser" and "rounding" not in plain
     assert all(c.weight.dtype == torch.bfloat16 for c in engine.modules() if type(c).__name__ == "Conv")
 

@@ -62,7 +62,7 @@ class Conditioned:
 @pytest.mark.parametrize("schedule", RATES)
 @pytest.mark.parametrize("t", [1, 2, 57, 99, 100])
 def test_every_step_follows_the_conditioned_process(schedule, t):
-    formula, process = Conditioned(RATES[schedule](100), 30 / 255), GOUB(30, 100, schedule)
+    formula, process = Conditioned(RATES[schedule](100), 30 / 255), GOUB(30, 100, schedule, 0.005)
     x, mu, noise, eps = images(4)
     assert_follows(
         lambda x, mu, p, e: process.step(x, mu, p, t, "sde", noise=e),
@@ -86,7 +86,7 @@ def test_it_begins_in_the_clean_and_ends_in_the_degraded_image():
 
 def test_the_mean_ode_with_the_true_noise_ends_near_the_clean_image():
     x_0, mu = images(2, torch.float64)
-    process, formula = GOUB(0.2, 200), Conditioned(RATES["cosine"](200), 0.2)
+    process, formula = GOUB(0.2, 200, eps=0.005), Conditioned(RATES["cosine"](200), 0.2)
     x = process.optimum(mu, x_0, mu, 200)
     for t in range(199, 0, -1):
         share, variance = formula.moments(t)

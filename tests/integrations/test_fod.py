@@ -81,14 +81,28 @@ def test_times_seeds_and_gradients():
         prediction + (x - prediction) * per_sample(torch.tensor([logs(0, 4)[0], logs(0, 11)[0]]).exp()),
     )
     inputs = [x[:1, :1, :2, :3].requires_grad_() for x in images(2, torch.float64)]
-    assert torch.autograd.gradcheck(lambda x, p: fod.step(x, p, 5, seed=2), inputs)
+    for sampler in ("MC", "EM"):
+        assert torch.autograd.gradcheck(lambda x, p, s=sampler: fod.step(x, p, 5, s, seed=2), inputs)
+
+
+@pytest.mark.parametrize("sampler", ["MC", "NMC", "EM"])
+@pytest.mark.parametrize("target", ["SFLOW", "FINAL_X"])
+def test_16_bits_follow_32(sampler, target):
+    fod = FoD(THETA, SIGMA2, DT, target=target, clamp=(-1, 1))
+    x, prediction = (image.bfloat16() for image in images(2))
+    found = fod.step(x, prediction, 5, sampler, x, seed=2)
+    wide = fod.step(x.float(), prediction.float(), 5, sampler, x.float(), seed=2)
+    for mine, exact in zip(found, wide):
+        assert mine.dtype == torch.bfloat16
+        torch.testing.assert_close(mine.float(), exact, rtol=2**-7, atol=1e-2)
 
 
 def test_what_does_not_fit_is_said():
     x, prediction = images(2)
     rejects("needs x_0", lambda: FoD(THETA, SIGMA2, DT).step(x, prediction, 0, "NMC"))
     rejects("needs x_0", lambda: FoD(THETA, SIGMA2, DT, target="FLOW").step(x, prediction, 0))
-    rejects("no sampler 'EM'", lambda: FoD(THETA, SIGMA2, DT).step(x, prediction, 0, "EM"))
+    rejects("no sampler 'Euler'", lambda: FoD(THETA, SIGMA2, DT).step(x, prediction, 0, "Euler"))
+    rejects("leave out FoDiffusion's entry for time 0", lambda: FoD([0.0, *THETA], [0.0, *SIGMA2], DT))
     rejects("no step at t = 20", lambda: FoD(THETA, SIGMA2, DT).step(x, prediction, 20))
     rejects("no target 'X'", lambda: FoD(THETA, SIGMA2, DT, target="X"))
     rejects("1 to 20", lambda: FoD(THETA, SIGMA2, DT, 21))

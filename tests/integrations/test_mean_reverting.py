@@ -74,7 +74,7 @@ RATES = {"linear": linear_rates, "cosine": cosine_rates, "constant": lambda step
 @pytest.mark.parametrize("schedule", RATES)
 @pytest.mark.parametrize("t", [1, 2, 57, 100])
 def test_every_step_follows_the_sde(schedule, t):
-    formula, process = Formula(RATES[schedule](100), 10 / 255), IRSDE(10, 100, schedule)
+    formula, process = Formula(RATES[schedule](100), 10 / 255), IRSDE(10, 100, schedule, 0.005)
     x, mu, noise, eps = images(4)
     for kind in ("sde", "posterior"):
         assert_follows(
@@ -91,7 +91,7 @@ def test_every_step_follows_the_sde(schedule, t):
 
 
 def test_steps_with_the_true_noise_end_at_the_clean_image():
-    process = IRSDE(0.2, 50)
+    process = IRSDE(0.2, 50, eps=0.005)
     x_0, mu, eps = images(3, torch.float64)
     for kind in ("ode", "posterior"):
         x = process.sample(x_0, mu, 50, noise=eps)

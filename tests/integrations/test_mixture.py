@@ -78,18 +78,27 @@ def test_prompts_shared_by_the_batch(size):
     assert torch.equal(prompt_mixture(prompts[0], weights, size), prompt_mixture(prompts, weights, size))
 
 
-@pytest.mark.parametrize("with_base", [False, True])
-def test_gates_of_channels(with_base):
-    features, mask, base = drawn(B, C, H, W), drawn(B, C).sigmoid(), drawn(B, C, H, W)
-    assert_same(
-        lambda f, m, b: channel_gates(f, m, b if with_base else None) + 0 * b,
-        lambda f, m, b: f * m[:, :, None, None] + (b if with_base else 0 * b),
-        [features, mask, base],
-    )
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("shifted", [False, True])
+@pytest.mark.parametrize("shape", [(C,), (1, C, 1, 1)])
+def test_gates_of_channels(scaled, shifted, shape):
+    features, mask, scale, shift = drawn(B, C, H, W), drawn(B, C).sigmoid(), drawn(C) + 2, drawn(C).roll(1)
+
+    def gated(f, m, scale, shift):
+        found = channel_gates(f, m, scale.reshape(shape) if scaled else None, shift.reshape(shape) if shifted else None)
+        return found + 0 * (scale.sum() + shift.sum())
+
+    def formula(f, m, scale, shift):
+        f = f * (scale if scaled else 0 * scale + 1)[:, None, None] + (shift if shifted else 0 * shift)[:, None, None]
+        return f * m[:, :, None, None]
+
+    assert_same(gated, formula, [features, mask, scale, shift])
 
 
 def test_what_does_not_fit_is_said():
     rejects("1x1", lambda: projected_experts(drawn(B, 1, 8, H, W), [nn.Conv2d(8, C, 3)], drawn(B, 1)))
     rejects("prompts must be", lambda: prompt_mixture(drawn(2, K, C, H, W), drawn(2, K)))
     rejects("mask must be", lambda: channel_gates(drawn(B, C, H, W), drawn(B, C, 1)))
+    rejects("mask must be", lambda: channel_gates(drawn(B, C, H, W), drawn(B, C + 1)))
+    rejects("shift must be", lambda: channel_gates(drawn(B, C, H, W), drawn(B, C), None, drawn(B, C)))
     rejects("gates must be", lambda: mixture_of_experts(drawn(B, K, C, H, W), drawn(B, K + 1)))

@@ -85,8 +85,23 @@ def test_times_seeds_and_gradients():
     assert torch.autograd.gradcheck(lambda *i: process.step(*i, 7, seed=5), inputs)
 
 
+@pytest.mark.parametrize("kind", [int, torch.tensor, lambda t: torch.tensor([t, t])], ids=["int", "0-dim", "[B]"])
+def test_the_residual_and_the_last_image_are_clipped(kind):
+    process, free = ResidualDiffusion(A, B, [20, 4], clip=0.6), ResidualDiffusion(A, B, [20, 4])
+    x, residual, predicted = images(3)
+    for t in (20, 4):
+        wanted = free.step(x, residual.clamp(-0.6, 0.6), predicted, t)
+        assert float(wanted.abs().max()) > 1
+        found = process.step(x, residual, predicted, kind(t))
+        assert torch.equal(found, wanted.clamp(-0.6, 0.6) if t == 4 else wanted)
+    both = process.step(x, residual, predicted, torch.tensor([20, 4]))
+    assert torch.equal(both, torch.stack([process.step(x, residual, predicted, t)[b] for b, t in enumerate((20, 4))]))
+
+
 def test_what_does_not_fit_is_said():
     x, residual, predicted = images(3)
+    rejects("31 steps; this schedule has 1 to 30", lambda: ResidualDiffusion(A, B, 31))
+    rejects("clip must be > 0", lambda: ResidualDiffusion(A, B, clip=0.0))
     rejects("needs the degraded", lambda: ResidualDiffusion(A, B).step(x, residual, None, 3))
     rejects("needs the degraded", lambda: ResidualDiffusion(A, B, delta_bar=D).step(x, residual, predicted, 3))
     rejects("differ in length", lambda: ResidualDiffusion(A, B[1:]))

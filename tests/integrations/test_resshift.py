@@ -12,20 +12,23 @@ from .support import assert_follows, assert_one_seed_serves, assert_times_as_ten
 KAPPA = 2.0
 
 
-def published_etas(steps=15, power=0.3, kappa=KAPPA, last=0.999):
-    first = min(0.04 / kappa, math.sqrt(0.001))
-    growth = math.exp(math.log(math.sqrt(last) / first) / (steps - 1))
+def published_etas(steps=15, power=0.3, kappa=KAPPA, noise=0.04, end=0.99):
+    """Of the repository's configurations: noise and end are of the root of eta."""
+    first = min(noise / kappa, noise)
+    growth = math.exp(math.log(end / first) / (steps - 1))
     return [(first * growth ** (((t - 1) / (steps - 1)) ** power * (steps - 1))) ** 2 for t in range(1, steps + 1)]
 
 
 ETAS = published_etas()
 
 
-def test_the_published_schedule():
-    process = ResShift.exponential(15, KAPPA)
-    given = ResShift(ETAS, KAPPA)
+@pytest.mark.parametrize(("options", "etas"), [({}, ETAS), ({"steps": 4, "min_noise_level": 0.2}, None)])
+def test_the_published_schedule(options, etas):
+    process = ResShift.exponential(**options)
+    given = ResShift(etas or published_etas(4, noise=0.2), KAPPA)
     torch.testing.assert_close(process._state_64, given._state_64, rtol=1e-12, atol=1e-12)
-    assert process.times == tuple(range(14, -1, -1))
+    assert process.times == tuple(range(len(given.times) - 1, -1, -1))
+    assert float(process._state_64[-1, 1]) == pytest.approx(0.9801)
 
 
 @pytest.mark.parametrize("t", [0, 1, 8, 14])
@@ -67,4 +70,6 @@ def test_what_does_not_fit_is_said():
     rejects("etas must rise", lambda: ResShift([0.0, 0.1]))
     rejects("kappa", lambda: ResShift([0.1, 0.2], 0.0))
     rejects("at least 2", lambda: ResShift.exponential(1))
+    rejects("etas_end must be above 0.02", lambda: ResShift.exponential(etas_end=0.01))
+    rejects("clip", lambda: ResShift(ETAS, clip=-1.0))
     rejects("no step at t = 15", lambda: ResShift(ETAS).step(*images(2), 15))

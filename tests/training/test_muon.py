@@ -118,6 +118,26 @@ def test_parameters_without_a_gradient_stay():
     assert torch.equal(net.linear.weight, before)
 
 
+def test_a_saved_state_goes_on_bit_for_bit(tmp_path):
+    torch.manual_seed(0)
+    whole, cut = Net(), Net()
+    cut.load_state_dict(whole.state_dict())
+    options = {"lr": 0.01, "weight_decay": 0.1}
+    one, other = Muon(whole.parameters(), **options), Muon(cut.parameters(), **options)
+    for step in range(4):
+        if step == 2:
+            torch.save(other.state_dict(), tmp_path / "state.pt")
+            other = Muon(cut.parameters(), **options)
+            other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+        for net, optimizer in ((whole, one), (cut, other)):
+            given = gradients(net, step)
+            for name, p in net.named_parameters():
+                p.grad = given.get(name)
+            optimizer.step()
+    for p, q in zip(whole.parameters(), cut.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
 def test_a_closure_gives_the_loss():
     weight = nn.Parameter(torch.eye(3))
 

@@ -40,7 +40,8 @@ class F2DNetConfig(SavedConfig):
     network has attention_heads = 0 and no parser_decoder_widths.
     factors: names of the degradations, one expert each; their order is that of gates, maps, weights and logits.
     stage_widths, blocks_per_stage: channels and residual blocks of the U-Net's stages, finest first.
-    enhancer_width: channels of the brightness pre-enhancer, or None for no enhancer.
+    enhancer_width: channels of the brightness pre-enhancer, or None for no enhancer. brightness_threshold: mean luma in
+    [0, 1] at which its fixed gate is one half.
     groups: number of groups of every GroupNorm; stage and expert widths are multiples of it.
     parser_widths: the first convolution (light: all at full size), then one stride-2 convolution per entry;
     parser_decoder_widths: the first convolution, then one transposed convolution per entry.
@@ -67,6 +68,7 @@ class F2DNetConfig(SavedConfig):
     expert_width: int = 128
     enhancer_width: int | None = 64
     enhancer_blocks: int = 6
+    brightness_threshold: float = 0.3
     parser_widths: tuple[int, ...] = (32, 64, 128, 128)
     parser_decoder_widths: tuple[int, ...] = (64, 64, 32, 32)
     spatial_maps: bool = True
@@ -120,6 +122,7 @@ class F2DNetConfig(SavedConfig):
                 f"{OWNER}: the last of {self.stage_widths} must be a multiple of attention_heads={self.attention_heads}"
             )
         check("time_dim", self.time_dim % 2 == 0, "an even number")
+        check("brightness_threshold", 0 <= self.brightness_threshold <= 1, "a luma in [0, 1]")
         check("gate_noise", self.gate_noise >= 0, "a standard deviation >= 0")
         check("patch", self.patch in (1, 2), "1 or 2")
         check("head", self.head in HEADS, f"one of {', '.join(HEADS)}")

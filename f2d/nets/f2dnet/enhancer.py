@@ -4,16 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from f2d.metrics import LUMA
-
 from .config import F2DNetConfig
 
-DARK = 0.3  # mean luma in [0, 1] at which the fixed gate is one half
+LUMA = (0.299, 0.587, 0.114)  # BT.601: the weights were trained with it
 SHARPNESS = 10.0
 
 
 class Enhancer(nn.Module):
-    """``clamp(x + g · tanh(f(x)), -1, 1)``, g = sigmoid(10 (0.3 - mean luma)) · sigmoid(MLP(mean_hw x)).
+    """``clamp(x + g · tanh(f(x)), -1, 1)``, g = sigmoid(10 (threshold - mean luma)) · sigmoid(MLP(mean_hw x)).
 
     x [B, 3, H, W] in [-1, 1] -> (enhanced [B, 3, H, W], g [B, 1, 1, 1] in (0, 1)). f: 3x3, residual blocks
     (3x3, LeakyReLU 0.2, 3x3), 3x3, LeakyReLU, 3x3; its last convolution is zero-initialised, so a new enhancer is the
@@ -23,6 +21,7 @@ class Enhancer(nn.Module):
     def __init__(self, config: F2DNetConfig):
         super().__init__()
         width, channels, self.patch = config.enhancer_width, config.image_channels, config.patch
+        self.threshold = config.brightness_threshold
         self.conv_in = nn.Conv2d(channels, width, 3, padding=1)
         self.blocks = nn.ModuleList(
             nn.Sequential(
@@ -40,7 +39,7 @@ class Enhancer(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean = x.mean(dim=(2, 3))  # [B, 3]
         luma = sum(weight * mean[:, c : c + 1] for c, weight in enumerate(LUMA))  # [B, 1], in [-1, 1]
-        gate = (torch.sigmoid(SHARPNESS * (DARK - (luma + 1) / 2)) * self.gate_mlp(mean))[:, :, None, None]
+        gate = (torch.sigmoid(SHARPNESS * (self.threshold - (luma + 1) / 2)) * self.gate_mlp(mean))[:, :, None, None]
         h = self.conv_in(F.pixel_unshuffle(x, self.patch))
         for block in self.blocks:
             h = h + block(h)

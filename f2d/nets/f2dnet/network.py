@@ -1,7 +1,7 @@
 """F²D-Net: factorized prediction of the transport from a degraded image to the clean one."""
 
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +20,6 @@ from .enhancer import Enhancer
 from .experts import Expert, LightExpert
 from .gate import Gate
 from .parser import LightParser, Parser
-
-if TYPE_CHECKING:
-    from f2d.engine import Predictor
 
 
 class Analysis(NamedTuple):
@@ -92,12 +89,19 @@ class F2DOutput(NamedTuple):
         return F.pixel_shuffle(x, patch)[..., : self.analysis.height, : self.analysis.width]
 
 
-def begin(net: Union["F2DNet", "Predictor"], y: Tensor) -> tuple[Tensor, Predict]:
+class Factorized(Protocol):
+    """The methods that `begin` needs, of an F2DNet or of an engine that computes the same."""
+
+    def analyse(self, y: Tensor) -> Any: ...
+    def velocity(self, x_t: Tensor, analysis: Any, t: Any) -> Any: ...
+
+
+def begin(net: Factorized, y: Tensor) -> tuple[Tensor, Predict]:
     """Return (x_0 [B, 3, H, W] float32, predict) for an image y: the start of its transport, and its predictor.
 
     The image is analysed once; x_0 is the enhanced image.
     """
-    analysis: Any = net.analyse(y)
+    analysis = net.analyse(y)
 
     def predict(x: Tensor, auxiliary: Tensor | None, t: Any) -> Tensor:
         return net.velocity(x.to(y.dtype), analysis, t).prediction

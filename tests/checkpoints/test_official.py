@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import pickle
 import warnings
@@ -11,6 +12,7 @@ import torch
 
 from f2d.checkpoints import official
 from f2d.checkpoints.official import translate
+from f2d.engine.analysis import FastEnhancer
 from f2d.nets import F2DNet, F2DNetConfig
 from tests.nets.small import small_config
 
@@ -78,6 +80,7 @@ def test_enhancer_and_factors_are_read_off_the_shapes(tmp_path, golden_weights):
     torch.save({"model": three}, tmp_path / "three.pt")
     net = F2DNet.from_official(tmp_path / "three.pt", weights="model")
     assert net.config.factors == ("noise", "haze", "rain") and net.enhancer is None
+    assert net.config.gate_noise == 0.3 / 3
     named = F2DNet.from_official(tmp_path / "three.pt", weights="model", factors=("a", "b", "c"))
     assert named.config.factors == ("a", "b", "c")
 
@@ -105,6 +108,92 @@ def test_files_of_other_kinds(save, tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "other.pt")
     with pytest.raises(ValueError, match=r"no 'model' entry.*it has state_dict"):
         F2DNet.from_official(tmp_path / "other.pt")
+
+
+# as the authors' training script leaves them, with options of training that say nothing of the network
+ARGS = {
+    "base_ch": 8,
+    "num_experts": 4,
+    "use_brightness_enhancer": True,
+    "num_timesteps": 100,
+    "model_type": "SFLOW",
+    "brightness_threshold": 0.3,
+    "factors": None,
+    "lr": 3e-4,
+    "resume": None,
+    "progressive_patch": "0:384:16,150000:512:12",
+}
+
+
+def test_options_of_the_checkpoint_set_the_process(tmp_path, small_official):
+    def load(**changes):
+        torch.save({"model": small_official, "args": {**ARGS, **changes}}, tmp_path / "options.pt")
+        return F2DNet.from_official(tmp_path / "options.pt", weights="model")
+
+    usual, torch_file = load(), tmp_path / "none.pt"
+    torch.save({"model": small_official}, torch_file)
+    assert usual.config == F2DNet.from_official(torch_file, weights="model").config
+    for target in ("FINAL_X", "FLOW", "SFLOW"):
+        assert load(model_type=target).config.target == target
+    config = load(num_timesteps=50, theta_schedule="linear", sigma_schedule="cosine", sigmas_scale=1.0).config
+    assert (config.num_steps, config.theta, config.sigma2) == (50, "linear", "cosine")
+    for names in ("noise, haze,rain,fog", ["noise", "haze", "rain", "fog"]):
+        assert load(factors=names).config.factors == ("noise", "haze", "rain", "fog")
+
+
+def test_the_threshold_of_the_checkpoint_moves_the_gate(tmp_path, small_official):
+    """gate = sigmoid(10 (threshold - luma)) · a learned part that the threshold does not touch."""
+    gates, x = {}, torch.full((1, 3, 16, 16), -0.2)  # luma 0.4
+    for threshold in (0.3, 0.9):
+        torch.save({"model": small_official, "args": {**ARGS, "brightness_threshold": threshold}}, tmp_path / "t.pt")
+        net = F2DNet.from_official(tmp_path / "t.pt", weights="model")
+        with torch.no_grad():
+            gates[threshold] = float(net.enhancer(x)[1])
+            fast = FastEnhancer(net.enhancer, torch.float32).gate_of(x.mean(dim=(2, 3)))
+        assert float(fast) == pytest.approx(gates[threshold], rel=1e-6)
+    sigmoid = {t: 1 / (1 + math.exp(-10 * (t - 0.4))) for t in gates}
+    assert gates[0.9] / gates[0.3] == pytest.approx(sigmoid[0.9] / sigmoid[0.3], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model_type": "EPSILON"}, r"'args' has model_type = 'EPSILON'; known are SFLOW, FLOW, FINAL_X"),
+        ({"theta_schedule": "sine"}, r"theta_schedule = 'sine'; known are cosine, linear"),
+        ({"sigma_schedule": "none"}, r"sigma_schedule = 'none'"),
+        ({"sigmas_scale": 0.5}, r"sigmas_scale = 0.5; known are 1"),
+        ({"base_ch": 64}, r"base_ch = 64, and its tensors have 8"),
+        ({"num_experts": 3}, r"num_experts = 3, and its tensors have 4"),
+        ({"use_brightness_enhancer": False}, r"use_brightness_enhancer = False, and its tensors have True"),
+        ({"brightness_enhancer_blocks": 6}, r"brightness_enhancer_blocks = 6, and its tensors have 1"),
+        ({"factors": "noise,haze"}, r"factors = \['noise', 'haze'\], and its tensors 4 factors"),
+        ({"factors": 3}, r"factors = 3"),
+        ({"num_timesteps": "many"}, r"num_steps is 'many'"),
+        ({"brightness_threshold": 2.0}, r"brightness_threshold is 2.0; give a luma in \[0, 1\]"),
+    ],
+)
+def test_options_that_are_not_understood(tmp_path, small_official, changes, words):
+    torch.save({"model": small_official, "args": {**ARGS, **changes}}, tmp_path / "odd.pt")
+    with pytest.raises(ValueError, match=words) as caught:
+        F2DNet.from_official(tmp_path / "odd.pt", weights="model")
+    assert "odd.pt" in str(caught.value)
+
+
+def test_options_of_another_kind(tmp_path, small_official):
+    torch.save({"model": small_official, "args": ["--lr", "1e-4"]}, tmp_path / "odd.pt")
+    with pytest.raises(ValueError, match=r"odd\.pt: 'args' is a list"):
+        F2DNet.from_official(tmp_path / "odd.pt", weights="model")
+
+
+def test_every_form_of_the_average(save, golden_weights):
+    """The averaged tensors themselves, as older files have them; and with averaged buffers beside them."""
+    bias = golden_weights["complexity_bias"]
+    shadow = {name: value + 1 for name, value in golden_weights.items() if name != "complexity_bias"}
+    nested = F2DNet.from_official(save(ema={"shadow": shadow, "decay": 0.9})).state_dict()
+    bare = F2DNet.from_official(save(ema=shadow)).state_dict()
+    assert all(torch.equal(bare[name], value) for name, value in nested.items())
+    buffers = {"shadow": shadow, "shadow_buffers": {"complexity_bias": bias + 2}}
+    assert torch.equal(F2DNet.from_official(save(ema=buffers)).state_dict()["gate.complexity_bias"], bias + 2)
 
 
 class RunsCode:
@@ -164,6 +253,8 @@ def test_missing_file_stays_a_missing_file(tmp_path):
         ({"model": {}, "ema": 0.999}, "no 'shadow'"),
         ({"model": {}, "ema": {"decay": 0.9}}, "no 'shadow'"),
         ({"model": {}, "ema": {"shadow": [torch.zeros(1)]}}, "'shadow' of 'ema' is a list"),
+        ({"model": {}, "ema": {}}, "no 'shadow'"),
+        ({"model": {}, "ema": {3: torch.zeros(1)}}, "'ema' holds 3: Tensor"),
         ({"model": {"gate.mlp.0.bias": torch.zeros(1), "alpha_mlp.0.bias": torch.zeros(1)}}, "under two names"),
     ],
 )

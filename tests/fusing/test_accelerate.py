@@ -13,9 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import f2d_kernels
 from f2d_kernels import accelerate
+from tests.integrations.support import rejects
 
 from . import networks
-from .support import rejects
 
 
 class Counting(TorchDispatchMode):
@@ -182,9 +182,9 @@ def test_verify_compares_and_undoes(monkeypatch):
     assert 0 <= report.difference < 1e-4 and "outputs differ by at most" in str(report)
     assert [m.training for m in net.modules()] == modes
     report.undo()
-    from f2d_kernels.integrations import _pairs
+    from f2d_kernels.fusing import pairs
 
-    monkeypatch.setattr(_pairs, "group_norm_silu", lambda x, *rest: x)
+    monkeypatch.setattr(pairs, "group_norm_silu", lambda x, *rest: x)
     rejects("outputs differ", lambda: accelerate(net, verify={"x": X, "emb": EMB}), RuntimeError)
     assert type(net) is networks.Guided and type(net.in_layers) is nn.Sequential
 
@@ -222,7 +222,7 @@ def program(random_source, depth=0):
 
 def test_any_program_computes_what_it_did(tmp_path):
     source = random.Random(0)
-    text = "import torch.nn.functional as F\nfrom tests.integrations.networks import exists\n"
+    text = "import torch.nn.functional as F\nfrom tests.fusing.networks import exists\n"
     for i in range(120):
         body = "\n".join("        " + line for line in program(source))
         text += f"def forward_{i}():\n    def forward(self, h, e, flag):\n        k = a = b = e + h\n{body}\n"

@@ -1,0 +1,3 @@
+"""The tiny model of the commands."""
+
+from tests.cli.conftest import model  # noqa: F401

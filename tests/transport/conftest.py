@@ -1,0 +1,3 @@
+"""Small networks."""
+
+from tests.nets.conftest import make_net  # noqa: F401

@@ -60,16 +60,16 @@ def read_official(path: str | os.PathLike, weights: str = "ema") -> tuple[dict, 
     that no F²D-Net has, and for options that are unknown or contradict the shapes.
     """
     if weights not in ("model", "ema"):
-        raise ValueError(f"weights is {weights!r}; use 'model' or 'ema'")
+        raise ValueError(f"weights must be 'model' or 'ema', got {weights!r}")
     checkpoint = _load(path)
     entries = list(map(str, checkpoint)) if isinstance(checkpoint, Mapping) else []
     found = f"it has {', '.join(entries[:8]) or 'none at all'}"
     if not isinstance(checkpoint, Mapping) or "model" not in entries:
-        raise ValueError(f"{path} has no 'model' entry, as checkpoints of the authors do; {found}")
+        raise ValueError(f"{path} has no 'model' entry as checkpoints of the authors do ({found})")
     state = _tensors(checkpoint["model"], f"{path}: 'model'")
     if weights == "ema":
         if "ema" not in entries:
-            raise ValueError(f"{path} has no 'ema' entry; {found}; use weights='model'")
+            raise ValueError(f"{path} has no 'ema' entry ({found}), so use weights='model'")
         shadow = _averaged(checkpoint["ema"], path)
         strange = sorted(set(shadow) - set(state))
         if strange:
@@ -92,7 +92,7 @@ def _averaged(ema: object, path: str | os.PathLike) -> dict[str, Tensor]:
     if isinstance(ema, Mapping) and ema and all(isinstance(value, Tensor) for value in ema.values()):
         return _tensors(ema, f"{path}: 'ema'")
     if not isinstance(ema, Mapping) or "shadow" not in ema:
-        raise ValueError(f"{path}: 'ema' has no 'shadow', the averaged tensors; use weights='model'")
+        raise ValueError(f"{path}: 'ema' has no 'shadow', the averaged tensors, so use weights='model'")
     shadow, buffers = (
         _tensors(ema.get(part, {}), f"{path}: the {part!r} of 'ema'") for part in ("shadow", "shadow_buffers")
     )
@@ -107,7 +107,7 @@ def _options(args: object, config: dict[str, Any], path: str | os.PathLike) -> d
         raise ValueError(f"{path}: 'args' is a {type(args).__name__}, not a mapping of options")
     for name, known in CHOICES.items():
         if name in args and args[name] not in known:
-            raise ValueError(f"{path}: 'args' has {name} = {args[name]!r}; known are {', '.join(map(str, known))}")
+            raise ValueError(f"{path}: 'args' must have {name} among {', '.join(map(str, known))}, got {args[name]!r}")
     sizes = SIZES if config["enhancer_width"] is None else SIZES | ENHANCER_SIZES
     for name, size in sizes.items():
         if name in args and args[name] != size(config):

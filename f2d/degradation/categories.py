@@ -23,5 +23,5 @@ def parse_category(name: str) -> str:
     parts = name.split("_")
     ordered = "_".join(factor for factor in FACTORS if factor in parts)
     if ordered not in CATEGORIES or len(set(parts)) != len(parts) or set(parts) - set(FACTORS):
-        raise ValueError(f"no category {name!r}; there are {', '.join(CATEGORIES)}")
+        raise ValueError(f"category must be one of {', '.join(CATEGORIES)}, got {name!r}")
     return ordered

@@ -102,10 +102,10 @@ def degrade_batch(
     """
     if not len(clean) == len(categories) == len(seeds):
         raise ValueError(
-            f"degrade_batch: {len(clean)} images, {len(categories)} categories, {len(seeds)} seeds; give one each"
+            f"degrade_batch: needs a category and seed per image, got {len(clean)}, {len(categories)}, {len(seeds)}"
         )
     if clean.ndim != 4:
-        raise ValueError(f"degrade_batch: clean is {tuple(clean.shape)}; give [B,3,H,W]")
+        raise ValueError(f"degrade_batch: clean must be [B,3,H,W], got {tuple(clean.shape)}")
     names, seeds = [parse_category(category) for category in categories], [_as_seed(seed) for seed in seeds]
     images, maps, parameters = _all(_as_batch(clean), names, seeds, {}, [{}] * len(names))
     labels = clean.new_tensor([[float(factor in name.split("_")) for factor in FACTORS] for name in names])
@@ -182,7 +182,7 @@ def _one_each(what: str, value: Any, clean: Tensor) -> list[Any]:
     """`value`, a list of one per sample or one for all, as a list."""
     values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * len(clean)
     if len(values) != len(clean):
-        raise ValueError(f"degrade: {len(values)} {what} for {len(clean)} images; give one, or one each")
+        raise ValueError(f"degrade: {what} must be one, or one for each of {len(clean)} images, got {len(values)}")
     return values
 
 
@@ -194,48 +194,48 @@ def _as_seed(seed: Any) -> int:
     if whole is None or isinstance(seed, bool):
         raise TypeError(f"degrade: seed must be a whole number or a list of them, got {type(seed).__name__}")
     if not -(2**63) <= whole < 2**64:
-        raise ValueError(f"degrade: seed is {whole}; give one in [-2^63, 2^64)")
+        raise ValueError(f"degrade: seed must lie in [-2^63, 2^64), got {whole}")
     return whole
 
 
 def _check_parameters(parameters: Parameters) -> None:
     if not isinstance(parameters, dict) or not all(isinstance(values, dict) for values in parameters.values()):
-        raise TypeError(f"degrade: parameters is {parameters!r}; give factor -> name -> value, or a list of such")
+        raise TypeError(f"degrade: parameters must be factor -> name -> value, or a list of such, got {parameters!r}")
     for factor, values in parameters.items():
         if factor not in FACTORS:
-            raise ValueError(f"degrade: parameters has no factor {factor!r}; factors are {', '.join(FACTORS)}")
+            raise ValueError(f"degrade: parameters has no factor {factor!r}, only {', '.join(FACTORS)}")
         ranges = _MODULES[factor].RANGES
         for name, value in values.items():
             if name not in ranges:
-                raise ValueError(f"degrade: {factor} has no parameter {name!r}; it has {', '.join(ranges)}")
+                raise ValueError(f"degrade: {factor} has no parameter {name!r}, only {', '.join(ranges)}")
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise ValueError(f"degrade: {name} of {factor} is {value!r}; give a finite number")
+                raise ValueError(f"degrade: {name} of {factor} must be a finite number, got {value!r}")
             low, high = ranges[name]
             if not low <= value <= high:
-                raise ValueError(f"degrade: {name} of {factor} is {value}; give one from {low:.4g} to {high:.4g}")
+                raise ValueError(f"degrade: {name} of {factor} must lie in {low:.4g} to {high:.4g}, got {value}")
 
 
 def _as_batch(image: Picture) -> Tensor:
     """[B,3,H,W] float32 in [0, 1] of any kind of picture `degrade` takes."""
     if isinstance(image, Image.Image):
         if image.mode != "RGB":
-            raise ValueError(f"degrade: the picture's mode is {image.mode}; convert it with image.convert('RGB')")
+            raise ValueError(f"degrade: the image must have mode RGB (image.convert('RGB')), got {image.mode}")
         image = np.array(image)
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            raise ValueError(f"degrade: the array is {image.shape}; give [H,W,3]")
+            raise ValueError(f"degrade: the array must be [H,W,3], got {image.shape}")
         if image.dtype != np.uint8 and not np.issubdtype(image.dtype, np.floating):
-            raise ValueError(f"degrade: the array is {image.dtype}; give uint8, or floating values in [0, 1]")
+            raise ValueError(f"degrade: the array must be uint8, or floating values in [0, 1], got {image.dtype}")
         scale = 255 if image.dtype == np.uint8 else 1
         image = torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1) / scale
     if not isinstance(image, Tensor):
         raise TypeError(f"degrade: image must be a PIL picture, an array or a tensor, got {type(image).__name__}")
     if not image.is_floating_point() or image.ndim not in (3, 4) or image.shape[-3] != 3 or image.numel() == 0:
         raise ValueError(
-            f"degrade: the tensor is {tuple(image.shape)} {image.dtype}; give [3,H,W] or [B,3,H,W], floating"
+            f"degrade: the tensor must be [3,H,W] or [B,3,H,W], floating, got {tuple(image.shape)} {image.dtype}"
         )
     if not (image.min() >= 0 and image.max() <= 1):  # so that NaN is refused too
-        raise ValueError(f"degrade: values lie in [{image.min():.3g}, {image.max():.3g}]; give them in [0, 1]")
+        raise ValueError(f"degrade: values must lie in [0, 1], got [{image.min():.3g}, {image.max():.3g}]")
     return image.float().reshape(-1, *image.shape[-3:]).contiguous()
 
 
@@ -245,9 +245,9 @@ def _as_map(name: str, value: Any, clean: Tensor) -> Tensor:
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"degrade: {name} must be a tensor or an array [H,W], got {type(value).__name__}") from None
     if value.shape != clean.shape[-2:]:
-        raise ValueError(f"degrade: {name} is {tuple(value.shape)}; give [H,W] = {tuple(clean.shape[-2:])}")
+        raise ValueError(f"degrade: {name} must be [H,W] = {tuple(clean.shape[-2:])}, got {tuple(value.shape)}")
     if not (value.min() >= 0 and value.max() <= 1):
-        raise ValueError(f"degrade: {name} lies in [{value.min():.3g}, {value.max():.3g}]; give values in [0, 1]")
+        raise ValueError(f"degrade: {name} must lie in [0, 1], got [{value.min():.3g}, {value.max():.3g}]")
     return value[None, None]
 
 

@@ -126,12 +126,12 @@ def _check_same(name: str, records: Sequence[Record], methods: Sequence[str]) ->
     for method, record in zip(methods[1:], records[1:]):
         if (record.width, record.height) != (first.width, first.height):
             sizes = f"{first.width}x{first.height} and {record.width}x{record.height}"
-            raise ValueError(f"{name} is not one picture: {sizes} in {methods[0]} and {method}")
+            raise ValueError(f"{name} is not the same image: {sizes} in {methods[0]} and {method}")
         for key in first.input.keys() & record.input.keys():
             ours, theirs = first.input[key], record.input[key]
             if not (isclose(ours, theirs, rel_tol=_SAME, abs_tol=_SAME) or ours != ours or theirs != theirs):
                 raise ValueError(
-                    f"{name} is not one picture: before restoration its {key} is {ours:g} in {methods[0]} and "
+                    f"{name} is not the same image: before restoration its {key} is {ours:g} in {methods[0]} and "
                     f"{theirs:g} in {method}"
                 )
 

@@ -88,8 +88,8 @@ def _recognised(path: Path) -> str:
     if layout == "lmdb":
         raise ValueError(f"{path} is an LMDB, which must be converted to folders by f2d convert")
     raise ValueError(
-        f"{path} holds photographs alone; give composites={path} if they are clean and to be degraded, unpaired={path} "
-        "if they are to be restored without a truth to compare with"
+        f"{path} contains photographs only, so give composites={path} to degrade them if they are clean, or "
+        f"unpaired={path} to restore them without ground truth"
     )
 
 

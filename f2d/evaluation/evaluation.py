@@ -175,8 +175,8 @@ class Evaluation:
         differing = [name for name in there if name != "absent" and there[name] != ours[name]]
         if differing:
             raise ValueError(
-                f"{self.folder.path} holds another evaluation (other {', '.join(differing)}); give another folder, or "
-                "--overwrite"
+                f"{self.folder.path} contains another evaluation (other {', '.join(differing)}), so give another folder "
+                "or --overwrite"
             )
 
 

@@ -67,7 +67,7 @@ class EvaluationFolder:
             return cls(path, Settings.from_dict(json.loads(file.read_text(encoding="utf-8"))))
         except FileNotFoundError:
             raise ValueError(
-                f"{path} holds no evaluation (no {SETTINGS}); make one with f2d eval ... -o {path}"
+                f"{path} contains no evaluation (no {SETTINGS}), which f2d eval ... -o {path} writes"
             ) from None
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{file} is damaged ({error})") from None

@@ -99,11 +99,11 @@ class RestorationPipeline(DiffusionPipeline):
         if isinstance(unet, F2DNet):
             unet = RestorationModel(unet)
         if not isinstance(unet, RestorationModel):
-            raise TypeError(f"RestorationPipeline: unet is a {type(unet).__name__}; give an F2DNet")
+            raise TypeError(f"RestorationPipeline: unet must be an F2DNet, got {type(unet).__name__}")
         scheduler = LogNormalScheduler.of(unet.net) if scheduler is None else scheduler
         if not isinstance(scheduler, LogNormalScheduler):
             raise TypeError(
-                f"RestorationPipeline: scheduler is a {type(scheduler).__name__}; give a LogNormalScheduler"
+                f"RestorationPipeline: scheduler must be a LogNormalScheduler, got {type(scheduler).__name__}"
             )
         self.register_modules(unet=unet, scheduler=scheduler)
 
@@ -134,9 +134,11 @@ class RestorationPipeline(DiffusionPipeline):
         """
         unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
         if unknown:
-            raise ValueError(f"there is no {', '.join(sorted(unknown))}; there are {self._callback_tensor_inputs}")
+            raise ValueError(
+                f"callback tensors must be among {self._callback_tensor_inputs}, got {', '.join(sorted(unknown))}"
+            )
         if output_type not in OUTPUTS:
-            raise ValueError(f"no output_type {output_type!r}; there are {', '.join(OUTPUTS)}")
+            raise ValueError(f"output_type must be one of {', '.join(OUTPUTS)}, got {output_type!r}")
         device = self._execution_device
         y = pixels_of(image).contiguous().to(device) * 2 - 1  # arrays have channels last, whose sums round otherwise
         source = noise_source(y, generator, seed)
@@ -174,7 +176,7 @@ def pixels_of(image: ImageLike | Sequence[Image.Image]) -> Tensor:
     pixels = [unpack(one).pixels for one in image]
     sizes = {tuple(one.shape[2:]) for one in pixels}
     if len(sizes) != 1:
-        raise ValueError(f"a batch has images of one size, not {sorted(sizes) or 'none'}; give them one by one")
+        raise ValueError(f"images of a batch must have one size, got {sorted(sizes) or 'none'}")
     return torch.cat(pixels)
 
 

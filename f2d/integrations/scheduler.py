@@ -68,10 +68,10 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
             self.register_to_config(theta=theta, sigma2=sigma2)  # saved as JSON
         for name, value, known in (("sampler", sampler, SAMPLERS), ("prediction_type", prediction_type, TARGETS)):
             if value not in known:
-                raise ValueError(f"LogNormalScheduler: no {name} {value!r}; there are {', '.join(known)}")
+                raise ValueError(f"LogNormalScheduler: {name} must be one of {', '.join(known)}, got {value!r}")
         if isinstance(theta, str) and isinstance(sigma2, str):
             if dt is not None:
-                raise ValueError("LogNormalScheduler: named rates have a dt of their own; leave dt out")
+                raise ValueError("LogNormalScheduler: dt must be omitted, as named rates determine it")
             schedule = LogNormalSchedule.named(theta, sigma2, num_train_timesteps)
         elif isinstance(theta, str) or isinstance(sigma2, str) or dt is None:
             raise ValueError("LogNormalScheduler: give theta and sigma2 by name, or numbers for both and dt")
@@ -132,9 +132,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         elif timesteps is not None:
             times = [*map(operator.index, timesteps), schedule.num_steps]
             if len(times) < 2 or times[0] < 0 or any(s >= t for s, t in itertools.pairwise(times)):
-                raise ValueError(
-                    f"LogNormalScheduler: timesteps are {times[:-1]}; give 0 <= t < {times[-1]}, ascending"
-                )
+                raise ValueError(f"LogNormalScheduler: timesteps must ascend in 0 <= t < {times[-1]}, got {times[:-1]}")
             sampling_times(schedule, len(times) - 1, sampler)
         warn_if_short(schedule, len(times) - 1, sampler)
         self.num_inference_steps = len(times) - 1
@@ -203,7 +201,9 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         elif s == 0:
             self._start = sample
         elif self._start is None and (self.config.sampler == "NMC" or self.config.prediction_type == "FLOW"):
-            raise ValueError(f"LogNormalScheduler: the loop starts at {s}, not at 0; give x_0 as original_sample")
+            raise ValueError(
+                f"LogNormalScheduler: the loop starts at {s}, not at 0, so x_0 must be given as original_sample"
+            )
         state, start = sample.float(), (sample if self._start is None else self._start).float()
         mu = self.transport.clean(model_output.float(), state, start, s)
         source = noise_source(state, generator, seed, noise)
@@ -223,7 +223,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
             if i is not None and timestep.device.type != "cpu":
                 if i + 1 >= len(self._times):
                     raise ValueError(
-                        "LogNormalScheduler: a step after the last; call set_timesteps before another loop"
+                        "LogNormalScheduler: a step after the last (call set_timesteps before another loop)"
                     )
                 return i
             held = timestep.reshape(-1).tolist()
@@ -233,7 +233,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         time = _whole(timestep, "timestep")
         if time not in self._times[:-1]:
             raise ValueError(
-                f"LogNormalScheduler: {time} is none of the timesteps {self._times[:-1]}; see set_timesteps"
+                f"LogNormalScheduler: {time} is not among the timesteps {self._times[:-1]} (see set_timesteps)"
             )
         return self._times.index(time)
 
@@ -246,13 +246,13 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
             raise TypeError(f"LogNormalScheduler: timesteps must be whole numbers, got {timesteps.dtype}")
         elif timesteps.dim() > 1 or timesteps.numel() not in (1, batch):
             raise ValueError(
-                f"LogNormalScheduler: timesteps are {tuple(timesteps.shape)}; give one, or one per image, [{batch}]"
+                f"LogNormalScheduler: timesteps must be one, or one per image, [{batch}], got {tuple(timesteps.shape)}"
             )
         else:
             held = timesteps.reshape(-1).tolist() if timesteps.device.type == "cpu" else []
         wrong = [t for t in held if not 0 <= t <= last]
         if wrong:
-            raise ValueError(f"LogNormalScheduler: timesteps hold {wrong[0]}; give 0 to {last}")
+            raise ValueError(f"LogNormalScheduler: timesteps must lie in 0 to {last}, got {wrong[0]}")
         if not isinstance(timesteps, Tensor):
             return held[0]
         timesteps = timesteps.long().reshape(-1).to(images.device, non_blocking=True).expand(batch)
@@ -283,9 +283,7 @@ def noise_source(x: Tensor, generator: Generators, seed: Seed = None, noise: Ten
     if isinstance(generator, torch.Generator):
         return {"seed": _drawn(generator).to(x.device, non_blocking=True)}
     if len(generator) != x.shape[0]:
-        raise ValueError(
-            f"there are {len(generator)} generators for a batch of {x.shape[0]}; give one, or one for each"
-        )
+        raise ValueError(f"generator must be one, or one for each of {x.shape[0]} images, got {len(generator)}")
     return {"seed": torch.cat([_drawn(one) for one in generator]).to(x.device, non_blocking=True)}
 
 

@@ -58,7 +58,7 @@ class Tables(nn.Module):
                 raise TypeError(f"{owner}: t must be a whole number or a tensor of whole numbers, got {t!r}")
             t = operator.index(t)
             if t not in slots:
-                raise ValueError(f"{owner}: no step at t = {t}; times are {_brief(sorted(slots))}")
+                raise ValueError(f"{owner}: t must be among {_brief(sorted(slots))}, got {t}")
             return t
         if t.is_floating_point() or t.is_complex() or t.dtype == torch.bool:
             raise TypeError(f"{owner}: t must be a whole number or a tensor of whole numbers, got {t.dtype}")

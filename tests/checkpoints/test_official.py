@@ -169,7 +169,7 @@ def test_the_threshold_of_the_checkpoint_moves_the_gate(tmp_path, small_official
         ({"factors": "noise,haze"}, r"factors = \['noise', 'haze'\], and its tensors 4 factors"),
         ({"factors": 3}, r"factors = 3"),
         ({"num_timesteps": "many"}, r"num_steps is 'many'"),
-        ({"brightness_threshold": 2.0}, r"brightness_threshold is 2.0; give a luma in \[0, 1\]"),
+        ({"brightness_threshold": 2.0}, r"brightness_threshold must be a luma in \[0, 1\].*got 2.0"),
     ],
 )
 def test_options_that_are_not_understood(tmp_path, small_official, changes, words):

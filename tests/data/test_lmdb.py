@@ -173,7 +173,7 @@ def test_damage_is_one_error(data):
     [
         ([1, 2], "must be a dict with LQ, GT and deg_name, got list"),
         ({"input": 1}, "must be a dict with LQ, GT and deg_name, got input"),
-        ({**record(0), "GT": 3}, "GT must be an array.*got int"),
+        ({**record(0), "GT": 3}, r"GT must be an array.*got int"),
         ({**record(0), "GT": picture(0)[..., 0]}, r"GT must be uint8 \[H,W,3\], got uint8 \(40, 48\)"),
         ({**record(0), "LQ": picture(0) / 255}, r"LQ must be uint8.*got float64 \(40, 48, 3\)"),
         ({**record(0), "LQ": picture(0, 40, 44)}, "LQ and GT must have the same size"),

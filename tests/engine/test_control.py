@@ -53,8 +53,8 @@ def test_strengths_of():
     assert strengths(FACTORS, {"low": 0}, only=["rain"]) == (0, 0, 1, 0)
     for arguments, said in (
         (({"fog": 1},), "factors must be among low, haze, rain, snow, got 'fog'"),
-        ((None, {"fog"}), "factors must be among .*got 'fog'"),
-        (({"low": -1},), "strength of low must be a number >= 0 .*got -1"),
+        ((None, {"fog"}), r"factors must be among .*got 'fog'"),
+        (({"low": -1},), r"strength of low must be a number >= 0 .*got -1"),
         (({"low": float("nan")},), "strength of low is nan"),
         (({"low": float("inf")},), "strength of low is inf"),
         (({"low": 1}, ["rain"]), "strength of low is 1, but only rain was requested"),

@@ -108,7 +108,7 @@ def test_the_network_given_stays_as_it_was(net, images):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"sampler": "mean"}, "sampler must be one of euler.*got 'mean'"),
+        ({"sampler": "mean"}, r"sampler must be one of euler.*got 'mean'"),
         ({"steps": 0}, "at least 1"),
         ({"noise": torch.zeros(2, 3, 3, 17, 22)}, "one y_1 for all steps"),
     ],

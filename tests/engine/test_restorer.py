@@ -83,7 +83,7 @@ def test_transparency_comes_back(restorer, levels):
     [
         (np.zeros((4, 4)), ValueError, r"must be \[H, W, 3\].*got \(4, 4\)"),
         (np.zeros((3, 4, 4)), ValueError, r"give \[H, W, 3\]"),
-        (np.zeros((4, 4, 3), np.int32), TypeError, "must hold uint8.*got int32"),
+        (np.zeros((4, 4, 3), np.int32), TypeError, r"must hold uint8.*got int32"),
         (torch.zeros(4, 4, 3), ValueError, r"give \[3, H, W\]"),
         (torch.zeros(0, 3, 4, 4), ValueError, "B, H, W >= 1"),
         (torch.zeros(3, 4, 4, dtype=torch.int64), TypeError, "holds torch.int64"),

@@ -166,7 +166,7 @@ def test_what_is_missing_is_listed_and_the_rest_kept(tmp_path):
     "text, says",
     [
         ("nothing", "must be a folder or a data set by name"),
-        ("nothing=x", "data set must be one of .*got 'nothing'"),
+        ("nothing=x", r"data set must be one of .*got 'nothing'"),
         ("composites={}/empty", "nothing to evaluate as composites: .*contains no images"),
         ("cdd-11={}/empty", "no clear beside folders"),
         ("rain100l={}/missing", "no such file or folder"),

@@ -59,19 +59,19 @@ def test_checkpoints_of_other_architectures_and_damaged_ones(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"channels": 100}, "channels must be a multiple of groups=32.*got 100"),
+        ({"channels": 100}, r"channels must be a multiple of groups=32.*got 100"),
         ({"multipliers": (1, 2)}, "multipliers and blocks must be equally long, 1 to 8, got 2 and 4"),
         ({"multipliers": (), "blocks": ()}, "multipliers and blocks must be equally long, 1 to 8, got 0 and 0"),
         ({"multipliers": (1, 2, 2, 0)}, r"multipliers must be 1 to 64.*got \(1, 2, 2, 0\)"),
         ({"blocks": (2, 2, 2, 10**9)}, "must be 1 to 256"),
-        ({"attention_levels": 5}, "attention_levels must be 0 to 4.*got 5"),
-        ({"time_dim": 5}, "time_dim must be an even number.*got 5"),
-        ({"patch": 3}, "patch must be 1 or 2.*got 3"),
+        ({"attention_levels": 5}, r"attention_levels must be 0 to 4.*got 5"),
+        ({"time_dim": 5}, r"time_dim must be an even number.*got 5"),
+        ({"patch": 3}, r"patch must be 1 or 2.*got 3"),
         ({"injection": "prayer"}, "must be one of adaptor, concatenation, addition"),
-        ({"auxiliary": "linear"}, "auxiliary must be one of .*got 'linear'"),
+        ({"auxiliary": "linear"}, r"auxiliary must be one of .*got 'linear'"),
         ({"beta": 0.0}, "beta must be > 0"),
-        ({"gamma": float("nan")}, "gamma must be a finite number.*got nan"),
-        ({"adaptor_width": True}, "adaptor_width must be a whole number.*got True"),
+        ({"gamma": float("nan")}, r"gamma must be a finite number.*got nan"),
+        ({"adaptor_width": True}, r"adaptor_width must be a whole number.*got True"),
     ],
 )
 def test_bad_configurations_say_what_is_wrong(change, message):

@@ -75,7 +75,7 @@ stages: [{start: 0, crop: 64, batch_size: 4}, {start: 9, crop: 96, batch_size: 2
         ("stages.-1.crop", 5, "no field"),
         ("stages.0.size", 5, r"stages: unknown size \(known: "),
         ("network.width", 5, "f2d-lite has no width"),
-        ("steps", 0, "steps must be at least 1.*got 0"),
+        ("steps", 0, r"steps must be at least 1.*got 0"),
     ],
 )
 def test_overrides_that_lead_nowhere(recipe, name, value, words):
@@ -207,7 +207,7 @@ def test_a_field_that_cannot_work_is_named(recipe, text):
         ("augment: {colour: 1.5}", "augment: colour"),
         ("augment: {flips: 1}", "augment: flips"),
         ("augment: {flip: true}", "augment: unknown flip"),
-        ("sources: [{path: a, layout: zip}]", "layout must be .*got 'zip'"),
+        ("sources: [{path: a, layout: zip}]", r"layout must be .*got 'zip'"),
         ("sources: [{path: a, ratio: 0}]", "ratio must be a share above 0, got 0"),
         ("sources: [{layout: clean}]", "sources.*path"),
         ("sources: [{path: a, categories: {rain: -1}}]", "categories"),

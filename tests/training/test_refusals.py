@@ -29,7 +29,7 @@ def pairs(folder: Path, degraded: str, clean: str, names: int = 4, other: int = 
     ("changes", "options", "words"),
     [
         ({"stages": (Stage(0, 32, 4), Stage(2, 64, 4))}, {}, "56x48, smaller than the crop of 64"),
-        ({"sources": (Source(".", layout="clean", category="fog"),)}, {}, "categories must be among .*got fog"),
+        ({"sources": (Source(".", layout="clean", category="fog"),)}, {}, r"categories must be among .*got fog"),
         ({"sources": (Source(".", layout="clean", category="noise25"),)}, {}, "noise25 has noise.*factors: low, haze"),
         ({"sources": (Source("nowhere"),)}, {}, "nowhere: no such file or folder"),
         ({"sources": (Source(".", layout="pairs", category="rain"),)}, {}, "pair"),

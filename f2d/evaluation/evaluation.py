@@ -175,7 +175,7 @@ class Evaluation:
         differing = [name for name in there if name != "absent" and there[name] != ours[name]]
         if differing:
             raise ValueError(
-                f"{self.folder.path} contains another evaluation (other {', '.join(differing)}), so give another folder "
+                f"{self.folder.path} contains another evaluation (other {', '.join(differing)}): use another folder "
                 "or --overwrite"
             )
 

@@ -1,4 +1,4 @@
-"""Argument checks that name the op, the argument, what was given and what would be right."""
+"""Argument checks whose errors name the op and the argument, what it must be, and what was given."""
 
 from collections.abc import Sequence
 

@@ -17,7 +17,7 @@ TAGS = {"low": "low-light-enhancement", "haze": "dehazing", "rain": "deraining",
 TAGS |= {"noise": "denoising", "blur": "deblurring", "jpeg": "jpeg-artifact-removal"}
 UNKNOWN = "Not stated."
 
-# The blank lines that Jinja's tags leave are none that Markdown shows.
+# Jinja's tags leave blank lines, which Markdown does not show.
 TEMPLATE = """---
 {{ card_data }}
 ---
@@ -36,9 +36,9 @@ import f2d
 restored = f2d.load("{{ source }}")("photo.jpg").image
 ```
 
-On the command line: `f2d restore photo.jpg -o restored.jpg --model {{ source }}`. The network itself, to train or to
-look into: `from f2d.nets import {{ class_name }}; net = {{ class_name }}.from_pretrained("{{ source }}")`.
-The files are `config.json` and `model.safetensors`; nothing in them runs code.
+On the command line: `f2d restore photo.jpg -o restored.jpg --model {{ source }}`. For the network itself, to train or
+inspect it: `from f2d.nets import {{ class_name }}; net = {{ class_name }}.from_pretrained("{{ source }}")`.
+The files are `config.json` and `model.safetensors`; nothing in them can run code.
 
 ## Training data
 
@@ -46,14 +46,14 @@ The files are `config.json` and `model.safetensors`; nothing in them runs code.
 
 ## Results
 {% if results %}
-{{ results.title }}, {{ results.pictures }} pictures, measured by `f2d eval`{{ results.how }}:
+{{ results.title }}, {{ results.pictures }} images, measured by `f2d eval`{{ results.how }}:
 
 | | degraded | restored |
 |---|---:|---:|
 {% for row in results.rows -%}
 | {{ row.name }} | {{ row.degraded }} | {{ row.restored }} |
 {% endfor %}{% else %}
-None are stated.
+No results are stated.
 {% endif %}
 ## Limits
 
@@ -61,7 +61,7 @@ None are stated.
 
 ## Source
 
-{{ paper }}. Licence of these weights: {{ license }}; that of the code is MIT.
+{{ paper }}. The licence of these weights is {{ license }}; the code is MIT-licensed.
 """
 
 

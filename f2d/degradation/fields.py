@@ -1,6 +1,6 @@
-"""Random draws, smooth fields and filters that the maps are made of. Images are [B,C,H,W], in [0, 1] unless stated.
+"""Random draws, smooth fields and filters, from which maps are built. Images are [B,C,H,W] in [0, 1] unless stated.
 
-Whatever is computed for a batch gives each sample the bits it would have alone.
+For a batch, the results of each sample are bit-exact with those of the sample alone.
 """
 
 from collections.abc import Sequence

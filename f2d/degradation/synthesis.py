@@ -1,4 +1,4 @@
-"""Composite degradations from clean images: the order and the formulas of CDD-11, with the truth of every map.
+"""Composite degradations of clean images in the order and by the formulas of CDD-11, with all ground-truth maps.
 
 Source: "OneRestore: A Universal Restoration Framework for Composite Degradation" (ECCV 2024) and its published
 generator, which fixes no seed and records no parameter; here an image is reproduced exactly from (clean, category,
@@ -22,17 +22,20 @@ from f2d.degradation.fields import BatchDraws, Draws
 
 Picture = Image.Image | np.ndarray | Tensor
 Parameters = dict[str, dict[str, float]]
-# pixels that are degraded together: small crops share the overhead of an operation, large pictures do not share memory
+# pixels degraded together: small crops share the overhead of operations, while large images are processed one by one
 TOGETHER = 2**17
 _MODULES = {"low": low_light, "haze": haze, "rain": rain, "snow": snow}
 
 
 @dataclass(frozen=True)
 class Degraded:
-    """image: the same kind as the clean one. maps: tensor [4,H,W] ([B,4,H,W] for a batch) in [0, 1], order low
-    (1 - light gain), haze (1 - transmission), rain (R), snow (S); zero where a factor is absent. parameters: factor ->
-    name -> value (a list of them for a batch), ready for JSON. `degrade(clean, category, seed=seed)` gives the image
-    again; where some parameters or maps were given, give them again too."""
+    """A degraded image with its ground truth.
+
+    image: of the same type as the clean one. maps: tensor [4,H,W] ([B,4,H,W] for a batch) in [0, 1], in the order low
+    (1 - light gain), haze (1 - transmission), rain (R), snow (S); zero if a factor is absent. parameters: factor ->
+    name -> value (a list of them for a batch), which JSON can hold. `degrade(clean, category, seed=seed)` reproduces
+    the image; parameters or maps that were given must be given again.
+    """
 
     image: Any
     maps: Tensor
@@ -52,24 +55,24 @@ def degrade(
     snow: Tensor | None = None,
     parameters: Parameters | Sequence[Parameters] | None = None,
 ) -> Degraded:
-    """low -> rain (x + R) or snow (x (1 - S) + S) -> haze (x t + A (1 - t)), each where `category` names it.
+    """low -> rain (x + R) or snow (x (1 - S) + S) -> haze (x t + A (1 - t)), each if `category` contains it.
 
     Args:
-        image: RGB picture (PIL), array [H,W,3] (uint8, or floating in [0, 1]), or tensor [3,H,W] or [B,3,H,W], in
+        image: RGB Pillow image, array [H,W,3] (uint8, or floating point in [0, 1]), or tensor [3,H,W] or [B,3,H,W] in
             [0, 1].
         category: one of the eleven, such as "low_haze_rain"; the order of its factors does not matter.
-        seed: whole number in [-2^63, 2^64), or a list of one per sample; everything random depends on it, and on
+        seed: random seed in [-2^63, 2^64), or a list of one per sample; everything random depends on it, and on
             nothing else.
         depth, light, rain, snow: maps [H,W] in [0, 1] to use in place of generated ones (depth: near = large), the
             same for a whole batch.
-        parameters: as a former `Degraded.parameters` had them, in place of drawn ones; what is missing is drawn. Maps
-            and parameters of factors that `category` does not name are not used.
+        parameters: values in the form of `Degraded.parameters`, used in place of drawn ones; missing ones are drawn.
+            Maps and parameters of factors that `category` does not contain are ignored.
 
     Returns:
-        Degraded: the picture in the kind that came (8 bits for 8 bits), the maps, the parameters.
+        Degraded: the image in the input's type (8 bits for 8 bits), the maps, and the parameters.
 
     Raises:
-        TypeError, ValueError: an image, category, seed, map or parameter that does not fit, with what would.
+        TypeError, ValueError: an image, category, seed, map or parameter is invalid; the message says what it must be.
 
     Example:
         >>> hard = f2d.degrade(torch.rand(3, 64, 96), "rain_low_haze", seed=7)
@@ -96,9 +99,9 @@ def degrade(
 def degrade_batch(
     clean: Tensor, categories: Sequence[str], seeds: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor, list[Parameters]]:
-    """A category and a seed for each sample: (degraded [B,3,H,W], maps [B,4,H,W], labels [B,4] in {0, 1}, parameters).
+    """Degrade a batch: (degraded [B,3,H,W], maps [B,4,H,W], labels [B,4] in {0, 1}, parameters).
 
-    clean [B,3,H,W] in [0, 1]. Sample b is what it would be alone, bit for bit.
+    clean is [B,3,H,W] in [0, 1], with a category and a seed per sample. Each sample is bit-exact with that alone.
     """
     if not len(clean) == len(categories) == len(seeds):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Data sets as they lie on disk, ready to be evaluated: their cases, and what is wrong with them."""
+"""Open data sets on disk for evaluation: find their cases and problems."""
 
 import os
 import re

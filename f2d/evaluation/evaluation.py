@@ -1,4 +1,4 @@
-"""A whole evaluation: what was asked for, what there is to do, and the results of it."""
+"""A whole evaluation: the request, the cases still to evaluate, and the results."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace

@@ -1,4 +1,4 @@
-"""The folder of one evaluation: what was evaluated, and each picture's record and restoration."""
+"""The folder of one evaluation: its settings, and each image's record and restoration."""
 
 import hashlib
 import json

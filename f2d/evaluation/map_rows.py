@@ -1,4 +1,4 @@
-"""The table of how well the maps of the experts agree with the true masks: its columns, rows and notes."""
+"""Columns, rows and notes of the localisation table, which compares the experts' maps with the ground-truth masks."""
 
 from f2d.evaluation.markdown import number
 from f2d.metrics.localisation import THRESHOLDS, Localisation

@@ -1,4 +1,4 @@
-"""Markdown of tables, and numbers as they are printed in them."""
+"""Write Markdown tables, and format the numbers in them."""
 
 import re
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""What is evaluated: a model, or the pictures that another method has left in a folder."""
+"""The evaluated method: a model, or a folder of images restored by another method."""
 
 import hashlib
 from collections import Counter, defaultdict

@@ -1,4 +1,4 @@
-"""The data sets of the papers: how each lies on disk, what it is called, and by which convention it is measured."""
+"""The data sets of the papers: their layout on disk, names, and conventions."""
 
 from typing import NamedTuple
 

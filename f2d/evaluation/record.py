@@ -1,4 +1,4 @@
-"""What an evaluation knows of one picture, as it lies in a file."""
+"""The record of one image of an evaluation, as stored in a file."""
 
 import json
 from dataclasses import asdict, dataclass, field

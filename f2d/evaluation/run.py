@@ -1,4 +1,4 @@
-"""One case after the other through a method: its record, and its restoration as a file."""
+"""Run cases through a method one after the other, and store each record and restoration."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed

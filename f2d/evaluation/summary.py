@@ -1,4 +1,4 @@
-"""What the records of an evaluation come to: means by category and tier, selectivity, localisation, speed."""
+"""Summarise the records of an evaluation: means by category and tier, selectivity, localisation, speed."""
 
 from collections.abc import Callable, Iterable, Sequence
 from math import fsum, nan

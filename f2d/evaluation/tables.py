@@ -1,4 +1,4 @@
-"""The results of an evaluation as files: for programs, for spreadsheets, for readers; and for the terminal."""
+"""Write the results of an evaluation as JSON, CSV and Markdown, and as a table for the terminal."""
 
 import csv
 import io

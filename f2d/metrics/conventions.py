@@ -1,4 +1,4 @@
-"""How the papers that we stand beside measured PSNR and SSIM, as their published evaluation code has it."""
+"""The papers' conventions for PSNR and SSIM, taken from their published evaluation code."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""How well an expert's map says where its degradation is: correlation and average precision with the true mask."""
+"""Localisation of an expert's map: correlation and average precision with the ground-truth mask."""
 
 from collections.abc import Sequence
 from math import fsum, nan, sqrt

@@ -1,4 +1,4 @@
-"""What a measure of restorations is, whatever it computes."""
+"""The interface of all measures of restorations."""
 
 from pathlib import Path
 from typing import NamedTuple, Protocol

@@ -1,4 +1,4 @@
-"""Measures by name: those of conventions and those asked for beside them, and why one cannot be had here."""
+"""Find measures by name, those of conventions and additional ones, and the reason why one is unavailable."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""NIQE: how far the statistics of a picture's patches lie from those of natural photographs; no reference is needed."""
+"""NIQE: the distance of an image's patch statistics from those of natural photographs, without a reference."""
 
 from functools import cache
 from importlib.resources import files

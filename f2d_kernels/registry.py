@@ -140,7 +140,7 @@ def backends() -> dict[str, str]:
 def selected_backend(
     device_type: str = "cpu", requested: str | None = None, op: str = "expert_assembly"
 ) -> tuple[str, str | None]:
-    """Return (backend of `op` for `device_type`, the reason why no better one); the reason is None for the first choice.
+    """Return (backend of `op` for `device_type`, why no better one); the reason is None for the first choice.
 
     Raises BackendUnavailableError if a backend requested by name (by default: the one in force) cannot run.
     """

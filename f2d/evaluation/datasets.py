@@ -168,8 +168,8 @@ def _scenes(home: Path, problems: list[str]) -> Iterator[Case]:
 
 def _report(matches: Matches, problems: list[str]) -> None:
     for folder, paths in matches.alone.items():
-        problems += [f"{path}: no picture to compare it with" for path in paths] or [f"{folder}: no pictures in it"]
-    problems += [f"{' and '.join(map(str, paths))}: clean pictures of one name" for paths in matches.twice]
+        problems += [f"{path}: no image to compare it with" for path in paths] or [f"{folder}: contains no images"]
+    problems += [f"{' and '.join(map(str, paths))}: clean images of the same name" for paths in matches.twice]
 
 
 def _made(part: Part, home: Path, problems: list[str]) -> Iterator[Case]:

@@ -97,7 +97,7 @@ def test_missing_and_unexpected_keys_are_named(save, golden_weights):
 
 
 def test_files_of_other_kinds(save, tmp_path):
-    with pytest.raises(ValueError, match="use 'model' or 'ema'"):
+    with pytest.raises(ValueError, match="must be 'model' or 'ema'"):
         F2DNet.from_official(save(), weights="best")
     with pytest.raises(ValueError, match=r"no 'ema' entry; it has model, step; use weights='model'"):
         F2DNet.from_official(save())
@@ -158,17 +158,17 @@ def test_the_threshold_of_the_checkpoint_moves_the_gate(tmp_path, small_official
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"model_type": "EPSILON"}, r"'args' has model_type = 'EPSILON'; known are SFLOW, FLOW, FINAL_X"),
-        ({"theta_schedule": "sine"}, r"theta_schedule = 'sine'; known are cosine, linear"),
-        ({"sigma_schedule": "none"}, r"sigma_schedule = 'none'"),
-        ({"sigmas_scale": 0.5}, r"sigmas_scale = 0.5; known are 1"),
+        ({"model_type": "EPSILON"}, r"'args' must have model_type among SFLOW, FLOW, FINAL_X, got 'EPSILON'"),
+        ({"theta_schedule": "sine"}, r"theta_schedule among cosine, linear, got 'sine'"),
+        ({"sigma_schedule": "none"}, r"sigma_schedule among .*got 'none'"),
+        ({"sigmas_scale": 0.5}, r"sigmas_scale among 1, got 0.5"),
         ({"base_ch": 64}, r"base_ch = 64, and its tensors have 8"),
         ({"num_experts": 3}, r"num_experts = 3, and its tensors have 4"),
         ({"use_brightness_enhancer": False}, r"use_brightness_enhancer = False, and its tensors have True"),
         ({"brightness_enhancer_blocks": 6}, r"brightness_enhancer_blocks = 6, and its tensors have 1"),
         ({"factors": "noise,haze"}, r"factors = \['noise', 'haze'\], and its tensors 4 factors"),
         ({"factors": 3}, r"factors = 3"),
-        ({"num_timesteps": "many"}, r"num_steps is 'many'"),
+        ({"num_timesteps": "many"}, r"num_steps must be a whole number, got 'many'"),
         ({"brightness_threshold": 2.0}, r"brightness_threshold must be a luma in \[0, 1\].*got 2.0"),
     ],
 )

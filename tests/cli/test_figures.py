@@ -41,7 +41,7 @@ def test_all_figures_are_written_and_again_the_same(f2d, evaluation, tmp_path):
 
 def test_mistakes_are_one_line(f2d, evaluation, model, tmp_path):
     out = tmp_path / "figures"
-    assert_one_line_error(f2d("figures", tmp_path, "-o", out), 2, "holds no evaluation")
+    assert_one_line_error(f2d("figures", tmp_path, "-o", out), 2, "contains no evaluation")
     assert_one_line_error(f2d("figures", evaluation, "-o", out, "--case", "low/b"), 2, "has no low/b", "low/a")
     assert_one_line_error(f2d("figures", evaluation, evaluation, "-o", out), 2, "one name", "--name")
     (evaluation / "restored" / "low" / "a.png").unlink()

@@ -107,7 +107,7 @@ def test_pairs_that_do_not_fit(tmp_path):
     with pytest.raises(ValueError, match=r"such as nothing beside gt, GT"):
         find_pairs(tmp_path, "haze", degraded="nothing")
     Image.new("RGB", (4, 5)).save(tmp_path / "gt" / "b.bmp")
-    with pytest.raises(ValueError, match="two clean pictures of one name"):
+    with pytest.raises(ValueError, match="two clean images of the same name"):
         find_pairs(tmp_path, "haze")
 
 

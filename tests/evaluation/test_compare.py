@@ -142,7 +142,7 @@ def test_what_cannot_be_compared_is_one_line(two):
     folder_of(two / "another", [record(NAMES[0], BASE[NAMES[0]], input={PSNR.key: 3.0})])
     assert_one_line_error(run(two / "a"), 2, "two or more")
     assert_one_line_error(run(two / "a", two / "b" / ".." / "a"), 2, "each once")
-    assert_one_line_error(run(two / "a", two / "none"), 2, "holds no evaluation")
+    assert_one_line_error(run(two / "a", two / "none"), 2, "contains no evaluation")
     assert_one_line_error(run(two / "a", two / "sots"), 2, "different data sets", "first on cdd-11", "sots on sots")
     assert_one_line_error(run(two / "a", two / "empty"), 2, "no picture")
     assert_one_line_error(run(two / "a", two / "small"), 2, "300x200 and 8x200")

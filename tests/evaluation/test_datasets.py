@@ -129,7 +129,7 @@ def test_a_folder_is_recognised(tmp_path, monkeypatch):
     lay_out(tmp_path, "cdd/clear/1.png cdd/low/1.png two/input/1.png two/gt/1.png plain/1.png")
     assert open_data(str(tmp_path / "cdd")).spec.startswith("cdd-11=")
     assert found(open_data(str(tmp_path / "two"))) == {"two/1": ("1.png", "1.png")}
-    with pytest.raises(ValueError, match=r"composites=.*plain if they are clean.* unpaired=.*plain if"):
+    with pytest.raises(ValueError, match=r"composites=.*plain to degrade them if they are clean.* unpaired=.*plain to"):
         open_data(str(tmp_path / "plain"))
     (tmp_path / "list.txt").write_text("two/input/1.png two/gt/1.png rain\n")
     assert found(open_data(str(tmp_path / "list.txt"))) == {"rain/two/input/1": ("1.png", "1.png")}
@@ -148,15 +148,15 @@ def test_what_is_missing_is_listed_and_the_rest_kept(tmp_path):
     data = open_data(f"cdd-11={tmp_path}")
     assert set(found(data)) == {"low/1", "haze/1"}
     assert {
-        f"{tmp_path}/low/3.png: no picture to compare it with",
-        f"{tmp_path}/rain: contains no images (.bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp)",
+        f"{tmp_path}/low/3.png: no image to compare it with",
+        f"{tmp_path}/rain: contains no images",
     } < set(data.problems)
     lay_out(tmp_path / "three", "Rain100L/input/1.png Rain100L/gt/1.png Rain100L/gt/2.png")
     data = open_data(f"three-task={tmp_path / 'three'}")
     assert set(found(data)) == {"Rain100L/1"}
     assert [problem.rpartition("three")[2] for problem in data.problems] == [
         ": SOTS is missing (looked for SOTS/outdoor, SOTS, dehaze, outdoor)",
-        "/Rain100L/gt/2.png: no picture to compare it with",
+        "/Rain100L/gt/2.png: no image to compare it with",
         ": noise15, noise25, noise50 is missing (looked for CBSD68/original_png, CBSD68, BSD68, denoise/CBSD68, "
         "denoise/bsd68, denoise)",
     ]

@@ -151,5 +151,5 @@ def test_what_does_not_fit_is_refused():
         located(torch.ones(2, 3), torch.ones(3, 2))
     with pytest.raises(ValueError, match="must both be"):
         located(torch.ones(1, 2, 2), torch.ones(1, 2, 2))
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="at least one image"):
         localisation([])

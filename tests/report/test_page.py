@@ -211,7 +211,7 @@ def test_evaluations_that_do_not_belong_together_are_refused(opened, sample, tmp
     words = {"RGB": {"text": "otherwise", "keys": [PSNR.key]}}
     with pytest.raises(ValueError, match="mean different things by RGB"):
         gather([first, made("words", conventions=words)], 5)
-    with pytest.raises(ValueError, match="holds no evaluation"):
+    with pytest.raises(ValueError, match="contains no evaluation"):
         gather([tmp_path], 5)
     with pytest.raises(ValueError, match="7 evaluations; one page compares at most 6"):
         gather([first] * 7, 5)
@@ -315,7 +315,7 @@ def test_command_writes_replaces_and_refuses(opened, sample, tmp_path):
     ran = command(sample.folders[0], "-o", tmp_path / "page.txt")
     assert ran.exit_code == 2 and "a page is written as .html" in ran.output
     ran = command(tmp_path, "-o", tmp_path / "b.html")
-    assert ran.exit_code == 2 and "holds no evaluation" in ran.output and "Traceback" not in ran.output
+    assert ran.exit_code == 2 and "contains no evaluation" in ran.output and "Traceback" not in ran.output
 
 
 def test_page_of_a_real_evaluation(tmp_path):

@@ -145,5 +145,5 @@ def test_errors():
     for s, t in ((5, 4), (-1, 4), (0, 101)):
         with pytest.raises(ValueError, match=rf"got {s} -> {t}"):
             PAPER.transition(s, t)
-    with pytest.raises(ValueError, match="0 steps; this schedule has 1 to 100"):
+    with pytest.raises(ValueError, match="steps must be 1 to 100, got 0"):
         PAPER.times(0)

@@ -6,6 +6,7 @@ from torch import Tensor
 from f2d_kernels._checks import check_device, check_floating, check_shape
 
 MAX_STREAM = 65535
+MAX_CHANNELS = 65536  # a counter holds c + 65536 · stream: one more channel would draw the noise of the next stream
 MAX_POSITION = 2**31 - 1
 
 
@@ -14,7 +15,8 @@ def resolve_noise(
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return (noise, seed), exactly one of them None; seed becomes an int64 tensor [1] or [B] on the device of `x`.
 
-    Raises ValueError when two sources are given or a shape, device or range does not fit; TypeError for wrong types.
+    Raises ValueError when two sources are given, a shape, device or range does not fit, or noise would be drawn for
+    more than 65536 channels; TypeError for wrong types.
     """
     given = [n for n, v in (("noise", noise), ("seed", seed), ("generator", generator)) if v is not None]
     if len(given) > 1:
@@ -24,6 +26,10 @@ def resolve_noise(
         check_device(op, "noise", noise, x.device)
         check_shape(op, "noise", noise, x.shape, "the shape of the result")
         return noise, None
+    if x.shape[1] > MAX_CHANNELS:
+        raise ValueError(
+            f"{op}: noise is drawn for at most {MAX_CHANNELS} channels, got C = {x.shape[1]}; give noise as a tensor"
+        )
     if seed is not None:
         return None, _seed_tensor(op, x, seed)
     where = x.device if generator is None else generator.device

@@ -3,7 +3,7 @@
 import importlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -71,6 +71,11 @@ def _triton_unavailable(device: str) -> str | None:
 
 # The ops with a CUDA C++ kernel; the others run on Triton on a GPU.
 WITH_CUDA = frozenset({"expert_assembly", "lognormal_transition", "transport_step"})
+
+# Where the deltas stand among the arguments of both functions, and how many of them in a sequence the parameters of a
+# CUDA kernel hold (kMaxListed in csrc/cuda/expert_assembly_body.h).
+DELTAS_AT = {"expert_assembly": 1, "transport_step": 3}
+MAX_LISTED = 32
 
 REGISTRY = {
     backend.name: backend
@@ -167,7 +172,31 @@ def _resolve(op: str, device_type: str, requested: str) -> Implementation:
         logger.warning(
             "f2d_kernels: %s runs on the %s backend on %s; not available: %s", op, name, device_type, missing
         )
+    chosen = REGISTRY[name].implementation(op)
+    if requested == "auto" and name == "cuda" and op in DELTAS_AT:
+        return _with_long_lists(op, chosen)
+    return chosen
+
+
+@cache
+def _for_long_lists(op: str) -> Implementation:
+    """What `op` runs on under "auto" where the cuda backend cannot take its list of deltas."""
+    name = next(n for n in PREFERENCE["cuda"] if n != "cuda" and REGISTRY[n].missing(op, "cuda") is None)
+    logger.warning(
+        "f2d_kernels: %s of more than %d listed deltas runs on the %s backend on cuda; the cuda backend takes at most "
+        "%d in a sequence, any number stacked to [B,K,C,H,W]", op, MAX_LISTED, name, MAX_LISTED,
+    )  # fmt: skip
     return REGISTRY[name].implementation(op)
+
+
+def _with_long_lists(op: str, chosen: Implementation) -> Implementation:
+    """`chosen`, and another backend for calls whose list of deltas is too long for it."""
+    place = DELTAS_AT[op]
+
+    def of_call(arguments: Sequence[Any]) -> Implementation:
+        return chosen if len(arguments[place]) <= MAX_LISTED else _for_long_lists(op)
+
+    return Implementation(lambda *a: of_call(a).forward(*a), lambda *a: of_call(a).backward(*a))
 
 
 def implementation(op: str, device: torch.device, requested: str | None = None) -> Implementation:

@@ -101,13 +101,13 @@ inline int64_t backward_vectors(const AssemblyArgs& a, Layout layout, int64_t b,
   if (layout == Layout::other) return pixel;
   const bool planar = layout == Layout::planar;
   const int64_t planes = planes_in_step(a.walk.channels);
-  const int64_t done = end - (end - pixel) % (planar ? kLineBytes / size_of(a.image.dtype) : kWide);
+  const int64_t done = end - (end - pixel) % (planar ? kLineBytes / size_of(a.deltas[0].dtype) : kWide);
   const int64_t size = kWide * a.walk.channels;
   auto* index = reinterpret_cast<int32_t*>(scratch);
   float *values = scratch + size, *gates = values + 2 * size, *sums = gates + a.experts * size;
   if (!planar) lay_out_pixels(a.walk.channels, index);
   if (planar || a.channel_gates) lay_out_gates(a, b, planar ? 1 : kWide, gates);
-  const int64_t bytes = a.walk.elements() * a.experts * size_of(a.image.dtype);
+  const int64_t bytes = a.walk.elements() * a.experts * size_of(a.deltas[0].dtype);
   const bool past = (!a.d_deltas || past_cache(a.d_deltas, a.experts, bytes)) &&
                     (!a.d_maps || past_cache(a.d_maps, a.experts, bytes));
   with_kind(a, past, [&](auto kind) {

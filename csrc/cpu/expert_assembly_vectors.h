@@ -12,13 +12,16 @@ struct Sample {
   Plane<typename K::T> image, base, deltas[K::kRoom], d_deltas[K::kRoom];
   Plane<typename K::M> maps[K::kRoom], d_maps[K::kRoom];
   float gates[K::kRoom];  // 1 where gates are per channel: those multiply later
-  bool has_base, has_maps, has_d_deltas, has_d_maps, channel_gates, sums_gates;
+  Plane<float> wide_image;  // backward: where the gradient is float32 beside 16-bit deltas
+  bool has_base, has_maps, has_d_deltas, has_d_maps, channel_gates, sums_gates, is_wide;
   int64_t channels, experts;
 
   F2D_MEMBER Sample(const AssemblyArgs& a, int64_t b)
       : image(a.image, b), base(a.base, b), has_base(a.base.data), has_maps(a.maps), has_d_deltas(a.d_deltas),
-        has_d_maps(a.d_maps), channel_gates(a.channel_gates), sums_gates(a.gate_parts), channels(a.walk.channels),
+        has_d_maps(a.d_maps), channel_gates(a.channel_gates), sums_gates(a.gate_parts),
+        is_wide(a.image.dtype != a.deltas[0].dtype), channels(a.walk.channels),
         experts(K::kExperts ? K::kExperts : a.experts) {
+    if (is_wide) wide_image = {a.image, b};
     for (int64_t k = 0; k < experts; ++k) {
       deltas[k] = {a.deltas[k], b};
       if (a.maps) maps[k] = {a.maps[k], b};
@@ -26,6 +29,12 @@ struct Sample {
       if (a.d_maps) d_maps[k] = {a.d_maps[k], b};
       gates[k] = a.channel_gates ? 1.0f : static_cast<float>(a.gates.at(b, k, 0));
     }
+  }
+
+  // Sixteen elements of the gradient from `at` on.
+  F2D_MEMBER Wide gradient(int64_t at) const {
+    if (is_wide) return load(wide_image.data + at);
+    return load(image.data + at);
   }
 };
 
@@ -105,9 +114,9 @@ inline void planar_backward(const AssemblyArgs& a, int64_t b, int64_t pixel, int
       }
     for (int64_t c = channel; c < channels; ++c) {
       Wide grad[kParts];
-      const T* from = sample.image.data + c * sample.image.c + pixel;
-      prefetch_ahead(from);
-      for (int i = 0; i < kParts; ++i) grad[i] = load(from + i * kWide);
+      const int64_t from = c * sample.image.c + pixel;
+      if (!sample.is_wide) prefetch_ahead(sample.image.data + from);
+      for (int i = 0; i < kParts; ++i) grad[i] = sample.gradient(from + i * kWide);
       for (int64_t k = 0; k < sample.experts; ++k) {
         const Wide gate = broadcast(gates[k * sample.channels + c]);
         T* out = sample.d_deltas[k].data + c * sample.d_deltas[k].c + pixel;
@@ -165,8 +174,8 @@ inline void interleaved_backward(const AssemblyArgs& a, int64_t b, int64_t pixel
   for (; pixel < end; pixel += kWide) {
     const int64_t first = pixel * s.channels;
     for (int64_t i = 0; i < size; i += kWide) {
-      prefetch_ahead(s.image.data + first + i);
-      store(grads + i, load(s.image.data + first + i));
+      if (!s.is_wide) prefetch_ahead(s.image.data + first + i);
+      store(grads + i, s.gradient(first + i));
     }
     for (int64_t k = 0; k < s.experts; ++k) {
       const Wide map = s.has_maps ? load(s.maps[k].data + pixel) : broadcast(1.0f);

@@ -85,21 +85,24 @@ inline bool fits(const Stream& s, Layout layout, int64_t channels) {
   return layout == Layout::planar ? is_planar(s) : s.linear && s.c == 1 && s.w == channels;
 }
 
-// The layout that all streams share, `other` where a fast walk cannot serve them. Maps may stay float32 beside 16 bits.
+// The layout that all streams share, `other` where a fast walk cannot serve them. Maps may stay float32 beside 16 bits, and
+// so may the gradient that comes in: the transport step's is not rounded on its way.
 inline Layout layout_of(const AssemblyArgs& a) {
   const Walk& walk = a.walk;
-  if (a.image.dtype != DType::f32 && a.image.dtype != DType::bf16) return Layout::other;
-  if (a.is_double || a.experts > kMaxExperts) return Layout::other;
-  if (a.shared_deltas && (a.d_deltas || a.d_maps || a.gate_parts)) return Layout::other;
+  const DType dtype = a.deltas[0].dtype;
+  const bool backward = a.d_deltas || a.d_maps || a.gate_parts;
+  if (dtype != DType::f32 && dtype != DType::bf16) return Layout::other;
+  if (a.is_double || a.experts > kMaxExperts || (a.shared_deltas && backward)) return Layout::other;
   const Layout layout = walk.pixel_major ? Layout::interleaved : Layout::planar;
   const auto matches = [&](const Stream& s) {
-    return !s.data || (s.dtype == a.image.dtype && fits(s, layout, walk.channels));
+    return !s.data || (s.dtype == dtype && fits(s, layout, walk.channels));
   };
-  bool good = matches(a.image) && matches(a.base);
+  bool good = matches(a.base) && fits(a.image, layout, walk.channels) &&
+              (a.image.dtype == dtype || (backward && a.image.dtype == DType::f32));
   for (int64_t k = 0; k < a.experts; ++k) {
     good = good && matches(a.deltas[k]) && (!a.d_deltas || matches(a.d_deltas[k]));
     if (a.maps)
-      good = good && is_planar(a.maps[k]) && (a.maps[k].dtype == DType::f32 || a.maps[k].dtype == a.image.dtype) &&
+      good = good && is_planar(a.maps[k]) && (a.maps[k].dtype == DType::f32 || a.maps[k].dtype == dtype) &&
              a.maps[k].dtype == a.maps[0].dtype;
     if (a.d_maps) good = good && is_planar(a.d_maps[k]) && a.d_maps[k].dtype == a.maps[k].dtype;
   }
@@ -138,7 +141,7 @@ inline void with_experts(int64_t experts, bool past, Run run) {
 template <class Run>
 inline void with_kind(const AssemblyArgs& a, bool past, Run run) {
   const bool float_maps = a.maps && a.maps[0].dtype == DType::f32;
-  if (a.image.dtype == DType::f32) return with_experts<float, float>(a.experts, past, run);
+  if (a.deltas[0].dtype == DType::f32) return with_experts<float, float>(a.experts, past, run);
   float_maps ? with_experts<bf16, float>(a.experts, past, run) : with_experts<bf16, bf16>(a.experts, past, run);
 }
 

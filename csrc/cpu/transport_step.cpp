@@ -252,7 +252,6 @@ void backward(const TransportArgs& a, A* scratch, int64_t begin, int64_t end) {
   const int64_t tiles = walk.tiles(), group = a.group();
   A* const tile_buffer = scratch + a.assembly_scratch;
   A* const v_buffer = tile_buffer + a.tile_elements();
-  const int64_t samples = a.tile_elements() * static_cast<int64_t>(sizeof(A)) / size_of(a.assembled);
   const auto small = [&](const Stream& s) { return s.data && !is_large(walk, s); };
   Work<A> work;
   work.blocks = v_buffer + group * a.tile_elements();
@@ -261,7 +260,8 @@ void backward(const TransportArgs& a, A* scratch, int64_t begin, int64_t end) {
   for (int64_t task = begin; task < end; ++task) {
     const int64_t b0 = task / tiles * group, tile = task % tiles, first = tile * walk.tile_pixels();
     const int64_t last = smaller(first + walk.tile_pixels(), walk.pixels());
-    if (a.has_experts()) work.v = tile_stream(walk, v_buffer, a.assembled, b0, samples, first);
+    // v in the compute type: rounded to 16 bits here, 15 % of the experts' gradients would be rounded twice
+    if (a.has_experts()) work.v = tile_stream(walk, v_buffer, dtype_of<A>(), b0, a.tile_elements(), first);
     for (int64_t b = b0; b < b0 + group; ++b) {
       work.assembled = assembly.image = tile_stream(walk, tile_buffer, a.assembled, b, 0, first);
       const int64_t of_sample = b * tiles + tile;

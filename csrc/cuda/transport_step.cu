@@ -140,15 +140,17 @@ void transport_step_backward_out(const OptionalTensor& grad_x, const OptionalTen
     if (d_maps) a.d_maps = view_of(*d_maps, 0, 1, -1);
     fused = fits_vectors(a.d_maps, a.shape, false) && all_fit(a.d_deltas, a, false);
   }
-  std::optional<Tensor> v = d_mu;
+  std::optional<Tensor> v;
   if (of_experts && !fused) {
     for (View& d : a.d_deltas) d = View{};
     a.d_maps = View{};
-    if (!v) {
-      const auto scalar = is_double ? torch::headeronly::ScalarType::Double : torch::headeronly::ScalarType::Float;
+    const auto scalar = is_double ? torch::headeronly::ScalarType::Double : torch::headeronly::ScalarType::Float;
+    if (d_mu && d_mu->scalar_type() == scalar) {
+      v = d_mu;
+    } else {
       v = torch::stable::new_empty(x, {a.shape.batch, a.shape.channels, a.shape.height, a.shape.width}, scalar);
-      a.d_mu = image_view(*v);
-      vectors = vectors && fits_vectors(a.d_mu, a.shape, false);
+      a.v = image_view(*v);
+      vectors = vectors && fits_vectors(a.v, a.shape, false);
     }
   }
 

@@ -21,6 +21,7 @@ struct TransportArgs : Experts, ExpertGradients<kFused> {
   View x_next, mu;          // forward
   View grad_x, grad_mu;     // backward, data null where no gradient arrives
   View d_x, d_mu, d_noise;  // backward, data null where not wanted; d_mu: the gradient under the clamp
+  View v;                   // the same, not rounded, where another kernel makes the experts' gradients from it
   int64_t warps;            // per sample in the backward passes that make no experts' gradients
   void *log_mean_parts, *log_std_parts;  // [b][warp]
 };
@@ -126,6 +127,7 @@ F2D_FN void transport_gradient_vector(const TransportArgs& a, int64_t b, int64_t
   }
   if (a.d_x.data) store_vector(a.d_x, plane_offset(a.d_x, b, c, pixel), x);
   if (a.d_mu.data) store_vector(a.d_mu, plane_offset(a.d_mu, b, c, pixel), v);
+  if (a.v.data) store_vector(a.v, plane_offset(a.v, b, c, pixel), v);
   if (a.d_noise.data) store_vector(a.d_noise, plane_offset(a.d_noise, b, c, pixel), eps);
 }
 
@@ -180,6 +182,7 @@ F2D_FN void transport_backward_quad(const TransportArgs& a, int64_t warp, int la
                              static_cast<A>(a.high), log_mean, log_std, eps[lane]);
       if (a.d_x.data) store_one(a.d_x, quad.offset(a.d_x, b, lane), a.anchor.data ? d.x : d.x + d.mu);
       if (a.d_mu.data) store_one(a.d_mu, quad.offset(a.d_mu, b, lane), d.mu);
+      if (a.v.data) store_one(a.v, quad.offset(a.v, b, lane), d.mu);
       if (a.d_noise.data) store_one(a.d_noise, quad.offset(a.d_noise, b, lane), d.noise);
       sums.mean += d.log_mean;
       sums.std += d.log_std;

@@ -1,7 +1,8 @@
 """Which number of warps a kernel runs with: measured once per kernel, device and size bucket, then remembered.
 
-Only the number of warps is tuned. Block sizes decide which partial sums exist, warps never change a bit of the result;
-and a kernel that runs again while it is being timed does no harm, since kernels only fill outputs they do not read.
+Only the number of warps is tuned. Block sizes decide which partial sums exist; warps never change a bit of the result,
+since kernels that are tuned add in pairs (tests/kernels/test_triton_compile.py). A launch runs again while it is being
+timed, which does no harm, since no launch reads what it writes (tests/kernels/test_triton_launches.py).
 
     F2D_KERNELS_AUTOTUNE=0   the rule of thumb of each launcher instead
     F2D_KERNELS_CACHE        folder of the remembered choices, default ~/.cache/f2d_kernels

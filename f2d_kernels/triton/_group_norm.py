@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from f2d_kernels.triton._launch import flat_pixels, index_type, pixel_offsets, strides
+from f2d_kernels.triton._launch import block_count, flat_pixels, index_type, pixel_offsets, strides
 from f2d_kernels.triton.exponential import exponential
 
 TILE = 128  # pixels per partial sum; every block is a multiple of it
@@ -92,7 +92,7 @@ def apply_line(x, line):
 @triton.jit
 def block_of(channels, pixels, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, INDEX: tl.constexpr):
     """(sample, channels, pixels, which are there) of this program."""
-    tiles, chunks = tl.cdiv(pixels, BLOCK_P), tl.cdiv(channels, BLOCK_C)
+    tiles, chunks = block_count(pixels, BLOCK_P, INDEX), block_count(channels, BLOCK_C, INDEX)
     program = tl.program_id(0)
     b = (program // (tiles * chunks)).to(tl.int64)
     c = (program // tiles) % chunks * BLOCK_C + tl.arange(0, BLOCK_C)
@@ -132,7 +132,7 @@ def grid_of(walked: Tensor, images: tuple[Tensor, ...], compute: tl.dtype) -> tu
     programs = batch * triton.cdiv(channels, blocks["BLOCK_C"]) * triton.cdiv(height * width, blocks["BLOCK_P"])
     constants = {
         "FLAT": flat_pixels(width, [strides(t) for t in images]),
-        "INDEX": index_type(height * width),
+        "INDEX": index_type(height * width, channels),
         "COMPUTE": compute,
     }
     return programs, {**constants, **blocks}

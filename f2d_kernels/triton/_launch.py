@@ -15,12 +15,15 @@ INT32_LIMIT = 2**31
 INTERPRETED: tl.constexpr = tl.constexpr(type(tl.philox).__name__ == "InterpretedFunction")
 
 
-def launch(kernel: Any, programs: int, device: torch.device, *arguments: Any, **constants: Any) -> None:
+def launch(
+    kernel: Any, programs: int, device: torch.device, *arguments: Any, tuned: bool = True, **constants: Any
+) -> None:
     """Start `kernel` on `programs` programs, on the current stream of `device`; the host does not wait.
 
     The grid has one axis, since a second one ends at 65535 on NVIDIA GPUs. Fusion is off because the kernels write each
     fma out: results then do not depend on what a compiler contracts, and equal those of the C++ code. Where `num_warps`
-    is among the constants, it is the rule of thumb that the autotuner starts from.
+    is among the constants, it is the rule of thumb that the autotuner starts from, unless `tuned` is False. Timing runs
+    a launch several times, so no kernel may read what its launch writes.
     """
 
     def run(warps: int | None) -> None:
@@ -29,7 +32,7 @@ def launch(kernel: Any, programs: int, device: torch.device, *arguments: Any, **
 
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         warps = None
-        if "num_warps" in constants:
+        if tuned and "num_warps" in constants:
             warps = tuned_warps(kernel, programs, device, arguments, constants, run)
         run(warps)
 
@@ -52,9 +55,15 @@ def flat_pixels(width: int, all_strides: Sequence[tuple[int, int, int, int]]) ->
     return all(row == width * column for _, _, row, column in all_strides)
 
 
-def index_type(size: int) -> tl.dtype:
-    """int32 where it can count `size` elements and a block more, else int64, whose divisions cost far more."""
-    return tl.int32 if size < INT32_LIMIT - 2**16 else tl.int64
+def index_type(*sizes: int) -> tl.dtype:
+    """int32 where it can count each of `sizes` and a block more, else int64, whose divisions cost far more."""
+    return tl.int32 if max(sizes) < INT32_LIMIT - 2**16 else tl.int64
+
+
+@triton.jit
+def block_count(size, BLOCK: tl.constexpr, INDEX: tl.constexpr):
+    """Blocks that cover `size`, counted in its INDEX: in 32 bits, size + BLOCK - 1 passes 2^31 before `size` does."""
+    return tl.cdiv(tl.cast(size, INDEX), BLOCK)
 
 
 def compute_type(*tensors: Tensor | None) -> tuple[torch.dtype, tl.dtype]:

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from f2d_kernels.triton._launch import index_type, rounded
+from f2d_kernels.triton._launch import block_count, index_type, rounded
 from f2d_kernels.triton.normal import normal_quads
 
 QUADS = 256  # per program; a multiple of TILE / 4
@@ -33,7 +33,7 @@ def locate(size, shift, QUADS: tl.constexpr, DENSE: tl.constexpr, CHANNELS_LAST:
     size = (channels, height, width, quads per row, elements in all quads of a sample).
     """
     channels, height, width, row_quads, elements = size
-    tiles = tl.cdiv(elements, 4 * QUADS)
+    tiles = block_count(elements, 4 * QUADS, INDEX)
     tile = (tl.program_id(0) % tiles).to(INDEX)
     n = tile * QUADS + tl.arange(0, QUADS)
     if CHANNELS_LAST:

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from f2d_kernels.triton._launch import launch, rounded
+from f2d_kernels.triton._launch import index_type, launch, rounded
 
 LANES = 256  # virtual lanes of the second kernel
 
@@ -32,11 +32,11 @@ def tree_sum(values, COUNT: tl.constexpr):
 
 
 @triton.jit
-def _sum_rows_kernel(partials, out, count, LANES: tl.constexpr):
+def _sum_rows_kernel(partials, out, count, LANES: tl.constexpr, INDEX: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     lane = tl.arange(0, LANES)
     total = tl.zeros([LANES], partials.dtype.element_ty)
-    for first in range(0, count, LANES):
+    for first in range(0, tl.cast(count, INDEX), LANES):
         index = first + lane
         total += tl.load(partials + row * count + index, mask=index < count, other=0.0)
     total = tl.sum(tree_sum(total, LANES), axis=0)
@@ -46,7 +46,7 @@ def _sum_rows_kernel(partials, out, count, LANES: tl.constexpr):
 def sum_rows(partials: Tensor, out: Tensor) -> None:
     """out[r] = Σ_t partials[r, t] of contiguous tensors [..., T] and [...]: lane j adds t = j, j + LANES, ..."""
     rows, count = partials.numel() // partials.shape[-1], partials.shape[-1]
-    launch(_sum_rows_kernel, rows, out.device, partials, out, count, LANES=LANES)
+    launch(_sum_rows_kernel, rows, out.device, partials, out, count, LANES=LANES, INDEX=index_type(count))
 
 
 def empty_partials(shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> Tensor:

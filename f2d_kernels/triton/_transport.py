@@ -13,9 +13,10 @@ import triton.language as tl
 from torch import Tensor
 
 from f2d_kernels.triton import expert_assembly
-from f2d_kernels.triton._launch import as_type, flat_pixels, index_type, rounded
+from f2d_kernels.triton._groups import GROUP
+from f2d_kernels.triton._launch import as_type, block_count, flat_pixels, index_type, rounded
 from f2d_kernels.triton._quads import seeded_noise
-from f2d_kernels.triton.expert_assembly import GROUP, _plane, gate_of
+from f2d_kernels.triton.expert_assembly import _plane, gate_of
 
 TILE = 128  # pixels per partial sum; every block is a multiple of it
 TYPES = {torch.float32: tl.float32, torch.float64: tl.float64, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
@@ -28,7 +29,7 @@ def locate(size, shift, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, FLAT: tl.c
     size = (channels, width, quads per row, quads, chunks of channels). FLAT: column counts all pixels of the image.
     """
     _, width, row_quads, quads, chunks = size
-    tiles = tl.cdiv(quads, BLOCK_P // 4)
+    tiles = block_count(quads, BLOCK_P // 4, INDEX)
     program = tl.program_id(0)
     tile = (program % tiles).to(INDEX)
     c = (program // tiles) % chunks * BLOCK_C + tl.arange(0, BLOCK_C)
@@ -151,7 +152,7 @@ def grid_of(
     arguments = {
         "size": (channels, height * width if flat else width, row_quads, quads, chunks),
         "FLAT": flat,
-        "INDEX": index_type(4 * quads),
+        "INDEX": index_type(4 * quads, channels),
         **blocks,
     }
     return shift, programs, arguments

@@ -4,15 +4,25 @@ One program owns a block of channels × pixels. K stacked deltas are passed as K
 are the same to the kernels: a tuple of K pointers, each with its own strides. A launch takes at most 8 experts.
 """
 
-import torch
+from typing import Any
+
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from f2d_kernels.triton._launch import compute_type, flat_pixels, index_type, launch, pixel_offsets, rounded, strides
+from f2d_kernels.triton._groups import groups_of, select, targets_of
+from f2d_kernels.triton._launch import (
+    block_count,
+    compute_type,
+    flat_pixels,
+    index_type,
+    launch,
+    pixel_offsets,
+    rounded,
+    strides,
+)
 from f2d_kernels.triton._reduce import empty_partials, sum_rows, tree_sum
 
-GROUP = 8  # experts per launch: more would unroll into kernels that take seconds to compile
 TILE = 128  # pixels per partial sum of the gates' gradient; every block is a multiple of it
 FILLED = 256  # programs, about two for each multiprocessor of a large GPU: with fewer, blocks shrink to TILE pixels
 
@@ -55,7 +65,7 @@ def _forward_kernel(
     K: tl.constexpr, PER_CHANNEL: tl.constexpr, FLAT: tl.constexpr,
     BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, INDEX: tl.constexpr, COMPUTE: tl.constexpr,
 ):  # fmt: skip
-    tiles, chunks = tl.cdiv(pixels, BLOCK_P), tl.cdiv(channels, BLOCK_C)
+    tiles, chunks = block_count(pixels, BLOCK_P, INDEX), block_count(channels, BLOCK_C, INDEX)
     program = tl.program_id(0)
     b = (program // (tiles * chunks)).to(tl.int64)
     c = (program // tiles) % chunks * BLOCK_C + tl.arange(0, BLOCK_C)
@@ -134,30 +144,31 @@ def _backward_kernel(
     BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, TILE: tl.constexpr, INDEX: tl.constexpr, COMPUTE: tl.constexpr,
 ):  # fmt: skip
     """One program: all channels and all experts of BLOCK_P pixels, so that memory is read once."""
-    tiles = tl.cdiv(pixels, BLOCK_P)
+    tiles = block_count(pixels, BLOCK_P, INDEX)
     b = (tl.program_id(0) // tiles).to(tl.int64)
     first_p = (tl.program_id(0) % tiles).to(INDEX) * BLOCK_P
     p = first_p + tl.arange(0, BLOCK_P)
     on_image = p < pixels
-    c = tl.arange(0, BLOCK_C)
+    c = tl.arange(0, BLOCK_C).to(INDEX)
     t = first_p // TILE + tl.arange(0, BLOCK_P // TILE)  # the tiles of partial sums that these pixels are
     if CHUNKS == 1:
         inside = (c < channels)[:, None] & on_image[None, :]
         g = tl.load(_image(grad, grad_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
     on_sums = t < sums
     for k in tl.static_range(K):
-        chart, gate, d_map_at, sums_at = None, None, None, None
+        chart, shared_gate, d_map_at, sums_at = None, None, None, None
         if maps is not None:
             chart = _map(maps, map_stride, b, k, p, width, on_image, FLAT, COMPUTE)
         if not PER_CHANNEL:
-            gate = gate_of(gates, gate_stride, b, k, c, c < channels, PER_CHANNEL, COMPUTE)
+            shared_gate = gate_of(gates, gate_stride, b, k, c, c < channels, PER_CHANNEL, COMPUTE)
         products = tl.zeros([BLOCK_P], COMPUTE)
         for chunk in range(CHUNKS):
-            c = chunk * BLOCK_C + tl.arange(0, BLOCK_C)
+            c = tl.cast(chunk, INDEX) * BLOCK_C + tl.arange(0, BLOCK_C)
             inside = (c < channels)[:, None] & on_image[None, :]
             delta_at, d_delta_at, channel_sums_at = None, None, None
             if CHUNKS > 1:
                 g = tl.load(_image(grad, grad_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
+            gate = shared_gate  # a name of its own: what a loop carries from turn to turn cannot change its type
             if PER_CHANNEL:
                 gate = gate_of(gates, gate_stride, b, k, c, c < channels, PER_CHANNEL, COMPUTE)
             if d_maps is not None or partials is not None:
@@ -174,7 +185,7 @@ def _backward_kernel(
             d_map_at = _plane(d_maps, d_map_stride, b, k) + pixel_offsets(p, width, d_map_stride, FLAT)
         if partials is not None and not PER_CHANNEL:
             sums_at = _plane(partials, partial_stride, b, k) + t
-        finish_expert(products, d_map_at, sums_at, gate, chart, on_image, on_sums, PER_CHANNEL, TILE)
+        finish_expert(products, d_map_at, sums_at, shared_gate, chart, on_image, on_sums, PER_CHANNEL, TILE)
 
 
 @triton.jit
@@ -186,7 +197,7 @@ def _shared_deltas_kernel(
     BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, INDEX: tl.constexpr, COMPUTE: tl.constexpr,
 ):  # fmt: skip
     """d_delta[k] = Σ_b gate·map·g of deltas that the batch shares, sample after sample."""
-    tiles = tl.cdiv(pixels, BLOCK_P)
+    tiles = block_count(pixels, BLOCK_P, INDEX)
     c = tl.program_id(0) // tiles * BLOCK_C + tl.arange(0, BLOCK_C)
     p = (tl.program_id(0) % tiles).to(INDEX) * BLOCK_P + tl.arange(0, BLOCK_P)
     inside = (c < channels)[:, None] & (p < pixels)[None, :]
@@ -203,7 +214,7 @@ def _shared_deltas_kernel(
         tl.store(place, rounded(total, d_deltas[k]), mask=inside)
 
 
-def block_sizes(image: Tensor) -> dict[str, int]:
+def block_sizes(image: Tensor) -> dict[str, Any]:
     """Channels and pixels per program and its warps, for 16-byte accesses along what is contiguous in `image`.
 
     NCHW: a warp owns 512 bytes of pixels in every channel of the block, so that sums over channels stay in a thread
@@ -230,24 +241,14 @@ def gate_strides(gates: Tensor) -> tuple[int, int, int]:
     return batch, expert, channel[0] if channel else 0
 
 
-def _groups(count: int) -> list[slice]:
-    return [slice(first, min(first + GROUP, count)) for first in range(0, count, GROUP)]
-
-
-def _select(tensor: Tensor | None, group: slice) -> Tensor | None:
-    return None if tensor is None else tensor[:, group]
-
-
 def forward(out: Tensor, deltas: list[Tensor], gates: Tensor, maps: Tensor | None, base: Tensor | None) -> None:
     """Fill out [B,C,H,W]. More than 8 experts pass through a workspace in the compute type, unrounded."""
     batch, channels, height, width = out.shape
     torch_type, compute = compute_type(*deltas, gates, maps, base)
     experts = experts_of(deltas, batch)
-    groups = _groups(len(experts))
-    workspace = torch.empty_like(out, dtype=torch_type) if len(groups) > 1 else out
-    for group in groups:
-        target = out if group is groups[-1] else workspace
-        chosen, gate, chart = experts[group], gates[:, group], _select(maps, group)
+    groups = groups_of(len(experts))
+    for group, target in zip(groups, targets_of(out, len(groups), torch_type), strict=True):
+        chosen, gate, chart = experts[group], gates[:, group], select(maps, group)
         delta_strides = tuple(strides(delta) for delta in chosen)
         others = strides(target), strides(chart), strides(base)
         blocks = block_sizes(target)
@@ -258,9 +259,9 @@ def forward(out: Tensor, deltas: list[Tensor], gates: Tensor, maps: Tensor | Non
             channels, height * width, width,
             others[0], delta_strides, gate_strides(gate), others[1], others[2],
             K=len(chosen), PER_CHANNEL=gates.dim() == 3, FLAT=flat_pixels(width, (*delta_strides, *others)),
-            INDEX=index_type(height * width), COMPUTE=compute, **blocks,
+            INDEX=index_type(height * width, channels), COMPUTE=compute, **blocks,
         )  # fmt: skip
-        base = workspace
+        base = target
 
 
 def backward(
@@ -285,10 +286,10 @@ def backward(
     partials = None
     if d_gates is not None:
         partials = empty_partials((batch, len(experts), channels if per_channel else 1, sums), torch_type, grad)
-    for group in _groups(len(experts)):
-        chosen, gate, chart, d_chart = experts[group], gates[:, group], _select(maps, group), _select(d_maps, group)
+    for group in groups_of(len(experts)):
+        chosen, gate, chart, d_chart = experts[group], gates[:, group], select(maps, group), select(d_maps, group)
         results = d_experts[group] or None
-        partial = _select(partials, group)
+        partial = select(partials, group)
         gate_stride = gate_strides(gate)
         grad_stride, map_stride, d_map_stride = strides(grad), strides(chart), strides(d_chart)
         delta_strides = tuple(strides(delta) for delta in chosen)
@@ -297,7 +298,7 @@ def backward(
             "K": len(chosen),
             "PER_CHANNEL": per_channel,
             "FLAT": flat_pixels(width, (grad_stride, map_stride, d_map_stride, *delta_strides, *result_strides)),
-            "INDEX": index_type(pixels),
+            "INDEX": index_type(pixels, channels),
             "COMPUTE": compute,
             **blocks,
         }

@@ -5,15 +5,26 @@ Stacked features are passed as K views: a tuple of K pointers, each with its own
 experts.
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from f2d_kernels.triton._launch import compute_type, flat_pixels, index_type, launch, pixel_offsets, rounded, strides
+from f2d_kernels.triton._groups import groups_of, select, targets_of
+from f2d_kernels.triton._launch import (
+    block_count,
+    compute_type,
+    flat_pixels,
+    index_type,
+    launch,
+    pixel_offsets,
+    rounded,
+    strides,
+)
 from f2d_kernels.triton._reduce import empty_partials
 
-GROUP = 8  # experts per launch: more would unroll into kernels that take seconds to compile
 UNROLL = 4  # features whose loads are in flight together
 
 
@@ -40,17 +51,19 @@ def _image(pointer, stride, b, c, p, width, FLAT: tl.constexpr):
 @triton.jit
 def _weights(weight, scale, weight_stride, scale_stride, b, k: tl.constexpr, c, f, on, COMPUTE: tl.constexpr):
     """weight[k,c,f] · scale[b,k,f] of channels c: [BLOCK_C, 1]."""
-    place = weight + k * weight_stride[0] + c.to(tl.int64) * weight_stride[1] + f * weight_stride[2]
+    expert, feature = tl.cast(k, tl.int64), tl.cast(f, tl.int64)
+    place = weight + expert * weight_stride[0] + c.to(tl.int64) * weight_stride[1] + feature * weight_stride[2]
     weights = tl.load(place, mask=on, other=0.0).to(COMPUTE)
     if scale is not None:
-        weights = weights * tl.load(scale + b * scale_stride[0] + k * scale_stride[1] + f * scale_stride[2]).to(COMPUTE)
+        scale_at = scale + b * scale_stride[0] + expert * scale_stride[1] + feature * scale_stride[2]
+        weights = weights * tl.load(scale_at).to(COMPUTE)
     return weights[:, None]
 
 
 @triton.jit
 def _bias(bias, stride, k: tl.constexpr, c, on, COMPUTE: tl.constexpr):
     """bias[k,c] of channels c: [BLOCK_C, 1]."""
-    place = bias + k * stride[0] + c.to(tl.int64) * stride[1]
+    place = bias + tl.cast(k, tl.int64) * stride[0] + c.to(tl.int64) * stride[1]
     return tl.load(place, mask=on, other=0.0).to(COMPUTE)[:, None]
 
 
@@ -62,7 +75,7 @@ def _forward_kernel(
     K: tl.constexpr, FLAT: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, UNROLL: tl.constexpr,
     INDEX: tl.constexpr, COMPUTE: tl.constexpr,
 ):  # fmt: skip
-    tiles, chunks = tl.cdiv(pixels, BLOCK_P), tl.cdiv(channels, BLOCK_C)
+    tiles, chunks = block_count(pixels, BLOCK_P, INDEX), block_count(channels, BLOCK_C, INDEX)
     program = tl.program_id(0)
     b = (program // (tiles * chunks)).to(tl.int64)
     c = (program // tiles) % chunks * BLOCK_C + tl.arange(0, BLOCK_C)
@@ -100,7 +113,7 @@ def _backward_kernel(
 ):  # fmt: skip
     """d_feature = a q and, where anything else is asked for, d_map = gate (Σ_f x q + Σ_c bias g) and the moments
     Σ_p map g x of every channel and feature, Σ_p map g behind them; q_f = Σ_c W_cf g_c, a = gate · map."""
-    tiles = tl.cdiv(pixels, BLOCK_P)
+    tiles = block_count(pixels, BLOCK_P, INDEX)
     b = (tl.program_id(0) // tiles).to(tl.int64)
     tile = (tl.program_id(0) % tiles).to(INDEX)
     p = tile * BLOCK_P + tl.arange(0, BLOCK_P)
@@ -127,9 +140,11 @@ def _backward_kernel(
                 x = _pixels(features[k], feature_strides[k], b, f, p, width, on_image, FLAT, COMPUTE)
                 s = tl.fma(x, q, s)
                 if partials is not None:
-                    tl.store(moments + f * partial_stride[3], tl.sum(g * (chart * x)[None, :], axis=1), mask=on)
+                    moment_at = moments + tl.cast(f, tl.int64) * partial_stride[3]
+                    tl.store(moment_at, tl.sum(g * (chart * x)[None, :], axis=1), mask=on)
         if partials is not None:
-            tl.store(moments + feature_count * partial_stride[3], tl.sum(g * chart[None, :], axis=1), mask=on)
+            sum_at = moments + tl.cast(feature_count, tl.int64) * partial_stride[3]
+            tl.store(sum_at, tl.sum(g * chart[None, :], axis=1), mask=on)
         if d_maps is not None:
             if bias is not None:
                 s += tl.sum(_bias(bias, bias_stride, k, c, on, COMPUTE) * g, axis=0)
@@ -137,7 +152,7 @@ def _backward_kernel(
             tl.store(place, rounded(gate * s, d_maps), mask=on_image)
 
 
-def forward_blocks(out: Tensor, features: Tensor) -> dict[str, int]:
+def forward_blocks(out: Tensor, features: Tensor) -> dict[str, Any]:
     """Channels and pixels per forward program and its warps.
 
     NCHW: one warp with 16 bytes of every feature per thread, or 2 pixels where more would spill; with more
@@ -150,9 +165,11 @@ def forward_blocks(out: Tensor, features: Tensor) -> dict[str, int]:
     return {"BLOCK_C": block_c, "BLOCK_P": 512 // features.element_size() if block_c <= 8 else 64, "num_warps": 1}
 
 
-def backward_blocks(channels: int) -> dict[str, int]:
-    """Channels and pixels per backward program, and its warps. The pixels are those of one partial sum too, so this
-    depends on nothing but C: every sum then has one order. With 8 warps for 24 channels bfloat16 spills."""
+def backward_blocks(channels: int) -> dict[str, Any]:
+    """Channels and pixels per backward program, and its warps. The pixels are those of one partial sum, and the warps
+    set the order of its additions, so all of them depend on nothing but C and are not tuned: every sum then has one
+    order. (Sums of pairs, which no number of warps changes, take 1.5 times the instructions for 24 channels and spill.)
+    With 8 warps for 24 channels bfloat16 spills."""
     block_c = triton.next_power_of_2(channels)
     return {
         "BLOCK_C": block_c,
@@ -165,19 +182,11 @@ def _experts(features: list[Tensor]) -> tuple[Tensor, ...]:
     return tuple(features[0].unbind(1)) if features[0].dim() == 5 else tuple(features)
 
 
-def _groups(count: int) -> list[slice]:
-    return [slice(first, min(first + GROUP, count)) for first in range(0, count, GROUP)]
-
-
-def _select(tensor: Tensor | None, group: slice) -> Tensor | None:
-    return None if tensor is None else tensor[:, group]
-
-
 def _parameters(
     weight: Tensor, bias: Tensor | None, scale: Tensor | None, gates: Tensor, group: slice
 ) -> tuple[tuple[Tensor | None, ...], tuple[tuple[int, ...], ...]]:
     """weight, bias, scale and gates of a group of experts, and their strides."""
-    chosen = weight[group], None if bias is None else bias[group], _select(scale, group), gates[:, group]
+    chosen = weight[group], None if bias is None else bias[group], select(scale, group), gates[:, group]
     return chosen, tuple((0, 0, 0) if t is None else t.stride() for t in chosen)
 
 
@@ -195,11 +204,9 @@ def forward(
     batch, channels, height, width = out.shape
     torch_type, compute = compute_type(*features, weight, bias, channel_scale, gates, maps, base)
     experts = _experts(features)
-    groups = _groups(len(experts))
-    workspace = torch.empty_like(out, dtype=torch_type) if len(groups) > 1 else out
-    for group in groups:
-        target = out if group is groups[-1] else workspace
-        chosen, chart = experts[group], _select(maps, group)
+    groups = groups_of(len(experts))
+    for group, target in zip(groups, targets_of(out, len(groups), torch_type), strict=True):
+        chosen, chart = experts[group], select(maps, group)
         small, small_strides = _parameters(weight, bias, channel_scale, gates, group)
         feature_strides = tuple(strides(feature) for feature in chosen)
         others = strides(target), strides(chart), strides(base)
@@ -211,9 +218,9 @@ def forward(
             channels, height * width, width, weight.shape[2],
             others[0], feature_strides, *small_strides, others[1], others[2],
             K=len(chosen), FLAT=flat_pixels(width, (*feature_strides, *others)), UNROLL=UNROLL,
-            INDEX=index_type(height * width), COMPUTE=compute, **blocks,
+            INDEX=index_type(height * width, channels), COMPUTE=compute, **blocks,
         )  # fmt: skip
-        base = workspace
+        base = target
 
 
 def backward(
@@ -241,10 +248,10 @@ def backward(
     wanted = any(t is not None for t in (d_weight, d_bias, d_channel_scale, d_gates))
     shape = (batch, len(experts), channels, count + 1, tiles)
     partials = empty_partials(shape, torch_type, grad) if wanted else None
-    for group in _groups(len(experts)):
-        chosen, chart, d_chart = experts[group], _select(maps, group), _select(d_maps, group)
+    for group in groups_of(len(experts)):
+        chosen, chart, d_chart = experts[group], select(maps, group), select(d_maps, group)
         small, small_strides = _parameters(weight, bias, channel_scale, gates, group)
-        results, partial = d_experts[group] or None, _select(partials, group)
+        results, partial = d_experts[group] or None, select(partials, group)
         feature_strides = tuple(strides(feature) for feature in chosen)
         result_strides = tuple(strides(result) for result in results or ())
         grad_stride, map_stride, d_map_stride = strides(grad), strides(chart), strides(d_chart)
@@ -254,7 +261,7 @@ def backward(
             channels, pixels, width, count,
             grad_stride, feature_strides, *small_strides, map_stride,
             result_strides, d_map_stride, (0, 0, 0, 0) if partial is None else partial.stride()[:4],
-            K=len(chosen), UNROLL=1, INDEX=index_type(pixels), COMPUTE=compute, **blocks,
+            tuned=False, K=len(chosen), UNROLL=1, INDEX=index_type(pixels), COMPUTE=compute, **blocks,
             FLAT=flat_pixels(width, (grad_stride, map_stride, d_map_stride, *feature_strides, *result_strides)),
         )  # fmt: skip
     if partials is None:

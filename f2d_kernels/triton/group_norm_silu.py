@@ -108,7 +108,7 @@ def _statistics_kernel(
 ):  # fmt: skip
     """One program: one group; its tiles in order, lane by lane."""
     group = tl.program_id(0).to(tl.int64)
-    parts = group_channels * tiles
+    parts = tl.cast(group_channels, INDEX) * tiles
     lane = tl.arange(0, LANES)
     total = tl.cast(group_channels, tl.float64) * tl.cast(pixels, tl.float64)
     sums = tl.zeros([LANES], tl.float64)
@@ -187,7 +187,7 @@ def forward(
     launch(
         _statistics_kernel, batch * num_groups, x.device,
         mean, rstd, means, squares, eps, group_channels, pixels, tiles,
-        TILE=TILE, LANES=LANES, INDEX=index_type(pixels),
+        TILE=TILE, LANES=LANES, INDEX=index_type(group_channels * pixels),
     )  # fmt: skip
     launch(
         _apply_kernel, programs, x.device,

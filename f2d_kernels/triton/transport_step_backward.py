@@ -9,6 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 from f2d_kernels.triton import expert_assembly
+from f2d_kernels.triton._groups import GROUP
 from f2d_kernels.triton._launch import compute_type, launch, strides
 from f2d_kernels.triton._quads import POSITION, per_sample
 from f2d_kernels.triton._reduce import empty_partials, sum_rows, tree_sum
@@ -28,7 +29,6 @@ from f2d_kernels.triton._transport import (
     write,
 )
 from f2d_kernels.triton.expert_assembly import (
-    GROUP,
     _plane,
     experts_of,
     finish_expert,

@@ -139,7 +139,7 @@ def test_memory_that_runs_out_is_told(work, monkeypatch, tmp_path, error):
         raise error
 
     monkeypatch.setattr(work, "restorer", fail)
-    with pytest.raises(ImageError, match="did not fit into memory just now"):
+    with pytest.raises(ImageError, match="did not fit into memory at the moment"):
         work.restore(draw(tmp_path, "plain.png"), Options())
 
 

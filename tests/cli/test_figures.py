@@ -60,7 +60,7 @@ def test_an_error_map_is_the_mean_difference_in_levels():
     maps = [axis.images[0].get_array() for axis in figure.axes if axis.images]
     np.testing.assert_allclose(maps[0], 25.5, rtol=1e-5)
     np.testing.assert_allclose(maps[1], 0, atol=1e-5)
-    with pytest.raises(ValueError, match="needs a truth"):
+    with pytest.raises(ValueError, match="needs a ground truth"):
         errors([Shown("a", degraded, None, {})])
 
 

@@ -66,7 +66,7 @@ def test_what_it_does_not_have_loads_no_weights(f2d, resflow, photo, tmp_path, m
 
 def test_the_other_has_no_euler(f2d, model, photo, tmp_path):
     result = f2d("restore", photo, "-o", tmp_path / "o.png", "--model", model, "--sampler", "euler")
-    assert_one_line_error(result, 2, "no sampler 'euler'", "MC", "mean")
+    assert_one_line_error(result, 2, "got 'euler'", "MC", "mean")
 
 
 def test_too_large_is_one_line(f2d, resflow, tmp_path):

@@ -182,7 +182,7 @@ def test_what_is_ambiguous_is_a_problem_and_not_the_end(tmp_path):
     lay_out(tmp_path, "two/input/a.png two/input/b.png two/gt/a.png two/gt/a.jpg two/gt/b.png")
     data = open_data(str(tmp_path / "two"))
     assert set(found(data)) == {"two/b"}
-    assert any("clean pictures of one name" in problem for problem in data.problems)
+    assert any("clean images of the same name" in problem for problem in data.problems)
     (tmp_path / "list.txt").write_text("two/input/b.png two/gt/b.png\ntwo/input/c.png two/gt/b.png\n")
     data = open_data(str(tmp_path / "list.txt"))
     assert set(found(data)) == {"pairs/two/input/b"} and "c.png is not a file" in data.problems[0]

@@ -79,8 +79,8 @@ struct AddTo {
   }
 };
 
-// views: gates, maps, base, d_maps, x, anchor, noise, log_mean, log_std, x_next, mu, grad_x, grad_mu, d_x, d_mu, d_noise;
-// dtypes: of the assembly and of mu
+// views: gates, maps, base, d_maps, x, anchor, noise, log_mean, log_std, x_next, mu, grad_x, grad_mu, d_x, d_mu, d_noise,
+// v; dtypes: of the assembly and of mu
 TransportArgs transport(const int64_t* shape, const int64_t* flags, const int64_t* views, const int64_t* deltas,
                         const int64_t* d_deltas, const int64_t* noise, const int64_t* dtypes, const double* bounds) {
   TransportArgs a{};
@@ -88,8 +88,8 @@ TransportArgs transport(const int64_t* shape, const int64_t* flags, const int64_
   set_gradients(a, a, views + 21, d_deltas);
   a.channels_inside = flags[2], a.needs_total = true;
   View* const rest[] = {&a.x, &a.anchor, &a.noise.given, &a.log_mean, &a.log_std, &a.x_next,
-                        &a.mu, &a.grad_x, &a.grad_mu, &a.d_x, &a.d_mu, &a.d_noise};
-  for (int i = 0; i < 12; ++i) *rest[i] = view(views + 28 + 7 * i);
+                        &a.mu, &a.grad_x, &a.grad_mu, &a.d_x, &a.d_mu, &a.d_noise, &a.v};
+  for (int i = 0; i < 13; ++i) *rest[i] = view(views + 28 + 7 * i);
   set_seeds(a.noise, noise, a.shape);
   a.assembled = static_cast<DType>(dtypes[0]), a.target = static_cast<DType>(dtypes[1]);
   a.low = as_stored(bounds[0], a.target), a.high = as_stored(bounds[1], a.target);

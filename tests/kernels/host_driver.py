@@ -72,8 +72,8 @@ class Driver:
         self.call("transport_forward", kind, *span, *_transport(arguments, position, clamp, x_next=x_next, mu=mu))
 
     def transport_backward(self, kind, grad_x, grad_mu, arguments, position, clamp, d_deltas, **gradients):
-        """Fills d_deltas (a list like deltas) and d_maps (both on kind 1 only), d_x, d_mu, d_noise; returns d_log_mean,
-        d_log_std and d_gates in float64."""
+        """Fills d_deltas (a list like deltas) and d_maps (both on kind 1 only), d_x, d_mu, d_noise, v; returns
+        d_log_mean, d_log_std and d_gates in float64."""
         x, _, gates, *_ = arguments
         *described, noise, dtypes, bounds = _transport(
             arguments, position, clamp, grad_x=grad_x, grad_mu=grad_mu, **gradients
@@ -122,7 +122,7 @@ def _lognormal(image, x, mu, log_mean, log_std, noise, seed, position, *gradient
 def _transport(arguments, position, clamp, d_maps=None, **images):
     x, deltas, gates, maps, base, log_mean, log_std, anchor, noise, seed = arguments
     shape, flags, experts = _assembly_shape(x, deltas, gates)
-    names = ("x_next", "mu", "grad_x", "grad_mu", "d_x", "d_mu", "d_noise")
+    names = ("x_next", "mu", "grad_x", "grad_mu", "d_x", "d_mu", "d_noise", "v")
     schedule = view(log_mean, "b"), view(log_std, "b")
     before = gate_view(gates), view(maps, "bkhw"), view(base), view(d_maps, "bkhw"), view(x), view(anchor), view(noise)
     views = _ints(*before, *schedule, *(view(images.get(name)) for name in names))

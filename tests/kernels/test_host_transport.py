@@ -78,10 +78,12 @@ def test_transport_step_bodies(driver, forward, backward, layout, size, channels
 
         grad_x, grad_mu = (lay_out(random(*x.shape, seed=s, dtype=single), layout) for s in (10, 11))
         d_x, d_mu, d_noise = poisoned(x, dense), poisoned(x, dense), None if seeded else poisoned(noise, dense)
+        wide = torch.promote_types(single, torch.float32)
+        unrounded = None if backward == EXPERTS else poisoned(x, dense, dtype=wide)
         d_deltas, d_maps = [poisoned(t, dense) for t in given], None if maps is None else poisoned(maps)
         d_mean, d_std, d_gates = driver.transport_backward(
             *(backward, grad_x, grad_mu, arguments, position, clamp, d_deltas),
-            **{"d_maps": d_maps, "d_x": d_x, "d_mu": d_mu, "d_noise": d_noise},
+            **{"d_maps": d_maps, "d_x": d_x, "d_mu": d_mu, "d_noise": d_noise, "v": unrounded},
         )
         q, h = grad_x.double(), grad_mu.double()
         inside = (total > clamp[0]) & (total < clamp[1])
@@ -90,6 +92,8 @@ def test_transport_step_bodies(driver, forward, backward, layout, size, channels
         v = torch.where(torch.where(at_bound, d_mu != 0, inside), h + q * (1 - f), 0.0)
         size_of_v = h.abs() + q.abs() * (1 + f * loose)
         assert_near(d_mu, v, size_of_v.to(of_noise), "v")
+        if unrounded is not None:  # what the assembly's kernel makes the experts' gradients from, whatever d_mu is
+            assert_near(unrounded, v, size_of_v.to(of_noise), "v in the compute type")
         share = v if anchor is None else 0 * v
         assert_near(d_x, q * f + share, (q.abs() * f * loose + size_of_v).to(of_noise), "d_x")
         slope, size_of_slope = q * d * f, q.abs() * (d.abs() + start.abs() + deep_mu.abs()) * f * loose

@@ -92,8 +92,17 @@ MUTANTS = [
            "tl.cast(j, tl.int64) * stride[1]", "tl.cast(0, tl.int64) * stride[1]",
            "test_gaussian_transition.py::test_one_to_four_terms[3-triton]"),
     Mutant("Triton: one partial sum per lane only", "f2d_kernels/triton/_reduce.py",
-           "for first in range(0, count, LANES):", "for first in range(0, 1):",
+           "for first in range(0, tl.cast(count, INDEX), LANES):", "for first in range(0, 1):",
            "test_triton_interpreted.py::test_the_second_reduction_adds_every_partial_once"),
+    Mutant("Triton: a launch reads what it writes", "f2d_kernels/triton/_groups.py",
+           "workspaces[i % 2]", "workspaces[0]",
+           "test_triton_launches.py::test_a_launch_that_is_repeated_gives_the_same_bits[assembly K=17]"),
+    Mutant("Triton: blocks of a large image counted in 32 bits", "f2d_kernels/triton/_launch.py",
+           "tl.cdiv(tl.cast(size, INDEX), BLOCK)", "tl.cdiv(size, BLOCK)",
+           "test_triton_far.py::test_blocks_are_counted_right_up_to_2_to_the_31_and_beyond[2147483647-1024]"),
+    Mutant("noise of the next stream in channel 65536", "f2d_kernels/noise.py",
+           "if x.shape[1] > MAX_CHANNELS:", "if x.shape[1] > MAX_CHANNELS + 1:",
+           "test_noise.py::test_noise_that_another_stream_draws_is_refused[lognormal_transition-cpp]"),
 ]  # fmt: skip
 
 

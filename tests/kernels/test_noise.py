@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from f2d_kernels import lognormal_transition
+from f2d_kernels import gaussian_transition, lognormal_transition, transport_step
 from f2d_kernels.reference.philox import normal, philox, uniform
 
 from .cases import DEVICE
@@ -69,6 +69,40 @@ def test_padding_batching_and_memory_layout_do_not_matter(backend):
         )
         last = lognormal_transition(state, torch.zeros_like(state), 0.0, 1.0, seed=5).log()
     assert torch.equal(last, image)
+
+
+# Every op that draws noise, on x [B,C,H,W].
+DRAWING = {
+    "lognormal_transition": lambda x, **noise: lognormal_transition(x, x, -1.0, 0.5, **noise),
+    "gaussian_transition": lambda x, **noise: gaussian_transition([x], [1.0], 0.5, **noise),
+    "transport_step": lambda x, **noise: transport_step(x, [x], x.new_ones(1, 1), None, None, -1.0, 0.5, **noise)[0],
+}
+
+
+@pytest.mark.parametrize("backend", ALL_BACKENDS)
+@pytest.mark.parametrize("op", DRAWING)
+def test_noise_that_another_stream_draws_is_refused(backend, op):
+    """Channel 65536 of stream 1 would be channel 0 of stream 2, and stream 65536 would be stream 0."""
+    wide, image = torch.zeros(1, 65537, 1, 1, device=DEVICE), torch.zeros(1, 1, 1, 4, device=DEVICE)
+    with running_on(backend):
+        for source in ({"seed": 1}, {"seed": torch.tensor([1], device=DEVICE)}, {"generator": torch.Generator()}, {}):
+            with pytest.raises(ValueError, match=f"{op}: noise is drawn for at most 65536 channels, got C = 65537"):
+                DRAWING[op](wide, stream=1, **source)
+        for stream in (-1, 65536, 2**32):
+            with pytest.raises(ValueError, match=f"{op}: stream must lie in 0..65535, got {stream}"):
+                DRAWING[op](image, seed=1, stream=stream)
+        assert DRAWING[op](image, seed=1, stream=65535).isfinite().all()
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpp", "cuda"])
+def test_the_last_channel_of_a_stream_is_its_own(backend):
+    with running_on(backend):
+        last = drawn((1, 65536, 1, 4), 5, stream=1)[:, 65535:]
+        assert (last != drawn((1, 1, 1, 4), 5, stream=2)).all()
+        given = torch.ones(1, 65537, 1, 1, device=DEVICE)  # given noise has no such limit
+        assert torch.equal(lognormal_transition(given, 0 * given, 0.0, 0.0, noise=given), given)
+    for x in range(4):
+        assert abs(float(last[0, 0, 0, x]) - textbook_eps(5, 1, 0, 65535, 0, x)) <= NORMAL
 
 
 @pytest.mark.parametrize("backend", ALL_BACKENDS)

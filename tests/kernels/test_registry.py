@@ -1,15 +1,26 @@
 """The choice of a backend: by name, by environment, by what is there; and the reasons when one is not."""
 
+import dataclasses
 import logging
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
 
 from f2d_kernels import BackendUnavailableError, backends, expert_assembly, use_backend
-from f2d_kernels.registry import REGISTRY, _resolve, implementation, requested_backend
+from f2d_kernels.registry import (
+    DELTAS_AT,
+    MAX_LISTED,
+    REGISTRY,
+    Implementation,
+    _for_long_lists,
+    _resolve,
+    implementation,
+    requested_backend,
+)
 
 CPU = torch.device("cpu")
 
@@ -65,6 +76,49 @@ def test_auto_falls_back_with_one_log_line(monkeypatch, caplog):
     assert [record.message for record in caplog.records] == [
         "f2d_kernels: expert_assembly runs on the reference backend on cpu; not available: cpp (no compiler was there)"
     ]
+
+
+@pytest.mark.parametrize(("op", "place"), [("expert_assembly", 1), ("transport_step", 3)])
+def test_a_list_too_long_for_cuda_runs_on_triton_with_one_log_line(op, place, monkeypatch, caplog):
+    """As on a machine whose GPU serves both backends; what runs is recorded instead."""
+    ran: list[str] = []
+
+    def fake(name: str):
+        def both(_):
+            return Implementation(*(lambda *a, way=way: ran.append(f"{name} {way}") for way in ("forward", "backward")))
+
+        return dataclasses.replace(REGISTRY[name], unavailable=lambda device: None, implementation=both)
+
+    for name in ("cuda", "triton"):
+        monkeypatch.setitem(REGISTRY, name, fake(name))
+    caches = (_resolve, _for_long_lists)
+    for cached in caches:
+        cached.cache_clear()
+    device, tensor = torch.device("cuda"), torch.zeros(1)
+    try:
+        with caplog.at_level(logging.WARNING, "f2d_kernels"):
+            for requested in ("auto", "cuda"):
+                for count in (1, 32, 33, 40):
+                    arguments = [tensor] * place + [[tensor] * count] + [tensor] * 3
+                    chosen = implementation(op, device, requested)
+                    chosen.forward(*arguments)
+                    chosen.backward(*arguments)
+    finally:
+        for cached in caches:
+            cached.cache_clear()
+    names = ["cuda", "cuda", "triton", "triton", *["cuda"] * 4]  # by name: the kernels refuse, and say why
+    assert ran == [f"{name} {way}" for name in names for way in ("forward", "backward")]
+    assert len(caplog.records) == 1
+    assert f"{op} of more than 32 listed deltas runs on the triton backend" in caplog.records[0].message
+
+
+def test_the_limit_of_a_list_is_that_of_the_cuda_kernels():
+    source = (Path(__file__).parents[2] / "csrc" / "cuda" / "expert_assembly_body.h").read_text()
+    assert f"constexpr int kMaxListed = {MAX_LISTED};" in source
+    for op, place in DELTAS_AT.items():
+        for name in (f"{op}_out", f"{op}_backward_out"):
+            schema = getattr(torch.ops.f2d_kernels, name).default._schema
+            assert schema.arguments[place].name == "deltas", name
 
 
 def test_another_thread_keeps_its_own_choice():

@@ -239,7 +239,7 @@ CASES |= {
     "transport float32 state": lambda: transport(BF16, state=F32),
     "transport per channel anchor": lambda: transport(BF16, per_channel=True, anchor=True),
     "transport noise": lambda: transport(seeded=False),
-    "transport C=64": lambda: transport(BF16, experts=2, channels=64),
+    "transport C=64 per channel": lambda: transport(BF16, experts=2, channels=64, per_channel=True),
     "transport channels_last": lambda: transport(BF16, channels_last=True),
     "transport window": lambda: transport(BF16, left=5),
     "transport odd size": lambda: transport(size=(33, 31)),
@@ -264,11 +264,12 @@ def compiled(case: str) -> list[dict]:
     """The kernels that the launchers of `case` would have started, in their order."""
     kernels = []
 
-    def launch(kernel, programs, device, *arguments, **constants):
+    def launch(kernel, programs, device, *arguments, tuned=True, **constants):
         built = kernel.warmup(*arguments, **constants, grid=(programs,), enable_fp_fusion=False)
         kernels.append(
             {
                 "kernel": kernel.fn.__name__,
+                "tuned": tuned and "num_warps" in constants,
                 "asm": built.asm.get("ptx") or built.asm["amdgcn"],
                 "ttir": built.asm["ttir"],
                 "resources": resources(built.asm["cubin"]) if "cubin" in built.asm else {},

@@ -1,0 +1,21 @@
+"""More experts than one launch takes: groups of 8, each of which adds to what the one before it left."""
+
+import torch
+from torch import Tensor
+
+GROUP = 8  # experts per launch: more would unroll into kernels that take seconds to compile
+
+
+def groups_of(count: int) -> list[slice]:
+    return [slice(first, min(first + GROUP, count)) for first in range(0, count, GROUP)]
+
+
+def select(tensor: Tensor | None, group: slice) -> Tensor | None:
+    return None if tensor is None else tensor[:, group]
+
+
+def targets_of(out: Tensor, launches: int, dtype: torch.dtype) -> list[Tensor]:
+    """Where each of `launches` in a row writes: the last to `out`, those before it, unrounded, to two workspaces in
+    turn. With one workspace a launch in the middle would add to its own result when the autotuner repeats it."""
+    workspaces = [torch.empty_like(out, dtype=dtype) for _ in range(min(launches - 1, 2))]
+    return [*(workspaces[i % 2] for i in range(launches - 1)), out]

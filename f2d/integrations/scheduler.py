@@ -22,7 +22,7 @@ Seed = int | Tensor | None
 
 @dataclass
 class LogNormalSchedulerOutput(BaseOutput):
-    """prev_sample [B, C, H, W]: the state at the next time (diffusers' word, whichever way time runs).
+    """prev_sample [B, C, H, W]: the state at the next time (diffusers' name, although time runs forward here).
     pred_original_sample, of the same shape: the clean image that the model's output stands for, in [-1, 1]."""
 
     prev_sample: Tensor
@@ -44,8 +44,8 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
     num_train_timesteps: T. theta, sigma2: rates of the process by the names of `f2d.transport.LogNormalSchedule.named`;
     or T numbers each, lists or tensors, with the length `dt` of a step. sampler: MC, NMC, EM or mean of
     `f2d.transport.transport`.
-    prediction_type: what the model gives, "SFLOW" (mu - x_t), "FLOW" (mu - x_0) or "FINAL_X" (mu). The arithmetic is
-    `f2d.transport`'s, float32 inside whatever the precision of the state. ValueError for what does not fit.
+    prediction_type: the model's prediction, "SFLOW" (mu - x_t), "FLOW" (mu - x_0) or "FINAL_X" (mu). The arithmetic is
+    that of `f2d.transport`, always in float32. Raises ValueError for invalid arguments.
 
     Factorized Stochastic Transport for Composite Degradation Image Restoration, "The process".
     """
@@ -89,7 +89,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
 
     @classmethod
     def of(cls, net: F2DNet, sampler: str = "MC") -> "LogNormalScheduler":
-        """The scheduler of an F²D-Net: its rates, learned ones included, and what it predicts."""
+        """Return the scheduler of an F²D-Net, with its rates (learned ones included) and prediction type."""
         config, schedule = net.config, net.schedule
         rates: dict[str, Any] = {"theta": config.theta, "sigma2": config.sigma2}
         if net.learned_schedule is not None:
@@ -146,7 +146,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         self._start: Tensor | None = None
 
     def scale_model_input(self, sample: Tensor, timestep: int | Tensor | None = None) -> Tensor:
-        """`sample` itself: the network sees the state."""
+        """Return `sample` itself, since the network sees the state."""
         return sample
 
     def add_noise(
@@ -183,7 +183,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         noise: Tensor | None = None,
         original_sample: Tensor | None = None,
     ) -> LogNormalSchedulerOutput | tuple[Tensor, Tensor]:
-        """The state at the next of `timesteps`, from `sample` at this one and the model's output for it.
+        """Compute the state at the next of `timesteps` from `sample` at this one and the model's output for it.
 
         model_output, sample [B, C, H, W], of any floating type; the result has the state's. ε is `noise` [B, C, H, W];
         or comes from a seed (one, or int64 [B]) with the number of the step as its stream, as in `f2d.restore_tensor`:

@@ -99,7 +99,7 @@ def test_missing_and_unexpected_keys_are_named(save, golden_weights):
 def test_files_of_other_kinds(save, tmp_path):
     with pytest.raises(ValueError, match="must be 'model' or 'ema'"):
         F2DNet.from_official(save(), weights="best")
-    with pytest.raises(ValueError, match=r"no 'ema' entry; it has model, step; use weights='model'"):
+    with pytest.raises(ValueError, match=r"no 'ema' entry \(it has model, step\), so use weights='model'"):
         F2DNet.from_official(save())
     with pytest.raises(ValueError, match=r"'ema' averages parameters that 'model' lacks: other"):
         F2DNet.from_official(save(ema={"shadow": {"other": torch.zeros(1)}}))

@@ -115,7 +115,7 @@ def test_results_of_an_evaluation(nets, tmp_path):
     assert (result.metric_type, result.metric_value, result.dataset_type) == ("psnr", 21.39, "cdd-11")
     assert card.data.metrics == ["psnr", "niqe"]
     assert "| PSNR RGB (dB) | 15.81 | 21.39 |" in card.content and "the mean of 2 categories" in card.content
-    assert "CDD-11, 10 pictures" in card.content and "(steps 1, sampler MC)" in card.content
+    assert "CDD-11, 10 images" in card.content and "(steps 1, sampler MC)" in card.content
     (tmp_path / "results.json").write_text("[]")
     with pytest.raises(ValueError, match=r"results\.json is not what f2d eval writes"):
         nets["main"].generate_model_card(evaluation=tmp_path)

@@ -101,5 +101,5 @@ def test_times_seeds_and_what_does_not_fit():
     assert_one_seed_serves(lambda t, **n: process.step(x, mu, noise, t, "sde", **n), (60, 59))
     assert_times_as_tensors(lambda t: process.step(x, mu, noise, t), (60, 3))
     rejects("step must be one of .*got 'ode'", lambda: process.step(x, mu, noise, 1, "ode"))
-    rejects("GOUB: no schedule 'sigmoid'", lambda: GOUB(30, 10, "sigmoid"))
+    rejects("GOUB: schedule must be .*got 'sigmoid'", lambda: GOUB(30, 10, "sigmoid"))
     rejects("GOUB: schedule must hold 11 rates", lambda: GOUB(30, 10, torch.ones(10)))

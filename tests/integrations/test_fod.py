@@ -102,7 +102,7 @@ def test_what_does_not_fit_is_said():
     rejects("needs x_0", lambda: FoD(THETA, SIGMA2, DT).step(x, prediction, 0, "NMC"))
     rejects("needs x_0", lambda: FoD(THETA, SIGMA2, DT, target="FLOW").step(x, prediction, 0))
     rejects("sampler must be one of .*got 'Euler'", lambda: FoD(THETA, SIGMA2, DT).step(x, prediction, 0, "Euler"))
-    rejects("leave out FoDiffusion's entry for time 0", lambda: FoD([0.0, *THETA], [0.0, *SIGMA2], DT))
+    rejects("omit FoDiffusion's entry for time 0", lambda: FoD([0.0, *THETA], [0.0, *SIGMA2], DT))
     rejects("t must be among .*got 20", lambda: FoD(THETA, SIGMA2, DT).step(x, prediction, 20))
     rejects("target must be one of .*got 'X'", lambda: FoD(THETA, SIGMA2, DT, target="X"))
     rejects("1 to 20", lambda: FoD(THETA, SIGMA2, DT, 21))

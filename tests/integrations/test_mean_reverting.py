@@ -126,7 +126,7 @@ def test_what_does_not_fit_is_said():
     rejects("t must be among .*got 11", lambda: process.step(x, mu, noise, 11))
     rejects("t must be among .*got 0", lambda: process.step(x, mu, noise, 0))
     rejects("step must be one of .*got 'euler'", lambda: process.step(x, mu, noise, 1, "euler"))
-    rejects("no schedule 'sigmoid'", lambda: IRSDE(10, 10, "sigmoid"))
+    rejects("schedule must be .*got 'sigmoid'", lambda: IRSDE(10, 10, "sigmoid"))
     rejects("11 rates", lambda: IRSDE(10, 10, torch.ones(10)))
     rejects("max_sigma", lambda: IRSDE(0, 10))
     rejects("whole numbers", lambda: process.step(x, mu, noise, torch.ones(SHAPE[0])), TypeError)

@@ -180,7 +180,7 @@ def _resolve(op: str, device_type: str, requested: str) -> Implementation:
 
 @cache
 def _for_long_lists(op: str) -> Implementation:
-    """What `op` runs on under "auto" where the cuda backend cannot take its list of deltas."""
+    """Return the backend of `op` under "auto" if the cuda backend cannot take its list of deltas."""
     name = next(n for n in PREFERENCE["cuda"] if n != "cuda" and REGISTRY[n].missing(op, "cuda") is None)
     logger.warning(
         "f2d_kernels: %s of more than %d listed deltas runs on the %s backend on cuda; the cuda backend takes at most "

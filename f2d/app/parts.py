@@ -193,7 +193,7 @@ def explained(done: Done) -> dict[str, Any]:
 
 
 def named(factor: str) -> str:
-    """How people call a factor."""
+    """Return the display name of a factor."""
     return "low light" if factor == "low" else factor
 
 

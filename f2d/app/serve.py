@@ -90,7 +90,7 @@ def wait() -> None:
 
 
 def licence_of(model: str) -> str:
-    """What the LICENSE beside the weights that were loaded as `model` says, "" where there is none."""
+    """Return the text of the LICENSE beside the weights loaded as `model`, or "" if there is none."""
     folder = checkpoints.find(model, local_files_only=True)
     path = (checkpoints.WEIGHTS if folder.parent == checkpoints.WEIGHTS else folder) / "LICENSE"
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""

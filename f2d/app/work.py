@@ -24,7 +24,7 @@ BROWSERS_SHOW = {"JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF"}
 
 @dataclass(frozen=True)
 class Options:
-    """What a person chose: see `f2d.engine.restorer.Restorer.__call__`. None: the model's own."""
+    """The visitor's options, as in `f2d.engine.restorer.Restorer.__call__`; None means the model's default."""
 
     steps: int | None = None
     sampler: str | None = None
@@ -174,7 +174,7 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def _suffix(path: Path, format: str | None, photo: Photo) -> str:
-    """That of the file if it says what the file is, else that of its format; PNG where that cannot hold the photo."""
+    """Return the suffix of the file if it matches, else that of its format; PNG if that cannot hold the photo."""
     suffix = SUFFIXES[format or "PNG"]
     given = path.suffix.lower()
     if given in FORMATS and FORMATS[given] is FORMATS[suffix]:

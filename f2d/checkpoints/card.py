@@ -66,7 +66,7 @@ No results are stated.
 
 
 class Described(Protocol):
-    """What a card reads off a network: its architecture's TITLE and PAPER, config.factors, and its parameters."""
+    """The attributes of a network that a card uses: its architecture's TITLE and PAPER, config.factors, parameters."""
 
     TITLE: ClassVar[str]
     PAPER: ClassVar[str]
@@ -120,7 +120,7 @@ def card(
 
 
 class _Results:
-    """Of an evaluation folder: the row over everything, as a table and as the Hub's metadata."""
+    """The overall row of an evaluation folder, as a table and as the Hub's metadata."""
 
     def __init__(self, folder: Path):
         file = folder / RESULTS
@@ -146,7 +146,7 @@ class _Results:
 
     @property
     def rows(self) -> list[dict[str, str]]:
-        """Of the table, a row for each measure."""
+        """Return the rows of the table, one for each measure."""
         return [
             {
                 "name": f"{m['title']} ({m['unit']})" if m["unit"] else m["title"],

@@ -81,7 +81,7 @@ class SavedNetwork(nn.Module, PyTorchModelHubMixin):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.parameters()).device
 
     @property

@@ -35,7 +35,7 @@ class Wanted(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """How the photographs of one command are restored and written.
+    """The options of one command: how photographs are restored and written.
 
     options: what the restorer is called with, besides the seed. quality: of JPEG and WebP, None for the default.
     """

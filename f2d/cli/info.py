@@ -87,7 +87,7 @@ def _without_weights(model: str) -> bool:
 
 
 def _network(model: str) -> "Network":
-    """Of a preset without weights, with those it starts training from."""
+    """Load the network; a preset without weights gets the initial weights of training."""
     from f2d.nets.models import PRESETS, build, load_network
 
     return build(PRESETS[model]) if _without_weights(model) else load_network(model)

@@ -15,7 +15,7 @@ LQ, GT = "input", "gt"
 
 
 class Files(NamedTuple):
-    """Where an entry goes; degraded is None for an entry that nothing was done to."""
+    """The output files of an entry; degraded is None for a clean entry."""
 
     degraded: Path | None
     clean: Path

@@ -120,7 +120,7 @@ class _Stream:
 
 
 def middle(array: Array) -> bytes:
-    """Of what `loads` with `skim` has of an array's bytes: those that are defined."""
+    """Return the defined part of an array's bytes after `loads` with `skim`."""
     raw = array.raw
     first = (len(raw) - _PEEK) // 2 if len(raw) > _LARGE else 0
     return bytes(raw[first : first + _PEEK]) if first else bytes(raw)

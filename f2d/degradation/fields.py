@@ -107,7 +107,7 @@ def _bicubic(length: int, cells: int) -> Tensor:
 
 
 def stretch(field: Tensor) -> Tensor:
-    """Each sample scaled so that its smallest value is 0 and its largest 1 (all zero where it is constant)."""
+    """Scale each sample so that its smallest value is 0 and its largest 1 (all zero if it is constant)."""
     field = field - field.amin((1, 2, 3), keepdim=True)
     return field / field.amax((1, 2, 3), keepdim=True).clamp(min=1e-6)
 

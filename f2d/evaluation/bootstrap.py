@@ -1,4 +1,4 @@
-"""How sure a difference between two methods on the same pictures is."""
+"""Confidence intervals of the difference between two methods on the same images."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -119,5 +119,5 @@ def _bca(mean: float, means: np.ndarray, influence: np.ndarray, tie: float, leve
 
 
 def _share_above(values: np.ndarray, tie: float) -> float:
-    """Of 0; what lies within `tie` of it is counted half."""
+    """Return the share of values below 0; values within `tie` of 0 count half."""
     return float(((values > tie) + 0.5 * (abs(values) <= tie)).mean())

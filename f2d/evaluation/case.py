@@ -1,4 +1,4 @@
-"""One picture of a data set: where it comes from, and its pixels."""
+"""One image of a data set: its source and its pixels."""
 
 import hashlib
 from contextlib import suppress

@@ -79,7 +79,7 @@ def compare(
 
 
 def _names(folders: Sequence[EvaluationFolder]) -> tuple[str, ...]:
-    """What the settings call the methods; with the folder where two are called the same."""
+    """Return the methods' names in the settings, with the folder if two names are equal."""
     if len({folder.path.resolve() for folder in folders}) < max(2, len(folders)):
         raise ValueError("compare needs two or more evaluations, each once")
     names = [folder.settings.name for folder in folders]
@@ -98,7 +98,7 @@ def _data(folders: Sequence[EvaluationFolder], methods: Sequence[str]) -> str:
 def _common_records(
     folders: Sequence[EvaluationFolder], methods: Sequence[str]
 ) -> tuple[list[dict[str, Record]], dict[str, str]]:
-    """Of each folder, by name, those that all have; and why the others are left out."""
+    """Return each folder's records by name that all folders have, and why the others are excluded."""
     found = []
     for folder in folders:
         found.append({name: record for name in folder.names() if (record := folder.record(name)) is not None})

@@ -25,7 +25,7 @@ RESERVED = ("input", "truth")  # columns of figures and pages
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be evaluated, in a user's words.
+    """A request for an evaluation, in a user's terms.
 
     method: a preset, a checkpoint folder, owner/name on the Hub, or a folder of pictures that another method restored.
     data: as `open_data` takes it. conventions: of `f2d.metrics.conventions`; none: the data set's own. measures: of
@@ -141,7 +141,7 @@ class Evaluation:
         return case.files(*(self._outputs.files(case) if self._outputs else ()))
 
     def _record(self, case: Case) -> Record | None:
-        """Of the pictures as they are now."""
+        """Describe the image files as they are now."""
         record = self.folder.record(case.name)
         return record if record is not None and record.files == self._files(case) else None
 
@@ -161,7 +161,7 @@ class Evaluation:
         return ModelMethod(Restorer(load_network(settings.model), self.execution), options)
 
     def _options(self) -> dict[str, object]:
-        """Of the restorations, spelled out; none where they are done already."""
+        """Return the options of the restorations, spelled out; none if they already exist."""
         request = self.request
         if not self._is_model:
             return {}
@@ -192,6 +192,6 @@ def _where(model: str) -> str:
 
 
 def _refuse_inside(path: Path, folder: Path) -> None:
-    """What is written there would be read as data the next time."""
+    """Refuse a folder inside the data, where the results would be read as data the next time."""
     if path.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{path} must lie outside {folder}, which is read")

@@ -71,7 +71,7 @@ class OutputsMethod:
         self._claims = Counter(name for case in cases for name in _names(case))
 
     def files(self, case: Case) -> tuple[Path, ...]:
-        """Of a case: one, none, or several that differ in their suffixes."""
+        """Return the files of a case: one, none, or several that differ in their suffixes."""
         return tuple(next((self._files[name] for name in self._places(case) if name in self._files), ()))
 
     def _places(self, case: Case) -> list[str]:

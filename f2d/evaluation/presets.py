@@ -76,5 +76,5 @@ PRESETS: dict[str, Preset] = {
     "rtts": Preset("RTTS", (Part("unpaired", "RTTS", ("haze",)),)),
     "pairs": Preset("pairs", (Part("pairs"),)),
     "list": Preset("a list of pairs", (Part("list"),)),
-    "unpaired": Preset("photographs without truth", (Part("unpaired"),)),
+    "unpaired": Preset("photographs without ground truth", (Part("unpaired"),)),
 }

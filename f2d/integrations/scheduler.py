@@ -101,12 +101,12 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
 
     @property
     def step_index(self) -> int | None:
-        """Of the next step: None before the first."""
+        """The index of the next step, None before the first."""
         return self._step_index
 
     @property
     def begin_index(self) -> int | None:
-        """Of the first step, where `set_begin_index` has set one."""
+        """The index of the first step, if `set_begin_index` has set one."""
         return self._begin_index
 
     def set_begin_index(self, begin_index: int = 0) -> None:
@@ -267,7 +267,7 @@ def _whole(time: Any, name: str) -> int:
 
 
 def noise_source(x: Tensor, generator: Generators, seed: Seed = None, noise: Tensor | None = None) -> dict:
-    """Where the noise of images x [B, C, H, W] comes from, in keywords of the ops; ValueError for two sources.
+    """Return the source of noise of images x [B, C, H, W], in keywords of the ops; raise ValueError for two sources.
 
     A list of generators becomes a seed of each image: its noise is then its own, whoever else is in the batch. One
     generator becomes one seed, so that for one image it gives what a list of it gives.

@@ -115,7 +115,7 @@ def localisation(pictures: Sequence[tuple[int, Located]]) -> Localisation:
 
 
 def _pooled(pictures: Sequence[tuple[int, Located]]) -> float:
-    """By the law of total covariance: that within the pictures and that between their means."""
+    """Pool by the law of total covariance: that within the images and that between their means."""
     pixels, first = sum(size for size, _ in pictures), pictures[0][1]
 
     def over(values: list[float]) -> float:

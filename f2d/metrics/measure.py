@@ -7,8 +7,11 @@ from torch import Tensor
 
 
 class About(NamedTuple):
-    """What tables say of a measure. key: its name in files, spelled out ("psnr rgb 8bit"); title: of a column; better:
-    "higher", "lower" or "" where neither is; unit: "dB", "" for none; digits: printed after the point."""
+    """The description of a measure in tables.
+
+    key: its name in files, spelled out ("psnr rgb 8bit"). title: heading of the column. better: "higher", "lower", or
+    "" if neither is. unit: "dB", or "" for none. digits: number of decimals.
+    """
 
     key: str
     title: str
@@ -41,7 +44,7 @@ def check_pair(key: str, restored: Tensor, truth: Tensor | None) -> Tensor:
 
 
 class SetMeasure(Protocol):
-    """One number for a whole set of pictures, such as a distance between distributions."""
+    """A measure of a whole set of images, such as a distance between distributions."""
 
     about: About
 

@@ -92,7 +92,7 @@ def find(
 
 
 def find_sets(extra: list[str], *, device: str | torch.device = "cpu") -> tuple[list[SetMeasure], Absent]:
-    """As `find`, of those names in `extra` that measure whole sets."""
+    """Find, as `find` does, the measures in `extra` of whole sets."""
     _check("measure", extra, NAMES)
     absent: Absent = {}
     made = [_make(name, _SETS[name], device, absent) for name in dict.fromkeys(extra) if name in _SETS]

@@ -1,4 +1,4 @@
-"""How much more the experts of factors that are there do than those of factors that are not."""
+"""Selectivity: how much more the experts of present factors do than those of absent ones."""
 
 from collections.abc import Iterable
 from statistics import mean, median

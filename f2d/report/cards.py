@@ -1,4 +1,4 @@
-"""One picture of a page: the comparison, its numbers, and its maps."""
+"""Write the card of one image: the comparison, its numbers, and its maps."""
 
 import json
 import math

@@ -36,7 +36,7 @@ class Method(NamedTuple):
 
 
 class Convention(NamedTuple):
-    """How some measures are computed, in words; text "" for those that belong to none."""
+    """A convention in words; text is "" for measures without one."""
 
     name: str
     text: str
@@ -55,7 +55,7 @@ class Content(NamedTuple):
 
     @property
     def measures(self) -> tuple[About, ...]:
-        """Each once; those of one title with the names of their conventions."""
+        """The measures, each once; those with the same title include their convention."""
         found = {about.key: (about, convention) for convention in self.conventions for about in convention.measures}
         titles = Counter(about.title for about, _ in found.values())
         return tuple(
@@ -138,7 +138,7 @@ def _data(folder: EvaluationFolder) -> str:
 
 
 def _names(folders: Sequence[EvaluationFolder]) -> list[str]:
-    """What the methods are called; those of one name with their folders, which differ."""
+    """Return the methods' names, with the folder if two names are equal."""
     counts = Counter(folder.settings.name for folder in folders)
     return [
         folder.settings.name if counts[folder.settings.name] == 1 else f"{folder.settings.name} ({folder.path})"
@@ -147,7 +147,7 @@ def _names(folders: Sequence[EvaluationFolder]) -> list[str]:
 
 
 def _over_sets(folder: EvaluationFolder) -> dict[str, float]:
-    """None before the evaluation was finished."""
+    """Read the measures of the whole set, None before the evaluation was finished."""
     try:
         found = json.loads((folder.path / f"{RESULTS}.json").read_text(encoding="utf-8"))["over_sets"]
         return {key: float(value) for key, value in found.items()}

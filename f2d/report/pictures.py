@@ -39,7 +39,7 @@ class Encoded(NamedTuple):
 
     @property
     def characters(self) -> int:
-        """What they take in the page."""
+        """The number of characters that the images take in the page."""
         return sum(len(picture.url) for picture in self.pictures)
 
 

@@ -1,4 +1,4 @@
-"""What a transport offers, whatever its process: training states with their targets, single steps, restorations."""
+"""The interface of all transports: training states with their targets, single steps, restorations."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -71,7 +71,7 @@ class Transport(ABC):
 
 
 class Restorable(Protocol):
-    """What `f2d.transport.restore.restore_tensor` restores with: a network, or its engine's view of one restoration."""
+    """The interface that `f2d.transport.restore.restore_tensor` needs: a network, or its engine for one restoration."""
 
     @property
     def device(self) -> torch.device: ...

@@ -100,7 +100,7 @@ class Field(ABC):
 
     @abstractmethod
     def read(self, top: int, bottom: int) -> Tensor:
-        """As `Rows.read`."""
+        """Read rows as `Rows.read`."""
 
 
 class _InMemory(Field):

@@ -42,7 +42,7 @@ class Expert(nn.Module):
 
     @property
     def last_norm(self) -> modules.GroupNormSiLU:
-        """What the values that W projects come from."""
+        """The normalisation before W."""
         return self.norm2
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class LightExpert(nn.Module):
 
     @property
     def last_norm(self) -> modules.GroupNormSiLU:
-        """What the values that W projects come from."""
+        """The normalisation before W."""
         return self.norm
 
     def forward(self, x: Tensor) -> Tensor:

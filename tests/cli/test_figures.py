@@ -43,7 +43,7 @@ def test_mistakes_are_one_line(f2d, evaluation, model, tmp_path):
     out = tmp_path / "figures"
     assert_one_line_error(f2d("figures", tmp_path, "-o", out), 2, "contains no evaluation")
     assert_one_line_error(f2d("figures", evaluation, "-o", out, "--case", "low/b"), 2, "has no low/b", "low/a")
-    assert_one_line_error(f2d("figures", evaluation, evaluation, "-o", out), 2, "one name", "--name")
+    assert_one_line_error(f2d("figures", evaluation, evaluation, "-o", out), 2, "the same name", "--name")
     (evaluation / "restored" / "low" / "a.png").unlink()
     assert_one_line_error(f2d("figures", evaluation, "-o", out, "--case", "low/a"), 2, "no restoration of low/a")
     photos = tmp_path / "photos"

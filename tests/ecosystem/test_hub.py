@@ -70,7 +70,7 @@ def test_a_folder_and_a_preset_have_no_revisions(load, tmp_path, nets):
 
 def test_two_revisions_at_once_and_one_that_is_not_there(hub, load):
     answer = load("net", f"{ID}@v1", revision="main")
-    assert answer["error"] == "ValueError" and "names a revision, and another one is given, 'main'" in answer["message"]
+    assert answer["error"] == "ValueError" and "names a revision, but another one is given, 'main'" in answer["message"]
     assert not hub.requests
     assert load("net", ID)["config"]
     refused(load("net", f"{ID}@v9"), f"{hub.url}/{ID} has no revision 'v9'")

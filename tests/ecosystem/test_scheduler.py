@@ -179,7 +179,7 @@ def test_wrong_steps():
         scheduler.step(mu, 100, x)
     with pytest.raises(ValueError, match="one source of noise"):
         scheduler.step(mu, 0, x, seed=1, generator=torch.Generator())
-    with pytest.raises(ValueError, match="3 generators for a batch of 2"):
+    with pytest.raises(ValueError, match="one for each of 2 images, got 3"):
         scheduler.step(mu, 0, x, generator=[torch.Generator()] * 3)
     scheduler.set_timesteps(timesteps=[25, 50])
     with pytest.raises(ValueError, match="starts at 25, not at 0; give x_0"):

@@ -146,7 +146,7 @@ def test_what_cannot_be_compared_is_one_line(two):
     assert_one_line_error(run(two / "a", two / "sots"), 2, "different data sets", "first on cdd-11", "sots on sots")
     assert_one_line_error(run(two / "a", two / "empty"), 2, "no image")
     assert_one_line_error(run(two / "a", two / "small"), 2, "300x200 and 8x200")
-    assert_one_line_error(run(two / "a", two / "another"), 2, "not one picture", PSNR.key)
+    assert_one_line_error(run(two / "a", two / "another"), 2, "not the same image", PSNR.key)
     (two / "file").touch()
     assert_one_line_error(run(two / "a", two / "b", "-o", two / "file"), 2, "is a file")
 

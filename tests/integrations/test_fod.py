@@ -106,5 +106,5 @@ def test_what_does_not_fit_is_said():
     rejects("t must be among .*got 20", lambda: FoD(THETA, SIGMA2, DT).step(x, prediction, 20))
     rejects("target must be one of .*got 'X'", lambda: FoD(THETA, SIGMA2, DT, target="X"))
     rejects("1 to 20", lambda: FoD(THETA, SIGMA2, DT, 21))
-    rejects("one per step", lambda: FoD(THETA, SIGMA2[:-1], DT))
+    rejects(">= 0 per step", lambda: FoD(THETA, SIGMA2[:-1], DT))
     rejects("finite", lambda: FoD([math.nan], [1.0], DT))

@@ -1,4 +1,4 @@
-# make demo | test | test-full | bench | docs | lint | wheels | test-wheels | clean: each sets up .venv itself.
+# make demo | test | test-full | pytest | bench | docs | lint | wheels | test-wheels | clean: each sets up .venv itself.
 PYTHON ?= python3
 # of `wheels` and `test-wheels`: the interpreters that they are for
 PYTHONS ?= $(BIN)/python
@@ -9,12 +9,15 @@ SOURCES := $(shell find csrc -type f 2>/dev/null) setup.py pyproject.toml constr
 TWO_AT_A_TIME := -n 2 --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-full bench docs lint wheels test-wheels clean
+.PHONY: demo test test-full pytest bench docs lint wheels test-wheels clean
 
 demo: $(VENV)/installed
 	$(BIN)/f2d demo -o demo --overwrite
 
-test: $(VENV)/installed lint
+test: lint pytest
+
+# the tests of `test` without linting
+pytest: $(VENV)/installed
 	$(BIN)/python -m pytest -m "not slow" $(TWO_AT_A_TIME)
 
 test-full: $(VENV)/installed lint
@@ -42,7 +45,7 @@ test-wheels: $(VENV)/installed
 # The stamp is renewed when the build changes, so that an edited kernel is never tested in its old binary.
 $(VENV)/installed: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt "torch==2.13.0" numpy "setuptools>=77" wheel pybind11 ninja
+	$(BIN)/python -m pip install -q -c constraints.txt "torch==2.13.0" numpy "setuptools>=77" wheel
 	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e ".[test]"
 	touch $@
 

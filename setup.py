@@ -30,7 +30,9 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).resolve().parent
 CSRC = ROOT / "csrc"
 VERSION = runpy.run_path(str(ROOT / "f2d_kernels" / "version.py"))["__version__"]
-MINIMUM_TORCH = (2, 10)  # first version with the stable ABI; one binary serves every later PyTorch
+# The stable ABI begins with PyTorch 2.10, and one binary serves every later PyTorch. The package itself requires
+# torch>=2.11, whose information about the processor its engine needs: see pyproject.toml.
+MINIMUM_TORCH = (2, 10)
 DEFAULT_ARCHITECTURES = "8.0;9.0;10.0+PTX"
 
 # Without contraction of a * b + c and without fast-math every fma is explicit, so instruction sets agree bit for bit.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the CUDA part in place, runs the kernel tests on the GPU, has compute-sanitizer watch a short case, and runs the
 # benchmark suite: bench/gpu_check.sh OUTDIR
-# Needs python3 with torch, triton, numpy, pytest and pytest-benchmark; nvcc and ninja. No network. Under 9 minutes: the
+# Needs python3 with torch, triton, numpy, pytest and pytest-benchmark; nvcc. No network. Under 9 minutes: the
 # phases may take 15 + 120 + 185 + 45 + 160 = 525 s. Leaves in OUTDIR: machine.json build.log tests.log sanitizer.log
 # bench.json bench.csv bench.txt. Exit code: 0 all good, 1 something failed, 2 no GPU or wrong use.
 set -uo pipefail

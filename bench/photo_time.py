@@ -1,6 +1,6 @@
 """`python -m bench.photo_time`: seconds to restore one 1080x720 photograph, model alone and the whole command.
 
-The photograph is scikit-image's coffee, enlarged. Model time: median of `--repeats` calls in one process, after one
+The photograph is the demo's coffee, enlarged. Model time: median of `--repeats` calls in one process, after one
 that warms up. Whole command: `f2d restore` from process start to exit, median of 3 after one that is not counted.
 """
 

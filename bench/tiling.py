@@ -1,6 +1,6 @@
 """`python -m bench.tiling`: memory and time of f2d-lite on 1, 8 and 33 megapixels, and bands against the whole image.
 
-The picture is scikit-image's coffee, enlarged; every size runs in its own process, whose peak resident memory is what
+The picture is the demo's coffee, enlarged; every size runs in its own process, whose peak resident memory is what
 the system says. Then 3 megapixels whole and by bands: PSNR between the two, and the largest difference on the rows
 where two bands meet against that elsewhere. `--picture` keeps the difference, eight times amplified about grey.
 """

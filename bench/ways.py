@@ -1,7 +1,7 @@
 """Restorations of whole images: the engine, the frozen plain network, and that network under PyTorch's own means.
 
 Weights are drawn, so that nothing is small by training: seeded normals by the square root of the fan-in, every tensor
-non-zero, heads small enough that few pixels leave the range. The photograph is scikit-image's coffee. All ways end in
+non-zero, heads small enough that few pixels leave the range. The photograph is the demo's coffee. All ways end in
 the same transition kernel: its noise drawn by PyTorch's operators would cost the plain network a seventh of f2d-lite.
 """
 
@@ -47,10 +47,7 @@ def photograph(height: int, width: int) -> Tensor:
     from f2d.demo import sample_photograph
     from f2d.images import image_to_tensor
 
-    try:
-        pixels = image_to_tensor(sample_photograph("coffee"))[None]
-    except FileNotFoundError as error:
-        raise ImportError(str(error)) from error  # scikit-image is not here: the case is left out
+    pixels = image_to_tensor(sample_photograph("coffee"))[None]
     return F.interpolate(pixels, (height, width), mode="bilinear", antialias=True).clamp(0, 1)
 
 

@@ -1,14 +1,19 @@
-"""What MkDocs runs: files of the sources become pages, and the page of the commands is written from the commands."""
+"""What MkDocs runs: files of the sources become pages, the page of the commands is written from the commands, and
+formulas become MathML, which browsers draw without a script."""
 
 import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import typer
+from latex2mathml.converter import convert
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = "<!-- commands -->"
 INCLUDE = re.compile(r"<!-- include: (.+?) -->")
+# what pymdownx.arithmatex makes of $...$ and of a block of math
+FORMULA = re.compile(r'(<(?:span|div) class="arithmatex">)\\(\(|\[)(.+?)\\[)\]]', re.DOTALL)
 
 
 def on_page_markdown(markdown: str, page: Any, **rest: Any) -> str:
@@ -21,6 +26,15 @@ def on_page_markdown(markdown: str, page: Any, **rest: Any) -> str:
 
     markdown = INCLUDE.sub(included, markdown)
     return markdown.replace(COMMANDS, commands()) if COMMANDS in markdown else markdown
+
+
+def on_page_content(html: str, **rest: Any) -> str:
+    """The page with every formula in LaTeX as MathML."""
+
+    def mathml(found: re.Match) -> str:
+        return found[1] + convert(unescape(found[3]), display="block" if found[2] == "[" else "inline")
+
+    return FORMULA.sub(mathml, html)
 
 
 def commands() -> str:

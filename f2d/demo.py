@@ -1,7 +1,6 @@
 """Degrade free photographs with fixed seeds, restore, measure and draw them."""
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,15 +14,14 @@ from f2d.metrics import psnr
 
 
 class Case(NamedTuple):
-    """A photograph from scikit-image's wheel, a category, and the random seed of its degradation."""
+    """One of `PHOTOGRAPHS`, a category, and the random seed of its degradation."""
 
     photo: str
     category: str
     seed: int
 
 
-# chelsea and coffee are CC0, astronaut and rocket public domain; all four are in the wheel, so nothing is downloaded.
-FILES = {"chelsea": "chelsea.png", "coffee": "coffee.png", "astronaut": "astronaut.png", "rocket": "rocket.jpg"}
+PHOTOGRAPHS = ("chelsea", "coffee", "astronaut", "rocket")  # CC0 and public domain: see photographs/LICENSE
 CASES = (
     Case("chelsea", "low_haze_rain", 7),
     Case("coffee", "low_haze_snow", 7),
@@ -45,16 +43,10 @@ class Result(NamedTuple):
 
 
 def sample_photograph(name: str) -> Path:
-    """Return the path of one of `FILES`; raise FileNotFoundError if scikit-image lacks its sample images."""
-    package = find_spec("skimage")
-    folders = list(package.submodule_search_locations or ()) if package else []
-    for folder in folders:
-        path = Path(folder) / "data" / FILES[name]
-        if path.is_file():
-            return path
-    raise FileNotFoundError(
-        f"the demo's {FILES[name]} is missing from scikit-image: pip install --force-reinstall scikit-image"
-    )
+    """Return the path of one of `PHOTOGRAPHS`, which come with the package; raise ValueError for another name."""
+    if name not in PHOTOGRAPHS:
+        raise ValueError(f"sample photograph must be one of {', '.join(PHOTOGRAPHS)}, got {name!r}")
+    return Path(__file__).parent / "photographs" / f"{name}.jpg"
 
 
 def run(restorer: Restorer, cases: tuple[Case, ...] = CASES) -> Iterator[Result]:

@@ -21,10 +21,8 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def shared(request) -> Path:
     """The research data beside the checkout; a test that asks for it is skipped, and says so, where users do not have
     it."""
-    if not (SHARED / "golden").is_dir():
-        pytest.skip(
-            "needs the research data folder beside the checkout (golden tensors, photographs), which is not here"
-        )
+    if not (SHARED / "data").is_dir():
+        pytest.skip("needs the research data beside the checkout (photographs, published weights), which is missing")
     return SHARED
 
 

@@ -25,7 +25,7 @@ def demo(
 ) -> None:
     """Degrade free photographs with overlapping haze, rain, snow and low light, restore them, and measure the result.
 
-    The photographs come with scikit-image; nothing is downloaded. Seeds are fixed, so two runs give the same images.
+    The photographs come with the package. Seeds are fixed, so two runs give the same images.
     """
     check_no_file(target)
 

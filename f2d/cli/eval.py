@@ -43,7 +43,8 @@ def evaluate(
         str,
         typer.Option(
             metavar="NAMES",
-            help="More measures: mae, sharpness, niqe, st-lpips, lpips, dists, fid, musiq, clip-iqa, several, or all.",
+            help="More measures: mae, sharpness, niqe, affine-psnr, change, spread, st-lpips, lpips, dists, fid, "
+            "musiq, clip-iqa, several, or all.",
         ),
     ] = "mae,niqe",
     name: Annotated[str | None, typer.Option(help="Name of the method in tables.", show_default=False)] = None,

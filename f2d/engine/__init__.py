@@ -12,7 +12,6 @@ from f2d.nets import F2DNet
 from f2d.nets.models import Network
 
 from .engine import Engine, Prediction, Predictor
-from .graphs import first_call
 from .plain import PlainEngine, PlainPredictor
 from .plan import BudgetError
 
@@ -24,7 +23,6 @@ __all__ = [
     "Prediction",
     "Predictor",
     "engine_of",
-    "first_call",
 ]
 
 

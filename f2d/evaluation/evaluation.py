@@ -16,7 +16,8 @@ from f2d.evaluation.run import Run
 from f2d.evaluation.summary import Summary, summarize
 from f2d.evaluation.tables import write_results
 from f2d.metrics.conventions import CONVENTIONS
-from f2d.metrics.measures import NAMES, find, find_sets
+from f2d.metrics.measures import NAMES, OF_METHODS, find, find_sets
+from f2d.metrics.variation import CHANGE, SPREAD
 from f2d.nets.models import load_config, load_network
 from f2d.transport import sampling
 
@@ -78,6 +79,10 @@ class Evaluation:
         device = self.execution.device
         self._measures, absent = find(conventions, measures, stlpips_weights=request.stlpips_weights, device=device)
         self._set_measures, absent_sets = find_sets(measures, device=device)
+        self._of_method = [about for name, about in OF_METHODS.items() if name in measures]
+        if SPREAD in self._of_method and not self._is_model:
+            self._of_method.remove(SPREAD)
+            absent["spread"] = "the pictures are another method's; there is no model to draw a second sample from"
         if self._set_measures and not request.keep_images:
             raise ValueError("fid is measured on the restored images, so keep them (--images)")
         settings = Settings(
@@ -92,6 +97,7 @@ class Evaluation:
             },
             measures=(
                 *(measure.about for measure in self._measures),
+                *self._of_method,
                 *(measure.about for measure in self._set_measures),
             ),
             absent=absent | absent_sets,
@@ -114,10 +120,13 @@ class Evaluation:
         """Evaluate cases, each record given as it is there; the model is loaded first."""
         # a GPU waits for pictures to be read and measured; on a CPU that would take the model's own cores
         workers = 1 if self.execution.device.type == "cpu" else 4
-        keep = self.request.keep_images
-        yield from Run(self.folder, self._method(), self._measures, self._files, keep_images=keep, workers=workers)(
-            cases
+        run = Run(
+            *(self.folder, self._method(), self._measures, self._files),
+            keep_images=self.request.keep_images,
+            change=CHANGE in self._of_method,
+            workers=workers,
         )
+        yield from run(cases)
 
     def finish(self) -> Summary:
         """Summarise the records of all cases, and write the results."""
@@ -158,7 +167,8 @@ class Evaluation:
         settings = self.folder.settings
         assert settings.model is not None  # where there are no outputs
         options = {name: settings.options[name] for name in ("steps", "sampler", "seed")}
-        return ModelMethod(Restorer(load_network(settings.model), self.execution), options)
+        restorer = Restorer(load_network(settings.model), self.execution)
+        return ModelMethod(restorer, options, twice=SPREAD in self._of_method)
 
     def _options(self) -> dict[str, object]:
         """Return the options of the restorations, spelled out; none if they already exist."""

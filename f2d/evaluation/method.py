@@ -19,7 +19,8 @@ from f2d.images import image_to_tensor
 class Answer(NamedTuple):
     """image: float32 [3, H, W], not clamped. seconds: of the method alone. factors, gates [K], maps [K, H, W],
     presence [K]: as `f2d.engine.restorer.Restored` has them, K = 0 for methods without factors. spatial: whether the
-    maps are the method's own, or ones because it routes whole images."""
+    maps are the method's own, or ones because it routes whole images. another: the restoration by the next seed, where
+    it was asked for."""
 
     image: Tensor
     seconds: float
@@ -28,6 +29,7 @@ class Answer(NamedTuple):
     maps: Tensor | None = None
     presence: Tensor | None = None
     spatial: bool = False
+    another: Tensor | None = None
 
 
 class Method(Protocol):
@@ -39,15 +41,20 @@ class Method(Protocol):
 
 
 class ModelMethod:
-    """A network of this package with the options of its restorations: steps, sampler, seed."""
+    """A network of this package with the options of its restorations: steps, sampler, seed. twice: whether it also
+    restores every picture by the next seed."""
 
-    def __init__(self, restorer: Restorer, options: dict):
-        self._restorer, self._options = restorer, options
+    def __init__(self, restorer: Restorer, options: dict, *, twice: bool = False):
+        self._restorer, self._options, self._twice = restorer, options, twice
 
     def restore(self, case: Case, degraded: Tensor) -> Answer:
         result = self._restorer(degraded, **self._options)
         spatial = getattr(self._restorer.config, "spatial_maps", False)
-        return Answer(result.image, result.seconds, result.factors, result.gates, result.maps, result.presence, spatial)
+        another = None
+        if self._twice:
+            another = self._restorer(degraded, **{**self._options, "seed": self._options["seed"] + 1}).image
+        explained = (result.factors, result.gates, result.maps, result.presence)
+        return Answer(result.image, result.seconds, *explained, spatial, another)
 
 
 class OutputsMethod:

@@ -18,12 +18,13 @@ from f2d.images import save_image, to_picture
 from f2d.metrics.localisation import THRESHOLDS, Located, located
 from f2d.metrics.measure import Measure
 from f2d.metrics.selectivity import pairs_of
+from f2d.metrics.variation import CHANGE, SPREAD, change, spread
 
 
 class Run:
     """Evaluates cases into a folder. files: what is noted of the pictures that a record is made of. keep_images:
-    whether restorations are written. workers: cases that are read, measured and written at one time; the method
-    restores one of them after the other."""
+    whether restorations are written. change: whether their distance from the degraded picture is measured. workers:
+    cases that are read, measured and written at one time; the method restores one of them after the other."""
 
     def __init__(
         self,
@@ -33,10 +34,11 @@ class Run:
         files: Callable[[Case], str],
         *,
         keep_images: bool = True,
+        change: bool = False,
         workers: int = 1,
     ):
         self.folder, self.method, self.measures, self.files = folder, method, measures, files
-        self.keep_images, self.workers = keep_images, workers
+        self.keep_images, self.change, self.workers = keep_images, change, workers
         self._turn = Lock()
 
     def __call__(self, cases: Sequence[Case]) -> Iterator[Record]:
@@ -68,13 +70,19 @@ class Run:
             path.parent.mkdir(parents=True, exist_ok=True)
             save_image(to_picture(answer.image), path)
         usable = [measure for measure in self.measures if pixels.clean is not None or not measure.needs_truth]
+        values = {measure.about.key: measure(answer.image, pixels.clean) for measure in usable}
+        degraded = {measure.about.key: measure(pixels.degraded, pixels.clean) for measure in usable}
+        if self.change:
+            values[CHANGE.key], degraded[CHANGE.key] = change(answer.image, pixels.degraded), 0.0
+        if answer.another is not None:
+            values[SPREAD.key], degraded[SPREAD.key] = spread(answer.image, answer.another), 0.0
         return Record(
             case.name,
             case.category,
             width=pixels.degraded.shape[2],
             height=pixels.degraded.shape[1],
-            values={measure.about.key: measure(answer.image, pixels.clean) for measure in usable},
-            input={measure.about.key: measure(pixels.degraded, pixels.clean) for measure in usable},
+            values=values,
+            input=degraded,
             gates=_by_factor(answer, answer.gates),
             presence=_by_factor(answer, answer.presence),
             selectivity=_selectivity(case, pixels, answer),

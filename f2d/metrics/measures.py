@@ -10,11 +10,13 @@ from torch import Tensor
 
 from f2d.metrics import learned
 from f2d.metrics.batch import eight_bits, sharpness
+from f2d.metrics.colour import AffinePsnr
 from f2d.metrics.conventions import CONVENTIONS
 from f2d.metrics.fidelity import Fidelity
 from f2d.metrics.measure import About, Measure, SetMeasure, check_pair
 from f2d.metrics.niqe import Niqe
 from f2d.metrics.shift_tolerant_lpips import ShiftTolerantLpips
+from f2d.metrics.variation import CHANGE, SPREAD
 
 
 class Sharpness:
@@ -38,7 +40,12 @@ class _Learned(NamedTuple):
     packages: str
 
 
-_PLAIN: dict[str, Callable[[], Measure]] = {"mae": partial(Fidelity, "mae"), "sharpness": Sharpness, "niqe": Niqe}
+_PLAIN: dict[str, Callable[[], Measure]] = {
+    "mae": partial(Fidelity, "mae"),
+    "sharpness": Sharpness,
+    "niqe": Niqe,
+    "affine-psnr": AffinePsnr,
+}
 _LEARNED = {
     "lpips": _Learned(learned.lpips, "torchmetrics torchvision"),
     "dists": _Learned(learned.dists, "'torchmetrics>=1.7' torchvision"),
@@ -48,7 +55,8 @@ _LEARNED = {
 _SETS = {"fid": _Learned(learned.Fid, "torchmetrics torch-fidelity")}
 PICTURES = (*_PLAIN, "st-lpips", *_LEARNED)  # a number for each picture
 SETS = (*_SETS,)  # one for all
-NAMES = (*PICTURES, *SETS)
+OF_METHODS = {"change": CHANGE, "spread": SPREAD}  # need more than a restoration and its truth: see f2d.evaluation.run
+NAMES = (*PICTURES, *OF_METHODS, *SETS)
 
 _WEIGHTS_WANTED = (
     "its weights have to be given: alex_shift_tolerant.pth, which lies in the wheel of stlpips-pytorch "
@@ -67,8 +75,9 @@ def find(
 ) -> tuple[list[Measure], Absent]:
     """The measures of every picture, in order and each once; and by name, why one of `extra` cannot be had.
 
-    conventions: names of `CONVENTIONS`. extra: names of `NAMES`; those of sets are for `find_sets`. stlpips_weights:
-    see `ShiftTolerantLpips`. device: where networks run. ValueError for unknown names and wrong weights.
+    conventions: names of `CONVENTIONS`. extra: names of `NAMES`; those of sets are for `find_sets`, and `OF_METHODS`
+    are no measures of a picture alone. stlpips_weights: see `ShiftTolerantLpips`. device: where networks run.
+    ValueError for unknown names and wrong weights.
     """
     _check("convention", conventions, tuple(CONVENTIONS))
     _check("measure", extra, NAMES)

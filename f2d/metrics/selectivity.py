@@ -68,21 +68,3 @@ def _ratio(pairs: list[tuple[float, float]]) -> Ratio:
         return Ratio(float("nan"), float("nan"))
     above, below = (mean(column) for column in zip(*pairs))
     return Ratio(above / (below + EPSILON), median(a / (b + EPSILON) for a, b in pairs))
-
-
-class Selectivity:
-    """`ratios` of `pairs_of`, gathered batch by batch."""
-
-    def __init__(self) -> None:
-        self._images: list[Pairs] = []
-
-    def update(self, gates: Tensor, maps: Tensor, labels: Tensor, true_maps: Tensor) -> None:
-        """A batch: gates [B,K]; maps [B,K,H,W]; labels [B,K] in {0, 1}; true_maps [B,K,H,W] in [0, 1]. ValueError for
-        shapes that do not fit."""
-        if len({len(each) for each in (gates, maps, labels, true_maps)}) > 1:
-            raise ValueError("selectivity: gates, maps, labels and true maps differ in their number of images")
-        self._images += [pairs_of(*image) for image in zip(gates, maps, labels, true_maps)]
-
-    def compute(self) -> dict[str, Ratio]:
-        """The ratios by name; of those that no image counted for, NaN."""
-        return ratios(self._images)

@@ -14,6 +14,7 @@ from f2d.checkpoints import official
 from f2d.checkpoints.official import translate
 from f2d.engine.analysis import FastEnhancer
 from f2d.nets import F2DNet, F2DNetConfig
+from tests.nets.conftest import GOLDEN
 from tests.nets.small import small_config
 
 
@@ -40,8 +41,8 @@ def small_official() -> dict[str, torch.Tensor]:
     return state
 
 
-def test_key_map_covers_the_official_list_exactly(shared):
-    official = json.loads((shared / "golden" / "official_checkpoint_keys.json").read_text())
+def test_key_map_covers_the_official_list_exactly():
+    official = json.loads((GOLDEN / "official_checkpoint_keys.json").read_text())
     with torch.device("meta"):
         ours = {name: list(value.shape) for name, value in F2DNet(F2DNetConfig()).state_dict().items()}
     assert {translate(name): shape for name, shape in official.items()} == ours

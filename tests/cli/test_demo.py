@@ -1,4 +1,4 @@
-"""`f2d demo`: figures and numbers from photographs that are in scikit-image's wheel."""
+"""`f2d demo`: figures and numbers from the photographs that come with the package."""
 
 import re
 import socket
@@ -6,6 +6,7 @@ import socket
 import numpy as np
 import pytest
 from PIL import Image
+from skimage import data
 from skimage.metrics import peak_signal_noise_ratio
 
 from f2d import demo
@@ -59,10 +60,18 @@ def test_numbers_and_pictures_of_a_case(model):
     assert means == pytest.approx([np.asarray(picture).mean() for picture in pictures], abs=8)
 
 
-def test_every_photograph_is_in_the_wheel():
-    for case in demo.CASES:
-        with Image.open(demo.sample_photograph(case.photo)) as image:
-            assert min(image.size) >= 300 and image.mode == "RGB"
+@pytest.mark.parametrize("name", demo.PHOTOGRAPHS)
+def test_the_photographs_are_those_of_scikit_image_and_small(name):
+    path = demo.sample_photograph(name)
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    assert peak_signal_noise_ratio(getattr(data, name)(), pixels) > 34
+    assert path.stat().st_size < 125_000 and name in (path.parent / "LICENSE").read_text()
+
+
+def test_another_name_is_refused_with_those_there_are():
+    with pytest.raises(ValueError, match="no sample photograph 'camera'; there are chelsea, coffee, astronaut, rocket"):
+        demo.sample_photograph("camera")
 
 
 def test_errors(f2d, model, photo, tmp_path):

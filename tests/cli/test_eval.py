@@ -245,3 +245,25 @@ def test_mistakes_are_one_line_and_leave_nothing(f2d, model, pairs, tmp_path):
         failed = f2d("eval", arguments[0], "--data", pairs, "-o", out, *arguments[1:])
         assert_one_line_error(failed, 2, *words)
     assert not out.exists()
+
+
+def test_change_spread_and_affine_psnr(f2d, model, pairs, tmp_path):
+    """From the pictures themselves; a second sample has the next seed, and a folder of pictures has none."""
+    measures = "mae,change,spread,affine-psnr"
+    command = ("eval", model, "--data", pairs, "--measures", measures, "--steps", "4", "--precision", "float32")
+    assert f2d(*command, "-o", tmp_path / "one", "--seed", "3").exit_code == 0
+    assert f2d(*command, "-o", tmp_path / "next", "--seed", "4").exit_code == 0
+    found = rows(tmp_path / "one")
+    for name, row in found.items():
+        stem = f"{name.rpartition('/')[2]}.png"
+        files = (pairs / "input" / stem, *(tmp_path / out / "restored" / f"{name}.png" for out in ("one", "next")))
+        degraded, first, second = (np.array(Image.open(file)).astype(float) for file in files)
+        assert float(row["change"]) == pytest.approx(np.abs(first - degraded).mean(), abs=0.3)  # of rounding
+        assert float(row["spread"]) == pytest.approx(np.sqrt(np.square(first - second).mean() / 2), abs=0.5)
+        assert float(row["spread"]) > 0 and float(row["input change"]) == float(row["input spread"]) == 0
+        assert float(row["psnr affine"]) > float(row["psnr rgb 8bit"]) - 0.1
+    restored = tmp_path / "one" / "restored"
+    done = f2d("eval", restored, "--data", pairs, "-o", tmp_path / "other", "--measures", measures)
+    assert done.exit_code == 0, done.output
+    assert "spread: the pictures are another method" in (tmp_path / "other" / "results.md").read_text()
+    assert "spread" not in rows(tmp_path / "other")["pairs/0"]

@@ -1,8 +1,9 @@
 """The commands with a ResFlow checkpoint: what they make of it, and what they refuse before any work."""
 
+import json
+
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from f2d.images import image_to_tensor
@@ -97,10 +98,13 @@ def test_finetune_and_convert_are_there(f2d, tmp_path):
     assert_one_line_error(result, 2, "no such file or folder")
 
 
-def test_the_evaluation_takes_it(resflow):
-    from bench import cbsd68
-    from f2d.engine.restorer import Restorer
-
-    clean = [torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))]
-    rows = list(cbsd68.composites(Restorer.load(resflow, precision="float32"), clean, 1, seed=0))
-    assert len(rows) == 11 and all(np.isfinite(row.after) for row in rows)
+def test_the_evaluation_takes_it(f2d, resflow, tmp_path):
+    (tmp_path / "clean").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "clean" / "a.png")
+    out = tmp_path / "out"
+    result = f2d("eval", resflow, "--data", f"composites={tmp_path / 'clean'}", "-o", out, "--measures", "spread")
+    assert result.exit_code == 0, result.output
+    rows = {row["name"]: row["values"] for row in json.loads((out / "results.json").read_text())["rows"]}
+    assert len(rows) == 11 + 3 + 1
+    assert all(np.isfinite(row["psnr rgb 8bit"]) and float(row["spread"]) > 0 for row in rows.values())

@@ -222,3 +222,12 @@ def test_decoded_pictures_are_kept_up_to_the_budget(tmp_path):
     assert [pictures(path) is kept for path, kept in zip(paths, first)] == [True, True, False]
     save(np.full((4, 5), 7, np.uint8), tmp_path / "grey.png")
     assert pictures(tmp_path / "grey.png").tolist() == np.full((3, 4, 5), 7).tolist()
+
+
+def test_every_pair_of_the_research_data_has_one_size(shared):
+    folders = sorted((shared / "data" / "paired").iterdir())
+    pairs = [pair for folder in folders for pair in find_pairs(folder, folder.name)]
+    assert len(pairs) == 4 + 4 + 6 + 3 + 4 + 2  # the counts that come with the data
+    for pair in pairs:
+        with Image.open(pair.degraded) as degraded, Image.open(pair.clean) as clean:
+            assert degraded.size == clean.size

@@ -19,8 +19,8 @@ SHORT = (
     "steps=2",
     "validate_every=2",
     "validation_images=2",
-    "stages=[{start: 0, crop: 32, batch_size: 2}]",
     "validation_crop=32",
+    "stages=[{start: 0, crop: 32, batch_size: 2}]",
     "workers=0",
 )
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 import f2d
 from f2d.degradation import CATEGORIES
+from f2d.demo import sample_photograph
 from f2d.nets.models import build, config_of
 
 from .blocks import ROOT
@@ -18,11 +19,8 @@ SIZE = (112, 80)  # small, so that every page is read in seconds
 
 @pytest.fixture(scope="session")
 def clean() -> list[Image.Image]:
-    from skimage import data
-
-    return [
-        Image.fromarray(getattr(data, name)()[:320, :448]).resize(SIZE) for name in ("coffee", "chelsea", "astronaut")
-    ]
+    names = ("coffee", "chelsea", "astronaut")
+    return [Image.open(sample_photograph(name)).crop((0, 0, 448, 300)).resize(SIZE) for name in names]
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ import pytest
 
 from tests.browsing import visits
 
-from .blocks import ROOT
+from .blocks import ROOT, blocks_of
 
 pytest.importorskip("mkdocs", reason="needs the [docs] extra")
 LOADING = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href", "video": "src"}
@@ -84,6 +84,28 @@ def test_nothing_is_loaded_from_another_host(site, pages):
         assert re.findall(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", text) == [], path
 
 
+def formulas_of(source: Path) -> int:
+    """How many formulas a page's Markdown has: blocks of math, and what stands between dollars outside of blocks."""
+    blocks = blocks_of(source)
+    prose = source.read_text(encoding="utf-8")
+    for block in blocks:
+        prose = prose.replace(block.text, "")
+    inline = re.findall(r"\$\S(?:[^$\n]*\S)?\$", re.sub(r"`[^`\n]*`", "", prose))
+    return len(inline) + sum(block.language == "math" for block in blocks)
+
+
+def test_formulas_are_mathml_and_nothing_of_them_is_left_in_latex(site):
+    counted = {}
+    for source in sorted((ROOT / "docs").rglob("*.md")):
+        page = (site / source.relative_to(ROOT / "docs").with_suffix(".html")).read_text(encoding="utf-8")
+        found = re.findall(r"<math .+?</math>", page, re.DOTALL)
+        assert len(found) == formulas_of(source), source
+        assert [formula for formula in found if re.search(r"[\\$]|<mi>&</mi>|<merror", formula)] == [], source
+        assert 'class="arithmatex">\\' not in page, source
+        counted[source.stem] = len(found)
+    assert counted["mathematics"] > 100 and min(counted["diffusers"], counted["add_an_op"], counted["performance"]) > 3
+
+
 def test_commands_are_all_there_with_all_their_options(site):
     import typer
 
@@ -137,3 +159,11 @@ def test_in_a_browser(browser, site, server, pages):
         tab.goto(server + "index.html")
         tab.locator(".md-search__input").fill("lognormal_transition")
         tab.locator(".md-search-result__link").first.wait_for()
+
+
+def test_a_browser_draws_formulas(browser, server):
+    """A fraction's numerator stands above its denominator, and both are where they are seen."""
+    with visits(browser, server + "mathematics.html", own=(server, "data:", "blob:")) as visit:
+        fraction = visit().locator("div.arithmatex math mfrac").first
+        numerator, denominator = (fraction.locator(f":scope > :nth-child({n})").bounding_box() for n in (1, 2))
+        assert numerator["height"] > 5 and numerator["y"] + numerator["height"] <= denominator["y"]

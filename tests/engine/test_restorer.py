@@ -11,7 +11,7 @@ from PIL import Image
 
 import f2d
 from f2d.demo import sample_photograph
-from f2d.engine import Engine, first_call
+from f2d.engine import Engine
 from f2d.engine.describe import describe
 from f2d.engine.execution import choose_execution
 from f2d.engine.restorer import Restored, Restorer
@@ -221,20 +221,6 @@ def test_describe_names_what_runs(make_net):
     plain = describe(Engine(make_net(enhancer_width=None), torch.float32))
     assert plain["once per image"] == "parser" and "rounding" not in plain
     assert all(c.weight.dtype == torch.bfloat16 for c in engine.modules() if type(c).__name__ == "Conv")
-
-
-@torch.no_grad()
-def test_the_graph_of_a_first_call(make_net, image):
-    """What would be captured is a call's results; the capture itself needs a GPU, and says so."""
-    engine, y = Engine(make_net()), image(1, 3, 9, 12)
-    graphed, predictor = first_call(engine), engine.predictor(skipping=False)
-    enhanced, prediction, gates, maps = graphed.call(y)
-    analysis = predictor.analyse(y)
-    expected = predictor.velocity(analysis.enhanced, analysis, 0)
-    assert torch.equal(prediction, expected.prediction) and torch.equal(gates, expected.gates)
-    assert torch.equal(enhanced, analysis.enhanced) and torch.equal(maps, analysis.padded_maps)
-    with pytest.raises(ValueError, match="the input is on cpu; CUDA graphs need a GPU"):
-        graphed(y)
 
 
 def test_the_restorer_runs_in_the_precision_it_was_given(make_net):

@@ -11,7 +11,7 @@ import pytest
 
 from f2d.metrics import sharpness
 from f2d.metrics.conventions import CONVENTIONS
-from f2d.metrics.measures import NAMES, PICTURES, SETS, Sharpness, find, find_sets
+from f2d.metrics.measures import NAMES, OF_METHODS, PICTURES, SETS, Sharpness, find, find_sets
 from tests.metrics.pictures import noisy, photograph
 
 
@@ -33,7 +33,7 @@ def test_unknown_names():
     for call in (lambda: find([], ["vmaf"]), lambda: find_sets(["vmaf"])):
         with pytest.raises(ValueError, match=r"measure must be one of mae, .*, fid.*got 'vmaf'"):
             call()
-    assert (*PICTURES, *SETS) == NAMES and SETS == ("fid",)
+    assert (*PICTURES, *OF_METHODS, *SETS) == NAMES and SETS == ("fid",)
 
 
 def test_st_lpips_wants_its_weights(shared, tmp_path):
@@ -88,7 +88,7 @@ def test_weights_that_cannot_be_downloaded(error, monkeypatch):
 def test_no_library_of_networks_is_imported_before_it_is_asked_for():
     code = (
         "import sys; from f2d.metrics.measures import find, NAMES; from f2d.metrics.conventions import CONVENTIONS\n"
-        "find([*CONVENTIONS], ['mae', 'sharpness', 'niqe', 'st-lpips'])\n"
+        "find([*CONVENTIONS], ['mae', 'sharpness', 'niqe', 'affine-psnr', 'spread', 'st-lpips'])\n"
         "print({'torchmetrics', 'torchvision', 'pyiqa', 'torch_fidelity', 'skimage'} & {*sys.modules})"
     )
     root = Path(__file__).parents[2]

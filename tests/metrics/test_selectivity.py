@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from f2d.metrics.selectivity import DEFINITIONS, EPSILON, Selectivity, pairs_of, ratios
+from f2d.metrics.selectivity import DEFINITIONS, EPSILON, pairs_of, ratios
 
 # K = 3 on 1x2 pixels; e of image 0: present 0.5·(1, 0), absent 0.3·(0.5, 0.5), 0.2·(0, 1)
 GATES = torch.tensor([[0.5, 0.3, 0.2], [0.6, 0.2, 0.2]])
@@ -29,10 +29,7 @@ def test_pairs_of_one_image_by_hand():
 
 
 def test_two_images_by_hand():
-    found = Selectivity()
-    found.update(GATES, MAPS, LABELS, TRUE_MAPS)
-    values = found.compute()
-
+    values = ratios(map(pairs_of, GATES, MAPS, LABELS, TRUE_MAPS))
     present, absent = (0.25, 0.2), ((0.15 + 0.1) / 2, (0.6 + 0.1) / 2)
     expected = sum(present) / (sum(absent) + 2 * EPSILON)
     assert values["present_absent"].ratio == pytest.approx(expected, rel=1e-6)
@@ -62,9 +59,8 @@ def test_a_set_counts_each_ratio_over_the_images_that_have_it():
 
 
 def test_equal_experts_have_ratio_one():
-    found = Selectivity()
-    found.update(torch.full((2, 4), 0.25), torch.ones(2, 4, 3, 3), torch.eye(4)[:2], torch.ones(2, 4, 3, 3))
-    for ratio in found.compute().values():
+    gates, maps = torch.full((2, 4), 0.25), torch.ones(2, 4, 3, 3)
+    for ratio in ratios(map(pairs_of, gates, maps, torch.eye(4)[:2], maps)).values():
         assert ratio.ratio == pytest.approx(1, abs=1e-4) and ratio.median == pytest.approx(1, abs=1e-4)
 
 
@@ -88,9 +84,7 @@ def test_shapes_that_do_not_fit():
     with pytest.raises(ValueError, match=r"true maps \(4, 2, 3\) must be"):
         pairs_of(torch.ones(4), torch.ones(4, 2, 2), torch.ones(4), torch.ones(4, 2, 3))
     with pytest.raises(ValueError, match=r"gates \(4,\), labels \(3,\)"):
-        Selectivity().update(torch.ones(2, 4), torch.ones(2, 4, 2, 2), torch.ones(2, 3), torch.ones(2, 4, 2, 2))
-    with pytest.raises(ValueError, match="differ in their number of images"):
-        Selectivity().update(torch.ones(2, 4), torch.ones(2, 4, 2, 2), torch.ones(1, 4), torch.ones(2, 4, 2, 2))
+        pairs_of(torch.ones(4), torch.ones(4, 2, 2), torch.ones(3))
 
 
 def test_the_number_of_threads_changes_no_bit():

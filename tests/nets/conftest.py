@@ -1,5 +1,7 @@
 """Small networks, and the golden case: a small network of random weights with its inputs and all it computes."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -8,6 +10,8 @@ import f2d_kernels
 from f2d.checkpoints.official import infer_config, translate
 from f2d.nets import F2DNet, F2DNetConfig
 from tests.nets.small import small_config
+
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture
@@ -26,8 +30,8 @@ def make_net():
 
 
 @pytest.fixture(scope="session")
-def golden(shared) -> dict[str, torch.Tensor]:
-    return load_file(shared / "golden" / "f2dnet_small.safetensors")
+def golden() -> dict[str, torch.Tensor]:
+    return load_file(GOLDEN / "f2dnet_small.safetensors")
 
 
 @pytest.fixture(scope="session")

@@ -84,8 +84,9 @@ def test_a_wheel_of_the_source_archive_is_the_wheel_of_the_checkout(checkout, sd
     assert there == files_of(wheels[1])
     assert wheels[0].name == f"f2d-{f2d.__version__}-py3-none-any.whl"
     assert {"f2d/py.typed", "f2d_kernels/py.typed", "f2d/weights/f2d-lite/model.safetensors"} <= there
+    assert "f2d/photographs/coffee.jpg" in there
     assert {name.split("/")[0] for name in there} == {"f2d", "f2d_kernels", f"f2d-{f2d.__version__}.dist-info"}
-    assert [name for name in there if re.search(NEVER, name)] == []
+    assert [name for name in there if re.search(f"{NEVER}|golden", name)] == []
 
 
 def test_one_version_is_said_everywhere():

@@ -79,13 +79,15 @@ def test_without_the_compiled_part_it_installs_works_and_says_what_was_left_out(
     assert run_from(target, "-c", code).strip() == "2.0"
 
 
-def test_an_installation_carries_recipes_weights_licences_and_key_map(source, tmp_path):
+def test_an_installation_carries_recipes_weights_photographs_licences_and_key_map(source, tmp_path):
     target = tmp_path / "site"
     install(source, target, F2D_KERNELS_SKIP_CPP="1", F2D_KERNELS_SKIP_CUDA="1")
     for name in (
         "f2d/configs/lite.yaml",
         "f2d/checkpoints/official_keys.json",
         "f2d/weights/LICENSE",
+        "f2d/photographs/LICENSE",
+        "f2d/photographs/coffee.jpg",
         "f2d_kernels/py.typed",
     ):
         assert (target / name).is_file(), name

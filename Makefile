@@ -45,7 +45,7 @@ test-wheels: $(VENV)/installed
 # The stamp is renewed when the build changes, so that an edited kernel is never tested in its old binary.
 $(VENV)/installed: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt "torch==2.13.0" numpy "setuptools>=77" wheel
+	$(BIN)/python -m pip install -q -c constraints.txt "torch==2.13.0" numpy "setuptools>=77" wheel pybind11 ninja
 	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e ".[test]"
 	touch $@
 

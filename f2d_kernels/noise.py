@@ -28,7 +28,7 @@ def resolve_noise(
         return noise, None
     if x.shape[1] > MAX_CHANNELS:
         raise ValueError(
-            f"{op}: noise is drawn for at most {MAX_CHANNELS} channels, got C = {x.shape[1]}; give noise as a tensor"
+            f"{op}: noise is drawn for at most {MAX_CHANNELS} channels, got C = {x.shape[1]}, so give noise as a tensor"
         )
     if seed is not None:
         return None, _seed_tensor(op, x, seed)

@@ -182,7 +182,7 @@ def test_wrong_steps():
     with pytest.raises(ValueError, match="one for each of 2 images, got 3"):
         scheduler.step(mu, 0, x, generator=[torch.Generator()] * 3)
     scheduler.set_timesteps(timesteps=[25, 50])
-    with pytest.raises(ValueError, match="starts at 25, not at 0; give x_0"):
+    with pytest.raises(ValueError, match="starts at 25, not at 0, so x_0 must be given"):
         scheduler.step(mu, 25, x)
     assert scheduler.step(mu, 25, x, original_sample=mu, seed=1).prev_sample.shape == x.shape
 

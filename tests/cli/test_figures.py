@@ -45,7 +45,7 @@ def test_mistakes_are_one_line(f2d, evaluation, model, tmp_path):
     assert_one_line_error(f2d("figures", evaluation, "-o", out, "--case", "low/b"), 2, "has no low/b", "low/a")
     assert_one_line_error(f2d("figures", evaluation, evaluation, "-o", out), 2, "the same name", "--name")
     (evaluation / "restored" / "low" / "a.png").unlink()
-    assert_one_line_error(f2d("figures", evaluation, "-o", out, "--case", "low/a"), 2, "no restoration of low/a")
+    assert_one_line_error(f2d("figures", evaluation, "-o", out, "--case", "low/a"), 2, "no restored image of low/a")
     photos = tmp_path / "photos"
     save(picture(2), photos / "b.png")
     f2d("eval", model, "--data", f"unpaired={photos}", "-o", tmp_path / "other", "--measures", "mae", "--name", "x")

@@ -26,8 +26,9 @@ class LossWeights:
     """Weights of the loss terms in `f2d.training.losses`; `pixel` weights the transport target itself.
 
     kind is the distance of pixel and reconstruction: "charbonnier", "l1", "l2" or "log_l2". map_target is "spatial"
-    (the synthesis's maps pixel by pixel, see `losses.map_target`) or "constant" (the papers' label). balance_over is
-    "present" (factors in the batch) or "all" (as in the published code). ResFlow only has the term `pixel`.
+    (presence and location, see `losses.map_target`), "mask" (the synthesis's ground-truth maps) or "constant" (the
+    papers' label). balance_over is "present" (factors in the batch) or "all" (as in the published code). ResFlow only
+    has the term `pixel`.
     """
 
     kind: str = "charbonnier"

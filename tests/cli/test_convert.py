@@ -145,7 +145,7 @@ def test_a_scene_twice_in_a_category(make_lmdb, tmp_path):
 @pytest.mark.parametrize("category", ["../../up", "a/b", "", ".", "-x"])
 def test_categories_that_are_no_folder_names(run, make_lmdb, tmp_path, category):
     source = make_lmdb({"../../1": record(1, category or " ")})
-    assert_one_line_error(run(source, "-o", tmp_path / "deep" / "out"), 2, "no name of a folder")
+    assert_one_line_error(run(source, "-o", tmp_path / "deep" / "out"), 2, "cannot be the name of a folder")
     assert not list(tmp_path.rglob("*.png"))
 
 

@@ -138,7 +138,7 @@ def test_outputs_of_another_method_stand_in_for_a_model(f2d, model, pairs, tmp_p
     }
     (restored / "1.png").unlink()
     left = f2d("eval", restored, "--data", pairs, "-o", tmp_path / "left", "--measures", "mae")
-    assert left.exit_code == 1 and "has no picture of pairs/1" in left.stderr
+    assert left.exit_code == 1 and "has no image for pairs/1" in left.stderr
 
 
 def test_a_flat_folder_is_not_every_category_at_once(f2d, cdd11_small, tmp_path):
@@ -146,7 +146,7 @@ def test_a_flat_folder_is_not_every_category_at_once(f2d, cdd11_small, tmp_path)
     flat = tmp_path / "flat"
     save(picture(1), flat / "1.png")
     done = f2d("eval", flat, "--data", cdd11_small, "-o", tmp_path / "out", "--measures", "mae")
-    assert done.exit_code == 1 and done.stderr.count("has no picture of") == 2, done.output
+    assert done.exit_code == 1 and done.stderr.count("has no image for") == 2, done.output
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_data_with_faults_are_listed_and_the_rest_evaluated(f2d, model, pairs, t
     assert done.exit_code == 1
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 3 and all(line.startswith("error: ") for line in lines), done.stderr
-    assert "1 evaluated, 2 failed, 1 problem" in done.stdout
+    assert "1 evaluated, 2 failed, 1 data problem" in done.stdout
     text = (out / "results.md").read_text()
     for word in ("0.png: no image to compare it with", "1.png", "must have the same size, got 48x40 and 30x20"):
         assert word in text, word

@@ -51,11 +51,11 @@ def test_samples(f2d, resflow, photo, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--sampler", "mean"), ("no sampler 'mean'", "euler")),
+        (("--sampler", "mean"), ("got 'mean'", "euler")),
         (("--samples", "3", "--steps", "1"), ("--steps above 1",)),
         (("--save-maps",), ("--save-maps", "no factors")),
-        (("--only", "rain"), ("factors", "has none")),
-        (("--strength", "rain=0.5"), ("factors", "has none")),
+        (("--only", "rain"), ("factors", "has no factors")),
+        (("--strength", "rain=0.5"), ("factors", "has no factors")),
     ],
 )
 def test_what_it_does_not_have_loads_no_weights(f2d, resflow, photo, tmp_path, monkeypatch, options, words):
@@ -86,7 +86,7 @@ def test_info(f2d, resflow):
         "architecture ResFlow",
         "auxiliary entropy",
         f"parameters {parameters:,}",
-        "4 network calls of euler",
+        "4 network calls with sampler euler",
     ):
         assert words in text
     assert f"weights of {resflow}: {resflow}\n" in result.stdout

@@ -65,7 +65,7 @@ def test_there_are_no_factors(restorer, images):
     seen = restorer.explain(Image.new("RGB", (22, 17)))
     assert seen.factors == () and seen.maps.shape == (0, 17, 22) and seen.gates.shape == (0,)
     for options in ({"only": ["rain"]}, {"strength": {"rain": 0.5}}, {"only": []}):
-        with pytest.raises(ValueError, match="this one has none"):
+        with pytest.raises(ValueError, match="this model has no factors"):
             restorer(images, **options)
 
 
@@ -127,7 +127,7 @@ def test_defaults_are_the_transports(net, make_net):
 
 def test_an_image_beyond_the_memory_given_names_the_least(restorer):
     images = torch.rand(1, 3, 64, 2000)
-    with pytest.raises(ValueError, match="only F²D-Net restores by bands") as error:
+    with pytest.raises(ValueError, match="only F²D-Net can restore in bands") as error:
         restorer(images, max_memory=100 * MIB)
     least = int(re.search(r"at least (\d+) MiB", str(error.value))[1])
     assert restorer.plan(images, least * MIB).whole and restorer.plan(images, 0, exact=True).whole

@@ -54,7 +54,7 @@ def test_refusals_are_one_line(f2d, tmp_path, photo):
 
     assert_one_line_error(refused("lite", data="no"), 2, "no such file or folder")
     assert_one_line_error(refused("nope"), 2, "shipped recipe", "lite")
-    assert_one_line_error(refused("lite"), 2, "no photographs below", "empty")
+    assert_one_line_error(refused("lite"), 2, "contains no photographs", "empty")
     assert_one_line_error(refused("lite", out="photo.png"), 2, "photo.png", "folder")
     for change, word in (
         ("steps", "NAME=VALUE"),

@@ -60,9 +60,9 @@ def test_refusals_are_one_line(f2d, tmp_path, photo):
         ("steps", "NAME=VALUE"),
         ("=2", "NAME=VALUE"),
         ("steps=[", "not YAML"),
-        ("steps=often", "steps is 'often'"),
+        ("steps=often", "got 'often'"),
         ("nonsense=1", "unknown nonsense"),
-        ("sources.0.categories={fog: 1}", "no category fog"),
+        ("sources.0.categories={fog: 1}", "got fog"),
         ("sources.0.categories={rain: -1}", "categories"),
     ):
         assert_one_line_error(refused("lite", "-s", change, data="."), 2, word)

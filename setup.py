@@ -1,13 +1,13 @@
-"""Builds the compiled part of f2d_kernels: C++ (CPU), CUDA where there is a toolkit, and a record of how it was built.
+"""Build the compiled part of f2d_kernels: C++ (CPU), CUDA if there is a toolkit, and a record of the build.
 
-What cannot be built is left out with one line that says why; the package then runs on PyTorch and Triton alone.
+Parts that cannot be built are left out, with one line that says why; the package then runs on PyTorch and Triton alone.
 
-    F2D_KERNELS_SKIP_CPP=1    leave out the C++ part (and the build record)
-    F2D_KERNELS_SKIP_CUDA=1   leave out the CUDA part
-    F2D_KERNELS_FORCE_CUDA=1  build the CUDA part with nvcc alone, also beside a CPU-only PyTorch
+    F2D_KERNELS_SKIP_CPP=1    do not build the C++ part (and the build record)
+    F2D_KERNELS_SKIP_CUDA=1   do not build the CUDA part
+    F2D_KERNELS_FORCE_CUDA=1  build the CUDA part if nvcc is found, even with a CPU-only PyTorch
     TORCH_CUDA_ARCH_LIST      CUDA architectures, default "8.0;9.0;10.0+PTX"
-    MAX_JOBS                  parallel compilers, default by cores and memory
-    CXX, CUDA_HOME            which compiler, which toolkit
+    MAX_JOBS                  number of parallel compilers, by default from cores and memory
+    CXX, CUDA_HOME            compiler and CUDA toolkit to use
 """
 
 import hashlib
@@ -30,13 +30,13 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).resolve().parent
 CSRC = ROOT / "csrc"
 VERSION = runpy.run_path(str(ROOT / "f2d_kernels" / "version.py"))["__version__"]
-# The stable ABI begins with PyTorch 2.10, and one binary serves every PyTorch from it on. The package itself asks for
-# torch>=2.11, whose answers about the processor its engine needs: see pyproject.toml.
+# The stable ABI begins with PyTorch 2.10, and one binary serves every later PyTorch. The package itself requires
+# torch>=2.11, whose information about the processor its engine needs: see pyproject.toml.
 MINIMUM_TORCH = (2, 10)
 DEFAULT_ARCHITECTURES = "8.0;9.0;10.0+PTX"
 
-# No contraction of a * b + c and no fast-math: every fma is written out, so all instruction sets agree bit for bit.
-# Errno and trapping math are off: they change no value, but keep loops with a choice in them from being vectorised.
+# Without contraction of a * b + c and without fast-math every fma is explicit, so instruction sets agree bit for bit.
+# -fno-math-errno and -fno-trapping-math change no value, but let loops with branches be vectorised.
 KERNEL_FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd"]
 AVX2_FLAGS = ["-mavx2", "-mfma", "-mf16c"]
 AVX512_FLAGS = [*AVX2_FLAGS, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
@@ -54,7 +54,7 @@ class Torch:
 
 @dataclass(frozen=True)
 class Unit:
-    """One object file: the compiler's command without output, and the source's name for messages."""
+    """One object file: its source, and the compiler's command without the output."""
 
     source: Path
     command: tuple[str, ...]
@@ -65,7 +65,7 @@ class Unit:
 
 
 def find_torch() -> Torch | None:
-    """The installed PyTorch, or None (an isolated build has none)."""
+    """Find the installed PyTorch, or None (in an isolated build)."""
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         return None
@@ -75,13 +75,13 @@ def find_torch() -> Torch | None:
 
 
 def find_compiler(environ: Mapping[str, str]) -> str | None:
-    """The C++ compiler: CXX, else c++, g++ or clang++ on the path."""
+    """Find the C++ compiler: CXX, else c++, g++ or clang++ on the path."""
     names = [environ["CXX"]] if environ.get("CXX") else ["c++", "g++", "clang++"]
     return next((found for found in map(shutil.which, names) if found), None)
 
 
 def find_nvcc(environ: Mapping[str, str]) -> str | None:
-    """nvcc of CUDA_HOME (or CUDA_PATH), else on the path, else of /usr/local/cuda."""
+    """Find nvcc: that of CUDA_HOME (or CUDA_PATH), else on the path, else in /usr/local/cuda."""
     homes = [environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if environ.get(name)]
     if homes:
         return shutil.which(str(Path(homes[0]) / "bin" / "nvcc"))
@@ -91,7 +91,7 @@ def find_nvcc(environ: Mapping[str, str]) -> str | None:
 def decide(
     environ: Mapping[str, str], torch: Torch | None, compiler: str | None, nvcc: str | None, system: str = "Linux"
 ) -> tuple[list[str], list[str]]:
-    """Which of "cpp" and "cuda" to build, and a line for each that is left out."""
+    """Decide which of "cpp" and "cuda" to build, with a line for each that is left out."""
 
     def switched(name: str) -> bool:
         return environ.get(name, "0").lower() not in ("", "0", "false", "no", "off")
@@ -128,7 +128,7 @@ def parse_version(version: str) -> tuple[int, int]:
 
 
 def architecture_flags(architectures: str) -> list[str]:
-    """nvcc's -gencode flags for a TORCH_CUDA_ARCH_LIST such as "8.0;9.0a 10.0+PTX"."""
+    """Return nvcc's -gencode flags for a TORCH_CUDA_ARCH_LIST such as "8.0;9.0a 10.0+PTX"."""
     flags = []
     for entry in architectures.replace(";", " ").replace(",", " ").split():
         match = re.fullmatch(r"(\d+)\.(\d)([af]?)(\+PTX)?", entry)
@@ -144,7 +144,7 @@ def architecture_flags(architectures: str) -> list[str]:
 
 
 def job_count(environ: Mapping[str, str], cores: int, memory_gib: float) -> int:
-    """MAX_JOBS, else one compiler per core and per 2 GiB of memory."""
+    """Return MAX_JOBS, or one compiler per core and per 2 GiB of memory."""
     if environ.get("MAX_JOBS"):
         return max(1, int(environ["MAX_JOBS"]))
     return max(1, min(cores, int(memory_gib // 2)))
@@ -156,7 +156,7 @@ def target_macro() -> str:
 
 
 def cpp_units(compiler: str, torch: Torch, machine: str) -> list[Unit]:
-    """Every kernel file once per instruction set (x86-64 only), and their bindings to PyTorch."""
+    """List every kernel file once per instruction set (x86-64 only), and their bindings to PyTorch."""
     base = (compiler, "-std=c++17", "-fPIC", "-fvisibility=hidden")
     levels = LEVELS if machine in ("x86_64", "AMD64") else {"baseline": []}
     units = [
@@ -211,10 +211,10 @@ def up_to_date(target: Path, dependencies: Path) -> bool:
 
 
 class BuildCompiled(build_ext):
-    """Compiles all object files of all parts in one pool, then links each part to its shared object."""
+    """Compile all object files of all parts in one pool, then link each part to its shared object."""
 
     def get_ext_filename(self, fullname: str) -> str:
-        # the stable-ABI parts know nothing of Python: one file name for every version
+        # the stable-ABI parts do not depend on Python, so they have the same file name for every version
         *package, name = fullname.split(".")
         if name in ("_cpu", "_cuda"):
             return str(Path(*package, f"{name}.so"))
@@ -267,7 +267,7 @@ class BuildCompiled(build_ext):
 
     @staticmethod
     def _torch_cuda_stub(compiler: str, torch: Torch, folder: Path) -> list[str]:
-        """Link flags that name libtorch_cuda.so as needed; beside a CPU-only PyTorch an empty one stands in for it."""
+        """Return link flags that require libtorch_cuda.so; for a CPU-only PyTorch an empty stub replaces it."""
         directory = torch.root / "lib"
         if not (directory / "libtorch_cuda.so").exists():
             directory = folder

@@ -1,11 +1,11 @@
 """F²D-Net: restoration of images with several degradations at once, by factorized stochastic transport.
 
-    restored = f2d.load("f2d-lite")("photo.jpg").image     # or a Pillow picture, an array, a tensor
+    restored = f2d.load("f2d-lite")("photo.jpg").image     # or a Pillow image, an array, a tensor
 
-    net = F2DNet.from_pretrained("f2d-lite")               # the network itself, to train or to look into
+    net = F2DNet.from_pretrained("f2d-lite")               # the network itself, for training and inspection
     restored = restore_tensor(net, y)                      # y [B, 3, H, W] in [-1, 1]
 
-Names are imported when first used, so that `import f2d` itself costs nothing.
+Names are imported when they are first used, so that `import f2d` itself is fast.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The demonstration: free photographs, degraded with fixed seeds, restored, measured and drawn."""
+"""Degrade free photographs with fixed seeds, restore, measure and draw them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from f2d.metrics import psnr
 
 
 class Case(NamedTuple):
-    """One of `PHOTOGRAPHS`, a category and the seed its degradation is drawn from."""
+    """One of `PHOTOGRAPHS`, a category, and the random seed of its degradation."""
 
     photo: str
     category: str
@@ -33,7 +33,7 @@ CASES = (
 
 
 class Result(NamedTuple):
-    """case; PSNR in dB of the degraded and of the restored picture to the clean one; model seconds; the figure."""
+    """One case with the PSNR in dB of its degraded and restored image, the model's seconds, and the figure."""
 
     case: Case
     before: float
@@ -43,9 +43,9 @@ class Result(NamedTuple):
 
 
 def sample_photograph(name: str) -> Path:
-    """Path of one of `PHOTOGRAPHS`, which come with the package. ValueError for another name."""
+    """Return the path of one of `PHOTOGRAPHS`, which come with the package; raise ValueError for another name."""
     if name not in PHOTOGRAPHS:
-        raise ValueError(f"no sample photograph {name!r}; there are {', '.join(PHOTOGRAPHS)}")
+        raise ValueError(f"sample photograph must be one of {', '.join(PHOTOGRAPHS)}, got {name!r}")
     return Path(__file__).parent / "photographs" / f"{name}.jpg"
 
 

@@ -1,4 +1,4 @@
-"""Files that are replaced in one piece: a reader sees the old one or the new one."""
+"""Replace files atomically: a reader sees either the old file or the new one."""
 
 import hashlib
 import os
@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_ABANDONED = 600  # seconds without a write, after which a temporary file is nobody's
+_ABANDONED = 600  # seconds without a write after which a temporary file counts as abandoned
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """``with replacing(path) as temporary:`` write to `temporary`: it becomes `path`, or is removed on failure."""
+    """``with replacing(path) as temporary:`` write to `temporary`, which becomes `path` or is removed on failure."""
     temporary = path.with_name(f"{_prefix(path)}{os.getpid()}.part")
     try:
         yield temporary
@@ -24,10 +24,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(paths: Iterable[Path]) -> None:
-    """Remove what killed processes left beside `paths`, which the caller alone is about to write.
+    """Remove temporary files that killed processes left beside `paths`, which only the caller is about to write.
 
-    That is temporary files of `paths` by processes that have ended, and of any file if old: other machines may be
-    writing beside us, under process numbers that mean nothing here.
+    These are temporary files of `paths` by processes that have ended, and old ones of any file: other machines may be
+    writing to the same folder, with process numbers that mean nothing here.
     """
     prefixes: dict[Path, set[str]] = {}
     for path in paths:
@@ -42,8 +42,8 @@ def remove_leftovers(paths: Iterable[Path]) -> None:
 
 
 def has_ended(process: int) -> bool:
-    """Whether no process of this machine has that number; False where that cannot be known."""
-    if sys.platform == "win32" or process <= 0:  # signal 0 is Ctrl-C there
+    """Whether no process on this machine has that number; False if that cannot be determined."""
+    if sys.platform == "win32" or process <= 0:  # signal 0 means Ctrl-C on Windows
         return False
     try:
         os.kill(process, 0)
@@ -55,5 +55,5 @@ def has_ended(process: int) -> bool:
 
 
 def _prefix(path: Path) -> str:
-    """Not the file's own name: with more around it, that may be longer than a name can be."""
+    """Return a prefix from a hash of the file's name, as the name with additions could exceed the length limit."""
     return f".f2d-{hashlib.sha1(os.fsencode(path.name)).hexdigest()[:16]}."

@@ -1,4 +1,4 @@
-"""Dataclasses filled from files: every field checked against its annotation, and named when it does not fit."""
+"""Check dataclasses filled from files: each field against its annotation, with errors that name the field."""
 
 import math
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ _NAMES = {int: "a whole number", float: "a finite number", bool: "true or false"
 
 
 def check_types(instance: Any, owner: str) -> None:
-    """ValueError ``owner: field is value; give ...`` unless each field of a dataclass has its annotated type.
+    """Raise ValueError ``owner: field must be ..., got value`` unless each field of a dataclass has its annotated type.
 
-    Lists become tuples where a tuple is annotated, as JSON and YAML have lists only, and whole numbers become floats;
-    booleans are no numbers, and NaN and infinity no floats. Known annotations: int, float, bool, str, None, tuples,
-    dict[str, X], unions of these, classes, and Any.
+    Lists become tuples where a tuple is annotated, as JSON and YAML only have lists, and whole numbers become floats.
+    Booleans do not count as numbers, nor NaN and infinity as floats. Supported annotations are int, float, bool, str,
+    None, tuples, dict[str, X], unions of these, classes, and Any.
     """
     hints = get_type_hints(type(instance))
     for field in fields(instance):
@@ -22,13 +22,13 @@ def check_types(instance: Any, owner: str) -> None:
         try:
             object.__setattr__(instance, field.name, _converted(value, kind))
         except TypeError:
-            raise ValueError(f"{owner}: {field.name} is {_shown(value)}; give {_described(kind)}") from None
+            raise ValueError(f"{owner}: {field.name} must be {_described(kind)}, got {_shown(value)}") from None
 
 
 def require(condition: bool, owner: str, name: str, value: Any, wanted: str) -> None:
-    """ValueError ``owner: name is value; give wanted`` unless `condition`."""
+    """Raise ValueError ``owner: name must be wanted, got value`` unless `condition`."""
     if not condition:
-        raise ValueError(f"{owner}: {name} is {_shown(value)}; give {wanted}")
+        raise ValueError(f"{owner}: {name} must be {wanted}, got {_shown(value)}")
 
 
 def _converted(value: Any, kind: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Argument checks that name the op, the argument, what was given and what would be right."""
+"""Argument checks whose errors name the op and the argument, what it must be, and what was given."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ def check_shape(op: str, name: str, value: Tensor, expected: Sequence[int], mean
 
 def check_device(op: str, name: str, value: Tensor, device: torch.device) -> None:
     if value.device != device:
-        raise ValueError(f"{op}: {name} is on {value.device}, the other tensors are on {device}; move it there")
+        raise ValueError(f"{op}: {name} must be on {device} as the other tensors, got {value.device}")
 
 
 def per_sample(op: str, name: str, value: Tensor | float, image: Tensor, dtype: torch.dtype) -> Tensor:

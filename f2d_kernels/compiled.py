@@ -1,4 +1,4 @@
-"""Loading of the compiled part, once and only when asked, keeping the reason why it is not there.
+"""Load the compiled part, once and only on demand, and keep the reason if it is missing.
 
 The shared objects use PyTorch's stable ABI: one binary serves every PyTorch from `minimum_torch` on. The CPU and the
 CUDA part are separate, since the CUDA part resolves symbols that only a CUDA PyTorch has.
@@ -19,13 +19,13 @@ HOW_TO_BUILD = "build it with `pip install --no-build-isolation .` where PyTorch
 
 @cache
 def load_cpu() -> str | None:
-    """Load the C++ implementations for CPU tensors; None when they are loaded, else the reason as one line."""
+    """Load the C++ implementations for CPU tensors; return None on success, otherwise a one-line reason."""
     return _load(FOLDER / "_cpu.so", "C++", needs="a C++ compiler")
 
 
 @cache
 def load_cuda() -> str | None:
-    """Load the CUDA implementations; None when they are loaded, else the reason as one line."""
+    """Load the CUDA implementations; return None on success, otherwise a one-line reason."""
     if (FOLDER / "_cuda.so").exists() and torch.version.cuda is None:
         return f"the CUDA part is there, but PyTorch {torch.__version__} has no CUDA"
     return _load(FOLDER / "_cuda.so", "CUDA", needs="nvcc")
@@ -55,7 +55,7 @@ def _load(path: Path, part: str, needs: str) -> str | None:
 
 
 def misfit(info: dict | None, running_torch: str) -> str | None:
-    """Why a binary built as `info` says cannot serve this f2d_kernels and `running_torch`; None where it can."""
+    """Return why a binary built as `info` says does not fit this f2d_kernels and `running_torch`, or None."""
     if info is None:
         return "its build record (_build_info) is missing or was built for another Python; build it again"
     if info["version"] != __version__:

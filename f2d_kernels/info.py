@@ -15,7 +15,7 @@ VARIABLES = ("F2D_KERNELS_BACKEND", "F2D_KERNELS_SIMD", "F2D_KERNELS_AUTOTUNE", 
 
 
 def report() -> str:
-    """What an issue about the kernels should carry, as aligned text."""
+    """Return the facts that an issue about the kernels should contain, as aligned text."""
     rows = [
         ("f2d_kernels", f2d_kernels.__version__),
         ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),

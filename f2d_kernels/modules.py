@@ -1,4 +1,4 @@
-"""nn.Module twins of the ops, for models that are put together from modules."""
+"""The ops as nn.Modules, for models assembled from modules."""
 
 from collections.abc import Sequence
 from typing import Any

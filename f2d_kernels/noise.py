@@ -1,4 +1,4 @@
-"""Where the noise of a stochastic op comes from: a tensor, a seed, or a seed drawn from a generator."""
+"""Sources of noise of a stochastic op: a tensor, a seed, or a seed drawn from a generator."""
 
 import torch
 from torch import Tensor
@@ -13,8 +13,7 @@ MAX_POSITION = 2**31 - 1
 def resolve_noise(
     op: str, x: Tensor, noise: Tensor | None, seed: int | Tensor | None, generator: torch.Generator | None
 ) -> tuple[Tensor | None, Tensor | None]:
-    """(noise, seed) with exactly one of them None; seed becomes an int64 tensor [1] or [B] on the device of `x`
-    [B,C,H,W].
+    """Return (noise, seed), exactly one of them None; seed becomes an int64 tensor [1] or [B] on the device of `x`.
 
     Raises ValueError when two sources are given, a shape, device or range does not fit, or noise would be drawn for
     more than 65536 channels; TypeError for wrong types.
@@ -29,7 +28,7 @@ def resolve_noise(
         return noise, None
     if x.shape[1] > MAX_CHANNELS:
         raise ValueError(
-            f"{op}: noise is drawn for at most {MAX_CHANNELS} channels, got C = {x.shape[1]}; give noise as a tensor"
+            f"{op}: noise is drawn for at most {MAX_CHANNELS} channels, got C = {x.shape[1]}, so give noise as a tensor"
         )
     if seed is not None:
         return None, _seed_tensor(op, x, seed)
@@ -57,7 +56,7 @@ def _seed_tensor(op: str, x: Tensor, seed: int | Tensor) -> Tensor:
 
 
 def check_position(op: str, stream: int, window: tuple[int, int] | None) -> tuple[int, int]:
-    """The (top, left) of `window`, (0, 0) when None; ValueError where `stream` or `window` is out of range."""
+    """Return (top, left) of `window`, (0, 0) for None; raise ValueError if `stream` or `window` is out of range."""
     for name, value in (("stream", stream), *zip(("top", "left"), window or (), strict=False)):
         if not isinstance(value, (int, torch.SymInt)):
             raise TypeError(f"{op}: {name} must be a whole number, got {type(value).__name__}")

@@ -1,4 +1,4 @@
-"""Which implementation an op runs on: the registry, the choice, and the reason why one is missing."""
+"""Choose the implementation of an op: the registry, the choice, and the reason why a backend is missing."""
 
 import importlib
 import logging
@@ -18,7 +18,7 @@ logger = logging.getLogger("f2d_kernels")
 
 
 class BackendUnavailableError(RuntimeError):
-    """A backend was asked for by name and cannot run here; the message says why."""
+    """A backend that was requested by name cannot run here; the message says why."""
 
 
 class Implementation(NamedTuple):
@@ -36,10 +36,10 @@ class Backend:
     name: str
     unavailable: Callable[[str], str | None]
     implementation: Callable[[str], Implementation]
-    ops: frozenset[str] | None = None  # those it implements; None: all
+    ops: frozenset[str] | None = None  # the ops it implements; None means all
 
     def missing(self, op: str, device: str) -> str | None:
-        """Why `op` cannot run on it for tensors on `device`; None where it can."""
+        """Return the reason why `op` cannot run on this backend for tensors on `device`, or None if it can."""
         if self.ops is not None and op not in self.ops:
             return f"{op} has no {self.name} implementation, only {', '.join(sorted(self.ops))} have"
         return self.unavailable(device)
@@ -69,7 +69,7 @@ def _triton_unavailable(device: str) -> str | None:
     return importlib.import_module("f2d_kernels.triton").unavailable_reason(device)
 
 
-# The ops with a kernel in CUDA C++; the others run on Triton there.
+# The ops with a CUDA C++ kernel; the others run on Triton on a GPU.
 WITH_CUDA = frozenset({"expert_assembly", "lognormal_transition", "transport_step"})
 
 # Where the deltas stand among the arguments of both functions, and how many of them in a sequence the parameters of a
@@ -100,7 +100,7 @@ def _checked(name: str, source: str) -> str:
 
 
 def requested_backend() -> str:
-    """The name in force: the innermost `use_backend`, else F2D_KERNELS_BACKEND, else "auto"."""
+    """Return the requested backend: that of the innermost `use_backend`, else F2D_KERNELS_BACKEND, else "auto"."""
     name = _requested.get()
     if name is not None:
         return name
@@ -114,11 +114,11 @@ def use_backend(name: str) -> Iterator[None]:
     The choice belongs to the current thread (or asyncio task); a backward pass runs on the backend of its forward pass.
 
     Raises:
-        ValueError: there is no backend of that name.
+        ValueError: the name is unknown.
         BackendUnavailableError: the backend cannot run here, with the reason.
     """
     if _checked(name, "use_backend") != "auto" and (status := backends()[name]) != "available":
-        raise BackendUnavailableError(f"backend {name!r} was asked for but is not available: {status}")
+        raise BackendUnavailableError(f"backend {name!r} was requested but is not available: {status}")
     token = _requested.set(name)
     try:
         yield
@@ -145,16 +145,15 @@ def backends() -> dict[str, str]:
 def selected_backend(
     device_type: str = "cpu", requested: str | None = None, op: str = "expert_assembly"
 ) -> tuple[str, str | None]:
-    """(name, why not a better one) of what `op` runs on for tensors of `device_type`; the reason is None for the first
-    choice.
+    """Return (backend of `op` for `device_type`, why no better one); the reason is None for the first choice.
 
-    Raises BackendUnavailableError where a backend was asked for by name (by default: the one in force) and cannot run.
+    Raises BackendUnavailableError if a backend requested by name (by default: the one in force) cannot run.
     """
     requested = requested or requested_backend()
     if requested != "auto":
         reason = REGISTRY[requested].missing(op, device_type)
         if reason is not None:
-            raise BackendUnavailableError(f"backend {requested!r} was asked for but is not available: {reason}")
+            raise BackendUnavailableError(f"backend {requested!r} was requested but is not available: {reason}")
         return requested, None
     missing = []
     for name in PREFERENCE.get(device_type, ("reference",)):
@@ -181,7 +180,7 @@ def _resolve(op: str, device_type: str, requested: str) -> Implementation:
 
 @cache
 def _for_long_lists(op: str) -> Implementation:
-    """What `op` runs on under "auto" where the cuda backend cannot take its list of deltas."""
+    """Return the backend of `op` under "auto" if the cuda backend cannot take its list of deltas."""
     name = next(n for n in PREFERENCE["cuda"] if n != "cuda" and REGISTRY[n].missing(op, "cuda") is None)
     logger.warning(
         "f2d_kernels: %s of more than %d listed deltas runs on the %s backend on cuda; the cuda backend takes at most "
@@ -201,5 +200,5 @@ def _with_long_lists(op: str, chosen: Implementation) -> Implementation:
 
 
 def implementation(op: str, device: torch.device, requested: str | None = None) -> Implementation:
-    """The functions of `op` for tensors on `device`, on backend `requested` (default: the one in force)."""
+    """Return the functions of `op` for tensors on `device`, on backend `requested` (default: the one in force)."""
     return _resolve(op, device.type, requested or requested_backend())

@@ -1,5 +1,5 @@
-"""A page in the browser for people with bad photographs: upload, restore, compare, download (`f2d app`).
+"""A browser page that restores photographs: upload, restore, compare, download (`f2d app`).
 
-`limits` says what is taken in, `work` does what a request asks, `shown` draws what the page shows of it; none of them
-knows of gradio. `page`, `parts` and `theme` are the interface, `serve` the server. Gradio is optional: f2d[app].
+`limits` checks inputs, `work` processes requests and `shown` draws previews; none of them uses gradio. `page`, `parts`
+and `theme` are the interface, and `serve` is the server. Gradio is optional: f2d[app].
 """

@@ -1,4 +1,4 @@
-"""The folder of the server: how much is in it, and its old files deleted."""
+"""Measure the server's folder and delete its old files."""
 
 import logging
 import threading

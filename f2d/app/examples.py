@@ -1,4 +1,4 @@
-"""Bad photographs to try: those of `f2d demo`, degraded as `f2d degrade` does it."""
+"""Example photographs: those of `f2d demo`, degraded as by `f2d degrade`."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What reaches gradio at all: requests of the page, of bounded size, that ask for nothing of another host."""
+"""Only let requests of the page reach gradio: of bounded size, and without access to other hosts."""
 
 import asyncio
 import re

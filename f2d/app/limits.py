@@ -1,4 +1,4 @@
-"""What the server takes in and what a restoration may use, checked before a picture is decoded."""
+"""Limits of the server's inputs and of a restoration's memory, checked before an image is decoded."""
 
 import warnings
 from dataclasses import dataclass
@@ -51,19 +51,23 @@ class Limits:
         `f2d.images.read` then explains. ImageError for a file or a picture that is too large."""
         size = path.stat().st_size
         if size > self.upload:
-            raise ImageError(f"the file has {size / 2**20:.1f} MiB, and this page takes {self.upload / 2**20:.4g} MiB")
+            raise ImageError(
+                f"the file has {size / 2**20:.1f} MiB, but this page accepts at most {self.upload / 2**20:.4g} MiB"
+            )
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 with Image.open(path, formats=[name for name in SUFFIXES if name != "MPO"]) as image:
                     (width, height), format = image.size, image.format
         except Image.DecompressionBombError:
-            raise ImageError(f"the picture is too large; this page takes {self.megapixels:g} megapixels") from None
+            raise ImageError(
+                f"the image is too large, as this page accepts at most {self.megapixels:g} megapixels"
+            ) from None
         except Exception:  # a damaged header is any of them, by the format
             return None
         if width * height > self.megapixels * 1e6:
             raise ImageError(
-                f"the picture has {width} × {height} = {width * height / 1e6:.2f} megapixels, "
-                f"and this page takes {self.megapixels:g}"
+                f"the image has {width} × {height} = {width * height / 1e6:.2f} megapixels, "
+                f"but this page accepts at most {self.megapixels:g}"
             )
         return format

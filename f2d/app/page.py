@@ -1,4 +1,4 @@
-"""The interface: what is on the page, and what each button calls."""
+"""The interface: the elements of the page, and the functions that its buttons call."""
 
 import logging
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""The parts of the page that gradio has not: a divider that the keyboard moves too, factors with their maps, examples.
+"""Parts that gradio lacks: a divider that also moves by keyboard, factors with their maps, and examples.
 
 gradio's own ImageSlider is moved by mouse and finger alone, and its examples are buttons without names.
 """
@@ -193,7 +193,7 @@ def explained(done: Done) -> dict[str, Any]:
 
 
 def named(factor: str) -> str:
-    """How people call a factor."""
+    """Return the display name of a factor."""
     return "low light" if factor == "low" else factor
 
 

@@ -1,4 +1,4 @@
-"""The server: started, waited for, and everything that it wrote removed."""
+"""Start the server, wait for it, and remove everything that it wrote."""
 
 import os
 import shutil
@@ -90,7 +90,7 @@ def wait() -> None:
 
 
 def licence_of(model: str) -> str:
-    """What the LICENSE beside the weights that were loaded as `model` says, "" where there is none."""
+    """Return the text of the LICENSE beside the weights loaded as `model`, or "" if there is none."""
     folder = checkpoints.find(model, local_files_only=True)
     path = (checkpoints.WEIGHTS if folder.parent == checkpoints.WEIGHTS else folder) / "LICENSE"
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
@@ -104,4 +104,6 @@ def check_free(host: str, port: int) -> None:
             test.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             test.bind(address)
     except OSError as error:
-        raise OSError(f"{host}, port {port}: cannot be listened to ({error.strerror}); give another --port") from None
+        raise OSError(
+            f"{host}, port {port}: cannot be listened on ({error.strerror}), so give another --port"
+        ) from None

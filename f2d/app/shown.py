@@ -1,4 +1,4 @@
-"""Pictures for the screen: no larger than it is, and maps over the picture they belong to."""
+"""Draw previews no larger than a screen, and maps over their image."""
 
 import numpy as np
 from PIL import Image

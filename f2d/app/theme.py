@@ -1,4 +1,4 @@
-"""How the page looks: the system's own fonts, so that nothing is fetched, and colours with contrast enough to read."""
+"""The look of the page: system fonts, so that nothing is fetched, and colours with sufficient contrast."""
 
 import gradio as gr
 

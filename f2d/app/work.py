@@ -1,4 +1,4 @@
-"""What a request does: a file that came in, restored, with all that the page shows of it."""
+"""Process a request: restore an uploaded file, and prepare everything that the page shows."""
 
 import re
 import secrets
@@ -24,7 +24,7 @@ BROWSERS_SHOW = {"JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF"}
 
 @dataclass(frozen=True)
 class Options:
-    """What a person chose: see `f2d.engine.restorer.Restorer.__call__`. None: the model's own."""
+    """The visitor's options, as in `f2d.engine.restorer.Restorer.__call__`; None means the model's default."""
 
     steps: int | None = None
     sampler: str | None = None
@@ -75,7 +75,7 @@ class Work:
                 return path
         except (OSError, ValueError, RuntimeError):  # names too long, with a null byte, links in a circle
             pass
-        raise FileNotFoundError("no file of this server's")
+        raise FileNotFoundError("the file does not belong to this server")
 
     def preview(self, path: Path) -> Path | None:
         """A picture for the screen of a file that browsers do not show; None for one that they do. ImageError for a
@@ -119,7 +119,7 @@ class Work:
 
     def _check_room(self) -> None:
         if used(self.folder) > self.limits.disk:
-            raise ImageError("the server has no room for another picture just now; try again later")
+            raise ImageError("the server has no room for another image at the moment, so try again later")
 
     def _call(self, photo: Photo, options: Options) -> Restored:
         size = "{} × {} pixels".format(*photo.size)
@@ -133,11 +133,13 @@ class Work:
                 strength=options.strength or None,
             )
         except BudgetError:
-            raise ImageError(f"{size} need more memory than this page has for a picture; make it smaller") from None
+            raise ImageError(f"{size} need more memory than this page has for one image, so make it smaller") from None
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not re.search("(out of|allocate) memory", str(error)):
                 raise
-            raise ImageError(f"{size} did not fit into memory just now; try again, or make it smaller") from None
+            raise ImageError(
+                f"{size} did not fit into memory at the moment, so try again, or make it smaller"
+            ) from None
 
     def _line(self, photo: Photo, restored: Photo, result: Restored) -> str:
         change, execution = photo.change_to(restored), self.restorer.execution
@@ -172,7 +174,7 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def _suffix(path: Path, format: str | None, photo: Photo) -> str:
-    """That of the file if it says what the file is, else that of its format; PNG where that cannot hold the photo."""
+    """Return the suffix of the file if it matches, else that of its format; PNG if that cannot hold the photo."""
     suffix = SUFFIXES[format or "PNG"]
     given = path.suffix.lower()
     if given in FORMATS and FORMATS[given] is FORMATS[suffix]:

@@ -20,10 +20,10 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # the fi
 
 
 def write(folder: str | os.PathLike, config: dict, state: Mapping[str, Tensor]) -> None:
-    """Store ``(config, state)`` in a folder, made if it is not there; a reader never sees half a file.
+    """Store ``(config, state)`` in a folder, created if missing; a reader never sees half a file.
 
-    The weights carry the configuration too: of a save that was killed between its two files, `read_weights` knows that
-    they do not belong together. OSError where a file cannot be written.
+    The weights also carry the configuration, so `read_weights` detects a save that was killed between its two files.
+    Raises OSError if a file cannot be written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def write(folder: str | os.PathLike, config: dict, state: Mapping[str, Tensor]) 
 
 
 def read_config(source: str | os.PathLike) -> Any:
-    """What config.json of a checkpoint holds, as `find` finds it; its errors, and ValueError where it is not JSON."""
+    """Read config.json of a checkpoint, as `find` finds it; raise its errors, and ValueError if it is not JSON."""
     folder = find(source)
     try:
         return json.loads((folder / CONFIG).read_text(encoding="utf-8"))
@@ -48,7 +48,7 @@ def read_config(source: str | os.PathLike) -> Any:
 
 
 def read_weights(source: str | os.PathLike) -> dict[str, Tensor]:
-    """The tensors beside that config.json. ValueError for a damaged file, or one saved with another config.json."""
+    """Read the tensors beside that config.json; raise ValueError for a damaged file, or one of another config.json."""
     path = find(source) / MODEL
     try:
         with safe_open(path, framework="pt") as file:
@@ -57,12 +57,12 @@ def read_weights(source: str | os.PathLike) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file: {error}") from error
     if saved_with is not None and saved_with != json.dumps(read_config(source), sort_keys=True):
-        raise ValueError(f"{path} was saved with another {CONFIG} than the one beside it; copy or save both again")
+        raise ValueError(f"{path} was saved with another {CONFIG} than the one beside it (copy or save both again)")
     return state
 
 
 def shipped() -> list[str]:
-    """Names of the presets whose trained weights come with the package."""
+    """Return the names of the presets whose trained weights come with the package."""
     return sorted(path.parent.name for path in WEIGHTS.glob(f"*/{MODEL}"))
 
 
@@ -75,15 +75,15 @@ def find(
     local_files_only: bool = False,
     force_download: bool = False,
 ) -> Path:
-    """The folder of a checkpoint: `source` itself, of the weights shipped under that name, or of that Hub repository.
+    """Return the folder of a checkpoint: `source` itself, shipped weights, or a repository in the Hub's cache.
 
-    source: a folder, a preset, or ``owner/name`` or ``owner/name@revision`` on the Hugging Face Hub, in this order: the
-    Hub is asked for nothing that is there. The rest is for the Hub, as in `hub.fetch`; revision: a branch, tag or
-    commit. FileNotFoundError says which file is missing, or which presets there are and what the Hub says;
-    ValueError that a revision is asked for of what has none.
+    source is a folder, a preset, or ``owner/name`` or ``owner/name@revision`` on the Hugging Face Hub, tried in this
+    order, so the Hub is only asked for names that do not exist locally. The other arguments are those of `hub.fetch`;
+    revision is a branch, tag or commit. Raises FileNotFoundError, which names the missing file, or the known presets
+    and the Hub's answer; raises ValueError for a revision of a source that has none.
     """
     folder, repository, here = Path(source), hub.parse(source), "a folder"
-    # a folder that is only named as a preset, such as what was restored with it, does not hide it
+    # a folder without a checkpoint that has a preset's name, such as one of results, does not hide the preset
     hides_it = source in shipped() and not (folder / CONFIG).is_file()
     if hides_it or not folder.is_dir():
         if source in shipped():
@@ -94,7 +94,7 @@ def find(
             if repository is None or folder.exists():
                 raise FileNotFoundError(unknown)
             if revision is not None and repository.revision not in (None, revision):
-                raise ValueError(f"{source!r} names a revision, and another one is given, {revision!r}; give one")
+                raise ValueError(f"{source!r} names a revision, but another one is given, {revision!r}")
             try:
                 return hub.fetch(
                     hub.HubId(repository.name, revision or repository.revision),
@@ -107,15 +107,15 @@ def find(
             except FileNotFoundError as error:
                 raise FileNotFoundError(f"{unknown}, and {error}") from error
     if revision is not None:
-        raise ValueError(f"{str(source)!r} is {here}, which has no revisions, and {revision!r} is asked for")
+        raise ValueError(f"{str(source)!r} is {here}, which has no revisions, but {revision!r} was requested")
     for name in (CONFIG, MODEL):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} has no {name}; a checkpoint has {CONFIG} and {MODEL}")
+            raise FileNotFoundError(f"{folder} has no {name}, but a checkpoint has {CONFIG} and {MODEL}")
     return folder
 
 
 def pinned(source: str) -> str:
-    """`source`; of a Hub repository, ``owner/name@commit`` with what it holds now, which is not asked for again."""
+    """Return `source`, or ``owner/name@commit`` for a Hub repository, so that the Hub is not asked again."""
     repository = hub.parse(source)
     if repository is None or source in shipped() or Path(source).exists():
         return source
@@ -123,25 +123,25 @@ def pinned(source: str) -> str:
 
 
 def names_weights(text: str) -> bool:
-    """Whether `find` would look for weights under that name: a preset, a checkpoint's folder, or not here at all."""
+    """Whether `find` would look for weights under that name: a preset, a checkpoint folder, or a missing path."""
     path = Path(text)
     return (path / CONFIG).is_file() or text in shipped() or (hub.parse(text) is not None and not path.exists())
 
 
 def fitted(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
-    """Float32 copies of `state`, in memory of their own: a file's bytes are not aligned for vector loads.
+    """Copy `state` to float32 in new memory, since a file's bytes are not aligned for vector loads.
 
-    ValueError unless `state` has exactly the names and shapes of `expected`, is float16, bfloat16, float32 or float64,
-    and finite, saying where not.
+    Raises ValueError, which names the tensors, unless `state` has exactly the names and shapes of `expected` and holds
+    finite float16, bfloat16, float32 or float64 values.
     """
     problems = [f"missing {name}" for name in expected if name not in state]
     problems += [f"unexpected {name}" for name in state if name not in expected]
     common = {name: state[name] for name in expected if name in state}
     for name, tensor in common.items():
         if tensor.shape != expected[name].shape:
-            problems.append(f"{name} is {tuple(tensor.shape)} and should be {tuple(expected[name].shape)}")
+            problems.append(f"{name} must be {tuple(expected[name].shape)}, got {tuple(tensor.shape)}")
         elif tensor.dtype not in DTYPES or tensor.layout != torch.strided or tensor.device.type != "cpu":
-            problems.append(f"{name} is {tensor.dtype} and should be {DTYPES[0]}")
+            problems.append(f"{name} must be {DTYPES[0]}, got {tensor.dtype}")
     _raise(f"{source} does not fit the network", problems)
     weights = {name: tensor.detach().to(DTYPES[0], copy=True).contiguous() for name, tensor in common.items()}
     _raise(f"{source} is damaged", [f"{name} is not finite" for name, w in weights.items() if not w.isfinite().all()])

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from huggingface_hub import ModelCard
 
 README = "README.md"
-RESULTS = "results.json"  # of `f2d eval`
+RESULTS = "results.json"  # written by `f2d eval`
 TASK = "image-to-image"
 TAGS = {"low": "low-light-enhancement", "haze": "dehazing", "rain": "deraining", "snow": "desnowing"}
 TAGS |= {"noise": "denoising", "blur": "deblurring", "jpeg": "jpeg-artifact-removal"}
 UNKNOWN = "Not stated."
 
-# The blank lines that Jinja's tags leave are none that Markdown shows.
+# Jinja's tags leave blank lines, which Markdown does not show.
 TEMPLATE = """---
 {{ card_data }}
 ---
@@ -36,9 +36,9 @@ import f2d
 restored = f2d.load("{{ source }}")("photo.jpg").image
 ```
 
-On the command line: `f2d restore photo.jpg -o restored.jpg --model {{ source }}`. The network itself, to train or to
-look into: `from f2d.nets import {{ class_name }}; net = {{ class_name }}.from_pretrained("{{ source }}")`.
-The files are `config.json` and `model.safetensors`; nothing in them runs code.
+On the command line: `f2d restore photo.jpg -o restored.jpg --model {{ source }}`. For the network itself, to train or
+inspect it: `from f2d.nets import {{ class_name }}; net = {{ class_name }}.from_pretrained("{{ source }}")`.
+The files are `config.json` and `model.safetensors`; nothing in them can run code.
 
 ## Training data
 
@@ -46,14 +46,14 @@ The files are `config.json` and `model.safetensors`; nothing in them runs code.
 
 ## Results
 {% if results %}
-{{ results.title }}, {{ results.pictures }} pictures, measured by `f2d eval`{{ results.how }}:
+{{ results.title }}, {{ results.pictures }} images, measured by `f2d eval`{{ results.how }}:
 
 | | degraded | restored |
 |---|---:|---:|
 {% for row in results.rows -%}
 | {{ row.name }} | {{ row.degraded }} | {{ row.restored }} |
 {% endfor %}{% else %}
-None are stated.
+No results are stated.
 {% endif %}
 ## Limits
 
@@ -61,12 +61,12 @@ None are stated.
 
 ## Source
 
-{{ paper }}. Licence of these weights: {{ license }}; that of the code is MIT.
+{{ paper }}. The licence of these weights is {{ license }}; the code is MIT-licensed.
 """
 
 
 class Described(Protocol):
-    """What a card reads off a network: its architecture's TITLE and PAPER, config.factors, and its parameters."""
+    """The attributes of a network that a card uses: its architecture's TITLE and PAPER, config.factors, parameters."""
 
     TITLE: ClassVar[str]
     PAPER: ClassVar[str]
@@ -120,7 +120,7 @@ def card(
 
 
 class _Results:
-    """Of an evaluation folder: the row over everything, as a table and as the Hub's metadata."""
+    """The overall row of an evaluation folder, as a table and as the Hub's metadata."""
 
     def __init__(self, folder: Path):
         file = folder / RESULTS
@@ -134,7 +134,7 @@ class _Results:
             told = ", ".join(f"{key} {value}" for key, value in settings["options"].items() if value is not None)
             categories = len(row["categories"])
         except FileNotFoundError:
-            raise FileNotFoundError(f"{folder} has no {RESULTS}; make one with f2d eval ... -o {folder}") from None
+            raise FileNotFoundError(f"{folder} has no {RESULTS}, which f2d eval ... -o {folder} writes") from None
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise ValueError(f"{file} is not what f2d eval writes ({type(error).__name__}: {error})") from None
         self.how = (f" ({told})" if told else "") + (f", the mean of {categories} categories" if categories > 1 else "")
@@ -146,7 +146,7 @@ class _Results:
 
     @property
     def rows(self) -> list[dict[str, str]]:
-        """Of the table, a row for each measure."""
+        """Return the rows of the table, one for each measure."""
         return [
             {
                 "name": f"{m['title']} ({m['unit']})" if m["unit"] else m["title"],

@@ -1,11 +1,11 @@
-"""Checkpoints on the Hugging Face Hub: fetched into its cache, and used from there where the Hub does not answer."""
+"""Fetch checkpoints from the Hugging Face Hub into its cache, and use the cache if the Hub does not answer."""
 
 import os
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_]|[.-](?=[A-Za-z0-9_]))*"  # the Hub allows no "--", "..", nor either at an end
+_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_]|[.-](?=[A-Za-z0-9_]))*"  # the Hub allows no "--" or "..", and neither at an end
 _ID = re.compile(rf"({_PART}/{_PART})(?:@(.+))?")
 
 
@@ -13,14 +13,14 @@ _COMMIT = re.compile("[0-9a-f]{40}")
 
 
 class HubId(NamedTuple):
-    """name: owner/name of a repository. revision: a branch, tag or commit, None for the newest."""
+    """A repository (owner/name) and a revision: a branch, tag or commit, or None for the newest."""
 
     name: str
     revision: str | None
 
 
 def parse(text: object) -> HubId | None:
-    """``owner/name`` or ``owner/name@revision``; None for what can be no repository's name."""
+    """Parse ``owner/name`` or ``owner/name@revision``; return None for names that no repository can have."""
     match = _ID.fullmatch(text) if isinstance(text, str) else None
     return None if match is None or len(match[1]) > 96 else HubId(*match.groups())
 
@@ -34,17 +34,17 @@ def fetch(
     local_files_only: bool = False,
     force_download: bool = False,
 ) -> Path:
-    """The folder in the Hub's cache that holds `files` of one commit of a repository; nothing else is downloaded.
+    """Return the folder in the Hub's cache with `files` of one commit of a repository; nothing else is downloaded.
 
-    token: of a user who may read it, by default the one logged in with. cache_dir: another place than HF_HOME's.
-    local_files_only: as HF_HUB_OFFLINE=1, take what is there. force_download: take nothing that is there.
+    token belongs to a user who may read the repository; by default it is that of the login. cache_dir replaces
+    HF_HOME's cache. local_files_only uses the cache only, like HF_HUB_OFFLINE=1; force_download ignores the cache.
 
-    Of a commit, named in full, what is in the cache is used at once. A Hub that does not answer is asked once, for
-    HF_HUB_ETAG_TIMEOUT seconds (10): what was fetched before is used.
-    FileNotFoundError where nothing was, or the Hub has no such repository, revision or file, or does not show it.
+    For a commit named in full, cached files are used at once. If the Hub does not answer, it is asked once, for
+    HF_HUB_ETAG_TIMEOUT seconds (10), and cached files are used. Raises FileNotFoundError if there are none, or if the
+    Hub has no such repository, revision or file, or does not show it.
     """
     if local_files_only and force_download:
-        raise ValueError("local_files_only and force_download are both given; give one")
+        raise ValueError("local_files_only and force_download exclude one another")
     from huggingface_hub import (
         constants,
         get_hf_file_metadata,
@@ -54,17 +54,19 @@ def fetch(
     )
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
-    # the base class of the HTTP library's errors, whichever library this version of the client uses
+    # the base class of the HTTP library's errors, for either library that versions of the client use
     failures: tuple[type[Exception], ...] = (OSError, EntryNotFoundError, *HfHubHTTPError.__bases__)
     name, revision = repository
-    if revision is not None and _COMMIT.fullmatch(revision) and not force_download:  # what it holds never changes
+    if (
+        revision is not None and _COMMIT.fullmatch(revision) and not force_download
+    ):  # the content of a commit never changes
         place = None if cache_dir is None else Path(cache_dir)
         cached = [try_to_load_from_cache(name, file, cache_dir=place, revision=revision) for file in files]
         if all(isinstance(path, str) for path in cached):
             return Path(str(cached[0])).parent
     refusal: Exception | None = None
     if not local_files_only:
-        # hf_hub_download tries a silent Hub six times, for minutes; this asks once whether it is worth while
+        # hf_hub_download tries an unresponsive Hub six times, for minutes, so this asks once before
         try:
             get_hf_file_metadata(hf_hub_url(name, files[0], revision=revision), token=token)
         except failures as error:
@@ -77,16 +79,16 @@ def fetch(
     file = files[0]
     try:
         folder = Path(str(hf_hub_download(name, file, revision=revision, **options))).parent
-        for file in files[1:]:  # of the same commit, whose name the folder has
+        for file in files[1:]:  # from the same commit, whose name the folder has
             hf_hub_download(name, file, revision=folder.name, **options)
     except LocalEntryNotFoundError as error:
         if refusal is not None:
             asked = _why(refusal, repository, file)[0]
         else:
             asked = "nothing is to be downloaded" if local_files_only else f"{constants.ENDPOINT} is no Hub ({error})"
-        raise FileNotFoundError(f"{asked}; its {file} was not downloaded before") from (refusal or error)
+        raise FileNotFoundError(f"{asked}, and its {file} is not in the cache") from (refusal or error)
     except failures as error:
-        # what else the operating system says, of a full disk or a folder that is not to be written, says it all
+        # other errors of the operating system, such as a full disk, explain themselves
         if isinstance(error, OSError) and not isinstance(error, HfHubHTTPError):
             raise
         raise FileNotFoundError(_why(error, repository, file)[0]) from error
@@ -94,7 +96,7 @@ def fetch(
 
 
 def _why(error: Exception, repository: HubId, file: str) -> tuple[str, bool]:
-    """(what an answer of the Hub, or none, means, whether what is in the cache is no answer to it)."""
+    """Return (the meaning of the Hub's error, whether it rules out using the cache)."""
     from huggingface_hub.constants import ENDPOINT as HUB
     from huggingface_hub.errors import (
         EntryNotFoundError,

@@ -1,4 +1,4 @@
-"""Checkpoints of the method's authors (.pt files), translated to this package's names."""
+"""Read the authors' checkpoints (.pt files) and translate them to this package's names."""
 
 import json
 import os
@@ -43,33 +43,33 @@ CHOICES = {
 
 
 def translate(name: str) -> str:
-    """Our name of a parameter of the authors' (rules in official_keys.json)."""
+    """Translate a parameter name of the authors to ours (rules in official_keys.json)."""
     for pattern, replacement in _rewrites():
         name = pattern.sub(replacement, name)
     return name
 
 
 def read_official(path: str | os.PathLike, weights: str = "ema") -> tuple[dict, dict[str, Tensor]]:
-    """``(config, state)`` of an authors' checkpoint: "model", or "ema" = the average laid over "model".
+    """Read ``(config, state)`` of an authors' checkpoint: "model", or "ema", whose averages replace those of "model".
 
-    Sizes, the enhancer and the number of factors are read off the shapes; target, steps, schedules, the enhancer's
-    threshold and names of factors come from "args", the authors' options, where the file has them. "ema" may be the
-    averaged tensors themselves. The file is loaded without running code.
+    Sizes, the enhancer and the number of factors are inferred from the shapes. Target, steps, schedules, the enhancer's
+    threshold and the names of the factors come from "args", the authors' options, if the file has them. "ema" may be
+    the averaged tensors themselves. The file is loaded without running code.
 
-    ValueError for another `weights`, for a file that is no PyTorch file or has no such entries, for tensors no F²D-Net
-    has, and for options that are unknown or contradict the shapes.
+    Raises ValueError for other `weights`, for a file that is not a PyTorch file or lacks these entries, for tensors
+    that no F²D-Net has, and for options that are unknown or contradict the shapes.
     """
     if weights not in ("model", "ema"):
-        raise ValueError(f"weights is {weights!r}; use 'model' or 'ema'")
+        raise ValueError(f"weights must be 'model' or 'ema', got {weights!r}")
     checkpoint = _load(path)
     entries = list(map(str, checkpoint)) if isinstance(checkpoint, Mapping) else []
     found = f"it has {', '.join(entries[:8]) or 'none at all'}"
     if not isinstance(checkpoint, Mapping) or "model" not in entries:
-        raise ValueError(f"{path} has no 'model' entry, as checkpoints of the authors do; {found}")
+        raise ValueError(f"{path} has no 'model' entry as checkpoints of the authors do ({found})")
     state = _tensors(checkpoint["model"], f"{path}: 'model'")
     if weights == "ema":
         if "ema" not in entries:
-            raise ValueError(f"{path} has no 'ema' entry; {found}; use weights='model'")
+            raise ValueError(f"{path} has no 'ema' entry ({found}), so use weights='model'")
         shadow = _averaged(checkpoint["ema"], path)
         strange = sorted(set(shadow) - set(state))
         if strange:
@@ -92,7 +92,7 @@ def _averaged(ema: object, path: str | os.PathLike) -> dict[str, Tensor]:
     if isinstance(ema, Mapping) and ema and all(isinstance(value, Tensor) for value in ema.values()):
         return _tensors(ema, f"{path}: 'ema'")
     if not isinstance(ema, Mapping) or "shadow" not in ema:
-        raise ValueError(f"{path}: 'ema' has no 'shadow', the averaged tensors; use weights='model'")
+        raise ValueError(f"{path}: 'ema' has no 'shadow', the averaged tensors, so use weights='model'")
     shadow, buffers = (
         _tensors(ema.get(part, {}), f"{path}: the {part!r} of 'ema'") for part in ("shadow", "shadow_buffers")
     )
@@ -107,7 +107,7 @@ def _options(args: object, config: dict[str, Any], path: str | os.PathLike) -> d
         raise ValueError(f"{path}: 'args' is a {type(args).__name__}, not a mapping of options")
     for name, known in CHOICES.items():
         if name in args and args[name] not in known:
-            raise ValueError(f"{path}: 'args' has {name} = {args[name]!r}; known are {', '.join(map(str, known))}")
+            raise ValueError(f"{path}: 'args' must have {name} among {', '.join(map(str, known))}, got {args[name]!r}")
     sizes = SIZES if config["enhancer_width"] is None else SIZES | ENHANCER_SIZES
     for name, size in sizes.items():
         if name in args and args[name] != size(config):
@@ -131,14 +131,14 @@ def _options(args: object, config: dict[str, Any], path: str | os.PathLike) -> d
 def _load(path: str | os.PathLike) -> object:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # advice about pickle protocols, to whoever wrote the file
+            warnings.simplefilter("ignore")  # advice about pickle protocols, meant for the author of the file
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    # the unpickler answers damage with whatever it stumbles over: struct.error, KeyError, EOFError, RuntimeError, ...
+    # the unpickler raises many kinds of errors for damage: struct.error, KeyError, EOFError, RuntimeError, ...
     except Exception as error:
         raise ValueError(
-            f"{path} is not loaded: it is no PyTorch file, damaged, or holds more than tensors and plain containers "
+            f"{path} is not loaded, as it is no PyTorch file, damaged, or holds more than tensors and plain containers "
             f"({type(error).__name__})"
         ) from error
 
@@ -153,8 +153,10 @@ def _tensors(value: object, what: str) -> dict[str, Tensor]:
 
 
 def infer_config(state: Mapping[str, Tensor]) -> dict:
-    """Fields of `F2DNetConfig` that give a network the shapes of `state` (our names). KeyError: what is missing;
-    ValueError: what has too few dimensions."""
+    """Infer the fields of `F2DNetConfig` from the shapes of `state` (our names).
+
+    Raises KeyError for a missing tensor and ValueError for one with too few dimensions.
+    """
 
     def count(pattern: str) -> int:
         found = (re.match(pattern, name) for name in state)

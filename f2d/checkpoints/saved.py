@@ -1,4 +1,4 @@
-"""What all architectures share: configurations that travel as config.json, and networks that are made of one."""
+"""Base classes of all architectures: configurations saved as config.json, and networks built from them."""
 
 import os
 from dataclasses import asdict, dataclass, fields
@@ -20,7 +20,7 @@ from f2d.typed_fields import require
 class SavedConfig:
     """A frozen dataclass of everything that shapes a network.
 
-    ARCHITECTURE: the entry of that name in its files, which tells them from others'; None where there is none.
+    ARCHITECTURE: the entry "architecture" in its files, which distinguishes them from others; None if absent.
     PRESETS: configurations by name.
     """
 
@@ -28,16 +28,16 @@ class SavedConfig:
     PRESETS: ClassVar[dict[str, Any]] = {}
 
     def to_dict(self) -> dict:
-        """Plain types, ready for JSON."""
+        """Convert to plain types for JSON."""
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
         return values if self.ARCHITECTURE is None else {"architecture": self.ARCHITECTURE, **values}
 
     @classmethod
     def from_dict(cls, values: dict) -> Self:
-        """The inverse of `to_dict`; ValueError for another architecture, unknown keys, and fields that do not fit."""
+        """Invert `to_dict`; raise ValueError for another architecture, unknown keys, and invalid fields."""
         owner = cls.__name__
         if not isinstance(values, dict):
-            raise ValueError(f"{owner}: a configuration is a mapping of its fields, not a {type(values).__name__}")
+            raise ValueError(f"{owner}: a configuration must be a mapping of its fields, got {type(values).__name__}")
         values = dict(values)
         if cls.ARCHITECTURE is not None:
             given = values.pop("architecture", None)
@@ -45,12 +45,12 @@ class SavedConfig:
         known = {field.name for field in fields(cls)}
         unknown = sorted(map(str, set(values) - known))
         if unknown:
-            raise ValueError(f"{owner} has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+            raise ValueError(f"{owner} has no {', '.join(unknown)}, only {', '.join(sorted(known))}")
         return cls(**values)
 
     @classmethod
     def from_pretrained(cls, source: str | os.PathLike, **download: Any) -> Self:
-        """The configuration of a checkpoint, as `checkpoints.find` finds it; errors name the file."""
+        """Load the configuration of a checkpoint, as `checkpoints.find` finds it; errors name the file."""
         folder = checkpoints.find(source, **download)
         values = checkpoints.read_config(folder)
         try:
@@ -60,18 +60,18 @@ class SavedConfig:
 
     @classmethod
     def preset(cls, name: str) -> Self:
-        """A configuration by name; ValueError lists the names there are."""
+        """Return a configuration by name; raise ValueError, which lists the names, for an unknown one."""
         if name not in cls.PRESETS:
-            raise ValueError(f"no preset {name!r}; there are {', '.join(cls.PRESETS)}")
+            raise ValueError(f"preset must be one of {', '.join(cls.PRESETS)}, got {name!r}")
         return cls.PRESETS[name]
 
 
 class SavedNetwork(nn.Module, PyTorchModelHubMixin):
-    """A network made from its `config` alone, of the class CONFIG.
+    """A network built from its `config` alone, an instance of CONFIG.
 
-    Of the mixin come `push_to_hub` and what the Hub knows a network by. Files are ours, read and written by
-    `f2d.checkpoints` wherever they come from: the mixin's own way to load reads pickles too, and its way to save leaves
-    a folder without config.json while it writes the weights. TITLE, PAPER: of the architecture, for model cards.
+    The mixin provides `push_to_hub` and the Hub's metadata. Files are read and written by `f2d.checkpoints`, since the
+    mixin's own loading also reads pickles, and its saving leaves a folder without config.json while it writes the
+    weights. TITLE and PAPER describe the architecture in model cards.
     """
 
     CONFIG: ClassVar[type[SavedConfig]]
@@ -81,7 +81,7 @@ class SavedNetwork(nn.Module, PyTorchModelHubMixin):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.parameters()).device
 
     @property
@@ -91,7 +91,7 @@ class SavedNetwork(nn.Module, PyTorchModelHubMixin):
 
     @classmethod
     def from_preset(cls, name: str) -> Self:
-        """A freshly initialised network of a preset size; ValueError lists the presets there are."""
+        """Build a freshly initialised network of a preset; raise ValueError, which lists the presets, if unknown."""
         return cls(cls.CONFIG.preset(name))
 
     def save_pretrained(  # type: ignore[override]  # the mixin takes a configuration of any kind
@@ -104,14 +104,16 @@ class SavedNetwork(nn.Module, PyTorchModelHubMixin):
         model_card_kwargs: dict[str, Any] | None = None,
         **push: Any,
     ) -> str | None:
-        """Write `model.safetensors`, `config.json` and, where none is, `README.md` into a folder (made if need be).
+        """Write `model.safetensors`, `config.json` and, unless it exists, `README.md` to a folder, created if missing.
 
-        model_card_kwargs: what the card is to say (see `f2d.checkpoints.card.card`). push_to_hub: also upload them, to
-        repo_id or the folder's name, with the keywords of `push_to_hub`, and return the commit's address. config: for
-        the mixin's callers; a network has its own, and ValueError says so.
+        model_card_kwargs are the arguments of `f2d.checkpoints.card.card`. With push_to_hub the files are also uploaded
+        to repo_id, or the folder's name, with the keywords of `push_to_hub`, and the commit's address is returned.
+        config exists for callers of the mixin only; since a network has its own, giving one raises ValueError.
         """
         if config is not None:
-            raise ValueError(f"{type(self).__name__}: the configuration is the network's own; leave config out")
+            raise ValueError(
+                f"{type(self).__name__}: config must be omitted, as the network's own configuration is saved"
+            )
         folder = Path(save_directory)
         told = {"name": repo_id or "", **(model_card_kwargs or {})}
         card = None if (folder / model_card.README).exists() else self.generate_model_card(**told)
@@ -122,7 +124,7 @@ class SavedNetwork(nn.Module, PyTorchModelHubMixin):
         return self.push_to_hub(repo_id or folder.name, model_card_kwargs=told, **push) if push_to_hub else None
 
     def push_to_hub(self, repo_id: str, *, model_card_kwargs: dict[str, Any] | None = None, **options: Any) -> str:
-        """Upload what `save_pretrained` writes to a repository ``owner/name``, made if need be; the commit's address.
+        """Upload the files of `save_pretrained` to ``owner/name``, created if missing; return the commit's address.
 
         options: private, token, commit_message, branch, create_pr, ... of `huggingface_hub.ModelHubMixin.push_to_hub`.
         """
@@ -130,20 +132,20 @@ class SavedNetwork(nn.Module, PyTorchModelHubMixin):
         return super().push_to_hub(repo_id, model_card_kwargs=told, **options)
 
     def generate_model_card(self, **told: Any) -> ModelCard:
-        """What README.md will be; told: as in `f2d.checkpoints.card.card`."""
+        """Return the text of README.md; the arguments are those of `f2d.checkpoints.card.card`."""
         return model_card.card(self, **told)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # presets and folders are no ids of the Hub
         cls, source: str | os.PathLike, **download: Any
     ) -> Self:
-        """A trained network, in eval mode, from a folder of `save_pretrained`, a preset's shipped weights, or the Hub.
+        """Load a trained network, in eval mode, from a folder of `save_pretrained`, shipped weights, or the Hub.
 
         source: a folder, a preset's name, or ``owner/name`` or ``owner/name@revision`` on the Hub, looked for in this
         order. download: revision, token, cache_dir, local_files_only, force_download, as in `f2d.checkpoints.find`.
 
-        FileNotFoundError lists the presets there are, and says why nothing comes from the Hub; ValueError says what is
-        damaged, and where weights are not finite or do not fit their configuration.
+        Raises FileNotFoundError, which lists the presets and says why the Hub returned nothing; raises ValueError for a
+        damaged file, and for weights that are not finite or do not fit their configuration.
         """
         folder = checkpoints.find(source, **download)
         config = cls.CONFIG.from_pretrained(folder)

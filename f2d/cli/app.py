@@ -1,4 +1,4 @@
-"""Entry point of `f2d`: light, so that Ctrl-C is answered in one line from the first import on."""
+"""Entry point of `f2d`; it imports little, so that Ctrl-C is answered with one line from the very start."""
 
 import signal
 import sys
@@ -8,7 +8,7 @@ from f2d.cli import INTERRUPTED
 
 
 def main() -> None:
-    """Run the command. Ctrl-C, at any time: one line, exit code 130."""
+    """Run the command; Ctrl-C at any time prints one line and exits with code 130."""
     interrupted = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""`f2d app`: a page in the browser that restores what is dropped on it."""
+"""`f2d app`: serve a browser page that restores the photographs dropped on it."""
 
 from contextlib import ExitStack
 from importlib.util import find_spec
@@ -15,35 +15,46 @@ from f2d.cli.quantities import size_in_bytes
 @one_line_errors
 def app_command(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A preset with shipped weights, a folder, or owner/name on the Hub.")
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A preset with shipped weights, a checkpoint folder, or owner/name on the Hub."
+        ),
     ] = "f2d-lite",
     host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0: all, for others on the network.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0 opens the page to the network.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: the next that is free from 7860 on.")] = 0,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes the first free one from 7860 on.")
+    ] = 0,
     device: Device = "auto",
     precision: PrecisionOption = Precision.AUTO,
-    max_megapixels: Annotated[float, typer.Option(min=0.01, max=178, help="Largest picture that is taken.")] = 24.0,
-    max_upload: Annotated[int, typer.Option(min=1, metavar="MIB", help="Largest file that is taken.")] = 64,
-    threads: Annotated[int, typer.Option(min=1, max=64, help="Restorations at once; the others wait.")] = 1,
-    queue: Annotated[int, typer.Option(min=1, help="Requests that may wait; more are refused.")] = 20,
+    max_megapixels: Annotated[
+        float, typer.Option(min=0.01, max=178, help="Largest image accepted, in megapixels.")
+    ] = 24.0,
+    max_upload: Annotated[int, typer.Option(min=1, metavar="MIB", help="Largest file accepted, in MiB.")] = 64,
+    threads: Annotated[
+        int, typer.Option(min=1, max=64, help="Restorations that run at once; further requests wait.")
+    ] = 1,
+    queue: Annotated[int, typer.Option(min=1, help="Requests that may wait; further ones are refused.")] = 20,
     max_memory: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="Memory the server may take, such as 4G; four fifths of what is free."),
+        typer.Option(
+            metavar="SIZE", help="Memory limit of the server, for example 4G (default: 80 % of what is free)."
+        ),
     ] = None,
     max_disk: Annotated[
-        float, typer.Option(min=0.01, metavar="GIB", help="Disk that pictures may take until they are deleted.")
+        float, typer.Option(min=0.01, metavar="GIB", help="Disk space for uploads and results, in GiB.")
     ] = 4.0,
-    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in this machine's browser.")] = False,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser of this machine.")] = False,
 ) -> None:
-    r"""Serve a page on which photographs are restored with MODEL: upload, compare, download.
+    r"""Serve a browser page that restores photographs with MODEL: upload, compare, download.
 
-    It runs until Ctrl-C. Pictures stay on this machine and are deleted after an hour, and when it ends.
+    The server runs until Ctrl-C. Images stay on this machine and are deleted after an hour and when the server ends.
     Needs: pip install "f2d\[app]"
     """
     memory = size_in_bytes(max_memory)
     if find_spec("gradio") is None:
-        fail('f2d app needs gradio, which is not here: pip install "f2d[app]"')
+        fail('f2d app needs gradio, which is not installed: pip install "f2d[app]"')
 
     from f2d.app.limits import Limits
     from f2d.app.serve import check_free, licence_of, serving, wait
@@ -57,7 +68,7 @@ def app_command(
         with err.status("starting"):
             page = serving(restorer, model, limits, host=host, port=port, licence=licence_of(model))
             address = server.enter_context(page)
-        out.print(f"{address}  (Ctrl-C ends it)")
+        out.print(f"{address}  (press Ctrl-C to stop)")
         if open_browser:
             typer.launch(address)
         wait()

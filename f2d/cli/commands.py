@@ -1,6 +1,8 @@
-"""The subcommands of `f2d`, and its own options."""
+"""The subcommands of `f2d` and its own options."""
 
 import sys
+from collections.abc import Callable
+from inspect import getdoc
 from typing import Annotated, Any
 
 import typer
@@ -22,7 +24,7 @@ from f2d.cli.train import finetune, train
 
 
 class OneLineErrors(TyperGroup):
-    """A wrong option is answered with one line, as every other mistake is, in place of typer's usage and frame."""
+    """Report a wrong option in one line, as every other mistake, in place of typer's usage text and frame."""
 
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         extra["standalone_mode"] = False
@@ -31,7 +33,7 @@ class OneLineErrors(TyperGroup):
         try:
             code = super().main(*args, **extra)
         except Exception as error:
-            # typer's and click's usage errors share no base class over the versions in use, but these two names
+            # typer's and click's usage errors share no base class over the versions in use, but have these two names
             if not (hasattr(error, "format_message") and hasattr(error, "exit_code")):
                 raise
             # some versions of typer check values with pydantic, which says "Value error, " before each message
@@ -43,16 +45,23 @@ class OneLineErrors(TyperGroup):
 app = typer.Typer(
     name="f2d",
     cls=OneLineErrors,
-    help="Restore photographs where rain, haze, low light and snow overlap (F²D-Net, ResFlow).",
+    help="Restore photographs in which rain, haze, low light and snow overlap (F²D-Net, ResFlow).",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
-for command in (restore, degrade, demo, info, export, convert, train, finetune):
-    app.command()(command)
-app.command(name="app")(app_command)
-app.command(name="eval")(evaluate)
-for command in (compare, report, figures):
-    app.command()(command)
+NAMES = {app_command: "app", evaluate: "eval"}
+
+
+def _help(command: Callable) -> str:
+    """Join the lines of each paragraph of the docstring: rich would keep their breaks at any width of the terminal."""
+    return "\n\n".join(" ".join(part.split()) for part in (getdoc(command) or "").split("\n\n"))
+
+
+for command in (
+    *(restore, degrade, demo, info, export, convert, train, finetune),
+    *(app_command, evaluate, compare, report, figures),
+):
+    app.command(name=NAMES.get(command), help=_help(command))(command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -61,7 +70,7 @@ def _print_version(wanted: bool) -> None:
 
         try:
             out.print(f"f2d {version('f2d')}")
-        except PackageNotFoundError:  # a source tree on PYTHONPATH
+        except PackageNotFoundError:  # the package is a source tree on PYTHONPATH
             from f2d_kernels import __version__
 
             out.print(f"f2d {__version__}")
@@ -74,4 +83,4 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Options of `f2d` itself."""
+    """Handle the options of `f2d` itself."""

@@ -1,4 +1,4 @@
-"""`f2d compare`: evaluations of several methods side by side, and how sure their differences are."""
+"""`f2d compare`: evaluations of several methods side by side, with confidence intervals of their differences."""
 
 import csv
 import io
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from f2d.evaluation.comparison import Comparison, Line
     from f2d.metrics.measure import About
 
-_FEW = 10  # pictures: of ten normal differences "95 %" holds in 90 % (see `f2d.evaluation.bootstrap.paired`)
-_SHOWN = 5  # pictures that are left out, on the terminal; the files have all
+_FEW = 10  # pictures; with ten normal differences a "95 %" interval covers 90 % (`f2d.evaluation.bootstrap.paired`)
+_SHOWN = 5  # excluded pictures listed on the terminal; the files list all of them
 _COLUMNS = ("", "pictures", "method", "mean", "difference", "95 % interval", "")
 
 
@@ -30,22 +30,24 @@ _COLUMNS = ("", "pictures", "method", "mean", "difference", "95 % interval", "")
 def compare(
     folders: Annotated[
         list[Path],
-        typer.Argument(metavar="EVALUATION...", help="Two or more folders of f2d eval.", show_default=False),
+        typer.Argument(metavar="EVALUATION...", help="Two or more result folders of f2d eval.", show_default=False),
     ],
     target: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for compare.json, .md and .csv.", show_default=False)
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for compare.json, compare.md and compare.csv.", show_default=False),
     ] = None,
     measure: Annotated[
-        list[str] | None, typer.Option(metavar="KEY", help='Only this one, such as "psnr rgb 8bit"; again for others.')
+        list[str] | None,
+        typer.Option(metavar="KEY", help='Compare only this measure, for example "psnr rgb 8bit"; may be repeated.'),
     ] = None,
-    resamples: Annotated[int, typer.Option(min=100, help="Of the bootstrap.")] = 10_000,
+    resamples: Annotated[int, typer.Option(min=100, help="Number of bootstrap resamples.")] = 10_000,
     seed: Seed = 0,
 ) -> None:
-    """Compare two or more EVALUATIONs of the same data: means, and differences to the first with 95 % intervals.
+    """Compare two or more EVALUATIONs of the same data: means, and differences from the first with 95 % intervals.
 
-    Printed are all rows of the first measure and the averages of the others, all rows of those that --measure names.
-    Only pictures that all of them have count; the others are listed. The intervals are those of a paired bootstrap in
-    which each category counts once.
+    By default all rows of the first measure and the averages of the others are printed; --measure prints all rows of
+    the measures it names. Only pictures that every evaluation contains are compared; the others are listed. The
+    confidence intervals come from a paired bootstrap in which all categories have equal weight.
     """
     if target is not None:
         check_no_file(target)
@@ -63,7 +65,7 @@ def compare(
     for name, reason in list(comparison.left_out.items())[:_SHOWN]:
         out.print(f"  {shown(name)}: {shown(reason)}")
     if len(comparison.left_out) > _SHOWN:
-        out.print(f"  and {len(comparison.left_out) - _SHOWN} more" + ("" if target else "; -o lists them all"))
+        out.print(f"  and {len(comparison.left_out) - _SHOWN} more" + ("" if target else "; -o writes the whole list"))
     if target is not None:
         _write(target, comparison, resamples, seed)
         out.print(f"written to {shown(target)}")
@@ -83,7 +85,7 @@ def _table(comparison: "Comparison", about: "About", lines: Sequence["Line"]) ->
 
 
 def _cells(comparison: "Comparison", about: "About", line: "Line") -> Iterator[list[str]]:
-    """Of each method. The best mean as it is printed has a star, unless all print alike."""
+    """Yield the cells of each method; a star marks the best mean as printed, unless all are printed alike."""
     from f2d.evaluation.markdown import number
 
     means = [number(mean, about.digits) for mean in line.means]
@@ -113,23 +115,24 @@ def _verdict(about: "About", interval: "Interval") -> str:
 
 def _notes(comparison: "Comparison", resamples: int, seed: int) -> Iterator[str]:
     yield (
-        f"{comparison.pictures} pictures of {comparison.data} that all have; differences to {comparison.methods[0]}; "
-        "* the best mean."
+        f"{comparison.pictures} pictures of {comparison.data} that all evaluations contain. Differences are from "
+        f"{comparison.methods[0]}. * marks the best mean."
     )
     yield (
-        "better, worse: the 95 % interval excludes 0. Each interval holds for itself: of many, one in twenty misses. "
-        f"Paired bootstrap, BCa, {resamples} resamples, seed {seed}; a tier and all count each category once."
+        "better and worse mean that the 95 % confidence interval excludes 0. The intervals are not corrected for "
+        "multiple comparisons: about one in twenty misses the true difference. They come from a paired BCa bootstrap "
+        f"of {resamples} resamples, seed {seed}; tiers and the overall mean give each category the same weight."
     )
     lines = comparison.lines[comparison.measures[0].key]
     fewest = min(line.images for line in lines if line.kind == "category")
     if fewest < _FEW:
-        yield f"the smallest category has {fewest} pictures: intervals that rest on so few are too narrow"
+        yield f"The smallest category has {fewest} pictures: intervals from so few are too narrow."
     for key, count in comparison.undefined.items():
-        yield f"{key}: not defined for {count} of them, which are left out of all methods' numbers"
+        yield f"{key} is undefined for {count} of them, which are excluded from every method's numbers."
     for key, reason in comparison.skipped.items():
-        yield f"{key} is not compared: {reason}"
+        yield f"{key} is not compared: {reason}."
     if comparison.left_out:
-        yield f"{len(comparison.left_out)} pictures are left out:"
+        yield f"{len(comparison.left_out)} pictures are excluded:"
 
 
 def _write(target: Path, comparison: "Comparison", resamples: int, seed: int) -> None:
@@ -159,7 +162,10 @@ def _write(target: Path, comparison: "Comparison", resamples: int, seed: int) ->
 
 
 def _entries(comparison: "Comparison") -> Iterator[dict[str, object]]:
-    """One for every measure, row and method; the first method has no difference. share_better: of the resamples."""
+    """Yield one entry per measure, row and method; the first method has no difference.
+
+    share_better is the share of the resamples in which the method is better.
+    """
     for about in comparison.measures:
         for line in comparison.lines[about.key]:
             for i, method in enumerate(comparison.methods):

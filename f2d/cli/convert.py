@@ -1,4 +1,4 @@
-"""`f2d convert`: what the method's authors publish, as this package's files."""
+"""`f2d convert`: turn the authors' published checkpoints and LMDBs into this package's formats."""
 
 from enum import Enum
 from pathlib import Path
@@ -12,7 +12,7 @@ from f2d.cli.options import Overwrite
 
 
 class Weights(str, Enum):
-    """Which of an official checkpoint's weights."""
+    """The weights to take from an official checkpoint."""
 
     EMA = "ema"
     MODEL = "model"
@@ -20,28 +20,28 @@ class Weights(str, Enum):
 
 @one_line_errors
 def convert(
-    source: Annotated[
-        Path, typer.Argument(help="A checkpoint of the authors (.pt), or an LMDB folder.", show_default=False)
-    ],
-    target: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", show_default=False)],
-    weights: Annotated[Weights | None, typer.Option(help="Of a checkpoint: ema, the average, is the default.")] = None,
+    source: Annotated[Path, typer.Argument(help="An official checkpoint (.pt) or an LMDB folder.", show_default=False)],
+    target: Annotated[Path, typer.Option("--out", "-o", help="Output folder.", show_default=False)],
+    weights: Annotated[
+        Weights | None, typer.Option(help="Weights to take from a checkpoint: ema (their average; default) or model.")
+    ] = None,
     factors: Annotated[
-        str | None, typer.Option(help="Of a checkpoint: names, if not those published: noise,haze,rain.")
+        str | None, typer.Option(help="Factor names of a checkpoint, if not the published ones: noise,haze,rain.")
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    r"""Write an official checkpoint as a folder for --model, or an LMDB as folders of PNG files.
+    r"""Convert an official checkpoint to a folder for --model, or an LMDB to folders of PNG files.
 
-    An LMDB becomes a folder for each category and `clear`, as CDD-11 is laid out; files that are there are kept, so
-    that the same command goes on where it was stopped. Pickles in it are read without running anything. Needs, for
-    LMDBs: pip install "f2d\[train]"
+    An LMDB becomes `clear` and one folder for each category, the layout of CDD-11. Existing files are kept, so an
+    interrupted conversion can simply be rerun. Pickled data is read without executing any of it. LMDBs need:
+    pip install "f2d\[train]"
     """
     if not source.exists():
         fail(f"{source}: no such file or folder")
     check_no_file(target)
     if source.is_dir():
         if weights is not None or factors is not None:
-            fail(f"{source}: is a folder; --weights and --factors are for checkpoints")
+            fail(f"{source}: is a folder, but --weights and --factors only apply to checkpoints (.pt)")
         _unpack(source, target, overwrite)
     else:
         _checkpoint(source, target, weights or Weights.EMA, factors, overwrite)
@@ -52,7 +52,7 @@ def _unpack(source: Path, target: Path, overwrite: bool) -> None:
     from f2d.data.unpacking import unpack
 
     if not is_lmdb(source):
-        fail(f"{source}: is no LMDB, it has no {FILE}; give such a folder, or a checkpoint (.pt)")
+        fail(f"{source}: must be a checkpoint (.pt) or an LMDB folder, but has no {FILE}")
     check_folder_writable(target)
     with err.status("reading") as status:
         try:

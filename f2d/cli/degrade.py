@@ -1,4 +1,4 @@
-"""`f2d degrade`: a clean photograph in, a degraded one with its parameters and maps out."""
+"""`f2d degrade`: degrade a clean photograph and write its parameters and maps."""
 
 import json
 from pathlib import Path
@@ -18,15 +18,15 @@ def degrade(
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="A clean photograph.", show_default=False)],
     target: Annotated[Path, typer.Option("--out", "-o", help="Image file to write.", show_default=False)],
     category: Annotated[
-        str, typer.Option(help="low, haze, rain, snow, or several: low_haze_rain.", show_default=False)
+        str, typer.Option(help="low, haze, rain, snow, or a combination such as low_haze_rain.", show_default=False)
     ],
     seed: Seed = 0,
     maps: Annotated[bool, typer.Option("--maps", help="Also write the map of each factor.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Degrade PHOTO as the training data is, and write what was drawn beside it as JSON (-o with .json appended).
+    """Degrade PHOTO as the training data is degraded, and write the drawn parameters to JSON (-o with .json appended).
 
-    `f2d.degrade(photo, category, seed=seed)` with the category and seed of the JSON gives the same picture again.
+    `f2d.degrade(photo, category, seed=seed)` with the category and seed in the JSON reproduces the image.
     """
     check_output(target, overwrite=overwrite)
     clean = open_image(photo).convert("RGB")

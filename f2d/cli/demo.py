@@ -1,4 +1,4 @@
-"""`f2d demo`: the model at work on free photographs, offline."""
+"""`f2d demo`: degrade and restore free photographs, offline."""
 
 import time
 from pathlib import Path
@@ -23,9 +23,9 @@ def demo(
     device: Device = "auto",
     precision: PrecisionOption = Precision.AUTO,
 ) -> None:
-    """Degrade free photographs with overlapping haze, rain, snow and low light, restore them, show and measure.
+    """Degrade free photographs with overlapping haze, rain, snow and low light, restore them, and measure the result.
 
-    The photographs come with the package. All seeds are fixed, so two runs make the same pictures.
+    The photographs come with the package. Seeds are fixed, so two runs give the same images.
     """
     check_no_file(target)
 

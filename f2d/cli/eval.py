@@ -1,4 +1,4 @@
-"""`f2d eval`: a model, or another method's pictures, and a data set in; the numbers of the papers out."""
+"""`f2d eval`: evaluate a model, or another method's images, on a data set, by the measures of the papers."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,20 +22,20 @@ def evaluate(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="A preset, a checkpoint folder, owner/name on the Hub, or a folder of restored pictures.",
+            help="A preset, a checkpoint folder, owner/name on the Hub, or a folder of restored images.",
         ),
     ],
     data: Annotated[
         str,
-        typer.Option(metavar="DATA", help="A folder, or a data set by name: cdd-11=FOLDER.", show_default=False),
+        typer.Option(metavar="DATA", help="A data folder, or a data set by name: cdd-11=FOLDER.", show_default=False),
     ],
     target: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.", show_default=False)],
     convention: Annotated[
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="Whose PSNR and SSIM: onerestore, moce-ir, promptir, f2dnet, ir-sde, weatherbench, several, or all; "
-            "the data set's own by default.",
+            help="Conventions for PSNR and SSIM: onerestore, moce-ir, promptir, f2dnet, ir-sde, weatherbench, several, "
+            "or all (default: the data set's own).",
             show_default=False,
         ),
     ] = None,
@@ -43,35 +43,44 @@ def evaluate(
         str,
         typer.Option(
             metavar="NAMES",
-            help="Besides: mae, sharpness, niqe, affine-psnr, change, spread, st-lpips, lpips, dists, fid, musiq, "
-            "clip-iqa, several, or all.",
+            help="More measures: mae, sharpness, niqe, affine-psnr, change, spread, st-lpips, lpips, dists, fid, "
+            "musiq, clip-iqa, several, or all.",
         ),
     ] = "mae,niqe",
-    name: Annotated[str | None, typer.Option(help="What tables call the method.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the method in tables.", show_default=False)] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Network calls per picture; the model's own.", show_default=False)
+        int | None, typer.Option(min=1, help="Network calls per image (default: the model's own).", show_default=False)
     ] = None,
     sampler: Annotated[
         Sampler | None,
-        typer.Option(case_sensitive=False, help="How the transport steps; the model's own.", show_default=False),
+        typer.Option(
+            case_sensitive=False,
+            help="Sampler: mc, nmc, em or mean (one deterministic step) for F²D-Net; euler for ResFlow "
+            "(default: the model's own).",
+            show_default=False,
+        ),
     ] = None,
     seed: Seed = 0,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Only the first pictures of each category.", show_default=False)
+        int | None,
+        typer.Option(min=1, help="Largest number of images per category, taken from its start.", show_default=False),
     ] = None,
     stlpips: Annotated[
-        Path | None, typer.Option(help="Weights of ST-LPIPS (alex_shift_tolerant.pth).", show_default=False)
+        Path | None, typer.Option(help="Weights file of ST-LPIPS (alex_shift_tolerant.pth).", show_default=False)
     ] = None,
-    images: Annotated[bool, typer.Option(help="Keep the restored pictures, for f2d report.")] = True,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew in a folder that holds others.")] = False,
+    images: Annotated[bool, typer.Option(help="Keep the restored images, which f2d report needs.")] = True,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Overwrite an evaluation in -o, whatever its settings.")
+    ] = False,
     device: Device = "auto",
     precision: PrecisionOption = Precision.AUTO,
 ) -> None:
-    """Evaluate MODEL on --data: PSNR, SSIM and more, by the papers' conventions, beside the published rows.
+    """Evaluate MODEL on --data: PSNR, SSIM and more by the papers' conventions, beside their published results.
 
-    -o receives results.json, .csv and .md, each picture's record and restoration, and speed.json. Run again, it goes
-    on where it stopped. What cannot be evaluated is listed and counted, the rest goes on: exit code 1. Under torchrun,
-    or whatever sets RANK and WORLD_SIZE, the pictures are shared out, and the results are those of one process.
+    -o receives results.json, results.csv, results.md, speed.json, and each image's record and restoration. An
+    interrupted evaluation resumes when rerun. Images that cannot be evaluated are listed and counted, the others are
+    evaluated, and the exit code is 1. Under torchrun (or any launcher that sets RANK and WORLD_SIZE) the images are
+    split among the processes, whose results are byte-identical to those of one process.
     """
     check_no_file(target)
     from f2d.evaluation.evaluation import Evaluation, Request
@@ -98,18 +107,18 @@ def evaluate(
         _run(evaluation, place)
         if board and place.rank:
             if not board.report({"done": True}):
-                fail("rank 0 has stopped: run the command again, for the results", FAILED)
+                fail("rank 0 has stopped (rerun the command to write the results)", FAILED)
             return
         for rank, counts in board.gather() if board else ():
             if counts is None:
-                report_error(f"rank {rank} stopped without a report: run the command again for what it left")
+                report_error(f"rank {rank} stopped without a report (rerun the command to finish its share)")
         failed = _finish(evaluation)
     if failed:
         raise typer.Exit(FAILED)
 
 
 def _run(evaluation: "Evaluation", place: Place) -> None:
-    """Evaluate the share of `place`."""
+    """Evaluate the images of `place`'s share."""
     cases = evaluation.data.cases
     mine = evaluation.left(place.share(cases))
     if not place.rank:
@@ -130,7 +139,7 @@ def _run(evaluation: "Evaluation", place: Place) -> None:
 
 
 def _finish(evaluation: "Evaluation") -> bool:
-    """Write and print the results; whether anything is missing from them."""
+    """Write and print the results; return whether anything is missing from them."""
     from f2d.evaluation.tables import terminal_table
 
     summary = evaluation.finish()
@@ -138,6 +147,6 @@ def _finish(evaluation: "Evaluation") -> bool:
     problems = len(evaluation.data.problems)
     out.print(
         f"{len(evaluation.data.cases) - len(summary.failed)} evaluated, {len(summary.failed)} failed, {problems} "
-        f"problems of the data; results in {shown(evaluation.folder.path)}"
+        f"data problems; results in {shown(evaluation.folder.path)}"
     )
     return bool(summary.failed or problems)

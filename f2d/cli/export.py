@@ -1,4 +1,4 @@
-"""`f2d export`: a model as one file for other programs."""
+"""`f2d export`: write a model as one file for other programs."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,33 +16,40 @@ MOST_BF16 = 2e-2
 @one_line_errors
 def export(
     model: Annotated[str, typer.Argument(help="A preset, a checkpoint folder, or owner/name on the Hub.")],
-    target: Annotated[Path, typer.Option("--out", "-o", help="name.onnx or name.pt2.", show_default=False)],
+    target: Annotated[
+        Path, typer.Option("--out", "-o", help="File to write, named .onnx or .pt2.", show_default=False)
+    ],
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Network calls, unrolled; F²D-Net 1, ResFlow 4.", show_default=False)
+        int | None,
+        typer.Option(
+            min=1, help="Network calls to unroll (default: 1 for F²D-Net, 4 for ResFlow).", show_default=False
+        ),
     ] = None,
     sampler: Annotated[
         Sampler | None,
         typer.Option(
             case_sensitive=False,
-            help="How the transport steps; F²D-Net mean, ResFlow euler. All but mean take noise as second input.",
+            help="Sampler (default: mean for F²D-Net, euler for ResFlow); all but mean take noise as a second input.",
             show_default=False,
         ),
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Run the file and compare it with PyTorch.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Run the exported file and compare its outputs with PyTorch's.")
+    ] = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
     precision: PrecisionOption = Precision.AUTO,
 ) -> None:
-    r"""Write MODEL as ONNX (-o name.onnx) or as PyTorch's exported program (-o name.pt2).
+    r"""Export MODEL as ONNX (-o name.onnx) or as a PyTorch exported program (-o name.pt2).
 
-    Either takes images [B, 3, H, W] in [0, 1] of any batch, height and width, and gives the same, restored. ONNX:
-    standard operators, float32, needs: pip install "f2d\[export]". A .pt2 is the fast path in the device and precision
-    asked for; import f2d_kernels before torch.export.load reads it.
+    Both take images [B, 3, H, W] in [0, 1] of any batch size, height and width, and return them restored. ONNX files
+    use standard operators in float32 and need: pip install "f2d\[export]". A .pt2 file holds the fast engine for the
+    chosen device and precision; import f2d_kernels before torch.export.load reads it.
     """
     if target.is_dir():
-        fail(f"{target}: is a folder; give a file name that ends in .onnx or .pt2")
+        fail(f"{target}: is a folder, but must be a file name that ends in .onnx or .pt2")
     if target.suffix == ".onnx" and (device != "auto" or precision is Precision.BF16):
-        fail(f"{target}: ONNX is written in float32 and for any device; leave --device and --precision out")
+        fail(f"{target}: --device and --precision do not apply to ONNX files, which are float32 for any device")
     check_free([target], overwrite=overwrite)
 
     import torch

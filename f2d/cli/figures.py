@@ -1,4 +1,4 @@
-"""`f2d figures`: what papers and pages show of evaluations, as pictures or vector graphics."""
+"""`f2d figures`: draw evaluations for papers and pages, as images or vector graphics."""
 
 from enum import Enum
 from pathlib import Path
@@ -12,7 +12,7 @@ from f2d.cli.options import Device, Overwrite
 
 
 class Kind(str, Enum):
-    """A format of figures."""
+    """A figure format."""
 
     PNG = "png"
     PDF = "pdf"
@@ -23,23 +23,23 @@ class Kind(str, Enum):
 def figures(
     evaluations: Annotated[
         list[Path],
-        typer.Argument(metavar="EVAL...", help="Folders of f2d eval on the same data.", show_default=False),
+        typer.Argument(metavar="EVAL...", help="Result folders of f2d eval on the same data.", show_default=False),
     ],
     target: Annotated[Path, typer.Option("--out", "-o", help="Folder for the figures.", show_default=False)],
     case: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A picture, as results.csv names it; again for others. By default one of each of four categories.",
+            help="Image to draw, by its name in results.csv; may be repeated (default: one each of four categories).",
             show_default=False,
         ),
     ] = None,
-    format: Annotated[Kind, typer.Option(case_sensitive=False, help="Of the figures.")] = Kind.PNG,
-    steps: Annotated[int, typer.Option(min=2, help="Of the trajectory.")] = 10,
+    format: Annotated[Kind, typer.Option(case_sensitive=False, help="File format of the figures.")] = Kind.PNG,
+    steps: Annotated[int, typer.Option(min=2, help="Sampling steps of the trajectory figure.")] = 10,
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    r"""Draw EVAL... side by side: methods, error maps, and of each model gate maps and the trajectory of x_t.
+    r"""Draw EVAL... side by side: methods, error maps, and each model's gate maps and trajectory of x_t.
 
     Writes comparison, errors, NAME-gates and NAME-trajectory into -o. Needs: pip install "f2d\[eval]"
     """

@@ -1,4 +1,4 @@
-"""From the PHOTO arguments and -o to pairs of files, with everything checked that needs no model."""
+"""Turn the PHOTO arguments and -o into pairs of files, and check all that can be checked without a model."""
 
 import os
 import re
@@ -13,14 +13,14 @@ from f2d.images.formats import IMAGE_SUFFIXES, ImageError, format_of
 
 
 class Job(NamedTuple):
-    """One picture to make."""
+    """One image to restore, and where its output goes."""
 
     source: Path
     target: Path
 
 
 class Wanted(NamedTuple):
-    """What is to be written, and over what. format: a suffix such as ".png", or None for that of each input."""
+    """The outputs to write and what they may replace; format is a suffix such as ".png", or None for each input's."""
 
     overwrite: bool = False
     recursive: bool = False
@@ -29,13 +29,13 @@ class Wanted(NamedTuple):
     samples: int = 0
 
     def writes(self, path: Path) -> bool:
-        """Whether an output is to be written: what exists is kept, unless it is to be replaced."""
+        """Whether an output is to be written: existing files are kept unless they are to be replaced."""
         return self.overwrite or not os.path.exists(path)  # False, too, for a name that is too long
 
 
 @dataclass(frozen=True)
 class Task:
-    """How the photographs of one command are restored and written.
+    """The options of one command: how photographs are restored and written.
 
     options: what the restorer is called with, besides the seed. quality: of JPEG and WebP, None for the default.
     """
@@ -50,49 +50,48 @@ class Task:
 
 
 def map_path(target: Path, factor: str) -> Path:
-    """Where the map of a factor is written: beside the picture, under its full name, as a.jpg is not a.png."""
+    """Return the file for the map of a factor; it keeps the output's suffix, so that a.jpg and a.png do not collide."""
     return target.with_name(f"{target.name}_map_{factor}.png")
 
 
 def numbers_path(target: Path) -> Path:
-    """Where the gates and presences that belong to the maps are written."""
+    """Return the file for the gates and presences that belong to the maps."""
     return target.with_name(f"{target.name}_maps.json")
 
 
 def sample_path(target: Path, number: int) -> Path:
-    """Where a sample is written, from 1 on; `target` itself is their mean."""
+    """Return the file for a sample, counted from 1; `target` itself is their mean."""
     return target.with_name(f"{target.name}_sample_{number}{target.suffix}")
 
 
 def deviation_path(target: Path) -> Path:
-    """Where the standard deviation of the samples is written."""
+    """Return the file for the standard deviation of the samples."""
     return target.with_name(f"{target.name}_std.png")
 
 
-# the name of the picture that another output belongs to: which factors there are is not known before the model is
+# Matches names of maps and samples and captures the image they belong to; the factors are unknown without a model.
 _OUTPUT_OF = re.compile(r"(.+)_(?:map_[\w-]+\.png|maps\.json|sample_\d+\.\w+|std\.png)")
 
 
 def plan_jobs(inputs: list[Path], out: Path, wanted: Wanted) -> tuple[list[Job], list[str], Path]:
-    """The pictures that were asked for, whether there already or not, one line for each input that gives none, and the
-    folder that is written to.
+    """Return the requested jobs (outputs may exist), one line for each input without images, and the output folder.
 
-    `out` is a file name when there is one input file and `out` has an image suffix and is no folder, else a folder.
-    ImageError where the command as a whole cannot work: two inputs with one output, a name or a folder that cannot be
-    written.
+    `out` is a file name if there is one input file and `out` has an image suffix and is not a folder; otherwise it is a
+    folder. Raises ImageError if the command as a whole cannot work: two inputs with one output, or a name or folder
+    that cannot be written.
     """
     sources, failures = find_pictures(inputs, out, recursive=wanted.recursive)
     suffix = out.suffix.lower()
     if suffix in IMAGE_SUFFIXES and not out.is_dir():
         if len(inputs) != 1 or inputs[0].is_dir() or is_pattern(inputs[0]):
-            raise ImageError(f"{out}: is a file name, and there can be more than one output; give a folder")
+            raise ImageError(f"{out}: must be a folder, not a file name, as there can be more than one output")
         if wanted.format and not _same_format(wanted.format, suffix):
-            raise ImageError(f"{out}: is not named as the format asked for, {wanted.format[1:]}; leave one of them out")
+            raise ImageError(f"{out}: its suffix contradicts --format {wanted.format[1:]}, so give only one of them")
         jobs, folder = [Job(source.path, out) for source in sources], out.parent
     else:
         known = ", ".join(sorted(IMAGE_SUFFIXES))
-        if suffix[1:2].isalpha() and not out.exists():  # run.2 is a folder's name, x.gif a picture's
-            raise ImageError(f"{out}: pictures are written as {known}; if a folder is meant, make it first")
+        if suffix[1:2].isalpha() and not out.exists():  # run.2 is the name of a folder, x.gif that of an image
+            raise ImageError(f"{out}: must end in one of {known}, or be an existing folder")
         check_no_file(out, f"a folder, or a file name with one of {known}")
         jobs, folder = [Job(source.path, out / _output_place(source, wanted.format)) for source in sources], out
     _check_distinct(jobs, wanted)
@@ -102,9 +101,9 @@ def plan_jobs(inputs: list[Path], out: Path, wanted: Wanted) -> tuple[list[Job],
 
 
 def left_to_do(jobs: list[Job], wanted: Wanted) -> tuple[list[Job], int, list[str]]:
-    """Those of `jobs` with an output still to write, how many have none, and one line for each that cannot be written.
+    """Return the jobs with outputs still to write, how many have none, and one line for each that cannot be written.
 
-    The last outputs that are written of a picture say that all are there.
+    The outputs of an image that are written last show that all of them exist.
     """
     to_do, done, failures = [], 0, []
     for job in jobs:
@@ -122,7 +121,7 @@ def left_to_do(jobs: list[Job], wanted: Wanted) -> tuple[list[Job], int, list[st
 
 
 def check_output(target: Path, *, overwrite: bool) -> None:
-    """ImageError unless `target` is an image file name that can be written now."""
+    """Raise ImageError unless `target` is an image file name that can be written now."""
     if not target.exists() or target.is_file():
         format_of(target)
         check_folder_writable(target.parent)
@@ -130,20 +129,20 @@ def check_output(target: Path, *, overwrite: bool) -> None:
 
 
 def check_free(outputs: list[Path], *, overwrite: bool) -> None:
-    """ImageError unless each of `outputs` can be written without losing what is there."""
+    """Raise ImageError unless each of `outputs` can be written without replacing a file that must be kept."""
     taken = _taken(outputs, overwrite=overwrite)
     if taken:
         raise ImageError(taken)
 
 
 def check_no_file(folder: Path, wanted: str = "a folder") -> None:
-    """ImageError where something other than a folder has its name."""
+    """Raise ImageError if `folder` is the name of something other than a folder."""
     if folder.exists() and not folder.is_dir():
-        raise ImageError(f"{folder}: is {'a file' if folder.is_file() else 'no folder'}; give {wanted}")
+        raise ImageError(f"{folder}: must be {wanted}, but is {'a file' if folder.is_file() else 'not one'}")
 
 
 def check_folder_writable(folder: Path) -> None:
-    """Make `folder` if it is not there; ImageError unless a file can be written in it."""
+    """Create `folder` if it is missing; raise ImageError unless a file can be written in it."""
     make_folder(folder)
     probe = folder / f".f2d.{os.getpid()}.part"
     try:
@@ -156,7 +155,7 @@ def check_folder_writable(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make `folder`, and those above it, if it is not there; ImageError where that cannot be."""
+    """Create `folder` and its parents if they are missing; raise ImageError if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -164,17 +163,17 @@ def make_folder(folder: Path) -> None:
 
 
 def _taken(outputs: list[Path], *, overwrite: bool) -> str | None:
-    """One line on the first of `outputs` that is something else, or there already."""
+    """Return one line about the first of `outputs` that exists, or is not a file."""
     for path in outputs:
         if os.path.exists(path) and not os.path.isfile(path):
             return f"{path}: is {'a folder' if os.path.isdir(path) else 'a device'}, not an image file name"
         if os.path.exists(path) and not overwrite:
-            return f"{path}: exists; --overwrite replaces it"
+            return f"{path}: exists (--overwrite replaces it)"
     return None
 
 
 def _owners(targets: Iterable[Path]) -> dict[Path, list[Path]]:
-    """Those of `targets` that are named as maps or samples, by the picture they would belong to."""
+    """Group the `targets` that are named as maps or samples by the image they would belong to."""
     found = defaultdict(list)
     for path in targets:
         named = _OUTPUT_OF.fullmatch(path.name)
@@ -184,7 +183,7 @@ def _owners(targets: Iterable[Path]) -> dict[Path, list[Path]]:
 
 
 def _output_place(source: Source, suffix: str | None) -> Path:
-    """The input's own name with the suffix asked for; else a file that is not written as it is becomes a PNG."""
+    """Return the input's name with the requested suffix; without one, formats that cannot be written become PNG."""
     if suffix:
         return source.place.with_suffix(suffix)
     known = source.path.suffix.lower() in IMAGE_SUFFIXES
@@ -199,7 +198,7 @@ def _check_distinct(jobs: list[Job], wanted: Wanted) -> None:
     claims = defaultdict(list)
     for job in jobs:
         claims[job.target].append(job.source)
-    if wanted.maps or wanted.samples:  # an input may be named as the map of another one
+    if wanted.maps or wanted.samples:  # an input may have the name of another one's map
         by_target = {job.target: job.source for job in jobs}
         for owner, targets in _owners(list(claims)).items():
             if owner in by_target:
@@ -208,5 +207,5 @@ def _check_distinct(jobs: list[Job], wanted: Wanted) -> None:
     for target, sources in claims.items():
         if len(sources) > 1:
             raise ImageError(
-                f"{target}: would be written by {' and '.join(map(str, sources))}; restore them into separate folders"
+                f"{target}: would be written by {' and '.join(map(str, sources))}, so give them separate output folders"
             )

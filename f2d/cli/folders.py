@@ -1,4 +1,4 @@
-"""From what a person names (files, folders, patterns) to pictures, each with its place in the output folder."""
+"""Find the images that files, folders and patterns stand for, each with its place in the output folder."""
 
 import glob
 import os
@@ -9,19 +9,19 @@ from f2d.images.formats import IMAGE_SUFFIXES
 
 
 class Source(NamedTuple):
-    """path: the file. place: its path below the output folder, so that a tree stays a tree."""
+    """An image file (path), and its path below the output folder (place), which keeps the folder structure."""
 
     path: Path
     place: Path
 
 
 def find_pictures(inputs: list[Path], out: Path, *, recursive: bool) -> tuple[list[Source], list[str]]:
-    """The pictures that `inputs` stand for, each once, and one line for every input that gives none.
+    """Return the images that `inputs` stand for, each once, and one line for every input without any.
 
-    A file stands for itself, whatever its suffix. A folder for the pictures in it and, if `recursive`, in all folders
-    below; a link to a folder is followed, each folder is entered once. A pattern (``photos/**/*.jpg``) is for shells
-    that leave them to programs; places are relative to its part before the first wildcard. Hidden files, and the
-    folder `out` where it lies inside an input, are left out.
+    A file stands for itself, whatever its suffix. A folder stands for the images in it and, if `recursive`, in its
+    subfolders; links to folders are followed, and each folder is entered once. Patterns (``photos/**/*.jpg``) are
+    expanded for shells that do not; places are relative to the part before the first wildcard. Hidden files, and the
+    folder `out` if it lies inside an input, are skipped.
     """
     sources: list[Source] = []
     failures: list[str] = []
@@ -46,7 +46,7 @@ def find_pictures(inputs: list[Path], out: Path, *, recursive: bool) -> tuple[li
 
 
 def is_pattern(path: Path) -> bool:
-    """Whether `path` names no file but has wildcards."""
+    """Whether `path` has wildcards and is not the name of an existing file."""
     return not os.path.lexists(path) and glob.has_magic(str(path))
 
 
@@ -54,14 +54,16 @@ def _nothing_in(path: Path, recursive: bool) -> str:
     known = ", ".join(sorted(IMAGE_SUFFIXES))
     if not path.is_dir():
         return f"{path}: matches no {known} files"
-    return f"{path}: no {known} files in this folder" + ("" if recursive else "; --recursive looks in those below, too")
+    return f"{path}: no {known} files in this folder" + (
+        "" if recursive else " (--recursive also searches its subfolders)"
+    )
 
 
 def _in_folder(root: Path, out: Path, recursive: bool, failures: list[str]) -> list[Source]:
     entered = {_identity(out)} - {_identity(root), None}
     folders, links, found = [root], list[Path](), list[Path]()
     while folders or links:
-        # links last: a folder that is reached both ways has its place in the real tree
+        # links come last, so that a folder reached both ways keeps its place in the real tree
         folder = folders.pop() if folders else links.pop(0)
         identity = _identity(folder)
         if identity in entered:
@@ -111,7 +113,7 @@ def _before_wildcards(pattern: Path) -> list[str]:
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
-    """What tells a folder from another one, however it was reached; None where there is none."""
+    """Return what identifies a folder, however it was reached; None if it does not exist."""
     try:
         status = folder.stat()
     except OSError:

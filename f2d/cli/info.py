@@ -1,4 +1,4 @@
-"""`f2d info`: what is installed, what the machine has, and what a restoration would run on."""
+"""`f2d info`: show what is installed, what the machine has, and what a restoration would run on."""
 
 import platform
 from pathlib import Path
@@ -22,12 +22,12 @@ NO_WEIGHTS = "none shipped"
 def info(
     model: Annotated[
         str | None,
-        typer.Argument(help="A preset, folder, or owner/name on the Hub: what it is and runs on."),
+        typer.Argument(help="Model to describe: a preset, a checkpoint folder, or owner/name on the Hub."),
     ] = None,
     device: Device = "auto",
     precision: PrecisionOption = Precision.AUTO,
 ) -> None:
-    """Versions, devices, kernel backends with reasons, presets, and what `f2d restore` would run."""
+    """Show versions, devices, kernel backends with reasons, presets, and what `f2d restore` would run."""
     import torch
 
     import f2d_kernels
@@ -48,8 +48,8 @@ def info(
             "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
             "torch": torch.__version__,
             "devices": ", ".join([f"cpu ({torch.backends.cpu.get_cpu_capability()})", *gpus]),
-            "a restoration runs on": str(execution),
-            "with kernels of": f2d_kernels.selected_backend(execution.device.type)[0],
+            "restoration runs on": str(execution),
+            "kernel backend": f2d_kernels.selected_backend(execution.device.type)[0],
         },
     )
     _print_rows("kernel backends", f2d_kernels.backends())
@@ -79,7 +79,7 @@ def _print_presets() -> None:
 
 
 def _without_weights(model: str) -> bool:
-    """Whether it is a preset that nobody has trained yet."""
+    """Whether `model` is a preset without shipped weights."""
     from f2d import checkpoints
     from f2d.nets.models import PRESETS
 
@@ -87,7 +87,7 @@ def _without_weights(model: str) -> bool:
 
 
 def _network(model: str) -> "Network":
-    """Of a preset without weights, with those it starts training from."""
+    """Load the network; a preset without weights gets the initial weights of training."""
     from f2d.nets.models import PRESETS, build, load_network
 
     return build(PRESETS[model]) if _without_weights(model) else load_network(model)
@@ -99,20 +99,20 @@ def _sizes(config: "Config") -> dict[str, str]:
     return {
         "parameters": f"{parameter_count(config):,}",
         "multiply-adds per pixel": f"{multiply_adds_per_pixel(config):,.0f}",
-        "sizes": f"any; padded to multiples of {config.stride} inside",
+        "sizes": f"any; padded internally to multiples of {config.stride}",
         **{name: _text(value) for name, value in config.to_dict().items()},
     }
 
 
 def _what_runs(net: "Network", execution: "Execution") -> dict[str, str]:
-    """The engine in words, and what it does where nothing else is asked for."""
+    """Describe the engine, and the steps and sampler that it uses by default."""
     from f2d.engine import engine_of
     from f2d.engine.describe import describe
     from f2d.transport import sampling
 
     steps, sampler = sampling(net.transport)
     calls = f"{steps} network call{'s' * (steps > 1)}"
-    by_default = f"{calls} of {sampler} unless asked for others; samplers: {', '.join(net.transport.samplers)}"
+    by_default = f"{calls} with sampler {sampler} by default; samplers: {', '.join(net.transport.samplers)}"
     return {"a restoration": by_default, **describe(engine_of(net, execution.dtype, execution.device))}
 
 
@@ -121,7 +121,7 @@ def _text(value: object) -> str:
 
 
 def _print_weights(model: str) -> None:
-    """The path on a line of its own: in a table it would be cut."""
+    """Print the path on a line of its own, since a table would cut it."""
     from f2d import checkpoints
 
     out.print(f"weights of {escape(model)}: {escape(str(checkpoints.find(model)))}")

@@ -7,7 +7,7 @@ import typer
 
 
 class Sampler(str, Enum):
-    """The samplers of all transports, known without importing PyTorch; a model has those of its own."""
+    """The samplers of all transports, known without importing PyTorch; each model has some of them."""
 
     MC = "MC"
     NMC = "NMC"
@@ -25,7 +25,7 @@ class Precision(str, Enum):
 
 
 class Format(str, Enum):
-    """A format to write, by the suffix it gets."""
+    """An output format, named by its suffix."""
 
     JPG = "jpg"
     PNG = "png"
@@ -35,7 +35,9 @@ class Format(str, Enum):
 
 
 Model = Annotated[str, typer.Option(help="A preset, a checkpoint folder, or owner/name on the Hub.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
-Seed = Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Seed of everything that is drawn.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
-PrecisionOption = Annotated[Precision, typer.Option(help="Precision of the network; the transport is float32 always.")]
+Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1, ...")]
+Seed = Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Random seed.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Overwrite existing outputs.")]
+PrecisionOption = Annotated[
+    Precision, typer.Option(help="Precision of the network; the transport always runs in float32.")
+]

@@ -1,4 +1,4 @@
-"""Values of options that are more than a number: factors, strengths, bytes."""
+"""Parse option values that are more than a number: factors, strengths, sizes in bytes."""
 
 import re
 
@@ -6,17 +6,17 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def names(text: str | None, option: str = "--only", such_as: str = "rain,haze") -> list[str] | None:
-    """``rain,haze`` -> its parts; None for None. ValueError where there are none, naming the option."""
+    """``rain,haze`` -> ["rain", "haze"]; None for None. Raises ValueError, naming the option, if there are no names."""
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts:
-        raise ValueError(f"{option} {text!r}: give names, such as {such_as}")
+        raise ValueError(f"{option} must be names such as {such_as}, got {text!r}")
     return parts
 
 
 def strengths(texts: list[str]) -> dict[str, float] | None:
-    """``["low=0.5", "rain=1"]`` -> the numbers by name; None for none. ValueError for what is not NAME=NUMBER."""
+    """``["low=0.5", "rain=1"]`` -> the numbers by name; None for an empty list. Raises ValueError for other texts."""
     found: dict[str, float] = {}
     for text in texts:
         name, equals, number = (part.strip() for part in text.partition("="))
@@ -25,7 +25,7 @@ def strengths(texts: list[str]) -> dict[str, float] | None:
         except ValueError:
             value = None
         if not (name and equals) or value is None:
-            raise ValueError(f"--strength {text}: give FACTOR=NUMBER, such as low=0.5")
+            raise ValueError(f"--strength {text}: must be FACTOR=NUMBER, such as low=0.5")
         if name in found:
             raise ValueError(f"--strength: {name} is given twice")
         found[name] = value
@@ -33,10 +33,10 @@ def strengths(texts: list[str]) -> dict[str, float] | None:
 
 
 def size_in_bytes(text: str | None) -> int | None:
-    """``4G`` -> 4 · 2^30, also 512M, 1.5GiB, 800000; None for None. ValueError for anything else."""
+    """``4G`` -> 4 · 2^30, also 512M, 1.5GiB, 800000; None for None. Raises ValueError for anything else."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if match is None or float(match[1]) == 0:
-        raise ValueError(f"--max-memory {text}: give a number of bytes, such as 4G or 512M")
+        raise ValueError(f"--max-memory {text}: must be a number of bytes, such as 4G or 512M")
     return int(float(match[1]) * _UNITS[match[2].upper()])

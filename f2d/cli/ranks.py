@@ -1,10 +1,10 @@
-"""One folder on many machines: which photographs are whose, and one report of all, over the shared output folder alone.
+"""Split one folder among many processes, and collect one report of all of them through the shared output folder alone.
 
-The share of a rank follows from the list of photographs and from nothing else. No claim is taken that a dead process
-could keep: whatever died, the command run again does exactly what has no output yet. For the report every rank keeps a
-file in a hidden folder of the output folder and touches it while it lives; rank 0 waits for each until it is finished,
-or has not been touched for a minute. Only changes count, not clocks, which differ between machines; a file that an
-earlier run left behind does not change.
+The share of a rank follows from the list of photographs and from nothing else. There are no locks that a dead process
+could hold: whichever process died, rerunning the command restores exactly the photographs without an output. For the
+report every rank keeps a file in a hidden subfolder of the output folder and touches it while it lives. Rank 0 waits
+for each rank until it has finished, or its file has not been touched for a minute. Only changes of the file count, not
+clocks, which differ between machines; a file that an earlier run left behind does not change.
 """
 
 import contextlib
@@ -20,20 +20,20 @@ from typing import Any, NamedTuple, TypeVar
 
 from f2d.replacing import has_ended, replacing
 
-BEAT, SILENCE, GRACE = 1.0, 60.0, 5.0  # seconds: between touches, until a rank is given up, and if its process is gone
+BEAT, SILENCE, GRACE = 1.0, 60.0, 5.0  # seconds between touches, and until a rank is given up: alive, ended process
 FOLDER = ".f2d-ranks"
 T = TypeVar("T")
 
 
 class Place(NamedTuple):
-    """rank in 0..world - 1; local: the rank on its machine, which chooses the GPU."""
+    """A rank in 0..world - 1, and its local rank on its machine, which chooses the GPU."""
 
     rank: int
     world: int
     local: int
 
     def share(self, items: Sequence[T]) -> list[T]:
-        """Every world-th of `items`, beginning with the rank's own number: no item is two ranks', none is nobody's."""
+        """Return every world-th of `items`, starting at the rank's number: each item belongs to exactly one rank."""
         return list(items[self.rank :: self.world])
 
 
@@ -41,21 +41,21 @@ ALONE = Place(0, 1, 0)
 
 
 def place_here(environ: Mapping[str, str] = os.environ) -> Place:
-    """From RANK, WORLD_SIZE and LOCAL_RANK, which torchrun and its like set; ValueError where they make no sense."""
+    """Read RANK, WORLD_SIZE and LOCAL_RANK, which launchers like torchrun set; raise ValueError if they are wrong."""
     if not ("RANK" in environ and "WORLD_SIZE" in environ):
         return ALONE
     try:
         rank, world = int(environ["RANK"]), int(environ["WORLD_SIZE"])
         local = int(environ.get("LOCAL_RANK", rank))
     except ValueError:
-        raise ValueError("RANK, WORLD_SIZE and LOCAL_RANK are set, and are not all whole numbers") from None
+        raise ValueError("RANK, WORLD_SIZE and LOCAL_RANK are set but are not all whole numbers") from None
     if not (0 <= rank < world and local >= 0):
-        raise ValueError(f"RANK is {rank} and WORLD_SIZE {world}; a rank lies in 0..WORLD_SIZE - 1")
+        raise ValueError(f"RANK is {rank} and WORLD_SIZE is {world}, but RANK must lie in 0..WORLD_SIZE - 1")
     return Place(rank, world, local)
 
 
 def own_device(name: str, place: Place) -> str:
-    """The GPU of this rank where `name` leaves the choice ("auto", "cuda") and the machine has several; else `name`."""
+    """Return this rank's GPU if `name` leaves the choice ("auto", "cuda") and there are several; otherwise `name`."""
     if place.world == 1 or name not in ("auto", "cuda"):
         return name
     import torch
@@ -76,7 +76,7 @@ class Board:
 
     def __enter__(self) -> "Board":
         self._folder.mkdir(exist_ok=True)
-        # what is there now may be of an earlier run; what changes from here on is alive
+        # files seen now may belong to an earlier run; a file that changes from here on belongs to a live rank
         self._first = {rank: self._look(rank) for rank in range(self.place.world)}
         self._write({})
         self._beats.start()
@@ -88,10 +88,10 @@ class Board:
         with contextlib.suppress(OSError):
             self._file(self.place.rank).unlink()
         with contextlib.suppress(OSError):
-            self._folder.rmdir()  # by the last one
+            self._folder.rmdir()  # succeeds for the last rank
 
     def report(self, counts: dict[str, Any]) -> bool:
-        """For ranks other than 0, once they are done: True when rank 0 has taken `counts` over."""
+        """Report to rank 0 from another rank that is done; return True once rank 0 has taken over `counts`."""
         self._write(counts)
         watch = _Watch(lambda: self._look(0))
         while watch.alive():
@@ -101,7 +101,7 @@ class Board:
         return False
 
     def gather(self) -> Iterator[tuple[int, dict[str, Any] | None]]:
-        """For rank 0, once it is done: (rank, its counts, or None if it stopped without a report) of the others."""
+        """Yield (rank, its counts, or None if it stopped without a report) for the other ranks, once rank 0 is done."""
         waiting = {rank: _Watch(partial(self._look, rank), self._first[rank]) for rank in range(1, self.place.world)}
         while waiting:
             for rank, watch in list(waiting.items()):
@@ -111,7 +111,7 @@ class Board:
                     continue
                 del waiting[rank]
                 with contextlib.suppress(OSError):
-                    self._file(rank).unlink()  # which tells the rank that it can go
+                    self._file(rank).unlink()  # tells the rank that it may exit
                 yield rank, watch.state.counts if watch.state is not None and reported else None
             time.sleep(BEAT / 4 if waiting else 0)
 
@@ -132,7 +132,7 @@ class Board:
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT):
-            with contextlib.suppress(OSError):  # taken over by rank 0
+            with contextlib.suppress(OSError):  # rank 0 has taken over the report
                 os.utime(self._file(self.place.rank))
 
 
@@ -143,7 +143,7 @@ class _State(NamedTuple):
 
 
 class _Watch:
-    """Whether a rank's file still changes; `changed`: whether it ever did since `first` was seen."""
+    """Watch whether a rank's file still changes; `changed` says whether it ever has since `first` was seen."""
 
     def __init__(self, look: Callable[[], _State | None], first: _State | None = None):
         self._look, self.state, self.changed, self._since = look, first, False, time.monotonic()
@@ -158,7 +158,7 @@ class _Watch:
 
 
 def _machine() -> str:
-    """Two containers can have one name, and processes of the same number."""
+    """Name the machine and its process namespace, since two containers can share a host name and process numbers."""
     try:
         return f"{socket.gethostname()}/{os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:
@@ -166,6 +166,6 @@ def _machine() -> str:
 
 
 def _is_gone(process: str) -> bool:
-    """Whether it was a process of this machine and has ended."""
+    """Whether `process` ran on this machine and has ended."""
     machine, _, number = process.rpartition(" ")
     return machine == _machine() and has_ended(int(number))

@@ -1,4 +1,4 @@
-"""`f2d report`: evaluations in, one HTML page out."""
+"""`f2d report`: write one HTML page about evaluations."""
 
 import os
 from pathlib import Path
@@ -15,25 +15,26 @@ from f2d.cli.options import Device, Overwrite
 @one_line_errors
 def report(
     evaluations: Annotated[
-        list[Path], typer.Argument(metavar="EVAL...", help="Folders that f2d eval wrote.", show_default=False)
+        list[Path], typer.Argument(metavar="EVAL...", help="Result folders of f2d eval.", show_default=False)
     ],
-    target: Annotated[Path, typer.Option("--out", "-o", help="The page to write.", show_default=False)],
+    target: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.", show_default=False)],
     images: Annotated[
-        int, typer.Option(min=1, max=200, help="Pictures to show, evenly over the categories; the page stays < 30 MB.")
+        int,
+        typer.Option(min=1, max=200, help="Images to show, spread over the categories; the page stays below 30 MB."),
     ] = 16,
     no_details: Annotated[
-        bool, typer.Option("--no-details", help="Without what the model must be run for: maps, gates, spread.")
+        bool, typer.Option("--no-details", help="Omit maps, gates and sample spread, for which the model must run.")
     ] = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:
-    r"""Make one HTML page about EVAL...: tables, charts, and pictures to compare with a slider.
+    r"""Write one HTML page about EVAL...: tables, charts, and images to compare with a slider.
 
-    The page is a single file that works without a network. Several evaluations of the same data stand side by side.
+    The page is a single file that works offline. Evaluations of the same data are shown side by side.
     Needs: pip install "f2d\[eval]"
     """
     if target.suffix.lower() not in (".html", ".htm"):
-        fail(f"{target}: a page is written as .html; give such a name")
+        fail(f"{target}: must be a file name that ends in .html")
     check_free([target], overwrite=overwrite)
     check_folder_writable(target.parent)
 

@@ -1,4 +1,4 @@
-"""`f2d restore`: photographs in, restored photographs out."""
+"""`f2d restore`: restore photographs."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,66 +22,74 @@ def restore(
         typer.Argument(metavar="PHOTO...", help='Files, folders, or patterns such as "*.jpg".', show_default=False),
     ],
     target: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder to write to, or a file name for one photo.", show_default=False)
+        Path, typer.Option("--out", "-o", help="Output folder, or a file name for a single photo.", show_default=False)
     ],
     model: Model = "f2d-lite",
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Network calls per photo; F²D-Net 1, ResFlow 4.", show_default=False)
+        int | None,
+        typer.Option(
+            min=1, help="Network calls per photo (default: 1 for F²D-Net, 4 for ResFlow).", show_default=False
+        ),
     ] = None,
     sampler: Annotated[
         Sampler | None,
         typer.Option(
             case_sensitive=False,
-            help="How the transport steps; F²D-Net MC, or mean: the prediction, no noise; ResFlow euler.",
+            help="Sampler: mc (default), nmc, em or mean (one deterministic step) for F²D-Net; euler for ResFlow.",
             show_default=False,
         ),
     ] = None,
     seed: Seed = 0,
     samples: Annotated[
-        int, typer.Option(min=0, help="Write so many samples, their mean and standard deviation; needs --steps.")
+        int, typer.Option(min=0, help="Write this many samples, their mean and standard deviation; needs --steps.")
     ] = 0,
-    tta: Annotated[bool, typer.Option("--tta", help="Average over the three flips too: four times the work.")] = False,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Average over three flips as well, at four times the work.")
+    ] = False,
     only: Annotated[
-        str | None, typer.Option(metavar="FACTORS", help="Correct these alone, such as rain,haze.", show_default=False)
+        str | None,
+        typer.Option(metavar="FACTORS", help="Correct only these factors, for example rain,haze.", show_default=False),
     ] = None,
     strength: Annotated[
         list[str] | None,
-        typer.Option(metavar="FACTOR=X", help="Correct a factor X times as much, such as low=0.5; again for others."),
+        typer.Option(metavar="FACTOR=X", help="Scale one factor's correction, for example low=0.5; may be repeated."),
     ] = None,
     save_maps: Annotated[
-        bool, typer.Option("--save-maps", help="Also write the map of each expert, and the gates as JSON.")
+        bool, typer.Option("--save-maps", help="Also write each expert's map, and the gates as JSON.")
     ] = False,
     recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Folders with all folders below; the tree is kept.")
+        bool, typer.Option("--recursive", "-r", help="Recurse into subfolders and keep their structure.")
     ] = False,
     format: Annotated[
-        Format | None, typer.Option(case_sensitive=False, help="Format to write; that of each photo by default.")
+        Format | None, typer.Option(case_sensitive=False, help="Output format (default: that of each photo).")
     ] = None,
     quality: Annotated[
-        int | None, typer.Option(min=1, max=100, help="Of JPEG and WebP (default 95).", show_default=False)
+        int | None, typer.Option(min=1, max=100, help="JPEG and WebP quality (default 95).", show_default=False)
     ] = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
     precision: PrecisionOption = Precision.AUTO,
     max_memory: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="Memory the command may take, such as 4G; four fifths of what is free."),
+        typer.Option(metavar="SIZE", help="Memory limit, for example 4G (default: 80 % of what is free)."),
     ] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Every photo whole, however much memory that takes.")] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Never split an image into bands, whatever memory it needs.")
+    ] = False,
 ) -> None:
     """Restore PHOTO... (files, folders or patterns, any size) into -o.
 
-    JPEG, PNG, WebP, TIFF and BMP, 8 and 16 bits, grey or colour; transparency and metadata are kept, EXIF orientation
-    is applied. What is there already is skipped, so that a command that was stopped can be run again. One photo that
-    fails does not stop the others: exit code 1. Under torchrun, or whatever sets RANK and WORLD_SIZE, the photos are
-    shared out.
+    Reads JPEG, PNG, WebP, TIFF and BMP with 8 or 16 bits, grey or colour. Transparency and metadata are kept; EXIF
+    orientation is applied. Existing outputs are skipped, so an interrupted command can simply be rerun. If a photo
+    fails, the others are still restored, and the exit code is 1. Under torchrun (or any launcher that sets RANK and
+    WORLD_SIZE) the photos are split among the processes.
     """
     place = place_here()
     if samples == 1:
-        fail("--samples needs two or more")
+        fail("--samples must be 0 or at least 2, got 1")
     suffix = None if format is None else f".{format.value}"
     if quality is not None and format is not None and suffix not in (".jpg", ".webp"):
-        fail(f"--quality is for jpg and webp; {format.value} loses nothing")
+        fail(f"--quality applies to jpg and webp only, as {format.value} is lossless")
     wanted = Wanted(overwrite, recursive, suffix, save_maps, samples)
     asked = {
         "strength": strengths(strength or []),
@@ -97,7 +105,7 @@ def restore(
     jobs, failures, folder = plan_jobs(photos, target, wanted)
     counts = Counts()
     if place.rank:
-        failures = []  # every rank finds the same ones
+        failures = []  # every rank finds the same failures, and rank 0 reports them
     jobs = _largest_first(jobs)
     mine, counts.skipped, taken = left_to_do(sorted(place.share(jobs)), wanted)
     for failure in (*failures, *taken):
@@ -121,15 +129,15 @@ def restore(
 
 
 def _largest_first(jobs: list[Job]) -> list[Job]:
-    """The order in which ranks take turns, so that none has all the large files.
+    """Order the jobs so that ranks take turns with the large files.
 
-    It must be the same whenever a rank looks: what is replaced in place changes its size meanwhile, and counts as 0.
+    Every rank must find the same order at any time: a file replaced in place changes its size, and counts as 0.
     """
 
     def key(job: Job) -> tuple[int, Job]:
         try:
             return -job.source.stat().st_size * (job.source.resolve() != job.target.resolve()), job
-        except (OSError, RuntimeError):  # a loop of links is either, by the version of Python
+        except (OSError, RuntimeError):  # a loop of links raises either, depending on the version of Python
             return 0, job
 
     return sorted(jobs, key=key)

@@ -1,4 +1,4 @@
-"""Photographs through the model one after the other: what is written, what is printed, what went wrong."""
+"""Restore photographs one after the other: write the outputs, print a line for each, and count failures."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -20,14 +20,17 @@ from f2d.images import ImageError, Photo, check_holds, read, replacing, save_ima
 from f2d.nets.models import Config, load_config
 from f2d.transport import sampling
 
-# Images in one call of a GPU, of at most so many pixels: larger ones fill it alone. Each draws the noise it would draw
-# alone. A CPU gains nothing (four of 256x256: 1.29 s together, 1.26 s one by one), and its sums would be others.
+# BATCH images of at most SMALL pixels share one call on a GPU, which larger ones fill alone. Each image draws the noise
+# it would draw alone. A CPU gains nothing (four of 256x256: 1.29 s together, 1.26 s one by one), and rounding differs.
 BATCH, SMALL = 8, 300_000
 
 
 def restore_all(jobs: list[Job], task: Task, counts: Counts, place: Place) -> None:
-    """Restore and write `jobs`, the share of `place`. Mistakes that need no weights to be known are found before these
-    are loaded, and they are not loaded unless a photograph can be read."""
+    """Restore and write `jobs`, the share of `place`.
+
+    Mistakes that can be found without weights are found before these are loaded, and weights are not loaded unless a
+    photograph can be read.
+    """
     _check(load_config(task.model), task)
     share = f", rank {place.rank} of {place.world}: {len(jobs)} photographs" if place.world > 1 else ""
 
@@ -40,20 +43,20 @@ def restore_all(jobs: list[Job], task: Task, counts: Counts, place: Place) -> No
 
 
 def _check(config: Config, task: Task) -> None:
-    """ValueError for what this model does not have or cannot do."""
+    """Raise ValueError for an option that this model does not support."""
     steps, _ = sampling(config.transport, task.options.get("steps"), task.options.get("sampler"))
     control.strengths(config.factors, task.options.get("strength"), task.options.get("only"))
     if task.wanted.maps and not config.factors:
-        raise ValueError(f"--save-maps: {task.model} has no factors, and so no maps or gates")
+        raise ValueError(f"--save-maps: {task.model} has no factors, and therefore no maps or gates")
     if task.wanted.samples and steps == 1:
         raise ValueError(
-            "--samples needs --steps above 1: a single step gives the mean of what the photo may have been, whatever "
-            "the seed, so that samples would hardly differ"
+            "--samples needs --steps above 1, because a single step predicts the mean whatever the seed and samples "
+            "would hardly differ"
         )
 
 
 class Restoring:
-    """One photograph after the other through a restorer that is loaded once the first of them is read."""
+    """Restores photographs one after the other; the restorer is loaded once the first of them has been read."""
 
     def __init__(self, task: Task, counts: Counts, load: Callable[[], Restorer]):
         self._task, self._counts, self._load_restorer = task, counts, load
@@ -61,7 +64,7 @@ class Restoring:
         self._together = 1
 
     def run(self, jobs: list[Job], *, progress: bool) -> None:
-        """Restore `jobs`; what fails is counted and has its line, all others have theirs."""
+        """Restore `jobs`; print a line for each, and count those that fail."""
         bar = bar_of("restoring", len(jobs))
         for group in self._groups(jobs, bar):
             with up(bar, progress):
@@ -71,7 +74,7 @@ class Restoring:
             bar.advance(bar.task_ids[0], len(group))
 
     def _groups(self, jobs: Iterable[Job], bar: Progress) -> Iterator[list[tuple[Job, Photo]]]:
-        """What is read, in order: alone, or several small ones of one size that a GPU takes in one call."""
+        """Yield the readable photographs in order: one at a time, or several small ones of one size for a GPU call."""
         group: list[tuple[Job, Photo]] = []
         for job in jobs:
             try:
@@ -92,7 +95,7 @@ class Restoring:
             yield group
 
     def _batch(self, photo: Photo) -> int:
-        """How many like `photo` are restored together."""
+        """Return how many photographs of the size of `photo` are restored together."""
         if self._restorer is None:
             self._restorer = self._load()
         small = photo.size[0] * photo.size[1] <= SMALL
@@ -104,7 +107,7 @@ class Restoring:
         return restorer
 
     def _restored(self, group: list[tuple[Job, Photo]]) -> Iterator[str]:
-        """A line for each of the group that is done."""
+        """Yield a line for each photograph of the group that was restored."""
         try:
             result = self._call(torch.stack([photo.tensor() for _, photo in group]), self._task.seed)
         except ImageError as error:
@@ -118,7 +121,7 @@ class Restoring:
                 self._counts.fail(error)
 
     def _written(self, job: Job, photo: Photo, result: Restored, i: int, seconds: float) -> str:
-        """All outputs of one photograph; the picture itself, which says that all are there, comes last."""
+        """Write all outputs of one photograph; the image comes last, since it shows that all the others exist."""
         write_new = self._write_new
         make_folder(job.target.parent)
         values = result.image[i]
@@ -143,7 +146,7 @@ class Restoring:
         )
 
     def _samples(self, job: Job, photo: Photo, first: torch.Tensor) -> tuple[torch.Tensor, Photo, float]:
-        """Mean and standard deviation (Welford) of the samples, each written as it comes, and the seconds of all but
+        """Write the samples one by one; return their mean and standard deviation (Welford), and the seconds of all but
         the first."""
         mean, squares, seconds = torch.zeros_like(first), torch.zeros_like(first), 0.0
         number = self._task.wanted.samples
@@ -164,7 +167,7 @@ class Restoring:
         return mean, plain.replaced(deviation, depth=16), seconds
 
     def _call(self, images: torch.Tensor, seed: int) -> Restored:
-        signed = (seed + 2**63) % 2**64 - 2**63  # the same 64 bits, as a tensor of seeds holds them
+        signed = (seed + 2**63) % 2**64 - 2**63  # the same 64 bits as a signed integer, which a tensor of seeds holds
         try:
             assert self._restorer is not None  # loaded for the first group
             return self._restorer(images, seed=signed, **self._task.options)

@@ -1,4 +1,4 @@
-"""`f2d train` and `f2d finetune`: a recipe and a folder of photographs in, weights out."""
+"""`f2d train` and `f2d finetune`: train weights by a recipe on a folder of photographs."""
 
 import logging
 from pathlib import Path
@@ -13,30 +13,30 @@ from f2d.cli.files import check_no_file
 Data = Annotated[
     Path,
     typer.Option(
-        help="Clean photographs, CDD-11, pairs, a list or an LMDB; the root of the recipe's sources.",
+        help="Training data: clean photographs, CDD-11, pairs, a list or an LMDB; source paths are relative to it.",
         show_default=False,
     ),
 ]
-Target = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.", show_default=False)]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in -o, with its own recipe.")]
+Target = Annotated[Path, typer.Option("--out", "-o", help="Run folder to write.", show_default=False)]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume the run in -o with the recipe saved there.")]
 Set = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         "-s",
         metavar="NAME=VALUE",
-        help="Replace a field of the recipe, such as steps=500, losses.maps=0.1 or stages.0.crop=96; again for others.",
+        help="Set a field of the recipe, for example steps=500, losses.maps=0.1 or stages.0.crop=96; may be repeated.",
     ),
 ]
 Devices = Annotated[
-    int | None, typer.Option(min=1, help="Processes on this machine; one per GPU, or what torchrun started.")
+    int | None, typer.Option(min=1, help="Processes on this machine (default: one per GPU, or those of torchrun).")
 ]
-Accelerator = Annotated[str, typer.Option(help="Lightning's name: auto, cpu, cuda.")]
+Accelerator = Annotated[str, typer.Option(help="Lightning accelerator: auto, cpu or cuda.")]
 
 
 @one_line_errors
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe that ships, or a YAML file.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe or a YAML file.")],
     data: Data,
     target: Target,
     resume: Resume = False,
@@ -44,11 +44,11 @@ def train(
     devices: Devices = None,
     accelerator: Accelerator = "auto",
 ) -> None:
-    r"""Train RECIPE on the photographs in --data; clean ones are degraded on the fly.
+    r"""Train a network by RECIPE on --data; clean photographs are degraded on the fly.
 
-    -o receives the recipe as it ran, the last state (--resume continues it bit for bit), losses, validations, sample
-    pictures, and weights/ and best/, checkpoint folders that `f2d restore --model` takes. Under torchrun or SLURM all
-    their processes train together. Needs: pip install "f2d\[train]"
+    -o receives the recipe as run, the last training state (which --resume continues bit-exactly), losses, validation
+    results, sample images, and the checkpoint folders weights/ and best/ for `f2d restore --model`. Under torchrun or
+    SLURM all processes train together. Needs: pip install "f2d\[train]"
     """
     _fit(recipe, data, target, resume, set_, devices, accelerator)
 
@@ -58,15 +58,15 @@ def finetune(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Shipped weights or a checkpoint folder.")],
     data: Data,
     target: Target,
-    recipe: Annotated[str, typer.Option(help="A recipe that ships, or a YAML file.")] = "finetune",
+    recipe: Annotated[str, typer.Option(help="A shipped recipe or a YAML file.")] = "finetune",
     resume: Resume = False,
     set_: Set = None,
     devices: Devices = None,
     accelerator: Accelerator = "auto",
 ) -> None:
-    r"""Go on training MODEL on the photographs in --data, such as pairs of one's own camera.
+    r"""Fine-tune MODEL on --data, for example on pairs from your own camera.
 
-    As `f2d train`, from weights that are there. Needs: pip install "f2d\[train]"
+    The command works like `f2d train`, but starts from existing weights. Needs: pip install "f2d\[train]"
     """
     _fit(recipe, data, target, resume, set_, devices, accelerator, initial={"initial": model})
 
@@ -93,10 +93,10 @@ def _fit(
             raise
         fail(f'f2d train needs {missing.name}, which is not installed: pip install "f2d[train]"')
 
-    # advertisements, and a second line after Ctrl-C
+    # Lightning prints advertisements, and a second line after Ctrl-C
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     overrides = {**dict(map(_field, changes or ())), **(initial or {})}
-    if resume and (target / RECIPE).exists():  # the run's own, so that no -s has to be given again
+    if resume and (target / RECIPE).exists():  # the run's own recipe, so that no -s has to be repeated
         recipe = str(target / RECIPE)
     with tidy_when_terminated():
         fit(Recipe.load(recipe, overrides), data, target, resume=resume, devices=devices, accelerator=accelerator)
@@ -104,14 +104,14 @@ def _fit(
 
 
 def _field(text: str) -> tuple[str, Any]:
-    """(dotted name, value as YAML reads it) of NAME=VALUE."""
+    """NAME=VALUE -> (dotted name, value as YAML reads it)."""
     import yaml
 
     from f2d.training.recipe import parse
 
     name, equals, value = text.partition("=")
     if not (name and equals):
-        raise ValueError(f"--set {text}: give NAME=VALUE, such as steps=500")
+        raise ValueError(f"--set {text}: must be NAME=VALUE, such as steps=500")
     try:
         return name, parse(value)
     except yaml.YAMLError:

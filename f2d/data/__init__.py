@@ -1,6 +1,6 @@
-"""Training data from every layout: clean photographs, pairs, lists, CDD-11 and the authors' LMDB, mixed at will.
+"""Training data from any layout: clean photographs, pairs, lists, CDD-11 and the authors' LMDB, in any mixture.
 
-`Mixture` gives samples, `stack` collates them in the workers, `finish` degrades them on the device of the step.
+`Mixture` yields samples, `stack` collates them in the workers, and `finish` degrades them on the device of the step.
 """
 
 from f2d.data.augment import Augment

@@ -1,4 +1,4 @@
-"""Degradations that come alone: Gaussian noise and JPEG."""
+"""Degradations that are not combined with others: Gaussian noise and JPEG."""
 
 import io
 
@@ -10,13 +10,13 @@ from f2d.data.categories import noise_level
 from f2d.degradation.fields import Draws
 from f2d.images import to_picture, to_tensor
 
-STRONGEST = 50  # of the noise whose sigma is drawn
+STRONGEST = 50  # largest sigma that is drawn
 
 
 def add_noise(clean: Tensor, category: str, seed: int) -> Tensor:
     """x = clip(J + sigma / 255 · N(0, 1)), clean [3,H,W] in [0, 1]; sigma from the category, or ~ U(0, 50) for "noise".
 
-    Drawn on the CPU from the seed alone, so that every device adds the same.
+    The noise is drawn on the CPU from the seed alone, so that every device adds the same noise.
     """
     draws = Draws(seed, "noise", clean.device)
     level = noise_level(category)
@@ -25,7 +25,7 @@ def add_noise(clean: Tensor, category: str, seed: int) -> Tensor:
 
 
 def compress(clean: Tensor, quality: int) -> Tensor:
-    """[3,H,W] in [0, 1], rounded to 8 bits, written as JPEG of that quality (1 to 100, Pillow's) and read again."""
+    """Round [3,H,W] in [0, 1] to 8 bits, write it as JPEG with Pillow's quality (1 to 100), and read it back."""
     file = io.BytesIO()
     to_picture(clean).save(file, "JPEG", quality=quality)
     with torch.no_grad():

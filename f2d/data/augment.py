@@ -1,4 +1,4 @@
-"""Random crops, scaled, turned, flipped and coloured: the picture alone, or both of a pair in the same way."""
+"""Crop, scale, rotate, flip and recolour an image at random, or both images of a pair in the same way."""
 
 import random
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Augment:
     scale: the range its factor is drawn from, uniformly (below 1: a larger region, made smaller); flips: left to right,
     for half of the samples; turns: by 0, 90, 180 or 270 degrees; colour: share of the samples with gamma ~ U(0.75,
     1.35) and a gain per channel ~ U(0.85, 1.1). Given pairs keep their colours: a degradation does not commute with
-    them. ValueError names a field that cannot work.
+    them. Raises ValueError, which names the field, for invalid values.
     """
 
     scale: tuple[float, float] = (0.6, 1.15)
@@ -37,7 +37,7 @@ class Augment:
     ) -> tuple[Tensor, Tensor | None]:
         """clean (and degraded, unless None) [3,H,W] uint8, H and W at least `crop` -> [3,crop,crop] in [0, 1].
 
-        Everything is drawn from `draws`, the same numbers whether a degraded picture is given or not.
+        Everything is drawn from `draws`, with the same numbers whether a degraded image is given or not.
         """
         _, height, width = clean.shape
         side = min(int(crop / draws.uniform(*self.scale)), height, width)
@@ -59,6 +59,6 @@ class Augment:
 
 
 def centre_crop(picture: Tensor, crop: int) -> Tensor:
-    """[3,H,W] uint8 -> the [3,crop,crop] in its middle, in [0, 1]."""
+    """[3,H,W] uint8 -> its centre crop [3,crop,crop] in [0, 1]."""
     top, left = (picture.shape[1] - crop) // 2, (picture.shape[2] - crop) // 2
     return picture[:, top : top + crop, left : left + crop].float() / 255

@@ -1,18 +1,18 @@
-"""Names of degradations: the eleven composites, and those that the three- and five-task sets have besides."""
+"""Names of degradations: the eleven composites, and the additional ones of the three- and five-task sets."""
 
 import re
 
 from f2d.degradation import CATEGORIES, parse_category
 
 CLEAR = "clear"
-# what a clean photograph can be given; the number after noise and jpeg may be another one
+# categories that can be synthesised; the number after noise and jpeg may differ
 SYNTHESISED = (*CATEGORIES, CLEAR, "noise", "noise15", "noise25", "noise50", "jpeg10")
 KNOWN_FACTORS = {"low", "haze", "rain", "snow", "noise", "blur", "jpeg"}
 _NOISE, _JPEG = re.compile(r"noise(\d{1,3})?"), re.compile(r"jpeg(\d{1,3})")
 
 
 def canonical(category: str) -> str:
-    """The published spelling of a composite, whatever the order of its factors; any other name as it is."""
+    """Return the published spelling of a composite, for any order of its factors; other names are unchanged."""
     try:
         return parse_category(category)
     except ValueError:
@@ -30,19 +30,19 @@ def factors_of(category: str) -> tuple[str, ...]:
 
 
 def is_category(name: str) -> bool:
-    """Whether a folder of that name holds a degradation that is known."""
+    """Whether `name` is a known degradation."""
     return name != CLEAR and set(factors_of(name)) <= KNOWN_FACTORS
 
 
 def can_synthesise(category: str) -> bool:
-    """Whether `finish` can make it from a clean picture."""
+    """Whether `finish` can synthesise the category from a clean image."""
     quality = jpeg_quality(category)
     noise = _NOISE.fullmatch(category) is not None
     return category in CATEGORIES or category == CLEAR or noise or (quality is not None and 1 <= quality <= 100)
 
 
 def noise_level(category: str) -> int | None:
-    """sigma of 255 of ``noise25``; None for ``noise``, where it is drawn."""
+    """Return sigma (of 255) of ``noise25``; None for ``noise``, whose sigma is drawn."""
     found = _NOISE.fullmatch(category)
     assert found is not None
     digits = found[1]
@@ -50,13 +50,13 @@ def noise_level(category: str) -> int | None:
 
 
 def jpeg_quality(category: str) -> int | None:
-    """Q of ``jpegQ``; None for other categories."""
+    """Return Q of ``jpegQ``; None for other categories."""
     match = _JPEG.fullmatch(category)
     return int(match[1]) if match else None
 
 
 def check_factors(category: str, factors: tuple[str, ...], where: str = "") -> None:
-    """ValueError that names the category unless all its factors are among the network's."""
+    """Raise ValueError, which names the category, unless all its factors are among the network's."""
     missing = [factor for factor in factors_of(category) if factor not in factors]
     if missing:
         raise ValueError(

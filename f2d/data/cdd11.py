@@ -8,31 +8,31 @@ from f2d.data.pictures import find_images, some
 
 
 def category_folders(folder: Path) -> list[Path]:
-    """Those in `folder` that are named as a category, in any order of its factors; none without a `clear` beside."""
+    """Return the folders in `folder` named after a category, in any order of its factors; none without `clear`."""
     if not (folder / CLEAR).is_dir():
         return []
     return sorted(path for path in folder.iterdir() if path.is_dir() and is_category(path.name))
 
 
 def find_scenes(folder: Path) -> list[Pair]:
-    """`match_scenes` of complete folders: ValueError where one has no pictures, and for pictures that `clear` lacks."""
+    """Match complete folders; raise ValueError for one without images, and for images that `clear` lacks."""
     matches = match_scenes(folder)
     if matches.twice:
-        raise ValueError(f"{' and '.join(map(str, matches.twice[0]))} are two clean pictures of one name")
+        raise ValueError(f"{' and '.join(map(str, matches.twice[0]))} are two clean images of the same name")
     for home, paths in matches.alone.items():
         if not paths:
-            raise ValueError(f"no pictures in {home}")
+            raise ValueError(f"{home} contains no images")
         raise ValueError(
-            f"{folder / CLEAR} has no pictures of the names that {home.name} has: {some(path.name for path in paths)}; "
-            "if these folders are a pair under other names, give layout: pairs"
+            f"{folder / CLEAR} has no images of the same names as {home.name}: {some(path.name for path in paths)} "
+            "(if these folders are a pair under other names, give layout: pairs)"
         )
     return matches.pairs
 
 
 def match_scenes(folder: Path) -> Matches:
-    """Every picture of every category with the one of its name in `clear`; a suffix may differ.
+    """Match every image of every category with the one of the same name in `clear`; suffixes may differ.
 
-    ValueError where the folders are not there.
+    Raises ValueError if the folders are missing.
     """
     folders = category_folders(folder)
     if not folders:

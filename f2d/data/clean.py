@@ -1,4 +1,4 @@
-"""Clean photographs, to be degraded in any way that can be synthesised."""
+"""Clean photographs, which can be degraded by any category that can be synthesised."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from f2d.images import IMAGE_SUFFIXES
 
 
 class CleanPool(Pool):
-    """Every photograph in a folder and those below. ValueError where there is none."""
+    """All photographs in a folder and its subfolders; raises ValueError if there are none."""
 
     synthesised = True
     categories = CATEGORIES
@@ -20,7 +20,7 @@ class CleanPool(Pool):
         self.folder, self.pictures = folder, pictures
         self.paths = find_images(folder)
         if not self.paths:
-            raise ValueError(f"no photographs below {folder}; give a folder with {', '.join(sorted(IMAGE_SUFFIXES))}")
+            raise ValueError(f"{folder} contains no photographs ({', '.join(sorted(IMAGE_SUFFIXES))})")
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -1,4 +1,4 @@
-"""Which layout a folder has, and its pool."""
+"""Recognise the layout of a folder and open its pool."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def open_pool(
     pattern: str | None = None,
     pictures: Pictures | None = None,
 ) -> Pool:
-    """The pool of entries at `path`.
+    """Open the pool of entries at `path`.
 
     layout: "clean" photographs in a folder and those below; "pairs": `f2d.data.pairs.find_pairs`, which is told
     `degraded`, `clean` and `pattern`; "cdd11": a folder for each category and `clear`; "list": a .txt or .csv of pairs;
@@ -33,19 +33,19 @@ def open_pool(
     of all pairs of a folder or a list (needed there), or of an LMDB in place of its own names. pictures: a cache that
     several pools share.
 
-    ValueError for a path that is not there or whose files are not laid out so, naming what was looked for.
+    Raises ValueError, which names what was looked for, for a missing path or files in another layout.
     """
     path, pictures = Path(path), pictures or Pictures()
     category = None if category is None else canonical(category)
     if layout not in LAYOUTS:
-        raise ValueError(f"layout is {layout!r}; give one of {', '.join(LAYOUTS)}")
+        raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder")
     if layout == "auto":
         layout = recognise(path, category=category, degraded=degraded, clean=clean, pattern=pattern)
     elif layout == "clean" and path.is_dir() and (category_folders(path) or pair_folders(path)):
         raise ValueError(
-            f"{path} has degraded pictures beside clean ones; give the folder of the clean ones, or "
+            f"{path} contains degraded images beside clean ones, so give the folder of the clean ones, or "
             "-s sources.0.layout=auto to train on the pairs"
         )
     if path.is_dir() == (layout == "list"):
@@ -59,7 +59,9 @@ def open_pool(
     if layout == "clean":
         return CleanPool(path, pictures)
     if category is None:
-        raise ValueError(f"{path} is a folder of pairs: give their category, such as -s sources.0.category=haze")
+        raise ValueError(
+            f"{path} is a folder of pairs without a category, so give one, such as -s sources.0.category=haze"
+        )
     return PairPool(find_pairs(path, category, degraded, clean, pattern), pictures)
 
 
@@ -71,10 +73,10 @@ def recognise(
     clean: str | None = None,
     pattern: str | None = None,
 ) -> str:
-    """The layout of `path`; what is said of pairs makes it pairs, and a category is never that of CDD-11's folders."""
+    """Return the layout of `path`; options of pairs imply pairs, and a given category excludes CDD-11's folders."""
     if path.is_file():
         if path.suffix.lower() not in LISTS:
-            raise ValueError(f"{path}: is a file; give a folder, or a list of pairs ({', '.join(LISTS)})")
+            raise ValueError(f"{path}: must be a folder or a list of pairs ({', '.join(LISTS)})")
         return "list"
     if is_lmdb(path):
         return "lmdb"
@@ -85,12 +87,12 @@ def recognise(
         return "pairs"
     if (path / CLEAR).is_dir() and len([folder for folder in path.iterdir() if folder.is_dir()]) > 1:
         raise ValueError(
-            f"{path} has {CLEAR} beside folders that are named as no category; give layout: pairs with the names of "
-            "the folders and a category, or layout: clean if all are clean photographs"
+            f"{path} has {CLEAR} beside folders that no category is named after. Give layout: pairs with the names of "
+            "the folders and a category, or layout: clean if all are clean photographs."
         )
     if not find_images(path):
         raise ValueError(
-            f"{path} holds no data: looked for data.mdb (LMDB), clear beside folders such as low_haze (CDD-11), "
-            f"folders such as input and gt (pairs), and {', '.join(sorted(IMAGE_SUFFIXES))} files (clean photographs)"
+            f"{path} contains no data (looked for data.mdb (LMDB), clear beside folders such as low_haze (CDD-11), "
+            f"folders such as input and gt (pairs), and {', '.join(sorted(IMAGE_SUFFIXES))} files (clean photographs))"
         )
     return "clean"

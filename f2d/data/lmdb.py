@@ -1,4 +1,4 @@
-"""The authors' LMDB: each value a pickled dict of LQ and GT, uint8 [H,W,3], and deg_name."""
+"""Read the authors' LMDB, whose values are pickled dicts of LQ and GT, uint8 [H,W,3], and deg_name."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ _opened: dict[str, tuple[int, Any]] = {}  # real path -> (process, environment)
 
 
 class Record(NamedTuple):
-    """One entry of the index. scene: a digest of the ground truth, equal where two entries have the same."""
+    """One entry of the index; scene is a digest of the ground truth, the same for entries that share it."""
 
     key: bytes
     category: str
@@ -50,7 +50,7 @@ class LmdbPool(Pool):
         with environment(self.path).begin(buffers=True) as transaction:
             value = transaction.get(key)
             if value is None:
-                raise ValueError(f"{self.name(entry)} is not there any more")
+                raise ValueError(f"{self.name(entry)} no longer exists")
             fields = loads(value, self.name(entry))
         try:
             return as_bytes(fields["LQ"].numpy()), as_bytes(fields["GT"].numpy())
@@ -74,22 +74,22 @@ class LmdbPool(Pool):
         fields = loads(value, what, skim=True)
         if not isinstance(fields, dict) or not {"LQ", "GT"} <= set(fields):
             found = ", ".join(map(str, fields)) if isinstance(fields, dict) else type(fields).__name__
-            raise ValueError(f"{what} holds {found}; give a dict with LQ, GT and deg_name")
+            raise ValueError(f"{what} must be a dict with LQ, GT and deg_name, got {found}")
         lq, gt = fields["LQ"], fields["GT"]
         for entry, array in (("LQ", lq), ("GT", gt)):
             _check_picture(f"{what}: {entry}", array)
         if lq.shape != gt.shape:
-            raise ValueError(f"{what}: LQ is {lq.shape} and GT is {gt.shape}; a pair must be of one size")
+            raise ValueError(f"{what}: LQ and GT must have the same size, got {lq.shape} and {gt.shape}")
         name = fields.get("deg_name")
         if name is not None and not isinstance(name, str):
-            raise ValueError(f"{what}: deg_name is {name!r}; give text such as low_haze")
+            raise ValueError(f"{what}: deg_name must be text such as low_haze, got {name!r}")
         own = CLEAR if name in _CLEAN_NAMES else canonical(name)
         digest = hashlib.sha1(repr((gt.shape, gt.order)).encode() + middle(gt)).hexdigest()
         return Record(key, category or own, gt.shape[1::-1], digest)
 
 
 def is_lmdb(path: Path) -> bool:
-    """Whether a folder is an LMDB, as far as its files say."""
+    """Whether a folder is an LMDB, judging by its files."""
     return (path / FILE).is_file()
 
 
@@ -126,11 +126,11 @@ def _values(path: Path) -> Iterator[tuple[bytes, memoryview]]:
 
 def _check_picture(what: str, array: object) -> None:
     if not isinstance(array, Array):
-        raise ValueError(f"{what} is a {type(array).__name__}; give an array, uint8 [H,W,3]")
+        raise ValueError(f"{what} must be an array, uint8 [H,W,3], got {type(array).__name__}")
     shape, kind = array.shape, getattr(array.dtype, "type", None)
     whole = isinstance(shape, tuple) and all(isinstance(n, int) and n > 0 for n in shape)
     if not whole or len(shape) != 3 or shape[2] != 3 or kind != "uint8" or len(array.raw) != shape[0] * shape[1] * 3:
-        raise ValueError(f"{what} is {kind} {shape}; give uint8 [H,W,3]")
+        raise ValueError(f"{what} must be uint8 [H,W,3], got {kind} {shape}")
 
 
 def _shown(key: bytes) -> str:

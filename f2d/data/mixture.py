@@ -1,4 +1,4 @@
-"""A mixture of sources as one data set, in which a sample is a function of its index."""
+"""Mix sources into one data set in which each sample is a function of its index."""
 
 import copy
 import random
@@ -25,7 +25,7 @@ _VALIDATION_SEED = 1_000_000
 
 @dataclass(frozen=True)
 class _Part:
-    """A pool, how often it is drawn from, and for each category its frequency and its entries."""
+    """A pool, its frequency, and the frequency and entries of each of its categories."""
 
     pool: Pool
     ratio: float
@@ -39,13 +39,13 @@ class _Part:
 class Mixture(Dataset):
     """``mixture[index, crop]`` -> `Sample` of [3,crop,crop], a function of (seed, index, crop) alone.
 
-    Source by ratio -> category by frequency -> entry -> crop and augmentation; a crop of another size shows the same
-    picture with the same degradation. So a run resumes, and splits over workers and machines, without changing what
-    any sample is. Decoded files stay in memory up to `budget` bytes per process.
+    The source is drawn by ratio, then the category by frequency, the entry, the crop and the augmentation. A crop of
+    another size shows the same image with the same degradation. Runs can therefore resume, and be split over workers
+    and machines, without changing any sample. Decoded files stay in memory up to `budget` bytes per process.
 
-    Raises ValueError, before anything is decoded, for no sources, files that are not laid out as said, categories that
-    a source lacks or that cannot be made, a category with a factor that is not among `factors` (the network's), and,
-    where `crop_check` is given, pictures smaller than that.
+    Raises ValueError, before anything is decoded, if there are no sources, for files in another layout than stated, for
+    categories that a source lacks or that cannot be synthesised, for a category with a factor that is not among
+    `factors` (the network's), and, if `crop_check` is given, for images smaller than that.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Mixture(Dataset):
         budget: int = BUDGET,
     ):
         if not sources:
-            raise ValueError("no data sources; give at least one, with the path of its folder")
+            raise ValueError("sources must have at least one entry, with the path of its folder")
         self.seed, self.augment = seed, augment or Augment()
         pictures = Pictures(budget)
         self.parts = [_part(source, Path(root), tuple(factors), pictures) for source in sources]
@@ -79,7 +79,7 @@ class Mixture(Dataset):
         return _sample(clean, degraded, category, seed)
 
     def check_crop(self, crop: int) -> None:
-        """ValueError that names the first picture smaller than `crop`; headers alone are read."""
+        """Raise ValueError, which names the first image smaller than `crop`; only headers are read."""
         for part in self.parts:
             for entry in part.used():
                 _check_crop(part.pool.name(entry), part.pool.size(entry), crop)
@@ -136,7 +136,7 @@ def _part(source: Source, root: Path, factors: tuple[str, ...], pictures: Pictur
 def _frequencies(source: Source, pool: Pool, where: str) -> dict[str, float]:
     named = {canonical(name): weight for name, weight in source.categories.items()}
     if len(named) < len(source.categories):
-        raise ValueError(f"{where}categories names one twice, in another order of its factors")
+        raise ValueError(f"{where}categories lists a category twice, with its factors in another order")
     if pool.synthesised:
         if source.category is not None:
             named = {canonical(source.category): 1.0}
@@ -147,10 +147,10 @@ def _frequencies(source: Source, pool: Pool, where: str) -> dict[str, float]:
         unknown = [name for name in named if name not in pool.categories]
         known, frequencies = pool.categories, {name: named.get(name, 1.0) for name in pool.categories}
     if unknown:
-        raise ValueError(f"{where}no category {', '.join(unknown)}; there are {', '.join(known)}")
+        raise ValueError(f"{where}categories must be among {', '.join(known)}, got {', '.join(unknown)}")
     frequencies = {name: weight for name, weight in frequencies.items() if weight > 0}
     if not frequencies:
-        raise ValueError(f"{where}categories are all 0; leave at least one")
+        raise ValueError(f"{where}categories are all 0, but at least one must be above 0")
     return frequencies
 
 
@@ -159,7 +159,9 @@ def _divided(part: _Part, share: int) -> tuple[_Part, _Part]:
     scene_of = {entry: part.pool.scene(entry) for entry in part.used()}
     scenes = sorted(set(scene_of.values()))
     if len(scenes) < 2:
-        raise ValueError(f"{part.pool.name(0)} is the only picture; give at least two, one is held out to validate on")
+        raise ValueError(
+            f"{part.pool.name(0)} is the only image, but training needs at least two, as one is held out for validation"
+        )
     number = min(share, max(1, len(scenes) // 10))
     held = {scenes[k * len(scenes) // number] for k in range(number)}
 
@@ -173,7 +175,7 @@ def _divided(part: _Part, share: int) -> tuple[_Part, _Part]:
     bare = [category for category, entries in kept.entries.items() if not entries]
     if bare:
         raise ValueError(
-            f"{part.pool.name(0)}: all pictures of {', '.join(bare)} would be held out to validate on; give more"
+            f"{part.pool.name(0)}: all images of {', '.join(bare)} would be held out for validation, so give more"
         )
     return kept, out
 

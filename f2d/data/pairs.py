@@ -1,4 +1,4 @@
-"""Pairs of files, degraded and clean: two folders under the benchmarks' various names, or a list of paths."""
+"""Find pairs of degraded and clean files: two folders with the names used by benchmarks, or a list of paths."""
 
 import csv
 import re
@@ -24,7 +24,7 @@ _TEST_SET = re.compile("test|val|eval", re.IGNORECASE)
 
 
 class Pair(NamedTuple):
-    """Two files of one scene, and what separates them."""
+    """Two files of one scene, and their category."""
 
     degraded: Path
     clean: Path
@@ -32,7 +32,7 @@ class Pair(NamedTuple):
 
 
 class PairPool(Pool):
-    """Pairs of files, each with its category; entries of one clean file are one scene."""
+    """Pairs of files, each with its category; pairs with the same clean file are one scene."""
 
     def __init__(self, pairs: list[Pair], pictures: Pictures):
         self.pairs, self.pictures = pairs, pictures
@@ -80,23 +80,23 @@ def find_pairs(
     homes = {one.parent for one, _ in pair_folders(folder, degraded, clean) if one.parent != folder}
     tests = sorted(home.name for home in homes if is_test_set(home))
     if tests:
-        raise ValueError(f"{folder} holds a test set, {some(tests)}; give the folder of the pictures to train on")
+        raise ValueError(f"{folder} contains a test set, {some(tests)}, but must be the folder of the training images")
     matches = match_pairs(folder, category, degraded, clean, pattern)
     if matches.twice:
-        raise ValueError(f"{' and '.join(map(str, matches.twice[0]))} are two clean pictures of one name")
+        raise ValueError(f"{' and '.join(map(str, matches.twice[0]))} are two clean images of the same name")
     for home, paths in matches.alone.items():
         if not paths:
-            raise ValueError(f"no pictures in {home}")
+            raise ValueError(f"{home} contains no images")
     if matches.alone:
         sides = [f"{home}: {some(path.name for path in paths)}" for home, paths in matches.alone.items()]
-        raise ValueError(f"pictures without a partner in {'; in '.join(sides)}")
+        raise ValueError(f"images without a partner in {', and in '.join(sides)}")
     return matches.pairs
 
 
 def match_pairs(
     folder: Path, category: str, degraded: str | None = None, clean: str | None = None, pattern: str | None = None
 ) -> Matches:
-    """Every degraded picture with its clean one, in two folders inside `folder`, sorted.
+    """Match every degraded image with its clean one, in two folders inside `folder`, sorted.
 
     degraded, clean: the folders' names, else the first that is there of the names above; where there is none, they are
     looked for in each folder inside (GoPro's sequences). Names match below either folder: equal but for the suffix, or
@@ -105,13 +105,13 @@ def match_pairs(
     1_1_0.90179 -> 1). pattern: ``DEGRADED -> CLEAN`` with one * each, in place of these rules, such as
     ``*_hazy -> *_GT``.
 
-    ValueError for folders that are not there.
+    Raises ValueError for missing folders.
     """
     homes = pair_folders(folder, degraded, clean)
     if not homes:
         raise ValueError(
-            f"{folder} has no pair of folders; looked for {degraded or ', '.join(DEGRADED_NAMES)} beside "
-            f"{clean or ', '.join(CLEAN_NAMES)}, and for rain-N beside norain-N"
+            f"{folder} has no pair of folders, such as {degraded or ', '.join(DEGRADED_NAMES)} beside "
+            f"{clean or ', '.join(CLEAN_NAMES)}, or rain-N beside norain-N"
         )
     rename = _by_pattern(pattern) if pattern else _by_rules
     found = Matches([], {}, [])
@@ -131,7 +131,7 @@ def match_pairs(
 
 
 def is_test_set(folder: Path) -> bool:
-    """Whether it is named as one, such as eval15."""
+    """Whether the folder is named as a test set, such as eval15."""
     return _TEST_SET.match(folder.name) is not None
 
 
@@ -174,7 +174,7 @@ def _subfolder(folder: Path, name: str | None, usual: tuple[str, ...]) -> Path |
 
 
 def _by_rules(stem: str) -> list[str]:
-    """Names that the clean picture may have, best first."""
+    """Return the names that the clean image may have, best first."""
     cuts = [match.start() for match in re.finditer("_", stem)]
     return [stem, *_twins(stem), *(stem[:cut] for cut in reversed(cuts))]
 
@@ -182,7 +182,7 @@ def _by_rules(stem: str) -> list[str]:
 def _by_pattern(pattern: str) -> Callable[[str], list[str]]:
     one, arrow, other = (part.strip() for part in pattern.partition("->"))
     if not arrow or one.count("*") != 1 or other.count("*") != 1:
-        raise ValueError(f"pattern is {pattern!r}; give DEGRADED -> CLEAN with one * each, such as *_hazy -> *_GT")
+        raise ValueError(f"pattern must be DEGRADED -> CLEAN with one * each, such as *_hazy -> *_GT, got {pattern!r}")
     expression = re.compile(re.escape(one).replace(r"\*", "(.*)"))
 
     def rename(stem: str) -> list[str]:
@@ -233,17 +233,19 @@ def read_list(path: Path, category: str | None = None, missing: list[str] | None
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is no list of pairs: it is not text") from None
+        raise ValueError(f"{path} is not a list of pairs, as it is not text") from None
     pairs = []
     for number, columns in _rows(text, path.suffix.lower()):
         where = f"{path}, line {number}"
         if len(columns) not in (2, 3):
-            raise ValueError(f"{where}: {len(columns)} columns; give degraded, clean, and a category if you like")
+            raise ValueError(
+                f"{where}: must have the columns degraded, clean and optionally a category, got {len(columns)} columns"
+            )
         name = columns[2] if len(columns) == 3 and columns[2] else category
         if name is None:
-            raise ValueError(f"{where}: no category; give a third column, or one for the whole list")
+            raise ValueError(f"{where}: has no category, neither in a third column nor for the whole list")
         pair = Pair(path.parent / columns[0], path.parent / columns[1], canonical(name))
-        absent = [f"{where}: {file} is no file" for file in pair[:2] if not file.is_file()]
+        absent = [f"{where}: {file} is not a file" for file in pair[:2] if not file.is_file()]
         if absent:
             if missing is None:
                 raise ValueError(absent[0])
@@ -251,7 +253,7 @@ def read_list(path: Path, category: str | None = None, missing: list[str] | None
         else:
             pairs.append(pair)
     if not (pairs or missing):
-        raise ValueError(f"{path} lists no pairs; give lines of: degraded clean [category]")
+        raise ValueError(f"{path} contains no pairs, that is, lines of: degraded clean [category]")
     return pairs
 
 
@@ -271,4 +273,4 @@ def _rows(text: str, suffix: str) -> Iterable[tuple[int, list[str]]]:
 def _check_sizes(pair: Pair, degraded: tuple[int, ...], clean: tuple[int, ...]) -> None:
     if tuple(degraded) != tuple(clean):
         (a, b), (c, d) = degraded, clean
-        raise ValueError(f"{pair.degraded} is {a}x{b} and {pair.clean} is {c}x{d}; a pair must be of one size")
+        raise ValueError(f"{pair.degraded} and {pair.clean} must have the same size, got {a}x{b} and {c}x{d}")

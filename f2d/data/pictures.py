@@ -1,4 +1,4 @@
-"""Pictures as bytes: decoded once while there is room, and their sizes from the headers alone."""
+"""Read images as bytes, decoded once while there is room, and their sizes from the headers alone."""
 
 import struct
 from collections.abc import Iterable
@@ -41,29 +41,29 @@ class Pictures:
 
 
 def as_bytes(levels: np.ndarray) -> Tensor:
-    """[H,W,1 or 3] uint8 -> [3,H,W], sharing its memory."""
+    """[H,W,1 or 3] uint8 -> [3,H,W], which shares its memory."""
     return torch.from_numpy(levels).permute(2, 0, 1).expand(3, -1, -1)
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """(width, height) of the upright picture, of which the header alone is read; ImageError where there is none."""
+    """Return (width, height) of the upright image from its header alone; raise ImageError if there is none."""
     try:
         with Image.open(path) as image:
             # Pillow gives a TIFF's size as it will be turned
             turned = image.format != "TIFF" and orientation(image) >= 5
             return image.size[::-1] if turned else image.size
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
-        raise ImageError(f"{path}: not an image that can be read ({error})") from None
+        raise ImageError(f"{path}: is not a readable image ({error})") from None
 
 
 def find_images(folder: Path) -> list[Path]:
-    """All image files below `folder`, sorted; hidden ones are left out."""
+    """Return all image files below `folder`, sorted; hidden files are skipped."""
     found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     return sorted(path for path in found if not path.name.startswith("."))
 
 
 def some(names: Iterable[object], most: int = 4) -> str:
-    """The first of many names, and how many more there are."""
+    """Return the first few of many names, and the number of the others."""
     listed = list(map(str, names))
     more = f" and {len(listed) - most} more" if len(listed) > most else ""
     return ", ".join(listed[:most]) + more

@@ -1,4 +1,4 @@
-"""What all layouts on disk have in common: entries that can be counted, measured and read."""
+"""The interface of all layouts on disk: entries that can be counted, measured and read."""
 
 from abc import ABC, abstractmethod
 
@@ -23,30 +23,30 @@ class Pool(ABC):
 
     @abstractmethod
     def read(self, entry: int) -> tuple[Tensor | None, Tensor]:
-        """(degraded or None, clean), [3,H,W] uint8, of one size; ValueError where they are not."""
+        """Read (degraded or None, clean), [3,H,W] uint8; raise ValueError if their sizes differ."""
 
     @abstractmethod
     def size(self, entry: int) -> tuple[int, int]:
-        """(width, height), read without decoding; ValueError where the two differ."""
+        """Return (width, height) without decoding; raise ValueError if the two images differ."""
 
     @abstractmethod
     def name(self, entry: int) -> str:
-        """What messages call it."""
+        """Return the entry's name in messages."""
 
     @abstractmethod
     def scene(self, entry: int) -> str:
-        """The same for all entries of one clean picture: they are held out together."""
+        """Return the scene, the same for all entries of one clean image, which are held out together."""
 
     @abstractmethod
     def category(self, entry: int) -> str | None:
-        """None where the pictures are clean and the category is drawn."""
+        """Return the category, or None if the images are clean and the category is drawn."""
 
     def entries_of(self, category: str) -> list[int]:
-        """The entries that can be drawn for a category."""
+        """Return the entries that can be drawn for a category."""
         return [i for i in range(len(self)) if self.category(i) in (None, category)]
 
 
 def in_order(categories: set[str]) -> tuple[str, ...]:
-    """The composites as published, then others by name, "clear" last."""
+    """Sort categories: the composites as published, then others by name, "clear" last."""
     others = sorted(categories - {*CATEGORIES, CLEAR})
     return (*(c for c in CATEGORIES if c in categories), *others, *({CLEAR} & categories))

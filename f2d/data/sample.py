@@ -1,4 +1,4 @@
-"""From samples to the batch of a training step: what a loader's workers stack, and what the step makes of it."""
+"""Turn samples into the batch of a training step: workers stack them, and the step degrades them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -46,7 +46,7 @@ class Batch(NamedTuple):
 
 
 def stack(samples: Sequence[Sample]) -> Draft:
-    """The collate function of a loader."""
+    """Stack samples: the collate function of a loader."""
     degraded = [torch.zeros_like(s.clean) if s.degraded is None else s.degraded for s in samples]
     return Draft(
         torch.stack([s.clean for s in samples]),
@@ -58,18 +58,19 @@ def stack(samples: Sequence[Sample]) -> Draft:
 
 
 def finish(draft: Draft, factors: tuple[str, ...]) -> Batch:
-    """Degrade what came clean, on the device of `draft.clean`; labels and maps in the order of `factors`.
+    """Degrade clean samples on the device of `draft.clean`; labels and maps are in the order of `factors`.
 
-    Composites carry their true maps (1 - light gain, 1 - transmission, R, S). Where the truth is not known (given
-    pairs, noise, JPEG) a map is its label, which is what the papers train on. Sample b is what it would be alone, on
-    any device up to rounding. ValueError names a category that has a factor the network lacks, or that cannot be made.
+    Composites have their ground-truth maps (1 - light gain, 1 - transmission, R, S). If these are unknown (given pairs,
+    noise, JPEG), a map equals its label, as in the papers' training. Sample b does not depend on the rest of the batch,
+    and on the device only up to rounding. Raises ValueError for a category with a factor that the network lacks, or
+    that cannot be synthesised.
     """
     given = draft.given.tolist()
     for category, there in zip(draft.categories, given, strict=True):
         check_factors(category, factors)
         if not there and not can_synthesise(category):
             raise ValueError(
-                f"category {category} cannot be made from a clean picture; give pairs, or one of "
+                f"category {category} cannot be made from a clean image, so give pairs, or one of "
                 f"{', '.join(SYNTHESISED)}"
             )
     present = [[float(factor in factors_of(category)) for factor in factors] for category in draft.categories]
@@ -91,7 +92,7 @@ def finish(draft: Draft, factors: tuple[str, ...]) -> Batch:
 
 
 def degraded_alone(clean: Tensor, category: str, seed: int) -> Tensor:
-    """[3,H,W] -> the same, clear, noisy or compressed: the categories that are no composite of CDD-11."""
+    """Apply a category that is not a composite of CDD-11 to [3,H,W]: clear, noise or JPEG."""
     if category == CLEAR:
         return clean
     quality = jpeg_quality(category)

@@ -1,4 +1,4 @@
-"""One source of training data, as a recipe names it."""
+"""One source of training data, as specified in a recipe."""
 
 import math
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ class Source:
     photographs are given those named alone. degraded, clean, pattern: folder names and file names of pairs
     (`f2d.data.pairs.find_pairs`).
 
-    ValueError names a field that cannot work.
+    Raises ValueError, which names the field, for invalid values.
     """
 
     path: str
@@ -40,8 +40,14 @@ class Source:
         fits = all(math.isfinite(weight) and weight >= 0 for weight in self.categories.values())
         require(fits, owner, "categories", self.categories, "frequencies >= 0")
         if self.category is not None:
-            require(self.layout != "cdd11", owner, "category", self.category, "none, as CDD-11's folders name theirs")
-            require(not self.categories, owner, "categories", self.categories, "either category or categories")
+            require(
+                self.layout != "cdd11",
+                owner,
+                "category",
+                self.category,
+                "unset with layout cdd11, whose folders name their categories",
+            )
+            require(not self.categories, owner, "categories", self.categories, "unset if category is given")
         for name in ("degraded", "clean", "pattern"):
             wrong = getattr(self, name) is not None and self.layout not in ("auto", "pairs")
-            require(not wrong, owner, name, getattr(self, name), f"none with layout {self.layout}")
+            require(not wrong, owner, name, getattr(self, name), f"unset with layout {self.layout}")

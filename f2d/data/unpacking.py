@@ -1,4 +1,4 @@
-"""An LMDB as folders of PNG files, laid out as CDD-11 is."""
+"""Unpack an LMDB to folders of PNG files in the layout of CDD-11."""
 
 import re
 from collections import defaultdict
@@ -15,7 +15,7 @@ LQ, GT = "input", "gt"
 
 
 class Files(NamedTuple):
-    """Where an entry goes; degraded is None for an entry that nothing was done to."""
+    """The output files of an entry; degraded is None for a clean entry."""
 
     degraded: Path | None
     clean: Path
@@ -61,7 +61,7 @@ def _places(pool: LmdbPool, folder: Path) -> list[Files]:
     places = []
     for record, name in zip(pool.records, names, strict=True):
         if not re.fullmatch(r"\w[\w-]*", record.category):  # it becomes a folder's name
-            raise ValueError(f"{pool.path}: category {record.category!r} is no name of a folder")
+            raise ValueError(f"{pool.path}: category {record.category!r} cannot be the name of a folder")
         home = folder / record.category
         clean = folder / CLEAR / f"{name}.png" if shared or record.category == CLEAR else home / GT / f"{name}.png"
         degraded = home / f"{name}.png" if shared else home / LQ / f"{name}.png"

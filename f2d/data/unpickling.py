@@ -1,4 +1,4 @@
-"""Pickled records of arrays and plain values, read without running anything that is in them."""
+"""Read pickled arrays and plain values without executing anything in them."""
 
 import io
 import pickle
@@ -19,7 +19,7 @@ _LARGE, _PEEK = 2**16, 4096
 
 
 class Array:
-    """What a pickle says of an array; `numpy` makes one of it. NumPy's own unpickling code never runs."""
+    """The pickled description of an array, converted by `numpy`; NumPy's own unpickling code never runs."""
 
     shape: Any = ()
     order: Any = "C"
@@ -34,7 +34,7 @@ class Array:
         self.order = "F" if fortran else "C"
 
     def numpy(self) -> np.ndarray:
-        """The array, of its own memory. ValueError where shape, type and bytes do not belong together."""
+        """Return the array in its own memory; raise ValueError if shape, type and bytes are inconsistent."""
         if not isinstance(self.dtype, Dtype) or not isinstance(self.raw, bytes | bytearray):
             raise ValueError("an array without a type or without bytes")
         return np.frombuffer(self.raw, self.dtype.type).reshape(self.shape, order=self.order).copy()
@@ -48,7 +48,7 @@ class Buffer(Array):
 
 
 class Dtype:
-    """A type of numbers; objects, texts and records are refused."""
+    """A numeric type; objects, texts and records are refused."""
 
     def __init__(self, name: str, *ignored: object):
         if not isinstance(name, str) or not _NUMBERS.fullmatch(name):
@@ -75,10 +75,12 @@ def loads(data: memoryview | bytes, what: str, *, skim: bool = False) -> Any:
     try:
         return _Unpickler(_Stream(memoryview(data), skim)).load()
     except Refused as error:
-        raise ValueError(f"{what} is not read: it holds {error}; only arrays of numbers and plain values are") from None
-    # damage shows as whatever the unpickler stumbles over
+        raise ValueError(
+            f"{what} is not read, as it holds {error} and only arrays of numbers and plain values are allowed"
+        ) from None
+    # the unpickler raises many kinds of errors for damage
     except Exception as error:
-        raise ValueError(f"{what} is damaged, or no pickle ({type(error).__name__}: {error})") from None
+        raise ValueError(f"{what} is damaged or not a pickle ({type(error).__name__}: {error})") from None
 
 
 class _Unpickler(pickle.Unpickler):
@@ -118,7 +120,7 @@ class _Stream:
 
 
 def middle(array: Array) -> bytes:
-    """Of what `loads` with `skim` has of an array's bytes: those that are defined."""
+    """Return the defined part of an array's bytes after `loads` with `skim`."""
     raw = array.raw
     first = (len(raw) - _PEEK) // 2 if len(raw) > _LARGE else 0
     return bytes(raw[first : first + _PEEK]) if first else bytes(raw)

@@ -1,4 +1,4 @@
-"""Low light, haze, rain and snow, alone and overlapping, made from clean images alone."""
+"""Synthesise low light, haze, rain and snow, alone and overlapping, from clean images."""
 
 from f2d.degradation.categories import CATEGORIES, FACTORS, parse_category
 from f2d.degradation.synthesis import Degraded, degrade, degrade_batch

@@ -17,11 +17,11 @@ CATEGORIES = (
 
 
 def parse_category(name: str) -> str:
-    """The published name of a composite given with its factors in any order; ValueError lists the eleven."""
+    """Return the published name of a composite, with its factors in any order; raise ValueError, which lists all."""
     if not isinstance(name, str):
         raise TypeError(f"category must be a string such as 'low_haze_rain', got {type(name).__name__}")
     parts = name.split("_")
     ordered = "_".join(factor for factor in FACTORS if factor in parts)
     if ordered not in CATEGORIES or len(set(parts)) != len(parts) or set(parts) - set(FACTORS):
-        raise ValueError(f"no category {name!r}; there are {', '.join(CATEGORIES)}")
+        raise ValueError(f"category must be one of {', '.join(CATEGORIES)}, got {name!r}")
     return ordered

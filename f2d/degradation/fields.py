@@ -1,6 +1,6 @@
-"""Random draws, smooth fields and filters that the maps are made of. Images are [B,C,H,W], in [0, 1] unless stated.
+"""Random draws, smooth fields and filters, from which maps are built. Images are [B,C,H,W] in [0, 1] unless stated.
 
-Whatever is computed for a batch gives each sample the bits it would have alone.
+For a batch, the results of each sample are bit-exact with those of the sample alone.
 """
 
 from collections.abc import Sequence
@@ -107,7 +107,7 @@ def _bicubic(length: int, cells: int) -> Tensor:
 
 
 def stretch(field: Tensor) -> Tensor:
-    """Each sample scaled so that its smallest value is 0 and its largest 1 (all zero where it is constant)."""
+    """Scale each sample so that its smallest value is 0 and its largest 1 (all zero if it is constant)."""
     field = field - field.amin((1, 2, 3), keepdim=True)
     return field / field.amax((1, 2, 3), keepdim=True).clamp(min=1e-6)
 

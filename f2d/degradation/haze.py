@@ -7,7 +7,7 @@ from torch import Tensor
 
 from f2d.degradation.fields import BatchDraws, Draws, box, column, grey, guided_filter, power, smooth_field, stretch
 
-RANGES = {"beta": (0.0, 10.0), "airlight": (0.0, 1.0)}  # what `degrade` takes
+RANGES = {"beta": (0.0, 10.0), "airlight": (0.0, 1.0)}  # ranges that `degrade` accepts
 
 
 def draw_parameters(draws: Draws) -> dict[str, float]:

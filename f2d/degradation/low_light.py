@@ -7,7 +7,7 @@ from torch import Tensor
 from f2d.degradation.fields import BatchDraws, Draws, box, column, grey, guided_filter, power, smooth_field
 
 TINY = 1e-7
-RANGES = {"gamma": (0.1, 10.0), "noise": (0.0, 1.0)}  # what `degrade` takes
+RANGES = {"gamma": (0.1, 10.0), "noise": (0.0, 1.0)}  # ranges that `degrade` accepts
 
 
 def draw_parameters(draws: Draws) -> dict[str, float]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from f2d.degradation.fields import BatchDraws, Draws, smooth_field
 from f2d.degradation.particles import canvas_for, convolve, draw, fall, line_kernel
 
-# what `degrade` takes; a streak of 500 pixels needs a kernel of 800²
+# ranges that `degrade` accepts; a streak of 500 pixels needs a kernel of 800²
 RANGES = {
     "angle": (-math.pi, math.pi),
     "veil": (0.0, 1.0),
@@ -21,7 +21,7 @@ RANGES = {
 
 
 def draw_parameters(draws: Draws) -> dict[str, float]:
-    """What a shower looks like.
+    """Draw the parameters of a shower.
 
     angle in radians from vertical; veil: mean of the distant drops; contrast: their spread over it; streaks:
     brightness of the near drops; density: near drops per pixel; length of a streak in pixels.
@@ -61,7 +61,7 @@ def _shower(height: int, width: int, parameters: dict[str, float], draws: Draws)
 
 
 def add_rain(image: Tensor, mask: Tensor) -> Tensor:
-    """x + R, not clipped: haze or saving does that."""
+    """x + R, not clipped, since haze or saving clips later."""
     return image + mask
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from f2d.degradation.fields import BatchDraws, Draws, smooth_field
 from f2d.degradation.particles import Array, around, canvas_for, convolve, draw, fall, line_kernel, sigmoid
 
-# what `degrade` takes; the largest flakes are 7 times `size` in radius
+# ranges that `degrade` accepts; the largest flakes are 7 times `size` in radius
 RANGES = {
     "angle": (-math.pi, math.pi),
     "flurry": (0.0, 1.0),
@@ -22,7 +22,7 @@ RANGES = {
 
 
 def draw_parameters(draws: Draws) -> dict[str, float]:
-    """What a snowfall looks like.
+    """Draw the parameters of a snowfall.
 
     angle in radians from vertical; flurry: mean opacity of the finest flakes; density: scale of the number of flakes;
     opacity of the flakes; blur: length of their motion in pixels; size: scale of their radius.

@@ -1,4 +1,4 @@
-"""Composite degradations from clean images: the order and the formulas of CDD-11, with the truth of every map.
+"""Composite degradations of clean images in the order and by the formulas of CDD-11, with all ground-truth maps.
 
 Source: "OneRestore: A Universal Restoration Framework for Composite Degradation" (ECCV 2024) and its published
 generator, which fixes no seed and records no parameter; here an image is reproduced exactly from (clean, category,
@@ -22,17 +22,20 @@ from f2d.degradation.fields import BatchDraws, Draws
 
 Picture = Image.Image | np.ndarray | Tensor
 Parameters = dict[str, dict[str, float]]
-# pixels that are degraded together: small crops share the overhead of an operation, large pictures do not share memory
+# pixels degraded together: small crops share the overhead of operations, while large images are processed one by one
 TOGETHER = 2**17
 _MODULES = {"low": low_light, "haze": haze, "rain": rain, "snow": snow}
 
 
 @dataclass(frozen=True)
 class Degraded:
-    """image: the same kind as the clean one. maps: tensor [4,H,W] ([B,4,H,W] for a batch) in [0, 1], order low
-    (1 - light gain), haze (1 - transmission), rain (R), snow (S); zero where a factor is absent. parameters: factor ->
-    name -> value (a list of them for a batch), ready for JSON. `degrade(clean, category, seed=seed)` gives the image
-    again; where some parameters or maps were given, give them again too."""
+    """A degraded image with its ground truth.
+
+    image: of the same type as the clean one. maps: tensor [4,H,W] ([B,4,H,W] for a batch) in [0, 1], in the order low
+    (1 - light gain), haze (1 - transmission), rain (R), snow (S); zero if a factor is absent. parameters: factor ->
+    name -> value (a list of them for a batch), which JSON can hold. `degrade(clean, category, seed=seed)` reproduces
+    the image; parameters or maps that were given must be given again.
+    """
 
     image: Any
     maps: Tensor
@@ -52,24 +55,24 @@ def degrade(
     snow: Tensor | None = None,
     parameters: Parameters | Sequence[Parameters] | None = None,
 ) -> Degraded:
-    """low -> rain (x + R) or snow (x (1 - S) + S) -> haze (x t + A (1 - t)), each where `category` names it.
+    """low -> rain (x + R) or snow (x (1 - S) + S) -> haze (x t + A (1 - t)), each if `category` contains it.
 
     Args:
-        image: RGB picture (PIL), array [H,W,3] (uint8, or floating in [0, 1]), or tensor [3,H,W] or [B,3,H,W], in
+        image: RGB Pillow image, array [H,W,3] (uint8, or floating point in [0, 1]), or tensor [3,H,W] or [B,3,H,W] in
             [0, 1].
         category: one of the eleven, such as "low_haze_rain"; the order of its factors does not matter.
-        seed: whole number in [-2^63, 2^64), or a list of one per sample; everything random depends on it, and on
+        seed: random seed in [-2^63, 2^64), or a list of one per sample; everything random depends on it, and on
             nothing else.
         depth, light, rain, snow: maps [H,W] in [0, 1] to use in place of generated ones (depth: near = large), the
             same for a whole batch.
-        parameters: as a former `Degraded.parameters` had them, in place of drawn ones; what is missing is drawn. Maps
-            and parameters of factors that `category` does not name are not used.
+        parameters: values in the form of `Degraded.parameters`, used in place of drawn ones; missing ones are drawn.
+            Maps and parameters of factors that `category` does not contain are ignored.
 
     Returns:
-        Degraded: the picture in the kind that came (8 bits for 8 bits), the maps, the parameters.
+        Degraded: the image in the input's type (8 bits for 8 bits), the maps, and the parameters.
 
     Raises:
-        TypeError, ValueError: an image, category, seed, map or parameter that does not fit, with what would.
+        TypeError, ValueError: an image, category, seed, map or parameter is invalid; the message says what it must be.
 
     Example:
         >>> hard = f2d.degrade(torch.rand(3, 64, 96), "rain_low_haze", seed=7)
@@ -96,16 +99,16 @@ def degrade(
 def degrade_batch(
     clean: Tensor, categories: Sequence[str], seeds: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor, list[Parameters]]:
-    """A category and a seed for each sample: (degraded [B,3,H,W], maps [B,4,H,W], labels [B,4] in {0, 1}, parameters).
+    """Degrade a batch: (degraded [B,3,H,W], maps [B,4,H,W], labels [B,4] in {0, 1}, parameters).
 
-    clean [B,3,H,W] in [0, 1]. Sample b is what it would be alone, bit for bit.
+    clean is [B,3,H,W] in [0, 1], with a category and a seed per sample. Each sample is bit-exact with that alone.
     """
     if not len(clean) == len(categories) == len(seeds):
         raise ValueError(
-            f"degrade_batch: {len(clean)} images, {len(categories)} categories, {len(seeds)} seeds; give one each"
+            f"degrade_batch: needs a category and seed per image, got {len(clean)}, {len(categories)}, {len(seeds)}"
         )
     if clean.ndim != 4:
-        raise ValueError(f"degrade_batch: clean is {tuple(clean.shape)}; give [B,3,H,W]")
+        raise ValueError(f"degrade_batch: clean must be [B,3,H,W], got {tuple(clean.shape)}")
     names, seeds = [parse_category(category) for category in categories], [_as_seed(seed) for seed in seeds]
     images, maps, parameters = _all(_as_batch(clean), names, seeds, {}, [{}] * len(names))
     labels = clean.new_tensor([[float(factor in name.split("_")) for factor in FACTORS] for name in names])
@@ -182,7 +185,7 @@ def _one_each(what: str, value: Any, clean: Tensor) -> list[Any]:
     """`value`, a list of one per sample or one for all, as a list."""
     values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * len(clean)
     if len(values) != len(clean):
-        raise ValueError(f"degrade: {len(values)} {what} for {len(clean)} images; give one, or one each")
+        raise ValueError(f"degrade: {what} must be one, or one for each of {len(clean)} images, got {len(values)}")
     return values
 
 
@@ -194,48 +197,48 @@ def _as_seed(seed: Any) -> int:
     if whole is None or isinstance(seed, bool):
         raise TypeError(f"degrade: seed must be a whole number or a list of them, got {type(seed).__name__}")
     if not -(2**63) <= whole < 2**64:
-        raise ValueError(f"degrade: seed is {whole}; give one in [-2^63, 2^64)")
+        raise ValueError(f"degrade: seed must lie in [-2^63, 2^64), got {whole}")
     return whole
 
 
 def _check_parameters(parameters: Parameters) -> None:
     if not isinstance(parameters, dict) or not all(isinstance(values, dict) for values in parameters.values()):
-        raise TypeError(f"degrade: parameters is {parameters!r}; give factor -> name -> value, or a list of such")
+        raise TypeError(f"degrade: parameters must be factor -> name -> value, or a list of such, got {parameters!r}")
     for factor, values in parameters.items():
         if factor not in FACTORS:
-            raise ValueError(f"degrade: parameters has no factor {factor!r}; factors are {', '.join(FACTORS)}")
+            raise ValueError(f"degrade: parameters has no factor {factor!r}, only {', '.join(FACTORS)}")
         ranges = _MODULES[factor].RANGES
         for name, value in values.items():
             if name not in ranges:
-                raise ValueError(f"degrade: {factor} has no parameter {name!r}; it has {', '.join(ranges)}")
+                raise ValueError(f"degrade: {factor} has no parameter {name!r}, only {', '.join(ranges)}")
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise ValueError(f"degrade: {name} of {factor} is {value!r}; give a finite number")
+                raise ValueError(f"degrade: {name} of {factor} must be a finite number, got {value!r}")
             low, high = ranges[name]
             if not low <= value <= high:
-                raise ValueError(f"degrade: {name} of {factor} is {value}; give one from {low:.4g} to {high:.4g}")
+                raise ValueError(f"degrade: {name} of {factor} must lie in {low:.4g} to {high:.4g}, got {value}")
 
 
 def _as_batch(image: Picture) -> Tensor:
     """[B,3,H,W] float32 in [0, 1] of any kind of picture `degrade` takes."""
     if isinstance(image, Image.Image):
         if image.mode != "RGB":
-            raise ValueError(f"degrade: the picture's mode is {image.mode}; convert it with image.convert('RGB')")
+            raise ValueError(f"degrade: the image must have mode RGB (image.convert('RGB')), got {image.mode}")
         image = np.array(image)
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            raise ValueError(f"degrade: the array is {image.shape}; give [H,W,3]")
+            raise ValueError(f"degrade: the array must be [H,W,3], got {image.shape}")
         if image.dtype != np.uint8 and not np.issubdtype(image.dtype, np.floating):
-            raise ValueError(f"degrade: the array is {image.dtype}; give uint8, or floating values in [0, 1]")
+            raise ValueError(f"degrade: the array must be uint8, or floating values in [0, 1], got {image.dtype}")
         scale = 255 if image.dtype == np.uint8 else 1
         image = torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1) / scale
     if not isinstance(image, Tensor):
         raise TypeError(f"degrade: image must be a PIL picture, an array or a tensor, got {type(image).__name__}")
     if not image.is_floating_point() or image.ndim not in (3, 4) or image.shape[-3] != 3 or image.numel() == 0:
         raise ValueError(
-            f"degrade: the tensor is {tuple(image.shape)} {image.dtype}; give [3,H,W] or [B,3,H,W], floating"
+            f"degrade: the tensor must be [3,H,W] or [B,3,H,W], floating, got {tuple(image.shape)} {image.dtype}"
         )
     if not (image.min() >= 0 and image.max() <= 1):  # so that NaN is refused too
-        raise ValueError(f"degrade: values lie in [{image.min():.3g}, {image.max():.3g}]; give them in [0, 1]")
+        raise ValueError(f"degrade: values must lie in [0, 1], got [{image.min():.3g}, {image.max():.3g}]")
     return image.float().reshape(-1, *image.shape[-3:]).contiguous()
 
 
@@ -245,9 +248,9 @@ def _as_map(name: str, value: Any, clean: Tensor) -> Tensor:
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"degrade: {name} must be a tensor or an array [H,W], got {type(value).__name__}") from None
     if value.shape != clean.shape[-2:]:
-        raise ValueError(f"degrade: {name} is {tuple(value.shape)}; give [H,W] = {tuple(clean.shape[-2:])}")
+        raise ValueError(f"degrade: {name} must be [H,W] = {tuple(clean.shape[-2:])}, got {tuple(value.shape)}")
     if not (value.min() >= 0 and value.max() <= 1):
-        raise ValueError(f"degrade: {name} lies in [{value.min():.3g}, {value.max():.3g}]; give values in [0, 1]")
+        raise ValueError(f"degrade: {name} must lie in [0, 1], got [{value.min():.3g}, {value.max():.3g}]")
     return value[None, None]
 
 

@@ -1,9 +1,9 @@
-"""Networks made ready for inference: the fast path of F²D-Net, folded and laid out anew, and the plain one of others.
+"""Engines for inference: a fast path for F²D-Net with folded weights, and a plain one for other networks.
 
     engine = engine_of(net, torch.bfloat16)
     restored = restore_tensor(engine.predictor(only={"rain"}), y)
 
-`bands.restore.restore_banded` restores an image of any size within a given memory.
+`bands.restore.restore_banded` restores an image of any size within a given amount of memory.
 """
 
 import torch
@@ -29,5 +29,5 @@ __all__ = [
 def engine_of(
     net: Network, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
 ) -> Engine | PlainEngine:
-    """`Engine` for an F2DNet, `PlainEngine` for other networks; both have predictor and plan."""
+    """Return an `Engine` for an F2DNet, a `PlainEngine` for other networks; both have predictor and plan."""
     return Engine(net, dtype, device) if isinstance(net, F2DNet) else PlainEngine(net, dtype, device)

@@ -1,4 +1,4 @@
-"""The part of the engine that looks at the image only: enhancer and parser, once per image."""
+"""The parts of the engine that see only the image: enhancer and parser, which run once per image."""
 
 from functools import cached_property
 from typing import Any
@@ -15,16 +15,16 @@ from .layers import Conv, leaky, spatial_mean, wide_copy
 
 
 class ImageAnalysis(Analysis):
-    """`f2d.nets.Analysis` whose enhanced image is one object: a state that *is* it needs no second look."""
+    """`f2d.nets.Analysis` whose enhanced image is a single object, so that a state can be recognised as this image."""
 
     @cached_property
     def enhanced(self) -> Tensor:
         return self.padded_image[..., : self.height, : self.width]
 
     def as_state(self, x_t: Tensor) -> Tensor | None:
-        """The padded image if the state x_t is the enhanced image, padding included, else None.
+        """Return the padded image if the state x_t is the enhanced image, padding included; otherwise None.
 
-        Padding reflects the state, while the enhancer works on the padded image; without either the two are one.
+        Padding reflects the state, but the enhancer sees the padded image; without padding or enhancer they agree.
         """
         padded = self.padded_image.shape[-2:] != (self.height, self.width)
         same = x_t is self.enhanced and not (padded and self.enhancer_gate is not None)
@@ -32,7 +32,7 @@ class ImageAnalysis(Analysis):
 
 
 class FastEnhancer(nn.Module):
-    """`f2d.nets.f2dnet.enhancer.Enhancer`: image and gate in float32, the convolutions in the engine's type."""
+    """`f2d.nets.f2dnet.enhancer.Enhancer` with image and gate in float32 and convolutions in the engine's dtype."""
 
     def __init__(self, enhancer: Enhancer, dtype: torch.dtype):
         super().__init__()
@@ -53,13 +53,13 @@ class FastEnhancer(nn.Module):
         return torch.addcmul(x, gate, delta).clamp_(-1, 1), gate
 
     def gate_of(self, mean: Tensor) -> Tensor:
-        """[B, 1, 1, 1] of the image's mean [B, 3]."""
+        """Compute the gate [B, 1, 1, 1] from the image's mean [B, 3]."""
         luma: Any = sum(weight * mean[:, c : c + 1] for c, weight in enumerate(LUMA))
         return (torch.sigmoid(SHARPNESS * (self.threshold - (luma + 1) / 2)) * self.gate_mlp(mean))[:, :, None, None]
 
 
 class FastParser(nn.Module):
-    """`f2d.nets.f2dnet.parser.Parser`; maps, weights and logits in float32."""
+    """`f2d.nets.f2dnet.parser.Parser` with maps, weights and logits in float32."""
 
     def __init__(self, parser: Parser, dtype: torch.dtype):
         super().__init__()
@@ -81,7 +81,7 @@ class FastParser(nn.Module):
 
 
 class FastLightParser(nn.Module):
-    """`f2d.nets.f2dnet.parser.LightParser`; maps, weights and logits in float32."""
+    """`f2d.nets.f2dnet.parser.LightParser` with maps, weights and logits in float32."""
 
     def __init__(self, parser: LightParser, dtype: torch.dtype):
         super().__init__()

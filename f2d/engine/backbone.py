@@ -15,7 +15,7 @@ from .layers import Conv, Norm, spatial_mean, wide_copy
 
 
 class Constants(NamedTuple):
-    """What depends on t alone: the time embedding [1, time_dim] and each block's (scale, shift), by name."""
+    """Values that depend on t only: the time embedding [1, time_dim] and each block's (scale, shift), by name."""
 
     time: Tensor
     film: dict[str, tuple[Tensor, Tensor]]
@@ -39,7 +39,7 @@ class FastBlock(nn.Module):
 
 
 class FastAttention(nn.Module):
-    """`f2d.nets.f2dnet.channel_attention.ChannelAttention`; the C x C matrix in float32."""
+    """`f2d.nets.f2dnet.channel_attention.ChannelAttention` with the C x C matrix in float32."""
 
     temperature: Tensor
 
@@ -62,7 +62,7 @@ class FastAttention(nn.Module):
         return self.ffn[1](F.gelu(self.ffn[0](self.norm2(x))), x)
 
     def _matrix(self, q: Tensor, k: Tensor) -> Tensor:
-        """[B, heads, C / heads, C / heads]; the sums over all pixels in float32 or wider."""
+        """Compute [B, heads, C / heads, C / heads], summing over all pixels in float32 or wider."""
         q, k = (F.normalize(side.to(self.temperature.dtype), dim=-1) for side in (q, k))
         return (self.temperature * (q @ k.transpose(-2, -1))).softmax(dim=-1)
 
@@ -103,18 +103,18 @@ class FastBackbone(nn.Module):
         self.norm_out, self.conv_out = Norm(backbone.norm_out), Conv.of(backbone.conv_out, dtype)
 
     def constants(self, t: int) -> Constants:
-        """Everything that follows from t alone."""
+        """Compute everything that depends on t only."""
         time = self.time_embedding(torch.tensor([t], device=self.laplacian.device))
         blocks = [*self.mid_blocks, *(b for stages in (self.down_blocks, self.up_blocks) for s in stages for b in s)]
         return Constants(time, {block.name: fold_film(block.time_linear, time) for block in blocks})
 
     def frequency(self, h: Tensor) -> Tensor:
-        """[B, frequency_dim] of the bottleneck's features."""
+        """Compute [B, frequency_dim] from the bottleneck's features."""
         high = F.conv2d(h, self.laplacian, padding=1, groups=h.shape[1])
         return self.frequency_mlp(spatial_mean(F.gelu(high)))
 
     def forward(self, x: Tensor, constants: Constants, repeated: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """(shared head, experts' input, bottleneck's features) of the unshuffled [x_t, y], or of y if `repeated`."""
+        """Compute (shared head, experts' input, bottleneck's features) of unshuffled [x_t, y], or y if `repeated`."""
         h = (self.conv_in_repeated if repeated else self.conv_in)(x)
         skips = []
         for level, blocks in enumerate(self.down_blocks):

@@ -1,4 +1,4 @@
-"""How much of each factor is corrected: the factorization's own handle."""
+"""Control how much of each factor is corrected."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -9,40 +9,40 @@ from torch import Tensor
 def strengths(
     factors: tuple[str, ...], strength: Mapping[str, float] | None = None, only: Iterable[str] | None = None
 ) -> tuple[float, ...] | None:
-    """One number per factor, by which its expert's gate alpha_k is multiplied; None where nothing is asked for.
+    """Return one number per factor that multiplies its expert's gate alpha_k, or None if nothing was requested.
 
         v = v_shared + Σ_k strength_k · alpha_k · m_k ⊙ Δ_k
 
-    strength: factor -> number >= 0 (1: as trained); only: these factors, the others get 0. The gates are not shared out
-    anew. With all of them 0 the shared backbone speaks alone: not the image that came in, but what the network does to
-    every picture alike, since training lets the backbone take whatever correction the factors have in common.
+    strength maps factors to numbers >= 0 (1: as trained); only lists the factors to correct, and the others get 0. The
+    gates are not renormalised. If all strengths are 0, the shared backbone remains: the result is not the input, since
+    training lets the backbone learn the corrections that all factors have in common.
 
-    ValueError for a model without factors, unknown factors, negative or infinite numbers, and a factor that `only`
-    leaves out but `strength` asks for; TypeError for something that is no number.
+    Raises ValueError for a model without factors, unknown factors, negative or infinite numbers, and a factor in
+    `strength` that `only` excludes; TypeError for values that are not numbers.
     """
     if strength is None and only is None:
         return None
     if not factors:
-        raise ValueError("strength and only choose among a model's factors, and this one has none; leave them out")
+        raise ValueError("strength and only must be omitted, as this model has no factors")
     strength = dict(strength or {})
     if isinstance(only, str):
-        raise TypeError(f"only is the text {only!r}; give a collection of factor names")
+        raise TypeError(f"only must be a collection of factor names, not the string {only!r}")
     chosen = set(factors) if only is None else set(only)
     unknown = sorted((chosen | strength.keys()) - set(factors))
     if unknown:
-        raise ValueError(f"no factor {', '.join(map(repr, unknown))}; this model has {', '.join(factors)}")
+        raise ValueError(f"factors must be among {', '.join(factors)}, got {', '.join(map(repr, unknown))}")
     for name, value in strength.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise TypeError(f"strength of {name} is a {type(value).__name__}; give a number >= 0")
+            raise TypeError(f"strength of {name} must be a number >= 0, got {type(value).__name__}")
         if not (value >= 0 and math.isfinite(value)):
-            raise ValueError(f"strength of {name} is {value}; give a number >= 0 (1 is as trained, 0 is off)")
+            raise ValueError(f"strength of {name} must be a number >= 0 (1 is as trained, 0 is off), got {value}")
         if name not in chosen and value != 0:
             raise ValueError(
-                f"strength of {name} is {value}, but only {', '.join(sorted(chosen)) or 'none'} was asked for"
+                f"strength of {name} is {value}, but only {', '.join(sorted(chosen)) or 'none'} was requested"
             )
     return tuple(float(strength.get(name, 1.0)) if name in chosen else 0.0 for name in factors)
 
 
 def scaled(gates: Tensor, strength: tuple[float, ...] | None) -> Tensor:
-    """gates [B, K] times the strengths."""
+    """Multiply gates [B, K] by the strengths."""
     return gates if strength is None else gates * gates.new_tensor(strength)

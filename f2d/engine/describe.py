@@ -1,4 +1,4 @@
-"""What an engine will run, in words: for `f2d info MODEL`, and for whoever wonders why a number differs."""
+"""Describe in words what an engine will run, for `f2d info MODEL` and for tracing differences in results."""
 
 from torch import nn
 

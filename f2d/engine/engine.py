@@ -1,4 +1,4 @@
-"""The inference engine: an F2DNet's weights, prepacked for the fastest arithmetic that agrees with it."""
+"""The inference engine: an F2DNet with weights prepared for the fastest equivalent arithmetic."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from .skipping import experts_to_run
 
 
 class Prediction(NamedTuple):
-    """One evaluation: v [B, 3, H, W] and gates alpha [B, K] (strengths not in them), both float32; experts that ran."""
+    """One evaluation: v [B, 3, H, W] and gates alpha [B, K] (without strengths), both float32, and the experts run."""
 
     prediction: Tensor
     gates: Tensor
@@ -30,12 +30,12 @@ class Prediction(NamedTuple):
 
 
 class Engine(nn.Module):
-    """``v(x_t, y, t)`` of an F2DNet in eval mode, same weights: `predictor()` has its analyse and velocity.
+    """``v(x_t, y, t)`` of an F2DNet in eval mode, with the same weights; `predictor()` provides analyse and velocity.
 
-    dtype: of the convolutions and the feature maps (bfloat16, float32; float64 for comparison). Images, normalisation
-    statistics, gates, maps, attention matrices and the sum over the experts are float32 (or float64) whatever it is.
-    The network's weights are copied, folded (see `folding`) and laid out channels_last on `device`; what depends on t
-    alone is computed once per t. An engine is read-only: any number of threads may share it.
+    dtype is the type of convolutions and feature maps (bfloat16 or float32; float64 for comparison). Images,
+    normalisation statistics, gates, maps, attention matrices and the sum over the experts are always float32 (or
+    float64). The network's weights are copied, folded (see `folding`) and stored as channels_last on `device`; values
+    that depend on t only are computed once per t. An engine is read-only: any number of threads may share it.
     """
 
     def __init__(self, net: F2DNet, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None):
@@ -62,21 +62,21 @@ class Engine(nn.Module):
         only: Iterable[str] | None = None,
         skipping: bool | None = None,
     ) -> "Predictor":
-        """The engine with the options of one restoration; `restore_tensor` takes it in place of a network.
+        """Return the engine with the options of one restoration; `restore_tensor` accepts it in place of a network.
 
-        strength, only: see `control.strengths`. skipping: whether experts that cannot be seen are left out (see
-        `skipping`); None: on a CPU, as the question costs a GPU a wait.
+        strength and only are those of `control.strengths`. skipping says whether experts without a visible effect are
+        skipped (see `skipping`); None means only on a CPU, since the check makes a GPU wait.
         """
         return Predictor(self, strengths(self.config.factors, strength, only), skipping)
 
     def plan(
         self, height: int, width: int, max_memory: int, *, steps: int = 1, batch: int = 1, exact: bool = False
     ) -> Plan:
-        """How an image is restored within so many bytes (see `f2d.engine.plan`)."""
+        """Plan how to restore an image within `max_memory` bytes (see `f2d.engine.plan`)."""
         return plan(height, width, max_memory, self.dtype, self.config, steps=steps, batch=batch, exact=exact)
 
     def constants(self, t: int) -> Constants:
-        """What depends on t alone, kept; two threads that ask first compute the same."""
+        """Return values that depend on t only, cached; two threads that ask first compute the same values."""
         if t not in self._constants:
             self._constants[t] = self.backbone.constants(t)
         return self._constants[t]
@@ -87,10 +87,10 @@ class Engine(nn.Module):
 
 
 class Predictor:
-    """One restoration's view of an `Engine`: its options, and what its first call saw. Not to be shared by threads.
+    """One restoration's view of an `Engine`: its options and the analysis of its first call; not thread-safe.
 
-    config, transport, device, dtype, begin: as `restore_tensor` needs them. analysis, gates: of the first call,
-    None before; seen: (maps, gates, presence) of it, likewise.
+    `restore_tensor` needs config, transport, device, dtype and begin. analysis and gates are those of the first call,
+    None before it, and seen is its (maps, gates, presence).
     """
 
     def __init__(self, engine: Engine, strength: tuple[float, ...] | None, skipping: bool | None):
@@ -110,14 +110,14 @@ class Predictor:
         return self.analysis.maps, self.gates, self.analysis.weights
 
     def look(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`seen` of an image y [B, 3, H, W] in [-1, 1] at t = 0: one evaluation of the network."""
+        """Return `seen` of an image y [B, 3, H, W] in [-1, 1] at t = 0, in one evaluation of the network."""
         start, predict = self.begin(y.to(self.dtype))
         predict(start, None, 0)
         assert self.seen is not None
         return self.seen
 
     def analyse(self, y: Tensor) -> ImageAnalysis:
-        """As `F2DNet.analyse`: y [B, 3, H, W] in [-1, 1]; enhanced image, maps and weights in float32."""
+        """Analyse y [B, 3, H, W] in [-1, 1] as `F2DNet.analyse`; enhanced image, maps and weights are float32."""
         engine = self.engine
         height, width = y.shape[-2:]
         y = y.to(self.dtype, memory_format=torch.channels_last)
@@ -128,7 +128,7 @@ class Predictor:
         return ImageAnalysis(image, maps, weights, logits, gate, height, width)
 
     def velocity(self, x_t: Tensor, analysis: ImageAnalysis, t: int) -> Prediction:
-        """As `F2DNet.velocity`, for one integer t; with x_t `analysis.enhanced` itself the first convolution halves."""
+        """Compute `F2DNet.velocity` at one integer t; x_t = `analysis.enhanced` halves the first convolution's work."""
         engine, patch = self.engine, self.config.patch
         image, constants = analysis.padded_image, engine.constants(t)
         state = analysis.as_state(x_t)

@@ -1,4 +1,4 @@
-"""Where and in which precision a network runs here, chosen once and with the reason."""
+"""Choose where and in which precision a network runs on this machine, and give the reason."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ PRECISIONS = ("auto", "float32", "bf16")
 
 @dataclass(frozen=True)
 class Execution:
-    """device, precision ("float32" or "bf16", of the convolutions; the transport is float32 always), and why."""
+    """Device, precision of the convolutions ("float32" or "bf16"; the transport is always float32), and the reason."""
 
     device: torch.device
     precision: str
@@ -17,7 +17,7 @@ class Execution:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the engine's convolutions and feature maps."""
+        """The type of the engine's convolutions and feature maps."""
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
     def synchronize(self) -> None:
@@ -32,13 +32,13 @@ class Execution:
 
 
 def choose_execution(device: str = "auto", precision: str = "auto") -> Execution:
-    """device "auto" (a GPU if there is one, else the CPU) or any PyTorch name; precision "auto", "float32" or "bf16".
+    """Choose the device ("auto": a GPU if there is one, else the CPU) and precision ("auto", "float32" or "bf16").
 
-    "auto" is bf16 where the hardware multiplies it, else float32. ValueError for a device that is not here and for an
-    unknown precision.
+    device may be any of PyTorch's names. Precision "auto" is bf16 if the hardware multiplies it, otherwise float32.
+    Raises ValueError for an unavailable device and an unknown precision.
     """
     if precision not in PRECISIONS:
-        raise ValueError(f"no precision {precision!r}; there are {', '.join(PRECISIONS)}")
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     chosen = _device(device)
     if precision != "auto":
         return Execution(chosen, precision, "asked for")
@@ -51,17 +51,17 @@ def _device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        if device.type == "cpu" and device.index:  # PyTorch takes any number here
-            raise ValueError(f"device {name!r} cannot be used here: there is one CPU; give 'cpu'")
+        if device.type == "cpu" and device.index:  # PyTorch accepts any number here
+            raise ValueError(f"device {name!r} cannot be used here, as there is one CPU, named 'cpu'")
         torch.zeros(1, device=device).cpu()
-    # PyTorch answers a device it was not built for with any of these
+    # PyTorch raises any of these for a device it was not built for
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"device {name!r} cannot be used here: {str(error).split('. ')[0]}") from None
     return device
 
 
 def _native_bf16(device: torch.device) -> str | None:
-    """What multiplies bf16 on `device`, or None."""
+    """Name the hardware that multiplies bf16 on `device`, or None."""
     if device.type == "cuda":
         return "the GPU has bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else None
     if device.type != "cpu":

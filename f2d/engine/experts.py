@@ -1,4 +1,4 @@
-"""The experts of the engine: their convolutions, then one kernel for the ends of all of them."""
+"""The experts of the engine: their convolutions, then one kernel for the last layers of all of them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,10 +16,10 @@ from .skipping import ExpertBound
 
 
 class FastExpert(nn.Module):
-    """`f2d.nets.f2dnet.experts.Expert` up to its last 1x1: features [B, F, h, w] and their channel scales [B, F].
+    """`f2d.nets.f2dnet.experts.Expert` before its last 1x1: features [B, F, h, w] and their channel scales [B, F].
 
-    layers: pairs of a convolution and a normalisation. The input has one channel more, of ones (`with_ones`): see
-    `folding.fold_projection`.
+    layers are pairs of a convolution and a normalisation. The input has an additional channel of ones (`with_ones`),
+    see `folding.fold_projection`.
     """
 
     def __init__(self, expert: Expert, dtype: torch.dtype):
@@ -30,7 +30,7 @@ class FastExpert(nn.Module):
         self.squeeze_excitation = wide_copy(expert.squeeze_excitation.fc)
 
     def scales(self, mean: Tensor) -> Tensor:
-        """[B, F] of the features' means [B, F]."""
+        """Compute the scales [B, F] from the features' means [B, F]."""
         return self.squeeze_excitation(mean)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,7 +40,7 @@ class FastExpert(nn.Module):
 
 
 class FastLightExpert(nn.Module):
-    """`f2d.nets.f2dnet.experts.LightExpert` up to its last 1x1, alike: one layer, and scales of one."""
+    """`f2d.nets.f2dnet.experts.LightExpert` before its last 1x1, with one layer and scales of one."""
 
     def __init__(self, expert: LightExpert, dtype: torch.dtype):
         super().__init__()
@@ -77,7 +77,7 @@ class FastExperts(nn.Module):
         self.register_buffer("bias", torch.stack([e.project_out.bias for e in experts]).detach().to(self.wide))
 
     def forward(self, x: Tensor, gates: Tensor, maps: Tensor | None, base: Tensor, run: Sequence[int]) -> Tensor:
-        """[B, C, h, w] in float32 or wider. run: the numbers of the experts that are not skipped."""
+        """Return [B, C, h, w] in float32 or wider; run holds the indices of the experts that are not skipped."""
         base = base.to(self.wide)
         if not run:
             return base
@@ -92,10 +92,10 @@ class FastExperts(nn.Module):
         return expert_head(features, weight, bias, torch.stack(scales, dim=1), gates, maps, base)
 
     def prepared(self, x: Tensor) -> Tensor:
-        """The experts' input of the backbone's features."""
+        """Prepare the experts' input from the backbone's features."""
         return x if self.light else with_ones(x)
 
 
 def with_ones(x: Tensor) -> Tensor:
-    """[B, C + 1, h, w] in channels_last: x and a channel of ones."""
+    """Append a channel of ones to x: [B, C + 1, h, w] in channels_last."""
     return F.pad(x, (0, 0, 0, 0, 0, 1), value=1.0).contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Exact foldings of F²D-Net's weights: nothing nonlinear stands between the layers that are merged."""
+"""Exact foldings of F²D-Net's weights: the merged layers have nothing nonlinear between them."""
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ def fold_projection(expert: Expert) -> Tensor:
         Q * (P x + p) = Σ_j Q_j (P x_j + p) = Σ_j [Q_j P, Q_j p] (x_j, 1)
 
     The constant p must vanish where the convolution reads its zero padding, so it multiplies a channel of ones, which
-    is padded with zeros like the others: borders included, equal to the rounding. 27 % of an expert's arithmetic goes.
+    is padded with zeros like the others. Results agree up to rounding, borders included. Saves 27 % of the arithmetic.
     """
     outer, inner = expert.conv1.weight.double(), expert.project_in
     assert inner.bias is not None
@@ -21,16 +21,16 @@ def fold_projection(expert: Expert) -> Tensor:
 
 
 def fold_repeated_input(weight: Tensor) -> Tensor:
-    """[O, C, 3, 3] of [O, 2 C, 3, 3]: conv([y, y]) is conv(y) with the halves' sum; the first call has x_t = y."""
+    """[O, 2 C, 3, 3] -> [O, C, 3, 3]: conv([y, y]) is conv(y) with the halves' sum; the first call has x_t = y."""
     first, second = weight.double().chunk(2, dim=1)
     return first + second
 
 
 def fold_transposed(weight: Tensor) -> Tensor:
-    """[4 O, C, 3, 3] of [C, O, 4, 4]: a transposed convolution (stride 2, padding 1) is a 3x3 one, then pixel shuffle.
+    """[C, O, 4, 4] -> [4 O, C, 3, 3]: a transposed convolution (stride 2, padding 1) is a 3x3 one and a pixel shuffle.
 
     Output 2p + a reads inputs p - 1, p, p + 1 with taps 3, 1, none (a = 0) or none, 2, 0 (a = 1), in either direction.
-    Twice the arithmetic of a few small layers, but oneDNN's transposed one rounds differently with two threads.
+    It doubles the arithmetic of a few small layers, but oneDNN's transposed one rounds differently with two threads.
     """
     taps = ((3, 1, None), (None, 2, 0))
     channels, outputs = weight.shape[:2]
@@ -45,6 +45,6 @@ def fold_transposed(weight: Tensor) -> Tensor:
 
 
 def fold_film(time_linear: nn.Linear, time: Tensor) -> tuple[Tensor, Tensor]:
-    """(scale, shift), each [C]: Linear(SiLU(time)) is constant at a given t."""
+    """Return (scale, shift), each [C], since Linear(SiLU(time)) is constant at a given t."""
     scale, shift = time_linear(nn.functional.silu(time))[0].chunk(2)
     return scale.clone(), shift.clone()  # memory of their own, as `torch.export.save` wants it

@@ -1,4 +1,4 @@
-"""The layers of the engine: eval-only, weights in the engine's type and channels_last, small vectors in float32."""
+"""The layers of the engine, for eval mode only: weights in the engine's dtype and channels_last, vectors in float32."""
 
 import copy
 from typing import Any
@@ -15,12 +15,11 @@ LEAK = 0.2
 
 
 class Conv(nn.Module):
-    """``conv2d(x) [+ residual]``; the sum is made in place in the convolution's own result. doubles: a pixel shuffle
-    follows, which makes two rows of each.
+    """``conv2d(x) [+ residual]``, adding in place; with `doubles` a pixel shuffle follows, which doubles the rows.
 
-    Plain `F.conv2d`: oneDNN's packed weights and its fused sum were measured within 3 % of it. Two exceptions, since
-    oneDNN's sums depend on the number of threads there: transposed convolutions are folded (`folding.fold_transposed`),
-    and float32 1x1 ones on a CPU are matrix products.
+    It uses plain `F.conv2d`, as oneDNN's packed weights and fused sum were measured within 3 % of it. There are two
+    exceptions where oneDNN's sums depend on the number of threads: transposed convolutions are folded
+    (`folding.fold_transposed`), and float32 1x1 convolutions on a CPU are matrix products.
     """
 
     weight: Tensor
@@ -70,8 +69,8 @@ ROWS = 32
 def pixelwise_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """[B, O, h, w] in channels_last: ``weight x(p) + bias`` at every pixel p of x [B, C, h, w].
 
-    The product's rows are filled up to a multiple of 32, so that threads share out whole blocks of MKL's: with few odd
-    rows the sums would depend on how many threads there are.
+    The product's rows are padded to a multiple of 32, so that threads split whole blocks of MKL's: with a few odd rows
+    the sums would depend on the number of threads.
     """
     batch, channels, height, width = x.shape
     rows = x.permute(0, 2, 3, 1).reshape(-1, channels)
@@ -107,7 +106,7 @@ class Norm(nn.Module):
         return (out, spatial_mean(out)) if return_mean else out
 
     def given(self, x: Tensor, moments: Tensor, film: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """The same by the `moments` [2, B, C] of something else: of the image that x is some rows of."""
+        """Normalise x with given `moments` [2, B, C], for example those of the image that x is a band of."""
         weight, bias = self._constants(film)
         mean, rstd = moments
         gain = rstd * weight
@@ -115,7 +114,7 @@ class Norm(nn.Module):
         return (F.silu(out, inplace=True) if self.silu else out).to(x.dtype)
 
     def _constants(self, film: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
-        """Weight and bias: ``GN(x) (1 + scale) + shift`` is a GN with others."""
+        """Return weight and bias of ``GN(x) (1 + scale) + shift``, which is again a GN."""
         if film is None:
             return self.weight, self.bias
         scale, shift = film
@@ -123,7 +122,7 @@ class Norm(nn.Module):
 
 
 def moments(x: Tensor, groups: int, eps: float) -> Tensor:
-    """[2, B, C]: each channel's group mean and ``1 / sqrt(variance + eps)`` of x [B, C, H, W], in float32 or wider."""
+    """Return [2, B, C]: group mean and ``1 / sqrt(variance + eps)`` per channel of x [B, C, H, W], float32 or wider."""
     wide = x.dtype if x.dtype == torch.float64 else torch.float32
     grouped = x.unflatten(1, (groups, -1)).to(wide)
     variance, mean = torch.var_mean(grouped, dim=(2, 3, 4), correction=0)
@@ -132,16 +131,16 @@ def moments(x: Tensor, groups: int, eps: float) -> Tensor:
 
 
 def spatial_mean(x: Tensor) -> Tensor:
-    """[B, C] of [B, C, H, W], summed in float32 or wider."""
+    """Return the mean [B, C] of [B, C, H, W], summed in float32 or wider."""
     return x.mean(dim=(2, 3), dtype=torch.promote_types(x.dtype, torch.float32))
 
 
 def leaky(x: Tensor) -> Tensor:
-    """LeakyReLU 0.2, in place: x is a convolution's fresh result."""
+    """Apply LeakyReLU 0.2 in place, since x is the fresh result of a convolution."""
     return F.leaky_relu_(x, LEAK)
 
 
 def wide_copy(module: nn.Module) -> nn.Module:
-    """A copy of a small module (MLPs: a few numbers per image) in float32 or wider, without gradients."""
+    """Copy a small module (an MLP, a few numbers per image) to float32 or wider, without gradients."""
     dtype = torch.promote_types(next(module.parameters()).dtype, torch.float32)
     return copy.deepcopy(module).to(dtype).requires_grad_(False).eval()

@@ -1,4 +1,4 @@
-"""Networks that run as they were trained: the same interface as the fast path, without its folding and bands."""
+"""Engine for networks that run as they were trained: the interface of the fast path without folding and bands."""
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
@@ -14,11 +14,11 @@ from .plan import Plan, plan_whole, weight_bytes
 
 
 class PlainEngine:
-    """``v(x_t, y_t, t)`` of a ResFlowNet in eval mode, beside `Engine` and with what `Restorer` uses of it.
+    """``v(x_t, y_t, t)`` of a ResFlowNet in eval mode, with the interface of `Engine` that `Restorer` needs.
 
     The network is copied to `device` in channels_last (in which attention on a CPU needs no matrix of all pairs of
-    pixels). dtype: bfloat16 is PyTorch's autocast over float32 weights, another type that of the weights; images,
-    auxiliary and transport are float32 or wider whatever it is. Read-only: any number of threads may share it.
+    pixels). With dtype bfloat16 it runs under PyTorch's autocast with float32 weights; other types are those of the
+    weights. Images, auxiliary and transport are always float32 or wider. Any number of threads may share an engine.
     """
 
     def __init__(self, net: ResFlowNet, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None):
@@ -34,23 +34,22 @@ class PlainEngine:
     def predictor(
         self, *, strength: Mapping[str, float] | None = None, only: Iterable[str] | None = None
     ) -> "PlainPredictor":
-        """What `restore_tensor` takes in place of a network. ValueError for strength and only, as there are
-        no factors."""
+        """Return what `restore_tensor` accepts in place of a network; strength and only raise ValueError."""
         strengths(self.config.factors, strength, only)
         return PlainPredictor(self)
 
     def plan(
         self, height: int, width: int, max_memory: int, *, steps: int = 1, batch: int = 1, exact: bool = False
     ) -> Plan:
-        """Whole, or BudgetError: see `plan.plan_whole`."""
+        """Plan a whole-image pass, or raise BudgetError (see `plan.plan_whole`)."""
         weights = weight_bytes(self.net)
         return plan_whole(height, width, max_memory, self.config, self.dtype, weights, batch=batch, exact=exact)
 
 
 class PlainPredictor:
-    """One restoration's view of a `PlainEngine`, as `Predictor` is of an `Engine`.
+    """One restoration's view of a `PlainEngine`, like `Predictor` for `Engine`.
 
-    seen: (maps [B, 0, H, W], gates [B, 0], presence [B, 0]) of the image begun last, None before: there are no factors.
+    As there are no factors, seen is (maps [B, 0, H, W], gates [B, 0], presence [B, 0]) after a first call, else None.
     """
 
     def __init__(self, engine: PlainEngine):
@@ -59,14 +58,14 @@ class PlainPredictor:
         self.seen: tuple[Tensor, Tensor, Tensor] | None = None
 
     def begin(self, y: Tensor) -> tuple[Tensor, Predict]:
-        """As `ResFlowNet.begin`, in the engine's precision."""
+        """Begin a restoration as `ResFlowNet.begin`, in the engine's precision."""
         x, predict = self.engine.net.begin(y)
         batch, _, height, width = y.shape
         self.seen = (x.new_empty(batch, 0, height, width), x.new_empty(batch, 0), x.new_empty(batch, 0))
         return x, self._in_its_precision(predict)
 
     def look(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`seen` of an image y [B, 3, H, W] in [-1, 1]."""
+        """Return `seen` of an image y [B, 3, H, W] in [-1, 1]."""
         self.begin(y)
         assert self.seen is not None
         return self.seen

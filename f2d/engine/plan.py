@@ -1,4 +1,4 @@
-"""How much memory a restoration takes, and how to do it within less."""
+"""Predict the memory of a restoration, and choose how to fit it into a budget."""
 
 import os
 from pathlib import Path
@@ -11,19 +11,23 @@ from f2d.nets import F2DNetConfig
 from f2d.nets.models import Config
 from f2d.nets.resflow import ResFlowConfig
 
-POSITIONS = 1 << 16  # of a band: larger ones are no faster
-LEAST_ROWS = 8  # of a band: the widest reach of a convolution (dilation 4) is as much again
+POSITIONS = 1 << 16  # positions of a band; larger bands are no faster
+LEAST_ROWS = 8  # rows of a band; the widest convolution (dilation 4) reads as many again around it
 PROGRAM = 450 << 20  # Python, PyTorch and the kernels, before any image
-SHARE = 0.8  # of what is free, where no budget is given
+SHARE = 0.8  # share of the free memory that is used if no budget is given
 
 
 class BudgetError(ValueError):
-    """An image that cannot be restored within the memory given; the message names the least that would do."""
+    """An image does not fit into the given memory; the message names the least that suffices."""
 
 
 class Plan(NamedTuple):
-    """whole: one pass over the image; else bands of `positions` (see `engine.bands`), features in memory or, if
-    `in_files`, in `disk_bytes` of temporary files. predicted_bytes: most memory the process will hold."""
+    """How to restore an image.
+
+    With whole, the network passes over the whole image; otherwise over bands of `positions` (see `engine.bands`), with
+    features in memory or, with in_files, in `disk_bytes` of temporary files. predicted_bytes is the peak memory of the
+    process.
+    """
 
     whole: bool
     positions: int
@@ -43,12 +47,12 @@ def plan(
     batch: int = 1,
     exact: bool = False,
 ) -> Plan:
-    """The fastest way to restore a height x width image within `max_memory` bytes: whole, by bands, bands from files.
+    """Choose the fastest way to restore a height x width image within `max_memory` bytes: whole, bands, bands in files.
 
-    What is predicted is the process: the program, the image as floating-point numbers in and out, the maps, and the
-    network's own part. For the whole image that is a multiple of its pixels; by bands the features of a few layers;
-    with features in files a band alone, whatever the image. exact: whole however much it takes. batch: images at a
-    time, of a whole pass. BudgetError, a ValueError, naming the least budget that would do.
+    The prediction covers the process: the program, the image as floating-point numbers before and after, the maps, and
+    the network's features. For a whole image the features grow with its pixels; in bands they are those of a few
+    layers; with features in files only one band is in memory, whatever the image. exact always chooses a whole pass,
+    and batch is the number of images in it. Raises BudgetError, a ValueError that names the least budget that suffices.
     """
     pixels = height * width
     images = PROGRAM + pixels * _image_bytes(config)
@@ -59,7 +63,7 @@ def plan(
     least = LEAST_ROWS * columns
     if images + least * position > max_memory:
         enough = (min(whole, images + least * position) >> 20) + 1
-        raise BudgetError(f"{width}x{height} does not fit into {max_memory >> 20} MiB; give at least {enough} MiB")
+        raise BudgetError(f"{width}x{height} does not fit into {max_memory >> 20} MiB and needs at least {enough} MiB")
     positions = max(POSITIONS, least)
     fields = pixels * (_field_bytes(config, dtype) + (24 if steps > 1 else 0))
     in_memory = images + fields + positions * position
@@ -80,7 +84,7 @@ def plan_whole(
     batch: int = 1,
     exact: bool = False,
 ) -> Plan:
-    """The same for a network with `weights` bytes of its own that takes whole images alone: whole, or BudgetError."""
+    """Plan for a network of `weights` bytes that only takes whole images: a whole pass, or BudgetError."""
     pixels = height * width
     whole = (
         PROGRAM + weights + pixels * _image_bytes(config) + _batch_bytes(batch, pixels, _resflow_bytes(config, dtype))
@@ -88,19 +92,21 @@ def plan_whole(
     if exact or whole <= max_memory:
         return Plan(True, 0, False, whole, 0)
     raise BudgetError(
-        f"{width}x{height} does not fit into {max_memory >> 20} MiB; give at least {(whole >> 20) + 1} MiB: "
-        "only F²D-Net restores by bands, this model whole"
+        f"{width}x{height} does not fit into {max_memory >> 20} MiB and needs at least {(whole >> 20) + 1} MiB, as "
+        "only F²D-Net can restore in bands"
     )
 
 
 def weight_bytes(module: nn.Module) -> int:
-    """Bytes of the parameters and buffers."""
+    """Return the number of bytes of the parameters and buffers."""
     return sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes a restoration may use where nobody said how many: `SHARE` of what is free on `device`, this program's own
-    part on top; of a container, what is left of its limit."""
+    """Return the default memory budget of a restoration in bytes.
+
+    It is `SHARE` of the memory that is free on `device`, within the limit of a container, plus this program's own part.
+    """
     if device.type == "cuda":
         return int(SHARE * torch.cuda.mem_get_info(device)[0]) + PROGRAM
     free = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2]
@@ -113,14 +119,14 @@ def available_memory(device: torch.device) -> int:
     ):
         try:
             most, now = int((root / limit).read_text()), int((root / used).read_text())
-        except (OSError, ValueError):  # no such group, or the limit is the word "max"
+        except (OSError, ValueError):  # there is no such group, or the limit is the word "max"
             continue
         free.append(most - now + _numbers(root / "memory.stat").get(cache, 0))
     return int(SHARE * max(0, min(free))) + PROGRAM
 
 
 def _numbers(path: Path) -> dict[str, int]:
-    """First two words of every line of a file of the kernel's; {} where it is not."""
+    """Read the first two words of every line of a kernel file; {} if it does not exist."""
     try:
         lines = [line.split() for line in path.read_text().splitlines()]
     except OSError:
@@ -128,27 +134,27 @@ def _numbers(path: Path) -> dict[str, int]:
     return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}
 
 
-# Bytes per pixel (per position of a band), upper bounds of what was measured: see tests/engine/test_plan.py
+# Bytes per pixel (per position of a band) are upper bounds of measured values: see tests/engine/test_plan.py
 
 
 def _batch_bytes(batch: int, pixels: int, each: int) -> int:
-    """Of a whole pass, `each` a pixel: only the images themselves and their results are there for the others too."""
+    """Bytes of a whole pass of `each` bytes per pixel; for further images only inputs and results are held."""
     return (batch - 1) * pixels * 24 + batch * pixels * each
 
 
 def _image_bytes(config: Config) -> int:
-    """Image in, a copy, image out, one more where it is made a picture, and the maps: float32; the picture."""
+    """Count input, a copy, output, a conversion to 8 bits and the maps in float32, and the 8-bit image."""
     return 4 * 12 + 4 * len(config.factors) + 6
 
 
 def _whole_bytes(config: F2DNetConfig, dtype: torch.dtype) -> int:
-    """All experts' features at once, the backbone's twice, and the image, its maps and the prediction."""
+    """Count all experts' features at once, the backbone's twice, the image, its maps and the prediction."""
     channels = config.expert_width * (len(config.factors) + 2) + 2 * config.stage_widths[0] + 2
     return channels * dtype.itemsize // config.patch**2 + 100
 
 
 def _resflow_bytes(config: ResFlowConfig, dtype: torch.dtype) -> int:
-    """The finest level's skips and modulations, a block on the way up with what it joins, and images and prediction.
+    """Count the finest level's skips and modulations, one decoder block with its inputs, images and prediction.
 
     Measured, float32: resflow-lite 781 of these 888 (bf16: 439 of 504), resflow-paper 8600 of 11896.
     """
@@ -158,7 +164,7 @@ def _resflow_bytes(config: ResFlowConfig, dtype: torch.dtype) -> int:
 
 
 def _field_bytes(config: F2DNetConfig, dtype: torch.dtype) -> int:
-    """The largest of the features that exist at the same time, at full resolution, and the maps."""
+    """Count the largest set of features that exist at the same time, at full resolution, and the maps."""
     first, second = config.stage_widths[0], config.stage_widths[min(1, len(config.stage_widths) - 1)]
     upward = (second + 3 * first) * dtype.itemsize
     experts = (first + 2 * config.expert_width) * dtype.itemsize + 4 * config.head_channels
@@ -168,5 +174,5 @@ def _field_bytes(config: F2DNetConfig, dtype: torch.dtype) -> int:
 
 
 def _position_bytes(config: F2DNetConfig) -> int:
-    """Attention's inner layer has four times the bottleneck's channels, in a few copies of up to four bytes."""
+    """Count attention's inner layer, with four times the bottleneck's channels in a few copies of up to four bytes."""
     return 40 * max(config.stage_widths[-1], config.expert_width) + 200

@@ -1,4 +1,4 @@
-"""Pictures through a network: what stands between image files and `restore_tensor`."""
+"""Restore images of any kind: the layer between image files and `restore_tensor`."""
 
 import os
 import shutil
@@ -25,11 +25,11 @@ from f2d.nets.models import Network, load_network
 from f2d.transport import sampling
 from f2d.transport.restore import restore_tensor
 
-Kind = TypeVar("Kind")  # of image: a picture, an array or a tensor
+Kind = TypeVar("Kind")  # the type of an image: Pillow image, array or tensor
 
 
 class Options(TypedDict, total=False):
-    """Of a call of `Restorer`, which says what they are."""
+    """Options of a call of `Restorer`, which documents them."""
 
     steps: int | None
     sampler: str | None
@@ -41,7 +41,7 @@ class Options(TypedDict, total=False):
 
 
 class BatchOptions(Options, total=False):
-    """Of `Restorer.restore_batch`, beside those of a call."""
+    """Options of `Restorer.restore_batch` in addition to those of a call."""
 
     seed: int | Tensor | None
     noise: Tensor | None
@@ -49,12 +49,12 @@ class BatchOptions(Options, total=False):
 
 @dataclass(frozen=True)
 class Restored(Generic[Kind]):
-    """One restoration, K factors in the order of `factors`; tensors are float32 on the CPU.
+    """The result of a restoration, for K factors in the order of `factors`; tensors are float32 on the CPU.
 
-    image: the kind that came in (a picture for a path), restored. seconds: model time, from tensor to tensor. maps
-    [K, H, W] in (0, 1): where each factor acts. gates [K]: alpha at the first step, summing to 1. presence [K] in
-    (0, 1): how present each factor is. For a batch, maps, gates and presence have a first dimension B. A model without
-    factors (ResFlow) has K = 0.
+    image: the restored image, of the input's type (a Pillow image for a path). seconds: the model's time, from tensor
+    to tensor. maps [K, H, W] in (0, 1): where each factor acts. gates [K]: alpha at the first step, summing to 1.
+    presence [K] in (0, 1): how present each factor is. For a batch, maps, gates and presence have a leading dimension
+    B. A model without factors (ResFlow) has K = 0.
     """
 
     image: Kind
@@ -66,7 +66,7 @@ class Restored(Generic[Kind]):
 
 
 class Explanation(NamedTuple):
-    """What the network sees in one picture, K factors in the order of `factors`.
+    """The network's analysis of one image, for K factors in the order of `factors`.
 
     maps [K, H, W] in (0, 1): where each factor acts. gates [K]: alpha, summing to 1. presence [K] in (0, 1): w.
     """
@@ -78,12 +78,12 @@ class Explanation(NamedTuple):
 
 
 class Restorer:
-    """``restored = Restorer.load("f2d-lite")(picture).image``: a network ready to run, for any number of pictures.
+    """``restored = Restorer.load("f2d-lite")(picture).image``: a network prepared to restore any number of images.
 
-    It runs on the network's engine (see `f2d.engine`), for the device and precision of `execution`: F²D-Net's weights
-    are folded and laid out anew, other networks run as they were trained. Results follow from the picture, the options
-    and the seed: not from what else is in the batch (on a CPU, where images go one by one), nor, with F²D-Net, from the
-    number of threads. Any number of threads may call one restorer.
+    It runs the network's engine (see `f2d.engine`) on the device and in the precision of `execution`. F²D-Net's weights
+    are folded and their layout is changed; other networks run as they were trained. A result depends only on the image,
+    the options and the seed: not on the rest of the batch (on a CPU, where images run one by one), nor, for F²D-Net, on
+    the number of threads. Any number of threads may call one restorer.
     """
 
     def __init__(self, net: Network, execution: Execution | None = None):
@@ -95,10 +95,11 @@ class Restorer:
     def load(
         cls, model: str | os.PathLike = "f2d-lite", *, device: str = "auto", precision: str = "auto", **download: Any
     ) -> "Restorer":
-        """A preset with shipped weights, a folder with a checkpoint, or owner/name on the Hugging Face Hub.
+        """Load a preset with shipped weights, a checkpoint folder, or owner/name on the Hugging Face Hub.
 
-        device and precision as in `choose_execution`; download: revision, token, ... as in `f2d.checkpoints.find`.
-        FileNotFoundError or ValueError for a model that is not there or damaged, a device or precision that is not.
+        device and precision are those of `choose_execution`; download holds revision, token, ... as in
+        `f2d.checkpoints.find`. Raises FileNotFoundError or ValueError for a missing or damaged model, and for a device
+        or precision that is not available.
         """
         execution = choose_execution(device, precision)
         return cls(load_network(model, **download), execution)
@@ -114,13 +115,14 @@ class Restorer:
     def __call__(self, image: ImageLike, *, seed: int = 0, **options: Unpack[Options]) -> Restored[Any]:
         """Restore a path, Pillow picture, NumPy array or tensor, one image or a batch (see `f2d.images.kinds.unpack`).
 
-        options: steps, sampler, tta as in `restore_tensor`; strength and only as in `f2d.engine.control.strengths`;
-        max_memory: bytes that the process may take, by default four fifths of what is free, and exact: an image that
-        does not fit is restored by bands of rows, with its features in temporary files if it must be (see
-        `f2d.engine.plan`), which equals the whole up to rounding; exact: whole all the same. ResFlow has neither
-        factors nor bands.
+        steps, sampler and tta are those of `restore_tensor`; strength and only are those of
+        `f2d.engine.control.strengths`. max_memory is the number of bytes that the process may use, by default 80 % of
+        what is free. An image that does not fit is restored in bands of rows, with its features in temporary files if
+        necessary (see `f2d.engine.plan`); the result equals the whole-image result up to rounding. With exact, images
+        are never split. ResFlow has neither factors nor bands.
 
-        ValueError with the least that would do where max_memory is too small, and for what the model does not have.
+        Raises ValueError if max_memory is too small, naming the least that suffices, and for options that the model
+        does not support.
         """
         pixels, batched, pack = unpack(image)
         self.execution.synchronize()
@@ -132,15 +134,15 @@ class Restorer:
         return Restored(pack(restored.cpu()), seconds, self.config.factors, *(t.float().cpu() for t in found))
 
     def restore_batch(self, images: Tensor, **options: Unpack[BatchOptions]) -> Tensor:
-        """[B, 3, H, W] in [0, 1] -> float32 of the same on the network's device; options as in a call.
+        """[B, 3, H, W] in [0, 1] -> the restored images, float32 on the network's device; options as in a call.
 
-        A seed gives every image of the batch the noise it would have alone.
+        With a seed, every image of the batch gets the noise it would have alone.
         """
         return self._run(images, **options)[0]
 
     @torch.inference_mode()
     def explain(self, image: Image.Image) -> Explanation:
-        """Maps, gates and presence at t = 0, the state that a one-step restoration sees: one more network call."""
+        """Compute maps, gates and presence at t = 0, as a one-step restoration sees them, in one network call."""
         found = self.engine.predictor().look(self._to_network(to_tensor(image)[None]))
         return Explanation(self.config.factors, *(tensor[0].float().cpu() for tensor in found))
 
@@ -159,7 +161,7 @@ class Restorer:
         exact: bool = False,
         **options: Any,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Restored images in [0, 1], and the (maps, gates, presence) of the first call."""
+        """Return restored images in [0, 1], and (maps, gates, presence) of the first call."""
         only = only if only is None or isinstance(only, str) else set(only)
         seed, noise = _seed_of_each(seed, images), _noise_of_each(noise, images)
         steps, sampler = sampling(self.transport, steps, sampler)
@@ -170,7 +172,7 @@ class Restorer:
             return self._by_bands(images, plan, seed, noise, strength=of_each, **options)
         y = self._to_network(images)
         seed = None if seed is None else seed.to(y.device)
-        # One by one on a CPU: nothing is gained by a batch there, and no sum depends on who else is in it
+        # One by one on a CPU: a batch gains nothing there, and no sum depends on the rest of the batch
         size = 1 if y.device.type == "cpu" else max(1, y.shape[0])
         results, seen = [], []
         for i in range(0, max(1, y.shape[0]), size):
@@ -186,12 +188,12 @@ class Restorer:
         return restored, tuple(torch.cat(tensors) for tensors in zip(*seen))
 
     def plan(self, images: Tensor, max_memory: int | None = None, *, exact: bool = False, steps: int = 1) -> Plan:
-        """How images [B, 3, H, W] will be restored within so many bytes of memory."""
+        """Plan how to restore images [B, 3, H, W] within `max_memory` bytes."""
         device = self.execution.device
         if max_memory is None:
             max_memory = available_memory(device)
         if not isinstance(max_memory, int):
-            raise TypeError(f"max_memory is a {type(max_memory).__name__}; give bytes, such as 4 * 2**30")
+            raise TypeError(f"max_memory must be a number of bytes, such as 4 * 2**30, got {type(max_memory).__name__}")
         batch, _, height, width = images.shape
         batch = 1 if device.type == "cpu" else max(1, batch)
         return self.engine.plan(height, width, max_memory, steps=steps, batch=batch, exact=exact)
@@ -199,11 +201,11 @@ class Restorer:
     def _by_bands(
         self, images: Tensor, plan: Plan, seed: Tensor | None, noise: Tensor | None, **options: Any
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        assert isinstance(self.engine, Engine)  # other networks run whole or not at all
+        assert isinstance(self.engine, Engine)  # other networks only restore whole images
         folder = tempfile.gettempdir() if plan.in_files else None
         if folder and shutil.disk_usage(folder).free < plan.disk_bytes:
             raise OSError(
-                f"{folder} has no room for {plan.disk_bytes >> 20} MiB of features; set TMPDIR, or give more memory"
+                f"{folder} has no room for {plan.disk_bytes >> 20} MiB of features, so set TMPDIR or allow more memory"
             )
         found: list[Any] = []
         for i in range(images.shape[0]):
@@ -215,7 +217,7 @@ class Restorer:
             found.append(
                 restore_banded(self.engine, one, positions=plan.positions, folder=folder, maps=True, **part, **options)
             )
-        if len(found) == 1:  # no second copy of what is large
+        if len(found) == 1:  # avoids a second copy of a large image
             restored, *explanation = found[0]
         else:
             restored, *explanation = (torch.cat(tensors) for tensors in zip(*found))
@@ -227,26 +229,28 @@ class Restorer:
 
 
 def _seed_of_each(seed: int | Tensor | None, images: Tensor) -> Tensor | None:
-    """[B] int64: every image has the noise of its own seed, as if alone; errors as the ops' own."""
+    """Return seeds [B] int64, so that each image has the noise it would have alone; errors are those of the ops."""
     batch = images.shape[0]
     if isinstance(seed, Tensor):
         if seed.numel() not in (1, batch):
-            raise ValueError(f"a seed is {tuple(seed.shape)}; give one, or one per image of the batch of {batch}")
+            raise ValueError(
+                f"a seed tensor must hold one seed, or one per image of the batch of {batch}, got {tuple(seed.shape)}"
+            )
         return seed.reshape(-1).expand(batch)
     if seed is None:
         return None
     if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TypeError(f"a seed is a {type(seed).__name__}; give an int or an int64 tensor")
+        raise TypeError(f"a seed must be an int or an int64 tensor, got {type(seed).__name__}")
     if not -(2**63) <= seed < 2**64:
         raise ValueError(f"a seed must fit in 64 bits, got {seed}")
     return torch.full((batch,), seed - 2**64 if seed >= 2**63 else seed, dtype=torch.int64, device=images.device)
 
 
 def _noise_of_each(noise: Tensor | None, images: Tensor) -> Tensor | None:
-    """[steps, B, 3, H, W]; ValueError for another shape than the images'."""
+    """Return noise [steps, B, 3, H, W]; raise ValueError for a shape that does not match the images."""
     if noise is not None and (not isinstance(noise, Tensor) or noise.shape[1:] != images.shape):
         shape = tuple(noise.shape) if isinstance(noise, Tensor) else type(noise).__name__
-        raise ValueError(f"noise is {shape}; give a tensor [steps, B, 3, H, W] for images {tuple(images.shape)}")
+        raise ValueError(f"noise must be a tensor [steps, B, 3, H, W] for images {tuple(images.shape)}, got {shape}")
     return noise
 
 

@@ -1,4 +1,4 @@
-"""When an expert need not run: a bound on what it can add to the prediction.
+"""Skip experts that cannot change the result visibly, by a bound on what they can add to the prediction.
 
 Let expert k end in F = SiLU(u), u_f = γ_f n_f + β_f with n = GN(h) measured on this image, Δ_c = Σ_f W_cf s_f F_f + b_c
 with squeeze-excitation's s_f in (0, 1), and let it add gate · map(p) · Δ_c(p) at pixel p.
@@ -12,9 +12,9 @@ with squeeze-excitation's s_f in (0, 1), and let it add gate · map(p) · Δ_c(p
     4. One call of the network then changes mu by no more than gate · max map · (A √N + B), A and B taken at the worst
        channel, and 2 % more for the rounding of bf16 features.
 
-It is rigorous and loose (a GN value of √N would be one bright pixel on black), so it skips experts that the gate or the
-map turned off in earnest: about 1e-6 at 256x256. It needs moments measured on the very pixels that are counted. Over
-several calls the state moves too; then each call's own bound holds.
+The bound is rigorous but loose (a GN value of √N would be one bright pixel on black), so it only skips experts that the
+gate or the map has turned off almost completely: about 1e-6 at 256x256. The moments must be measured on the pixels that
+are counted. Over several calls the state changes as well; then the bound holds for each call.
 """
 
 from typing import NamedTuple
@@ -59,7 +59,7 @@ class ExpertBound(NamedTuple):
 def experts_to_run(
     bounds: list[ExpertBound], gates: Tensor, maps: Tensor | None, pixels: int, affine: bool
 ) -> list[int]:
-    """Numbers of the experts that must run; the others together move the prediction by at most `TOLERANCE`.
+    """Return the indices of the experts that must run; the others together add at most `TOLERANCE` to the prediction.
 
     gates [B, K] with the strengths in them, maps [B, K, h, w] or None, pixels h w.
     """

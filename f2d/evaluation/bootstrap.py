@@ -1,4 +1,4 @@
-"""How sure a difference between two methods on the same pictures is."""
+"""Confidence intervals of the difference between two methods on the same images."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -48,12 +48,12 @@ def paired(
     level outside 0..1.
     """
     if not differences or not all(differences.values()):
-        raise ValueError("paired: give differences of at least one picture in every category")
+        raise ValueError("paired: every category must have the difference of at least one image")
     if resamples < 100 or not 0 < level < 1:
-        raise ValueError(f"paired: {resamples} resamples at level {level}; give at least 100, and a level in (0, 1)")
+        raise ValueError(f"paired: resamples must be at least 100 and level in (0, 1), got {resamples} and {level}")
     values = [value for scenes in differences.values() for value in scenes.values()]
     if any(value != value for value in values):
-        raise ValueError("paired: a difference is NaN; leave out pictures for which a measure is not defined")
+        raise ValueError("paired: a difference is NaN, but images for which a measure is undefined must be excluded")
     infinite = {value for value in values if not isfinite(value)}
     if infinite:
         return Interval(infinite.pop() if len(infinite) == 1 else nan, nan, nan, nan)
@@ -119,5 +119,5 @@ def _bca(mean: float, means: np.ndarray, influence: np.ndarray, tie: float, leve
 
 
 def _share_above(values: np.ndarray, tie: float) -> float:
-    """Of 0; what lies within `tie` of it is counted half."""
+    """Return the share of values below 0; values within `tie` of 0 count half."""
     return float(((values > tie) + 0.5 * (abs(values) <= tie)).mean())

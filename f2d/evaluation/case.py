@@ -1,4 +1,4 @@
-"""One picture of a data set: where it comes from, and its pixels."""
+"""One image of a data set: its source and its pixels."""
 
 import hashlib
 from contextlib import suppress
@@ -47,9 +47,7 @@ class Case(NamedTuple):
         degraded = image_to_tensor(self.degraded)
         if clean is not None and clean.shape != degraded.shape:
             sizes = [f"{image.shape[2]}x{image.shape[1]}" for image in (degraded, clean)]
-            raise ValueError(
-                f"{self.degraded} is {sizes[0]} and {self.clean} is {sizes[1]}; a pair must be of one size"
-            )
+            raise ValueError(f"{self.degraded} and {self.clean} must have the same size, got {sizes[0]} and {sizes[1]}")
         return Pixels(degraded, clean, None)
 
     def files(self, *others: Path) -> str:

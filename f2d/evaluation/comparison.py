@@ -59,7 +59,9 @@ def compare(
     abouts, skipped = _common_measures(folders, methods, records)
     unknown = [key for key in measures if key not in {about.key for about in abouts}]
     if unknown:
-        raise ValueError(f"{', '.join(unknown)}: not measured in all; common are {', '.join(a.key for a in abouts)}")
+        raise ValueError(
+            f"{', '.join(unknown)}: not measured in every evaluation, unlike {', '.join(a.key for a in abouts)}"
+        )
     chosen = tuple(about for about in abouts if not measures or about.key in measures)
     tiers = PRESETS[data].tiers if data in PRESETS else ()
     tables = {about.key: _lines(about.key, records, tiers, resamples, seed) for about in chosen}
@@ -77,9 +79,9 @@ def compare(
 
 
 def _names(folders: Sequence[EvaluationFolder]) -> tuple[str, ...]:
-    """What the settings call the methods; with the folder where two are called the same."""
+    """Return the methods' names in the settings, with the folder if two names are equal."""
     if len({folder.path.resolve() for folder in folders}) < max(2, len(folders)):
-        raise ValueError("give two or more evaluations, each once")
+        raise ValueError("compare needs two or more evaluations, each once")
     names = [folder.settings.name for folder in folders]
     return tuple(name if names.count(name) == 1 else f"{name} ({folder.path})" for name, folder in zip(names, folders))
 
@@ -96,7 +98,7 @@ def _data(folders: Sequence[EvaluationFolder], methods: Sequence[str]) -> str:
 def _common_records(
     folders: Sequence[EvaluationFolder], methods: Sequence[str]
 ) -> tuple[list[dict[str, Record]], dict[str, str]]:
-    """Of each folder, by name, those that all have; and why the others are left out."""
+    """Return each folder's records by name that all folders have, and why the others are excluded."""
     found = []
     for folder in folders:
         found.append({name: record for name in folder.names() if (record := folder.record(name)) is not None})
@@ -114,7 +116,7 @@ def _common_records(
     common = [{name: record for name, record in of.items() if name not in left_out} for of in found]
     if not common[0]:
         counts = ", ".join(f"{method} {len(records)}" for method, records in zip(methods, found))
-        raise ValueError(f"no picture has numbers in all of the evaluations (pictures: {counts})")
+        raise ValueError(f"no image was measured in every evaluation (images: {counts})")
     return common, left_out
 
 
@@ -124,12 +126,12 @@ def _check_same(name: str, records: Sequence[Record], methods: Sequence[str]) ->
     for method, record in zip(methods[1:], records[1:]):
         if (record.width, record.height) != (first.width, first.height):
             sizes = f"{first.width}x{first.height} and {record.width}x{record.height}"
-            raise ValueError(f"{name} is not one picture: {sizes} in {methods[0]} and {method}")
+            raise ValueError(f"{name} is not the same image: {sizes} in {methods[0]} and {method}")
         for key in first.input.keys() & record.input.keys():
             ours, theirs = first.input[key], record.input[key]
             if not (isclose(ours, theirs, rel_tol=_SAME, abs_tol=_SAME) or ours != ours or theirs != theirs):
                 raise ValueError(
-                    f"{name} is not one picture: before restoration its {key} is {ours:g} in {methods[0]} and "
+                    f"{name} is not the same image: before restoration its {key} is {ours:g} in {methods[0]} and "
                     f"{theirs:g} in {method}"
                 )
 
@@ -151,7 +153,7 @@ def _common_measures(
             common.append(about)
     if not common:
         raise ValueError(
-            "the evaluations have no measure in common; run f2d eval with the same --convention, --measures"
+            "the evaluations have no measure in common (run f2d eval with the same --convention, --measures)"
         )
     return common, skipped
 

@@ -1,4 +1,4 @@
-"""Data sets as they lie on disk, ready to be evaluated: their cases, and what is wrong with them."""
+"""Open data sets on disk for evaluation: find their cases and problems."""
 
 import os
 import re
@@ -75,8 +75,8 @@ def _located(text: str) -> tuple[str, Path]:
     if path.exists():
         return _recognised(path), path
     if equals:
-        raise ValueError(f"no data set {name!r}; there are {', '.join(PRESETS)}")
-    raise ValueError(f"{text}: neither a folder nor a data set by name ({', '.join(PRESETS)})")
+        raise ValueError(f"data set must be one of {', '.join(PRESETS)}, got {name!r}")
+    raise ValueError(f"{text}: must be a folder or a data set by name ({', '.join(PRESETS)})")
 
 
 def _recognised(path: Path) -> str:
@@ -86,17 +86,17 @@ def _recognised(path: Path) -> str:
     if layout == "cdd11":
         return "cdd-11"
     if layout == "lmdb":
-        raise ValueError(f"{path} is an LMDB; f2d convert makes folders of it, which can be evaluated")
+        raise ValueError(f"{path} is an LMDB, which must be converted to folders by f2d convert")
     raise ValueError(
-        f"{path} holds photographs alone; give composites={path} if they are clean and to be degraded, unpaired={path} "
-        "if they are to be restored without a truth to compare with"
+        f"{path} contains photographs only, so give composites={path} to degrade them if they are clean, or "
+        f"unpaired={path} to restore them without ground truth"
     )
 
 
 def _in_root(name: str) -> Path:
     root = os.environ.get(ROOT)
     if not root:
-        raise ValueError(f"where is {name}? give {name}=FOLDER, or set {ROOT} to the folder that has it")
+        raise ValueError(f"{name} needs a folder: give {name}=FOLDER, or set {ROOT} to the folder that contains it")
     wanted = {_plain(name), _plain(PRESETS[name].title)}
     found = sorted(path for path in Path(root).iterdir() if path.is_dir() and _plain(path.name) in wanted)
     if not found and all(part.folders != ("",) for part in PRESETS[name].parts):
@@ -120,7 +120,7 @@ def _cases(part: Part, root: Path, problems: list[str]) -> Iterator[Case]:
     home = next((root / name for name in part.folders if (root / name).is_dir()), None)
     if home is None:
         names = ", ".join(filter(None, part.folders))
-        problems.append(f"{root}: {part.row or ', '.join(part.made) or 'a folder'} is missing; looked for {names}")
+        problems.append(f"{root}: {part.row or ', '.join(part.made) or 'a folder'} is missing (looked for {names})")
     elif part.layout == "cdd11":
         yield from _scenes(home, problems)
     elif part.layout == "pairs":
@@ -157,7 +157,7 @@ def _scenes(home: Path, problems: list[str]) -> Iterator[Case]:
     there = Counter(pair.category for pair in matches.pairs)
     missing = [category for category in CATEGORIES if not there[category]]
     if missing:
-        problems.append(f"{home}: nothing of {', '.join(missing)}; averages are over the other categories alone")
+        problems.append(f"{home}: {', '.join(missing)} missing, so averages are over the other categories only")
     scenes = len(find_images(home / CLEAR))
     problems += [f"{home}: {category} has {n} of the {scenes} scenes" for category, n in there.items() if n < scenes]
     for pair in matches.pairs:
@@ -168,8 +168,8 @@ def _scenes(home: Path, problems: list[str]) -> Iterator[Case]:
 
 def _report(matches: Matches, problems: list[str]) -> None:
     for folder, paths in matches.alone.items():
-        problems += [f"{path}: no picture to compare it with" for path in paths] or [f"{folder}: no pictures in it"]
-    problems += [f"{' and '.join(map(str, paths))}: clean pictures of one name" for paths in matches.twice]
+        problems += [f"{path}: no image to compare it with" for path in paths] or [f"{folder}: contains no images"]
+    problems += [f"{' and '.join(map(str, paths))}: clean images of the same name" for paths in matches.twice]
 
 
 def _made(part: Part, home: Path, problems: list[str]) -> Iterator[Case]:
@@ -184,7 +184,7 @@ def _made(part: Part, home: Path, problems: list[str]) -> Iterator[Case]:
 def _some_images(home: Path, problems: list[str]) -> list[Path]:
     paths = find_images(home)
     if not paths:
-        problems.append(f"{home}: no pictures in it ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        problems.append(f"{home}: contains no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return paths
 
 

@@ -1,4 +1,4 @@
-"""A whole evaluation: what was asked for, what there is to do, and the results of it."""
+"""A whole evaluation: the request, the cases still to evaluate, and the results."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,7 +26,7 @@ RESERVED = ("input", "truth")  # columns of figures and pages
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be evaluated, in a user's words.
+    """A request for an evaluation, in a user's terms.
 
     method: a preset, a checkpoint folder, owner/name on the Hub, or a folder of pictures that another method restored.
     data: as `open_data` takes it. conventions: of `f2d.metrics.conventions`; none: the data set's own. measures: of
@@ -59,7 +59,7 @@ class Evaluation:
 
     def __init__(self, request: Request, path: Path, *, overwrite: bool = False):
         if request.name in RESERVED:
-            raise ValueError(f"{request.name!r} is what tables call something else; give another name")
+            raise ValueError(f"{request.name!r} has another meaning in tables, so give another name")
         name, self._is_model = request.name or _called(request.method), names_weights(request.method)
         if self._is_model:  # a branch on the Hub moves, and all that is asked of a model is to be of one
             request = replace(request, method=pinned(request.method))
@@ -84,7 +84,7 @@ class Evaluation:
             self._of_method.remove(SPREAD)
             absent["spread"] = "the pictures are another method's; there is no model to draw a second sample from"
         if self._set_measures and not request.keep_images:
-            raise ValueError("fid is measured on the restored pictures: let them be kept")
+            raise ValueError("fid is measured on the restored images, so keep them (--images)")
         settings = Settings(
             name=name,
             model=_where(request.method) if self._is_model else None,
@@ -150,7 +150,7 @@ class Evaluation:
         return case.files(*(self._outputs.files(case) if self._outputs else ()))
 
     def _record(self, case: Case) -> Record | None:
-        """Of the pictures as they are now."""
+        """Describe the image files as they are now."""
         record = self.folder.record(case.name)
         return record if record is not None and record.files == self._files(case) else None
 
@@ -171,7 +171,7 @@ class Evaluation:
         return ModelMethod(restorer, options, twice=SPREAD in self._of_method)
 
     def _options(self) -> dict[str, object]:
-        """Of the restorations, spelled out; none where they are done already."""
+        """Return the options of the restorations, spelled out; none if they already exist."""
         request = self.request
         if not self._is_model:
             return {}
@@ -185,8 +185,8 @@ class Evaluation:
         differing = [name for name in there if name != "absent" and there[name] != ours[name]]
         if differing:
             raise ValueError(
-                f"{self.folder.path} holds another evaluation (other {', '.join(differing)}); give another folder, or "
-                "--overwrite"
+                f"{self.folder.path} contains another evaluation (other {', '.join(differing)}): use another folder "
+                "or --overwrite"
             )
 
 
@@ -202,6 +202,6 @@ def _where(model: str) -> str:
 
 
 def _refuse_inside(path: Path, folder: Path) -> None:
-    """What is written there would be read as data the next time."""
+    """Refuse a folder inside the data, where the results would be read as data the next time."""
     if path.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"{path} lies in {folder}, which is read; give a folder outside of it for the results")
+        raise ValueError(f"{path} must lie outside {folder}, which is read")

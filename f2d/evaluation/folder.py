@@ -1,4 +1,4 @@
-"""The folder of one evaluation: what was evaluated, and each picture's record and restoration."""
+"""The folder of one evaluation: its settings, and each image's record and restoration."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ LONGEST = 200  # bytes of a name: a file system takes 255, of which replacing an
 
 @dataclass(frozen=True)
 class Settings:
-    """What an evaluation is of: two runs with equal settings give equal numbers on one machine.
+    """The settings of an evaluation: two runs with equal settings give equal numbers on one machine.
 
     name: what tables call the method. model: preset or checkpoint folder, None where outputs of another method stand in
     for it; outputs: their folder. digest: SHA-256 of the weights. options: steps, sampler, seed, precision. data:
@@ -61,13 +61,13 @@ class EvaluationFolder:
 
     @classmethod
     def open(cls, path: Path) -> "EvaluationFolder":
-        """One that is there; ValueError where there is none."""
+        """Open an existing evaluation; raise ValueError if there is none."""
         file = path / SETTINGS
         try:
             return cls(path, Settings.from_dict(json.loads(file.read_text(encoding="utf-8"))))
         except FileNotFoundError:
             raise ValueError(
-                f"{path} holds no evaluation (no {SETTINGS}); make one with f2d eval ... -o {path}"
+                f"{path} contains no evaluation (no {SETTINGS}), which f2d eval ... -o {path} writes"
             ) from None
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{file} is damaged ({error})") from None
@@ -79,11 +79,11 @@ class EvaluationFolder:
             part.write_text(dumps(asdict(self.settings)), encoding="utf-8")
 
     def restored(self, name: str) -> Path:
-        """Where the restoration of a case lies, 8-bit PNG."""
+        """Return the file of a case's restoration, an 8-bit PNG."""
         return self.path / RESTORED / _file_name(name, ".png")
 
     def record(self, name: str) -> Record | None:
-        """Of a case; None where there is none that can be read, or that was made under these settings."""
+        """Return the record of a case; None if there is no readable one made under these settings."""
         try:
             found = Record.from_json(self._file(name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -110,7 +110,7 @@ class EvaluationFolder:
         self.restored(name).unlink(missing_ok=True)
 
     def records(self, cases: list[Case]) -> Iterator[Record]:
-        """Those that are there, in the order of the cases."""
+        """Return the existing records, in the order of the cases."""
         for case in cases:
             record = self.record(case.name)
             if record is not None:
@@ -121,7 +121,7 @@ class EvaluationFolder:
 
 
 def _file_name(name: str, suffix: str) -> str:
-    """With the end of a name that would be too long for a file replaced by its digest."""
+    """Shorten a name that is too long for a file, replacing its end by a digest."""
     head, slash, last = name.rpartition("/")
     if len(last.encode()) > LONGEST:
         last = f"{last[:40]} {hashlib.sha256(last.encode()).hexdigest()[:16]}"

@@ -1,4 +1,4 @@
-"""The table of how well the maps of the experts agree with the true masks: its columns, rows and notes."""
+"""Columns, rows and notes of the localisation table, which compares the experts' maps with the ground-truth masks."""
 
 from f2d.evaluation.markdown import number
 from f2d.metrics.localisation import THRESHOLDS, Localisation
@@ -21,7 +21,7 @@ def map_cells(found: Localisation) -> list[str]:
 
 
 def map_notes(factor: str, found: Localisation) -> list[str]:
-    """How many pictures a mean leaves out, and why; nothing where it leaves out none."""
+    """Return notes on the images that a mean excludes, and why; none if it excludes none."""
     left_out = {
         "correlation leaves out {}, where the map or the true mask is constant": found.undefined,
         "average precision leaves out {}, where all pixels are degraded or none is": found.unranked,

@@ -1,4 +1,4 @@
-"""Markdown of tables, and numbers as they are printed in them."""
+"""Write Markdown tables, and format the numbers in them."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -19,12 +19,12 @@ def number(value: float | None, digits: int, sign: str = "") -> str:
 
 
 def heading(about: About) -> str:
-    """Of a column: ``PSNR RGB (dB)``."""
+    """Return the heading of a column: ``PSNR RGB (dB)``."""
     return f"{about.title} ({about.unit})" if about.unit else about.title
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """Of cells that may hold anything. left: so many columns are text, the others numbers, aligned right."""
+    """Write a table of arbitrary cells; the first `left` columns are text, the others numbers, aligned right."""
     rule = ["---" if column < left else "---:" for column in range(len(header))]
     return "\n".join(_line(cells) for cells in (header, rule, *rows)) + "\n"
 

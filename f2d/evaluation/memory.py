@@ -1,4 +1,4 @@
-"""How much memory a process has taken."""
+"""Measure the peak memory of a process."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""What is evaluated: a model, or the pictures that another method has left in a folder."""
+"""The evaluated method: a model, or a folder of images restored by another method."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -78,7 +78,7 @@ class OutputsMethod:
         self._claims = Counter(name for case in cases for name in _names(case))
 
     def files(self, case: Case) -> tuple[Path, ...]:
-        """Of a case: one, none, or several that differ in their suffixes."""
+        """Return the files of a case: one, none, or several that differ in their suffixes."""
         return tuple(next((self._files[name] for name in self._places(case) if name in self._files), ()))
 
     def _places(self, case: Case) -> list[str]:
@@ -88,13 +88,13 @@ class OutputsMethod:
         found = self.files(case)
         if not found:
             looked = ", ".join(self._places(case))
-            raise ValueError(f"{self.folder} has no picture of {case.name}; looked for {looked}")
+            raise ValueError(f"{self.folder} has no image for {case.name} (looked for {looked})")
         if len(found) > 1:
-            raise ValueError(f"{' and '.join(map(str, found))} could both be the picture of {case.name}")
+            raise ValueError(f"{' and '.join(map(str, found))} could both be the image for {case.name}")
         image = image_to_tensor(found[0])
         if image.shape != degraded.shape:
             given, wanted = (f"{picture.shape[2]}x{picture.shape[1]}" for picture in (image, degraded))
-            raise ValueError(f"{found[0]} is {given} and what it was restored from {wanted}; they must be of one size")
+            raise ValueError(f"{found[0]} must have the size of its input, {wanted}, got {given}")
         return Answer(image, 0.0)
 
 
@@ -118,7 +118,7 @@ def digest(model: str) -> str:
 def load_evaluated(settings: Settings, device: str = "auto") -> Restorer:
     """The model of an evaluation, in its precision. ValueError, OSError where there is none, or no longer that one."""
     if settings.model is None:
-        raise ValueError("the pictures are outputs of another program; there is no model to ask")
+        raise ValueError("the images are outputs of another program, so there is no model to run")
     if digest(settings.model) != settings.digest:
         raise ValueError(f"the weights in {settings.model} are no longer those that were evaluated")
     return Restorer.load(settings.model, device=device, precision=settings.options["precision"])

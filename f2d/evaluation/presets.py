@@ -1,4 +1,4 @@
-"""The data sets of the papers: how each lies on disk, what it is called, and by which convention it is measured."""
+"""The data sets of the papers: their layout on disk, names, and conventions."""
 
 from typing import NamedTuple
 
@@ -76,5 +76,5 @@ PRESETS: dict[str, Preset] = {
     "rtts": Preset("RTTS", (Part("unpaired", "RTTS", ("haze",)),)),
     "pairs": Preset("pairs", (Part("pairs"),)),
     "list": Preset("a list of pairs", (Part("list"),)),
-    "unpaired": Preset("photographs without truth", (Part("unpaired"),)),
+    "unpaired": Preset("photographs without ground truth", (Part("unpaired"),)),
 }

@@ -1,4 +1,4 @@
-"""Published results to stand beside ours: other people's numbers, each with its source and convention."""
+"""Published results of other methods, each with its source and convention, to compare with."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What an evaluation knows of one picture, as it lies in a file."""
+"""The record of one image of an evaluation, as stored in a file."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -35,7 +35,7 @@ class Record:
     settings: str = ""
 
     def to_json(self) -> str:
-        """One object; numbers that JSON does not have as "inf", "nan"."""
+        """Convert to one JSON object; numbers that JSON lacks become "inf" and "nan"."""
         values = asdict(self)
         if self.localisation is not None:
             values["localisation"] = {factor: one._asdict() for factor, one in self.localisation.items()}

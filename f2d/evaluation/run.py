@@ -1,4 +1,4 @@
-"""One case after the other through a method: its record, and its restoration as a file."""
+"""Run cases through a method one after the other, and store each record and restoration."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -97,7 +97,7 @@ def _by_factor(answer: Answer, values: Tensor | None) -> dict[str, float]:
 
 
 def _selectivity(case: Case, pixels: Pixels, answer: Answer) -> dict[str, tuple[float, float]]:
-    """None where the method has no factors, or those of the case are not known."""
+    """Compute the selectivity; None if the method has no factors, or those of the case are unknown."""
     if not (answer.factors and case.factors) or answer.gates is None or answer.maps is None:
         return {}
     labels = torch.tensor([float(factor in case.factors) for factor in answer.factors])
@@ -111,7 +111,7 @@ def _selectivity(case: Case, pixels: Pixels, answer: Answer) -> dict[str, tuple[
 
 
 def _localisation(case: Case, pixels: Pixels, answer: Answer) -> dict[str, Located]:
-    """By factor of the case that the method has a map of; none where the true masks are not known."""
+    """Compute the localisation by factor of the case with a map; none if the true masks are unknown."""
     if not answer.spatial or answer.maps is None or pixels.maps is None:
         return {}
     return {

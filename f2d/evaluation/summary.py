@@ -1,4 +1,4 @@
-"""What the records of an evaluation come to: means by category and tier, selectivity, localisation, speed."""
+"""Summarise the records of an evaluation: means by category and tier, selectivity, localisation, speed."""
 
 from collections.abc import Callable, Iterable, Sequence
 from math import fsum, nan
@@ -121,7 +121,7 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def _localisation(records: list[Record]) -> dict[str, Localisation]:
-    """By factor, each over the pictures in which it is present."""
+    """Summarise the localisation by factor, each over the images in which it is present."""
     found: dict[str, list[tuple[int, Located]]] = {}
     for record in records:
         for factor, one in (record.localisation or {}).items():

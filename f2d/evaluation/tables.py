@@ -1,4 +1,4 @@
-"""The results of an evaluation as files: for programs, for spreadsheets, for readers; and for the terminal."""
+"""Write the results of an evaluation as JSON, CSV and Markdown, and as a table for the terminal."""
 
 import csv
 import io
@@ -37,7 +37,7 @@ _SELECTIVITY = {
 
 
 class Described(Protocol):
-    """What is needed of a data set. published: names that `f2d.evaluation.published.tables` knows."""
+    """The attributes of a data set that tables need; published: names for `f2d.evaluation.published.tables`."""
 
     @property
     def title(self) -> str: ...
@@ -130,7 +130,7 @@ class _Results:
         )
 
     def sections(self) -> Iterator[str]:
-        """Of the Markdown, each ending with a newline."""
+        """Yield the sections of the Markdown, each ending with a newline."""
         settings, summary = self.settings, self.summary
         yield f"# {plain(settings.name)} on {plain(self.data.title)}\n"
         yield (
@@ -225,7 +225,7 @@ class _Results:
         return f"### {plain(table.title)}\n\n{said}\n\n{markdown.table(['method', 'parameters', *table.columns], rows)}"
 
     def _part(self) -> str:
-        """What keeps our averages from being those of the whole data set."""
+        """Say why the averages may not be those of the whole data set."""
         part = self.settings.options.get("limit") or self.summary.failed or self.data.problems
         return ", but ours is of a part of the data" if part else ""
 

@@ -1,8 +1,8 @@
-"""A network as one file for other programs: ONNX, or PyTorch's own exported program.
+"""Export a network to one file for other programs: ONNX, or a PyTorch exported program.
 
 export(F2DNet.from_pretrained("f2d-lite"), "lite.onnx")   # image [B, 3, H, W] in [0, 1] -> the same, restored
-description("lite.onnx")                                  # what the file says of itself
-differences("lite.onnx", net)                             # from PyTorch's results, at several sizes
+description("lite.onnx")                                  # the description stored in the file
+differences("lite.onnx", net)                             # the differences from PyTorch's results, at several sizes
 """
 
 import copy
@@ -33,8 +33,8 @@ from f2d.transport.restore import restore_tensor
 
 ONNX, PROGRAM = ".onnx", ".pt2"
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
-DESCRIPTION = "f2d.json"  # the file of a .pt2 archive that says what is in it
-SIZES = ((1, 1, 1), (2, 45, 70), (1, 128, 96), (3, 17, 30))  # (B, H, W) that `differences` looks at
+DESCRIPTION = "f2d.json"  # the file of a .pt2 archive that describes its content
+SIZES = ((1, 1, 1), (2, 45, 70), (1, 128, 96), (3, 17, 30))  # (B, H, W) that `differences` compares
 
 
 def export(
@@ -46,19 +46,19 @@ def export(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> None:
-    """Write ``restored = restoration(image[, noise])`` of `net` to a file that appears whole or not at all.
+    """Write ``restored = restoration(image[, noise])`` of `net` to a file, completely or not at all.
 
         image     float32 [B, 3, H, W], RGB in [0, 1], any B, H, W >= 1: padding and cropping are in the graph
-        noise     float32 [steps, B, 3, H, W] (ResFlow: [1, B, 3, H, W]), standard normal; no input where none is drawn
-        restored  as image
+        noise     float32 [steps, B, 3, H, W] (ResFlow: [1, B, 3, H, W]), standard normal; absent if no noise is drawn
+        restored  like image
 
-    name.onnx: the plain network in standard operators, float32, for any runtime. name.pt2: the engine
-    (`f2d.engine.Engine`: folded, in `dtype`, with our kernels; a ResFlowNet as it is, in `dtype`) on `device`, for
-    ``torch.export.load(path).module()`` in a program that has imported f2d_kernels. steps, sampler: as in
-    `f2d.transport.sampling`, the steps unrolled; by default "mean" where there is one, which needs no noise.
+    A .onnx file holds the plain network in standard operators, float32, for any runtime. A .pt2 file holds the engine
+    (`f2d.engine.Engine`: folded, in `dtype`, with f2d's kernels; a ResFlowNet unchanged, in `dtype`) on `device`, for
+    ``torch.export.load(path).module()`` in a program that has imported f2d_kernels. steps and sampler are those of
+    `f2d.transport.sampling`, with the steps unrolled; the default is "mean" if available, which needs no noise.
 
-    ValueError for another suffix, a sampler, number of steps or type that cannot be, and ModuleNotFoundError where
-    what writes ONNX is not installed, before any work.
+    Raises ValueError for another suffix or an invalid sampler, number of steps or type, and ModuleNotFoundError if the
+    packages that write ONNX are not installed, before any work.
     """
     path = Path(path)
     check_name(path)
@@ -66,7 +66,7 @@ def export(
         sampler = "mean"
     steps, sampler = sampling(net.transport, steps, sampler)
     if path.suffix == ONNX and (dtype != torch.float32 or torch.device(device).type != "cpu"):
-        raise ValueError(f"{path}: ONNX is written in float32 and for any device; leave dtype and device out")
+        raise ValueError(f"{path}: dtype and device must be omitted, as ONNX files are float32 for any device")
     text = _describe(net, steps, sampler, dtype, device)
     network = _network(net, path, dtype, device)
     with _quietly(), torch.no_grad(), replacing(path) as part:
@@ -79,19 +79,22 @@ def export(
 
 
 def check_name(path: Path) -> None:
-    """ValueError for a name that says neither format; ModuleNotFoundError where what writes ONNX is not installed."""
+    """Raise ValueError for a name of neither format, ModuleNotFoundError if a package for ONNX is not installed."""
     if path.suffix not in (ONNX, PROGRAM):
-        raise ValueError(f"{path}: the name says the format; give one that ends in {ONNX} or {PROGRAM}")
+        raise ValueError(f"{path}: must end in {ONNX} or {PROGRAM}")
     missing = [name for name in NEEDED if find_spec(name) is None]
     if path.suffix == ONNX and missing:
         raise ModuleNotFoundError(
-            f'{path} needs {", ".join(missing)}, not installed here: pip install "f2d[export]"', name=missing[0]
+            f'{path} needs {", ".join(missing)}, which is not installed: pip install "f2d[export]"', name=missing[0]
         )
 
 
 def description(path: str | os.PathLike) -> dict[str, str]:
-    """What an exported file says of itself: f2d (version), config (JSON), factors (where it has some), steps, sampler,
-    precision, device, image, noise (where it is an input), restored."""
+    """Read the description stored in an exported file.
+
+    Its entries are f2d (version), config (JSON), factors (if there are any), steps, sampler, precision, device, image,
+    noise (if it is an input) and restored.
+    """
     path = Path(path)
     check_name(path)
     if path.suffix == PROGRAM:
@@ -107,9 +110,9 @@ def description(path: str | os.PathLike) -> dict[str, str]:
 def differences(
     path: str | os.PathLike, net: Network, sizes: tuple[tuple[int, int, int], ...] = SIZES
 ) -> dict[tuple[int, int, int], float]:
-    """(B, H, W) -> largest ``|file(image) - restore_tensor(net)(image)|`` over random values in [0, 1].
+    """Map (B, H, W) to the largest ``|file(image) - restore_tensor(net)(image)|`` over random values in [0, 1].
 
-    A .onnx file runs in onnxruntime and is compared with the plain network; a .pt2 file with what it was made of.
+    A .onnx file runs in onnxruntime and is compared with the plain network; a .pt2 file is compared with its source.
     """
     path = Path(path)
     text = description(path)
@@ -127,19 +130,19 @@ def differences(
 
 
 def _network(net: Network, path: Path, dtype: torch.dtype, device: torch.device | str) -> Network | Engine:
-    """What a file is made of: the engine for a program of an F2DNet, else the network itself."""
+    """Return the source of a file: the engine for a program of an F2DNet, otherwise the network itself."""
     if path.suffix == PROGRAM and isinstance(net, F2DNet):
         return Engine(net, dtype, device)
     return copy.deepcopy(net).to(device, dtype).eval().requires_grad_(False)
 
 
 def _evaluated(network: Network | Engine) -> Network | Predictor:
-    """What `restore_tensor` takes: without the skipping of experts, which depends on the image."""
+    """Return a network for `restore_tensor` without the skipping of experts, which depends on the image."""
     return network.predictor(skipping=False) if isinstance(network, Engine) else network
 
 
 def _noises(transport: Transport, steps: int, sampler: str) -> int:
-    """How many tensors of noise a restoration takes."""
+    """Return the number of noise tensors that a restoration takes."""
     if isinstance(transport, ResFlow):
         return int(transport.auxiliary != "none")
     return 0 if sampler == "mean" else steps
@@ -179,7 +182,7 @@ def _describe(net: Network, steps: int, sampler: str, dtype: torch.dtype, device
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """PyTorch's exporters speak of their own deprecations, and of packages that nobody asked for."""
+    """Silence PyTorch's exporters, which warn about their own deprecations and optional packages."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -192,17 +195,17 @@ def _quietly() -> Iterator[None]:
 
 
 class Restoration(nn.Module):
-    """``restored = (transport(2 image - 1) + 1) / 2``, without a choice that depends on the image's size.
+    """``restored = (transport(2 image - 1) + 1) / 2``, without branches that depend on the image's size.
 
-    network: an F2DNet, its Engine, or a ResFlowNet. Padding and cropping read pixels by number, as slices would have
-    one graph for sizes that need padding and another for those that do not.
+    network is an F2DNet, its Engine, or a ResFlowNet. Padding and cropping read pixels by index, since slices would
+    need one graph for sizes that need padding and another for those that do not.
     """
 
     def __init__(self, network: Network | Engine, steps: int, sampler: str):
         super().__init__()
         self.network, self.config, self.steps, self.sampler = network, network.config, steps, sampler
         self.begin: Any = _begin_resflow if isinstance(network, ResFlowNet) else _begin_factorized
-        if isinstance(network, Engine):  # what depends on t alone is a constant of the graph
+        if isinstance(network, Engine):  # values that depend on t only become constants of the graph
             for t in network.transport.times(steps, sampler)[:-1]:
                 network.constants(t)
 
@@ -218,7 +221,7 @@ def _begin_factorized(net: F2DNet | Predictor, y: Tensor) -> tuple[Tensor, Predi
     analysis: Any = net.analyse(padded(y, stride))
 
     def predict(x: Tensor, auxiliary: Tensor | None, t: Any) -> Tensor:
-        # without an enhancer the first state is the image itself, which the engine has a shorter way for
+        # without an enhancer the first state is the image itself, which the engine handles faster
         first = t == 0 and analysis.enhancer_gate is None
         v = net.velocity(analysis.enhanced if first else padded(x, stride), analysis, t).prediction
         return cropped(v, height, width)
@@ -227,7 +230,7 @@ def _begin_factorized(net: F2DNet | Predictor, y: Tensor) -> tuple[Tensor, Predi
 
 
 def _begin_resflow(net: ResFlowNet, y: Tensor) -> tuple[Tensor, Predict]:
-    """`ResFlowNet.begin` likewise."""
+    """`ResFlowNet.begin` by `padded` and `cropped`."""
     (height, width), stride = y.shape[-2:], net.config.stride
     start, predict = net.begin(y)
 
@@ -239,7 +242,7 @@ def _begin_resflow(net: ResFlowNet, y: Tensor) -> tuple[Tensor, Predict]:
 
 
 def padded(x: Tensor, multiple: int) -> Tensor:
-    """`f2d.nets.padding.pad_to_multiple` without a choice in Python."""
+    """`f2d.nets.padding.pad_to_multiple` without branches in Python."""
     for axis in (3, 2):
         size = x.shape[axis]
         place = torch.arange((size + multiple - 1) // multiple * multiple, device=x.device)
@@ -255,7 +258,7 @@ def cropped(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def _inputs(noises: int, batch: int, height: int, width: int, device: torch.device | str) -> tuple[Tensor, ...]:
-    """Seeded values for `Restoration`: an image, and noise if there is some."""
+    """Draw seeded inputs for `Restoration`: an image, and noise if it takes any."""
     generator = torch.Generator().manual_seed(height * width)
     image = torch.rand(batch, 3, height, width, generator=generator)
     noise = torch.randn(noises, batch, 3, height, width, generator=generator)
@@ -263,11 +266,11 @@ def _inputs(noises: int, batch: int, height: int, width: int, device: torch.devi
 
 
 def _program(restoration: Restoration, device: torch.device | str) -> ExportedProgram:
-    """The restoration as a graph for images of any size.
+    """Trace the restoration as a graph for images of any size.
 
-    It is traced for sizes beyond one stride. At a feature map of one pixel PyTorch would make other graphs, that differ
-    in how memory is described and not in what is computed; so the limit, and the questions about memory that were
-    answered under it, are taken out of the graph. The smallest sizes are in the tests.
+    It is traced for sizes beyond one stride. For a feature map of one pixel PyTorch would trace other graphs, which
+    differ in the description of memory but not in the computation. The size limit, and the guards on memory that depend
+    on it, are therefore removed from the graph. The tests cover the smallest sizes.
     """
     from torch.utils._sympy.value_ranges import ValueRanges
 

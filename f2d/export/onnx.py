@@ -1,4 +1,4 @@
-"""An exported program as ONNX: our ops in standard operators, for runtimes that know nothing of them."""
+"""Convert an exported program to ONNX: f2d's ops become standard operators, for any runtime."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch.export import ExportedProgram
 
 
 def onnx_file(program: ExportedProgram, description: dict[str, str]) -> bytes:
-    """The program as the bytes of an ONNX file that says `description` of itself."""
+    """Return the program as the bytes of an ONNX file that contains `description`."""
     import onnx
 
     ops = torch.ops.f2d_kernels
@@ -22,7 +22,7 @@ def onnx_file(program: ExportedProgram, description: dict[str, str]) -> bytes:
     written = torch.onnx.export(
         program.run_decompositions(plain), input_names=names, output_names=["restored"], verbose=False, dynamo=True
     )
-    assert written is not None  # as it is under dynamo=True
+    assert written is not None  # holds with dynamo=True
     model = written.model_proto
     del model.graph.value_info[:]  # shapes of intermediate results, which runtimes find themselves
     for value in (*model.graph.input, *model.graph.output):

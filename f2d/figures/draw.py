@@ -1,4 +1,4 @@
-"""All figures of a few cases of one or several evaluations."""
+"""Draw all figures of a few cases of one or several evaluations."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -37,18 +37,20 @@ def draw(
     folders = [EvaluationFolder.open(path) for path in evaluations]
     sources = {folder.settings.data for folder in folders}
     if len(sources) > 1:
-        raise ValueError(f"these evaluations are of different data: {', '.join(sorted(sources))}")
+        raise ValueError(f"these evaluations use different data: {', '.join(sorted(sources))}")
     labels = [folder.settings.name for folder in folders]
     if len(set(labels)) < len(labels):
-        raise ValueError(f"two evaluations have one name ({', '.join(labels)}); give f2d eval --name")
+        raise ValueError(
+            f"two evaluations have the same name ({', '.join(labels)}), so rename one with f2d eval --name"
+        )
     cases = _chosen(open_data(sources.pop()), folders, names)
     drawings = _drawings(folders, [show(case, folders) for case in cases], steps, device)
     paths = {name: target / f"{_plain(name)}.{suffix}" for name in drawings}
     if len(set(paths.values())) < len(paths):
-        raise ValueError(f"two of {', '.join(drawings)} would be one file; give f2d eval --name others")
+        raise ValueError(f"two of {', '.join(drawings)} would be the same file, so rename one with f2d eval --name")
     there = [str(path) for path in paths.values() if path.exists()]
     if there and not overwrite:
-        raise ValueError(f"{', '.join(there)}: exists; --overwrite replaces it")
+        raise ValueError(f"{', '.join(there)}: exists (--overwrite replaces it)")
     for name, drawing in drawings.items():
         save(drawing(), paths[name])
         yield paths[name]
@@ -62,14 +64,16 @@ def _chosen(data: DataSet, folders: Sequence[EvaluationFolder], names: Sequence[
     by_name = {case.name: case for case in data.cases}
     unknown = [name for name in names if name not in by_name]
     if unknown:
-        raise ValueError(f"{data.title} has no {', '.join(unknown)}; names are as in results.csv: {data.cases[0].name}")
+        raise ValueError(
+            f"{data.title} has no {', '.join(unknown)} (results.csv lists the names, such as {data.cases[0].name})"
+        )
     if names:
         return [by_name[name] for name in names]
     done = [case for case in data.cases if all(folder.restored(case.name).is_file() for folder in folders)]
     first = {case.category: case for case in reversed(done)}
     rows = [category for category in data.categories if category in first]
     if not rows:
-        raise ValueError("no picture was restored in all of these evaluations")
+        raise ValueError("no image was restored in all of these evaluations")
     picked = dict.fromkeys(rows[round(i * (len(rows) - 1) / (CASES - 1))] for i in range(CASES))
     return [first[category] for category in picked]
 

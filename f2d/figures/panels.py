@@ -1,4 +1,4 @@
-"""What the figures show: methods side by side, their errors, gates, and the way of x_t."""
+"""Panels of the figures: methods side by side, their errors, gates, and the trajectory of x_t."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -19,7 +19,7 @@ from f2d.transport import LogNormal
 
 ERROR_LEVELS = 64  # grey levels at which an error map is brightest
 SHOWN = 6  # states of a trajectory
-NOISE_RANGE = 6  # from black to white, in deviations of the strongest step's noise
+NOISE_RANGE = 6  # range from black to white, in standard deviations of the strongest step's noise
 
 
 class Shown(NamedTuple):
@@ -32,12 +32,12 @@ class Shown(NamedTuple):
 
 
 def show(case: Case, folders: Sequence[EvaluationFolder]) -> Shown:
-    """Read a case and what every evaluation made of it. ValueError where one has no picture of it."""
+    """Read a case and its restoration by every method; raise ValueError if one is missing."""
     pixels, restored = case.load(), {}
     for folder in folders:
         path = folder.restored(case.name)
         if not path.is_file():
-            raise ValueError(f"{folder.path} has no restoration of {case.name}; evaluate it with its pictures kept")
+            raise ValueError(f"{folder.path} has no restored image of {case.name}, so evaluate again with --images")
         restored[folder.settings.name] = image_to_tensor(path)
     return Shown(case.name, pixels.degraded, pixels.clean, restored)
 
@@ -64,7 +64,7 @@ def errors(cases: Sequence[Shown]) -> Figure:
                 ]
             )
     if not rows:
-        raise ValueError("an error map needs a truth, and none of these pictures has one")
+        raise ValueError("an error map needs a ground truth, but none of these images has one")
     return grid(rows, limits=(0, ERROR_LEVELS), unit="|error|, grey levels")
 
 
@@ -74,7 +74,7 @@ def gates(restorer: Restorer, cases: Sequence[Shown]) -> Figure:
     ValueError for a model without experts.
     """
     if not restorer.config.factors:
-        raise ValueError("this model has no factors, and so no gates")
+        raise ValueError("this model has no factors, and therefore no gates")
     rows = []
     for case in cases:
         seen = restorer(case.degraded)
@@ -93,7 +93,7 @@ def trajectory(restorer: Restorer, case: Shown, *, steps: int = 10, seed: int = 
     """
     transport = restorer.transport
     if not isinstance(transport, LogNormal):
-        raise ValueError("this model's process draws no noise on its way")
+        raise ValueError("this model's process draws no noise at its steps")
     path, noises, times = states(restorer, transport, case.degraded, steps, seed)
     picked = np.unique(np.linspace(0, steps, min(SHOWN, steps + 1)).round().astype(int))
     above = [(f"x_t, t/T = {times[i]:.2f}", _picture(path[i]), "") for i in picked]

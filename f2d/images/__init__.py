@@ -1,6 +1,6 @@
-"""Image files: photographs of any of the usual formats in and out, with their depth and metadata; pictures and tensors.
+"""Image files: read and write photographs in the usual formats, with depth and metadata; convert images and tensors.
 
-`read` and `write` carry a `Photo`; `open_image`, `save_image` and the tensor functions are for plain 8-bit pictures.
+`read` and `write` handle a `Photo`; `open_image`, `save_image` and the tensor functions are for plain 8-bit images.
 """
 
 from f2d.images.formats import IMAGE_SUFFIXES, ImageError

@@ -1,8 +1,8 @@
-"""16 bits per channel, which Pillow has for grey pictures only: PNG and TIFF with colours or transparency.
+"""Read and write PNG and TIFF with 16 bits per channel in colour or with transparency; Pillow only has 16-bit grey.
 
-Reading: Pillow decodes such files, but unpacks one byte of each value. What it unpacks is named by the raw mode of its
-tiles, so that a second decoding with the other byte order gives the other byte: no decoder is written here, and
-compression, interlacing and tiling are Pillow's. Writing PNG: its filters are differences, in NumPy.
+Reading: Pillow decodes such files but unpacks one byte of each value. The raw mode of its tiles selects this byte, so a
+second decoding with the other byte order gives the other byte. Compression, interlacing and tiling are left to Pillow.
+Writing PNG: the filters are differences, computed in NumPy.
 """
 
 import io
@@ -19,21 +19,21 @@ from PIL.ImageFile import ImageFile
 
 from f2d.images.formats import ImageError
 
-# the byte order that finds the other byte; N is this machine's own
+# the byte order that selects the other byte; N is this machine's own
 _OTHER_ORDER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 _DEEP_MODES = ("RGB;16", "RGBA;16", "RGBX;16")
-_ROWS = 64  # filtered at a time, so that the differences of a large picture take no memory to speak of
+_ROWS = 64  # rows filtered at a time, so that the differences of a large image take little memory
 
 
 def read_deep(path: Path, image: ImageFile) -> np.ndarray | None:
-    """[H, W, 2, 3 or 4] uint16 of a just opened file with 16 bits per channel; None for any other (or 16-bit grey).
+    """Read [H, W, 2, 3 or 4] uint16 from an opened file with 16 bits per channel; None for others (and 16-bit grey).
 
-    ImageError for a TIFF of 16 bits with its channels in separate planes, which Pillow decodes wrongly.
+    Raises ImageError for a 16-bit TIFF with its channels in separate planes, which Pillow decodes wrongly.
     """
     raw_mode = _raw_mode(image)
     tags = getattr(image, "tag_v2", {})
     if tags.get(284) == 2 and max(tags.get(258, (8,))) > 8:
-        raise ImageError("its 16-bit channels lie in separate planes; save it with interleaved channels")
+        raise ImageError("its 16-bit channels lie in separate planes, but must be interleaved")
     if raw_mode == "LA;16B":
         return _read_grey_alpha_png(path)
     if raw_mode[:-1] not in _DEEP_MODES:
@@ -47,12 +47,12 @@ def read_deep(path: Path, image: ImageFile) -> np.ndarray | None:
 
 
 def png(pixels: np.ndarray, options: dict[str, Any]) -> bytes:
-    """A PNG of [H, W, 1 to 4] uint16; options: what Pillow's `save` takes for the metadata of a PNG.
+    """Encode [H, W, 1 to 4] uint16 as PNG; options are those of Pillow's `save` for the metadata of a PNG.
 
     Source: PNG specification, third edition, 9 (filters) and 11 (chunks).
     """
     height, width, channels = pixels.shape
-    template = io.BytesIO()  # Pillow writes the metadata, of a picture with one pixel
+    template = io.BytesIO()  # Pillow writes the metadata of an image with one pixel
     Image.new("L", (1, 1)).save(template, "PNG", **options)
     kept = [chunk for chunk in _chunks(template.getvalue()) if chunk[4:8] not in (b"IHDR", b"IDAT", b"IEND")]
     header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
@@ -80,7 +80,7 @@ def _loaded(image: Image.Image) -> Image.Image:
 
 
 def _read_grey_alpha_png(path: Path) -> np.ndarray:
-    """Grey and alpha of 16 bits lie in the file as four channels of 8 bits do, and are read under that name."""
+    """Read 16-bit grey and alpha as four channels of 8 bits, which have the same bytes in the file."""
     data = bytearray(path.read_bytes())
     data[24:26] = 8, 6  # bit depth, colour type: RGBA
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
@@ -90,7 +90,7 @@ def _read_grey_alpha_png(path: Path) -> np.ndarray:
 
 
 def _paeth_filtered(pixels: np.ndarray) -> Iterator[bytes]:
-    """Rows as bytes, big-endian, each minus what the Paeth filter predicts from left, above and above left."""
+    """Return rows as big-endian bytes, minus the Paeth filter's prediction from left, above and above left."""
     height, width, channels = pixels.shape
     stride = 2 * channels
     above = np.zeros((1, stride * (width + 1)), np.int16)

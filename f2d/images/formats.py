@@ -1,16 +1,16 @@
-"""The file formats: what each can hold, and the one error of everything that reads and writes pictures."""
+"""The file formats and their capabilities, and the error that all reading and writing raises."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 
 class ImageError(ValueError):
-    """A file that cannot be read or written as a picture; the message is one line that names it and says why."""
+    """A file cannot be read or written as an image; the message is one line with its name and the reason."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """name: Pillow's. alpha: transparency survives. deep: 16 bits per channel. grey: one channel. quality: is lossy."""
+    """A format by Pillow's name; the flags are transparency, 16 bits (deep), one channel (grey), lossy (quality)."""
 
     name: str
     alpha: bool = True
@@ -34,8 +34,8 @@ IMAGE_SUFFIXES = frozenset(FORMATS)
 
 
 def format_of(path: Path) -> Format:
-    """The format that the suffix of `path` names; ImageError unless it is one that is written."""
+    """Return the format named by the suffix of `path`; raise ImageError unless it can be written."""
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
-        raise ImageError(f"{path}: unknown image suffix {path.suffix!r}; known are {', '.join(sorted(FORMATS))}")
+        raise ImageError(f"{path}: image suffix must be one of {', '.join(sorted(FORMATS))}, got {path.suffix!r}")
     return FORMATS[suffix]

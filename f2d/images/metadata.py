@@ -1,7 +1,7 @@
-"""What a file says about its picture (EXIF, XMP, IPTC, ICC profile, resolution, comments), from one format to another.
+"""Carry metadata (EXIF, XMP, IPTC, ICC profile, resolution, comments) from one format to another.
 
-The orientation is applied to the pixels and reset to 1; the thumbnail, which would show the old picture, and tags that
-describe how the old file was laid out are left out.
+The orientation is applied to the pixels and reset to 1. The thumbnail, which would show the old image, and tags that
+describe the layout of the old file are dropped.
 """
 
 import re
@@ -51,12 +51,12 @@ _LAYOUT = frozenset(
 _JPEG_SEGMENT = 65533  # bytes that fit into a marker segment
 
 
-MOST_DPI = 100_000  # what lies above is damage: 4 · 10⁹ pixels per metre are no number that a PNG can hold
+MOST_DPI = 100_000  # larger values are damage: a PNG cannot hold 4 · 10⁹ pixels per metre
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """exif: as JPEG has it, with orientation 1. dpi: (x, y). text: of a PNG. Empty where the file had none."""
+    """Metadata: exif as in JPEG with orientation 1, dpi (x, y), text of a PNG; fields the file lacks are empty."""
 
     exif: bytes = b""
     xmp: bytes = b""
@@ -68,15 +68,15 @@ class Metadata:
 
 
 def read_metadata(image: Image.Image, size: tuple[int, int]) -> Metadata:
-    """The metadata of a loaded picture that is `size` = (width, height) once it is upright.
+    """Read the metadata of a loaded image whose upright size is `size` = (width, height).
 
-    Damaged EXIF is left out with a RuntimeWarning: it is no reason to refuse the pixels.
+    Damaged EXIF is dropped with a RuntimeWarning, as it is no reason to reject the pixels.
     """
     info = image.info
     try:
         exif = _exif(image, size)
     except Exception as error:  # Pillow's parser raises nearly anything on damaged tags
-        warnings.warn(f"damaged EXIF data is left out ({error})", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"damaged EXIF data is dropped ({error})", RuntimeWarning, stacklevel=2)
         exif = b""
     xmp = next((info[key] for key in _XMP_KEYS if key in info), b"")
     iptc = info.get("photoshop", {}).get(_IPTC_RESOURCE, b"") if image.format in ("JPEG", "MPO") else b""
@@ -100,7 +100,7 @@ def read_metadata(image: Image.Image, size: tuple[int, int]) -> Metadata:
 
 
 def orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 where there is none that can be read."""
+    """Return the EXIF orientation, 1 to 8; 1 if it is missing or unreadable."""
     try:
         value = image.getexif().get(ORIENTATION, 1)
     except Exception:
@@ -109,12 +109,12 @@ def orientation(image: Image.Image) -> int:
 
 
 def without_icc(metadata: Metadata) -> Metadata:
-    """For pixels that are in another colour space now."""
+    """Drop the ICC profile, for pixels that are now in another colour space."""
     return replace(metadata, icc=b"")
 
 
 def save_options(metadata: Metadata, name: str) -> dict[str, Any]:
-    """What Pillow's `save` is given to write `metadata` into a file of the format `name`, as far as it has room."""
+    """Return the options with which Pillow's `save` writes `metadata` to format `name`, as far as it has room."""
     options: dict[str, Any] = {}
     if metadata.dpi and name != "WEBP":
         options["dpi"] = metadata.dpi

@@ -1,4 +1,4 @@
-"""A photograph as its file has it: levels of 8 or 16 bits, grey or RGB, with transparency and metadata."""
+"""A photograph as stored in its file: levels of 8 or 16 bits, grey or RGB, with transparency and metadata."""
 
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,12 +11,12 @@ from f2d.images.metadata import Metadata
 if TYPE_CHECKING:
     from torch import Tensor
 
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, which Pillow's "L" is too
-_ROWS = 256  # of a picture compared at a time: the float copy of a 33-megapixel one would be 400 MB
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in Pillow's "L"
+_ROWS = 256  # rows compared at a time, as the float copy of a 33-megapixel image would take 400 MB
 
 
 class Change(NamedTuple):
-    """How far two pictures are apart, in grey levels of 255."""
+    """The difference of two images in grey levels of 255."""
 
     mean: float
     largest: float
@@ -24,7 +24,7 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True)
 class Photo:
-    """levels [H, W, 1 or 3] uint8 or uint16; alpha [H, W] of that type or None; frames: how many the file has."""
+    """Levels [H, W, 1 or 3] uint8 or uint16, alpha [H, W] of the same type or None, and the file's number of frames."""
 
     levels: np.ndarray
     alpha: np.ndarray | None = None
@@ -37,23 +37,23 @@ class Photo:
 
     @property
     def depth(self) -> int:
-        """8 or 16 bits per channel."""
+        """Bits per channel, 8 or 16."""
         return 8 * self.levels.itemsize
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height)"""
+        """The size (width, height)."""
         return self.levels.shape[1], self.levels.shape[0]
 
     def tensor(self) -> "Tensor":
-        """[3, H, W] float32 in [0, 1], without the transparency; a grey photo three times."""
+        """Convert to [3, H, W] float32 in [0, 1] without transparency; grey is repeated three times."""
         import torch
 
         values = torch.from_numpy(self.levels.astype(np.float32)).permute(2, 0, 1).contiguous()
         return values.div_(_full(self.depth)).expand(3, -1, -1).contiguous()
 
     def replaced(self, values: "Tensor", depth: int | None = None) -> "Photo":
-        """This photo with the pixels [3, H, W] in [0, 1]: clamped, rounded to `depth` (its own) bits, grey if it is."""
+        """Return this photo with new pixels [3, H, W] in [0, 1], clamped and rounded to `depth` bits (its own)."""
         depth = depth or self.depth
         values = values.detach().float().cpu().clamp(0, 1)
         if self.grey:
@@ -62,12 +62,12 @@ class Photo:
         return replace(self, levels=levels, alpha=None if self.alpha is None else _converted(self.alpha, depth))
 
     def as_depth(self, depth: int) -> "Photo":
-        """The same in 8 or 16 bits per channel, rounded."""
+        """Convert to 8 or 16 bits per channel, with rounding."""
         alpha = None if self.alpha is None else _converted(self.alpha, depth)
         return replace(self, levels=_converted(self.levels, depth), alpha=alpha)
 
     def change_to(self, other: "Photo") -> Change:
-        """Mean and largest difference of the levels of two photos of one size and kind, transparency aside."""
+        """Return the mean and largest difference to a photo of the same size and kind, without transparency."""
         total, largest = 0.0, 0.0
         for top in range(0, self.levels.shape[0], _ROWS):
             one, two = (
@@ -78,7 +78,7 @@ class Photo:
         return Change(total / self.levels.size, largest)
 
     def picture(self) -> Image.Image:
-        """A Pillow picture in 8 bits: L, LA, RGB or RGBA."""
+        """Convert to an 8-bit Pillow image: L, LA, RGB or RGBA."""
         photo = self.as_depth(8)
         levels = photo.levels if photo.alpha is None else np.dstack([photo.levels, photo.alpha])
         return Image.fromarray(np.ascontiguousarray(levels if levels.shape[2] > 1 else levels[..., 0]))

@@ -1,6 +1,6 @@
-"""Pillow pictures of 8 bits and tensors, for those who need neither depth nor metadata.
+"""Convert 8-bit Pillow images and tensors, without 16-bit depth or metadata.
 
-PyTorch is imported by the functions that need it: the command line checks files before it pays the 1.4 s of that
+PyTorch is imported by the functions that need it, so that the command line can check files before the 1.4 s of that
 import.
 """
 
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 
 
 def open_image(path: str | Path) -> Image.Image:
-    """The picture in `path`: decoded, upright (EXIF orientation applied), 8 bits, RGB, or RGBA if it has transparency.
+    """Open the image in `path`: upright (EXIF orientation applied), 8 bits, RGB, or RGBA if it has transparency.
 
-    ImageError as in `f2d.images.read`.
+    Raises ImageError as `f2d.images.read` does.
     """
     photo = read(path)
     return photo.picture().convert("RGB" if photo.alpha is None else "RGBA")
 
 
 def image_to_tensor(path: str | Path) -> "Tensor":
-    """[3, H, W] float32 in [0, 1] of the picture in `path`, 8 or 16 bits, upright, transparency dropped."""
+    """Read the image in `path` as [3, H, W] float32 in [0, 1]: 8 or 16 bits, upright, without transparency."""
     return read(path).tensor()
 
 
 def to_tensor(image: Image.Image) -> "Tensor":
-    """[3, H, W] float32 in [0, 1] of a picture of any mode, 8 or 16 bits; ImageError where its range is undefined."""
+    """Convert an image of any mode to [3, H, W] float32 in [0, 1]; raise ImageError if its range is undefined."""
     return from_picture(image).tensor()
 
 
 def to_picture(tensor: "Tensor") -> Image.Image:
-    """RGB picture of [3, H, W], or grey one of [H, W]; values in [0, 1], clamped, rounded to 8 bits."""
+    """Convert [3, H, W] to an RGB image, [H, W] to a grey one; values in [0, 1] are clamped and rounded to 8 bits."""
     import torch
 
     levels = tensor.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8).cpu()

@@ -1,4 +1,4 @@
-"""A file to a `Photo`: decoded, upright, grey or RGB, 8 or 16 bits; whatever is wrong with it becomes one line."""
+"""Read a file to a `Photo`: decoded, upright, grey or RGB, 8 or 16 bits; any fault becomes a one-line error."""
 
 import io
 import stat
@@ -17,10 +17,10 @@ from f2d.images.deep import read_deep
 from f2d.images.formats import ImageError
 from f2d.images.photo import Photo
 
-# Those that are decoded by libraries: others run programs (EPS) or are no photographs.
+# These formats are decoded by libraries; others run programs (EPS) or are not photographs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000")
 
-# what a viewer does to the stored rows and columns: EXIF 2.3, tag 274
+# the transformation that a viewer applies to the stored rows and columns: EXIF 2.3, tag 274
 _TURNS = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -34,11 +34,11 @@ _TURNS = {
 
 
 def read(path: str | Path) -> Photo:
-    """The photograph in `path`, with its depth, transparency and metadata, EXIF orientation applied.
+    """Read the photograph in `path` with its depth, transparency and metadata, and apply the EXIF orientation.
 
-    Grey stays grey; palette, YCbCr and CMYK become RGB (CMYK by its ICC profile, if it has one); of several frames the
-    first is taken. ImageError, one line, for a file that is missing, unreadable, no image, truncated, or larger than
-    Pillow's limit of 179 megapixels.
+    Grey stays grey; palette, YCbCr and CMYK become RGB (CMYK by its ICC profile, if it has one). The first of several
+    frames is read. Raises ImageError, one line, for a file that is missing, unreadable, truncated, not an image, or
+    larger than Pillow's limit of 179 megapixels.
     """
     path = Path(path)
     with _one_line_errors(path):
@@ -51,7 +51,7 @@ def read(path: str | Path) -> Photo:
 
 
 def from_picture(image: Image.Image) -> Photo:
-    """A Pillow picture as a photo without metadata; ImageError for one whose pixels have no defined range."""
+    """Convert a Pillow image to a photo without metadata; raise ImageError if its pixels have no defined range."""
     return _as_photo(_pixels(image))
 
 
@@ -59,7 +59,7 @@ def _check_regular(path: Path) -> None:
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
         raise ImageError(f"{path}: is a folder, not an image file")
-    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would block forever
         raise ImageError(f"{path}: is a pipe or a device, not an image file")
 
 
@@ -72,7 +72,7 @@ def _one_line_errors(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except UnidentifiedImageError:
-        reason = "not an image that can be read" if path.stat().st_size else "is an empty file"
+        reason = "is not a readable image" if path.stat().st_size else "is an empty file"
         raise ImageError(f"{path}: {reason}") from None
     except Image.DecompressionBombError as error:
         raise ImageError(f"{path}: {error}") from None
@@ -108,17 +108,17 @@ def _photo(path: Path, image: ImageFile) -> Photo:
 
 
 def _check_whole(path: Path, image: ImageFile) -> None:
-    """Strips or tiles beyond the end are found here: libtiff would print a line of its own."""
+    """Find strips or tiles beyond the end of the file, for which libtiff would print its own line."""
     end = path.stat().st_size
     tags = getattr(image, "tag_v2", {})
     for offsets, lengths in ((273, 279), (324, 325)):
         parts = zip(tags.get(offsets, ()), tags.get(lengths, ()))
         if any(offset + length > end for offset, length in parts):
-            raise ImageError("damaged or truncated image (its pixels are not all there)")
+            raise ImageError("damaged or truncated image (some of its pixels are missing)")
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
-    """[H, W, 1 to 4] uint8 or uint16: grey or RGB, then alpha if there is any."""
+    """Return [H, W, 1 to 4] uint8 or uint16: grey or RGB, followed by alpha if there is any."""
     if image.mode.startswith("I") or image.mode == "F":
         return _grey_pixels(image)
     if image.mode == "CMYK":
@@ -126,7 +126,7 @@ def _pixels(image: Image.Image) -> np.ndarray:
     elif image.mode in ("1", "L", "LA", "La"):
         image = image.convert("LA" if image.has_transparency_data or image.mode == "La" else "L")
     elif image.mode == "LAB":
-        raise ImageError("L*a*b* pixels are not supported; convert the file to RGB")
+        raise ImageError("L*a*b* pixels are not supported (convert the file to RGB)")
     else:
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     pixels = np.array(image)
@@ -135,10 +135,10 @@ def _pixels(image: Image.Image) -> np.ndarray:
 
 def _grey_pixels(image: Image.Image) -> np.ndarray:
     if image.mode == "F":
-        raise ImageError("32-bit float pixels have no defined range; convert the file to 8 or 16 bits")
+        raise ImageError("32-bit float pixels have no defined range (convert the file to 8 or 16 bits)")
     values = np.asarray(image)
     if image.mode == "I" and values.size and not 0 <= values.min() <= values.max() <= 65535:
-        raise ImageError("32-bit pixels have no defined range; convert the file to 8 or 16 bits")
+        raise ImageError("32-bit pixels have no defined range (convert the file to 8 or 16 bits)")
     values = values.astype(np.uint16)
     tags = getattr(image, "tag_v2", {})
     if tags.get(258) in (12, (12,)):
@@ -161,7 +161,7 @@ def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
             assert converted is not None  # as it is where nothing is done in place
             return converted
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-            warnings.warn("an ICC profile that cannot be used is left out", RuntimeWarning, stacklevel=2)
+            warnings.warn("an unusable ICC profile is dropped", RuntimeWarning, stacklevel=2)
     return image.convert("RGB")
 
 

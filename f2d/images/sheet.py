@@ -1,4 +1,4 @@
-"""Figures made with Pillow alone: pictures side by side, and maps in colour below them."""
+"""Draw figures with Pillow alone: images side by side, with coloured maps below them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,23 +16,23 @@ _RAMP = np.array(
 
 
 class Panel(NamedTuple):
-    """A picture with one line under it."""
+    """An image with one line of text below it."""
 
     image: Image.Image
     label: str
 
 
 def colour_map(values: np.ndarray) -> Image.Image:
-    """[H, W] in [0, 1] -> RGB, black at 0 to pale yellow at 1, piecewise linear between six colours."""
+    """Map [H, W] in [0, 1] to RGB, black at 0 to pale yellow at 1, piecewise linearly between six colours."""
     stops = np.linspace(0, 1, len(_RAMP))
     channels = [np.interp(values, stops, _RAMP[:, c]) for c in range(3)]
     return Image.fromarray(np.stack(channels, axis=-1).round().astype(np.uint8))
 
 
 def sheet(title: str, subtitle: str, rows: Sequence[Sequence[Panel]], width: int = 1440) -> Image.Image:
-    """One figure: title and subtitle on top, then rows of panels, each row filling the width.
+    """Draw one figure: title and subtitle on top, then rows of panels, each row filling the width.
 
-    The pictures of a row are scaled to one size, that of the first one's shape.
+    The images of a row are scaled to one size, with the first one's aspect ratio.
     """
     sizes = [_panel_size(row, width) for row in rows]
     height = TITLE_HEIGHT + MARGIN + sum(h + LABEL_HEIGHT + MARGIN for _, h in sizes)

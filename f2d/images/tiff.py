@@ -1,4 +1,4 @@
-"""TIFF files, 8 and 16 bits: Pillow writes no 16-bit colours, and loses EXIF where it compresses (through libtiff)."""
+"""Write TIFF files with 8 and 16 bits, since Pillow has no 16-bit colour and loses EXIF when compressing (libtiff)."""
 
 import io
 import zlib

@@ -1,4 +1,4 @@
-"""A `Photo` to a file, in one piece: in the format of its suffix, as deep and as grey as that can be."""
+"""Write a `Photo` atomically, in the format of the file's suffix, with the depth and colour that it supports."""
 
 import io
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from f2d.images.metadata import save_options
 from f2d.images.photo import Photo
 from f2d.images.tiff import tiff
 
-QUALITY = 95  # keeps a restored picture within a grey level or two of the tensor
+QUALITY = 95  # keeps a restored image within one or two grey levels of the tensor
 _OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"subsampling": 0},
     "WEBP": {"exact": True},  # the colours below full transparency too
@@ -26,10 +26,10 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def write(photo: Photo, path: str | Path, *, quality: int | None = None) -> None:
-    """Write `photo` under a temporary name that then replaces `path`; quality 1 to 100 for JPEG and WebP (95).
+    """Write `photo` to a temporary file that then replaces `path`; quality is 1 to 100 for JPEG and WebP (default 95).
 
-    A format of 8 bits rounds, WebP makes grey RGB. ImageError for an unknown suffix, a format that cannot hold the
-    photo's transparency, and a failed write; the temporary file is removed then.
+    Formats with 8 bits round the levels; WebP converts grey to RGB. Raises ImageError for an unknown suffix, a format
+    that cannot hold the photo's transparency, and a failed write, in which case the temporary file is removed.
     """
     path = Path(path)
     data = encode(photo, path, quality=quality)
@@ -38,7 +38,7 @@ def write(photo: Photo, path: str | Path, *, quality: int | None = None) -> None
 
 
 def encode(photo: Photo, path: Path, *, quality: int | None = None) -> bytes:
-    """The contents of the file `path`. In memory first: Pillow's own writing says no reason when a disk is full."""
+    """Encode the contents of the file `path` in memory, as Pillow's own writing gives no reason if a disk is full."""
     check_holds(photo, path)
     format = format_of(path)
     photo = _fitted(photo, format)
@@ -59,21 +59,21 @@ def encode(photo: Photo, path: Path, *, quality: int | None = None) -> bytes:
 
 
 def save_image(image: Image.Image, path: str | Path) -> None:
-    """`write` of a Pillow picture, without metadata."""
+    """Write a Pillow image without metadata."""
     from f2d.images.reading import from_picture
 
     write(from_picture(image), path)
 
 
 def check_holds(photo: Photo, path: Path) -> None:
-    """ImageError unless the format of `path` is written and can hold the transparency of `photo`."""
+    """Raise ImageError unless the format of `path` can be written and can hold the transparency of `photo`."""
     if not format_of(path).alpha and _transparent(photo):
-        raise ImageError(f"{path}: this format cannot hold the picture's transparency; write .png, .webp or .tif")
+        raise ImageError(f"{path}: this format cannot hold the image's transparency, unlike .png, .webp and .tif")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """`f2d.replacing.replacing`, in which an OSError becomes an ImageError of one line."""
+    """Apply `f2d.replacing.replacing`, converting an OSError to a one-line ImageError."""
     try:
         with files.replacing(path) as temporary:
             yield temporary
@@ -92,5 +92,5 @@ def _fitted(photo: Photo, format: Format) -> Photo:
 
 
 def _transparent(photo: Photo) -> bool:
-    """Whether any pixel lets something through: a channel that is all opaque can go."""
+    """Whether any pixel is not fully opaque; an opaque alpha channel can be dropped."""
     return photo.alpha is not None and bool((photo.alpha < np.iinfo(photo.alpha.dtype).max).any())

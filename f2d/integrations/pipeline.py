@@ -29,11 +29,11 @@ UNET, SCHEDULER = "unet", "scheduler"
 
 
 class RestorationModel(ModelMixin):
-    """``model(x_t, image, t)`` = an F²D-Net as diffusers wants its models, with its files as they are.
+    """``model(x_t, image, t)``: an F²D-Net with the interface of diffusers' models and unchanged files.
 
-    forward(sample [B, 3, H, W], image of the same shape in [-1, 1], timestep an int or [B]) -> what the network
-    predicts, [B, 3, H, W] (see its config.target). A folder of `save_pretrained` is a checkpoint as any other: of
-    `F2DNet.from_pretrained`, and of the command line.
+    forward(sample [B, 3, H, W], image of the same shape in [-1, 1], timestep an int or [B]) -> the network's
+    prediction [B, 3, H, W] (see its config.target). A folder of `save_pretrained` is an ordinary checkpoint, for
+    `F2DNet.from_pretrained` and the command line.
     """
 
     def __init__(self, net: F2DNet):
@@ -48,9 +48,9 @@ class RestorationModel(ModelMixin):
         return self.net(sample, image, timestep).prediction
 
     def save_pretrained(self, save_directory: str | os.PathLike, *, push_to_hub: bool = False, **_: Any) -> None:
-        """Write `config.json`, `model.safetensors` and a model card; what diffusers says of shards is not needed.
+        """Write `config.json`, `model.safetensors` and a model card; diffusers' options of shards are ignored.
 
-        ValueError for push_to_hub: the network's own `push_to_hub` uploads it.
+        Raises ValueError for push_to_hub, since the network's own `push_to_hub` uploads it.
         """
         if push_to_hub:
             raise ValueError("RestorationModel: to upload a network, model.net.push_to_hub('owner/name')")
@@ -66,10 +66,9 @@ class RestorationModel(ModelMixin):
         subfolder: str = "",
         **options: Any,
     ) -> Self:
-        """Of anything that `F2DNet.from_pretrained` takes; dtype, once torch_dtype: of the weights, float32 if None.
+        """Load any source of `F2DNet.from_pretrained`; dtype (or torch_dtype) is that of the weights, default float32.
 
-        Of the other options of diffusers, those that say where a model is downloaded to count here too; those that say
-        how it is built in little memory are not needed.
+        Diffusers' options for downloading are supported; those for loading with little memory are ignored.
         """
         known = {name: value for name, value in options.items() if name in DOWNLOAD and value is not None}
         net = F2DNet.from_pretrained(Path(source, subfolder) if subfolder else source, **known)
@@ -80,12 +79,12 @@ DOWNLOAD = ("revision", "token", "cache_dir", "local_files_only", "force_downloa
 
 
 class RestorationPipeline(DiffusionPipeline):
-    """``pipeline(image).images[0]``: an image restored by `unet` along the transport of `scheduler`.
+    """``pipeline(image).images[0]``: restore an image by `unet` along the transport of `scheduler`.
 
-    unet: an F²D-Net, or the `RestorationModel` of one. scheduler: by default the one that it was trained for. The
-    result is that of `f2d.restore_tensor`, bit by bit, for the same steps, sampler and seed. TypeError for others. An
-    image is analysed once and its steps share that, so that the parts of `unet` are called rather than `unet` as a
-    whole: offloading it whole is refused by diffusers.
+    unet is an F²D-Net or its `RestorationModel`; scheduler is by default the one it was trained for. Results are
+    bit-exact with `f2d.restore_tensor` for the same steps, sampler and seed. Raises TypeError for other types. Each
+    image is analysed once for all steps, which calls parts of `unet` rather than the whole; diffusers therefore refuses
+    to offload it as a whole.
 
         pipeline = RestorationPipeline(F2DNet.from_pretrained("f2d-lite"))
         pipeline.save_pretrained("folder"); RestorationPipeline.from_pretrained("folder")
@@ -99,11 +98,11 @@ class RestorationPipeline(DiffusionPipeline):
         if isinstance(unet, F2DNet):
             unet = RestorationModel(unet)
         if not isinstance(unet, RestorationModel):
-            raise TypeError(f"RestorationPipeline: unet is a {type(unet).__name__}; give an F2DNet")
+            raise TypeError(f"RestorationPipeline: unet must be an F2DNet, got {type(unet).__name__}")
         scheduler = LogNormalScheduler.of(unet.net) if scheduler is None else scheduler
         if not isinstance(scheduler, LogNormalScheduler):
             raise TypeError(
-                f"RestorationPipeline: scheduler is a {type(scheduler).__name__}; give a LogNormalScheduler"
+                f"RestorationPipeline: scheduler must be a LogNormalScheduler, got {type(scheduler).__name__}"
             )
         self.register_modules(unet=unet, scheduler=scheduler)
 
@@ -121,22 +120,24 @@ class RestorationPipeline(DiffusionPipeline):
         callback_on_step_end: Callable[[Any, int, Tensor, dict[str, Tensor]], dict[str, Tensor]] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("sample",),
     ) -> ImagePipelineOutput | tuple[Any]:
-        """Restore an image, or a batch of one size: path, picture, list of pictures, array or tensor in [0, 1]; RGB, as
-        diffusers has them, without the transparency that `f2d.load` keeps.
+        """Restore an image, or a batch of one size: path, Pillow image, list of images, array or tensor in [0, 1].
 
-        num_inference_steps: network calls, 1 if neither they nor `timesteps` are given: the conditional mean. seed:
-        one, or int64 [B], as in `f2d.restore_tensor`; or a generator, or a list of B, that seeds are drawn from.
-        output_type: "pil" (a list of pictures), "np" (float32 [B, H, W, 3]) or "pt" (float32 [B, 3, H, W]), in [0, 1].
+        Results are RGB, as in diffusers, without the transparency that `f2d.load` keeps. num_inference_steps is the
+        number of network calls, by default 1 (the conditional mean) if `timesteps` is also missing. seed is one int,
+        or int64 [B], as in `f2d.restore_tensor`; or a generator, or a list of B, from which seeds are drawn.
+        output_type is "pil" (a list of images), "np" (float32 [B, H, W, 3]) or "pt" (float32 [B, 3, H, W]), in [0, 1].
 
-        callback_on_step_end(pipeline, step, timestep, tensors) -> tensors: after each step, with the ones asked for of
-        "sample", the state [B, 3, H, W] in [-2, 2], and "pred_original_sample"; a "sample" given back is gone on with.
-        ValueError or TypeError for images, options and outputs that do not fit.
+        callback_on_step_end(pipeline, step, timestep, tensors) -> tensors is called after each step with the requested
+        tensors: "sample", the state [B, 3, H, W] in [-2, 2], and "pred_original_sample". A returned "sample" replaces
+        the state. Raises ValueError or TypeError for invalid images, options and outputs.
         """
         unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
         if unknown:
-            raise ValueError(f"there is no {', '.join(sorted(unknown))}; there are {self._callback_tensor_inputs}")
+            raise ValueError(
+                f"callback tensors must be among {self._callback_tensor_inputs}, got {', '.join(sorted(unknown))}"
+            )
         if output_type not in OUTPUTS:
-            raise ValueError(f"no output_type {output_type!r}; there are {', '.join(OUTPUTS)}")
+            raise ValueError(f"output_type must be one of {', '.join(OUTPUTS)}, got {output_type!r}")
         device = self._execution_device
         y = pixels_of(image).contiguous().to(device) * 2 - 1  # arrays have channels last, whose sums round otherwise
         source = noise_source(y, generator, seed)
@@ -168,13 +169,13 @@ class RestorationPipeline(DiffusionPipeline):
 
 
 def pixels_of(image: ImageLike | Sequence[Image.Image]) -> Tensor:
-    """float32 [B, 3, H, W] in [0, 1] of an image or a list of them; ValueError unless all have one size."""
+    """Convert an image or a list to float32 [B, 3, H, W] in [0, 1]; raise ValueError unless all have one size."""
     if not isinstance(image, list | tuple):
         return unpack(image).pixels
     pixels = [unpack(one).pixels for one in image]
     sizes = {tuple(one.shape[2:]) for one in pixels}
     if len(sizes) != 1:
-        raise ValueError(f"a batch has images of one size, not {sorted(sizes) or 'none'}; give them one by one")
+        raise ValueError(f"images of a batch must have one size, got {sorted(sizes) or 'none'}")
     return torch.cat(pixels)
 
 

@@ -22,7 +22,7 @@ Seed = int | Tensor | None
 
 @dataclass
 class LogNormalSchedulerOutput(BaseOutput):
-    """prev_sample [B, C, H, W]: the state at the next time (diffusers' word, whichever way time runs).
+    """prev_sample [B, C, H, W]: the state at the next time (diffusers' name, although time runs forward here).
     pred_original_sample, of the same shape: the clean image that the model's output stands for, in [-1, 1]."""
 
     prev_sample: Tensor
@@ -44,8 +44,8 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
     num_train_timesteps: T. theta, sigma2: rates of the process by the names of `f2d.transport.LogNormalSchedule.named`;
     or T numbers each, lists or tensors, with the length `dt` of a step. sampler: MC, NMC, EM or mean of
     `f2d.transport.transport`.
-    prediction_type: what the model gives, "SFLOW" (mu - x_t), "FLOW" (mu - x_0) or "FINAL_X" (mu). The arithmetic is
-    `f2d.transport`'s, float32 inside whatever the precision of the state. ValueError for what does not fit.
+    prediction_type: the model's prediction, "SFLOW" (mu - x_t), "FLOW" (mu - x_0) or "FINAL_X" (mu). The arithmetic is
+    that of `f2d.transport`, always in float32. Raises ValueError for invalid arguments.
 
     Factorized Stochastic Transport for Composite Degradation Image Restoration, "The process".
     """
@@ -68,10 +68,10 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
             self.register_to_config(theta=theta, sigma2=sigma2)  # saved as JSON
         for name, value, known in (("sampler", sampler, SAMPLERS), ("prediction_type", prediction_type, TARGETS)):
             if value not in known:
-                raise ValueError(f"LogNormalScheduler: no {name} {value!r}; there are {', '.join(known)}")
+                raise ValueError(f"LogNormalScheduler: {name} must be one of {', '.join(known)}, got {value!r}")
         if isinstance(theta, str) and isinstance(sigma2, str):
             if dt is not None:
-                raise ValueError("LogNormalScheduler: named rates have a dt of their own; leave dt out")
+                raise ValueError("LogNormalScheduler: dt must be omitted, as named rates determine it")
             schedule = LogNormalSchedule.named(theta, sigma2, num_train_timesteps)
         elif isinstance(theta, str) or isinstance(sigma2, str) or dt is None:
             raise ValueError("LogNormalScheduler: give theta and sigma2 by name, or numbers for both and dt")
@@ -89,7 +89,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
 
     @classmethod
     def of(cls, net: F2DNet, sampler: str = "MC") -> "LogNormalScheduler":
-        """The scheduler of an F²D-Net: its rates, learned ones included, and what it predicts."""
+        """Return the scheduler of an F²D-Net, with its rates (learned ones included) and prediction type."""
         config, schedule = net.config, net.schedule
         rates: dict[str, Any] = {"theta": config.theta, "sigma2": config.sigma2}
         if net.learned_schedule is not None:
@@ -101,12 +101,12 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
 
     @property
     def step_index(self) -> int | None:
-        """Of the next step: None before the first."""
+        """The index of the next step, None before the first."""
         return self._step_index
 
     @property
     def begin_index(self) -> int | None:
-        """Of the first step, where `set_begin_index` has set one."""
+        """The index of the first step, if `set_begin_index` has set one."""
         return self._begin_index
 
     def set_begin_index(self, begin_index: int = 0) -> None:
@@ -132,9 +132,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         elif timesteps is not None:
             times = [*map(operator.index, timesteps), schedule.num_steps]
             if len(times) < 2 or times[0] < 0 or any(s >= t for s, t in itertools.pairwise(times)):
-                raise ValueError(
-                    f"LogNormalScheduler: timesteps are {times[:-1]}; give 0 <= t < {times[-1]}, ascending"
-                )
+                raise ValueError(f"LogNormalScheduler: timesteps must ascend in 0 <= t < {times[-1]}, got {times[:-1]}")
             sampling_times(schedule, len(times) - 1, sampler)
         warn_if_short(schedule, len(times) - 1, sampler)
         self.num_inference_steps = len(times) - 1
@@ -148,7 +146,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         self._start: Tensor | None = None
 
     def scale_model_input(self, sample: Tensor, timestep: int | Tensor | None = None) -> Tensor:
-        """`sample` itself: the network sees the state."""
+        """Return `sample` itself, since the network sees the state."""
         return sample
 
     def add_noise(
@@ -185,7 +183,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         noise: Tensor | None = None,
         original_sample: Tensor | None = None,
     ) -> LogNormalSchedulerOutput | tuple[Tensor, Tensor]:
-        """The state at the next of `timesteps`, from `sample` at this one and the model's output for it.
+        """Compute the state at the next of `timesteps` from `sample` at this one and the model's output for it.
 
         model_output, sample [B, C, H, W], of any floating type; the result has the state's. ε is `noise` [B, C, H, W];
         or comes from a seed (one, or int64 [B]) with the number of the step as its stream, as in `f2d.restore_tensor`:
@@ -203,7 +201,9 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         elif s == 0:
             self._start = sample
         elif self._start is None and (self.config.sampler == "NMC" or self.config.prediction_type == "FLOW"):
-            raise ValueError(f"LogNormalScheduler: the loop starts at {s}, not at 0; give x_0 as original_sample")
+            raise ValueError(
+                f"LogNormalScheduler: the loop starts at {s}, not at 0, so x_0 must be given as original_sample"
+            )
         state, start = sample.float(), (sample if self._start is None else self._start).float()
         mu = self.transport.clean(model_output.float(), state, start, s)
         source = noise_source(state, generator, seed, noise)
@@ -223,7 +223,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
             if i is not None and timestep.device.type != "cpu":
                 if i + 1 >= len(self._times):
                     raise ValueError(
-                        "LogNormalScheduler: a step after the last; call set_timesteps before another loop"
+                        "LogNormalScheduler: a step after the last (call set_timesteps before another loop)"
                     )
                 return i
             held = timestep.reshape(-1).tolist()
@@ -233,7 +233,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         time = _whole(timestep, "timestep")
         if time not in self._times[:-1]:
             raise ValueError(
-                f"LogNormalScheduler: {time} is none of the timesteps {self._times[:-1]}; see set_timesteps"
+                f"LogNormalScheduler: {time} is not among the timesteps {self._times[:-1]} (see set_timesteps)"
             )
         return self._times.index(time)
 
@@ -246,13 +246,13 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
             raise TypeError(f"LogNormalScheduler: timesteps must be whole numbers, got {timesteps.dtype}")
         elif timesteps.dim() > 1 or timesteps.numel() not in (1, batch):
             raise ValueError(
-                f"LogNormalScheduler: timesteps are {tuple(timesteps.shape)}; give one, or one per image, [{batch}]"
+                f"LogNormalScheduler: timesteps must be one, or one per image, [{batch}], got {tuple(timesteps.shape)}"
             )
         else:
             held = timesteps.reshape(-1).tolist() if timesteps.device.type == "cpu" else []
         wrong = [t for t in held if not 0 <= t <= last]
         if wrong:
-            raise ValueError(f"LogNormalScheduler: timesteps hold {wrong[0]}; give 0 to {last}")
+            raise ValueError(f"LogNormalScheduler: timesteps must lie in 0 to {last}, got {wrong[0]}")
         if not isinstance(timesteps, Tensor):
             return held[0]
         timesteps = timesteps.long().reshape(-1).to(images.device, non_blocking=True).expand(batch)
@@ -267,7 +267,7 @@ def _whole(time: Any, name: str) -> int:
 
 
 def noise_source(x: Tensor, generator: Generators, seed: Seed = None, noise: Tensor | None = None) -> dict:
-    """Where the noise of images x [B, C, H, W] comes from, in keywords of the ops; ValueError for two sources.
+    """Return the source of noise of images x [B, C, H, W], in keywords of the ops; raise ValueError for two sources.
 
     A list of generators becomes a seed of each image: its noise is then its own, whoever else is in the batch. One
     generator becomes one seed, so that for one image it gives what a list of it gives.
@@ -283,9 +283,7 @@ def noise_source(x: Tensor, generator: Generators, seed: Seed = None, noise: Ten
     if isinstance(generator, torch.Generator):
         return {"seed": _drawn(generator).to(x.device, non_blocking=True)}
     if len(generator) != x.shape[0]:
-        raise ValueError(
-            f"there are {len(generator)} generators for a batch of {x.shape[0]}; give one, or one for each"
-        )
+        raise ValueError(f"generator must be one, or one for each of {x.shape[0]} images, got {len(generator)}")
     return {"seed": torch.cat([_drawn(one) for one in generator]).to(x.device, non_blocking=True)}
 
 

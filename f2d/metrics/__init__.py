@@ -1,4 +1,4 @@
-"""How good a restoration is: fidelity to the truth, naturalness without one, what the experts do."""
+"""Measures of restorations: fidelity to the ground truth, naturalness without one, and the experts' behaviour."""
 
 from f2d.metrics.batch import LUMA, luma, psnr, sharpness, ssim
 

@@ -7,7 +7,7 @@ LUMA = (0.299, 0.587, 0.114)  # BT.601
 
 
 def eight_bits(image: Tensor) -> Tensor:
-    """round(255 clamp(image, 0, 1)) / 255: what a file of 8 bits holds of it. Any shape and floating type."""
+    """round(255 clamp(image, 0, 1)) / 255: the image as an 8-bit file holds it, of any shape and floating type."""
     return to_levels(image) / 255
 
 
@@ -19,7 +19,7 @@ def to_levels(image: Tensor) -> Tensor:
 def psnr(image: Tensor, reference: Tensor) -> Tensor:
     """10 log10(1 / mean((round8(image) - reference)²)) in dB per sample, after rounding to 8 bits.
 
-    image, reference: [B,C,H,W] in [0, 1]; values outside are clamped. Returns [B]; equal pictures give inf.
+    image and reference are [B,C,H,W] in [0, 1]; values outside are clamped. Returns [B]; equal images give inf.
     """
     rounded = [eight_bits(t.double()) for t in (image, reference)]
     error = (rounded[0] - rounded[1]).square().mean(dim=(1, 2, 3))
@@ -50,7 +50,7 @@ def luma(image: Tensor) -> Tensor:
 
 
 def sharpness(image: Tensor, reference: Tensor) -> Tensor:
-    """mean |∇Y(image)|² / mean |∇Y(reference)|² per sample: below 1 where detail was averaged away, above 1 for noise.
+    """mean |∇Y(image)|² / mean |∇Y(reference)|² per sample: below 1 if detail was averaged away, above 1 for noise.
 
     Forward differences of the luma; image, reference: [B,3,H,W] in [0, 1], H and W at least 2. Returns [B].
     """

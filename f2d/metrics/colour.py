@@ -1,4 +1,4 @@
-"""How much of a difference is a mere change of colour: the best affine colour map to the truth."""
+"""The part of a difference that is a mere change of colour: the best affine colour map to the ground truth."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from f2d.metrics.measure import About, check_pair
 
 
 def affine_colour_oracle(image: Tensor, truth: Tensor) -> Tensor:
-    """``clamp(A [r g b 1]ᵀ)`` with the 3x4 matrix A that has the least squared error to the truth.
+    """``clamp(A [r g b 1]ᵀ)`` with the 3x4 matrix A that has the least squared error to the ground truth.
 
     image, truth [3, H, W] in [0, 1] -> the same. It undoes light, contrast and casts of the whole image as well as
     any such map can, and nothing local: neither streaks and flakes nor haze that grows with distance.

@@ -1,4 +1,4 @@
-"""How the papers that we stand beside measured PSNR and SSIM, as their published evaluation code has it."""
+"""The papers' conventions for PSNR and SSIM, taken from their published evaluation code."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ class Convention(NamedTuple):
 
     @property
     def keys(self) -> list[str]:
-        """Of the measures; two conventions that measure the same have it under one key."""
+        """The keys of the measures; conventions that measure the same share a key."""
         return [measure.about.key for measure in self.measures]
 
 

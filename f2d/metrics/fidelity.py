@@ -1,6 +1,6 @@
-"""Fidelity to the clean picture, with everything that papers leave unsaid made explicit: colour, bits, window, border.
+"""Fidelity to the clean image, with all unstated choices of papers made explicit: colour, bits, window, border.
 
-NumPy in float64, elementwise operations and sums of one thread: the same bits on any number of cores.
+NumPy in float64, elementwise operations and single-threaded sums make results bit-exact on any number of cores.
 """
 
 from dataclasses import dataclass
@@ -52,9 +52,9 @@ class Fidelity:
              "float": both clamped to [0, 1] only.
     window   of SSIM alone: "7x7" uniform, variances of samples, N / (N - 1) = 49/48; "gaussian11", sigma 1.5, variances
              as weighted; "gaussian11-sample", the same times 121/120.
-    border   pixels that are cut off each side first.
+    border   number of pixels that are first cropped on each side.
 
-    ValueError for anything else.
+    Raises ValueError for other values.
     """
 
     measure: str
@@ -69,9 +69,9 @@ class Fidelity:
         windows = (*WINDOWS,) if self.measure == "ssim" else (None,)
         for name, allowed in (("measure", _ABOUT), ("colour", COLOURS), ("bits", BITS), ("window", windows)):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"fidelity: {name} is {getattr(self, name)!r}; give one of {[*allowed]}")
+                raise ValueError(f"fidelity: {name} must be one of {[*allowed]}, got {getattr(self, name)!r}")
         if self.border < 0:
-            raise ValueError(f"fidelity: border is {self.border}; give 0 or more pixels")
+            raise ValueError(f"fidelity: border must be 0 or more pixels, got {self.border}")
 
     @property
     def about(self) -> About:

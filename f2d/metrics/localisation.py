@@ -1,4 +1,4 @@
-"""How well an expert's map says where its degradation is: correlation and average precision with the true mask."""
+"""Localisation of an expert's map: correlation and average precision with the ground-truth mask."""
 
 from collections.abc import Sequence
 from math import fsum, nan, sqrt
@@ -59,7 +59,8 @@ def located(map_: Tensor, true_mask: Tensor, threshold: float | None = None) -> 
     """
     if map_.ndim != 2 or map_.shape != true_mask.shape or map_.numel() == 0:
         raise ValueError(
-            f"localisation: the map is {tuple(map_.shape)} and the true mask {tuple(true_mask.shape)}; give both [H,W]"
+            "localisation: the map and the true mask must both be [H,W], "
+            f"got {tuple(map_.shape)} and {tuple(true_mask.shape)}"
         )
     # NumPy, whose sums are the same on any number of threads
     score, truth = (each.detach().cpu().double().numpy().ravel() for each in (map_, true_mask))
@@ -98,7 +99,7 @@ def average_precision(score: np.ndarray, positive: np.ndarray) -> float:
 def localisation(pictures: Sequence[tuple[int, Located]]) -> Localisation:
     """Over pictures of one factor, each with its number of pixels. ValueError for none."""
     if not pictures:
-        raise ValueError("localisation: there are no pictures")
+        raise ValueError("localisation: there must be at least one image")
     of_each = [one for _, one in pictures]
     correlations = [one.correlation for one in of_each if one.correlation == one.correlation]
     ranked = [one for one in of_each if one.average_precision == one.average_precision]
@@ -114,7 +115,7 @@ def localisation(pictures: Sequence[tuple[int, Located]]) -> Localisation:
 
 
 def _pooled(pictures: Sequence[tuple[int, Located]]) -> float:
-    """By the law of total covariance: that within the pictures and that between their means."""
+    """Pool by the law of total covariance: that within the images and that between their means."""
     pixels, first = sum(size for size, _ in pictures), pictures[0][1]
 
     def over(values: list[float]) -> float:

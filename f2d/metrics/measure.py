@@ -1,4 +1,4 @@
-"""What a measure of restorations is, whatever it computes."""
+"""The interface of all measures of restorations."""
 
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -7,8 +7,11 @@ from torch import Tensor
 
 
 class About(NamedTuple):
-    """What tables say of a measure. key: its name in files, spelled out ("psnr rgb 8bit"); title: of a column; better:
-    "higher", "lower" or "" where neither is; unit: "dB", "" for none; digits: printed after the point."""
+    """The description of a measure in tables.
+
+    key: its name in files, spelled out ("psnr rgb 8bit"). title: heading of the column. better: "higher", "lower", or
+    "" if neither is. unit: "dB", or "" for none. digits: number of decimals.
+    """
 
     key: str
     title: str
@@ -36,12 +39,12 @@ def check_pair(key: str, restored: Tensor, truth: Tensor | None) -> Tensor:
     """The truth; ValueError, in the name of the measure `key`, unless both are [3, H, W] of one shape."""
     if truth is None or restored.ndim != 3 or restored.shape[0] != 3 or restored.shape != truth.shape:
         given = f"{tuple(restored.shape)} and {None if truth is None else tuple(truth.shape)}"
-        raise ValueError(f"{key}: restored and truth are {given}; give two of one shape [3, H, W]")
+        raise ValueError(f"{key}: the restored image and the ground truth must have one shape [3, H, W], got {given}")
     return truth
 
 
 class SetMeasure(Protocol):
-    """One number for a whole set of pictures, such as a distance between distributions."""
+    """A measure of a whole set of images, such as a distance between distributions."""
 
     about: About
 

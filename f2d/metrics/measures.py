@@ -1,4 +1,4 @@
-"""Measures by name: those of conventions and those asked for beside them, and why one cannot be had here."""
+"""Find measures by name, those of conventions and additional ones, and the reason why one is unavailable."""
 
 from collections.abc import Callable
 from functools import partial
@@ -101,7 +101,7 @@ def find(
 
 
 def find_sets(extra: list[str], *, device: str | torch.device = "cpu") -> tuple[list[SetMeasure], Absent]:
-    """As `find`, of those names in `extra` that measure whole sets."""
+    """Find, as `find` does, the measures in `extra` of whole sets."""
     _check("measure", extra, NAMES)
     absent: Absent = {}
     made = [_make(name, _SETS[name], device, absent) for name in dict.fromkeys(extra) if name in _SETS]
@@ -130,4 +130,4 @@ def _first_line(error: Exception) -> str:
 def _check(what: str, names: list[str], known: tuple[str, ...]) -> None:
     for name in names:
         if name not in known:
-            raise ValueError(f"there is no {what} {name!r}; give any of {', '.join(known)}")
+            raise ValueError(f"{what} must be one of {', '.join(known)}, got {name!r}")

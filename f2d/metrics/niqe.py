@@ -1,4 +1,4 @@
-"""NIQE: how far the statistics of a picture's patches lie from those of natural photographs; no reference is needed."""
+"""NIQE: the distance of an image's patch statistics from those of natural photographs, without a reference."""
 
 from functools import cache
 from importlib.resources import files
@@ -31,7 +31,7 @@ def niqe(image: Tensor) -> float:
     """
     if image.ndim != 3 or image.shape[0] not in (1, 3) or min(image.shape[1:]) < 2 * PATCH:
         raise ValueError(
-            f"niqe: the image is {tuple(image.shape)}; give [3,H,W] or [1,H,W] with H and W at least {2 * PATCH}"
+            f"niqe: the image must be [3,H,W] or [1,H,W] with H and W at least {2 * PATCH}, got {tuple(image.shape)}"
         )
     grey = _luma(image.double())
     rows, columns = (size // PATCH * PATCH for size in grey.shape[2:])

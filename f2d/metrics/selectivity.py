@@ -1,4 +1,4 @@
-"""How much more the experts of factors that are there do than those of factors that are not."""
+"""Selectivity: how much more the experts of present factors do than those of absent ones."""
 
 from collections.abc import Iterable
 from statistics import mean, median
@@ -40,7 +40,7 @@ def pairs_of(gates: Tensor, maps: Tensor, labels: Tensor, true_maps: Tensor | No
         true = "no true maps" if true_maps is None else f"true maps {tuple(true_maps.shape)}"
         raise ValueError(
             f"selectivity: gates {tuple(gates.shape)}, labels {tuple(labels.shape)}, maps {tuple(maps.shape)} and "
-            f"{true} do not fit; give [K], [K], [K,H,W], [K,H,W]"
+            f"{true} must be [K], [K], [K,H,W], [K,H,W]"
         )
     # NumPy, whose sums are the same on any number of threads
     gate, map_, present = (each.detach().cpu().double().numpy() for each in (gates, maps, labels))

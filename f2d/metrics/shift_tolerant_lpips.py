@@ -83,14 +83,14 @@ def _blurred(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def _load(path: Path) -> dict[str, Tensor]:
-    wanted = "give alex_shift_tolerant.pth of the package stlpips-pytorch"
+    wanted = "the weights are alex_shift_tolerant.pth of the package stlpips-pytorch"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise ValueError(f"st-lpips: there is no file {path}; {wanted}") from None
+        raise ValueError(f"st-lpips: there is no file {path} ({wanted})") from None
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"st-lpips: {path} cannot be read ({reason}); {wanted}") from None
+        raise ValueError(f"st-lpips: {path} cannot be read, {reason} ({wanted})") from None
     entries = state.items() if isinstance(state, dict) else ()
     shapes = {name: tuple(each.shape) for name, each in entries if isinstance(each, Tensor)}
     expected = _expected()
@@ -98,6 +98,6 @@ def _load(path: Path) -> dict[str, Tensor]:
         wrong = next(name for name in [*expected, *shapes] if shapes.get(name) != expected.get(name))
         raise ValueError(
             f"st-lpips: {path} holds other weights: {wrong} is {shapes.get(wrong, 'not there')}, "
-            f"not {expected.get(wrong, 'expected')}; {wanted}"
+            f"not {expected.get(wrong, 'expected')} ({wanted})"
         )
     return state

@@ -1,4 +1,4 @@
-"""How far a restoration is from what it was made of, and from another restoration of the same picture."""
+"""The change that a restoration makes to its input, and its difference from another restoration of the same image."""
 
 import numpy as np
 from torch import Tensor

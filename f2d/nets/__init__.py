@@ -1,4 +1,4 @@
-"""The networks: F²D-Net and ResFlow. Model cards say `from f2d.nets import ...`, so the names here stay."""
+"""The networks: F²D-Net and ResFlow. Model cards import names from this package, so they must stay here."""
 
 from .f2dnet import PRESETS, Analysis, F2DNet, F2DNetConfig, F2DOutput
 from .resflow import ResFlowConfig, ResFlowNet

@@ -1,4 +1,4 @@
-"""All architectures by name: presets, configurations and trained networks, whatever they are."""
+"""All architectures by name: presets, configurations and trained networks."""
 
 import os
 from dataclasses import fields, replace
@@ -19,30 +19,30 @@ PRESETS: dict[str, Config] = {**f2d_config.PRESETS, **resflow_config.PRESETS}
 
 
 def config_of(model: str, changes: dict[str, Any] | None = None) -> Config:
-    """The configuration of a preset with some fields replaced; ValueError names what there is not or does not fit."""
+    """Return a preset's configuration with some fields replaced; raise ValueError for unknown or invalid values."""
     if model not in PRESETS:
-        raise ValueError(f"no preset {model!r}; there are {', '.join(PRESETS)}")
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {model!r}")
     config, changes = PRESETS[model], changes or {}
     known = {field.name for field in fields(config)}
     unknown = sorted(set(changes) - known)
     if unknown:
-        raise ValueError(f"{model} has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+        raise ValueError(f"{model} has no {', '.join(unknown)}, only {', '.join(sorted(known))}")
     return replace(config, **changes)
 
 
 def build(config: Config) -> Network:
-    """A freshly initialised network."""
+    """Build a freshly initialised network."""
     return F2DNet(config) if isinstance(config, F2DNetConfig) else ResFlowNet(config)
 
 
 def load_config(source: str | os.PathLike, **download: Any) -> Config:
-    """The configuration of a checkpoint, as `checkpoints.find` finds it, of whatever architecture."""
+    """Load the configuration of a checkpoint of any architecture, as `checkpoints.find` finds it."""
     folder = checkpoints.find(source, **download)
     return _kind(folder, ResFlowConfig, F2DNetConfig).from_pretrained(folder)
 
 
 def load_network(source: str | os.PathLike, **download: Any) -> Network:
-    """The trained network of a checkpoint, as `checkpoints.find` finds it, in eval mode; errors name the file."""
+    """Load the trained network of a checkpoint, as `checkpoints.find` finds it, in eval mode; errors name the file."""
     folder = checkpoints.find(source, **download)
     return _kind(folder, ResFlowNet, F2DNet).from_pretrained(folder)
 

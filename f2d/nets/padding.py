@@ -1,13 +1,13 @@
-"""Padding of any image to a size the network can halve."""
+"""Pad images of any size to multiples of the network's stride."""
 
 import torch.nn.functional as F
 from torch import Tensor
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """``x`` extended to the right and below until both sizes are multiples of `multiple`.
+    """Extend ``x`` to the right and below until both sizes are multiples of `multiple`.
 
-    x [B, C, H, W], any H, W >= 1. Each axis is reflected, or its edge repeated where it is too short to reflect
+    x is [B, C, H, W] with any H, W >= 1. Each axis is reflected; if it is too short to reflect, its edge is repeated
     (reflection needs more pixels than it adds).
     """
     for axis in (3, 2):

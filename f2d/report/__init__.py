@@ -1,1 +1,1 @@
-"""One HTML page about evaluations: tables, charts and pictures to compare, in a file that needs no network."""
+"""One HTML page about evaluations: tables, charts and images to compare, in a file that works offline."""

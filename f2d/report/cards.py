@@ -1,4 +1,4 @@
-"""One picture of a page: the comparison, its numbers, and its maps."""
+"""Write the card of one image: the comparison, its numbers, and its maps."""
 
 import json
 import math
@@ -42,7 +42,9 @@ def prepare(
     restored = [image_to_tensor(method.folder.restored(case.name)) for method in methods]
     for method, one in zip(methods, restored):
         if one.shape != pixels.degraded.shape:
-            raise ValueError(f"{method.folder.restored(case.name)} is not of the size of its input; evaluate it anew")
+            raise ValueError(
+                f"{method.folder.restored(case.name)} does not have the size of its input, so evaluate again"
+            )
     sources = [(INPUT, pixels.degraded), *((method.name, one) for method, one in zip(methods, restored))]
     sources += [] if pixels.clean is None else [(TRUTH, pixels.clean)]
     pictures = [to_picture(tensor) for _, tensor in sources]

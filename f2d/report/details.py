@@ -1,4 +1,4 @@
-"""What only the model itself can tell of a picture: its maps, its gates over time, the spread of its samples."""
+"""Details of an image that need the model to run: its maps, its gates over time, the spread of its samples."""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""What the experts of the methods do: how selective they are, and how well their maps say where."""
+"""Tables about the experts of the methods: their selectivity, and the localisation of their maps."""
 
 from f2d.evaluation.map_rows import MAP_COLUMNS, MAPS, map_cells, map_notes
 from f2d.report.gather import Content

@@ -1,4 +1,4 @@
-"""What a page is about: the evaluations, what they have in common, and the pictures that are shown of them."""
+"""Gather the content of a page: the evaluations, their common measures, and the images to show."""
 
 import json
 from collections import Counter
@@ -36,7 +36,7 @@ class Method(NamedTuple):
 
 
 class Convention(NamedTuple):
-    """How some measures are computed, in words; text "" for those that belong to none."""
+    """A convention in words; text is "" for measures without one."""
 
     name: str
     text: str
@@ -55,7 +55,7 @@ class Content(NamedTuple):
 
     @property
     def measures(self) -> tuple[About, ...]:
-        """Each once; those of one title with the names of their conventions."""
+        """The measures, each once; those with the same title include their convention."""
         found = {about.key: (about, convention) for convention in self.conventions for about in convention.measures}
         titles = Counter(about.title for about, _ in found.values())
         return tuple(
@@ -71,7 +71,7 @@ def gather(folders: Sequence[Path], images: int) -> Content:
     stands for two conventions.
     """
     if len(folders) > MOST:
-        raise ValueError(f"{len(folders)} evaluations; one page compares at most {MOST}")
+        raise ValueError(f"there are {len(folders)} evaluations, but one page compares at most {MOST}")
     opened = [EvaluationFolder.open(folder) for folder in folders]
     _check_comparable(opened)
     first = opened[0].settings
@@ -107,7 +107,7 @@ def _method(name: str, folder: EvaluationFolder, data: DataSet) -> Method:
     records = list(folder.records(list(data.cases)))
     done = {record.name: record for record in records if record.error is None}
     if not done:
-        raise ValueError(f"{folder.path} has no numbers of any picture yet; finish it with f2d eval")
+        raise ValueError(f"{folder.path} has no results of any image yet, so finish it with f2d eval")
     failed = tuple(record for record in records if record.error is not None)
     return Method(name, folder, done, failed, summarize(list(done.values()), data.tiers), _over_sets(folder))
 
@@ -121,13 +121,15 @@ def _check_comparable(folders: Sequence[EvaluationFolder]) -> None:
     for folder in folders[1:]:
         if _data(folder) != _data(first):
             raise ValueError(
-                f"{first.path} is of {_data(first)} and {folder.path} of {_data(folder)}; "
-                "give evaluations of the same data"
+                f"{first.path} is of {_data(first)} and {folder.path} of {_data(folder)}, "
+                "but evaluations must use the same data"
             )
         for name, convention in folder.settings.conventions.items():
             other = first.settings.conventions.get(name, convention)
             if other["text"] != convention["text"]:
-                raise ValueError(f"{first.path} and {folder.path} mean different things by {name}; evaluate one anew")
+                raise ValueError(
+                    f"{first.path} and {folder.path} define {name} differently, so evaluate one of them again"
+                )
 
 
 def _data(folder: EvaluationFolder) -> str:
@@ -136,7 +138,7 @@ def _data(folder: EvaluationFolder) -> str:
 
 
 def _names(folders: Sequence[EvaluationFolder]) -> list[str]:
-    """What the methods are called; those of one name with their folders, which differ."""
+    """Return the methods' names, with the folder if two names are equal."""
     counts = Counter(folder.settings.name for folder in folders)
     return [
         folder.settings.name if counts[folder.settings.name] == 1 else f"{folder.settings.name} ({folder.path})"
@@ -145,7 +147,7 @@ def _names(folders: Sequence[EvaluationFolder]) -> list[str]:
 
 
 def _over_sets(folder: EvaluationFolder) -> dict[str, float]:
-    """None before the evaluation was finished."""
+    """Read the measures of the whole set, None before the evaluation was finished."""
     try:
         found = json.loads((folder.path / f"{RESULTS}.json").read_text(encoding="utf-8"))["over_sets"]
         return {key: float(value) for key, value in found.items()}

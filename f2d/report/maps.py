@@ -49,7 +49,7 @@ class Group(NamedTuple):
 
 
 def error_of(restored: Tensor, truth: Tensor) -> Error:
-    """Of pictures [3, H, W] in [0, 1]."""
+    """Compute the error of images [3, H, W] in [0, 1]."""
     levels = (restored - truth).abs().mean(0).mul(255)
     return Error(shrunk(levels.numpy()), float(levels.mean()), float(levels.max()))
 

@@ -22,7 +22,7 @@ def element(name: str, *inside: str, **attributes: object) -> Markup:
 
 
 def together(*parts: str) -> Markup:
-    """One after the other."""
+    """Join parts one after the other."""
     return Markup("".join(part if isinstance(part, Markup) else escape(part) for part in parts))
 
 

@@ -1,4 +1,4 @@
-"""Numbers as the page prints them, and which of several is best."""
+"""Format numbers for the page, and find the best of several."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ _ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
 
 
 def printed(value: float | None, about: About) -> str:
-    """With the digits of its measure; an infinity as its sign, what is not defined as a dash."""
+    """Format a number with its measure's digits; infinity becomes its sign, an undefined value a dash."""
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):

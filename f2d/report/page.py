@@ -1,4 +1,4 @@
-"""The whole page: evaluations in, one HTML file out that asks nothing of a network."""
+"""Write the whole page about evaluations as one HTML file that works offline."""
 
 import base64
 import hashlib

@@ -39,7 +39,7 @@ class Encoded(NamedTuple):
 
     @property
     def characters(self) -> int:
-        """What they take in the page."""
+        """The number of characters that the images take in the page."""
         return sum(len(picture.url) for picture in self.pictures)
 
 
@@ -78,7 +78,7 @@ def colours() -> np.ndarray:
         from matplotlib import colormaps
     except ImportError:
         raise ValueError(
-            'maps are drawn in matplotlib\'s inferno, which is not here: pip install "f2d[eval]"'
+            'maps are drawn with the colours of matplotlib, which is not installed: pip install "f2d[eval]"'
         ) from None
     return (colormaps["inferno"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
 

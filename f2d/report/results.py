@@ -1,4 +1,4 @@
-"""The numbers of a page: what was evaluated, tables of results, bars, and what others have published."""
+"""The numbers of a page: methods, tables of results, bars, and published results."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -17,7 +17,7 @@ TOLD = 200  # failures and problems listed by name
 
 
 def methods_table(content: Content) -> Markup:
-    """What was evaluated and how: weights, options, time."""
+    """Return the table of methods: weights, options, time."""
     columns = ("Method", "Model", "Options", "Pictures", "Seconds a picture", "Peak memory")
     rows = []
     for k, method in enumerate(content.methods):
@@ -63,13 +63,13 @@ def charts(content: Content) -> Markup:
 
 
 def published(content: Content) -> Markup:
-    """What others report of this data, each with its source and convention."""
+    """Return published results on this data, each with its source and convention."""
     ours = {convention.name for convention in content.conventions}
     return together(*(_published(table, ours) for table in content.published))
 
 
 def failures(content: Content) -> Markup:
-    """What went wrong, by name; nothing where nothing did."""
+    """List failures by name; nothing if there are none."""
     told = [f"Data: {problem}" for problem in content.data.problems]
     told += [f"{method.name}: {record.name}: {record.error}" for method in content.methods for record in method.failed]
     if not told:
@@ -184,7 +184,7 @@ def _row(method: Method, place: tuple[str, str]) -> Row | None:
 
 
 def _counts(content: Content, place: tuple[str, str]) -> str:
-    """How many pictures a row is of; by method where they differ."""
+    """Return the number of images of a row, by method if they differ."""
     rows = [_row(method, place) for method in content.methods]
     counts = [0 if row is None else row.images for row in rows]
     return str(counts[0]) if len(set(counts)) == 1 else " / ".join(map(str, counts))

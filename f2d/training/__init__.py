@@ -1,1 +1,1 @@
-"""Training: losses and objectives, batches, the Lightning module, and one function that fits a recipe."""
+"""Training: losses, objectives, batches, the Lightning module, and `fit`, which trains a recipe."""

@@ -10,7 +10,7 @@ from torch.optim.swa_utils import AveragedModel
 class Average(AveragedModel):
     """``averaged <- d · averaged + (1 - d) · current``, d = min(decay, (1 + n) / (10 + n)) after n updates, 0 at first.
 
-    So it has no memory of the start. Buffers are the network's own.
+    The average therefore has no memory of the initial weights. Buffers are copied from the network.
     """
 
     def __init__(self, net: nn.Module, decay: float):

@@ -1,4 +1,4 @@
-"""Which samples each step works through, on whichever machine: a function of the step alone."""
+"""Choose the samples of each step, on any machine, as a function of the step alone."""
 
 from collections.abc import Iterator
 
@@ -8,13 +8,13 @@ from f2d.training.recipe import Stage
 
 
 class Batches(Sampler):
-    """Lists of (sample index, crop), one list per part of a step, from step `first` to `steps` - 1.
+    """Yields lists of (sample index, crop), one list per part of a step, from step `first` to `steps` - 1.
 
-    The length counts from step 0: a trainer that resumes compares it with all batches of the run, the earlier ones too.
+    The length counts from step 0, as a trainer that resumes compares it with all batches of the run.
 
-    Step s works through the next batch_size indices of its stage, in `accumulate` parts, each shared out evenly over
-    `world` processes: so neither resuming nor the number of processes changes which samples a step sees. ValueError
-    where a batch cannot be shared out evenly.
+    Step s uses the next batch_size indices of its stage in `accumulate` parts, each split evenly among `world`
+    processes. Neither resuming nor the number of processes changes which samples a step sees. Raises ValueError if a
+    batch cannot be split evenly.
     """
 
     def __init__(
@@ -23,18 +23,18 @@ class Batches(Sampler):
         for stage in stages:
             if stage.batch_size % (accumulate * world):
                 raise ValueError(
-                    f"batch_size {stage.batch_size} cannot be shared evenly over {world} processes in {accumulate} "
-                    f"parts; give a multiple of {accumulate * world}"
+                    f"batch_size {stage.batch_size} cannot be split evenly among {world} processes in {accumulate} "
+                    f"parts, so it must be a multiple of {accumulate * world}"
                 )
         self.stages, self.steps, self.accumulate, self.first = stages, steps, accumulate, first
         self.rank, self.world = rank, world
 
     def stage(self, step: int) -> Stage:
-        """The stage that a step belongs to."""
+        """Return the stage that a step belongs to."""
         return [stage for stage in self.stages if stage.start <= step][-1]
 
     def start(self, step: int) -> int:
-        """Index of the first sample of a step: how many all steps before it see."""
+        """Return the index of a step's first sample, the number of samples in all steps before it."""
         ends = [*(stage.start for stage in self.stages[1:]), step]
         return sum(
             max(0, min(end, step) - stage.start) * stage.batch_size

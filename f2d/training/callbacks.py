@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: each file is replaced in one piece, but for the table of losses, which grows."""
+"""Callbacks that write the files of a run; each is replaced atomically, except for the growing table of losses."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ WEIGHTS, BEST, SAMPLES = "weights", "best", "samples"
 
 
 class SaveState(Callback):
-    """`last.ckpt` every `every` steps and at the end: all that a run needs to go on as if it had not been stopped.
+    """Saves `last.ckpt` every `every` steps and at the end, from which a run resumes bit-exactly.
 
     Lightning's ModelCheckpoint saves inside the step that it follows, when the count of finished batches is one short
     and the validation of that step is still to come; here a state is saved at the start of the next step.
@@ -39,7 +39,7 @@ class SaveState(Callback):
             self._save(trainer)
 
     def on_save_checkpoint(self, trainer: lightning.Trainer, module: TrainingModule, state: dict[str, Any]) -> None:
-        # the batch that has been fetched will be fetched again; counted, each resumption would move the validations
+        # the fetched batch will be fetched again; if it counted, each resumption would shift the validations
         for counts in state["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
             if isinstance(counts, dict):
                 counts["ready"] = counts["completed"]
@@ -53,7 +53,7 @@ class SaveState(Callback):
 
     def _save(self, trainer: lightning.Trainer) -> None:
         self._saved = trainer.global_step
-        if not trainer.is_global_zero:  # takes part, and writes nothing
+        if not trainer.is_global_zero:  # such a process takes part but writes nothing
             trainer.save_checkpoint(self.path, weights_only=False)
             return
         with replacing(self.path) as part:
@@ -61,7 +61,7 @@ class SaveState(Callback):
 
 
 class SaveWeights(Callback):
-    """weights/ (the averaged network) and history.json after every validation; best/ when it was the best so far."""
+    """Writes weights/ (the averaged network) and history.json after every validation, and best/ after the best one."""
 
     def __init__(self, out: Path):
         self.out = out
@@ -77,7 +77,7 @@ class SaveWeights(Callback):
         self._save(trainer, module)
 
     def _save(self, trainer: lightning.Trainer, module: TrainingModule) -> None:
-        # of a sharded model every process has to help, and the first one gets it all
+        # every process takes part in gathering a sharded model, and the first one receives it
         self._state = trainer.strategy.lightning_module_state_dict()
         if not trainer.is_global_zero:
             return
@@ -93,9 +93,9 @@ class SaveWeights(Callback):
 
 
 class LogLosses(Callback):
-    """losses.csv: step, loss (its mean over the parts and processes of the step), learning rate, steps skipped so far.
+    """Writes losses.csv: step, loss (mean over the step's parts and processes), learning rate, steps skipped so far.
 
-    A run that is resumed drops the rows of steps that it does again.
+    A resumed run drops the rows of the steps that it repeats.
     """
 
     def __init__(self, out: Path, first: int):
@@ -124,9 +124,9 @@ class LogLosses(Callback):
 
 
 class DrawSamples(Callback):
-    """samples/step_N.png after every validation: degraded, restored and clean, with the maps where there are some.
+    """Writes samples/step_N.png after every validation: degraded, restored and clean, with the maps if there are any.
 
-    The same pictures go to TensorBoard.
+    TensorBoard receives the same images.
     """
 
     def __init__(self, out: Path, held_out: list[Sample], factors: tuple[str, ...], number: int = 4):
@@ -136,7 +136,7 @@ class DrawSamples(Callback):
     @torch.no_grad()
     def on_validation_end(self, trainer: lightning.Trainer, module: TrainingModule) -> None:
         if isinstance(trainer.strategy, FSDPStrategy):
-            return  # a sharded network restores on all processes at once or not at all
+            return  # a sharded network can only restore on all processes at once
         if not trainer.is_global_zero:
             return
         figure = sheet(f"step {trainer.global_step}", "held-out pictures", [self._row(module, s) for s in self.samples])

@@ -1,4 +1,4 @@
-"""The recipe's data as Lightning asks for them: one loader per process, each with its own share."""
+"""Provide a recipe's data to Lightning: one loader per process, each with its own share."""
 
 from functools import partial
 from typing import cast
@@ -12,7 +12,7 @@ from f2d.training.recipe import Recipe
 
 
 class TrainingData(lightning.LightningDataModule):
-    """Training batches from step `first` on, and the samples held out for validation, of a mixture."""
+    """Loaders of a mixture: training batches from step `first` on, and the samples held out for validation."""
 
     def __init__(
         self, recipe: Recipe, mixture: Mixture, held_out: list[Sample], factors: tuple[str, ...], first: int = 0
@@ -22,7 +22,7 @@ class TrainingData(lightning.LightningDataModule):
 
     @property
     def _place(self) -> lightning.Trainer:
-        assert self.trainer is not None  # it asks for the loaders
+        assert self.trainer is not None  # the trainer asks for the loaders
         return self.trainer
 
     def train_dataloader(self) -> DataLoader:
@@ -40,7 +40,7 @@ class TrainingData(lightning.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader:
-        """One sample at a time, on as many for every process: where they do not come out even, some sample twice."""
+        """Return one sample at a time, equally many per process; if the split is uneven, some samples come twice."""
         number, world = len(self.held_out), self._place.world_size
         share = [self.held_out[i % number] for i in range(self._place.global_rank, -(-number // world) * world, world)]
         return DataLoader(

@@ -1,4 +1,4 @@
-"""Fit a recipe: data, network, Lightning trainer, and the files a run leaves."""
+"""Train a recipe: data, network, Lightning trainer, and the files of a run."""
 
 import os
 import pickle
@@ -49,20 +49,21 @@ def fit(
     devices: int | None = None,
     accelerator: str = "auto",
 ) -> Network:
-    """Train `recipe` on the data below `data`; returns the averaged network in eval mode.
+    """Train `recipe` on the data below `data`, and return the averaged network in eval mode.
 
-    `out` receives recipe.yaml, last.ckpt (resume from it with `resume`), losses.csv (every step), history.json (every
-    validation: PSNR in dB and SSIM, RGB and luma, by category), weights/ and best/ (model.safetensors, config.json: the
-    averaged network of the last and of the best validation), samples/ (pictures) and TensorBoard's events where it is
-    installed; each file but losses.csv, which grows, is replaced in one piece.
+    `out` receives recipe.yaml, last.ckpt (from which `resume` continues), losses.csv (one row per step), history.json
+    (one row per validation: PSNR in dB and SSIM, RGB and luma, by category), weights/ and best/ (model.safetensors and
+    config.json of the averaged network at the last and the best validation), samples/ (images) and TensorBoard's events
+    if it is installed. Each file except losses.csv, which grows, is replaced atomically.
 
-    devices: processes on this machine, by default what the launcher started, else one per GPU, else one. Under torchrun
-    or SLURM all of their processes take part. The network is the same whatever their number, up to rounding.
+    devices is the number of processes on this machine; by default those of the launcher, else one per GPU, else one.
+    Under torchrun or SLURM all of their processes take part. Up to rounding, the network does not depend on their
+    number.
 
     Raises ValueError before the first step for data that do not fit (see `f2d.data.Mixture`), a batch that cannot be
-    shared out, factors that the losses or data do not know, a last.ckpt that cannot be read or is of another recipe
-    (see CHANGEABLE); FileExistsError when `out` holds another run and `resume` is not set; DivergenceError (a
-    ValueError) when too many steps are not finite.
+    split, factors that the losses or data do not know, and a last.ckpt that cannot be read or belongs to another recipe
+    (see CHANGEABLE); FileExistsError if `out` contains a run and `resume` is not set; DivergenceError (a ValueError) if
+    too many steps are not finite.
     """
     last = out / LAST
     _check_folder(out, recipe, resume)
@@ -74,7 +75,7 @@ def fit(
     mixture = Mixture(recipe.sources, data, factors, recipe.augment, recipe.seed, crop_check=max(crop, validated))
     mixture, held_out = mixture.split(recipe.validation_images, validated)
     machines, devices = _placement(devices, accelerator)
-    Batches(recipe.stages, recipe.steps, recipe.accumulate, world=machines * devices)  # its error comes early
+    Batches(recipe.stages, recipe.steps, recipe.accumulate, world=machines * devices)  # raises its error early
     if recipe.precision == "bf16-mixed" and (accelerator == "cpu" or not torch.cuda.is_available()):
         _check_dilated(net)
 
@@ -94,7 +95,7 @@ def fit(
             SaveWeights(out),
             LogLosses(out, first),
             DrawSamples(out, held_out, factors),
-            SaveState(out, recipe.save_every),  # last: a run whose state is its end has all its files
+            SaveState(out, recipe.save_every),  # last, so that a run saved at its end has all its files
             Bar(refresh_rate=20),
         ],
         val_check_interval=min(recipe.validate_every, recipe.steps) * recipe.accumulate,
@@ -103,18 +104,18 @@ def fit(
         logger=TensorBoardLogger(out, name=None, version="tensorboard") if find_spec("tensorboard") else False,
         log_every_n_steps=min(20, recipe.steps * recipe.accumulate),
         enable_checkpointing=False,
-        use_distributed_sampler=False,  # the sampler shares out by itself
+        use_distributed_sampler=False,  # the sampler splits the batches itself
         enable_model_summary=False,
     )
     if trainer.is_global_zero:
         _prepare(out, recipe)
     batches = TrainingData(recipe, mixture, held_out, factors, first)
-    with warnings.catch_warnings():  # the average is in eval mode, and the sampler resumes by itself
+    with warnings.catch_warnings():  # the average is in eval mode, and the sampler resumes itself
         warnings.filterwarnings("ignore", "Found .* in eval mode|.*your dataloader is not resumable|.*treespec")
         try:
             trainer.fit(module, datamodule=batches, ckpt_path=last if last.exists() else None, weights_only=True)
             if module.history[-1:] == [] or module.history[-1]["step"] < trainer.global_step:
-                trainer.validate(module, datamodule=batches, verbose=False)  # the last steps count too
+                trainer.validate(module, datamodule=batches, verbose=False)  # the last steps are validated as well
         except (ValueError, OSError) as error:
             raise _without_traceback(error) from None
     average: Any = module.ema.module
@@ -122,13 +123,13 @@ def fit(
 
 
 class Bar(TQDMProgressBar):
-    """Lightning's bar, without the name of TensorBoard's folder as a version."""
+    """Lightning's progress bar without the name of TensorBoard's folder as a version."""
 
     def get_metrics(self, *args: Any) -> dict:
         return {name: value for name, value in super().get_metrics(*args).items() if name != "v_num"}
 
 
-# what a run may be resumed with: how it runs, and how long, but not what it computes
+# fields that may change on resuming: how and how long a run runs, but not what it computes
 CHANGEABLE = (
     "steps",
     "decay_steps",
@@ -142,16 +143,14 @@ CHANGEABLE = (
 
 
 def _check_folder(out: Path, recipe: Recipe, resume: bool) -> None:
-    """FileExistsError where `out` holds a run that is not to be resumed; ValueError where it is of another recipe."""
+    """Raise FileExistsError if `out` contains a run and resume is not set, ValueError if it has another recipe."""
     there = [name for name in (LAST, LOSSES, WEIGHTS, BEST) if (out / name).exists()]
     if there and not resume:
-        raise FileExistsError(
-            f"{out} holds a run already ({', '.join(there)}); continue it with resume, or give another folder"
-        )
+        raise FileExistsError(f"{out} already contains a run ({', '.join(there)}), so resume it or give another folder")
     if not resume:
         return
     if not (out / LAST).exists():
-        warnings.warn(f"{out} has no {LAST}: a run starts from its first step", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"{out} has no {LAST}, so the run starts from its first step", RuntimeWarning, stacklevel=3)
         return
     if not (out / RECIPE).exists():
         return
@@ -160,13 +159,13 @@ def _check_folder(out: Path, recipe: Recipe, resume: bool) -> None:
     refused = [text for text in changed if text.split()[0] not in CHANGEABLE]
     if refused:
         raise ValueError(
-            f"{out} cannot be resumed with another recipe ({'; '.join(refused)}); only {', '.join(CHANGEABLE)} may "
-            f"change. To go on otherwise, start a run from its weights: initial={out / WEIGHTS}"
+            f"{out} cannot be resumed with another recipe ({', '.join(refused)}), as only {', '.join(CHANGEABLE)} may "
+            f"change. To train differently, start a new run from its weights: initial={out / WEIGHTS}"
         )
 
 
 def _without_traceback(error: Exception) -> Exception:
-    """An error of a loader's process, which carries that process' traceback as text, as the error itself."""
+    """Convert an error of a loader's process, which carries that process's traceback as text, to the plain error."""
     text = str(error)
     if "DataLoader worker" not in text:
         return error
@@ -174,7 +173,7 @@ def _without_traceback(error: Exception) -> Exception:
 
 
 def _prepare(out: Path, recipe: Recipe) -> None:
-    """The folder of a run, with its recipe, and without what a killed run left half written."""
+    """Create the folder of a run with its recipe, and remove half-written files of a killed run."""
     out.mkdir(parents=True, exist_ok=True)
     files = [RECIPE, LAST, HISTORY, LOSSES]
     files += [f"{folder}/{name}" for folder in (WEIGHTS, BEST) for name in (checkpoints.MODEL, checkpoints.CONFIG)]
@@ -184,27 +183,30 @@ def _prepare(out: Path, recipe: Recipe) -> None:
 
 
 def _new(recipe: Recipe) -> Network:
-    """The network a run starts with: of the recipe and its seed, on every process the same."""
+    """Build the initial network from the recipe and its seed, the same on every process."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return build(config_of(recipe.model, recipe.network))
 
 
 def _factors(net: Network, recipe: Recipe) -> tuple[str, ...]:
-    """The factors that the data are labelled with: the network's; of ResFlow, which has none, all that can be made."""
+    """Return the factors that label the data: the network's, or all that can be made for ResFlow, which has none."""
     if not isinstance(net, F2DNet):
         return (*FACTORS, "noise", "blur", "jpeg")
     if net.config.factors != FACTORS and recipe.losses.gate_prior:
         raise ValueError(
-            f"losses.gate_prior is of the factors {', '.join(FACTORS)}, and the network has "
-            f"{', '.join(net.config.factors)}; set losses.gate_prior to 0"
+            f"losses.gate_prior must be 0 for a network with factors {', '.join(net.config.factors)}, as the prior is "
+            f"defined for {', '.join(FACTORS)} only"
         )
     return net.config.factors
 
 
 def _check_dilated(net: Network) -> None:
-    """ValueError for a convolution whose bfloat16 gradient PyTorch gets wrong on a CPU: oneDNN's gradient of a dilated
-    kernel writes past its memory for 17 or more channels that are no multiple of 16 (PyTorch 2.13: NaN, or a crash)."""
+    """Raise ValueError for a convolution whose bfloat16 gradient PyTorch computes wrongly on a CPU.
+
+    oneDNN's gradient of a dilated kernel writes past its memory for 17 or more channels that are not a multiple of 16
+    (PyTorch 2.13: NaN, or a crash).
+    """
     for name, layer in net.named_modules():
         if not isinstance(layer, torch.nn.Conv2d) or max(layer.dilation) == 1:
             continue
@@ -212,16 +214,16 @@ def _check_dilated(net: Network) -> None:
         if below and rest:
             raise ValueError(
                 f"{name} is a dilated convolution of {layer.in_channels} channels, whose bf16 gradient PyTorch "
-                f"computes wrongly on a CPU; give a width of {16 * below} or {16 * below + 16}, or precision 32-true"
+                f"computes wrongly on a CPU: use a width of {16 * below} or {16 * below + 16}, or precision 32-true"
             )
 
 
 def _placement(devices: int | None, accelerator: str) -> tuple[int, int]:
-    """(machines, devices on each) as torchrun or SLURM says, else one machine and what was asked for."""
+    """Return (machines, devices on each) as set by torchrun or SLURM; otherwise one machine and those requested."""
     if accelerator not in ACCELERATORS:
-        raise ValueError(f"no accelerator {accelerator!r}; there are {', '.join(ACCELERATORS)}")
+        raise ValueError(f"accelerator must be one of {', '.join(ACCELERATORS)}, got {accelerator!r}")
     if accelerator == "cuda" and not torch.cuda.is_available():
-        raise ValueError("accelerator cuda: PyTorch sees no GPU here; give cpu or auto")
+        raise ValueError("accelerator must be cpu or auto, got cuda, as PyTorch sees no GPU here")
     told = os.environ
     if "LOCAL_WORLD_SIZE" in told:  # torchrun
         local = int(told["LOCAL_WORLD_SIZE"])
@@ -241,13 +243,13 @@ def _strategy(recipe: Recipe, processes: int) -> Strategy | str:
 
         return FSDPStrategy(auto_wrap_policy={ResidualBlock, Expert, AdaptiveBlock}, state_dict_type="full")
     if recipe.strategy == "ddp" or processes > 1:
-        # buffers follow from the same samples everywhere; broadcasting them would tie processes in validation too
+        # buffers follow from the same samples everywhere; broadcasting them would also synchronise validation
         return DDPStrategy(find_unused_parameters=False, broadcast_buffers=False)
     return "auto"
 
 
 def _steps_done(last: Path, net: Network) -> int:
-    """The step a run was saved at; ValueError where the file is no state of a run, or of one with another network."""
+    """Return the step at which a run was saved; raise ValueError if the file is no such state or of another network."""
     try:
         state = torch.load(last, weights_only=True, map_location="cpu", mmap=True)
         step, weights = state["global_step"], state["state_dict"]
@@ -261,8 +263,8 @@ def _steps_done(last: Path, net: Network) -> int:
         zipfile.BadZipFile,
     ) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{last} is no state to resume from ({reason}); start again in another folder") from None
+        raise ValueError(f"{last} cannot be resumed from ({reason}), so start again in another folder") from None
     saved = {name: value.shape for name, value in weights.items() if name.startswith("net.")}
     if saved != {f"net.{name}": value.shape for name, value in net.state_dict().items()}:
-        raise ValueError(f"{last} is of another network than the recipe's; resume with the recipe of that run")
+        raise ValueError(f"{last} belongs to another network than the recipe's, so resume with the recipe of that run")
     return step

@@ -16,12 +16,12 @@ Sum = Callable[[Tensor], Tensor]
 
 
 def batch_sum(values: Tensor) -> Tensor:
-    """``Σ_b values[b]`` of one process' batch."""
+    """``Σ_b values[b]`` over one process's batch."""
     return values.sum(0)
 
 
 def charbonnier(prediction: Tensor, target: Tensor, eps: float = 1e-3) -> Tensor:
-    """mean sqrt((prediction - target)² + eps²) of each sample [B]: L1 with a smooth bottom."""
+    """mean sqrt((prediction - target)² + eps²) of each sample [B]: L1, smooth at zero."""
     return torch.sqrt((prediction - target) ** 2 + eps**2).flatten(1).mean(1)
 
 
@@ -36,8 +36,11 @@ def squared(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def log_squared(prediction: Tensor, target: Tensor, eps: float = 1e-4) -> Tensor:
-    """ln(mean (prediction - target)² + eps) of each sample [B]: PSNR up to its unit, so that dark and hazy pictures,
-    whose errors are large whatever is done, do not outweigh the others. "PSNR loss" of HINet (Chen et al., 2021)."""
+    """ln(mean (prediction - target)² + eps) of each sample [B]: PSNR up to its unit.
+
+    Dark and hazy images, whose errors are always large, do not outweigh the others. It is the "PSNR loss" of HINet
+    (Chen et al., 2021).
+    """
     return torch.log(squared(prediction, target) + eps)
 
 
@@ -52,7 +55,7 @@ def velocity(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 def frequency(prediction: Tensor, target: Tensor) -> Tensor:
     """L1 of real and imaginary parts of rfft2(prediction) - rfft2(target), averaged over both; in float32.
 
-    The transform is not normalised, as in the authors' code, so the term grows with sqrt(H·W): weigh it by the crop.
+    The transform is not normalised, as in the authors' code, so the term grows with sqrt(H·W): weight it by the crop.
     """
     difference = torch.fft.rfft2(prediction.float()) - torch.fft.rfft2(target.float())
     return torch.view_as_real(difference).abs().mean()
@@ -77,17 +80,18 @@ def map_target(maps: Tensor, labels: Tensor) -> Tensor:
     """label · (1 + m / max m) / 2 per pixel [B,K,H,W], from the synthesis' true maps m of the same shape.
 
     The papers' target is the label alone. The true maps alone would shut an expert off: a rain mask averages 0.07, and
-    what the rain expert adds is multiplied by the map. So half of the target says that the factor is there, half where.
+    the rain expert's correction is multiplied by the map. Half of the target therefore encodes presence, half location.
     """
     peak = maps.amax(dim=(2, 3), keepdim=True).clamp(min=1e-6)
     return labels[:, :, None, None] * (1 + maps / peak) / 2
 
 
 def balance(gates: Tensor, labels: Tensor, *, present_only: bool = True, total: Sum = batch_sum) -> Tensor:
-    """CV²(Σ_b alpha / Σ_b labels) over the factors: how unevenly the experts carry the factors they are needed for.
+    """CV²(Σ_b alpha / Σ_b labels) over the factors: how unevenly the experts contribute where they are needed.
 
-    Unbiased deviation, sums clamped at 1e-8; `total` sums over the batch. The authors average over all factors, so the
-    term saturates whenever the batch lacks one (39 % of batches of four): `present_only` leaves those factors out.
+    It uses the unbiased standard deviation, sums clamped at 1e-8, and `total` to sum over the batch. The authors
+    average over all factors, so the term saturates whenever the batch lacks one (39 % of batches of four);
+    `present_only` excludes those factors.
     """
     needed = total(labels)
     load = total(gates.float()) / needed.clamp(min=1e-8)
@@ -102,12 +106,10 @@ def time_prior(labels: Tensor, t: Tensor, num_steps: int) -> Tensor:
     """[B,K] gate targets over the factors present, order low/haze/rain/snow, rows summing to 1.
 
     t/T < 0.33: [.3, .3, 1, 1] (small structures first); < 0.67: [.3, 1, .5, .5]; else [1, .5, .3, .3]. With no factor
-    present the row is zero. ValueError for labels of other than those four factors.
+    present the row is zero. Raises ValueError for labels of other factors than these four.
     """
     if labels.ndim != 2 or labels.shape[1] != 4:
-        raise ValueError(
-            f"time_prior: labels are {tuple(labels.shape)}; give [B, 4], for the prior is of low, haze, rain and snow"
-        )
+        raise ValueError(f"time_prior: labels must be [B, 4] (low, haze, rain and snow), got {tuple(labels.shape)}")
     stages = labels.new_tensor([[0.3, 0.3, 1.0, 1.0], [0.3, 1.0, 0.5, 0.5], [1.0, 0.5, 0.3, 0.3]])
     position = t.to(labels.dtype) / num_steps
     stage = (position >= 0.33).long() + (position >= 0.67).long()

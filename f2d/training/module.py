@@ -20,7 +20,7 @@ from f2d.training.recipe import Recipe
 from f2d.transport.restore import restore_tensor
 
 COLUMNS = ("psnr_in", "psnr", "ssim", "psnr_y", "ssim_y")
-EQUAL = 100.0  # dB for equal pictures: a mean with an infinite one says nothing, and JSON has none
+EQUAL = 100.0  # dB for equal images: an infinite value would spoil means, and JSON has none
 
 
 class DivergenceError(ValueError):
@@ -28,7 +28,7 @@ class DivergenceError(ValueError):
 
 
 class TrainingModule(lightning.LightningModule):
-    """Minimises the objective of a network; `ema`, the average of its weights, is what validates and ships.
+    """Minimises the objective of a network; `ema`, the average of its weights, is validated and saved.
 
     Everything random in a step follows from the seeds of its samples. Steps whose loss or gradients are not finite are
     skipped and counted (`bad_steps`); DivergenceError when there are more than the recipe allows. history: a row per
@@ -43,7 +43,7 @@ class TrainingModule(lightning.LightningModule):
         self.objective = objective_of(net, recipe.losses, recipe.one_call_fraction)
         self.history: list[dict[str, Any]] = []
         self.bad_steps = 0
-        self.step_loss: list[float] = []  # of the parts of the step at work
+        self.step_loss: list[float] = []  # losses of the parts of the current step
         self.rate = 0.0  # its learning rate
         self._skipped = False
         self._scores: list[tuple[str, list[float]]] = []
@@ -72,8 +72,8 @@ class TrainingModule(lightning.LightningModule):
         if self.bad_steps > self.recipe.most_bad_steps:
             raise DivergenceError(
                 f"{self.bad_steps} steps had a loss or gradients that are not finite, the last one step "
-                f"{self.global_step}; start from its weights (initial=...) with a lower "
-                "learning_rate, or with precision 32-true"
+                f"{self.global_step}. Start a new run from its weights (initial=...) with a lower "
+                "learning_rate, or with precision 32-true."
             )
 
     def configure_gradient_clipping(
@@ -110,7 +110,7 @@ class TrainingModule(lightning.LightningModule):
         self._scores += zip(batch.categories, values, strict=True)
 
     def restored(self, batch: Batch) -> Tensor:
-        """[B, 3, H, W] in [0, 1]: what the averaged network makes of a batch, with the noise of seed 0."""
+        """Restore a batch to [B, 3, H, W] in [0, 1] by the averaged network, with the noise of seed 0."""
         net = cast(Network, self.ema.module)
         steps = self.recipe.validation_steps
         y = batch.degraded * 2 - 1
@@ -152,7 +152,7 @@ class TrainingModule(lightning.LightningModule):
 
 
 def optimizer_of(recipe: Recipe, net: torch.nn.Module) -> torch.optim.Optimizer:
-    """The recipe's optimiser of a network's weights."""
+    """Build the recipe's optimiser for a network's weights."""
     kind = Muon if recipe.optimizer == "muon" else torch.optim.AdamW
     return kind(net.parameters(), lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay)
 

@@ -1,4 +1,4 @@
-"""What a training step minimises: the terms of F²D-Net, and ResFlow's velocity matching."""
+"""Objectives of a training step: the terms of F²D-Net, and ResFlow's velocity matching."""
 
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ GATE_STREAM = 65535  # of the noise on the gates: no sampler has so many steps, 
 
 
 class Loss(NamedTuple):
-    """total: what is minimised. terms: its parts before they are weighted, by name."""
+    """A loss: the total that is minimised, and its unweighted terms by name."""
 
     total: Tensor
     terms: dict[str, Tensor]
@@ -33,20 +33,20 @@ class Objective(ABC):
 
     @abstractmethod
     def terms(self, net: nn.Module, batch: Batch, total: losses.Sum) -> dict[str, Tensor]:
-        """The terms of one batch; everything random follows from batch.seeds. `total` sums over the global batch."""
+        """Compute the terms of one batch; batch.seeds determine all randomness. `total` sums over the global batch."""
 
     def __call__(self, net: nn.Module, batch: Batch, total: losses.Sum = losses.batch_sum) -> Loss:
         terms = self.terms(net, batch, total)
         return Loss(sum(getattr(self.weights, name) * value for name, value in terms.items()), terms)
 
     def positions(self, seeds: Tensor) -> Tensor:
-        """Where each sample lies on its path, [B] in [0, 1), a function of its seed alone."""
+        """Return each sample's position on its path, [B] in [0, 1), as a function of its seed alone."""
         draws = torch.stack([torch.rand(2, generator=torch.Generator().manual_seed(s)) for s in seeds.tolist()])
         return torch.where(draws[:, 0] < self.one_call_fraction, 0, draws[:, 1]).to(seeds.device)
 
 
 class FactorizedObjective(Objective):
-    """The sum of F²D-Net's training: transport target, clean image, its spectrum, factors, maps, gates, enhancer.
+    """F²D-Net's objective: transport target, clean image, its spectrum, factors, maps, gates and enhancer.
 
     F2DNet paper and code; the terms are `f2d.training.losses`, their weights the recipe's.
     """
@@ -107,13 +107,13 @@ class VelocityMatching(Objective):
 
 
 def objective_of(net: nn.Module, weights: LossWeights, one_call_fraction: float) -> Objective:
-    """The objective that a network is trained with."""
+    """Return the objective that a network is trained with."""
     kind = FactorizedObjective if isinstance(net, F2DNet) else VelocityMatching
     return kind(weights, one_call_fraction)
 
 
 def gate_noise(seeds: Tensor, factors: int) -> Tensor:
-    """[B, K] standard normal, sample b's from its seed alone."""
+    """Draw [B, K] standard normal noise, that of sample b from its seed alone."""
     ones = torch.ones(len(seeds), 1, 1, factors, device=seeds.device)
     # log exp(ε) is ε to 1e-7, as |ε| < 7 is far from the op's clamp at 20
     noise = lognormal_transition(ones, torch.zeros_like(ones), 0.0, 1.0, seed=seeds, stream=GATE_STREAM)

@@ -1,4 +1,4 @@
-"""A training recipe: every number a run depends on, read from YAML, overridable, saved beside the result."""
+"""A training recipe: every number that a run depends on, read from YAML, overridable, and saved with the result."""
 
 import re
 from dataclasses import asdict, dataclass, field, fields
@@ -23,11 +23,12 @@ OPTIMIZERS = ("adamw", "muon")
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Factors of the loss terms in `f2d.training.losses`; `pixel` weighs the transport target itself.
+    """Weights of the loss terms in `f2d.training.losses`; `pixel` weights the transport target itself.
 
-    kind: distance of pixel and reconstruction, "charbonnier", "l1", "l2" or "log_l2". map_target: "spatial", the
-    synthesis' maps pixel by pixel (see `losses.map_target`), or "constant", the papers' label. balance_over: factors
-    "present" in the batch, or "all", as the published code. ResFlow has the term `pixel` alone.
+    kind is the distance of pixel and reconstruction: "charbonnier", "l1", "l2" or "log_l2". map_target is "spatial"
+    (presence and location, see `losses.map_target`), "mask" (the synthesis's ground-truth maps) or "constant" (the
+    papers' label). balance_over is "present" (factors in the batch) or "all" (as in the published code). ResFlow only
+    has the term `pixel`.
     """
 
     kind: str = "charbonnier"
@@ -60,7 +61,7 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class Stage:
-    """From step `start` on, crops of crop x crop pixels in batches of batch_size."""
+    """Crops of crop x crop pixels in batches of batch_size, from step `start` on."""
 
     start: int
     crop: int
@@ -75,21 +76,20 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is trained: `model`, a preset of F²D-Net or ResFlow, with fields of its configuration replaced by `network`;
-    or `initial`, a folder or preset whose network and weights the run starts from.
+    """A training run of `model`, a preset with fields replaced by `network`, or from `initial`, a folder or preset.
 
-    sources: where the data are, relative to the folder given (see `f2d.data.Source`). stages: progressive crops; their
-    first one starts at 0. batch_size is that of all machines together; accumulate: in how many parts it is worked
-    through. optimizer: "adamw", or "muon" (`f2d.training.muon.Muon`: matrices by Muon, the rest by AdamW; not with
-    fsdp). The learning rate rises linearly for warmup_steps, stays at its peak, and falls by a cosine to
-    final_learning_rate over the last decay_steps (null: over all steps after the warm-up). one_call_fraction: share of
-    the samples at the degraded end of the path, which a one-call restoration sees. synthesis: degrade in the "workers",
-    or on the "device" inside the step. most_bad_steps: training stops when more steps had a loss or gradients that are
-    not finite; they are skipped. save_every: steps between states to resume from; validate_every: between validations,
-    on `validation_images` held-out crops of validation_crop pixels (null: the largest crop of the stages).
-    Lengths in pixels, learning rates per step, times in steps.
+    sources: the data, relative to the given folder (see `f2d.data.Source`). stages: progressive crops, the first from
+    step 0. batch_size counts all machines together and is processed in `accumulate` parts. optimizer: "adamw", or
+    "muon" (`f2d.training.muon.Muon`: matrices by Muon, the rest by AdamW; not with fsdp). The learning rate rises
+    linearly for warmup_steps, stays at its peak, and falls by a cosine to final_learning_rate over the last decay_steps
+    (null: over all steps after the warm-up). one_call_fraction: share of the samples at the degraded end of the path,
+    which a one-call restoration sees. synthesis: degrade in the "workers", or on the "device" inside the step.
+    most_bad_steps: steps with a loss or gradients that are not finite are skipped, and more than this number end the
+    run. save_every: steps between saved states. validate_every: steps between validations, which use
+    `validation_images` held-out crops of validation_crop pixels (null: the largest crop of the stages). Lengths are in
+    pixels, times in steps, and learning rates per step.
 
-    Raises ValueError for values that cannot work, naming the field, before anything is loaded.
+    Raises ValueError, which names the field, for invalid values before anything is loaded.
     """
 
     model: str = "f2d-lite"
@@ -129,10 +129,12 @@ class Recipe:
         def check(name: str, condition: bool, wanted: str) -> None:
             require(condition, OWNER, name, getattr(self, name), wanted)
 
-        check("model", self.model in PRESETS, f"a preset: {', '.join(PRESETS)}")
+        check("model", self.model in PRESETS, f"one of {', '.join(PRESETS)}")
         if self.initial is None:
-            config_of(self.model, self.network)  # its errors name what does not fit
-        check("network", self.initial is None or not self.network, "none beside `initial`, whose network is what it is")
+            config_of(self.model, self.network)  # raises errors that name the invalid field
+        check(
+            "network", self.initial is None or not self.network, "empty beside `initial`, which determines the network"
+        )
         for name in ("accumulate", "steps", "save_every", "validate_every", "validation_images", "validation_steps"):
             check(name, getattr(self, name) >= 1, "at least 1")
         for name in ("final_learning_rate", "weight_decay", "warmup_steps", "gradient_clip", "workers"):
@@ -150,19 +152,22 @@ class Recipe:
         check("strategy", self.strategy in STRATEGIES, f"one of {', '.join(STRATEGIES)}")
         check("synthesis", self.synthesis in ("workers", "device"), "workers or device")
         check("seed", 0 <= self.seed < 2**32, "a number in [0, 2^32)")
-        check("sources", len(self.sources) > 0, "at least one")
+        check("sources", len(self.sources) > 0, "a list of at least one source")
         starts = [stage.start for stage in self.stages]
         rising = all(a < b for a, b in pairwise(starts))
-        check("stages", bool(starts) and starts[0] == 0 and rising, "stages whose starts rise from 0")
+        check("stages", bool(starts) and starts[0] == 0 and rising, "a list whose starts rise from 0")
         sizes = [stage.batch_size for stage in self.stages]
         fits = all(size % self.accumulate == 0 for size in sizes)
         check("accumulate", fits, f"a divisor of every batch size ({', '.join(map(str, sizes))})")
 
     @classmethod
     def load(cls, name_or_path: str, overrides: dict[str, Any] | None = None) -> "Recipe":
-        """Read f2d/configs/NAME.yaml or a YAML file, over the recipe that it names under `extends` (entries of mappings
-        one by one, lists whole); then apply `overrides`: dotted names to values, such as {"steps": 500, "losses.maps":
-        0.1, "stages.0.crop": 96, "network.expert_width": 64}."""
+        """Read f2d/configs/NAME.yaml or a YAML file, and apply `overrides`.
+
+        The file's values replace those of the recipe that it names under `extends`: mappings entry by entry, lists as a
+        whole. overrides map dotted names to values, for example {"steps": 500, "losses.maps": 0.1, "stages.0.crop": 96,
+        "network.expert_width": 64}.
+        """
         values, where = _read(name_or_path)
         recipe = _built(cls, values, where)  # before any override, so that a mistake is blamed on the right one
         if not overrides:
@@ -173,7 +178,7 @@ class Recipe:
         return _built(cls, values, OWNER)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types, ready for YAML."""
+        """Convert to plain types for YAML."""
         return _plain(asdict(self))
 
     def to_yaml(self) -> str:
@@ -181,11 +186,11 @@ class Recipe:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's numbers: PyYAML reads 1e-3, without a point, as text."""
+    """A loader with YAML 1.2's numbers, since PyYAML reads 1e-3, without a point, as text."""
 
 
 class _Dumper(yaml.SafeDumper):
-    """Puts text that `_Loader` would read as a number in quotes."""
+    """A dumper that quotes text which `_Loader` would read as a number."""
 
 
 for _kind in (_Loader, _Dumper):
@@ -195,19 +200,21 @@ for _kind in (_Loader, _Dumper):
 
 
 def parse(text: str) -> Any:
-    """The value of a YAML text; yaml.YAMLError where it is none."""
+    """Parse a YAML text; raise yaml.YAMLError if it is invalid."""
     return yaml.load(text, _Loader)
 
 
 def _read(name_or_path: str, home: Path = Path(), extending: tuple[Path, ...] = ()) -> tuple[Any, str]:
-    """(values, what to call them in errors) of a recipe's file, over those of the recipe that it `extends`: one that
-    ships, or a file beside it."""
+    """Return (values, their name in errors) of a recipe file, over those of the recipe that it `extends`.
+
+    That recipe is a shipped one or a file in the same folder.
+    """
     path = home / name_or_path
     if path.suffix not in (".yaml", ".yml"):
         path = CONFIGS / f"{name_or_path}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.yaml")))
-        raise ValueError(f"recipe: no file {path.name}; recipes that ship with f2d: {known}")
+        raise ValueError(f"recipe: there is no file {path.name}, nor a shipped recipe of this name ({known})")
     where = f"recipe {path.name}"
     if path.resolve() in extending:
         raise ValueError(f"{where}: extends itself")
@@ -219,7 +226,7 @@ def _read(name_or_path: str, home: Path = Path(), extending: tuple[Path, ...] = 
         extending = (*extending, path.resolve())
         base, _ = _read(str(values.pop("extends")), path.parent, extending)
         if not isinstance(base, dict):
-            raise ValueError(f"{where}: extends a file that is no mapping of names to values")
+            raise ValueError(f"{where}: extends a file that is not a mapping of names to values")
         merged = {
             name: {**base[name], **value} if isinstance(value, dict) and isinstance(base.get(name), dict) else value
             for name, value in values.items()
@@ -233,7 +240,7 @@ _LISTS = {"sources": Source, "stages": Stage}
 
 
 def _built(cls: type, values: object, where: str) -> Any:
-    """A dataclass from plain values, its parts too; ValueError names what does not fit."""
+    """Build a dataclass and its parts from plain values; raise ValueError, which names the field, if one is invalid."""
     given = _known(cls, values, where)
     if cls is Recipe:
         for name, part in _PARTS.items():
@@ -250,28 +257,28 @@ def _built(cls: type, values: object, where: str) -> Any:
 
 
 def _known(cls: type, values: object, where: str) -> dict:
-    """`values` as a dict of fields of `cls`; ValueError for what is no mapping, and for names it does not have."""
+    """Return `values` as a dict of fields of `cls`; raise ValueError for other types and unknown names."""
     if not isinstance(values, dict):
-        raise ValueError(f"{where} is a {type(values).__name__}; give a mapping of names to values")
+        raise ValueError(f"{where} must be a mapping of names to values, got {type(values).__name__}")
     known = sorted(f.name for f in fields(cls))
     unknown = sorted(map(str, set(values) - set(known)))
     if unknown:
-        raise ValueError(f"{where}: unknown {', '.join(unknown)}; known are {', '.join(known)}")
+        raise ValueError(f"{where}: unknown {', '.join(unknown)} (known: {', '.join(known)})")
     return dict(values)
 
 
 def _override(values: dict[str, Any], name: str, value: Any) -> None:
-    """Set the entry that a dotted name leads to; what a mapping does not have is added, for the fields to judge."""
+    """Set the entry that a dotted name leads to; missing entries of mappings are added, and checked as fields later."""
     *path, last = name.split(".")
     place: Any = values
     for part in path:
         inside = place[int(part)] if isinstance(place, list) and part.isdecimal() and int(part) < len(place) else None
         place = place.get(part) if isinstance(place, dict) else inside
         if not isinstance(place, (dict, list)):
-            raise ValueError(f"{OWNER}: no field {name}; there are {', '.join(values)}, and theirs by a dot")
+            raise ValueError(f"{OWNER}: no field {name}, only {', '.join(values)}, and their fields after a dot")
     if isinstance(place, list):
         if not (last.isdecimal() and int(last) < len(place)):
-            raise ValueError(f"{OWNER}: no field {name}; the list has {len(place)} entries, from 0 on")
+            raise ValueError(f"{OWNER}: no field {name}, as the list has {len(place)} entries, counted from 0")
         place[int(last)] = value
     else:
         place[last] = value

@@ -1,4 +1,4 @@
-"""What a transport offers, whatever its process: training states with their targets, single steps, restorations."""
+"""The interface of all transports: training states with their targets, single steps, restorations."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -12,44 +12,44 @@ Predict = Callable[[Tensor, "Tensor | None", "int | float"], Tensor]
 
 
 class Draw(NamedTuple):
-    """One training batch as the network sees it, all float32."""
+    """One training batch as the network sees it; all tensors are float32."""
 
     state: Tensor  # x_t [B, 3, H, W]
-    auxiliary: Tensor | None  # what the process carries beside the image, shape of the state
-    time: Tensor  # [B]: what the network is told
-    target: Tensor  # [B, C, H, W]: what the prediction is to equal
+    auxiliary: Tensor | None  # auxiliary variable of the process, in the shape of the state
+    time: Tensor  # [B]: the time given to the network
+    target: Tensor  # [B, C, H, W]: the target of the prediction
     weight: Tensor | None  # [B]: lambda(t) of the loss, or None for ones
 
 
 class Transport(ABC):
     """A path from a degraded image y to the clean one mu, both [B, 3, H, W] in [-1, 1].
 
-    Positions on the path run from 0 (degraded) to 1 (clean) for every transport; times are the process' own, and what
-    its network is told. Noise is keyed by the seed of each sample, so that a batch split over machines draws the same.
+    Positions on the path run from 0 (degraded) to 1 (clean) for every transport. Times are those of the process, which
+    its network sees. Noise is keyed by the seed of each sample, so a batch split over machines draws the same noise.
     """
 
-    samplers: tuple[str, ...]  # names of the ways to restore, the default first
-    default_steps: int  # of a restoration that asks for no number
+    samplers: tuple[str, ...]  # names of the samplers, the default first
+    default_steps: int  # number of steps of a restoration by default
 
     @abstractmethod
     def draw(self, y: Tensor, mu: Tensor, position: Tensor, seeds: Tensor) -> Draw:
-        """A training state at each position [B] in [0, 1), with noise from seeds [B] (int64), and its target."""
+        """Draw a training state at each position [B] in [0, 1), with noise from seeds [B] (int64), and its target."""
 
     @abstractmethod
     def clean(self, prediction: Tensor, state: Tensor, y: Tensor, time: Tensor | int | float) -> Tensor:
-        """The clean image [B, 3, H, W] that a prediction for this state and time stands for, not clamped."""
+        """Return the clean image [B, 3, H, W] that a prediction for this state and time stands for, not clamped."""
 
     @abstractmethod
     def times(self, steps: int, sampler: str) -> list[int] | list[float]:
-        """steps + 1 times from the degraded end to the clean one; ValueError for what the sampler cannot take."""
+        """Return steps + 1 times from the degraded end to the clean one; raise ValueError for an invalid number."""
 
     @abstractmethod
     def step(
         self, state: Tensor, prediction: Tensor, y: Tensor, s: int | float, t: int | float, sampler: str, source: dict
     ) -> Tensor:
-        """The state at time t from that at time s and the prediction for it, all [B, 3, H, W] or a part of the image.
+        """Compute the state at time t from the state at time s and its prediction, [B, 3, H, W] or part of the image.
 
-        source: where noise comes from, in keywords of the ops: `noise`, or `seed` and `stream`, and `window`.
+        source is the source of noise in keywords of the ops: `noise`, or `seed` and `stream`, and `window`.
         """
 
     @abstractmethod
@@ -63,16 +63,15 @@ class Transport(ABC):
         noise: Tensor | None = None,
         seed: int | Tensor | None = None,
     ) -> Tensor:
-        """From y to a restored image in [-1, 1], float32, in `steps` evaluations of `predict`.
+        """Restore y to an image in [-1, 1], float32, in `steps` evaluations of `predict`.
 
-        noise [steps, B, 3, H, W] (of ResFlow [1, B, 3, H, W]), or a seed (one, or [B]) that it is drawn from.
-        ValueError for a sampler that is not among `samplers`, a number of steps that it cannot take, or noise of the
-        wrong shape.
+        Noise comes from noise [steps, B, 3, H, W] (for ResFlow [1, B, 3, H, W]) or from a seed (one, or [B]). Raises
+        ValueError for a sampler that is not among `samplers`, an invalid number of steps, or noise of the wrong shape.
         """
 
 
 class Restorable(Protocol):
-    """What `f2d.transport.restore.restore_tensor` restores with: a network, or its engine's view of one restoration."""
+    """The interface that `f2d.transport.restore.restore_tensor` needs: a network, or its engine for one restoration."""
 
     @property
     def device(self) -> torch.device: ...
@@ -87,10 +86,11 @@ class Restorable(Protocol):
 
 
 def sampling(transport: Transport, steps: int | None = None, sampler: str | None = None) -> tuple[int, str]:
-    """(steps, sampler) of a restoration, None being the transport's own: its default number, its first sampler.
+    """Return (steps, sampler) of a restoration; None stands for the transport's default number and its first sampler.
 
-    "MC" (one step), "NMC", "EM" or "mean" of F²D-Net (see `f2d.transport.transport`), "euler" (four steps) of ResFlow.
-    ValueError for a sampler that this transport does not have, or a number of steps that it cannot take.
+    Samplers are "MC" (one step by default), "NMC", "EM" and "mean" for F²D-Net (see `f2d.transport.transport`) and
+    "euler" (four steps by default) for ResFlow. Raises ValueError for a sampler that this transport does not have, or
+    an invalid number of steps.
     """
     steps = transport.default_steps if steps is None else steps
     sampler = transport.samplers[0] if sampler is None else sampler

@@ -1,4 +1,4 @@
-"""A schedule that adapts to what the network finds hard."""
+"""A schedule that adapts to the times at which the network's error falls."""
 
 from collections.abc import Callable
 
@@ -7,16 +7,16 @@ from torch import Tensor, nn
 
 from .schedules import LogNormalSchedule
 
-MIXED = 0.1  # share of the original time kept in the warp: it stays invertible where the error does not fall
-MEMORY = 0.999  # of the running error of a time, per observation of it
+MIXED = 0.1  # share of the original time kept in the warp, which stays invertible where the error does not fall
+MEMORY = 0.999  # decay of the running error of a time, per observation of it
 
 
 class LearnedSchedule(nn.Module):
     """``M_t = M(s(t)), S_t² = S²(s(t))`` of a schedule given, s such that the error of mu_hat falls linearly in t.
 
-    Time is spent where it informs: with e(s) = E|mu_hat - mu| at time s of the original schedule, made non-increasing,
-    s is the inverse of F(s) = (e(0) - e(s)) / (e(0) - e(T)), mixed with a tenth of the identity. At first s(t) = t. The
-    endpoints, and so what is left of the residual, never change. State: e(s), in the state dict.
+    With e(s) = E|mu_hat - mu| at time s of the original schedule, made non-increasing, s is the inverse of
+    F(s) = (e(0) - e(s)) / (e(0) - e(T)), mixed with a tenth of the identity. Initially s(t) = t. The endpoints, and
+    therefore the remaining residual, never change. The state, e(s), is part of the state dict.
 
     Time warping of Dieleman et al., "Continuous diffusion for categorical data" (2022), section 4.2.
     """
@@ -32,12 +32,12 @@ class LearnedSchedule(nn.Module):
         self.register_buffer("seen", torch.zeros(steps + 1, dtype=torch.float64))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LearnedSchedule":
-        """Moves with its network, and keeps its precision: errors in half of it would bend the schedule."""
+        """Move with the network but keep float64, as errors in lower precision would distort the schedule."""
         return super()._apply(lambda buffer: buffer.to(fn(buffer).device), recurse)
 
     @torch.no_grad()
     def observe(self, t: Tensor, error: Tensor) -> None:
-        """Take in errors [B] of mu_hat at times t [B] (0..T) of the present schedule."""
+        """Update with errors [B] of mu_hat at times t [B] (0..T) of the current schedule."""
         places = self.places()[t].round().long()
         for place, value in zip(places.tolist(), error.double().tolist()):
             count = float(self.seen[place]) + 1
@@ -46,7 +46,7 @@ class LearnedSchedule(nn.Module):
             self.seen[place] = count
 
     def places(self) -> Tensor:
-        """s(t) for t = 0..T [T + 1], float64, from 0 to T."""
+        """Return s(t) for t = 0..T, [T + 1] float64, from 0 to T."""
         steps = self.start.num_steps
         identity = torch.linspace(0, 1, steps + 1, dtype=torch.float64, device=self.error.device)
         if not bool((self.seen > 0).all()):  # until every time was seen, errors of different ages would be compared
@@ -58,7 +58,7 @@ class LearnedSchedule(nn.Module):
         return _interpolated(identity, level, identity * steps)
 
     def schedule(self) -> LogNormalSchedule:
-        """The schedule as it is now."""
+        """The current schedule."""
         places = self.places().cpu()
         grid = torch.arange(self.start.num_steps + 1, dtype=torch.float64)
         log_mean, variance = (_interpolated(places, grid, v) for v in (self.start.log_mean, self.start.variance))
@@ -68,7 +68,7 @@ class LearnedSchedule(nn.Module):
 
 
 def _interpolated(x: Tensor, known: Tensor, values: Tensor) -> Tensor:
-    """Piecewise linear through (known, values), known increasing, at x."""
+    """Interpolate linearly through (known, values), with known increasing, at x."""
     right = torch.searchsorted(known, x.contiguous()).clamp(1, len(known) - 1)
     low, high = known[right - 1], known[right]
     share = ((x - low) / (high - low)).clamp(0, 1)

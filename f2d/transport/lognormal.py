@@ -11,10 +11,10 @@ from .targets import mu_of, target_of
 
 
 class LogNormal(Transport):
-    """``dx = theta (mu - x) dt + sigma (x - mu) dw, x_0 = y``; the network is told integer times 0..T.
+    """``dx = theta (mu - x) dt + sigma (x - mu) dw, x_0 = y``; the network sees integer times 0..T.
 
-    schedule: theta and sigma² (see `LogNormalSchedule.named`; FoD's are there by name). target: what the network
-    predicts of it, "SFLOW" (mu - x_t), "FLOW" (mu - x_0) or "FINAL_X" (mu).
+    schedule holds theta and sigma² (see `LogNormalSchedule.named`, which includes FoD's). target is the network's
+    prediction: "SFLOW" (mu - x_t), "FLOW" (mu - x_0) or "FINAL_X" (mu).
 
     With theta "straight" and sigma2 "none" it is the deterministic flow, x_t = (1 - t/T) y + (t/T) mu, whose target
     "FLOW" is the derivative of the path with respect to t/T: failure mode 1 of the paper, which averages over

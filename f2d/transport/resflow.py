@@ -12,11 +12,11 @@ from f2d_kernels import gaussian_transition
 
 from .interface import Draw, Predict, Transport
 
-AUXILIARY_STREAM = 0  # of the noise y_1: one for draw and for every step, as y_1 is one tensor per image
+AUXILIARY_STREAM = 0  # stream of the noise y_1: the same for draw and every step, as y_1 is one tensor per image
 
 
 class Auxiliary(NamedTuple):
-    """sigma_t of y_t = sigma_t y_1 and its derivative, functions of (t, beta) for numbers and tensors alike."""
+    """sigma_t of y_t = sigma_t y_1 and its derivative, as functions of (t, beta) for numbers and tensors."""
 
     sigma: Callable
     rate: Callable
@@ -44,29 +44,29 @@ class ResFlow(Transport):
         constant  sigma = 1, sigma' = 0: y_t is y_1 at all times (the paper's ablation)
         none      no auxiliary: the network sees None and predicts y - mu
 
-    (1 - t + beta) sigma_t = beta is why "entropy" preserves entropy: what the image loses as its distance to y shrinks
-    like 1 - t (kept from 0 by beta), the auxiliary gains, d ln sigma / dt = 1 / (1 - t + beta). Two things that the
-    paper prints do not agree with others, and are implemented as printed:
+    "entropy" preserves entropy because (1 - t + beta) sigma_t = beta: the auxiliary gains what the image loses as its
+    distance to y shrinks like 1 - t (kept from 0 by beta), d ln sigma / dt = 1 / (1 - t + beta). The paper contradicts
+    itself in two places, which are implemented as printed:
 
     - sigma_0 is beta / (1 + beta) = 10/11 (beta = 10), where its eq. (5) asks for 0. No schedule with sigma_0 = 0 can
       preserve entropy, as ln sigma starts at -∞. "boundary" is the one that maps the printed schedule linearly to
       0 .. 1, (sigma_t - sigma_0) / (1 - sigma_0) = t sigma_t: its velocity is the printed one times 1 + beta, and its
       d ln sigma / dt the printed one plus 1 / t.
-    - The abstract speaks of fewer than four steps, the text of four. Any number can be asked for.
+    - The abstract speaks of fewer than four steps, the text of four. Any number of steps is supported.
 
-    ValueError for an auxiliary that there is not, beta <= 0 or gamma < 0.
+    Raises ValueError for an unknown auxiliary, beta <= 0 or gamma < 0.
 
     Reversing Flow for Image Restoration (CVPR 2025), eqs. 4 to 11; no public implementation is known.
     """
 
     samplers = ("euler",)
-    default_steps = 4  # the paper's
+    default_steps = 4  # as in the paper
 
     def __init__(self, auxiliary: str = "entropy", beta: float = 10.0, gamma: float = 1.75):
         if auxiliary not in AUXILIARIES:
-            raise ValueError(f"ResFlow: no auxiliary {auxiliary!r}; there are {', '.join(AUXILIARIES)}")
+            raise ValueError(f"ResFlow: auxiliary must be one of {', '.join(AUXILIARIES)}, got {auxiliary!r}")
         if not (beta > 0 and gamma >= 0):
-            raise ValueError(f"ResFlow: beta is {beta} and gamma {gamma}; give beta > 0 and gamma >= 0")
+            raise ValueError(f"ResFlow: beta must be > 0 and gamma >= 0, got {beta} and {gamma}")
         self.auxiliary = auxiliary
         self.beta = beta
         self.gamma = gamma
@@ -77,7 +77,7 @@ class ResFlow(Transport):
         return 3 if self.auxiliary == "none" else 6
 
     def sigma(self, t: Tensor | float) -> Tensor | float:
-        """``sigma_t``: the deviation of the auxiliary at time t in [0, 1]."""
+        """``sigma_t``: the standard deviation of the auxiliary at time t in [0, 1]."""
         return AUXILIARIES[self.auxiliary].sigma(t, self.beta)
 
     def sigma_rate(self, t: Tensor | float) -> Tensor | float:
@@ -97,13 +97,13 @@ class ResFlow(Transport):
         return None if self.auxiliary == "none" else _scaled_noise(like, self.sigma(t), source)
 
     def draw(self, y: Tensor, mu: Tensor, position: Tensor, seeds: Tensor) -> Draw:
-        """A training state at each position [B] in [0, 1), with y_1 from seeds [B] (int64), and its target.
+        """Draw a training state at each position [B] in [0, 1), with y_1 from seeds [B] (int64), and its target.
 
-        y, mu [B, 3, H, W]: degraded and clean image. Without an auxiliary the seeds are not used. ValueError for shapes
-        that do not fit.
+        y and mu [B, 3, H, W] are the degraded and the clean image. Without an auxiliary the seeds are not used. Raises
+        ValueError for shapes that do not fit.
         """
         if position.shape != y.shape[:1]:
-            raise ValueError(f"ResFlow: position is {tuple(position.shape)}; give one per image, [{len(y)}]")
+            raise ValueError(f"ResFlow: position must be one per image, [{len(y)}], got {tuple(position.shape)}")
         y, mu, position = y.float(), mu.float(), position.float()
         t = 1 - position
         state = gaussian_transition([mu, y], torch.stack([position, t], dim=1), 0.0)
@@ -128,8 +128,8 @@ class ResFlow(Transport):
     ) -> Tensor:
         """``x + (t - s) v_x``: Euler's step from time s to t < s, times being numbers or [B].
 
-        There is one sampler, and it draws nothing; y is not used. prediction [B, 6 or 3, H, W]: only its first three
-        channels are integrated. The integral of the others is discarded, as in the paper: y_t at the next time is
+        The only sampler draws no noise; y is not used. Of the prediction [B, 6 or 3, H, W] only the first three
+        channels are integrated. The integral of the others is discarded, as in the paper, and y_t at the next time is
         interpolated again, from the same y_1.
         """
         return gaussian_transition([state, prediction[:, :3]], [1.0, t - s], 0.0)
@@ -137,9 +137,9 @@ class ResFlow(Transport):
     def times(self, steps: int, sampler: str) -> list[float]:
         """``1 - i / steps``, i = 0..steps."""
         if sampler not in self.samplers:
-            raise ValueError(f"ResFlow: no sampler {sampler!r}; there is {', '.join(self.samplers)}")
+            raise ValueError(f"ResFlow: sampler must be one of {', '.join(self.samplers)}, got {sampler!r}")
         if steps < 1:
-            raise ValueError(f"ResFlow: {steps} steps; give at least 1")
+            raise ValueError(f"ResFlow: steps must be at least 1, got {steps}")
         return [1 - i / steps for i in range(steps + 1)]
 
     def restore(
@@ -152,17 +152,17 @@ class ResFlow(Transport):
         noise: Tensor | None = None,
         seed: int | Tensor | None = None,
     ) -> Tensor:
-        """From y at t = 1 to t = 0 in `steps` uniform Euler steps, float32, clamped to [-1, 1] at the end.
+        """Restore y from t = 1 to t = 0 in `steps` uniform Euler steps, float32, clamped to [-1, 1] at the end.
 
-        One y_1 serves the whole trajectory: noise [1, B, 3, H, W] whatever the number of steps, or a seed (one, or
-        [B]), of which y_t is made anew at every step, so that no noise is kept; with neither, a seed from PyTorch's
-        default generator. Without an auxiliary they are not used. ValueError as the interface says.
+        One y_1 serves the whole trajectory. It is given as noise [1, B, 3, H, W] for any number of steps, or by a seed
+        (one, or [B]), from which y_t is recomputed at every step, so that no noise is stored. Without either, the seed
+        comes from PyTorch's default generator. Without an auxiliary none is used. Raises ValueError as the interface.
         """
         times = self.times(steps, sampler)
         if noise is not None and noise.shape != (1, *y.shape):
-            raise ValueError(f"ResFlow: noise is {tuple(noise.shape)}; give one y_1 for all steps, {(1, *y.shape)}")
+            raise ValueError(f"ResFlow: noise must be one y_1 for all steps, {(1, *y.shape)}, got {tuple(noise.shape)}")
         if noise is not None and seed is not None:
-            raise ValueError("ResFlow: noise and seed are both given; give one")
+            raise ValueError("ResFlow: noise and seed exclude one another")
         if noise is None and seed is None and self.auxiliary != "none":
             seed = torch.randint(-(2**63), 2**63 - 1, (1,), dtype=torch.int64, device=y.device)
         source = {"seed": seed} if noise is None else {"noise": noise[0].float()}
@@ -174,5 +174,5 @@ class ResFlow(Transport):
 
 
 def _scaled_noise(like: Tensor, std: Tensor | float, source: dict) -> Tensor:
-    """``std · y_1``, made in one pass; `like` lends its shape, layout and device."""
+    """Compute ``std · y_1`` in one pass, in the shape and layout and on the device of `like`."""
     return gaussian_transition([like], [0.0], std, stream=AUXILIARY_STREAM, **source)

@@ -1,4 +1,4 @@
-"""Restoration of a batch of images with a trained network."""
+"""Restore a batch of images with a trained network."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,27 +22,27 @@ def restore_tensor(
     noise: Tensor | None = None,
     tta: bool = False,
 ) -> Tensor:
-    """``restored = transport(y)``: from the (enhanced) image y to the clean one in `steps` evaluations of the network.
+    """``restored = transport(y)``: carry the (enhanced) image y to the clean one in `steps` network evaluations.
 
     y [B, 3, H, W] in [-1, 1], any H, W >= 1, on the network's device -> float32 [B, 3, H, W] in [-1, 1].
     net: the plain network, or the predictor of its engine (`f2d.engine.engine_of`), the same function on the fast path.
     steps, sampler: see `sampling`. noise [steps, B, 3, H, W] (ResFlow: [1, B, 3, H, W]) or a seed.
-    tta: average over the identity and three flips (four times the work), each with the noise in the image's frame, or
+    tta: average over the identity and three flips (four times the work), each with given noise in the image's frame, or
     with the seed's noise in its own. The network is evaluated in eval mode, without gradients.
 
-    One step of F²D-Net (the headline mode) gives the conditional mean, 0.04 grey levels off on average, single pixels a
-    few: ask for steps > 1 to see samples that differ. ValueError or TypeError for a wrong shape, type or device, a
-    wrong number of steps, or an unknown sampler.
+    One step of F²D-Net (its main mode) gives the conditional mean to within 0.04 grey levels on average and a few in
+    single pixels; use steps > 1 for samples that differ. Raises ValueError or TypeError for a wrong shape, type or
+    device, an invalid number of steps, or an unknown sampler.
     """
     for name, value in (("y", y), ("noise", y if noise is None else noise)):
         if not isinstance(value, Tensor):
-            raise TypeError(f"restore_tensor: {name} is a {type(value).__name__}; give a tensor")
+            raise TypeError(f"restore_tensor: {name} must be a tensor, got {type(value).__name__}")
     if y.ndim != 4 or y.shape[1] != 3:
-        raise ValueError(f"restore_tensor: y is {tuple(y.shape)}; give [B, 3, H, W]")
+        raise ValueError(f"restore_tensor: y must be [B, 3, H, W], got {tuple(y.shape)}")
     if not y.is_floating_point():
-        raise TypeError(f"restore_tensor: y is {y.dtype}; give floating-point values in [-1, 1]")
+        raise TypeError(f"restore_tensor: y must hold floating-point values in [-1, 1], got {y.dtype}")
     if y.device != net.device:
-        raise ValueError(f"restore_tensor: y is on {y.device} and the network on {net.device}; move one of them")
+        raise ValueError(f"restore_tensor: y must be on the network's device {net.device}, got {y.device}")
 
     steps, sampler = sampling(net.transport, steps, sampler)
 
@@ -62,7 +62,7 @@ def restore_tensor(
 
 @contextmanager
 def evaluating(net: Restorable) -> Iterator[None]:
-    """A network is in eval mode inside and as it was afterwards; a predictor never trains."""
+    """Put a network into eval mode inside the block, and restore its mode afterwards; predictors never train."""
     if not isinstance(net, nn.Module):
         yield
         return

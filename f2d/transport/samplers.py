@@ -1,4 +1,4 @@
-"""Samplers: from the degraded image to a restored one in a few evaluations of the network."""
+"""Samplers: carry the degraded image to a restored one in a few evaluations of the network."""
 
 import itertools
 import math
@@ -41,11 +41,11 @@ def transport(
     States are clamped to [-2, 2], the exponent to [-20, 20]. ε is noise[i] (noise [n, B, C, H, W]), or comes from
     `seed` with stream = i; with neither, from PyTorch's default generator.
 
-    After one step the residual factor is about 0.001: one-step results of any noise equal the prediction (the
-    conditional mean) within a quarter of a grey level; diversity needs steps > 1. With EM and steps < T one dt per step
-    is taken all the same, as the paper's code does: it stops short of the target, and a RuntimeWarning says so.
+    After one step the residual factor is about 0.001, so one-step results equal the prediction (the conditional mean)
+    within a quarter of a grey level for any noise; diversity needs steps > 1. EM with steps < T still advances one dt
+    per step, as the paper's code does: it stops short of the target, and a RuntimeWarning says so.
 
-    ValueError for an unknown sampler, a wrong number of steps, or noise of the wrong shape.
+    Raises ValueError for an unknown sampler, an invalid number of steps, or noise of the wrong shape.
     """
     times = sampling_times(schedule, steps, sampler)
     check_noise(noise, seed, steps, x_0)
@@ -61,15 +61,15 @@ def transport(
 def advance(
     x: Tensor, mu: Tensor, x_0: Tensor, schedule: LogNormalSchedule, sampler: str, s: int, t: int, source: dict
 ) -> Tensor:
-    """One step of `transport` from time s to t: the state clamped to [-2, 2], mu to [-1, 1] before.
+    """Take one step of `transport` from time s to t; mu is clamped to [-1, 1] before, the state to [-2, 2] after.
 
-    x, mu, x_0 [B, C, H, W]: state, prediction of the clean image, start. source: where the noise comes from, in
-    keywords of `lognormal_transition`; with a `window` among them, x may be a part of the image and draws its noise.
+    x, mu and x_0 [B, C, H, W] are the state, the prediction of the clean image, and the start. source is the source of
+    noise in keywords of `lognormal_transition`; with a `window`, x may be part of the image with its noise.
     """
     mu = mu.float().clamp(-1, 1)
     if sampler == "MC":
         log_mean, log_std = schedule.transition(s, t)
-        if log_std > 0:  # a deterministic flow stays one
+        if log_std > 0:  # a deterministic flow stays deterministic
             log_std = math.sqrt(log_std**2 + MC_VARIANCE_FLOOR)
         x = lognormal_transition(x, mu, log_mean, log_std, **source)
     elif sampler == "NMC":
@@ -82,18 +82,20 @@ def advance(
 
 
 def check_noise(noise: Tensor | None, seed: int | Tensor | None, steps: int, x_0: Tensor) -> None:
-    """ValueError unless at most one is given, and noise as one tensor like x_0 per step."""
+    """Raise ValueError unless at most one of both is given, and noise has one tensor like x_0 per step."""
     if noise is not None and noise.shape != (steps, *x_0.shape):
-        raise ValueError(f"transport: noise is {tuple(noise.shape)}; give one tensor per step, {(steps, *x_0.shape)}")
+        raise ValueError(
+            f"transport: noise must be {(steps, *x_0.shape)}, one tensor per step, got {tuple(noise.shape)}"
+        )
     if noise is not None and seed is not None:
-        raise ValueError("transport: noise and seed are both given; give one")
+        raise ValueError("transport: noise and seed exclude one another")
 
 
 def warn_if_short(schedule: LogNormalSchedule, steps: int, sampler: str) -> None:
-    """RuntimeWarning where Euler-Maruyama takes fewer steps than the schedule has."""
+    """Warn if Euler-Maruyama takes fewer steps than the schedule has."""
     if sampler == "EM" and steps < schedule.num_steps:
         warnings.warn(
-            f"EM takes one dt per step: {steps} of {schedule.num_steps} steps stop short of the target; "
+            f"EM advances one dt per step, so {steps} of {schedule.num_steps} steps stop short of the target: "
             f"use steps={schedule.num_steps}, or MC",
             RuntimeWarning,
             stacklevel=_callers_level(),
@@ -101,16 +103,16 @@ def warn_if_short(schedule: LogNormalSchedule, steps: int, sampler: str) -> None
 
 
 def sampling_times(schedule: LogNormalSchedule, steps: int, sampler: str) -> list[int]:
-    """``floor(i T / steps)``, the times of `transport`; ValueError where `sampler` cannot take that many steps."""
+    """``floor(i T / steps)``, the times of `transport`; raises ValueError if `sampler` cannot take that many steps."""
     if sampler not in SAMPLERS:
-        raise ValueError(f"transport: no sampler {sampler!r}; there are {', '.join(SAMPLERS)}")
+        raise ValueError(f"transport: sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
     if sampler == "mean" and steps != 1:
-        raise ValueError(f"transport: the mean is one evaluation at t = 0; steps is {steps}, not 1")
+        raise ValueError(f"transport: steps must be 1 for sampler mean, one evaluation at t = 0, got {steps}")
     return schedule.times(steps)
 
 
 def _callers_level() -> int:
-    """stacklevel of `transport`'s first caller outside this package and PyTorch's decorators (`inference_mode`)."""
+    """Find the stacklevel of the first caller outside this package and PyTorch's decorators (`inference_mode`)."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back and frame.f_globals["__name__"].partition(".")[0] in ("f2d", "torch"):
         level, frame = level + 1, frame.f_back

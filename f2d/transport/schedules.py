@@ -10,7 +10,7 @@ from torch import Tensor
 
 from f2d_kernels import lognormal_transition
 
-RESIDUAL_AT_END = 0.001  # exp(log_mean) at t = T: the median share of the residual that is left
+RESIDUAL_AT_END = 0.001  # exp(log_mean) at t = T: the median share of the residual that remains
 
 
 def _constant(steps: int) -> Tensor:
@@ -38,7 +38,7 @@ def _none(steps: int) -> Tensor:
 
 def _straight(steps: int) -> Tensor:
     left = torch.arange(steps, -1, -1, dtype=torch.float64)
-    left[-1] = steps * math.exp(-20)  # zero would need an infinite rate; 2e-9 of the residual is left instead
+    left[-1] = steps * math.exp(-20)  # zero would need an infinite rate, so 2e-9 of the residual remains
     return torch.log(left[:-1] / left[1:])
 
 
@@ -65,9 +65,9 @@ class LogNormalSchedule:
 
         x_t = mu + (x_s - mu) · exp(M + S ε),  M = log_mean_t - log_mean_s,  S² = log_std_t² - log_std_s².
 
-    theta, sigma2: T rates each, >= 0, for steps 1..T; the attributes of these names have a leading 0 (index = time).
-    dt: length of one step. ValueError for rates that do not fit. All attributes are float64 on the CPU; lookups with
-    integer times are plain numbers and with tensors use a copy kept on their device, so no call waits for the host.
+    theta and sigma2 are T rates >= 0 for steps 1..T; the attributes of these names have a leading 0 (index = time). dt
+    is the length of one step. Raises ValueError for invalid rates. All attributes are float64 on the CPU. Lookups with
+    integer times return plain numbers; lookups with tensors use a copy on their device, so no call waits for the host.
 
     Factorized Stochastic Transport (paper schedule: `named("cosine", "linear", 100)`); FoD for the other names.
     """
@@ -75,11 +75,11 @@ class LogNormalSchedule:
     def __init__(self, theta: Tensor, sigma2: Tensor, dt: float):
         if theta.ndim != 1 or theta.shape != sigma2.shape or len(theta) == 0:
             raise ValueError(
-                f"LogNormalSchedule: theta is {tuple(theta.shape)} and sigma2 {tuple(sigma2.shape)}; "
-                "give one rate of each per step"
+                "LogNormalSchedule: theta and sigma2 must hold one rate per step each, "
+                f"got {tuple(theta.shape)} and {tuple(sigma2.shape)}"
             )
         if not (dt > 0 and theta.min() >= 0 and sigma2.min() >= 0):
-            raise ValueError(f"LogNormalSchedule: rates must be >= 0 and dt > 0; dt is {dt}")
+            raise ValueError(f"LogNormalSchedule: rates must be >= 0 and dt > 0, got dt = {dt}")
         zero = torch.zeros(1, dtype=torch.float64)
         self.theta = torch.cat([zero, theta.double().cpu()])
         self.sigma2 = torch.cat([zero, sigma2.double().cpu()])
@@ -98,13 +98,13 @@ class LogNormalSchedule:
         The rates, for i = 1..T: "constant" 1; "linear" from 0.1 / T to 20 / T; "cosine" 1 - c(i / T) / c((i - 1) / T),
         c(u) = cos²((u + 0.008) / 1.008 · π / 2), at most 0.999; "jsd" (T + 1 - i)^-1.5; "none" (sigma2 only) 0, a
         deterministic flow; "straight" (theta only, with "none"): the straight path x_t = (1 - t / T) y + (t / T) mu,
-        dt = 1. ValueError for unknown names.
+        dt = 1. Raises ValueError for unknown names.
         """
         for kind, name, known in (("theta", theta, THETA), ("sigma2", sigma2, SIGMA2)):
             if name not in known:
-                raise ValueError(f"LogNormalSchedule: no {kind} {name!r}; there are {', '.join(known)}")
+                raise ValueError(f"LogNormalSchedule: {kind} must be one of {', '.join(known)}, got {name!r}")
         if num_steps < 1:
-            raise ValueError(f"LogNormalSchedule: num_steps is {num_steps}; give at least 1")
+            raise ValueError(f"LogNormalSchedule: num_steps must be at least 1, got {num_steps}")
         if theta == "straight":
             if sigma2 != "none":
                 raise ValueError(f"LogNormalSchedule: theta 'straight' needs sigma2 'none', not {sigma2!r}")
@@ -115,24 +115,26 @@ class LogNormalSchedule:
 
     @property
     def num_steps(self) -> int:
-        """T."""
+        """The number of steps T."""
         return len(self.theta) - 1
 
     def times(self, steps: int) -> list[int]:
-        """``floor(i T / steps)``, i = 0..steps: integer times from 0 to T. ValueError unless 1 <= steps <= T."""
+        """``floor(i T / steps)``, i = 0..steps: integer times from 0 to T. Raises ValueError unless 1 <= steps <= T."""
         if not 1 <= steps <= self.num_steps:
-            raise ValueError(f"LogNormalSchedule: {steps} steps; this schedule has 1 to {self.num_steps}")
+            raise ValueError(f"LogNormalSchedule: steps must be 1 to {self.num_steps}, got {steps}")
         return [i * self.num_steps // steps for i in range(steps + 1)]
 
     def transition(self, s: int | Tensor, t: int | Tensor) -> tuple[float, float] | tuple[Tensor, Tensor]:
-        """``(M, S)`` of the step s -> t, s <= t: two numbers for two ints, else two float32 tensors.
+        """``(M, S)`` of the step s -> t, s <= t: two numbers for two ints, otherwise two float32 tensors.
 
-        ValueError for integer times outside 0..T or in the wrong order (tensors are not looked at: that would make the
-        host wait for the device).
+        Raises ValueError for integer times outside 0..T or in the wrong order. Tensors are not checked, as that would
+        make the host wait for the device.
         """
         if not isinstance(s, Tensor) and not isinstance(t, Tensor):
             if not 0 <= s <= t <= self.num_steps:
-                raise ValueError(f"LogNormalSchedule: transition {s} -> {t}; times are 0 <= s <= t <= {self.num_steps}")
+                raise ValueError(
+                    f"LogNormalSchedule: a transition s -> t needs 0 <= s <= t <= {self.num_steps}, got {s} -> {t}"
+                )
             means, variances = self._numbers
             return means[t] - means[s], math.sqrt(variances[t] - variances[s])
         device = t.device if isinstance(t, Tensor) else cast(Tensor, s).device

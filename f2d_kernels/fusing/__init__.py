@@ -1,1 +1,1 @@
-"""Fusion of the group norms and SiLUs of any network, where its source proves them a pair."""
+"""Fuse the group norms and SiLUs of any network, if its source proves that they are a pair."""

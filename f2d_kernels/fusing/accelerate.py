@@ -1,4 +1,4 @@
-"""`accelerate(module)`: group norm and SiLU in one op in anyone's network, where its source proves them a pair."""
+"""`accelerate(module)`: fuse group norm and SiLU in any network, if its source proves that they are a pair."""
 
 import copyreg
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,9 +27,9 @@ class Fused:
 
 @dataclass
 class Report:
-    """What `accelerate` did. As a context manager it undoes it at the end; printed, it is a list.
+    """The result of `accelerate`. As a context manager it undoes the changes at the end; printed, it is a list.
 
-    fused: the pairs that are one op now. left: name of every other nn.GroupNorm -> why it is as it was.
+    fused: the pairs that are now one op. left: name of every other nn.GroupNorm -> why it is unchanged.
     difference: largest difference of the outputs for the sample of `verify`, None without one.
     """
 
@@ -39,7 +39,7 @@ class Report:
     _classes: list[tuple[nn.Module, type]] = field(default_factory=list, repr=False)
 
     def undo(self) -> None:
-        """Every module as it was; a second time it does nothing."""
+        """Restore every module; a second call does nothing."""
         while self._classes:
             module, plain = self._classes.pop()
             module.__class__ = plain
@@ -60,33 +60,35 @@ class Report:
 
 
 def accelerate(module: nn.Module, verify: Any = None, tolerance: float = 1e-4) -> Report:
-    """``silu(group_norm(x))`` and ``silu(group_norm(x) * (1 + scale) + shift)`` in one op wherever `module` computes
-    them, with its own parameters: the outputs stay, within float32's rounding (in 16 bits they get nearer the truth).
+    """Fuse ``silu(group_norm(x))`` and ``silu(group_norm(x) * (1 + scale) + shift)`` wherever `module` computes them.
 
-    A pair is fused when the source of the forward that calls the norm proves that its result goes through (the
-    modulation and) the SiLU and nowhere else: `act(norm(x))`, `h = norm(h)` followed by `h = act(h)`, also from within
-    the branches of an `if`, or neighbours in an nn.Sequential. Norms are nn.GroupNorm and its subclass that computes in
-    float32 (`super().forward(x.float()).type(x.dtype)`); SiLUs are nn.SiLU, F.silu and functions and modules that
-    return x * sigmoid(x). So diffusers' blocks, those of guided diffusion and of denoising-diffusion-pytorch are
-    covered. Every call looks again what the layers are: with hooks on them, replaced by others, for shapes, types or
-    transforms the op does not serve, and under torch.compile (which fuses by itself), they run as they were written.
+    Each pair becomes one op with the module's own parameters. Outputs change only by float32 rounding (in 16 bits they
+    become more accurate).
 
-    Parameters, buffers, their names, the state dict, hooks, `isinstance`, training mode, devices, types, autocast and
-    copies stay what they were; a pickle has the plain classes, so accelerate again after loading. `type(block)` is a
-    subclass of the same name. Second derivatives and forward-mode ones are errors, as they are of the op.
+    A pair is fused if the source of the forward that calls the norm proves that its result only goes through (the
+    modulation and) the SiLU: `act(norm(x))`, `h = norm(h)` followed by `h = act(h)`, also from within the branches of
+    an `if`, or neighbours in an nn.Sequential. Norms are nn.GroupNorm and its subclass that computes in float32
+    (`super().forward(x.float()).type(x.dtype)`); SiLUs are nn.SiLU, F.silu and functions and modules that return
+    x * sigmoid(x). This covers the blocks of diffusers, guided diffusion and denoising-diffusion-pytorch. Every call
+    checks the layers again: they run unchanged if they have hooks or were replaced, for shapes, dtypes or transforms
+    that the op does not support, and under torch.compile (which fuses by itself).
+
+    Parameters, buffers, their names, the state dict, hooks, `isinstance`, training mode, devices, dtypes, autocast and
+    copies are unaffected; a pickle contains the plain classes, so accelerate again after loading. `type(block)` is a
+    subclass of the same name. Second derivatives and forward-mode derivatives raise errors, as for the op.
 
     Args:
-        module: any nn.Module, changed in place. Done twice, the second time finds nothing to do.
+        module: any nn.Module, changed in place; a second call finds nothing to do.
         verify: a sample to run before and after, in evaluation mode: a tensor, a tuple of arguments, or a dict of
             keyword arguments. Outputs of any structure of tensors are compared.
-        tolerance: of that comparison, relative to the largest magnitude of the output where this exceeds 1.
+        tolerance: tolerance of that comparison, relative to the output's largest magnitude if this exceeds 1.
 
     Returns:
         Report: what was fused, what was left and why; `report.undo()`, or `with accelerate(module):`, undoes it.
 
     Raises:
-        TypeError: `module` is no nn.Module.
-        RuntimeError: the sample's outputs differ by more than the tolerance. All is undone first.
+        TypeError: `module` is not an nn.Module.
+        RuntimeError: the sample's outputs differ by more than the tolerance; all changes are undone first.
 
     Example:
         >>> net = nn.Sequential(nn.GroupNorm(2, 8), nn.SiLU(), nn.Conv2d(8, 8, 3))
@@ -249,14 +251,16 @@ def _tensors(value: Any) -> list[Tensor]:
 def _compared(before: list[Tensor], after: list[Tensor], tolerance: float) -> float:
     worst = 0.0
     if len(before) != len(after) or not before:
-        raise RuntimeError(f"accelerate: {len(before)} output tensors before, {len(after)} after; nothing is changed")
+        raise RuntimeError(
+            f"accelerate: {len(before)} output tensors became {len(after)}, so the module is left unchanged"
+        )
     for old, new in zip(before, after):
         if (old.shape, old.dtype) != (new.shape, new.dtype):
-            raise RuntimeError(f"accelerate: an output was {old.shape} {old.dtype} and is {new.shape} {new.dtype}")
+            raise RuntimeError(f"accelerate: an output changed from {old.shape} {old.dtype} to {new.shape} {new.dtype}")
         if old.numel() == 0:
             continue
         error = float((old.double() - new.double()).abs().nan_to_num(float("inf")).max())
         if not error <= tolerance * max(1.0, float(old.double().abs().max())):
-            raise RuntimeError(f"accelerate: outputs differ by {error:.2e}; all is as it was")
+            raise RuntimeError(f"accelerate: outputs differ by {error:.2e}, so the module is left unchanged")
         worst = max(worst, error)
     return worst

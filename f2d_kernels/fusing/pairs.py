@@ -1,4 +1,4 @@
-"""What counts as a group norm and as a SiLU, and the call that stands for a pair of them."""
+"""Recognise group norms and SiLUs, and define the call that replaces a pair of them."""
 
 import ast
 from collections.abc import Callable
@@ -67,7 +67,7 @@ def _result_type(norm: nn.GroupNorm, x: Tensor) -> torch.dtype | None:
 
 @cache
 def _under_autocast(device: str, dtype: torch.dtype, autocast: torch.dtype) -> torch.dtype:
-    """What group_norm makes of `dtype` there: float32 on CUDA, `dtype` on the CPU."""
+    """Return the result dtype of group_norm under autocast: float32 on CUDA, `dtype` on the CPU."""
     with torch.autocast(device, autocast):
         return F.group_norm(torch.ones(1, 2, 2, dtype=dtype, device=device), 1).dtype
 

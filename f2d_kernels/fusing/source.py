@@ -22,7 +22,7 @@ def source_of(forward: Any) -> ast.FunctionDef:
         lines, first = inspect.getsourcelines(forward)
         tree = ast.parse(textwrap.dedent("".join(lines))).body[0]
     except (OSError, TypeError, SyntaxError) as error:
-        raise Unprovable(f"the source of its forward is not to be had ({error})") from None
+        raise Unprovable(f"the source of its forward is not available ({error})") from None
     if not isinstance(tree, ast.FunctionDef) or tree.decorator_list or hasattr(forward, "__wrapped__"):
         raise Unprovable("its forward is decorated, or not a plain method")
     ast.increment_lineno(tree, first - 1)
@@ -30,7 +30,7 @@ def source_of(forward: Any) -> ast.FunctionDef:
     if names & {"locals", "vars", "eval", "exec"} or any(
         isinstance(n, (ast.Global, ast.Nonlocal)) for n in ast.walk(tree)
     ):
-        raise Unprovable("its forward looks at its own variables")
+        raise Unprovable("its forward inspects its own variables")
     if any(
         isinstance(n, ast.Attribute) and n.attr.startswith("__") and not n.attr.endswith("__") for n in ast.walk(tree)
     ):

@@ -1,4 +1,4 @@
-"""The ops under the names of other methods: one line changes, the numbers stay, within float32's rounding.
+"""The ops as steps of other methods: replace one line, and results agree up to float32 rounding.
 
     FoD                       forward-only diffusion: MC and NMC steps, training states
     IRSDE                     IR-SDE, DA-CLIP, Refusion: reverse SDE, ODE and posterior steps, training states
@@ -9,14 +9,15 @@
     mixture_of_experts, projected_experts, prompt_mixture, channel_gates     MoCE-IR, PromptIR, InstructIR
 
 A schedule is an nn.Module without parameters or state dict: coefficients are computed once, in float64, and kept on
-the device, float32 whatever the model is cast to. `for t in process.times: x = process.step(x, ..., t, seed=7)` copies
-nothing from the host and makes the host wait for nothing; `noise=` takes the ε that another code drew. The file of
-each method has the lines before and after, and the defaults of the code that they replace.
+the device in float32, whatever dtype the model is cast to. The loop
+`for t in process.times: x = process.step(x, ..., t, seed=7)` copies nothing from the host and never makes it wait;
+`noise=` takes ε drawn by other code. The file of each method shows the code before and after, and the defaults of the
+code that is replaced.
 
 t is an int, or a tensor of whole numbers: one for all samples, or one per sample, [B] or [B,1,1,1]. A seed is mixed
 with t and the sample's index, so that one seed serves a trajectory and a training batch, with the same noise for every
-kind of t. One compiled graph serves all of them. ValueError for a time that has no step; a tensor on a GPU, and any
-time in a compiled graph, is not looked at, and fails as an index out of range does in PyTorch.
+kind of t. One compiled graph serves all of them. Raises ValueError for a time that has no step; a tensor on a GPU, and
+any time in a compiled graph, is not checked, and fails like an index out of range in PyTorch.
 """
 
 from f2d_kernels.integrations.bridge import GOUB

@@ -1,4 +1,4 @@
-"""Schedules as tables on the device: one row per time, looked up without a word to or from the host."""
+"""Schedules as tables on the device: one row per time, looked up without synchronising with the host."""
 
 import operator
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ PER_SAMPLE = 0x91E10DA5C79E7B1D - 2**64
 class Tables(nn.Module):
     """Named tables [times, columns], kept in float32 and float64 on the module's device, and not in its state dict.
 
-    `.half()` and `.to(dtype)` leave them as they are: a schedule in 16 bits would be another schedule.
+    `.half()` and `.to(dtype)` do not change them, since a schedule in 16 bits would be a different schedule.
     """
 
     def __init__(self, times: Sequence[int]):
@@ -29,7 +29,7 @@ class Tables(nn.Module):
         self._quiet: dict[str, list[bool]] = {}
 
     def _add(self, name: str, times: Sequence[int], columns: Sequence[Tensor]) -> None:
-        """Table `name` with a row for each of `times`, from float64 columns [len(times)]; no rows at other times."""
+        """Add table `name` with a row for each of `times`, from float64 columns [len(times)]; others have no row."""
         rows = torch.stack(list(columns), 1).double().cpu()
         if not rows.isfinite().all():
             raise ValueError(f"{type(self).__name__}: the schedule gives coefficients that are not finite")
@@ -58,7 +58,7 @@ class Tables(nn.Module):
                 raise TypeError(f"{owner}: t must be a whole number or a tensor of whole numbers, got {t!r}")
             t = operator.index(t)
             if t not in slots:
-                raise ValueError(f"{owner}: no step at t = {t}; times are {_brief(sorted(slots))}")
+                raise ValueError(f"{owner}: t must be among {_brief(sorted(slots))}, got {t}")
             return t
         if t.is_floating_point() or t.is_complex() or t.dtype == torch.bool:
             raise TypeError(f"{owner}: t must be a whole number or a tensor of whole numbers, got {t.dtype}")

@@ -77,5 +77,5 @@ class GOUB(MeanReverting):
         At t = T both the bridge's part and s are 0.
         """
         if kind not in KINDS:
-            raise ValueError(f"GOUB: no step {kind!r}; there are {', '.join(KINDS)}")
+            raise ValueError(f"GOUB: step must be one of {', '.join(KINDS)}, got {kind!r}")
         return self._linear(kind, [x, mu, prediction], t, noise)

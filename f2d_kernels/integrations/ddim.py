@@ -54,9 +54,9 @@ class DDIM(Tables):
         if not (a.min() >= 0 and a.max() < 1 and (a.diff() <= 0).all() and a[0] <= final <= 1):
             raise ValueError("DDIM: alpha_bar must fall and lie in [0, 1), final between alpha_bar[0] and 1")
         if prediction not in PREDICTIONS:
-            raise ValueError(f"DDIM: no prediction {prediction!r}; there are {', '.join(PREDICTIONS)}")
+            raise ValueError(f"DDIM: prediction must be one of {', '.join(PREDICTIONS)}, got {prediction!r}")
         if not 0 <= eta <= 1 or (clip is not None and not clip > 0) or (stride is not None and stride < 1):
-            raise ValueError(f"DDIM: eta must lie in 0..1, clip be > 0, stride >= 1; got {eta}, {clip}, {stride}")
+            raise ValueError(f"DDIM: eta must lie in 0..1, clip be > 0, stride >= 1, got {eta}, {clip}, {stride}")
         now = visited("DDIM", times.tolist() if isinstance(times, Tensor) else times, len(a))
         if prediction == "epsilon" and a[now[0]] == 0:
             raise ValueError(f"DDIM: alpha_bar is 0 at t = {now[0]}, where only predictions 'x0' and 'v' give x_0")
@@ -93,7 +93,7 @@ class DDIM(Tables):
         if scheduler.num_inference_steps is None:
             raise ValueError("DDIM.of: call scheduler.set_timesteps before")
         if config.thresholding:
-            raise ValueError("DDIM.of: thresholding=True is not offered; clip_sample is")
+            raise ValueError("DDIM.of: thresholding=True is not supported, unlike clip_sample")
         names = {theirs: ours for ours, theirs in PREDICTIONS.items()}
         return cls(
             scheduler.alphas_cumprod,

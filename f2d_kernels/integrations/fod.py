@@ -54,14 +54,16 @@ class FoD(Tables):
     ):
         pull, spread = levels("FoD", "theta", theta), levels("FoD", "sigma2", sigma2)
         if len(pull) != len(spread) or min(pull.min(), spread.min()) < 0 or not dt > 0:
-            raise ValueError(f"FoD: {len(pull)} theta and {len(spread)} sigma2 >= 0, dt > 0 ({dt}); give one per step")
+            raise ValueError(
+                f"FoD: needs a theta and sigma2 >= 0 per step and dt > 0, got {len(pull)}, {len(spread)}, {dt}"
+            )
         if pull[0] == spread[0] == 0:
-            raise ValueError("FoD: theta and sigma2 begin with 0; leave out FoDiffusion's entry for time 0")
+            raise ValueError("FoD: theta and sigma2 begin with 0, so omit FoDiffusion's entry for time 0")
         count = len(pull) if steps is None else steps
         if not 1 <= count <= len(pull):
-            raise ValueError(f"FoD: {count} steps; this schedule has 1 to {len(pull)}")
+            raise ValueError(f"FoD: steps must be 1 to {len(pull)}, got {count}")
         if target not in TARGETS:
-            raise ValueError(f"FoD: no target {target!r}; there are {', '.join(TARGETS)}")
+            raise ValueError(f"FoD: target must be one of {', '.join(TARGETS)}, got {target!r}")
         path = [int(i * (len(pull) / count)) for i in range(count)] + [len(pull)]
         super().__init__(path[:-1])
         self.target, self.clamp = target, NO_LIMIT if clamp is None else clamp
@@ -106,7 +108,7 @@ class FoD(Tables):
         x_0: the degraded image, needed by NMC and by the target FLOW.
         """
         if sampler not in SAMPLERS:
-            raise ValueError(f"FoD: no sampler {sampler!r}; there are {', '.join(SAMPLERS)}")
+            raise ValueError(f"FoD: sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
         if x_0 is None and (sampler == "NMC" or self.target == "FLOW"):
             raise ValueError(f"FoD: sampler {sampler} with target {self.target} needs x_0, the degraded image")
         t = self._time(sampler, t, x)

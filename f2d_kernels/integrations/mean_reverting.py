@@ -42,7 +42,7 @@ def theta_schedule(owner: str, name: str, steps: int) -> Tensor:
         place = torch.arange(steps + 3, dtype=torch.float64) / (steps + 2)
         level = torch.cos((place + 0.008) / 1.008 * (math.pi / 2)) ** 2
         return 1 - (level / level[0])[1:-1]
-    raise ValueError(f"{owner}: no schedule {name!r}; there are constant, linear, cosine, or give the rates")
+    raise ValueError(f"{owner}: schedule must be constant, linear, cosine or the rates, got {name!r}")
 
 
 def mean_reversion(
@@ -53,7 +53,7 @@ def mean_reversion(
     ValueError, in the name of `owner`, for what does not fit.
     """
     if not (steps >= 1 and max_sigma > 0 and 0 < eps < 1):
-        raise ValueError(f"{owner}: steps >= 1, max_sigma > 0, 0 < eps < 1; got {steps}, {max_sigma}, {eps}")
+        raise ValueError(f"{owner}: must have steps >= 1, max_sigma > 0, 0 < eps < 1, got {steps}, {max_sigma}, {eps}")
     rate = theta_schedule(owner, schedule, steps) if isinstance(schedule, str) else levels(owner, "schedule", schedule)
     if len(rate) != steps + 1 or not (rate[1:] > 0).all():
         raise ValueError(f"{owner}: schedule must hold {steps + 1} rates > 0 for {steps} steps, got {len(rate)}")
@@ -120,5 +120,5 @@ class IRSDE(MeanReverting):
             posterior   a draw of x_{t-1} given x and the x_0 that the prediction means ("posterior sampling")
         """
         if kind not in KINDS:
-            raise ValueError(f"IRSDE: no step {kind!r}; there are {', '.join(KINDS)}")
+            raise ValueError(f"IRSDE: step must be one of {', '.join(KINDS)}, got {kind!r}")
         return self._linear(kind, [x, mu, prediction], t, noise)

@@ -71,12 +71,12 @@ class ResidualDiffusion(Tables):
                 f"{name}: alpha_bar, beta_bar and delta_bar differ in length: {len(a)}, {len(b)}, {len(d)}"
             )
         if not (0 <= eta <= 1) or (eta > 0 and delta_bar is not None):
-            raise ValueError(f"{name}: eta must lie in 0..1, and be 0 with delta_bar; got {eta}")
+            raise ValueError(f"{name}: eta must lie in 0..1, and be 0 with delta_bar, got {eta}")
         if clip is not None and not clip > 0:
             raise ValueError(f"{name}: clip must be > 0, got {clip}")
         if isinstance(times, int):
             if not 1 <= times <= len(a):
-                raise ValueError(f"{name}: {times} steps; this schedule has 1 to {len(a)}")
+                raise ValueError(f"{name}: steps must be 1 to {len(a)}, got {times}")
             times = torch.linspace(-1, len(a) - 1, times + 1).int().flip(0)[:-1].tolist()
         now = visited(name, times, len(a))
         if not (b[now] > 0).all():

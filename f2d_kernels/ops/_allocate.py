@@ -1,11 +1,11 @@
-"""Allocation of results. One place, so that tests can poison every output with NaN before a kernel runs."""
+"""Allocation of results in one place, so that tests can fill every output with NaN before a kernel runs."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-new_memory = torch.empty  # tests put a poisoned one here
+new_memory = torch.empty  # tests replace it to fill new memory with NaN
 
 
 def is_channels_last(image: Tensor) -> bool:
@@ -34,7 +34,7 @@ def stand_in(tensor: Tensor) -> Tensor:
 
 
 def common_dtype(*tensors: Tensor | None) -> torch.dtype:
-    """The type promotion of all given tensors (None is left out)."""
+    """Return the promoted dtype of all given tensors; None is ignored."""
     dtypes = [t.dtype for t in tensors if t is not None]
     result = dtypes[0]
     for dtype in dtypes[1:]:

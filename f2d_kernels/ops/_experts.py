@@ -1,4 +1,4 @@
-"""Checks of what an expert assembly takes: deltas in either form, gates, maps, base."""
+"""Checks of the arguments of an expert assembly: deltas in either form, gates, maps, base."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from f2d_kernels._checks import check_device, check_floating, check_shape
 def check_experts(
     op: str, deltas: list[Tensor], stacked: bool, gates: Tensor, maps: Tensor | None, base: Tensor | None
 ) -> tuple[int, int, int, int]:
-    """The shape (B, C, H, W) of the assembly; TypeError or ValueError where types, devices or shapes do not fit.
+    """Return the shape (B, C, H, W) of the assembly; raise TypeError or ValueError for mismatched arguments.
 
     `stacked`: deltas is [one tensor [B or 1,K,C,H,W]], else K tensors [B,C,H,W].
     """

@@ -1,4 +1,4 @@
-"""Registering an op with PyTorch. Python owns every schema, so that the library works without a compiled part."""
+"""Register ops with PyTorch. Python owns every schema, so that the library works without a compiled part."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,11 +25,11 @@ def define_compiled(schema: str) -> None:
 
 
 def no_double_backward(name: str) -> None:
-    """Make differentiating a backward op an error that says so (without this, PyTorch returns no gradient silently)."""
+    """Make double backward a clear error (without this, PyTorch silently returns no gradient)."""
 
     def backward(ctx: Any, *grads: Any) -> None:
         raise RuntimeError(
-            f"f2d_kernels::{name}: second derivatives are not implemented; write the formula of its docstring in plain "
+            f"f2d_kernels::{name}: second derivatives are not implemented, so write its docstring's formula in plain "
             "PyTorch where you need them"
         )
 

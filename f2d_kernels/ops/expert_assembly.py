@@ -22,11 +22,11 @@ def expert_assembly(
     The mixture of F²D-Net's expert velocities (v = v_share + Σ_k alpha_k · m_k ⊙ Δ_k) and of other gated restorers.
 
     Args:
-        deltas: [B,K,C,H,W]; or [1,K,C,H,W], shared by the batch; or a sequence of K tensors [B,C,H,W], which are not
-            copied together. Any strides.
+        deltas: [B,K,C,H,W]; or [1,K,C,H,W], shared by the batch; or a sequence of K tensors [B,C,H,W], which are never
+            stacked. Any strides.
         gates: [B,K], one weight per expert, or [B,K,C], one per expert and channel.
         maps: [B,K,H,W], where each expert acts; None means everywhere (1).
-        base: [B,C,H,W], what the experts correct; None means 0.
+        base: [B,C,H,W], the image that the experts correct; None means 0.
 
     Returns:
         [B,C,H,W] in the promoted dtype of deltas and base (gates and maps do not count), in the memory format of
@@ -35,8 +35,8 @@ def expert_assembly(
         argument.
 
     Raises:
-        TypeError: an argument is no floating tensor.
-        ValueError: shapes or devices do not fit together.
+        TypeError: an argument is not a floating-point tensor.
+        ValueError: shapes or devices do not match.
 
     Example:
         >>> deltas, gates, maps = torch.randn(2, 4, 3, 8, 8), torch.rand(2, 4), torch.rand(2, 4, 8, 8)

@@ -70,8 +70,8 @@ def group_norm_silu(
         scale, shift: [B,C], for example from a time embedding; None means 0.
         eps: added to the variance, at least 0. The variance is that of all values (not N - 1), from sums about a
             shifted origin, so it is right where the mean is a thousand standard deviations and more.
-        return_mean: also return each channel's spatial mean of the result before it is rounded to the dtype of x (what
-            squeeze-excitation looks at): no memory is read again for it.
+        return_mean: also return each channel's spatial mean of the result before it is rounded to the dtype of x, as
+            squeeze-excitation needs it; no memory is read again for it.
 
     Returns:
         A tensor like x in dtype, shape and memory format; with return_mean the pair of it and the means [B,C].
@@ -170,7 +170,7 @@ def _forward(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor
 
 
 def _empty_gradients(inputs: Sequence[Any], channels_last: bool, needs: Sequence[bool]) -> list[Tensor | None]:
-    """d_x, d_weight, d_bias, d_scale, d_shift; None where not wanted."""
+    """Allocate d_x, d_weight, d_bias, d_scale, d_shift; None for those that are not needed."""
     x, *parameters = inputs
     wanted = zip(parameters, needs[1:], strict=True)
     return [

@@ -42,7 +42,7 @@ def lognormal_transition(
             the element's position, in registers, forward and backward; no noise tensor is ever in memory. Cropping,
             padding, tiling, batching, memory layout, backend and device do not change a pixel's noise. With one seed,
             sample b has its own noise; with one seed per sample, a sample's noise does not depend on b.
-        generator: a seed is drawn from it; with no source at all, from PyTorch's default generator.
+        generator: a seed is drawn from it; without any source of noise, from PyTorch's default generator.
         stream: 0..65535, numbers the step or sample, so that one seed serves a whole trajectory.
         window: (top, left) of a tile in its image; noise is keyed by the position in the image.
 

@@ -36,8 +36,8 @@ def transport_step(
     """mu = clamp(anchor + base + Σ_k gates[:,k] · maps[:,k] · deltas[:,k], low, high),
     x_next = mu + (x - mu) · exp(clamp(log_mean + log_std · eps, -20, 20)), both in one pass over memory.
 
-    A whole step of a sampler of F²D-Net, and of one training loss: what `expert_assembly`, an addition, `torch.clamp`
-    and `lognormal_transition` return, without writing what lies between. Targets and samplers:
+    This is a whole step of F²D-Net's samplers, and of one training loss. It returns the results of `expert_assembly`,
+    an addition, `torch.clamp` and `lognormal_transition` without writing intermediate images. Targets and samplers:
 
         SFLOW, MC     x = the state, no anchor                 the network predicts mu - state
         FLOW          x = the state, anchor = x_0              the network predicts mu - x_0
@@ -48,7 +48,7 @@ def transport_step(
         deltas, gates, maps, base: as in `expert_assembly`: [B,K,C,H,W] (or [1,K,C,H,W], or K tensors [B,C,H,W]),
             [B,K] or [B,K,C], [B,K,H,W] or None, [B,C,H,W] or None.
         log_mean, log_std: [B], or scalars for the whole batch.
-        anchor: [B,C,H,W], what the experts are added to; None means x.
+        anchor: [B,C,H,W], the image to which the experts are added; None means x.
         clamp: (low, high), the range of mu; (-inf, inf) for no limit.
         noise, seed, generator, stream, window: as in `lognormal_transition`.
 

@@ -161,7 +161,7 @@ def test_bad_files_are_answered_and_the_next_one_works(visit, restorer, tmp_path
     (tmp_path / "<b>empty.png").write_bytes(b"")
     (tmp_path / "words.jpg").write_text("no picture at all")
     Image.new("RGB", (1000, 501)).save(tmp_path / "wide.png")
-    for name, words in (("words.jpg", "words.jpg: not an image"), ("wide.png", "takes 0.5")):
+    for name, words in (("words.jpg", "words.jpg: is not a readable image"), ("wide.png", "accepts at most 0.5")):
         tab.set_input_files("#f2d-upload input[type=file]", tmp_path / name)
         message(tab, words)
         tab.wait_for_selector("#f2d-upload input[type=file]", state="attached")

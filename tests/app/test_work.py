@@ -81,7 +81,7 @@ def test_a_model_without_factors(tmp_path):
 
 BROKEN = {
     "empty.png": (lambda data: b"", "is an empty file"),
-    "words.png": (lambda data: b"no picture at all", "not an image"),
+    "words.png": (lambda data: b"no picture at all", "is not a readable image"),
     "half.png": (lambda data: data[: len(data) // 2], "damaged or truncated"),
 }
 
@@ -139,7 +139,7 @@ def test_memory_that_runs_out_is_told(work, monkeypatch, tmp_path, error):
         raise error
 
     monkeypatch.setattr(work, "restorer", fail)
-    with pytest.raises(ImageError, match="did not fit into memory just now"):
+    with pytest.raises(ImageError, match="did not fit into memory at the moment"):
         work.restore(draw(tmp_path, "plain.png"), Options())
 
 

@@ -27,9 +27,9 @@ def refused(folder, *words: str) -> None:
 @pytest.mark.parametrize(
     ("content", "word"),
     [
-        (b"[1, 2]", "mapping of its fields, not a list"),
-        (b"null", "not a NoneType"),
-        (b'"text"', "not a str"),
+        (b"[1, 2]", "mapping of its fields, got list"),
+        (b"null", "got NoneType"),
+        (b'"text"', "got str"),
         (b"", "not JSON"),
         (b"\x80\xff\x00junk", "not JSON"),
         (b"[" * 200_000, "not JSON"),
@@ -94,13 +94,13 @@ def resave(folder, **changes) -> None:
 def test_tensors_that_do_not_fit_are_named(folder):
     name, other = "experts.1.conv1.bias", "experts.2.conv1.bias"
     resave(folder, **{name: None, "extra": torch.zeros(1), other: torch.zeros(5)})
-    refused(folder, f"missing {name}", "unexpected extra", f"{other} is (5,) and should be (8,)")
+    refused(folder, f"missing {name}", "unexpected extra", f"{other} must be (8,), got (5,)")
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.float8_e4m3fn])
 def test_tensors_that_are_no_weights_are_refused(folder, dtype):
     resave(folder, **{"experts.1.conv1.bias": torch.zeros(8).to(dtype)})
-    refused(folder, f"experts.1.conv1.bias is {dtype} and should be torch.float32")
+    refused(folder, f"experts.1.conv1.bias must be torch.float32, got {dtype}")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

@@ -69,9 +69,9 @@ def test_mistakes_are_one_line_and_write_nothing(run, official, tmp_path):
     assert_one_line_error(run(junk, "-o", target), 2, "junk.pt is not loaded")
     assert_one_line_error(run(path, "-o", target, "--factors", "a,b"), 2, "does not fit")
     assert_one_line_error(run(path, "-o", target, "--factors", "a,,c,d"), 2, "factors")
-    assert_one_line_error(run(path, "-o", junk), 2, "is a file; give a folder")
+    assert_one_line_error(run(path, "-o", junk), 2, "must be a folder, but is a file")
     assert_one_line_error(run(tmp_path / "folder", "-o", target), 2, "no data.mdb")
-    assert_one_line_error(run(tmp_path / "folder", "-o", target, "--weights", "ema"), 2, "are for checkpoints")
+    assert_one_line_error(run(tmp_path / "folder", "-o", target, "--weights", "ema"), 2, "only apply to checkpoints")
     assert not target.exists()
 
 
@@ -145,7 +145,7 @@ def test_a_scene_twice_in_a_category(make_lmdb, tmp_path):
 @pytest.mark.parametrize("category", ["../../up", "a/b", "", ".", "-x"])
 def test_categories_that_are_no_folder_names(run, make_lmdb, tmp_path, category):
     source = make_lmdb({"../../1": record(1, category or " ")})
-    assert_one_line_error(run(source, "-o", tmp_path / "deep" / "out"), 2, "no name of a folder")
+    assert_one_line_error(run(source, "-o", tmp_path / "deep" / "out"), 2, "cannot be the name of a folder")
     assert not list(tmp_path.rglob("*.png"))
 
 
@@ -158,4 +158,4 @@ def test_keys_are_no_paths(make_lmdb, tmp_path):
 def test_an_lmdb_that_would_run_code(run, make_lmdb, tmp_path):
     data = pickle.dumps({"LQ": eval, "GT": 1, "deg_name": "low"})
     result = run(make_lmdb({"1": data}), "-o", tmp_path / "out")
-    assert_one_line_error(result, 2, "key 1 is not read: it holds builtins.eval")
+    assert_one_line_error(result, 2, "key 1 is not read, as it holds builtins.eval")

@@ -70,7 +70,9 @@ def test_the_photographs_are_those_of_scikit_image_and_small(name):
 
 
 def test_another_name_is_refused_with_those_there_are():
-    with pytest.raises(ValueError, match="no sample photograph 'camera'; there are chelsea, coffee, astronaut, rocket"):
+    with pytest.raises(
+        ValueError, match="sample photograph must be one of chelsea, coffee, astronaut, rocket, got 'camera'"
+    ):
         demo.sample_photograph("camera")
 
 

@@ -92,7 +92,7 @@ def test_pictures_that_changed_are_evaluated_anew(f2d, model, pairs, tmp_path):
 
 def test_results_do_not_become_data(f2d, model, pairs, tmp_path):
     inside = f2d("eval", model, "--data", pairs, "-o", pairs / "out")
-    assert_one_line_error(inside, 2, "lies in", "outside")
+    assert_one_line_error(inside, 2, "must lie outside", "outside")
     assert not (pairs / "out").exists()
 
 
@@ -120,7 +120,7 @@ def test_another_evaluation_is_not_written_over(f2d, model, pairs, tmp_path):
     assert f2d("eval", model, "--data", pairs, "-o", out, "--measures", "mae").exit_code == 0
     before = contents(out)
     refused = f2d("eval", model, "--data", pairs, "-o", out, "--measures", "mae", "--steps", 2)
-    assert_one_line_error(refused, 2, "holds another evaluation", "options", "--overwrite")
+    assert_one_line_error(refused, 2, "contains another evaluation", "options", "--overwrite")
     assert contents(out) == before
     again = f2d("eval", model, "--data", pairs, "-o", out, "--measures", "mae", "--steps", 2, "--overwrite")
     assert again.exit_code == 0, again.output
@@ -138,7 +138,7 @@ def test_outputs_of_another_method_stand_in_for_a_model(f2d, model, pairs, tmp_p
     }
     (restored / "1.png").unlink()
     left = f2d("eval", restored, "--data", pairs, "-o", tmp_path / "left", "--measures", "mae")
-    assert left.exit_code == 1 and "has no picture of pairs/1" in left.stderr
+    assert left.exit_code == 1 and "has no image for pairs/1" in left.stderr
 
 
 def test_a_flat_folder_is_not_every_category_at_once(f2d, cdd11_small, tmp_path):
@@ -146,7 +146,7 @@ def test_a_flat_folder_is_not_every_category_at_once(f2d, cdd11_small, tmp_path)
     flat = tmp_path / "flat"
     save(picture(1), flat / "1.png")
     done = f2d("eval", flat, "--data", cdd11_small, "-o", tmp_path / "out", "--measures", "mae")
-    assert done.exit_code == 1 and done.stderr.count("has no picture of") == 2, done.output
+    assert done.exit_code == 1 and done.stderr.count("has no image for") == 2, done.output
 
 
 @pytest.fixture
@@ -167,14 +167,14 @@ def test_data_with_faults_are_listed_and_the_rest_evaluated(f2d, model, pairs, t
     assert done.exit_code == 1
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 3 and all(line.startswith("error: ") for line in lines), done.stderr
-    assert "1 evaluated, 2 failed, 1 problem" in done.stdout
+    assert "1 evaluated, 2 failed, 1 data problem" in done.stdout
     text = (out / "results.md").read_text()
-    for word in ("0.png: no picture to compare it with", "1.png", "is 48x40 and", "30x20"):
+    for word in ("0.png: no image to compare it with", "1.png", "must have the same size, got 48x40 and 30x20"):
         assert word in text, word
     assert json.loads((out / "results.json").read_text())
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert_one_line_error(f2d("eval", model, "--data", empty, "-o", tmp_path / "x"), 2, "holds no data")
+    assert_one_line_error(f2d("eval", model, "--data", empty, "-o", tmp_path / "x"), 2, "contains no data")
 
 
 def test_composites_have_their_tiers_and_selectivity(f2d, model, tmp_path):

@@ -41,7 +41,7 @@ def test_errors_of_one_input(f2d, model, photo, tmp_path):
     (tmp_path / "empty").mkdir()
     for name, words in {
         "missing.png": ("missing.png", "no such file"),
-        "text.jpg": ("text.jpg", "not an image"),
+        "text.jpg": ("text.jpg", "is not a readable image"),
         "cut.png": ("cut.png", "truncated"),
         "empty": ("empty", "no ", "files in this folder"),
     }.items():
@@ -62,7 +62,7 @@ def test_a_photograph_beyond_the_memory_given_is_one_line_and_the_others_go_on(f
     options = ("--model", model, "--max-memory", "500M")
     result = f2d("restore", large, photo, "-o", tmp_path / "o", *options)
     assert result.exit_code == 1
-    assert "large.png: 1600x1200 does not fit into 500 MiB; give at least" in " ".join(result.output.split())
+    assert "large.png: 1600x1200 does not fit into 500 MiB and needs at least" in " ".join(result.output.split())
     assert [path.name for path in (tmp_path / "o").iterdir()] == [photo.name]
     result = f2d("restore", large, "-o", tmp_path / "o", *options, "--exact")
     assert result.exit_code == 0, result.output

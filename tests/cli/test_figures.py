@@ -36,16 +36,16 @@ def test_all_figures_are_written_and_again_the_same(f2d, evaluation, tmp_path):
             bytes_of.append([path.read_bytes() for path in sorted(folder.iterdir())])
         assert bytes_of[0] == bytes_of[1]
     again = f2d("figures", evaluation, "-o", tmp_path / "png1", "--case", "low/a")
-    assert_one_line_error(again, 2, "comparison.png", "exists; --overwrite")
+    assert_one_line_error(again, 2, "comparison.png", "exists (--overwrite")
 
 
 def test_mistakes_are_one_line(f2d, evaluation, model, tmp_path):
     out = tmp_path / "figures"
-    assert_one_line_error(f2d("figures", tmp_path, "-o", out), 2, "holds no evaluation")
+    assert_one_line_error(f2d("figures", tmp_path, "-o", out), 2, "contains no evaluation")
     assert_one_line_error(f2d("figures", evaluation, "-o", out, "--case", "low/b"), 2, "has no low/b", "low/a")
-    assert_one_line_error(f2d("figures", evaluation, evaluation, "-o", out), 2, "one name", "--name")
+    assert_one_line_error(f2d("figures", evaluation, evaluation, "-o", out), 2, "the same name", "--name")
     (evaluation / "restored" / "low" / "a.png").unlink()
-    assert_one_line_error(f2d("figures", evaluation, "-o", out, "--case", "low/a"), 2, "no restoration of low/a")
+    assert_one_line_error(f2d("figures", evaluation, "-o", out, "--case", "low/a"), 2, "no restored image of low/a")
     photos = tmp_path / "photos"
     save(picture(2), photos / "b.png")
     f2d("eval", model, "--data", f"unpaired={photos}", "-o", tmp_path / "other", "--measures", "mae", "--name", "x")
@@ -60,7 +60,7 @@ def test_an_error_map_is_the_mean_difference_in_levels():
     maps = [axis.images[0].get_array() for axis in figure.axes if axis.images]
     np.testing.assert_allclose(maps[0], 25.5, rtol=1e-5)
     np.testing.assert_allclose(maps[1], 0, atol=1e-5)
-    with pytest.raises(ValueError, match="needs a truth"):
+    with pytest.raises(ValueError, match="needs a ground truth"):
         errors([Shown("a", degraded, None, {})])
 
 

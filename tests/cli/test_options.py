@@ -70,7 +70,7 @@ def test_options_name_what_the_package_has():
         (("--quality", "0"), ("--quality",)),
         (("--quality", "80", "--format", "png"), ("--quality", "png")),
         (("--format", "jpg"), ("o.png", "jpg")),
-        (("--samples", "1", "--steps", "4"), ("--samples", "two")),
+        (("--samples", "1", "--steps", "4"), ("--samples", "at least 2")),
         (("--samples", "4"), ("--samples", "--steps above 1")),
         (("--only", "rain,fog"), ("fog", "rain")),
         (("--only", ""), ("--only", "rain,haze")),

@@ -51,7 +51,7 @@ def test_an_input_named_as_the_map_of_another(f2d, model, photo, tmp_path):
     other.write_bytes(photo.read_bytes())
     arguments = ("restore", photo, other, "-o", tmp_path / "o", "--model", model)
     result = f2d(*arguments, "--save-maps")
-    assert_one_line_error(result, 2, str(other), f"{photo};", "separate folders")
+    assert_one_line_error(result, 2, str(other), f"{photo},", "separate output folders")
     assert not (tmp_path / "o").exists()
     assert f2d(*arguments).exit_code == 0
 

@@ -53,16 +53,16 @@ def test_refusals_are_one_line(f2d, tmp_path, photo):
         return f2d("train", *arguments, "--data", tmp_path / data, "-o", tmp_path / out)
 
     assert_one_line_error(refused("lite", data="no"), 2, "no such file or folder")
-    assert_one_line_error(refused("nope"), 2, "recipes that ship", "lite")
-    assert_one_line_error(refused("lite"), 2, "no photographs below", "empty")
+    assert_one_line_error(refused("nope"), 2, "shipped recipe", "lite")
+    assert_one_line_error(refused("lite"), 2, "contains no photographs", "empty")
     assert_one_line_error(refused("lite", out="photo.png"), 2, "photo.png", "folder")
     for change, word in (
         ("steps", "NAME=VALUE"),
         ("=2", "NAME=VALUE"),
         ("steps=[", "not YAML"),
-        ("steps=often", "steps is 'often'"),
+        ("steps=often", "got 'often'"),
         ("nonsense=1", "unknown nonsense"),
-        ("sources.0.categories={fog: 1}", "no category fog"),
+        ("sources.0.categories={fog: 1}", "got fog"),
         ("sources.0.categories={rain: -1}", "categories"),
     ):
         assert_one_line_error(refused("lite", "-s", change, data="."), 2, word)

@@ -79,5 +79,5 @@ def test_colours_change_without_a_pair_only():
     ("field", "value"), [("scale", (0, 1)), ("scale", (1.2, 1.0)), ("scale", 1.0), ("colour", 1.5), ("flips", 1)]
 )
 def test_options_that_cannot_work(field, value):
-    with pytest.raises(ValueError, match=rf"augment: {field} is"):
+    with pytest.raises(ValueError, match=rf"augment: {field} must be"):
         Augment(**{field: value})

@@ -118,9 +118,9 @@ def test_nothing_is_run(make_lmdb, tmp_path, monkeypatch, name, protocol):
     data = pickle.dumps(value, protocol)
     # before protocol 3 the bytes of arrays are a call of their own, which is refused as well
     words = words if protocol > 2 else rf"({words}|_codecs\.encode|copy_reg\._reconstructor)"
-    with pytest.raises(ValueError, match=rf"^x is not read: it holds .*{words}"):
+    with pytest.raises(ValueError, match=rf"^x is not read, as it holds .*{words}"):
         loads(data, "x")
-    with pytest.raises(ValueError, match=rf"key 00001 is not read: it holds .*{words}"):
+    with pytest.raises(ValueError, match=rf"key 00001 is not read, as it holds .*{words}"):
         open_pool(make_lmdb({"00001": data}))
     assert not (tmp_path / "ran").exists()
 
@@ -171,14 +171,14 @@ def test_damage_is_one_error(data):
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ([1, 2], "holds list; give a dict"),
-        ({"input": 1}, "holds input; give a dict"),
-        ({**record(0), "GT": 3}, "GT is a int; give an array"),
-        ({**record(0), "GT": picture(0)[..., 0]}, r"GT is uint8 \(40, 48\)"),
-        ({**record(0), "LQ": picture(0) / 255}, r"LQ is float64 \(40, 48, 3\); give uint8"),
-        ({**record(0), "LQ": picture(0, 40, 44)}, "one size"),
-        ({**record(0), "deg_name": 3}, "deg_name is 3"),
-        (b"no pickle", "is damaged, or no pickle"),
+        ([1, 2], "must be a dict with LQ, GT and deg_name, got list"),
+        ({"input": 1}, "must be a dict with LQ, GT and deg_name, got input"),
+        ({**record(0), "GT": 3}, r"GT must be an array.*got int"),
+        ({**record(0), "GT": picture(0)[..., 0]}, r"GT must be uint8 \[H,W,3\], got uint8 \(40, 48\)"),
+        ({**record(0), "LQ": picture(0) / 255}, r"LQ must be uint8.*got float64 \(40, 48, 3\)"),
+        ({**record(0), "LQ": picture(0, 40, 44)}, "LQ and GT must have the same size"),
+        ({**record(0), "deg_name": 3}, "deg_name must be text such as low_haze, got 3"),
+        (b"no pickle", "is damaged or not a pickle"),
     ],
 )
 def test_values_of_another_kind_are_named(make_lmdb, value, words):

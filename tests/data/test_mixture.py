@@ -187,13 +187,19 @@ def test_every_source_is_validated(root):
     ("source", "words"),
     [
         ({"path": "none"}, r"none: no such file or folder"),
-        ({"path": "empty"}, r"empty holds no data"),
-        ({"path": "haze"}, r"give their category"),
-        ({"path": "clean", "categories": {"fog": 1}}, r"clean: no category fog; there are low, .*noise25.*jpeg10"),
-        ({"path": "clean", "category": "blur"}, r"clean: no category blur; there are low"),
-        ({"path": "cdd11", "categories": {"noise": 2}}, r"cdd11: no category noise; there are low, .*low_haze_snow$"),
+        ({"path": "empty"}, r"empty contains no data"),
+        ({"path": "haze"}, r"without a category"),
+        (
+            {"path": "clean", "categories": {"fog": 1}},
+            r"clean: categories must be among low, .*noise25.*jpeg10.*got fog",
+        ),
+        ({"path": "clean", "category": "blur"}, r"clean: categories must be among low.*got blur"),
+        (
+            {"path": "cdd11", "categories": {"noise": 2}},
+            r"cdd11: categories must be among low, .*low_haze_snow, got noise$",
+        ),
         ({"path": "cdd11", "categories": dict.fromkeys(CATEGORIES, 0)}, "all 0"),
-        ({"path": "clean", "categories": {"low_haze": 1, "haze_low": 1}}, "names one twice"),
+        ({"path": "clean", "categories": {"low_haze": 1, "haze_low": 1}}, "lists a category twice"),
         ({"path": "clean", "category": "noise15"}, r"noise15 has noise, .*: low, haze, rain, snow"),
         ({"path": "haze", "category": "blur_haze"}, r"haze: category blur_haze has blur, .*: low, haze, rain, snow"),
     ],
@@ -206,20 +212,20 @@ def test_sources_that_do_not_fit(root, source, words, monkeypatch):
 
 
 def test_other_mistakes(root, tmp_path):
-    with pytest.raises(ValueError, match="no data sources"):
+    with pytest.raises(ValueError, match="sources must have at least one entry"):
         Mixture([], root, FACTORS)
     with pytest.raises(ValueError, match=r"00\.png is 48x40, smaller than the crop of 41"):
         Mixture([Source("clean")], root, FACTORS, crop_check=41)
     with pytest.raises(ValueError, match=r"png is 48x40, smaller than the crop of 41"):
         Mixture([Source("clean")], root, FACTORS)[0, 41]
     save(np.zeros((9, 9, 3), np.uint8), tmp_path / "only.png")
-    with pytest.raises(ValueError, match=r"only\.png is the only picture; give at least two"):
+    with pytest.raises(ValueError, match=r"only\.png is the only image, but training needs at least two"):
         Mixture([Source(".")], tmp_path, FACTORS).split(2, 8)
 
 
 def test_a_category_is_never_held_out_whole(make_lmdb):
     path = make_lmdb({"a": record(0, "haze"), "b": record(1, "low")})
-    with pytest.raises(ValueError, match=r"all pictures of (haze|low) would be held out"):
+    with pytest.raises(ValueError, match=r"all images of (haze|low) would be held out"):
         Mixture([Source(path.name)], path.parent, FACTORS).split(2, 8)
 
 
@@ -240,7 +246,7 @@ def test_a_category_is_never_held_out_whole(make_lmdb):
     ],
 )
 def test_a_field_of_a_source_that_cannot_work_is_named(field, values):
-    with pytest.raises(ValueError, match=rf"^data source.*: {field} is"):
+    with pytest.raises(ValueError, match=rf"^data source.*: {field} must be"):
         Source(**{"path": "x", **values})
 
 

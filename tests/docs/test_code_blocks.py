@@ -8,7 +8,7 @@ from .blocks import ROOT, Reader, blocks_of, commands
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUNNABLE = ("python", "sh")
-LANGUAGES = (*RUNNABLE, "text", "cpp", "yaml", "bibtex", "nginx")
+LANGUAGES = (*RUNNABLE, "text", "math", "cpp", "yaml", "bibtex", "nginx")
 
 
 def name_of(page: Path) -> str:

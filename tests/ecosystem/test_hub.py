@@ -46,7 +46,7 @@ def test_a_revision(hub, load, nets, spelled):
     assert load("net", source, **options)["weights"] == digest(nets["v1"].state_dict())
     hub.stop()
     assert load("net", source, **options)["weights"] == digest(nets["v1"].state_dict())
-    refused(load("net", ID), "could not be reached", "its config.json was not downloaded before")  # main was not
+    refused(load("net", ID), "could not be reached", "its config.json is not in the cache")  # main was not
     hub.start()
 
 
@@ -70,7 +70,7 @@ def test_a_folder_and_a_preset_have_no_revisions(load, tmp_path, nets):
 
 def test_two_revisions_at_once_and_one_that_is_not_there(hub, load):
     answer = load("net", f"{ID}@v1", revision="main")
-    assert answer["error"] == "ValueError" and "names a revision, and another one is given, 'main'" in answer["message"]
+    assert answer["error"] == "ValueError" and "names a revision, but another one is given, 'main'" in answer["message"]
     assert not hub.requests
     assert load("net", ID)["config"]
     refused(load("net", f"{ID}@v9"), f"{hub.url}/{ID} has no revision 'v9'")
@@ -89,7 +89,7 @@ def test_what_was_fetched_before_is_used_when_the_hub_does_not_answer(hub, load,
     refused(
         load("net", "owner/other", **options),
         "nothing is to be downloaded" if options else f"{hub.url} could not be reached",
-        "its config.json was not downloaded before",
+        "its config.json is not in the cache",
     )
     # once for each source: a client left to itself would ask a silent Hub six times, a minute each
     assert len(hub.requests) == (2 if how == "silent" else 0)
@@ -102,7 +102,7 @@ def test_a_hub_that_is_busy_or_has_lost_a_repository_leaves_what_was_fetched(hub
     shutil.move(hub.folder / ID, hub.folder / "moved")
     assert load("net", ID)["config"]
     refused(load("net", ID, force_download=True), "has no such repository")
-    refused(load("net", "busy/net"), f"{hub.url} answers 503", "not downloaded before")
+    refused(load("net", "busy/net"), f"{hub.url} answers 503", "not in the cache")
 
 
 def test_a_new_commit_is_taken_and_its_two_files_belong_together(hub, load, nets):
@@ -194,4 +194,4 @@ def test_offline_by_the_client_s_own_switch(hub, load, tmp_path):
     )
     cached, other = map(json.loads, result.stdout.splitlines())
     assert cached["config"] == TINY.to_dict() and not hub.requests
-    refused(other, "HF_HUB_OFFLINE is set; its config.json was not downloaded before")
+    refused(other, "HF_HUB_OFFLINE is set, and its config.json is not in the cache")

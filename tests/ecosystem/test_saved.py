@@ -76,7 +76,7 @@ def test_nothing_is_written_where_the_card_cannot_be_made(nets, tmp_path):
     for wrong, error in (({"evaluation": tmp_path / "none"}, FileNotFoundError), ({"colour": "red"}, TypeError)):
         with pytest.raises(error):
             nets["main"].save_pretrained(tmp_path / "out", model_card_kwargs=wrong)
-    with pytest.raises(ValueError, match="the configuration is the network's own"):
+    with pytest.raises(ValueError, match="config must be omitted"):
         nets["main"].save_pretrained(tmp_path / "out", config={"factors": []})
     assert not (tmp_path / "out").exists()
 
@@ -115,7 +115,7 @@ def test_results_of_an_evaluation(nets, tmp_path):
     assert (result.metric_type, result.metric_value, result.dataset_type) == ("psnr", 21.39, "cdd-11")
     assert card.data.metrics == ["psnr", "niqe"]
     assert "| PSNR RGB (dB) | 15.81 | 21.39 |" in card.content and "the mean of 2 categories" in card.content
-    assert "CDD-11, 10 pictures" in card.content and "(steps 1, sampler MC)" in card.content
+    assert "CDD-11, 10 images" in card.content and "(steps 1, sampler MC)" in card.content
     (tmp_path / "results.json").write_text("[]")
     with pytest.raises(ValueError, match=r"results\.json is not what f2d eval writes"):
         nets["main"].generate_model_card(evaluation=tmp_path)

@@ -158,7 +158,7 @@ def test_noise_given_as_a_tensor_and_strengths(make_net, image):
     found = restore_banded(engine, y, positions=64, steps=3, noise=noise, strength=predictor.strength)
     assert psnr(found.image * 2, whole * 2) > 100 and found.maps is None
     with pytest.raises(
-        ValueError, match=r"noise is \(2, 1, 3, 33, 20\); give one tensor per step, \(3, 1, 3, 33, 20\)"
+        ValueError, match=r"noise must be \(3, 1, 3, 33, 20\), one tensor per step, got \(2, 1, 3, 33, 20\)"
     ):
         restore_banded(engine, y, positions=64, steps=3, noise=noise[:2])
 

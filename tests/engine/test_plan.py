@@ -82,7 +82,7 @@ def test_a_restorer_uses_bands_where_it_must(make_net):
     assert torch.equal(alone.image, bands.image[1])
     exact = restorer(images, seed=3, steps=2, only=["rain"], max_memory=small, exact=True)
     assert torch.equal(exact.image, whole.image)
-    with pytest.raises(ValueError, match=r"203x161 does not fit into 100 MiB; give at least \d+ MiB"):
+    with pytest.raises(ValueError, match=r"203x161 does not fit into 100 MiB and needs at least \d+ MiB"):
         restorer(images, max_memory=100 * MIB)
 
 

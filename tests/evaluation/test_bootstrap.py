@@ -143,8 +143,8 @@ def test_where_there_is_no_interval():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (({},), "at least one picture"),
-        (({"low": {}},), "at least one picture"),
+        (({},), "at least one image"),
+        (({"low": {}},), "at least one image"),
         ((strata([1.0, nan]),), "NaN"),
         ((strata([1.0, 2.0]), 50), "at least 100"),
         ((strata([1.0, 2.0]), 500, 0, 95), "level"),

@@ -92,7 +92,7 @@ def test_what_one_lacks_is_left_out_of_all_and_listed(tmp_path):
     broken.write(Record("haze/3", "haze", error="b.png: cannot be read"))
     result = run(tmp_path / "a", tmp_path / "b", "-o", tmp_path / "out")
     assert result.exit_code == 0
-    assert "2 pictures are left out" in result.stdout
+    assert "2 pictures are excluded" in result.stdout
     assert "low/0: first has none" in result.stdout and "haze/3: second: b.png: cannot be read" in result.stdout
     left = [BASE[name] for name in NAMES if name.startswith("low/") and name != "low/0"]
     found = entries(tmp_path / "out")
@@ -105,7 +105,7 @@ def test_a_measure_that_is_not_defined_somewhere_is_left_out_of_both(tmp_path):
     folder(tmp_path / "a", name="first", **{"low/1": {"values": {NIQE.key: 100.0}}})
     folder(tmp_path / "b", name="second", **{"low/1": {"values": {NIQE.key: nan}}})
     result = run(tmp_path / "a", tmp_path / "b", "-o", tmp_path / "out")
-    assert f"{NIQE.key}: not defined for 1 of them" in result.stdout
+    assert f"{NIQE.key} is undefined for 1 of them" in result.stdout
     found = entries(tmp_path / "out")
     assert found[NIQE.key, "low", "first"]["mean"] == 4 and found[NIQE.key, "low", "first"]["images"] == 5
     assert found[PSNR.key, "low", "first"]["images"] == 6
@@ -142,11 +142,11 @@ def test_what_cannot_be_compared_is_one_line(two):
     folder_of(two / "another", [record(NAMES[0], BASE[NAMES[0]], input={PSNR.key: 3.0})])
     assert_one_line_error(run(two / "a"), 2, "two or more")
     assert_one_line_error(run(two / "a", two / "b" / ".." / "a"), 2, "each once")
-    assert_one_line_error(run(two / "a", two / "none"), 2, "holds no evaluation")
+    assert_one_line_error(run(two / "a", two / "none"), 2, "contains no evaluation")
     assert_one_line_error(run(two / "a", two / "sots"), 2, "different data sets", "first on cdd-11", "sots on sots")
-    assert_one_line_error(run(two / "a", two / "empty"), 2, "no picture")
+    assert_one_line_error(run(two / "a", two / "empty"), 2, "no image")
     assert_one_line_error(run(two / "a", two / "small"), 2, "300x200 and 8x200")
-    assert_one_line_error(run(two / "a", two / "another"), 2, "not one picture", PSNR.key)
+    assert_one_line_error(run(two / "a", two / "another"), 2, "not the same image", PSNR.key)
     (two / "file").touch()
     assert_one_line_error(run(two / "a", two / "b", "-o", two / "file"), 2, "is a file")
 

@@ -104,7 +104,7 @@ def test_a_data_set_as_it_is_handed_out(name, tmp_path):
     if name == "cdd-11":  # of which these are a part
         others = ", ".join(category for category in CATEGORIES if category not in ("low", "haze_rain"))
         assert data.problems == (
-            f"{tmp_path}: nothing of {others}; averages are over the other categories alone",
+            f"{tmp_path}: {others} missing, so averages are over the other categories only",
             f"{tmp_path}: haze_rain has 1 of the 2 scenes",
         )
     else:
@@ -129,11 +129,11 @@ def test_a_folder_is_recognised(tmp_path, monkeypatch):
     lay_out(tmp_path, "cdd/clear/1.png cdd/low/1.png two/input/1.png two/gt/1.png plain/1.png")
     assert open_data(str(tmp_path / "cdd")).spec.startswith("cdd-11=")
     assert found(open_data(str(tmp_path / "two"))) == {"two/1": ("1.png", "1.png")}
-    with pytest.raises(ValueError, match=r"composites=.*plain if they are clean.* unpaired=.*plain if"):
+    with pytest.raises(ValueError, match=r"composites=.*plain to degrade them if they are clean.* unpaired=.*plain to"):
         open_data(str(tmp_path / "plain"))
     (tmp_path / "list.txt").write_text("two/input/1.png two/gt/1.png rain\n")
     assert found(open_data(str(tmp_path / "list.txt"))) == {"rain/two/input/1": ("1.png", "1.png")}
-    with pytest.raises(ValueError, match="where is cdd-11"):
+    with pytest.raises(ValueError, match="cdd-11 needs a folder"):
         open_data("cdd-11")
     monkeypatch.setenv("F2D_DATA", str(tmp_path))
     with pytest.raises(ValueError, match="no folder named cdd-11 or CDD-11"):
@@ -147,26 +147,27 @@ def test_what_is_missing_is_listed_and_the_rest_kept(tmp_path):
     (tmp_path / "rain").mkdir()
     data = open_data(f"cdd-11={tmp_path}")
     assert set(found(data)) == {"low/1", "haze/1"}
-    assert {f"{tmp_path}/low/3.png: no picture to compare it with", f"{tmp_path}/rain: no pictures in it"} < set(
-        data.problems
-    )
+    assert {
+        f"{tmp_path}/low/3.png: no image to compare it with",
+        f"{tmp_path}/rain: contains no images",
+    } < set(data.problems)
     lay_out(tmp_path / "three", "Rain100L/input/1.png Rain100L/gt/1.png Rain100L/gt/2.png")
     data = open_data(f"three-task={tmp_path / 'three'}")
     assert set(found(data)) == {"Rain100L/1"}
     assert [problem.rpartition("three")[2] for problem in data.problems] == [
-        ": SOTS is missing; looked for SOTS/outdoor, SOTS, dehaze, outdoor",
-        "/Rain100L/gt/2.png: no picture to compare it with",
-        ": noise15, noise25, noise50 is missing; looked for CBSD68/original_png, CBSD68, BSD68, denoise/CBSD68, "
-        "denoise/bsd68, denoise",
+        ": SOTS is missing (looked for SOTS/outdoor, SOTS, dehaze, outdoor)",
+        "/Rain100L/gt/2.png: no image to compare it with",
+        ": noise15, noise25, noise50 is missing (looked for CBSD68/original_png, CBSD68, BSD68, denoise/CBSD68, "
+        "denoise/bsd68, denoise)",
     ]
 
 
 @pytest.mark.parametrize(
     "text, says",
     [
-        ("nothing", "neither a folder nor a data set by name"),
-        ("nothing=x", "no data set 'nothing'"),
-        ("composites={}/empty", "nothing to evaluate as composites: .*no pictures in it"),
+        ("nothing", "must be a folder or a data set by name"),
+        ("nothing=x", r"data set must be one of .*got 'nothing'"),
+        ("composites={}/empty", "nothing to evaluate as composites: .*contains no images"),
         ("cdd-11={}/empty", "no clear beside folders"),
         ("rain100l={}/missing", "no such file or folder"),
     ],
@@ -181,10 +182,10 @@ def test_what_is_ambiguous_is_a_problem_and_not_the_end(tmp_path):
     lay_out(tmp_path, "two/input/a.png two/input/b.png two/gt/a.png two/gt/a.jpg two/gt/b.png")
     data = open_data(str(tmp_path / "two"))
     assert set(found(data)) == {"two/b"}
-    assert any("clean pictures of one name" in problem for problem in data.problems)
+    assert any("clean images of the same name" in problem for problem in data.problems)
     (tmp_path / "list.txt").write_text("two/input/b.png two/gt/b.png\ntwo/input/c.png two/gt/b.png\n")
     data = open_data(str(tmp_path / "list.txt"))
-    assert set(found(data)) == {"pairs/two/input/b"} and "c.png is no file" in data.problems[0]
+    assert set(found(data)) == {"pairs/two/input/b"} and "c.png is not a file" in data.problems[0]
 
 
 def test_of_a_folder_with_a_test_set_that_is_evaluated(tmp_path):
@@ -220,7 +221,7 @@ def test_a_case_that_cannot_be_loaded_says_why(tmp_path):
     (tmp_path / "input" / "b.png").write_bytes(b"no picture")
     save(picture(0, 16, 12), tmp_path / "gt" / "b.png")
     sizes, broken = open_data(str(tmp_path)).cases
-    with pytest.raises(ValueError, match=r"input.a\.png is 16x12 and .*gt.a\.png is 12x16; a pair must be of one size"):
+    with pytest.raises(ValueError, match=r"input.a\.png and .*gt.a\.png must have the same size, got 16x12 and 12x16"):
         sizes.load()
     with pytest.raises(ImageError, match=r"b\.png"):
         broken.load()

@@ -177,7 +177,7 @@ def test_frames_are_counted(tmp_path):
 
 def test_programs_are_not_run_for_postscript(tmp_path):
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
-    with pytest.raises(ImageError, match="not an image"):
+    with pytest.raises(ImageError, match="is not a readable image"):
         read(tmp_path / "a.png")
 
 

@@ -100,6 +100,6 @@ def test_times_seeds_and_what_does_not_fit():
     assert process.times == tuple(range(100, 0, -1))
     assert_one_seed_serves(lambda t, **n: process.step(x, mu, noise, t, "sde", **n), (60, 59))
     assert_times_as_tensors(lambda t: process.step(x, mu, noise, t), (60, 3))
-    rejects("no step 'ode'", lambda: process.step(x, mu, noise, 1, "ode"))
-    rejects("GOUB: no schedule 'sigmoid'", lambda: GOUB(30, 10, "sigmoid"))
+    rejects("step must be one of .*got 'ode'", lambda: process.step(x, mu, noise, 1, "ode"))
+    rejects("GOUB: schedule must be .*got 'sigmoid'", lambda: GOUB(30, 10, "sigmoid"))
     rejects("GOUB: schedule must hold 11 rates", lambda: GOUB(30, 10, torch.ones(10)))

@@ -100,7 +100,7 @@ def test_the_residual_and_the_last_image_are_clipped(kind):
 
 def test_what_does_not_fit_is_said():
     x, residual, predicted = images(3)
-    rejects("31 steps; this schedule has 1 to 30", lambda: ResidualDiffusion(A, B, 31))
+    rejects("steps must be 1 to 30, got 31", lambda: ResidualDiffusion(A, B, 31))
     rejects("clip must be > 0", lambda: ResidualDiffusion(A, B, clip=0.0))
     rejects("needs the degraded", lambda: ResidualDiffusion(A, B).step(x, residual, None, 3))
     rejects("needs the degraded", lambda: ResidualDiffusion(A, B, delta_bar=D).step(x, residual, predicted, 3))
@@ -109,4 +109,4 @@ def test_what_does_not_fit_is_said():
     rejects("times must fall", lambda: ResidualDiffusion(A, B, [3, 5]))
     rejects("times must fall", lambda: ResidualDiffusion(A, B, [T]))
     rejects("beta_bar must be > 0", lambda: ResidualDiffusion(A, torch.zeros(T)))
-    rejects("no step at t = 21", lambda: ResidualDiffusion(A, B, [29, 20]).step(x, residual, predicted, 21))
+    rejects("t must be among .*got 21", lambda: ResidualDiffusion(A, B, [29, 20]).step(x, residual, predicted, 21))

@@ -256,7 +256,7 @@ G, M, X = torch.zeros(2, 3), torch.zeros(2, 3, 4, 5), torch.zeros(2, 2, 4, 5)
         ((F.long(), W, B, S, G), TypeError, "features must be float16"),
         ((F, None, B, S, G), TypeError, "weight must be a tensor, got NoneType"),
         ((F, W, B, S, [1.0]), TypeError, "gates must be a tensor, got list"),
-        ((F, W, B, S, G.to("meta")), ValueError, "gates is on meta"),
+        ((F, W, B, S, G.to("meta")), ValueError, r"gates must be on cpu .*got meta"),
     ],
 )
 def test_errors_name_the_argument_and_what_would_be_right(arguments, error, message):

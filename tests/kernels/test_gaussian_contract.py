@@ -224,7 +224,11 @@ X = torch.zeros(2, 3, 4, 5)
         (lambda: gaussian_transition([X.long()], [1.0], 0.0), TypeError, r"terms\[0\] must be float16"),
         (lambda: gaussian_transition([X[0]], [1.0], 0.0), ValueError, r"terms\[0\] must be \[B,C,H,W\]"),
         (lambda: gaussian_transition([X, X[:1]], [1.0] * 2, 0.0), ValueError, r"terms\[1\] must be the shape"),
-        (lambda: gaussian_transition([X, X.to("meta")], [1.0] * 2, 0.0), ValueError, r"terms\[1\] is on meta"),
+        (
+            lambda: gaussian_transition([X, X.to("meta")], [1.0] * 2, 0.0),
+            ValueError,
+            r"terms\[1\] must be on cpu .*got meta",
+        ),
         (lambda: gaussian_transition([X, X], [1.0], 0.0), ValueError, "one number per term, 2, got 1"),
         (lambda: gaussian_transition([X], ["1"], 0.0), TypeError, r"coefficients\[0\] must be a number"),
         (lambda: gaussian_transition([X], 1.0, 0.0), TypeError, "coefficients must be a tensor or a sequence"),

@@ -57,7 +57,7 @@ def test_the_environment_variable_is_read_at_each_call_and_checked(monkeypatch):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="shows the refusal on a machine without a GPU")
 def test_a_backend_asked_for_by_name_fails_with_its_reason():
     with (
-        pytest.raises(BackendUnavailableError, match="'cuda' was asked for but is not available: "),
+        pytest.raises(BackendUnavailableError, match="'cuda' was requested but is not available: "),
         use_backend("cuda"),
     ):
         pass

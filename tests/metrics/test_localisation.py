@@ -147,9 +147,9 @@ def test_equal_constants_have_no_pooled_correlation():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match=r"map is \(2, 3\) and the true mask \(3, 2\); give both \[H,W\]"):
+    with pytest.raises(ValueError, match=r"the map and the true mask must both be \[H,W\], got \(2, 3\) and \(3, 2\)"):
         located(torch.ones(2, 3), torch.ones(3, 2))
-    with pytest.raises(ValueError, match="give both"):
+    with pytest.raises(ValueError, match="must both be"):
         located(torch.ones(1, 2, 2), torch.ones(1, 2, 2))
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="at least one image"):
         localisation([])

@@ -28,10 +28,10 @@ def test_each_measure_once_in_the_order_asked_for():
 
 
 def test_unknown_names():
-    with pytest.raises(ValueError, match=r"there is no convention 'nafnet'; give any of onerestore, moce-ir"):
+    with pytest.raises(ValueError, match=r"convention must be one of onerestore, moce-ir.*got 'nafnet'"):
         find(["nafnet"], [])
     for call in (lambda: find([], ["vmaf"]), lambda: find_sets(["vmaf"])):
-        with pytest.raises(ValueError, match=r"there is no measure 'vmaf'; give any of mae, .*, fid"):
+        with pytest.raises(ValueError, match=r"measure must be one of mae, .*, fid.*got 'vmaf'"):
             call()
     assert (*PICTURES, *OF_METHODS, *SETS) == NAMES and SETS == ("fid",)
 
@@ -103,5 +103,5 @@ def test_sharpness_as_a_measure():
     assert Sharpness()(restored, clean) == pytest.approx(float(sharpness(rounded[None], clean[None])), rel=1e-6)
     assert Sharpness()(clean, clean) == 1 < Sharpness()(restored, clean)
     assert math.isnan(Sharpness()(clean[:, :1], clean[:, :1]))
-    with pytest.raises(ValueError, match="sharpness: restored and truth are"):
+    with pytest.raises(ValueError, match="sharpness: the restored image and the ground truth must"):
         Sharpness()(clean, None)

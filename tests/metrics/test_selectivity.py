@@ -79,9 +79,9 @@ def test_the_order_of_the_factors_does_not_matter(seed, order):
 
 
 def test_shapes_that_do_not_fit():
-    with pytest.raises(ValueError, match=r"gates \(4,\).*maps \(3, 2, 2\).*no true maps do not fit; give \[K\]"):
+    with pytest.raises(ValueError, match=r"gates \(4,\).*maps \(3, 2, 2\).*no true maps must be \[K\]"):
         pairs_of(torch.ones(4), torch.ones(3, 2, 2), torch.ones(4))
-    with pytest.raises(ValueError, match=r"true maps \(4, 2, 3\) do not fit"):
+    with pytest.raises(ValueError, match=r"true maps \(4, 2, 3\) must be"):
         pairs_of(torch.ones(4), torch.ones(4, 2, 2), torch.ones(4), torch.ones(4, 2, 3))
     with pytest.raises(ValueError, match=r"gates \(4,\), labels \(3,\)"):
         pairs_of(torch.ones(4), torch.ones(4, 2, 2), torch.ones(3))

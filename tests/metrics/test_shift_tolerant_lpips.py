@@ -53,7 +53,7 @@ def test_the_smallest_picture(measure):
     image = torch.rand(3, SMALLEST, 40)
     assert math.isfinite(measure(image, 1 - image))
     assert math.isnan(measure(image[:, 1:], image[:, 1:]))
-    with pytest.raises(ValueError, match=r"st-lpips alex: .* give two of one shape"):
+    with pytest.raises(ValueError, match=r"st-lpips alex: .* must have one shape"):
         measure(image, image[:, :, 1:])
 
 
@@ -62,11 +62,11 @@ def test_files_that_are_not_its_weights(tmp_path):
     text.write_text("not weights")
     torch.save({"net.slice1.0.weight": torch.zeros(64, 3, 3, 3)}, other)
     torch.save([1, 2, 3], odd)
-    with pytest.raises(ValueError, match=r"there is no file .*absent.pth; give alex_shift_tolerant.pth"):
+    with pytest.raises(ValueError, match=r"there is no file .*absent.pth \(the weights are alex_shift_tolerant.pth"):
         ShiftTolerantLpips(absent)
-    with pytest.raises(ValueError, match=r"text.pth cannot be read \(.*; give alex_shift_tolerant.pth"):
+    with pytest.raises(ValueError, match=r"text.pth cannot be read, .* \(the weights are alex_shift_tolerant.pth"):
         ShiftTolerantLpips(text)
-    with pytest.raises(ValueError, match=r"cannot be read \(.*; give alex_shift_tolerant.pth"):
+    with pytest.raises(ValueError, match=r"cannot be read, .* \(the weights are alex_shift_tolerant.pth"):
         ShiftTolerantLpips(tmp_path)
     for path in (other, odd):
         with pytest.raises(

@@ -68,28 +68,28 @@ def test_json_round_trip(name):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"factors": ()}, r"factors is \(\); give at least one name"),
-        ({"factors": ("rain", "rain")}, "give each name once"),
-        ({"factors": tuple(f"f{i}" for i in range(65))}, "there are 65 factors; give at most 64"),
-        ({"blocks_per_stage": (1,)}, "4 stage_widths and 1 blocks_per_stage"),
-        ({"parser_widths": (8,)}, "1 parser_widths and 4 parser_decoder_widths"),
-        ({"design": "heavy"}, "design is 'heavy'; give one of published, light"),
-        ({"design": "light"}, r"attention_heads is 4; give 0 with design light"),
-        ({"design": "light", "attention_heads": 0}, "parser_decoder_widths is .* give none with design light"),
+        ({"factors": ()}, r"factors must be a list of at least one name.*got \(\)"),
+        ({"factors": ("rain", "rain")}, "must be a list without duplicates"),
+        ({"factors": tuple(f"f{i}" for i in range(65))}, "factors must be at most 64 names, got 65"),
+        ({"blocks_per_stage": (1,)}, "stage_widths and blocks_per_stage must be equally long, 1 to 8, got 4 and 1"),
+        ({"parser_widths": (8,)}, "parser_widths and parser_decoder_widths must be equally long, 1 to 8, got 1 and 4"),
+        ({"design": "heavy"}, r"design must be one of published, light.*got 'heavy'"),
+        ({"design": "light"}, r"attention_heads must be 0 with design light.*got 4"),
+        ({"design": "light", "attention_heads": 0}, "parser_decoder_widths must be empty with design light"),
         (
             {"design": "light", "attention_heads": 0, "parser_decoder_widths": (), "parser_widths": (8,)},
-            "give 2 to 8 widths",
+            "must be 2 to 8 widths",
         ),
-        ({"attention_heads": 0}, "attention_heads is 0; give 1 to 65,536"),
-        ({"expert_width": 100}, "100, not a multiple of groups=8"),
-        ({"stage_widths": (64, 128, 256, 250)}, "250, not a multiple"),
+        ({"attention_heads": 0}, r"attention_heads must be 1 to 65,536.*got 0"),
+        ({"expert_width": 100}, "must hold multiples of groups=8, got 100"),
+        ({"stage_widths": (64, 128, 256, 250)}, "must hold multiples of groups=8, got 250"),
         ({"attention_heads": 3}, "attention_heads=3"),
-        ({"time_dim": 5}, "time_dim is 5"),
-        ({"patch": 3}, "patch is 3; give 1 or 2"),
-        ({"head": "linear"}, "head is 'linear'"),
-        ({"target": "NOISE"}, "target is 'NOISE'"),
-        ({"theta": "sine"}, "no theta 'sine'"),
-        ({"num_steps": 0}, "num_steps is 0"),
+        ({"time_dim": 5}, "time_dim must be an even number, got 5"),
+        ({"patch": 3}, r"patch must be 1 or 2.*got 3"),
+        ({"head": "linear"}, "head must be one of residual, affine, got 'linear'"),
+        ({"target": "NOISE"}, "target must be one of SFLOW, FLOW, FINAL_X, got 'NOISE'"),
+        ({"theta": "sine"}, r"theta must be one of .*got 'sine'"),
+        ({"num_steps": 0}, "num_steps must be 1 to 1,000,000, got 0"),
     ],
 )
 def test_bad_configurations_say_what_is_wrong(change, message):
@@ -100,5 +100,5 @@ def test_bad_configurations_say_what_is_wrong(change, message):
 def test_unknown_names():
     with pytest.raises(ValueError, match=r"has no base_ch, emb_dim"):
         F2DNetConfig.from_dict({"base_ch": 8, "emb_dim": 64})
-    with pytest.raises(ValueError, match="no preset 'f2d-huge'; there are f2d-paper, f2d-base, f2d-lite"):
+    with pytest.raises(ValueError, match=r"preset must be one of f2d-paper, f2d-base, f2d-lite.*got 'f2d-huge'"):
         F2DNet.from_preset("f2d-huge")

@@ -195,13 +195,13 @@ def test_compiles_without_graph_breaks(make_net):
 
 def test_errors_name_what_is_wrong(make_net):
     net, y = make_net(), image(2, 3, 8, 8)
-    with pytest.raises(ValueError, match=r"y is \(2, 1, 8, 8\); give \[B, 3, H, W\]"):
+    with pytest.raises(ValueError, match=r"y must be \[B, 3, H, W\].*got \(2, 1, 8, 8\)"):
         net.analyse(y[:, :1])
-    with pytest.raises(ValueError, match=r"y is \(3, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"y must be .*got \(3, 8, 8\)"):
         net.analyse(y[0])
-    with pytest.raises(TypeError, match=r"y is torch.uint8; give floating-point values in \[-1, 1\]"):
+    with pytest.raises(TypeError, match=r"y must hold floating-point values in \[-1, 1\].*got torch.uint8"):
         net.analyse(y.to(torch.uint8))
     with pytest.raises(ValueError, match="batch 2 and size 8x8"):
         net(y[..., :7], y, 0)
-    with pytest.raises(ValueError, match=r"t is \(3,\); give an int or \[2\]"):
+    with pytest.raises(ValueError, match=r"t must be an int or \[2\].*got \(3,\)"):
         net(y, y, torch.zeros(3))

@@ -190,7 +190,7 @@ def test_failed_pictures_are_told_and_not_shown(opened, sample, tmp_path):
     folder = EvaluationFolder(tmp_path / "some", settings("Some"))
     folder.create()
     folder.write(replace(EvaluationFolder.open(sample.folders[0]).record(cases[0].name), error="out of memory"))
-    with pytest.raises(ValueError, match="some has no numbers of any picture yet"):
+    with pytest.raises(ValueError, match="some has no results of any image yet"):
         gather([folder.path], 5)
     folder.write(EvaluationFolder.open(sample.folders[0]).record(cases[1].name))
     notes = write_report([folder.path], tmp_path / "page.html", details=False)
@@ -206,14 +206,14 @@ def test_evaluations_that_do_not_belong_together_are_refused(opened, sample, tmp
         return folder.path
 
     first = sample.folders[0]
-    with pytest.raises(ValueError, match=r"is of synthetic=photographs and .*data of cdd11=other; give evaluations"):
+    with pytest.raises(ValueError, match=r"is of synthetic=photographs and .*data of cdd11=other, but evaluations"):
         gather([first, made("data", data="cdd11=other")], 5)
     words = {"RGB": {"text": "otherwise", "keys": [PSNR.key]}}
-    with pytest.raises(ValueError, match="mean different things by RGB"):
+    with pytest.raises(ValueError, match="define RGB"):
         gather([first, made("words", conventions=words)], 5)
-    with pytest.raises(ValueError, match="holds no evaluation"):
+    with pytest.raises(ValueError, match="contains no evaluation"):
         gather([tmp_path], 5)
-    with pytest.raises(ValueError, match="7 evaluations; one page compares at most 6"):
+    with pytest.raises(ValueError, match="7 evaluations, but one page compares at most 6"):
         gather([first] * 7, 5)
 
 
@@ -246,7 +246,7 @@ def test_a_restoration_of_another_size_is_refused(opened, sample, tmp_path):
     folder.write(EvaluationFolder.open(sample.folders[0]).record(case.name))
     folder.restored(case.name).parent.mkdir(parents=True)
     Image.new("RGB", (5, 5)).save(folder.restored(case.name))
-    with pytest.raises(ValueError, match="is not of the size of its input"):
+    with pytest.raises(ValueError, match="does not have the size of its input"):
         write_report([folder.path], tmp_path / "page.html", details=False)
     assert not (tmp_path / "page.html").exists()
 
@@ -308,14 +308,14 @@ def test_command_writes_replaces_and_refuses(opened, sample, tmp_path):
     ran = command(sample.folders[0], "-o", target, "--images", 1, "--no-details")
     assert ran.exit_code == 0 and str(target) in ran.output and target.is_file()
     again = command(sample.folders[0], "-o", target)
-    assert again.exit_code == 2 and "exists; --overwrite replaces it" in again.output
+    assert again.exit_code == 2 and "exists (--overwrite replaces it)" in again.output
     before = target.read_bytes()
     ran = command(*sample.folders, "-o", target, "--overwrite", "--images", 1, "--no-details")
     assert ran.exit_code == 0 and target.read_bytes() != before
     ran = command(sample.folders[0], "-o", tmp_path / "page.txt")
-    assert ran.exit_code == 2 and "a page is written as .html" in ran.output
+    assert ran.exit_code == 2 and "must be a file name that ends in .html" in ran.output
     ran = command(tmp_path, "-o", tmp_path / "b.html")
-    assert ran.exit_code == 2 and "holds no evaluation" in ran.output and "Traceback" not in ran.output
+    assert ran.exit_code == 2 and "contains no evaluation" in ran.output and "Traceback" not in ran.output
 
 
 def test_page_of_a_real_evaluation(tmp_path):

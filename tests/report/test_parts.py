@@ -83,7 +83,8 @@ def test_without_matplotlib_one_line_says_what_to_install():
     code = "import sys; sys.modules['matplotlib'] = None\nfrom f2d.report.pictures import colours\ncolours()"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (
-        'ValueError: maps are drawn in matplotlib\'s inferno, which is not here: pip install "f2d[eval]"' in ran.stderr
+        'ValueError: maps are drawn with the colours of matplotlib, which is not installed: pip install "f2d[eval]"'
+        in ran.stderr
     )
 
 

@@ -142,7 +142,7 @@ def test_time_prior_without_factors_is_zero_not_nan():
 
 @pytest.mark.parametrize("shape", [(2, 3), (2, 5), (4,)])
 def test_time_prior_is_of_four_factors(shape):
-    with pytest.raises(ValueError, match=r"labels are .*give \[B, 4\].*low, haze, rain and snow"):
+    with pytest.raises(ValueError, match=r"labels must be \[B, 4\] \(low, haze, rain and snow\), got"):
         losses.time_prior(torch.ones(shape), torch.tensor([5, 5]), 100)
 
 

@@ -87,7 +87,7 @@ def test_the_schedule_of_the_configuration_is_used(make_net):
             v = net.velocity(x, analysis, t).prediction
             x = x + share * ((x + v).clamp(-1, 1) - x)
     torch.testing.assert_close(restore_tensor(net, y, steps=2), x, rtol=0, atol=1e-5)
-    with pytest.raises(ValueError, match="11 steps; this schedule has 1 to 10"):
+    with pytest.raises(ValueError, match="steps must be 1 to 10, got 11"):
         restore_tensor(net, y, steps=11)
 
 
@@ -107,21 +107,23 @@ def test_half_precision_network(make_net):
 
 def test_errors(make_net):
     net, y = make_net(), image(2, 3, 8, 8)
-    with pytest.raises(ValueError, match=r"y is \(3, 8, 8\); give \[B, 3, H, W\]"):
+    with pytest.raises(ValueError, match=r"y must be \[B, 3, H, W\].*got \(3, 8, 8\)"):
         restore_tensor(net, y[0])
-    with pytest.raises(TypeError, match="y is a ndarray; give a tensor"):
+    with pytest.raises(TypeError, match=r"y must be a tensor.*got ndarray"):
         restore_tensor(net, y.numpy())
-    with pytest.raises(TypeError, match="noise is a ndarray; give a tensor"):
+    with pytest.raises(TypeError, match=r"noise must be a tensor.*got ndarray"):
         restore_tensor(net, y, noise=y[None].numpy())
-    with pytest.raises(TypeError, match=r"torch\.uint8; give floating-point"):
+    with pytest.raises(TypeError, match=r"must hold floating-point values in \[-1, 1\], got torch\.uint8"):
         restore_tensor(net, y.to(torch.uint8))
-    with pytest.raises(ValueError, match="y is on meta and the network on cpu"):
+    with pytest.raises(ValueError, match="y must be on the network's device cpu, got meta"):
         restore_tensor(net, y.to("meta"))
-    with pytest.raises(ValueError, match=r"noise is \(1, 2, 3, 8, 8\); give one tensor per step, \(2, 2, 3, 8, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"noise must be \(2, 2, 3, 8, 8\), one tensor per step, got \(1, 2, 3, 8, 8\)"
+    ):
         restore_tensor(net, y, steps=2, noise=torch.zeros(1, 2, 3, 8, 8))
-    with pytest.raises(ValueError, match="101 steps; this schedule has 1 to 100"):
+    with pytest.raises(ValueError, match="steps must be 1 to 100, got 101"):
         restore_tensor(net, y, steps=101)
-    with pytest.raises(ValueError, match="no sampler 'DDIM'; there are MC, NMC, EM, mean"):
+    with pytest.raises(ValueError, match=r"sampler must be one of MC, NMC, EM, mean.*got 'DDIM'"):
         restore_tensor(net, y, sampler="DDIM")
 
 

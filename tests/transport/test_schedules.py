@@ -130,20 +130,20 @@ def test_named_schedules_are_built_once():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="no theta 'cubic'; there are constant, linear, cosine, jsd, straight"):
+    with pytest.raises(ValueError, match=r"theta must be one of constant, linear, cosine, jsd, straight.*got 'cubic'"):
         LogNormalSchedule.named("cubic")
-    with pytest.raises(ValueError, match="no sigma2 'straight'; there are constant, linear, cosine, jsd, none"):
+    with pytest.raises(ValueError, match=r"sigma2 must be one of constant, linear, cosine, jsd, none.*got 'straight'"):
         LogNormalSchedule.named("cosine", "straight")
     with pytest.raises(ValueError, match="'straight' needs sigma2 'none', not 'linear'"):
         LogNormalSchedule.named("straight", "linear")
-    with pytest.raises(ValueError, match="num_steps is 0"):
+    with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
         LogNormalSchedule.named(num_steps=0)
-    with pytest.raises(ValueError, match=r"theta is \(3,\) and sigma2 \(2,\)"):
+    with pytest.raises(ValueError, match=r"theta and sigma2 must hold one rate per step each, got \(3,\) and \(2,\)"):
         LogNormalSchedule(torch.ones(3), torch.ones(2), 1.0)
     with pytest.raises(ValueError, match="rates must be >= 0"):
         LogNormalSchedule(-torch.ones(3), torch.ones(3), 1.0)
     for s, t in ((5, 4), (-1, 4), (0, 101)):
-        with pytest.raises(ValueError, match=rf"transition {s} -> {t}"):
+        with pytest.raises(ValueError, match=rf"got {s} -> {t}"):
             PAPER.transition(s, t)
-    with pytest.raises(ValueError, match="0 steps; this schedule has 1 to 100"):
+    with pytest.raises(ValueError, match="steps must be 1 to 100, got 0"):
         PAPER.times(0)

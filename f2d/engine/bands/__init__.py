@@ -1,1 +1,1 @@
-"""Restoration of images that do not fit into memory whole, band of rows by band of rows."""
+"""Restore images that do not fit into memory as a whole, in bands of rows."""

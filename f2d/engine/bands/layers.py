@@ -1,5 +1,4 @@
-"""Layers over bands of rows: each reads what it needs above and below, so that a band equals the same rows of the
-whole."""
+"""Layers over bands of rows; each reads the rows it needs above and below, so a band equals those rows of the whole."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,31 +13,31 @@ from .stored import Field, Rows, Scratch
 
 
 class Bands:
-    """Cuts a feature map into bands of some `positions` (an even number of rows each), and keeps what they yield."""
+    """Cuts feature maps into bands of about `positions` positions (an even number of rows) and stores the results."""
 
     def __init__(self, scratch: Scratch, positions: int):
         self.scratch, self.positions = scratch, positions
 
     def of(self, height: int, width: int) -> Iterator[tuple[int, int]]:
-        """(top, bottom) of the bands, from the first row to the last."""
+        """Yield (top, bottom) of each band, from the first row to the last."""
         rows = max(2, self.positions // width // 2 * 2)
         return ((top, min(top + rows, height)) for top in range(0, height, rows))
 
     def keep(self, height: int, width: int, rows: Callable[[int, int], Tensor]) -> Field:
-        """A field of what `rows(top, bottom)` gives, [1, C, bottom - top, width]."""
+        """Store the results [1, C, bottom - top, width] of `rows(top, bottom)` as a field."""
         field = self.scratch.field(height, width)
         for top, bottom in self.of(height, width):
             field.append(rows(top, bottom))
         return field
 
     def convolve(self, conv: Conv, x: Rows, change: Callable[[Tensor], Tensor] = lambda rows: rows) -> Field:
-        """``change(conv(x))``, kept; conv may double the rows."""
+        """Store ``change(conv(x))`` as a field; conv may double the rows."""
         stride = _vertical(conv, "stride", 1)
         height, width = (length * 2 if conv.doubles else length // stride for length in (x.height, x.width))
         return self.keep(height, width, lambda top, bottom: change(conv_rows(conv, x, top, bottom)))
 
     def mean(self, x: Rows, rows: Callable[[int, int], Tensor] | None = None) -> Tensor:
-        """[1, C]: the mean over all pixels of x, or of `rows(top, bottom)` of x's size."""
+        """Return the mean [1, C] over all pixels of x, or of `rows(top, bottom)` of x's size."""
         rows = rows or x.read
         total: Any = sum(
             spatial_mean(rows(top, bottom)).double() * (bottom - top) for top, bottom in self.of(x.height, x.width)
@@ -47,8 +46,8 @@ class Bands:
 
 
 def conv_rows(conv: Conv, x: Rows, top: int, bottom: int) -> Tensor:
-    """Rows top..bottom of ``conv(x)``, both even if it doubles the rows; zero padding at the image's borders only."""
-    if conv.doubles:  # a convolution of four times the channels, whose rows become two
+    """Compute rows top..bottom of ``conv(x)`` (even if it doubles them), zero-padded at the image's borders only."""
+    if conv.doubles:  # a convolution with four times the channels, each of whose rows becomes two
         top, bottom = top // 2, bottom // 2
     stride, padding, dilation = (_vertical(conv, name, default) for name, default in _GEOMETRY.items())
     first = top * stride - padding
@@ -79,7 +78,7 @@ class Doubled:
         self.rows, self.height, self.width = rows, 2 * rows.height, 2 * rows.width
 
     def read(self, top: int, bottom: int) -> Tensor:
-        # A row of the result lies between two rows; at the ends of what is read there is one only, as at the borders
+        # A row of the result lies between two rows; at the ends of the rows read there is only one, as at the borders
         first, last = max((top - 1) // 2, 0), min(bottom // 2 + 1, self.rows.height)
         doubled = F.interpolate(self.rows.read(first, last), scale_factor=2, mode="bilinear")
         return doubled[:, :, top - 2 * first : bottom - 2 * first]

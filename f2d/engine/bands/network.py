@@ -1,14 +1,15 @@
 """The engine's network over bands of rows: the same function, with a working memory that does not grow with the image.
 
-Layer after layer over the whole image, every layer band by band. What a layer needs of the whole image (moments, means,
-attention's matrix) is summed while the layer before it is made, so it is exact, and nothing is computed twice but the
-normalisation of the few rows that two bands share.
+The network runs layer by layer over the whole image, and each layer band by band. Statistics of the whole image
+(moments, means, attention's matrix) are summed while the previous layer is computed, so they are exact; only the
+normalisation of the few rows that two bands share is computed twice.
 
-Overlapping tiles that replay statistics taken elsewhere were measured instead, on f2d-lite and photographs of 0.8 to 3
-megapixels. Against the whole image, before any error of their own: with the statistics of a copy at half size 40 to 58
-dB, at a quarter 28 to 41; with those of crops that cover a quarter of it, pooled, 19 to 39; the copy corrected by
-crops 37 to 48. Passes over all tiles that correct the moments diverge (38, 30, 27, 25 dB): a change in those of one
-layer changes those of the forty layers after it. Bands are at 81 dB (bf16) and 153 dB (float32).
+The alternative, overlapping tiles that reuse statistics taken elsewhere, was measured on f2d-lite and photographs of
+0.8 to 3 megapixels. These are PSNRs against the whole image, from the statistics' error alone: 40 to 58 dB with those
+of a copy at half size and 28 to 41 dB at a quarter; 19 to 39 dB with those pooled from crops that cover a quarter of
+the image; 37 to 48 dB with the copy corrected by crops. Repeated passes over all tiles that correct the moments diverge
+(38, 30, 27, 25 dB), since a change in one layer changes the moments of the forty layers after it. Bands reach 84 dB
+(bf16) and 156 dB (float32) on 3 megapixels (bench.tiling).
 """
 
 from typing import Any
@@ -29,10 +30,10 @@ from .stored import Field, Joined, Mapped, Rows, group_moments
 
 
 class BandedNetwork:
-    """``v(x_t, y, t)`` of an engine for one image, by bands. image: rows [1, 3, h, W] in [-1, 1].
+    """``v(x_t, y, t)`` of an engine for one image, in bands; image provides rows [1, 3, h, W] in [-1, 1].
 
-    padded_image, enhanced: the enhanced image's rows, padded and in its own size. maps: field of [1, K, h, w], or None.
-    weights [1, K]. gates [1, K]: of the first call.
+    padded_image, enhanced: rows of the enhanced image, padded and in its own size. maps: a field [1, K, h, w], or None.
+    weights [1, K]: the presences. gates [1, K]: those of the first call.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class BandedNetwork:
         self._parse()
 
     def velocity(self, state: Rows, t: int) -> Rows:
-        """Rows of v, of the padded size. state: x_t of the image's own size, `enhanced` itself at the start."""
+        """Return rows of v in the padded size. state: x_t in the image's size, `enhanced` itself at the start."""
         engine, image, patch = self.engine, self.padded_image, self.engine.config.patch
         constants = engine.constants(t)
         padded = (image.height, image.width) != (self.height, self.width)
@@ -71,7 +72,7 @@ class BandedNetwork:
         return Mapped(x, lambda rows: norm.given(rows, moments, film))
 
     def _residual(self, conv: Conv, h: Rows, x: Rows, skip: Conv | None = None) -> Field:
-        """``conv(h) + skip(x)``; without a skip convolution x itself."""
+        """``conv(h) + skip(x)``, where skip is the identity without a skip convolution."""
 
         def rows(top: int, bottom: int) -> Tensor:
             residual = x.read(top, bottom)
@@ -135,7 +136,7 @@ class BandedNetwork:
         self._highest = torch.stack(highest).amax(dim=0)
 
     def _backbone(self, x: Rows, constants: Constants, repeated: bool) -> tuple[Field, Field | Joined, Tensor]:
-        """(shared head in float32 or wider, experts' input, frequency embedding)."""
+        """Return (shared head in float32 or wider, experts' input, frequency embedding)."""
         net, bands = self.engine.backbone, self.bands
         h: Any = bands.convolve(net.conv_in_repeated if repeated else net.conv_in, x)
         skips = []
@@ -218,7 +219,7 @@ class BandedNetwork:
         return self.bands.mean(x, rows)
 
     def _add_experts(self, features: Rows, gates: Tensor, base: Field) -> None:
-        """base += what the experts say."""
+        """Add the experts' corrections to base."""
         engine, bands = self.engine, self.bands
         wanted = [k for k in range(len(engine.config.factors)) if self.strength is None or self.strength[k] > 0]
         if self.skipping:
@@ -240,7 +241,7 @@ class BandedNetwork:
 
 
 class Cropped:
-    """The first `height` rows and `width` columns."""
+    """Rows of an image cropped to its first `height` rows and `width` columns."""
 
     def __init__(self, rows: Rows, height: int, width: int):
         self.rows, self.height, self.width = rows, height, width
@@ -261,7 +262,7 @@ class Unshuffled:
 
 
 class Prediction:
-    """Rows of v from the assembled field: top and bottom must be multiples of the patch."""
+    """Rows of v from the assembled field; top and bottom must be multiples of the patch."""
 
     def __init__(self, total: Field, image: Rows, patch: int, affine: bool):
         self.total, self.image, self.patch, self.affine = total, image, patch, affine

@@ -1,4 +1,4 @@
-"""Restoration of one image of any size within a given memory, by bands of rows."""
+"""Restore one image of any size within a given amount of memory, in bands of rows."""
 
 import itertools
 import os
@@ -17,8 +17,11 @@ from .stored import Rows, Scratch
 
 
 class Banded(NamedTuple):
-    """image float32 [1, 3, H, W] in [0, 1] on the image's device; maps [1, K, H, W] there, or None where they were not
-    asked for; gates, weights [1, K] of the first call."""
+    """A banded restoration.
+
+    image: float32 [1, 3, H, W] in [0, 1] on the input's device. maps: [1, K, H, W] there, or None if not requested.
+    gates, weights: [1, K], those of the first call.
+    """
 
     image: Tensor
     maps: Tensor | None
@@ -41,11 +44,12 @@ def restore_banded(
     tta: bool = False,
     maps: bool = False,
 ) -> Banded:
-    """`restore_tensor` of one image [1, 3, H, W] in [0, 1], kept where it is; the same up to rounding.
+    """Apply `restore_tensor` to one image [1, 3, H, W] in [0, 1] in bands; results agree up to rounding.
 
-    positions, folder: the size of a band, and where features are kept (None: in memory), as `plan` has them. strength:
-    of each factor, or None. The other options as in `f2d.restore_tensor`; the noise of a pixel is keyed by its place in
-    the image, so that bands have what the whole image has. OSError where the folder is full.
+    The image stays on its device. positions and folder are the size of a band and where features are stored (None: in
+    memory), as chosen by `plan`. strength holds one number per factor, or is None. The other options are those of
+    `f2d.restore_tensor`. Noise is keyed by a pixel's position in the image, so bands draw the noise of the whole image.
+    Raises OSError if the folder is full.
     """
     times = engine.transport.times(steps, sampler)
     check_noise(noise, seed, steps, image)
@@ -72,7 +76,7 @@ def restore_banded(
 
 
 class ImageRows:
-    """Rows in [-1, 1] on the engine's device of an image [1, 3, H, W] in [0, 1] that lies anywhere."""
+    """Rows in [-1, 1] on the engine's device, of an image [1, 3, H, W] in [0, 1] on any device."""
 
     def __init__(self, image: Tensor, engine: Engine):
         self.image, self.device, self.dtype = image, engine.device, engine.wide
@@ -90,7 +94,7 @@ def _transport(
     noise: Tensor | None,
     image: Tensor,
 ) -> Tensor:
-    """`f2d.transport.transport` from band to band; the last step goes into the result."""
+    """Run `f2d.transport.transport` band by band; the last step is written into the result."""
     bands, height, width = network.bands, *image.shape[2:]
     result = torch.empty(image.shape, dtype=torch.float32, device=image.device)
     state: Rows = network.enhanced
@@ -118,7 +122,7 @@ class Step(NamedTuple):
     def read(self, top: int, bottom: int) -> Tensor:
         engine = self.network.engine
         x, x_0 = (rows.read(top, bottom).float() for rows in (self.state, self.network.enhanced))
-        patched = bottom + -bottom % engine.config.patch  # whole patches are read, and the padding cut off
+        patched = bottom + -bottom % engine.config.patch  # whole patches are read, and the padding is cut off
         v = self.velocity.read(top, patched)[:, :, : bottom - top, : x.shape[3]]
         if "noise" in self.source:
             here = {"noise": self.source["noise"][:, :, top:bottom].to(x.device).float()}
@@ -128,7 +132,7 @@ class Step(NamedTuple):
 
 
 def _maps(network: BandedNetwork, image: Tensor) -> Tensor:
-    """[1, K, H, W] float32, as `Analysis.maps`."""
+    """Return the maps [1, K, H, W] float32, as `Analysis.maps` does."""
     factors, height, width = network.weights.shape[1], *image.shape[2:]
     if network.maps is None:
         return torch.ones((), device=image.device).expand(1, factors, height, width)

@@ -1,4 +1,4 @@
-"""Feature maps too large to hold beside each other: stored row by row, in memory or in a file, read in bands."""
+"""Store large feature maps row by row, in memory or in files, and read them in bands."""
 
 import os
 import tempfile
@@ -11,13 +11,13 @@ from torch import Tensor
 
 
 class Rows(Protocol):
-    """Something with rows: a stored `Field`, several joined, an image, a function of one."""
+    """Anything that provides rows: a stored `Field`, several joined fields, an image, or a function of one."""
 
     height: int
     width: int
 
     def read(self, top: int, bottom: int) -> Tensor:
-        """[1, C, bottom - top, width] for 0 <= top < bottom <= height, not to be written to."""
+        """Return [1, C, bottom - top, width] for 0 <= top < bottom <= height; callers must not write to it."""
 
 
 class ChannelMoments:
@@ -34,7 +34,7 @@ class ChannelMoments:
         self.sum = self.squares = torch.zeros(())
 
     def add(self, band: Tensor) -> None:
-        """band [1, C, h, W]."""
+        """Add a band [1, C, h, W]."""
         values = band.movedim(1, 3).flatten(0, 2).to(torch.promote_types(band.dtype, torch.float32))
         if self.origin is None:
             self.origin = values.mean(dim=0)
@@ -46,7 +46,7 @@ class ChannelMoments:
     @property
     def mean(self) -> Tensor:
         """[C], float64."""
-        assert self.origin is not None  # a band was added
+        assert self.origin is not None  # at least one band was added
         return self.origin.double() + self.sum / self.count
 
     @property
@@ -69,7 +69,7 @@ def group_moments(parts: Sequence[ChannelMoments], groups: int, eps: float, dtyp
 
 
 class Scratch:
-    """Where fields live: on `device`, or in files of `folder` that have no names and go with the field or process."""
+    """Storage of fields: on `device`, or in unnamed files of `folder` that vanish with the field or the process."""
 
     def __init__(self, device: torch.device, folder: str | os.PathLike | None = None):
         self.device, self.folder = device, folder
@@ -79,7 +79,7 @@ class Scratch:
 
 
 class Field(ABC):
-    """A feature map [1, C, height, width], written from top to bottom, read in any order; `moments` on the way."""
+    """A feature map [1, C, height, width], written from top to bottom and read in any order, with its `moments`."""
 
     def __init__(self, height: int, width: int):
         self.height, self.width, self.moments, self.written = height, width, ChannelMoments(), 0
@@ -89,18 +89,18 @@ class Field(ABC):
         return (self.moments,)
 
     def append(self, band: Tensor) -> None:
-        """The next rows, [1, C, h, W]."""
+        """Append the next rows, [1, C, h, W]."""
         self.moments.add(band)
         self.write(self.written, band)
         self.written += band.shape[2]
 
     @abstractmethod
     def write(self, top: int, band: Tensor) -> None:
-        """Rows from `top` on; the moments do not follow a second writing."""
+        """Overwrite rows from `top` on; the moments are not updated."""
 
     @abstractmethod
     def read(self, top: int, bottom: int) -> Tensor:
-        """As `Rows.read`."""
+        """Read rows as `Rows.read`."""
 
 
 class _InMemory(Field):
@@ -121,7 +121,7 @@ class _InFile(Field):
     def __init__(self, height: int, width: int, device: torch.device, folder: str | os.PathLike):
         super().__init__(height, width)
         self.device = device
-        # closed, and freed, with the field
+        # the file is closed, and its space freed, with the field
         self.file = tempfile.TemporaryFile(dir=os.fspath(folder), buffering=0)  # noqa: SIM115
 
     def write(self, top: int, band: Tensor) -> None:
@@ -146,7 +146,7 @@ class _InFile(Field):
 
 
 class Joined:
-    """Fields of one size as one, channel after channel."""
+    """Fields of the same size joined along the channels."""
 
     def __init__(self, *fields: Field):
         self.fields, self.height, self.width = fields, fields[0].height, fields[0].width
@@ -161,7 +161,7 @@ class Joined:
 
 
 class Mapped:
-    """``change(rows)``, computed anew at every reading: a change of each pixel alone."""
+    """``change(rows)``, recomputed at every read; the change must be pixelwise."""
 
     def __init__(self, rows: Rows, change: Callable[[Tensor], Tensor]):
         self.rows, self.change, self.height, self.width = rows, change, rows.height, rows.width

@@ -1,4 +1,4 @@
-"""F²D-Net: what each file computes stands in its first line; `network` assembles them."""
+"""F²D-Net: the first line of each file says what it computes; `network` assembles the parts."""
 
 from .config import PRESETS, F2DNetConfig
 from .network import Analysis, F2DNet, F2DOutput

@@ -17,7 +17,7 @@ from .residual_block import ResidualBlock
 
 
 class BackboneOutput(NamedTuple):
-    shared: Tensor  # [B, head channels, h, w]: what all factors have in common
+    shared: Tensor  # [B, head channels, h, w]: the correction that all factors share
     features: Tensor  # [B, stage_widths[0], h, w]: the experts' input
     time: Tensor  # [B, time_dim]
     frequency: Tensor  # [B, frequency_dim]
@@ -56,7 +56,7 @@ class Backbone(nn.Module):
         self.frequency_embedding = FrequencyEmbedding(widths[-1], config.frequency_dim)
         upward = widths[::-1]
         if self.light:
-            entering: tuple[int, ...] = upward  # of each stage's own width, so that the skip can be added
+            entering: tuple[int, ...] = upward  # each has its stage's width, so that the skip can be added
             ups = [nn.Conv2d(w, 4 * after, 1) for w, after in itertools.pairwise(upward)]
         else:
             entering = tuple(before + width for before, width in zip((upward[0], *upward), upward, strict=False))
@@ -92,7 +92,7 @@ class Backbone(nn.Module):
         return BackboneOutput(self.conv_out(self.norm_out(h)), h, time, frequency)
 
     def _upward(self, level: int, h: Tensor, skip: Tensor) -> Tensor:
-        """What stage `level` of the way up starts from."""
+        """Compute the input of decoder stage `level`."""
         if self.light:  # the shuffle leaves its result contiguous, and the blocks work in channels_last
             if level == 0:
                 return h  # the skip itself, where there are no middle blocks

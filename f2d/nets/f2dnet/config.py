@@ -10,7 +10,7 @@ from f2d.typed_fields import check_types, require
 HEADS = ("residual", "affine")
 DESIGNS = ("published", "light")
 OWNER = "F2DNetConfig"
-# What a file may ask for: without upper limits, a damaged one builds modules for hours.
+# Upper limits for values from files; without them, a damaged file would build modules for hours.
 MOST_STAGES = 8
 MOST_FACTORS = 64
 LIMITS = {
@@ -40,12 +40,12 @@ class F2DNetConfig(SavedConfig):
     network has attention_heads = 0 and no parser_decoder_widths.
     factors: names of the degradations, one expert each; their order is that of gates, maps, weights and logits.
     stage_widths, blocks_per_stage: channels and residual blocks of the U-Net's stages, finest first.
-    enhancer_width: channels of the brightness pre-enhancer, or None to leave it out. brightness_threshold: mean luma in
+    enhancer_width: channels of the brightness pre-enhancer, or None for no enhancer. brightness_threshold: mean luma in
     [0, 1] at which its fixed gate is one half.
-    groups: of every GroupNorm; stage and expert widths are multiples of it.
+    groups: number of groups of every GroupNorm; stage and expert widths are multiples of it.
     parser_widths: the first convolution (light: all at full size), then one stride-2 convolution per entry;
     parser_decoder_widths: the first convolution, then one transposed convolution per entry.
-    spatial_maps: False leaves the maps out (all ones): the image-level routing baseline.
+    spatial_maps: False replaces the maps by ones, the image-level routing baseline.
     gate_noise: standard deviation of the noise on the gate's logits while training.
     patch: 1, or 2 to run everything on the pixel-unshuffled image at half the resolution.
     head: "residual": the prediction is v = shared + Σ alpha m Δ itself; "affine": that sum is a gain G and an offset B
@@ -53,7 +53,7 @@ class F2DNetConfig(SavedConfig):
     target, theta, sigma2, num_steps: what v predicts and the schedule of the process (see `f2d.transport`).
     learned_schedule: the network carries a schedule that starts there and adapts (see `f2d.transport.LearnedSchedule`).
 
-    ValueError for a field of another type or out of range, and for sizes that do not fit together.
+    Raises ValueError for a field of the wrong type or out of range, and for inconsistent sizes.
     """
 
     design: str = "published"
@@ -88,10 +88,10 @@ class F2DNetConfig(SavedConfig):
             require(condition, OWNER, name, getattr(self, name), wanted)
 
         check("design", self.design in DESIGNS, f"one of {', '.join(DESIGNS)}")
-        check("factors", len(self.factors) > 0, "at least one name")
-        if len(self.factors) > MOST_FACTORS:  # such a list is no message
-            raise ValueError(f"{OWNER}: there are {len(self.factors)} factors; give at most {MOST_FACTORS}")
-        check("factors", len(set(self.factors)) == len(self.factors), "each name once")
+        check("factors", len(self.factors) > 0, "a list of at least one name")
+        if len(self.factors) > MOST_FACTORS:  # so long a list does not belong into a message
+            raise ValueError(f"{OWNER}: factors must be at most {MOST_FACTORS} names, got {len(self.factors)}")
+        check("factors", len(set(self.factors)) == len(self.factors), "a list without duplicates")
         # the names become parts of file names
         plain = all(re.fullmatch(r"[\w-]+", name) for name in self.factors)
         check("factors", plain, "names of letters, digits, _ and -")
@@ -102,7 +102,7 @@ class F2DNetConfig(SavedConfig):
         pairs = [("stage_widths", "blocks_per_stage")]
         if self.design == "light":
             check("attention_heads", self.attention_heads == 0, "0 with design light")
-            check("parser_decoder_widths", self.parser_decoder_widths == (), "none with design light")
+            check("parser_decoder_widths", self.parser_decoder_widths == (), "empty with design light")
             check("parser_widths", 2 <= len(self.parser_widths) <= MOST_STAGES, f"2 to {MOST_STAGES} widths")
         else:
             check("attention_heads", self.attention_heads > 0, "1 to 65,536")
@@ -111,14 +111,15 @@ class F2DNetConfig(SavedConfig):
             counts = len(getattr(self, one)), len(getattr(self, other))
             if counts[0] != counts[1] or not 1 <= counts[0] <= MOST_STAGES:
                 raise ValueError(
-                    f"{OWNER}: {counts[0]} {one} and {counts[1]} {other}; give as many of both, 1 to {MOST_STAGES}"
+                    f"{OWNER}: {one} and {other} must be equally long, 1 to {MOST_STAGES}, "
+                    f"got {counts[0]} and {counts[1]}"
                 )
         for name, width in [*(("stage_widths", w) for w in self.stage_widths), ("expert_width", self.expert_width)]:
             if width % self.groups:
-                raise ValueError(f"{OWNER}: {name} has {width}, not a multiple of groups={self.groups}")
+                raise ValueError(f"{OWNER}: {name} must hold multiples of groups={self.groups}, got {width}")
         if self.attention_heads and self.stage_widths[-1] % self.attention_heads:
             raise ValueError(
-                f"{OWNER}: the last of {self.stage_widths} is not a multiple of attention_heads={self.attention_heads}"
+                f"{OWNER}: the last of {self.stage_widths} must be a multiple of attention_heads={self.attention_heads}"
             )
         check("time_dim", self.time_dim % 2 == 0, "an even number")
         check("brightness_threshold", 0 <= self.brightness_threshold <= 1, "a luma in [0, 1]")
@@ -126,16 +127,16 @@ class F2DNetConfig(SavedConfig):
         check("patch", self.patch in (1, 2), "1 or 2")
         check("head", self.head in HEADS, f"one of {', '.join(HEADS)}")
         check("target", self.target in TARGETS, f"one of {', '.join(TARGETS)}")
-        _ = self.schedule  # its errors name what there is
+        _ = self.schedule  # raises errors that list the known names
 
     @property
     def schedule(self) -> LogNormalSchedule:
-        """The schedule by its names; of a learned one, where it starts."""
+        """The schedule by its names; for a learned schedule, its initial state."""
         return LogNormalSchedule.named(self.theta, self.sigma2, self.num_steps)
 
     @property
     def transport(self) -> LogNormal:
-        """The process of `schedule`, with what the network predicts of it."""
+        """The process of `schedule` with the network's prediction target."""
         return LogNormal(self.schedule, self.target)
 
     @property

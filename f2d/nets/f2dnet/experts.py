@@ -22,7 +22,7 @@ class SqueezeExcitation(nn.Module):
 
 
 class Expert(nn.Module):
-    """``Δ = W SE(SiLU GN conv(SiLU GN conv_dilated(P x)))``, W zero-initialised: a new expert corrects nothing.
+    """``Δ = W SE(SiLU GN conv(SiLU GN conv_dilated(P x)))``, with W zero-initialised, so a new expert corrects nothing.
 
     x [B, in_channels, h, w] -> [B, out_channels, h, w]. P and W are 1x1, the convolutions 3x3; the first one's
     dilation sets the expert's reach, so experts differ by their receptive field.
@@ -42,7 +42,7 @@ class Expert(nn.Module):
 
     @property
     def last_norm(self) -> modules.GroupNormSiLU:
-        """What the values that W projects come from."""
+        """The normalisation before W."""
         return self.norm2
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class Expert(nn.Module):
 
 
 class LightExpert(nn.Module):
-    """``Δ = W SiLU GN conv_dilated(x)``, W zero-initialised: a new expert corrects nothing.
+    """``Δ = W SiLU GN conv_dilated(x)``, with W zero-initialised, so a new expert corrects nothing.
 
     x [B, in_channels, h, w] -> [B, out_channels, h, w]. The convolution is 3x3, W is 1x1; the dilation sets the
     expert's reach, so experts differ by their receptive field.
@@ -68,7 +68,7 @@ class LightExpert(nn.Module):
 
     @property
     def last_norm(self) -> modules.GroupNormSiLU:
-        """What the values that W projects come from."""
+        """The normalisation before W."""
         return self.norm
 
     def forward(self, x: Tensor) -> Tensor:

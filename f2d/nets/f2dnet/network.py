@@ -23,7 +23,7 @@ from .parser import LightParser, Parser
 
 
 class Analysis(NamedTuple):
-    """What the network knows of an image before any transport: the part of the work that does not depend on t.
+    """The network's analysis of an image before any transport: the part of the work that does not depend on t.
 
     Tensors with "padded" in their name are at the network's own size; the properties are at the image's.
     """
@@ -38,12 +38,12 @@ class Analysis(NamedTuple):
 
     @property
     def enhanced(self) -> Tensor:
-        """[B, 3, H, W]: the image everything downstream works on."""
+        """[B, 3, H, W]: the enhanced image, on which everything downstream works."""
         return self.padded_image[..., : self.height, : self.width]
 
     @property
     def maps(self) -> Tensor:
-        """[B, K, H, W]: where each factor acts, the value each pixel is multiplied with (ones without maps)."""
+        """[B, K, H, W]: where each factor acts, as a weight per pixel (ones without maps)."""
         if self.padded_maps is None:
             batch, factors = self.weights.shape
             return self.weights.new_ones(()).expand(batch, factors, self.height, self.width)
@@ -55,12 +55,12 @@ class Analysis(NamedTuple):
 
     @property
     def map_means(self) -> Tensor:
-        """[B, K]: spatial means of the maps over the network's own (padded) size, which is what the gate sees."""
+        """[B, K]: spatial means of the maps over the network's padded size, as the gate sees them."""
         return torch.ones_like(self.weights) if self.padded_maps is None else self.padded_maps.mean(dim=(2, 3))
 
 
 class F2DOutput(NamedTuple):
-    """One evaluation of the network; losses, selectivity measures and samplers read everything from here."""
+    """One evaluation of the network, from which losses, selectivity measures and samplers read everything."""
 
     prediction: Tensor  # [B, 3, H, W]: v
     padded_shared: Tensor  # [B, C, H'/p, W'/p]: the shared head, C = 3 p² (6 p² for an affine head)
@@ -90,14 +90,14 @@ class F2DOutput(NamedTuple):
 
 
 class Factorized(Protocol):
-    """What `begin` needs of an F2DNet, or of an engine that computes the same: their methods of these names."""
+    """The methods that `begin` needs, of an F2DNet or of an engine that computes the same."""
 
     def analyse(self, y: Tensor) -> Any: ...
     def velocity(self, x_t: Tensor, analysis: Any, t: Any) -> Any: ...
 
 
 def begin(net: Factorized, y: Tensor) -> tuple[Tensor, Predict]:
-    """(x_0 [B, 3, H, W] float32, predict) of an image y: where its transport starts, and what predicts its steps.
+    """Return (x_0 [B, 3, H, W] float32, predict) for an image y: the start of its transport, and its predictor.
 
     The image is analysed once; x_0 is the enhanced image.
     """
@@ -115,7 +115,7 @@ class F2DNet(SavedNetwork):
     forward(x_t [B, 3, H, W], y [B, 3, H, W] in [-1, 1], t int or [B]) -> F2DOutput, any H, W >= 1. It is
     `velocity(x_t, analyse(y), t)`: enhancer and parser see the image only, so a sampler calls `analyse` once.
     What v means (mu - x_t for SFLOW) is config.target. The transport starts from the enhanced image, so training draws
-    x_t between `analyse(y).enhanced` and the clean image. ValueError for shapes that do not fit.
+    x_t between `analyse(y).enhanced` and the clean image. Raises ValueError for shapes that do not fit.
 
     Factorized Stochastic Transport for Composite Degradation Image Restoration; config has the sizes.
     """
@@ -144,16 +144,16 @@ class F2DNet(SavedNetwork):
 
     @property
     def schedule(self) -> LogNormalSchedule:
-        """The schedule of the process: config's, or what was learned from it."""
+        """The schedule of the process: that of config, or the schedule learned from it."""
         return self.config.schedule if self.learned_schedule is None else self.learned_schedule.schedule()
 
     @property
     def transport(self) -> LogNormal:
-        """The process, with what the network predicts of it."""
+        """The process with the network's prediction target."""
         return LogNormal(self.schedule, self.config.target)
 
     def analyse(self, y: Tensor) -> Analysis:
-        """``(enhanced y, maps, weights, logits)`` of an image y [B, 3, H, W] in [-1, 1]."""
+        """Compute ``(enhanced y, maps, weights, logits)`` of an image y [B, 3, H, W] in [-1, 1]."""
         _check_image("y", y)
         height, width = y.shape[-2:]
         image, enhancer_gate = pad_to_multiple(y, self.config.stride), None
@@ -165,14 +165,14 @@ class F2DNet(SavedNetwork):
     def velocity(self, x_t: Tensor, analysis: Analysis, t: Tensor | int, gate_noise: Tensor | None = None) -> F2DOutput:
         """``v(x_t, y, t)`` for a state x_t [B, 3, H, W] of the image analysed, at step t (int, or [B]).
 
-        gate_noise [B, K]: standard normal, what the gates are disturbed with while training; by default drawn.
+        gate_noise [B, K] is the standard normal noise on the gates in training; by default it is drawn.
         """
         _check_image("x_t", x_t)
         batch, height, width = x_t.shape[0], analysis.height, analysis.width
         if x_t.shape[-2:] != (height, width) or batch != analysis.weights.shape[0]:
             raise ValueError(
-                f"F2DNet: x_t is {tuple(x_t.shape)}, but the image has batch {analysis.weights.shape[0]} "
-                f"and size {height}x{width}; give the state the image's shape"
+                f"F2DNet: x_t must have the image's batch {analysis.weights.shape[0]} and size {height}x{width}, "
+                f"got {tuple(x_t.shape)}"
             )
         t = _as_steps(t, batch, x_t.device)
         patch, image = self.config.patch, analysis.padded_image
@@ -211,9 +211,9 @@ class F2DNet(SavedNetwork):
 
 def _check_image(name: str, x: Tensor) -> None:
     if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < 1:
-        raise ValueError(f"F2DNet: {name} is {tuple(x.shape)}; give [B, 3, H, W] with H, W >= 1")
+        raise ValueError(f"F2DNet: {name} must be [B, 3, H, W] with H, W >= 1, got {tuple(x.shape)}")
     if not x.is_floating_point():
-        raise TypeError(f"F2DNet: {name} is {x.dtype}; give floating-point values in [-1, 1]")
+        raise TypeError(f"F2DNet: {name} must hold floating-point values in [-1, 1], got {x.dtype}")
 
 
 def _as_steps(t: Tensor | int, batch: int, device: torch.device) -> Tensor:
@@ -222,5 +222,5 @@ def _as_steps(t: Tensor | int, batch: int, device: torch.device) -> Tensor:
     if t.ndim == 0:
         return t.expand(batch)
     if t.shape != (batch,):
-        raise ValueError(f"F2DNet: t is {tuple(t.shape)}; give an int or [{batch}], one step per image")
+        raise ValueError(f"F2DNet: t must be an int or [{batch}], one step per image, got {tuple(t.shape)}")
     return t

@@ -1,4 +1,4 @@
-"""Parser: which degradations an image has, how much, and where."""
+"""Parser: estimates which degradations an image has, how strong they are, and where."""
 
 import itertools
 from typing import NamedTuple

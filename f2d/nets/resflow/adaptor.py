@@ -1,4 +1,4 @@
-"""How the auxiliary y_t enters the U-Net: an adaptor, or the two simpler ways of the paper's ablation.
+"""Inject the auxiliary y_t into the U-Net: by an adaptor, or in the two simpler ways of the paper's ablation.
 
 Each is a module (x [B, C, h, w], y_t of the same shape) -> (input of the first convolution, modulations), where the
 modulations are a pair (scale, shift) per level, [B, widths[l], h / 2^l, w / 2^l] each, or none; `input_channels` says
@@ -17,12 +17,12 @@ from .unet import Modulations, zeroed
 class Adaptor(nn.Module):
     """``h_l <- h_l ⊙ (1 + s_l) + b_l,  [s_l; b_l] = Z_l SiLU(e_l),  e_0 = conv(y_t),  e_l = conv_↓2(SiLU(e_{l-1}))``.
 
-    y_t modulates the features of every level per pixel where the level is entered; skip connections carry what it left
-    there to the way up, which has to find y_t again to predict its velocity. The convolutions e are 3x3 with `width`
-    channels, Z_l is 1x1 and zero-initialised: a new adaptor changes nothing.
+    y_t modulates the features per pixel at the entry of every level. Skip connections carry the effect to the decoder,
+    which has to recover y_t to predict its velocity. The convolutions e are 3x3 with `width` channels, and Z_l is 1x1
+    and zero-initialised, so a new adaptor changes nothing.
 
-    ResFlow's paper names an adaptor but prints no layers: this design, the modulation of SPADE (Park et al., CVPR 2019)
-    from a start at zero, is ours. In its ablation the paper's adaptor reaches 25.51 dB, concatenation 24.94, addition
+    ResFlow's paper names an adaptor but prints no layers. This design, the modulation of SPADE (Park et al., CVPR 2019)
+    starting at zero, is ours. In the paper's ablation its adaptor reaches 25.51 dB, concatenation 24.94 and addition
     24.04.
     """
 
@@ -52,7 +52,7 @@ class Concatenation(nn.Module):
 
 
 class Addition(nn.Module):
-    """The first convolution sees ``x + y_t``: the network has to tell them apart by itself."""
+    """The first convolution sees ``x + y_t``, which the network has to separate by itself."""
 
     def __init__(self, image_channels: int):
         super().__init__()

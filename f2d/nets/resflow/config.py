@@ -11,7 +11,7 @@ OWNER = "ResFlowConfig"
 ARCHITECTURE = "ResFlow"
 INJECTIONS = ("adaptor", "concatenation", "addition")
 HEADS = ("direct", "affine")
-# What a file may ask for: without upper limits, a damaged one builds modules for hours.
+# Upper limits for values from files; without them, a damaged file would build modules for hours.
 MOST_LEVELS = 8
 LIMITS = {
     "channels": (1, 65536),
@@ -29,16 +29,16 @@ class ResFlowConfig(SavedConfig):
 
     channels, multipliers: the U-Net has channels · multiplier channels on each level, finest first.
     blocks: residual blocks of each level on the way down; one more each on the way up.
-    attention_levels: how many of the coarsest levels have self-attention after each block (the bottleneck always has).
-    groups: of every GroupNorm; `channels` is a multiple of it.
-    time_dim: even; of the time embedding.
+    attention_levels: number of the coarsest levels with self-attention after each block (the bottleneck always has it).
+    groups: number of groups of every GroupNorm; `channels` is a multiple of it.
+    time_dim: width of the time embedding, an even number.
     patch: 1, or 2 to run everything on the pixel-unshuffled image at half the resolution.
     injection: how y_t enters, "adaptor", "concatenation" or "addition" (see `adaptor`); adaptor_width: its channels.
     head: "direct": the U-Net's output is the velocity, as in the paper; "affine": v_x = G ⊙ x_t + B per pixel, which
     makes multiplicative degradations (haze, low light) easy for a small network, as in F²D-Net's small presets.
     auxiliary, beta, gamma: the flow (see `f2d.transport.ResFlow`); with auxiliary "none" nothing is injected.
 
-    ValueError for a field of another type or out of range, and for sizes that do not fit together.
+    Raises ValueError for a field of the wrong type or out of range, and for inconsistent sizes.
     """
 
     ARCHITECTURE: ClassVar[str] = ARCHITECTURE
@@ -66,7 +66,8 @@ class ResFlowConfig(SavedConfig):
         levels = len(self.multipliers)
         if levels != len(self.blocks) or not 1 <= levels <= MOST_LEVELS:
             raise ValueError(
-                f"{OWNER}: {levels} multipliers and {len(self.blocks)} blocks; give as many of both, 1 to {MOST_LEVELS}"
+                f"{OWNER}: multipliers and blocks must be equally long, 1 to {MOST_LEVELS}, "
+                f"got {levels} and {len(self.blocks)}"
             )
         for name, (least, most) in LIMITS.items():
             values = getattr(self, name)
@@ -78,11 +79,11 @@ class ResFlowConfig(SavedConfig):
         check("patch", self.patch in (1, 2), "1 or 2")
         check("head", self.head in HEADS, f"one of {', '.join(HEADS)}")
         check("injection", self.injection in INJECTIONS, f"one of {', '.join(INJECTIONS)}")
-        _ = self.transport  # its errors name what there is
+        _ = self.transport  # raises errors that list the known names
 
     @property
     def factors(self) -> tuple[str, ...]:
-        """None: one velocity for whatever is wrong with an image."""
+        """The network has no factors: one velocity corrects all degradations."""
         return ()
 
     @property
@@ -102,7 +103,7 @@ class ResFlowConfig(SavedConfig):
 
     @property
     def head_channels(self) -> int:
-        """Channels the U-Net predicts: those of the velocity, three more for a gain, times p²."""
+        """Channels that the U-Net predicts: those of the velocity, and three more for a gain, times p²."""
         return (self.transport.channels + 3 * (self.head == "affine")) * self.patch**2
 
     @property

@@ -14,7 +14,7 @@ from .adaptor import Adaptor, Addition, Concatenation
 from .config import ResFlowConfig
 from .unet import UNet, entry_widths
 
-TIME_SCALE = 1000  # the embedding's waves are made for integer steps up to about this many
+TIME_SCALE = 1000  # the embedding's waves suit integer steps up to about this number
 
 
 class ResFlowNet(SavedNetwork):
@@ -27,9 +27,9 @@ class ResFlowNet(SavedNetwork):
         x, predict = net.begin(y)
         restored = net.transport.restore(predict, x, steps=4, sampler="euler", seed=0)
 
-    ValueError for shapes that do not fit, and for an auxiliary missing or too much.
+    Raises ValueError for shapes that do not fit, and for an auxiliary that is missing or unexpected.
 
-    Reversing Flow for Image Restoration (CVPR 2025); `ResFlowConfig` has the sizes, `adaptor` what the paper left open.
+    Reversing Flow for Image Restoration (CVPR 2025); `ResFlowConfig` has the sizes, `adaptor` the parts not published.
     """
 
     CONFIG = ResFlowConfig
@@ -69,7 +69,7 @@ class ResFlowNet(SavedNetwork):
         if not isinstance(t, Tensor):
             t = torch.full((batch,), float(t), device=x_t.device)
         if t.shape not in ((), x_t.shape[:1]):
-            raise ValueError(f"ResFlowNet: t is {tuple(t.shape)}; give a number or [{batch}], one time per image")
+            raise ValueError(f"ResFlowNet: t must be a number or [{batch}], one time per image, got {tuple(t.shape)}")
         height, width = x_t.shape[-2:]
         x, modulations = self._unshuffled(x_t), ()
         if self.injection is not None:
@@ -82,7 +82,7 @@ class ResFlowNet(SavedNetwork):
         return torch.cat([gain * x_t + offset, rest], dim=1)
 
     def begin(self, y: Tensor) -> tuple[Tensor, Callable[[Tensor, Tensor | None, float], Tensor]]:
-        """``(x, predict)`` for an image y [B, 3, H, W] in [-1, 1]: the state at t = 1, float32, and the network.
+        """Return ``(x, predict)`` for an image y [B, 3, H, W] in [-1, 1]: the state at t = 1, float32, and the network.
 
         predict(x, auxiliary, t) is `forward` in the network's own precision (`f2d.transport.interface.Predict`).
         """
@@ -98,12 +98,12 @@ class ResFlowNet(SavedNetwork):
 
     def _check(self, x_t: Tensor, auxiliary: Tensor | None) -> None:
         if x_t.ndim != 4 or x_t.shape[1] != 3 or min(x_t.shape[2:]) < 1:
-            raise ValueError(f"ResFlowNet: x_t is {tuple(x_t.shape)}; give [B, 3, H, W] with H, W >= 1")
+            raise ValueError(f"ResFlowNet: x_t must be [B, 3, H, W] with H, W >= 1, got {tuple(x_t.shape)}")
         if not x_t.is_floating_point():
-            raise TypeError(f"ResFlowNet: x_t is {x_t.dtype}; give floating-point values")
+            raise TypeError(f"ResFlowNet: x_t must hold floating-point values, got {x_t.dtype}")
         if self.injection is None:
             if auxiliary is not None:
-                raise ValueError("ResFlowNet: this network was made without an auxiliary; give None")
+                raise ValueError("ResFlowNet: the auxiliary must be None, as this network was made without one")
         elif auxiliary is None or auxiliary.shape != x_t.shape:
             given = None if auxiliary is None else tuple(auxiliary.shape)
-            raise ValueError(f"ResFlowNet: the auxiliary is {given}; give it the shape of x_t, {tuple(x_t.shape)}")
+            raise ValueError(f"ResFlowNet: the auxiliary must have the shape of x_t, {tuple(x_t.shape)}, got {given}")

@@ -76,7 +76,7 @@ class UNet(nn.Module):
     ):
         super().__init__()
         entries = entry_widths(widths)
-        kept = []  # channels of the features that the way up will take, in the order they are made
+        kept = []  # channels of the features that the decoder will take, in the order they are made
 
         def block(level: int, before: int) -> AdaptiveBlock:
             return AdaptiveBlock(before, widths[level], time_dim, groups, level >= len(widths) - attention_levels)
@@ -129,7 +129,7 @@ def entry_widths(widths: Sequence[int]) -> list[int]:
 
 
 def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
-    """`layer` with weight and bias zero."""
+    """Set weight and bias of `layer` to zero and return it."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer

@@ -51,7 +51,7 @@ def test_a_config_that_is_no_mapping(folder, content, word):
         ("time_dim", 10**9),
         ("groups", 0),
         ("groups", -4),
-        ("attention_heads", 0),
+        ("attention_heads", -1),
         ("expert_width", 0),
         ("enhancer_width", -1),
         ("enhancer_blocks", -1),
@@ -92,26 +92,26 @@ def resave(folder, **changes) -> None:
 
 
 def test_tensors_that_do_not_fit_are_named(folder):
-    name, other = "experts.1.conv1.bias", "experts.2.conv1.bias"
+    name, other = "experts.1.conv.bias", "experts.2.conv.bias"
     resave(folder, **{name: None, "extra": torch.zeros(1), other: torch.zeros(5)})
     refused(folder, f"missing {name}", "unexpected extra", f"{other} must be (8,), got (5,)")
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.float8_e4m3fn])
 def test_tensors_that_are_no_weights_are_refused(folder, dtype):
-    resave(folder, **{"experts.1.conv1.bias": torch.zeros(8).to(dtype)})
-    refused(folder, f"experts.1.conv1.bias must be torch.float32, got {dtype}")
+    resave(folder, **{"experts.1.conv.bias": torch.zeros(8).to(dtype)})
+    refused(folder, f"experts.1.conv.bias must be torch.float32, got {dtype}")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_weights_that_are_not_finite_are_named(folder, value):
-    resave(folder, **{"experts.1.conv1.bias": torch.full((8,), value)})
-    refused(folder, "damaged: experts.1.conv1.bias is not finite")
+    resave(folder, **{"experts.1.conv.bias": torch.full((8,), value)})
+    refused(folder, "damaged: experts.1.conv.bias is not finite")
 
 
 def test_what_overflows_float32_is_not_finite(folder):
-    resave(folder, **{"experts.1.conv1.bias": torch.full((8,), 1e300, dtype=torch.float64)})
-    refused(folder, "experts.1.conv1.bias is not finite")
+    resave(folder, **{"experts.1.conv.bias": torch.full((8,), 1e300, dtype=torch.float64)})
+    refused(folder, "experts.1.conv.bias is not finite")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

@@ -1,5 +1,7 @@
 """Recipes: YAML in, every field checked and named, overrides on top."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,11 +88,11 @@ def test_overrides_that_lead_nowhere(recipe, name, value, words):
 def test_extends(tmp_path):
     """Over a recipe that ships or a file beside it: mappings entry by entry, lists whole."""
     (tmp_path / "base.yaml").write_text(
-        "extends: lite\nlosses: {maps: 0.5}\nstages: [{start: 0, crop: 64, batch_size: 2}]"
+        "extends: lite\nlosses: {maps: 0.7}\nstages: [{start: 0, crop: 64, batch_size: 2}]"
     )
     (tmp_path / "lite.yaml").write_text("extends: base.yaml\nlosses: {pixel: 2}\nsteps: 7")
     loaded, lite = Recipe.load(str(tmp_path / "lite.yaml")), Recipe.load("lite")
-    assert loaded.losses == LossWeights(frequency=lite.losses.frequency, maps=0.5, pixel=2.0)
+    assert loaded.losses == replace(lite.losses, maps=0.7, pixel=2.0)
     assert (loaded.steps, loaded.stages, loaded.sources) == (7, (Stage(0, 64, 2),), lite.sources)
     for text, words in (
         ("extends: nope", r"no file nope\.yaml"),
@@ -103,7 +105,7 @@ def test_extends(tmp_path):
         (tmp_path / "c.yaml").write_text("extends: a.yaml")
         with pytest.raises(ValueError, match=words):
             Recipe.load(str(tmp_path / "a.yaml"))
-    with pytest.raises(ValueError, match=r"recipes that ship with f2d: .*lite"):
+    with pytest.raises(ValueError, match=r"no file nonsense.yaml, nor a shipped recipe of this name .*lite"):
         Recipe.load("nonsense")
 
 

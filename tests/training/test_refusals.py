@@ -44,9 +44,9 @@ def test_what_cannot_work_is_said_before_any_work(changes, options, words, photo
 
 def test_dilated_kernels_whose_bf16_gradient_is_wrong_on_a_cpu(photographs, tmp_path):
     """PyTorch 2.13 fills the gradient with NaN, or ends the process, for 24 channels; 16 and 32 are right."""
-    network = {"expert_width": 24, "groups": 8, "enhancer_width": None}
+    network = {"stage_widths": (24, 32, 32, 32)}
     recipe = Recipe(network=network, stages=(Stage(0, 32, 4),), steps=1, workers=0)
-    with pytest.raises(ValueError, match=r"experts.1.conv1 is a dilated .* 24 channels.*use a width of 16 or 32"):
+    with pytest.raises(ValueError, match=r"experts.1.conv is a dilated .* 24 channels.*use a width of 16 or 32"):
         fit(recipe, photographs, tmp_path / "run")
 
 

@@ -1,5 +1,6 @@
 """Turn samples into the batch of a training step: workers stack them, and the step degrades them."""
 
+import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -57,8 +58,14 @@ def stack(samples: Sequence[Sample]) -> Draft:
     )
 
 
-def finish(draft: Draft, factors: tuple[str, ...]) -> Batch:
+QUIET = 0.03  # standard deviation; the published range of the noise in the dark begins here
+
+
+def finish(draft: Draft, factors: tuple[str, ...], quiet_fraction: float = 0.0) -> Batch:
     """Degrade clean samples on the device of `draft.clean`; labels and maps are in the order of `factors`.
+
+    quiet_fraction: share of the dark samples with a noise of U(0, QUIET) instead of the published range, so that a
+    network does not recognise darkness by its noise.
 
     Composites have their ground-truth maps (1 - light gain, 1 - transmission, R, S). If these are unknown (given pairs,
     noise, JPEG), a map equals its label, as in the papers' training. Sample b does not depend on the rest of the batch,
@@ -81,7 +88,8 @@ def finish(draft: Draft, factors: tuple[str, ...]) -> Batch:
     composites = [b for b, there in enumerate(given) if not there and draft.categories[b] in CATEGORIES]
     if composites:
         names, chosen = [draft.categories[b] for b in composites], [seeds[b] for b in composites]
-        degraded[composites], true_maps, _, _ = degrade_batch(draft.clean[composites], names, chosen)
+        recorded = [_quiet(seed, quiet_fraction) if "low" in name else {} for name, seed in zip(names, chosen)]
+        degraded[composites], true_maps, _, _ = degrade_batch(draft.clean[composites], names, chosen, recorded)
         for k, factor in enumerate(factors):
             if factor in FACTORS:
                 maps[composites, k] = true_maps[:, FACTORS.index(factor)]
@@ -89,6 +97,12 @@ def finish(draft: Draft, factors: tuple[str, ...]) -> Batch:
         if not there and b not in composites:
             degraded[b] = degraded_alone(draft.clean[b], draft.categories[b], seeds[b])
     return Batch(degraded, draft.clean, maps, labels, draft.seeds, draft.categories)
+
+
+def _quiet(seed: int, fraction: float) -> dict[str, dict[str, float]]:
+    """The parameters of a dark sample that are not drawn from the published ranges, by its seed alone."""
+    draws = random.Random(seed)
+    return {"low": {"noise": QUIET * draws.random()}} if draws.random() < fraction else {}
 
 
 def degraded_alone(clean: Tensor, category: str, seed: int) -> Tensor:

@@ -97,20 +97,25 @@ def degrade(
 
 
 def degrade_batch(
-    clean: Tensor, categories: Sequence[str], seeds: Sequence[int]
+    clean: Tensor, categories: Sequence[str], seeds: Sequence[int], recorded: Sequence[Parameters] | None = None
 ) -> tuple[Tensor, Tensor, Tensor, list[Parameters]]:
     """Degrade a batch: (degraded [B,3,H,W], maps [B,4,H,W], labels [B,4] in {0, 1}, parameters).
 
-    clean is [B,3,H,W] in [0, 1], with a category and a seed per sample. Each sample is bit-exact with that alone.
+    clean is [B,3,H,W] in [0, 1], with a category and a seed per sample. recorded: parameters per sample in place of
+    drawn ones, as in `degrade`. Each sample is bit-exact with that alone.
     """
-    if not len(clean) == len(categories) == len(seeds):
+    recorded = [{}] * len(clean) if recorded is None else recorded
+    if not len(clean) == len(categories) == len(seeds) == len(recorded):
         raise ValueError(
-            f"degrade_batch: needs a category and seed per image, got {len(clean)}, {len(categories)}, {len(seeds)}"
+            f"degrade_batch: needs a category, a seed and parameters per image, got {len(clean)} images, "
+            f"{len(categories)} categories, {len(seeds)} seeds and {len(recorded)} parameters"
         )
+    for sample in recorded:
+        _check_parameters(sample)
     if clean.ndim != 4:
         raise ValueError(f"degrade_batch: clean must be [B,3,H,W], got {tuple(clean.shape)}")
     names, seeds = [parse_category(category) for category in categories], [_as_seed(seed) for seed in seeds]
-    images, maps, parameters = _all(_as_batch(clean), names, seeds, {}, [{}] * len(names))
+    images, maps, parameters = _all(_as_batch(clean), names, seeds, {}, recorded)
     labels = clean.new_tensor([[float(factor in name.split("_")) for factor in FACTORS] for name in names])
     return images.to(clean.dtype), maps, labels, parameters
 

@@ -30,10 +30,11 @@ class TrainingData(lightning.LightningDataModule):
         batches = Batches(
             recipe.stages, recipe.steps, recipe.accumulate, self.first, place.global_rank, place.world_size
         )
+        finished = partial(_stack_and_finish, factors=self.factors, quiet_fraction=recipe.quiet_fraction)
         return DataLoader(
             self.mixture,
             batch_sampler=batches,
-            collate_fn=stack if recipe.synthesis == "device" else partial(_stack_and_finish, factors=self.factors),
+            collate_fn=stack if recipe.synthesis == "device" else finished,
             num_workers=recipe.workers,
             persistent_workers=recipe.workers > 0,
             pin_memory=place.strategy.root_device.type == "cuda",
@@ -48,8 +49,8 @@ class TrainingData(lightning.LightningDataModule):
         )
 
     def on_after_batch_transfer(self, batch: Batch | Draft, dataloader_idx: int) -> Batch:
-        return batch if isinstance(batch, Batch) else finish(batch, self.factors)
+        return batch if isinstance(batch, Batch) else finish(batch, self.factors, self.recipe.quiet_fraction)
 
 
-def _stack_and_finish(samples: list[Sample], factors: tuple[str, ...]) -> Batch:
-    return finish(stack(samples), factors)
+def _stack_and_finish(samples: list[Sample], factors: tuple[str, ...], quiet_fraction: float = 0.0) -> Batch:
+    return finish(stack(samples), factors, quiet_fraction)

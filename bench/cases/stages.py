@@ -35,8 +35,8 @@ class Preset:
 
 PRESETS = {
     "paper": Preset(head=3, expert=128, stages=(64, 128, 256, 256), patch=1, stride=8),
-    "base": Preset(head=24, expert=64, stages=(64, 96, 128, 192), patch=2, stride=16),
-    "lite": Preset(head=24, expert=32, stages=(32, 64, 64, 64), patch=2, stride=16),
+    "base": Preset(head=24, expert=32, stages=(64, 128, 192, 256), patch=2, stride=16),
+    "lite": Preset(head=24, expert=16, stages=(32, 64, 64, 64), patch=2, stride=16),
 }
 
 # name -> (batch, image height, image width, training)

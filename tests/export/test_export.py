@@ -129,10 +129,10 @@ def test_exported_program_needs_the_kernels_alone(net, program, tmp_path):
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("net.onx", {}, "ends in .onnx or .pt2"),
+        ("net.onx", {}, "must end in .onnx or .pt2"),
         ("net.pt2", {"steps": 2}, "mean"),
         ("net.pt2", {"steps": 1000, "sampler": "MC"}, "steps"),
-        ("net.pt2", {"sampler": "best"}, "no sampler"),
+        ("net.pt2", {"sampler": "best"}, "sampler must be one of"),
         ("net.onnx", {"dtype": torch.bfloat16}, "float32"),
     ],
 )

@@ -43,7 +43,7 @@ def test_the_measure_forgives_colours_and_nothing_else():
     assert plain(clean * 0.5, clean) < 20 and AffinePsnr()(clean * 0.5, clean) > 58
     damaged = noisy(clean, 25)
     assert plain(damaged, clean) < AffinePsnr()(damaged, clean) < plain(damaged, clean) + 4.8
-    with pytest.raises(ValueError, match="psnr affine: restored and truth are"):
+    with pytest.raises(ValueError, match="psnr affine: the restored image and the ground truth must have one shape"):
         AffinePsnr()(clean, None)
 
 

@@ -64,5 +64,5 @@ def test_stages_by_hand():
 
 
 def test_a_batch_that_cannot_be_shared_evenly():
-    with pytest.raises(ValueError, match=r"batch_size 6 cannot be shared evenly over 2 processes in 2 parts.*of 4"):
+    with pytest.raises(ValueError, match=r"batch_size 6 cannot be split evenly among 2 processes in 2 parts.*of 4"):
         Batches((Stage(0, 32, 8), Stage(5, 48, 6)), steps=10, accumulate=2, world=2)

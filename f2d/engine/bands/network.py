@@ -108,7 +108,9 @@ class BandedNetwork:
         detail = self._convolved(parser.detail, image) if light else None
         encoded = self._convolved(parser.context, detail) if light else self._convolved(parser.encoder, image)
         self.weights = parser.weight_mlp(encoded.moments.mean[None].to(wide)).sigmoid()
-        self.maps, self.map_means, self._highest = None, torch.ones_like(self.weights), None
+        self.maps: Field | None = None
+        self._highest: Tensor | None = None
+        self.map_means = torch.ones_like(self.weights)
         if parser.decoder is not None:
             self._decode(self._merged(detail, encoded) if light else encoded)
 

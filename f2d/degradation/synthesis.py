@@ -105,11 +105,12 @@ def degrade_batch(
     drawn ones, as in `degrade`. Each sample is bit-exact with that alone.
     """
     recorded = [{}] * len(clean) if recorded is None else recorded
-    if not len(clean) == len(categories) == len(seeds) == len(recorded):
+    if not len(clean) == len(categories) == len(seeds):
         raise ValueError(
-            f"degrade_batch: needs a category, a seed and parameters per image, got {len(clean)} images, "
-            f"{len(categories)} categories, {len(seeds)} seeds and {len(recorded)} parameters"
+            f"degrade_batch: needs a category and seed per image, got {len(clean)}, {len(categories)}, {len(seeds)}"
         )
+    if len(recorded) != len(clean):
+        raise ValueError(f"degrade_batch: needs parameters per image, got {len(recorded)} for {len(clean)} images")
     for sample in recorded:
         _check_parameters(sample)
     if clean.ndim != 4:

@@ -76,6 +76,20 @@ def map_supervision(maps: Tensor, target: Tensor) -> Tensor:
     return F.binary_cross_entropy(maps.float(), target)
 
 
+def localisation(maps: Tensor, target: Tensor, *, total: Sum = batch_sum) -> Tensor:
+    """``1 - cov(m, t) / sqrt(var m · var t)`` over the pixels: Pearson's correlation of the maps with the true ones.
+
+    maps, target [B,K,H,W]; averaged over the maps [b,k] whose target varies, 0 where none does. It weighs a faint rain
+    mask, whose values average 0.05 and hardly move the cross-entropy, as much as dense haze.
+    """
+    centred = [x.float() - x.float().mean(dim=(2, 3), keepdim=True) for x in (maps, target)]
+    covariance = (centred[0] * centred[1]).mean(dim=(2, 3))
+    variances = [x.square().mean(dim=(2, 3)) for x in centred]
+    varies = (variances[1] > 1e-6).float()  # a standard deviation of a quarter of a grey level
+    correlation = covariance * torch.rsqrt(variances[0] * variances[1] + 1e-12)
+    return total((varies * (1 - correlation)).sum(1)) / total(varies.sum(1)).clamp_min(1)
+
+
 def map_target(maps: Tensor, labels: Tensor) -> Tensor:
     """label · (1 + m / max m) / 2 per pixel [B,K,H,W], from the synthesis' true maps m of the same shape.
 

@@ -79,7 +79,10 @@ class FactorizedObjective(Objective):
                 prior = losses.time_prior(labels, draw.time, net.config.num_steps)
                 found["gate_prior"] = losses.gate_prior(output.gates, prior)
             if net.config.spatial_maps:  # without, the maps are ones: a constant that teaches nothing
-                found["maps"] = losses.map_supervision(_resized(analysis.maps, batch.maps), self._map_target(batch))
+                maps = _resized(analysis.maps, batch.maps)
+                found["maps"] = losses.map_supervision(maps, self._map_target(batch))
+                if weights.localisation:
+                    found["localisation"] = losses.localisation(maps, batch.maps, total=total)
             if net.enhancer is not None and "low" in net.config.factors:
                 dark = labels[:, net.config.factors.index("low")]
                 found["enhancement"] = losses.enhancement(analysis.enhanced, degraded, mu, dark, total=total)

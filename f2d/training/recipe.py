@@ -27,7 +27,7 @@ class LossWeights:
 
     kind is the distance of pixel and reconstruction: "charbonnier", "l1", "l2" or "log_l2". map_target is "spatial"
     (presence and location, see `losses.map_target`), "mask" (the synthesis's ground-truth maps) or "constant" (the
-    papers' label). balance_over is "present" (factors in the batch) or "all" (as in the published code). ResFlow only
+    papers' label); localisation always takes the ground-truth maps. balance_over is "present" (factors in the batch) or "all" (as in the published code). ResFlow only
     has the term `pixel`.
     """
 
@@ -40,6 +40,7 @@ class LossWeights:
     classification: float = 0.01
     presence: float = 0.1
     maps: float = 0.05
+    localisation: float = 0.0
     balance: float = 0.01
     gate_prior: float = 0.02
     enhancement: float = 0.1

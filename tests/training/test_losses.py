@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -109,6 +110,21 @@ def test_enhancement_by_hand():
     assert losses.enhancement(grey(0.5, 0.1, 0.9), degraded, clean, 0 * dark).item() == 0
     gate = torch.tensor([0.25, 1.0, 0.0]).view(3, 1, 1, 1)
     assert losses.enhancer_gate(gate, dark).item() == pytest.approx(0.75 / 3)
+
+
+def test_localisation_is_one_minus_the_correlation_of_each_varying_map():
+    generator = torch.Generator().manual_seed(3)
+    maps, target = torch.rand(2, 3, 2, 9, 7, generator=generator, dtype=torch.float64).unbind()
+    target[1] *= 0.05  # as faint as rain: counts as much
+    target[0, 1] = 0.4  # constant: has no correlation
+    pairs = [(b, k) for b in range(3) for k in range(2) if (b, k) != (0, 1)]
+    wanted = [1 - np.corrcoef(maps[b, k].flatten(), target[b, k].flatten())[0, 1] for b, k in pairs]
+    assert losses.localisation(maps, target).item() == pytest.approx(np.mean(wanted), rel=1e-5)
+    assert losses.localisation(2 * target + 3, target).item() == pytest.approx(0, abs=1e-5)
+    assert losses.localisation(maps, 0 * target).item() == 0
+    flat = torch.full_like(maps, 0.5, requires_grad=True)
+    losses.localisation(flat, target).backward()
+    assert flat.grad.isfinite().all()
 
 
 def test_charbonnier_of_a_known_difference():

@@ -50,9 +50,10 @@ ROOMS = {
     "f2d/figures": "replacing.py images metrics transport engine evaluation",
     "f2d/report": "replacing.py images metrics transport engine evaluation",
     "f2d/demo.py": "degradation images metrics engine",
+    "f2d/video": "replacing.py engine",
     "f2d/app": "degradation images checkpoints engine demo.py",
     "f2d/cli": "replacing.py degradation images metrics data transport checkpoints nets engine export training "
-    "evaluation figures report demo.py app f2d_kernels",
+    "evaluation figures report demo.py video app f2d_kernels",
     "f2d/__main__.py": "cli",
     "f2d": "degradation transport nets engine f2d_kernels",
     "bench/registry.py": "",

@@ -1,4 +1,4 @@
-"""Find the images that files, folders and patterns stand for, each with its place in the output folder."""
+"""Find the images and videos that files, folders and patterns stand for, each with its place in the output folder."""
 
 import glob
 import os
@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from f2d.images.formats import IMAGE_SUFFIXES
+from f2d.video import VIDEO_SUFFIXES
+
+KNOWN_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
 
 class Source(NamedTuple):
-    """An image file (path), and its path below the output folder (place), which keeps the folder structure."""
+    """An image or video file (path), and its path below the output folder (place), which keeps the folder structure."""
 
     path: Path
     place: Path
@@ -51,7 +54,7 @@ def is_pattern(path: Path) -> bool:
 
 
 def _nothing_in(path: Path, recursive: bool) -> str:
-    known = ", ".join(sorted(IMAGE_SUFFIXES))
+    known = ", ".join(sorted(KNOWN_SUFFIXES))
     if not path.is_dir():
         return f"{path}: matches no {known} files"
     return f"{path}: no {known} files in this folder" + (
@@ -79,7 +82,7 @@ def _in_folder(root: Path, out: Path, recursive: bool, failures: list[str]) -> l
                 continue
             if os.path.isdir(entry):
                 (links if entry.is_symlink() else folders).append(entry)
-            elif entry.suffix.lower() in IMAGE_SUFFIXES:
+            elif entry.suffix.lower() in KNOWN_SUFFIXES:
                 found.append(entry)
         if not recursive:
             break
@@ -98,7 +101,7 @@ def _matches(pattern: Path, out: Path, recursive: bool, failures: list[str]) -> 
         if path.is_dir():
             inside = _in_folder(path, out, True, failures) if recursive else []
             found += [Source(source.path, path.relative_to(base) / source.place) for source in inside]
-        elif any_suffix or path.suffix.lower() in IMAGE_SUFFIXES:
+        elif any_suffix or path.suffix.lower() in KNOWN_SUFFIXES:
             found.append(Source(path, path.relative_to(base)))
     return found
 

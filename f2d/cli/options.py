@@ -34,6 +34,16 @@ class Format(str, Enum):
     BMP = "bmp"
 
 
+class Codec(str, Enum):
+    """`f2d.video.CODECS`."""
+
+    H264 = "h264"
+    H265 = "h265"
+    AV1 = "av1"
+    VP9 = "vp9"
+    FFV1 = "ffv1"
+
+
 Model = Annotated[str, typer.Option(help="A preset, a checkpoint folder, or owner/name on the Hub.")]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1, ...")]
 Seed = Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Random seed.")]

@@ -66,8 +66,8 @@ class Engine(nn.Module):
         """Return the engine with the options of one restoration; `restore_tensor` accepts it in place of a network.
 
         strength and only are those of `control.strengths`. skipping says whether experts without a visible effect are
-        skipped (see `skipping`); None means only on a CPU, since the check makes a GPU wait. adjust may replace decisions
-        about the whole image (see `control.Adjust`).
+        skipped (see `skipping`); None means only on a CPU, since the check makes a GPU wait. adjust may replace
+        decisions about the whole image (see `control.Adjust`).
         """
         return Predictor(self, strengths(self.config.factors, strength, only), skipping, adjust)
 

@@ -120,7 +120,7 @@ class Restorer:
         `f2d.engine.control.strengths`. max_memory is the number of bytes that the process may use, by default 80 % of
         what is free. An image that does not fit is restored in bands of rows, with its features in temporary files if
         necessary (see `f2d.engine.plan`); the result equals the whole-image result up to rounding. With exact, images
-        are never split. ResFlow has neither factors nor bands. adjust is that of `f2d.engine.control.Adjust`, for videos.
+        are never split. ResFlow has neither factors nor bands. adjust, for videos, is `f2d.engine.control.Adjust`.
 
         Raises ValueError if max_memory is too small, naming the least that suffices, and for options that the model
         does not support.

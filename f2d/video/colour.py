@@ -2,8 +2,9 @@
 
     Y' = kr R + (1 - kr - kb) G + kb B,  Cb = (B - Y') / (2 (1 - kb)),  Cr = (R - Y') / (2 (1 - kr))
 
-for R, G, B, Y' in [0, 1] and Cb, Cr in [-1/2, 1/2]. With n bits and s = 2^(n-8), the code values are 219 s Y' + 16 s and
-224 s C + 128 s in limited range, (2^n - 1) Y' and (2^n - 1) C + 2^(n-1) in full range. ITU-R BT.601, BT.709, BT.2020.
+for R, G, B, Y' in [0, 1] and Cb, Cr in [-1/2, 1/2]. With n bits and s = 2^(n-8), the code values are 219 s Y' + 16 s
+and 224 s C + 128 s in limited range, (2^n - 1) Y' and (2^n - 1) C + 2^(n-1) in full range. ITU-R BT.601, BT.709,
+BT.2020.
 """
 
 from typing import NamedTuple
@@ -101,7 +102,7 @@ def _downsampled(part: Tensor, h: int, w: int) -> Tensor:
     """Filter and subsample [1, 1, H, W] to [1, 1, h, w] at the positions that `_upsampled` takes chroma to have."""
     across, down = _factor(part.shape[3], w), _factor(part.shape[2], h)
     part = F.pad(part, (0, w * across - part.shape[3], 0, h * down - part.shape[2]), mode="replicate")
-    if across > 1:  # two box filters make the triangle that belongs to linear interpolation, centred on column i · across
+    if across > 1:  # two box filters make the triangle of linear interpolation, centred on column i · across
         part = F.pad(part, (across - 1, across - 1, 0, 0), mode="replicate")
         part = F.avg_pool2d(F.avg_pool2d(part, (1, across), 1), (1, across), (1, across))
     return F.avg_pool2d(part, (down, 1)) if down > 1 else part

@@ -53,7 +53,7 @@ def choose(source: Source, suffix: str, codec: str | None, crf: int | None) -> S
         raise VideoError(f"{suffix} cannot hold {codec}, only {', '.join(known)}")
     deep = source.layout.colour.bits > 8
     tried = []
-    for name in [codec] if codec else sorted(known, key=lambda name: (deep and name == "h264")):
+    for name in [codec] if codec else sorted(known, key=lambda name: deep and name == "h264"):
         encoder = ENCODERS[name]
         if crf is not None and encoder.crf is None:
             tried.append(f"{name} is lossless and has no quality")

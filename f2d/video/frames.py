@@ -38,7 +38,7 @@ def layout_of(frame: av.VideoFrame) -> Layout:
         matrix = MATRICES[frame.colorspace]
     else:
         raise VideoError(
-            f"colour matrix {int(frame.colorspace)} (ITU-T H.273) is not supported, only {', '.join(map(str, MATRICES))}"
+            f"colour matrix {int(frame.colorspace)} (ITU-T H.273) must be one of {', '.join(map(str, MATRICES))}"
         )
     full = range_tag(frame) == _FULL or (form.is_rgb and range_tag(frame) != _LIMITED)
     return Layout(planar, Colour(matrix, full, form.components[0].bits), round(frame.rotation / 90) % 4)

@@ -28,9 +28,10 @@ def assemble(source: Source, segments: Segments, settings: Settings, path: Path)
     """
     for with_data in (True, False):
         try:
-            with av.open(str(source.path), metadata_errors="replace") as given, av.open(
-                str(path), "w", format=settings.muxer
-            ) as out:
+            with (
+                av.open(str(source.path), metadata_errors="replace") as given,
+                av.open(str(path), "w", format=settings.muxer) as out,
+            ):
                 _fill(out, given, source, segments, settings, with_data)
             return
         except _HeaderError as error:
@@ -79,7 +80,7 @@ def _check_end(source: Source, given: Any, end: float) -> None:
         promised = ((given.start_time or 0) + given.duration) / av.time_base
         if promised - end > SHORTER:
             source.warnings.append(
-                f"{source.path}: is truncated, as it ends after {end:.1f} s of {promised:.1f} s, and was restored up to there"
+                f"{source.path}: is truncated: it ends after {end:.1f} of {promised:.1f} s, and is restored up to there"
             )
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from typing import NamedTuple
 
 # Suffix of an output -> the muxer of FFmpeg and the codecs to choose from, the most widely playable first
 CONTAINERS = {
@@ -13,8 +14,17 @@ CONTAINERS = {
 }
 # Camcorders, dash cameras and older cameras write these; their videos become .mkv, which holds the streams of all
 READ_ONLY = (".3gp", ".asf", ".avi", ".flv", ".m2ts", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".wmv")
-VIDEO_SUFFIXES = frozenset((*CONTAINERS, *READ_ONLY))
+WRITABLE_SUFFIXES = frozenset(CONTAINERS)
+VIDEO_SUFFIXES = WRITABLE_SUFFIXES | set(READ_ONLY)
 CODECS = ("h264", "h265", "av1", "vp9", "ffv1")
+
+
+class Wanted(NamedTuple):
+    """How a video is written. codec, crf: None for the default. smoothing: seconds (see `smoothing`), 0 for none."""
+
+    codec: str | None = None
+    crf: int | None = None
+    smoothing: float = 0.5
 
 
 class VideoError(ValueError):

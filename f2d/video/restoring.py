@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import av
 import torch
 from torch import Tensor
 
+from f2d.engine.control import Adjust
 from f2d.engine.restorer import Restored
 from f2d.replacing import replacing
 
@@ -15,6 +16,7 @@ from .colour import changed, to_rgb
 from .encoding import Settings, choose, new_encoder
 from .frames import frame_of, planes_of
 from .muxing import assemble
+from .names import VideoError, Wanted
 from .segments import Encoded, Segments
 from .smoothing import Smoother, State
 from .source import Source, opened
@@ -22,15 +24,13 @@ from .source import Source, opened
 # Frames of a segment, and the most pixels of one: what an interruption costs, and at most how far key frames lie apart
 SEGMENT, PIXELS = 120, 2**28
 
-Restore = Callable[..., Restored[Tensor]]  # a Restorer, or what calls one
+Progress = Callable[[int, int | None], None]
 
 
-class Wanted(NamedTuple):
-    """How a video is written. codec, crf: as in `encoding.choose`. smoothing: seconds, or 0 for none."""
+class Restore(Protocol):
+    """A `Restorer`, or what calls one with a seed and options of its own."""
 
-    codec: str | None = None
-    crf: int | None = None
-    smoothing: float = 0.5
+    def __call__(self, image: Tensor, /, *, adjust: Adjust | None) -> Restored[Tensor]: ...
 
 
 class Done(NamedTuple):
@@ -53,46 +53,48 @@ def restore_video(
     restore: Restore,
     wanted: Wanted = Wanted(),  # noqa: B008  # immutable
     *,
-    progress: Callable[[int, int | None], None] = lambda done, total: None,
     key: dict[str, Any] | None = None,
-    **options: Any,
+    progress: Progress = lambda done, total: None,
 ) -> Done:
-    """``frame + changed(restore(frame) - frame)`` for every frame of the video `path`, written to `target`.
+    """``frame + (restore(frame) - frame)``, the difference in the frame's own colour space, for all frames of `path`.
 
-    Time stamps, rotation, colour tags and bit depth are kept, and all other streams, chapters and tags copied. options
-    are those of a call of a Restorer, with its seed: noise is keyed by position, so every frame gets the same. The
-    network sees frames upright, RGB clamped to [0, 1]. progress(frames done, number of frames or None) is called after
-    each frame. `target` appears when it is complete; until then finished segments lie beside it, and a call with the
-    same source, options and `key` (what else decides about the result, such as the model's name) continues from them.
+    restore must use one seed: noise is keyed by position, so that every frame gets the same. It is given frames upright
+    as RGB [1, 3, H, W] clamped to [0, 1]. Time stamps, rotation, colour tags and bit depth are kept, and all other
+    streams, chapters and tags copied. progress(frames done, number of frames or None) is called after each frame.
+    `target` appears when it is complete. Until then finished segments lie beside it, and a call with the same source,
+    `wanted` and `key` (what `restore` depends on, in JSON's types) continues from them.
 
     Raises VideoError for a video that cannot be read, restored or encoded, with its name and the reason.
     """
     with opened(path) as source:
         settings = choose(source, target.suffix.lower(), wanted.codec, wanted.crf)
-        segments = Segments(target, _key(source, settings, wanted, options | (key or {})))
-        work = _Work(source, restore, wanted, options, segments)
-        work.run(settings, progress)
-        with replacing(target) as temporary:
-            assemble(source, segments, settings, temporary)
+        segments = Segments(target, _key(source, settings, wanted) | {"restore": key})
+        try:
+            work = _Work(source, restore, wanted, segments)
+            work.run(settings, progress)
+            with replacing(target) as temporary:
+                assemble(source, segments, settings, temporary)
+        except VideoError:  # found in the video itself, so that a rerun would fail as well
+            segments.remove()
+            raise
         segments.remove()
         if source.broken:
             source.warnings.append(f"{path}: {source.broken} packets could not be decoded and were skipped")
         return work.done(settings)
 
 
-def _key(source: Source, settings: Settings, wanted: Wanted, options: dict[str, Any]) -> dict[str, Any]:
+def _key(source: Source, settings: Settings, wanted: Wanted) -> dict[str, Any]:
     status = source.path.stat()
     return {
         "source": [str(source.path.resolve()), status.st_size, status.st_mtime_ns],
         "settings": [*settings, wanted.smoothing],
-        "options": {name: str(value) for name, value in options.items()},
         "libraries": {name: list(version) for name, version in av.library_versions.items()},
     }
 
 
 class _Work:
-    def __init__(self, source: Source, restore: Restore, wanted: Wanted, options: dict[str, Any], segments: Segments):
-        self._source, self._restore, self._options, self._segments = source, restore, options, segments
+    def __init__(self, source: Source, restore: Restore, wanted: Wanted, segments: Segments):
+        self._source, self._restore, self._segments = source, restore, segments
         self._smoother = Smoother(wanted.smoothing) if wanted.smoothing > 0 else None
         self._kept, self._seconds, self._change = segments.frames, 0.0, 0.0
         if segments.last is not None:
@@ -100,7 +102,7 @@ class _Work:
             if self._smoother is not None:
                 self._smoother.state = State(**segments.last.state["smoother"])
 
-    def run(self, settings: Settings, progress: Callable[[int, int | None], None]) -> None:
+    def run(self, settings: Settings, progress: Progress) -> None:
         """Restore the frames that no finished segment has."""
         last = self._segments.last
         frames = self._source.decoded(None if last is None else last.times[-1])
@@ -126,7 +128,7 @@ class _Work:
         rest: Iterator[av.VideoFrame],
         length: int,
         settings: Settings,
-        progress: Callable[[int, int | None], None],
+        progress: Progress,
     ) -> Iterator[Encoded]:
         """Restore and encode one segment: `first` and the next length - 1 frames of `rest`."""
         encoder, durations = new_encoder(self._source, settings), {}
@@ -149,7 +151,7 @@ class _Work:
         upright = torch.rot90(image, layout.turns, dims=(2, 3))
         if self._smoother is not None:
             self._smoother.advance(upright, float(frame.time))
-        result = self._restore(upright, adjust=self._smoother, **self._options)
+        result = self._restore(upright, adjust=self._smoother)
         restored = torch.rot90(result.image, -layout.turns, dims=(2, 3)).clamp(0, 1)
         change: Tensor = restored - image
         self._seconds += result.seconds

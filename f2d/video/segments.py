@@ -1,7 +1,8 @@
 """Finished parts of a video on disk, so that an interrupted command goes on where it was.
 
 They lie in a hidden folder beside the output: numbered pairs of `N.packets`, the encoded packets in the order of the
-encoder, and `N.json`, which is written last and says that the segment is complete. Every segment starts with a key frame.
+encoder, and `N.json`, which is written last and says that the segment is complete. Every segment starts with a key
+frame.
 """
 
 import hashlib

@@ -20,7 +20,7 @@ _HDR = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
 class Source:
     """An open video: the stream to restore, its first frame and layout, and what was found while it was read.
 
-    frames: about how many frames there are, or None. broken: packets that could not be decoded. warnings: one line each.
+    frames: about how many there are, or None. broken: packets that could not be decoded. warnings: one line each.
     """
 
     path: Path
@@ -124,7 +124,7 @@ def _probed(path: Path, container: av.container.InputContainer) -> Source:
     source.first, source.layout = first, layout_of(first)
     if first.color_trc in _HDR:
         source.warnings.append(
-            f"{path}: is HDR ({_HDR[first.color_trc]}), which the network takes for sRGB, as it was trained on nothing else"
+            f"{path}: is HDR ({_HDR[first.color_trc]}), which the network takes for sRGB, all that it was trained on"
         )
     if len(streams) > 1:
         source.warnings.append(f"{path}: has {len(streams)} video streams, and the first is restored")

@@ -50,8 +50,8 @@ def restore_banded(
 
     The image stays on its device. positions and folder are the size of a band and where features are stored (None: in
     memory), as chosen by `plan`. strength holds one number per factor, or is None. adjust is that of
-    `Engine.predictor`. The other options are those of `f2d.restore_tensor`. Noise is keyed by a pixel's position in the image, so bands draw the noise of the whole image.
-    Raises OSError if the folder is full.
+    `Engine.predictor`. The other options are those of `f2d.restore_tensor`. Noise is keyed by a pixel's position in the
+    image, so bands draw the noise of the whole image. Raises OSError if the folder is full.
     """
     times = engine.transport.times(steps, sampler)
     check_noise(noise, seed, steps, image)

@@ -26,44 +26,29 @@ def assemble(source: Source, segments: Segments, settings: Settings, path: Path)
 
     Streams that the container cannot hold are left out with a warning in `source`.
     """
-    for with_data in (True, False):
-        try:
-            with (
-                av.open(str(source.path), metadata_errors="replace") as given,
-                av.open(str(path), "w", format=settings.muxer) as out,
-            ):
-                _fill(out, given, source, segments, settings, with_data)
-            return
-        except _HeaderError as error:
-            if not with_data:
-                raise error.reason from None
+    with (
+        av.open(str(source.path), metadata_errors="replace") as given,
+        av.open(str(path), "w", format=settings.muxer) as out,
+    ):
+        _fill(out, given, source, segments, settings)
 
 
-class _HeaderError(Exception):
-    def __init__(self, reason: Exception):
-        self.reason = reason
-
-
-def _fill(out: Any, given: Any, source: Source, segments: Segments, settings: Settings, with_data: bool) -> None:
+def _fill(out: Any, given: Any, source: Source, segments: Segments, settings: Settings) -> None:
     streams = {}
     for stream in given.streams:
         if stream.index == source.stream.index:
-            restored = _add_restored(out, source, segments, settings)
-            _tag(restored, stream)
-        elif with_data or stream.type != "data":
-            try:
-                streams[stream.index] = _tag(out.add_stream_from_template(stream, opaque=True), stream)
-            except (ValueError, av.error.FFmpegError):
-                _leave_out(source, stream, settings)
-        else:
-            _leave_out(source, stream, settings)
+            restored = _tag(_add_restored(out, source, segments, settings), stream)
+        elif _holds(settings.muxer, stream):
+            streams[stream.index] = _tag(out.add_stream_from_template(stream, opaque=True), stream)
+        elif not (stream.type == "data" and given.chapters()):  # chapters of MP4 are such a track, which is made anew
+            source.warnings.append(
+                f"{source.path}: stream {stream.index} ({stream.type}, {stream.name or 'unknown codec'}) is left out, "
+                f"as {settings.muxer} cannot hold it"
+            )
     out.metadata.update({name: text for name, text in given.metadata.items() if name.lower() not in _OWN_TAGS})
     if given.chapters():
         out.set_chapters(given.chapters())
-    try:
-        out.start_encoding()
-    except (ValueError, av.error.FFmpegError) as error:
-        raise _HeaderError(error) from None
+    out.start_encoding()
     merged = heapq.merge(
         _restored_packets(restored, source, segments), _copied_packets(given, streams), key=lambda timed: timed[0]
     )
@@ -132,11 +117,15 @@ def _tag(stream: Any, like: Any) -> Any:
     return stream
 
 
-def _leave_out(source: Source, stream: Any, settings: Settings) -> None:
-    name = stream.name or "unknown codec"
-    source.warnings.append(
-        f"{source.path}: stream {stream.index} ({stream.type}, {name}) is left out, as {settings.muxer} cannot hold it"
-    )
+def _holds(muxer: str, stream: Any) -> bool:
+    """Whether a container can hold a stream as it is: found out by writing a header."""
+    try:
+        with av.open(io.BytesIO(), "w", format=muxer) as out:
+            out.add_stream_from_template(stream, opaque=True)
+            out.start_encoding()
+    except (ValueError, av.error.FFmpegError):
+        return False
+    return True
 
 
 def _restored_packets(stream: Any, source: Source, segments: Segments) -> Iterator[tuple[float, av.Packet]]:

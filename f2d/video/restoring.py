@@ -79,7 +79,7 @@ def restore_video(
             raise
         segments.remove()
         if source.broken:
-            source.warnings.append(f"{path}: {source.broken} packets could not be decoded and were skipped")
+            source.warnings.append(f"{path}: packets that could not be decoded and were skipped: {source.broken}")
         return work.done(settings)
 
 

@@ -45,13 +45,16 @@ class Source:
     def decoded(self, after: int | None = None) -> Iterator[av.VideoFrame]:
         """Yield the frames with time stamps greater than `after` (None: all) in the order of presentation.
 
-        A frame without a time stamp, or with one that does not increase, gets the next possible one. Broken packets are
-        skipped and counted. Raises VideoError if the frame size or pixel format changes.
+        A frame without a time stamp comes one mean frame after the last; one whose time stamp does not increase, as soon
+        as possible. Broken packets are skipped and counted. Raises VideoError if the frame size or pixel format changes.
         """
         last = None
+        step = max(1, round(1 / (self.rate * self.stream.time_base)))
         for frame in self._resumed(after):
-            if frame.pts is None or (last is not None and frame.pts <= last):
-                frame.pts = 0 if last is None else last + 1
+            if frame.pts is None:
+                frame.pts = 0 if last is None else last + step
+            elif last is not None and frame.pts <= last:
+                frame.pts = last + 1
             last = frame.pts
             if after is None or last > after:
                 self._check(frame)

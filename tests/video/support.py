@@ -79,11 +79,12 @@ def make_clip(
     chapters: bool = False,
     title: str | None = None,
     muxer: str | None = None,
+    container_options: dict[str, str] | None = None,
     picture: Any = planes_at,
 ) -> Path:
     """Write a clip. times: in time_base. audio: the language of each track. picture: makes the planes of a frame."""
     base = time_base or Fraction(1, rate)
-    with av.open(str(path), "w", format=muxer) as out:
+    with av.open(str(path), "w", format=muxer, options=container_options or {}) as out:
         video = out.add_stream(codec, rate=rate, options=options)
         video.width, video.height, video.pix_fmt, video.codec_context.time_base = *size, pixel_format, base
         for name, value in {**(colour or {}), **(context or {})}.items():

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from f2d.cli.console import FAILED, fail, one_line_errors, tidy_when_terminated
+from f2d.cli.console import FAILED, err, fail, one_line_errors, out, shown, tidy_when_terminated
 from f2d.cli.counts import Counts
 from f2d.cli.files import Job, Task, Wanted, left_to_do, plan_jobs
 from f2d.cli.options import Device, Format, Model, Overwrite, Precision, PrecisionOption, Sampler, Seed
@@ -79,9 +79,10 @@ def restore(
 ) -> None:
     """Restore PHOTO... (files, folders or patterns, any size) into -o.
 
-    Reads JPEG, PNG, WebP, TIFF and BMP with 8 or 16 bits, grey or colour. Transparency and metadata are kept; EXIF
-    orientation is applied. Existing outputs are skipped, so an interrupted command can simply be rerun. If a photo
-    fails, the others are still restored, and the exit code is 1. Under torchrun (or any launcher that sets RANK and
+    Reads JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC, JPEG 2000 and PPM with 8 or 16 bits, grey or colour; formats that
+    are not written become PNG. Transparency and metadata are kept; EXIF orientation is applied. Existing outputs are
+    skipped, so an interrupted command can simply be rerun. If a photo fails or its format is not read, the others are
+    still restored, and the exit code is 1. Under torchrun (or any launcher that sets RANK and
     WORLD_SIZE) the photos are split among the processes.
     """
     place = place_here()
@@ -102,7 +103,7 @@ def restore(
     options = {"tta": tta} | {name: value for name, value in asked.items() if value is not None}
     task = Task(model, device, precision.value, options, seed, wanted, quality)
 
-    jobs, failures, folder = plan_jobs(photos, target, wanted)
+    jobs, failures, folder, left_out = plan_jobs(photos, target, wanted)
     counts = Counts()
     if place.rank:
         failures = []  # every rank finds the same failures, and rank 0 reports them
@@ -110,6 +111,11 @@ def restore(
     mine, counts.skipped, taken = left_to_do(sorted(place.share(jobs)), wanted)
     for failure in (*failures, *taken):
         counts.fail(failure)
+    if left_out and not place.rank:
+        if left_out.photographs:
+            err.print(f"[yellow]warning:[/] {shown(left_out)}")
+        else:
+            out.print(shown(left_out))
     remove_leftovers(job.target for job in mine)
     board = Board(folder, place) if jobs and place.world > 1 else None
     with tidy_when_terminated(), board or nullcontext():
@@ -124,7 +130,7 @@ def restore(
             counts.summarize()
             raise
     counts.summarize(place.world)
-    if counts.failed:
+    if counts.failed or left_out.photographs:
         raise typer.Exit(FAILED)
 
 

@@ -198,6 +198,24 @@ class Restorer:
         batch = 1 if device.type == "cpu" else max(1, batch)
         return self.engine.plan(height, width, max_memory, steps=steps, batch=batch, exact=exact)
 
+    def plan_for(
+        self,
+        size: tuple[int, int],
+        *,
+        steps: int | None = None,
+        sampler: str | None = None,
+        max_memory: int | None = None,
+        exact: bool = False,
+        **_: Any,
+    ) -> Plan:
+        """Plan a call with these options for one image of size (width, height), before it is decoded.
+
+        Raises BudgetError if it does not fit.
+        """
+        steps, _sampler = sampling(self.transport, steps, sampler)
+        width, height = size
+        return self.plan(torch.empty(1, 3, height, width, device="meta"), max_memory, exact=exact, steps=steps)
+
     def _by_bands(
         self, images: Tensor, plan: Plan, seed: Tensor | None, noise: Tensor | None, **options: Any
     ) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -3,7 +3,7 @@
 import stat
 import struct
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,36 +24,52 @@ from f2d.images.tiff_reading import AnyTiff
 # These formats are decoded by libraries; others run programs (EPS) or are not photographs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 
-Check = Callable[[int, int], object]
 
-
-def read(path: str | Path, *, check: Check | None = None) -> Photo:
+def read(path: str | Path) -> Photo:
     """Read the photograph in `path` with its depth, transparency and metadata, and apply the EXIF orientation.
 
     Grey stays grey; palette, YCbCr, L*a*b* and CMYK become RGB (CMYK by its ICC profile, if it has one). Floats in
     [0, 1] and integers of 32 bits become 16 bits. The first of several frames is read. `Photo.notes` says what was
-    reduced or dropped. check(width, height) is called before any pixel is decoded, and may raise.
+    reduced or dropped.
 
     Raises ImageError, one line, for a file that is missing, unreadable, truncated, not an image, or larger than
     Pillow's limit of 179 megapixels.
     """
     path = Path(path)
     with _one_line_errors(path):
-        _check_regular(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of libraries; what a person must know is in the notes
-            with path.open("rb") as file:
-                header = header_of(file)
-            if header.canvas:
-                _check_size(header.canvas, check)
-            with _open(path, header) as image:
-                return _photo(path, image, header, check)
+        header = _header(path)
+        with _open(path, header) as image:
+            return _photo(path, image, header)
+
+
+def stored_size(path: str | Path) -> tuple[int, int]:
+    """Return (width, height) from the header alone, before the EXIF orientation is applied (except for TIFF).
+
+    Raises ImageError as `read` does: whether a photograph fits into memory can be decided before it is decoded.
+    """
+    path = Path(path)
+    with _one_line_errors(path):
+        header = _header(path)
+        if header.canvas:
+            return header.canvas
+        with _open(path, header) as image:
+            _check_size(image.size)
+            return image.size
 
 
 def from_picture(image: Image.Image) -> Photo:
     """Convert a Pillow image to a photo without metadata; raise ImageError if its pixels have no defined range."""
     pixels, note = pixels_of(image)
     return replace(_as_photo(pixels), notes=(note,) if note else ())
+
+
+def _header(path: Path) -> Header:
+    _check_regular(path)
+    with path.open("rb") as file:
+        header = header_of(file)
+    if header.canvas:
+        _check_size(header.canvas)
+    return header
 
 
 def _check_regular(path: Path) -> None:
@@ -64,21 +80,22 @@ def _check_regular(path: Path) -> None:
         raise ImageError(f"{path}: is a pipe or a device, not an image file")
 
 
-def _check_size(size: tuple[int, int], check: Check | None) -> None:
-    width, height = size
-    limit = Image.MAX_IMAGE_PIXELS
+def _check_size(size: tuple[int, int]) -> None:
+    (width, height), limit = size, Image.MAX_IMAGE_PIXELS
+    if not (width and height):
+        raise ImageError(f"has no pixels: {width}x{height}")
     if limit and width * height > 2 * limit:  # as Pillow does for the formats that it opens itself
         raise ImageError(f"its size of {width}x{height} exceeds limit of {2 * limit} pixels")
-    if check:
-        check(width, height)
 
 
 @contextmanager
 def _one_line_errors(path: Path) -> Iterator[None]:
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of libraries; what a person must know is in the notes
+            yield
     except ImageError as error:
-        raise error if str(error).startswith(str(path)) else type(error)(f"{path}: {error}") from None
+        raise error if str(error).startswith(str(path)) else ImageError(f"{path}: {error}") from None
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except UnidentifiedImageError:
@@ -106,10 +123,8 @@ def _open(path: Path, header: Header) -> ImageFile:
     return Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN])  # an older Pillow has no AVIF
 
 
-def _photo(path: Path, image: ImageFile, header: Header, check: Check | None) -> Photo:
-    if not all(image.size):
-        raise ImageError(f"has no pixels: {image.size[0]}x{image.size[1]}")
-    _check_size(image.size, check)
+def _photo(path: Path, image: ImageFile, header: Header) -> Photo:
+    _check_size(image.size)
     frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # MPO: a phone's preview or second lens
     pixels, notes, space = decoded(path, image, header)
     photo = _as_photo(pixels)

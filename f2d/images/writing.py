@@ -1,6 +1,7 @@
 """Write a `Photo` atomically, in the format of the file's suffix, with the depth and colour that it supports."""
 
 import io
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -45,7 +46,9 @@ def encode(photo: Photo, path: Path, *, quality: int | None = None) -> tuple[byt
     check_holds(photo, path)
     format = format_of(path)
     try:
-        return _encoded(photo, format, quality)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of libraries; what a person must know is returned
+            return _encoded(photo, format, quality)
     except MemoryError:
         raise ImageError(f"{path}: does not fit into memory") from None
     except Exception as error:  # encoders fail in many ways: too many pixels, or metadata that they do not expect

@@ -5,6 +5,8 @@ from typing import BinaryIO, NamedTuple
 
 from PIL.TiffImagePlugin import PREFIXES
 
+from f2d.images.formats import ImageError
+
 _START = 1 << 16  # bytes in which these marks lie: before the pixels
 _HEIC = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"mif2", b"msf1"}
 
@@ -21,11 +23,13 @@ class Header(NamedTuple):
 
 
 def header_of(file: BinaryIO) -> Header:
-    """Read the first bytes of `file`.
+    """Read the first bytes of `file`; raise ImageError for a kind that no decoder here knows.
 
     Sources: RFC 9649 (WebP), ISO/IEC 14496-12 and 23008-12 (boxes of AVIF and HEIC), ISO/IEC 15444-1 A.5.1 (JPEG 2000).
     """
     start = file.read(_START)
+    if start[:4] == b"MM\0\x2b":  # whose directory Pillow takes for a classic one
+        raise ImageError("a BigTIFF in big-endian byte order is not supported (convert it to little-endian)")
     if start[:4] in PREFIXES:
         return Header("TIFF")
     if start[4:8] == b"ftyp":

@@ -59,6 +59,8 @@ def one_line_errors(command: Callable) -> Callable:
         warnings.showwarning = _one_line_warning
         # the commands name the backend themselves
         logging.getLogger("f2d_kernels").setLevel(logging.ERROR)
+        # what Pillow logs about a damaged file is in that file's line
+        logging.getLogger("PIL").setLevel(logging.CRITICAL)
         try:
             return command(*args, **kwargs)
         except KeyboardInterrupt:  # click would print an empty line; `main` prints one with a word

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from f2d.cli.folders import KNOWN_SUFFIXES, Source, find_pictures, is_pattern
-from f2d.images.formats import IMAGE_SUFFIXES, ImageError, format_of
+from f2d.cli.folders import LeftOut, Source, find_pictures, is_pattern
+from f2d.images.formats import FORMATS, ImageError, format_of
 from f2d.video import WRITABLE_SUFFIXES, is_video, output_name
 from f2d.video import Wanted as WantedVideo
 
@@ -77,16 +77,26 @@ def deviation_path(target: Path) -> Path:
 _OUTPUT_OF = re.compile(r"(.+)_(?:map_[\w-]+\.png|maps\.json|sample_\d+\.\w+|std\.png)")
 
 
-def plan_jobs(inputs: list[Path], out: Path, wanted: Wanted) -> tuple[list[Job], list[str], Path]:
-    """Return the requested jobs (outputs may exist), one line for each input without images, and the output folder.
+class Planned(NamedTuple):
+    """The requested jobs (outputs may exist), one line for each input without images, the output folder, and the files
+    in the input folders that are not read."""
+
+    jobs: list[Job]
+    failures: list[str]
+    folder: Path
+    left_out: LeftOut
+
+
+def plan_jobs(inputs: list[Path], out: Path, wanted: Wanted) -> Planned:
+    """Find the images that `inputs` stand for, and where their outputs go.
 
     `out` is a file name if there is one input file and `out` has an image suffix and is not a folder; otherwise it is a
     folder. Raises ImageError if the command as a whole cannot work: two inputs with one output, or a name or folder
     that cannot be written.
     """
-    sources, failures = find_pictures(inputs, out, recursive=wanted.recursive)
+    sources, failures, left_out = find_pictures(inputs, out, recursive=wanted.recursive)
     suffix = out.suffix.lower()
-    if suffix in KNOWN_SUFFIXES and not out.is_dir():
+    if (suffix in FORMATS or is_video(out)) and not out.is_dir():
         if len(inputs) != 1 or inputs[0].is_dir() or is_pattern(inputs[0]):
             raise ImageError(f"{out}: must be a folder, not a file name, as there can be more than one output")
         _check_kind(inputs[0], out)
@@ -94,7 +104,7 @@ def plan_jobs(inputs: list[Path], out: Path, wanted: Wanted) -> tuple[list[Job],
             raise ImageError(f"{out}: its suffix contradicts --format {wanted.format[1:]}, so give only one of them")
         jobs, folder = [Job(source.path, out) for source in sources], out.parent
     else:
-        known = ", ".join(sorted(IMAGE_SUFFIXES | WRITABLE_SUFFIXES))
+        known = ", ".join(sorted(FORMATS.keys() | WRITABLE_SUFFIXES))
         if suffix[1:2].isalpha() and not out.exists():  # run.2 is the name of a folder, x.gif that of an image
             raise ImageError(f"{out}: must end in one of {known}, or be an existing folder")
         check_no_file(out, f"a folder, or a file name with one of {known}")
@@ -102,7 +112,7 @@ def plan_jobs(inputs: list[Path], out: Path, wanted: Wanted) -> tuple[list[Job],
     _check_distinct(jobs, wanted)
     if jobs:
         check_folder_writable(folder)
-    return jobs, failures, folder
+    return Planned(jobs, failures, folder, left_out)
 
 
 def left_to_do(jobs: list[Job], wanted: Wanted) -> tuple[list[Job], int, list[str]]:
@@ -193,7 +203,7 @@ def _output_place(source: Source, suffix: str | None) -> Path:
         return output_name(source.place)
     if suffix:
         return source.place.with_suffix(suffix)
-    known = source.path.suffix.lower() in IMAGE_SUFFIXES
+    known = source.path.suffix.lower() in FORMATS
     return source.place if known else source.place.with_name(f"{source.place.name}.png")
 
 
@@ -202,7 +212,7 @@ def _check_kind(source: Path, out: Path) -> None:
     if is_video(source):
         known = WRITABLE_SUFFIXES
     elif is_video(out):
-        known = IMAGE_SUFFIXES
+        known = FORMATS.keys()
     else:
         return
     if out.suffix.lower() not in known:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from f2d.cli.console import FAILED, fail, one_line_errors, tidy_when_terminated
+from f2d.cli.console import FAILED, err, fail, one_line_errors, out, shown, tidy_when_terminated
 from f2d.cli.counts import Counts
 from f2d.cli.files import Job, Task, Wanted, left_to_do, plan_jobs
 from f2d.cli.options import Codec, Device, Format, Model, Overwrite, Precision, PrecisionOption, Sampler, Seed
@@ -104,9 +104,10 @@ def restore(
 ) -> None:
     """Restore PHOTO... (photographs and videos: files, folders or patterns, any size) into -o.
 
-    Reads JPEG, PNG, WebP, TIFF and BMP with 8 or 16 bits, grey or colour. Transparency and metadata are kept; EXIF
-    orientation is applied. Existing outputs are skipped, so an interrupted command can simply be rerun. If a photo
-    fails, the others are still restored, and the exit code is 1. Under torchrun (or any launcher that sets RANK and
+    Reads JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC, JPEG 2000 and PPM with 8 or 16 bits, grey or colour; formats that
+    are not written become PNG. Transparency and metadata are kept; EXIF orientation is applied. Existing outputs are
+    skipped, so an interrupted command can simply be rerun. If a photo fails or its format is not read, the others are
+    still restored, and the exit code is 1. Under torchrun (or any launcher that sets RANK and
     WORLD_SIZE) the photos are split among the processes.
 
     Videos (MP4, MOV, MKV, WebM, AVI, TS, ...) need the extra f2d[video]. Time stamps, rotation, colour tags and bit
@@ -131,7 +132,7 @@ def restore(
     video = WantedVideo(codec and codec.value, crf, smooth)
     task = Task(model, device, precision.value, options, seed, wanted, quality, video)
 
-    jobs, failures, folder = plan_jobs(photos, target, wanted)
+    jobs, failures, folder, left_out = plan_jobs(photos, target, wanted)
     jobs = allowed(jobs, task, failures)
     counts = Counts()
     if place.rank:
@@ -140,6 +141,11 @@ def restore(
     mine, counts.skipped, taken = left_to_do(sorted(place.share(jobs)), wanted)
     for failure in (*failures, *taken):
         counts.fail(failure)
+    if left_out and not place.rank:
+        if left_out.photographs:
+            err.print(f"[yellow]warning:[/] {shown(left_out)}")
+        else:
+            out.print(shown(left_out))
     remove_leftovers(job.target for job in mine)
     board = Board(folder, place) if jobs and place.world > 1 else None
     with tidy_when_terminated(), board or nullcontext():
@@ -154,7 +160,7 @@ def restore(
             counts.summarize()
             raise
     counts.summarize(place.world)
-    if counts.failed:
+    if counts.failed or left_out.photographs:
         raise typer.Exit(FAILED)
 
 

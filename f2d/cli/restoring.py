@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from f2d.cli.ranks import Place, own_device
 from f2d.cli.videos import restore_videos
 from f2d.engine import BudgetError, control
 from f2d.engine.restorer import Restored, Restorer
-from f2d.images import ImageError, Photo, check_holds, read, replacing, save_image, to_picture, write
+from f2d.images import ImageError, Photo, check_holds, read, replacing, save_image, stored_size, to_picture, write
 from f2d.nets.models import Config, load_config
 from f2d.transport import sampling
 from f2d.video import is_video
@@ -61,11 +61,10 @@ def _check(config: Config, task: Task) -> None:
 
 
 class Restoring:
-    """Restores photographs one after the other; the restorer is loaded once the first of them has been read."""
+    """Restores photographs one after the other; the restorer is loaded once the header of the first has been read."""
 
     def __init__(self, task: Task, counts: Counts, load: Callable[[], Restorer]):
         self._task, self._counts, self._load_restorer = task, counts, load
-        self._restorer: Restorer | None = None
         self._together = 1
 
     def run(self, jobs: list[Job], *, progress: bool) -> None:
@@ -83,6 +82,7 @@ class Restoring:
         group: list[tuple[Job, Photo]] = []
         for job in jobs:
             try:
+                self._check_fits(job)
                 photo = read(job.source)
                 check_holds(photo, job.target)
             except ImageError as error:
@@ -99,12 +99,23 @@ class Restoring:
         if group:
             yield group
 
+    def _check_fits(self, job: Job) -> None:
+        """Raise ImageError for a photograph that cannot be restored within the memory, before it is decoded: a file of
+        20 kB can decode to gigabytes."""
+        size = stored_size(job.source)
+        try:
+            self._restorer.plan_for(size, **self._task.options)
+        except BudgetError as error:
+            raise ImageError(f"{job.source}: {error}") from None
+
     def _batch(self, photo: Photo) -> int:
         """Return how many photographs of the size of `photo` are restored together."""
-        if self._restorer is None:
-            self._restorer = self._load()
         small = photo.size[0] * photo.size[1] <= SMALL
         return self._together if small and not self._task.wanted.samples else 1
+
+    @cached_property
+    def _restorer(self) -> Restorer:
+        return self._load()
 
     def _load(self) -> Restorer:
         restorer = self._load_restorer()
@@ -139,15 +150,18 @@ class Restoring:
                 write_new(map_path(job.target, name), partial(_save_map, factor_map))
             write_new(numbers_path(job.target), lambda path: _write_numbers(path, result, i))
         restored = photo.replaced(values)
-        write_new(job.target, lambda path: write(restored, path, quality=self._task.quality))
+        notes: list[str] = []
+        write_new(job.target, lambda path: notes.extend(write(restored, path, quality=self._task.quality)))
         self._counts.restored += 1
         self._counts.model_seconds += seconds
         width, height = photo.size
         change = photo.change_to(restored)
-        frames = f"  (the first of {photo.frames} frames)" if photo.frames > 1 else ""
+        frames = [f"the first of {photo.frames} frames"] if photo.frames > 1 else []
+        remarks = "; ".join((*frames, *photo.notes, *notes))
         return (
             f"{shown(job.target)}  {width}x{height}  {seconds:.2f} s  "
-            f"change {change.mean:.1f} levels, at most {change.largest:.0f}{frames}"
+            f"change {change.mean:.1f} levels, at most {change.largest:.0f}"
+            + (f"  ({shown(' '.join(remarks.split()))})" if remarks else "")
         )
 
     def _samples(self, job: Job, photo: Photo, first: torch.Tensor) -> tuple[torch.Tensor, Photo, float]:
@@ -175,8 +189,6 @@ class Restoring:
         """Restore a batch with the options of the task; raise ImageError if it does not fit into memory."""
         signed = (seed + 2**63) % 2**64 - 2**63  # the same 64 bits as a signed integer, which a tensor of seeds holds
         try:
-            if self._restorer is None:
-                self._restorer = self._load()
             return self._restorer(images, seed=signed, **self._task.options, **more)
         except BudgetError as error:
             raise ImageError(str(error)) from None

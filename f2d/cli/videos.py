@@ -72,6 +72,10 @@ def _restored(job: Job, task: Command, call: Callable, progress: bool) -> "Done"
             key=key | {name: str(value) for name, value in task.options.items()},
             progress=bar.advance,
         )
+    except (KeyboardInterrupt, SystemExit):
+        if bar.frames:
+            out.print(f"{shown(job.target)}  stopped at frame {bar.frames}: rerun the command to continue")
+        raise
     finally:
         bar.stop()
 
@@ -85,8 +89,10 @@ class _Bar:
             *(_Rate(), TimeRemainingColumn(elapsed_when_finished=True)),
         )
         self._name, self._wanted, self._bar = name, wanted, Progress(*columns, console=err, transient=True)
+        self.frames = 0
 
     def advance(self, done: int, total: int | None) -> None:
+        self.frames = done
         if not self._bar.tasks:
             self._bar.add_task(shown(self._name), total=total, completed=done)
             if self._wanted:
@@ -94,7 +100,8 @@ class _Bar:
         self._bar.update(self._bar.task_ids[0], completed=done, total=total)
 
     def stop(self) -> None:
-        self._bar.stop()
+        if self._bar.live.is_started:  # one that never was would print an empty line
+            self._bar.stop()
 
 
 class _Rate(ProgressColumn):

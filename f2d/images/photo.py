@@ -24,12 +24,16 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True)
 class Photo:
-    """Levels [H, W, 1 or 3] uint8 or uint16, alpha [H, W] of the same type or None, and the file's number of frames."""
+    """Levels [H, W, 1 or 3] uint8 or uint16, alpha [H, W] of the same type or None, and the file's number of frames.
+
+    notes says in words what was reduced or dropped when the file was read.
+    """
 
     levels: np.ndarray
     alpha: np.ndarray | None = None
     metadata: Metadata = field(default_factory=Metadata)
     frames: int = 1
+    notes: tuple[str, ...] = ()
 
     @property
     def grey(self) -> bool:

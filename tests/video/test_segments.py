@@ -2,6 +2,7 @@
 
 import json
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 import torch
@@ -130,7 +131,7 @@ def test_decoding_times(tmp_path, short, codec, monkeypatch):
     assert all(time <= encoded.pts for encoded, time in packets)
     assert sorted(encoded.pts for encoded, _ in packets) == times
     assert [i for i, (encoded, _) in enumerate(packets) if encoded.key] == list(range(0, 33, 5))
-    assert any(a.pts > b.pts for (a, _), (b, _) in zip(packets, packets[1:])), "the encoder should reorder frames"
+    assert any(a.pts > b.pts for (a, _), (b, _) in pairwise(packets)), "the encoder should reorder frames"
     assert times_of(tmp_path / "b.mp4") == times_of(source)
     with av.open(str(tmp_path / "b.mp4")) as container:  # a key frame is where one can seek to
         container.seek(round(times[12] * 1e6 / 30000))
@@ -150,6 +151,6 @@ def test_a_file_that_cannot_be_sought_is_read_from_its_start(tmp_path, short, mo
 
 def test_marks_are_plain_json(tmp_path):
     segments = Segments(tmp_path / "a.mp4", {"b": 1, "a": [2]})
-    segments.write([Encoded(3, 1, True, b"x"), Encoded(1, 1, False, b"y"), Encoded(2, 1, False, b"z")], lambda: {"s": 1})
+    segments.write([Encoded(pts, 1, pts == 3, b"x") for pts in (3, 1, 2)], lambda: {"s": 1})
     assert json.loads((segments.folder / "0.json").read_text()) == {"times": [1, 2, 3], "depth": 1, "state": {"s": 1}}
     assert [time for _, time in segments.packets()] == [0, 1, 2]

@@ -2,14 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import av
 import torch
-from torch import Tensor
 
-from f2d.engine.control import Adjust
-from f2d.engine.restorer import Restored
 from f2d.replacing import replacing
 
 from .colour import changed, to_rgb
@@ -18,19 +15,13 @@ from .frames import frame_of, planes_of
 from .muxing import assemble
 from .names import VideoError, Wanted
 from .segments import Encoded, Segments
-from .smoothing import Smoother, State
+from .smoothing import Restore, Smoother, State
 from .source import Source, opened
 
 # Frames of a segment, and the most pixels of one: what an interruption costs, and at most how far key frames lie apart
 SEGMENT, PIXELS = 120, 2**28
 
 Progress = Callable[[int, int | None], None]
-
-
-class Restore(Protocol):
-    """A `Restorer`, or what calls one with a seed and options of its own."""
-
-    def __call__(self, image: Tensor, /, *, adjust: Adjust | None) -> Restored[Tensor]: ...
 
 
 class Done(NamedTuple):
@@ -149,12 +140,13 @@ class _Work:
         planes = planes_of(frame, layout)
         image = to_rgb(planes, layout.colour).clamp(0, 1)
         upright = torch.rot90(image, layout.turns, dims=(2, 3))
-        if self._smoother is not None:
-            self._smoother.advance(upright, float(frame.time))
-        result = self._restore(upright, adjust=self._smoother)
-        restored = torch.rot90(result.image, -layout.turns, dims=(2, 3)).clamp(0, 1)
-        change: Tensor = restored - image
-        self._seconds += result.seconds
+        if self._smoother is None:
+            result = self._restore(upright, adjust=None)
+            change, seconds = result.image.clamp(0, 1) - upright, result.seconds
+        else:
+            change, seconds = self._smoother.change(self._restore, upright, float(frame.time))
+        change = torch.rot90(change, -layout.turns, dims=(2, 3))
+        self._seconds += seconds
         self._change += float(change.abs().mean())
         return frame_of(changed(planes, change, layout.colour), layout, frame)
 

@@ -2,20 +2,29 @@
 
     s_i = s_{i-1} + (1 - exp(-(t_i - t_{i-1}) / tau)) (x_i - s_{i-1}),  and s_i = x_i at the first frame after a cut
 
-for each decision x: presence, gates, the enhancer's gate (`f2d.engine.control.Adjust`). Sums of one, as those of the
-gates, stay one.
+for each decision x: presence, gates, the enhancer's gate (`f2d.engine.control.Adjust`), and the mean change of each
+colour, which depends on statistics of the frame inside the network too. Sums of one, as those of the gates, stay one.
 """
 
 import math
 from collections import Counter
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from f2d.engine.control import Adjust
+from f2d.engine.restorer import Restored
+
 THUMBNAIL = (36, 64)  # rows, columns of the mean grey levels that tell a cut
 CUT = 0.1  # of full scale; that of FFmpeg's scdet. Rain on a static camera reaches 0.01, a pan of 5 % a frame 0.05
+
+
+class Restore(Protocol):
+    """A `Restorer`, or what calls one with a seed and options of its own."""
+
+    def __call__(self, image: Tensor, /, *, adjust: Adjust | None) -> Restored[Tensor]: ...
 
 
 class State(NamedTuple):
@@ -28,7 +37,7 @@ class State(NamedTuple):
 
 
 class Smoother:
-    """``restorer(image, adjust=smoother)`` after ``smoother.advance(image, time)`` for each frame of a video in order.
+    """``smoother.change(restorer, image, time)`` for each frame of a video in order.
 
     seconds: tau > 0, the time after which a change has been followed by 63 %. cuts: how many cuts were found.
     """
@@ -38,6 +47,19 @@ class Smoother:
         self.state = State()
         self._weight = 1.0
         self._calls: Counter[str] = Counter()
+
+    def change(self, restore: Restore, image: Tensor, time: float) -> tuple[Tensor, float]:
+        """Return what a restoration adds to the frame `image` [1, 3, H, W] in [0, 1], shown at `time`, and its seconds.
+
+        The change of every pixel is shifted by what smoothing changes the mean, so that a restored video flickers in
+        brightness and colour no more than its source.
+        """
+        self.advance(image, time)
+        result = restore(image, adjust=self)
+        change = result.image.clamp(0, 1) - image
+        mean = change.mean(dim=(2, 3))
+        change += (self("mean change", mean) - mean)[:, :, None, None]
+        return (image + change).clamp_(0, 1) - image, result.seconds
 
     def advance(self, image: Tensor, time: float) -> None:
         """Go on to the frame `image` [1, 3, H, W] in [0, 1], shown at `time` in seconds."""

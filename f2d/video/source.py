@@ -46,7 +46,8 @@ class Source:
         """Yield the frames with time stamps greater than `after` (None: all) in the order of presentation.
 
         A frame without a time stamp comes one mean frame after the last, and one whose time stamp does not increase as
-        soon as possible. Broken packets are skipped and counted. Raises VideoError if frame size or pixel format change.
+        soon as possible. Broken packets are skipped and counted. Raises VideoError if the size or the pixel format of
+        frames changes.
         """
         last = None
         step = max(1, round(1 / (self.rate * self.stream.time_base)))

@@ -1,6 +1,7 @@
 """Decisions about whole frames over time: laws of the filter, cuts, and the flicker of restored videos."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -133,6 +134,22 @@ def test_every_decision_of_the_engine_is_smoothed(restorer):
 
     for name in ("gates", "presence"):
         assert 0 < swing(smooth, name) < 0.2 * swing(plain, name)
+
+
+def test_a_restored_video_flickers_no_more_than_its_source(restorer):
+    """In the mean of each colour, which the network would let flicker more than its source."""
+    frames = clip(12)
+
+    def swing(images):
+        means = torch.stack([image.mean(dim=(2, 3)) for image in images])
+        return (means[1:] - means[:-1]).abs().mean()
+
+    plain, smoother = [result.image for result in restored(restorer, frames, None)], Smoother(1.0)
+    restore = partial(restorer, seed=3)
+    smooth = [frame + smoother.change(restore, frame, i / 25)[0] for i, frame in enumerate(frames)]
+    assert torch.allclose(smooth[0], plain[0], atol=1e-6)
+    assert (swing(smooth) - swing(frames)).abs() < 0.1 * (swing(plain) - swing(frames)).abs()
+    assert all(image.min() >= 0 and image.max() <= 1 for image in smooth)
 
 
 @pytest.mark.parametrize("options", [{"steps": 3}, {"tta": True}, {"max_memory": "bands"}])

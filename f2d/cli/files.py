@@ -212,7 +212,7 @@ def _check_kind(source: Path, out: Path) -> None:
     if is_video(source):
         known = WRITABLE_SUFFIXES
     elif is_video(out):
-        known = FORMATS.keys()
+        known = frozenset(FORMATS)
     else:
         return
     if out.suffix.lower() not in known:

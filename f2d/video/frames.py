@@ -1,6 +1,6 @@
 """Frames of a video as planes of code values, and back."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -68,7 +68,7 @@ def range_tag(frame: av.VideoFrame) -> int:
     return _FULL if frame.format.name.startswith("yuvj") else int(frame.color_range)
 
 
-def _view(plane: av.video.plane.VideoPlane, layout: Layout) -> np.ndarray:
+def _view(plane: Any, layout: Layout) -> np.ndarray:
     """Return the code values [h, w] of a plane without the padding of its lines; writable if the plane is."""
     values = np.frombuffer(plane, np.uint8 if layout.colour.bits == 8 else np.dtype("<u2"))
     return values.reshape(plane.height, -1)[:, : plane.width]

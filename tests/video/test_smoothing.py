@@ -146,7 +146,7 @@ def test_a_restoration_adds_no_flicker():
     """Its mean change follows slowly, in every colour; what varies over the picture is untouched."""
     scene = 0.3 + 0.4 * clip(1)[0]
     colours = torch.tensor([0.04, -0.03, 0.02]).reshape(1, 3, 1, 1)
-    added = [0.1 * (scene - scene.mean()) + (-1) ** i * colours for i in range(40)]
+    added = [0.1 * (scene - scene.mean()) + (-1) ** i * colours for i in range(200)]
     smoother, changes = Smoother(0.5), []
     for i, change in enumerate(added):
         found, seconds = smoother.change(lambda image, adjust, change=change: result(image + change), scene, i / 25)

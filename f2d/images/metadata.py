@@ -11,6 +11,8 @@ from typing import Any
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
+from f2d.images.colour_chunks import undescribed
+
 ORIENTATION, EXIF_IFD, GPS_IFD = 0x0112, 0x8769, 0x8825
 XMP_TAG, IPTC_TAG, X_RESOLUTION = 700, 33723, 282
 _ICC_TAG, _RESOLUTION_UNIT = 34675, 296
@@ -100,6 +102,8 @@ def save_options(metadata: Metadata, name: str) -> tuple[dict[str, Any], tuple[s
     options: dict[str, Any] = {}
     lost = [words for kind, words in _WORDS.items() if getattr(metadata, kind) and kind not in _HELD[name]]
     notes = [f"{' and '.join(lost)} dropped, which {name} cannot hold"] if lost else []
+    if name != "PNG" and not metadata.icc and (curve := undescribed(metadata.png)):
+        notes.append(f"its colours ({curve}) are only described in a PNG")
     if metadata.dpi and name != "WEBP":
         options["dpi"] = metadata.dpi
     if name == "BMP":

@@ -145,8 +145,7 @@ def _described(path: Path, image: ImageFile, header: Header, data: Metadata, gre
     elif header.colours and not data.icc:
         chunks = {b"cICP": bytes([*(min(255, number) for number in header.colours), 0, 1])}
     profile, note = colour_chunks.profile_of(chunks, data.icc, grey)
-    kept = chunks if image.format == "PNG" else {}
-    return replace(data, icc=profile, png=kept, made=bool(kept) and profile != data.icc), note
+    return replace(data, icc=profile, png={} if note else chunks, made=profile != data.icc), note
 
 
 def _as_photo(pixels: np.ndarray) -> Photo:

@@ -31,7 +31,7 @@ _JPEG_SEGMENT = 65533  # bytes that fit into a marker segment
 _WORDS = {"exif": "EXIF", "xmp": "XMP", "iptc": "IPTC", "icc": "ICC profile", "comment": "comment", "text": "text"}
 _HELD = {
     "JPEG": ("exif", "xmp", "iptc", "icc", "comment"),
-    "PNG": ("exif", "xmp", "icc", "text"),
+    "PNG": ("exif", "xmp", "icc", "text", "comment"),
     "WEBP": ("exif", "xmp", "icc"),
     "TIFF": ("exif", "xmp", "iptc", "icc"),
     "BMP": (),
@@ -116,8 +116,10 @@ def save_options(metadata: Metadata, name: str) -> tuple[dict[str, Any], tuple[s
     if metadata.exif:
         options["exif"] = metadata.exif
     if name == "PNG":
-        chunks = PngInfo()
-        for key, value in metadata.text.items():
+        chunks, text = PngInfo(), dict(metadata.text)
+        if metadata.comment:
+            text.setdefault("Comment", metadata.comment.decode("utf-8", "replace"))
+        for key, value in text.items():
             chunks.add_itxt(key, value)
         if metadata.xmp:
             chunks.add_itxt(_XMP_KEYS[1], metadata.xmp.decode("utf-8", "replace"))

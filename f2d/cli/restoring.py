@@ -10,7 +10,7 @@ import torch
 from rich.markup import escape
 from rich.progress import Progress
 
-from f2d.cli.console import bar_of, out, shown, up
+from f2d.cli.console import bar_of, out, shown, up, without_library_messages
 from f2d.cli.counts import Counts
 from f2d.cli.files import Job, Task, deviation_path, make_folder, map_path, numbers_path, sample_path
 from f2d.cli.ranks import Place, own_device
@@ -78,7 +78,8 @@ class Restoring:
         for job in jobs:
             try:
                 self._check_fits(job)
-                photo = read(job.source)
+                with without_library_messages():
+                    photo = read(job.source)
                 check_holds(photo, job.target)
             except ImageError as error:
                 self._counts.fail(error)

@@ -87,6 +87,8 @@ def check_range(pixels: Tensor) -> None:
 
 def _picture(pixels: Tensor, photo: Photo) -> Image.Image:
     restored = to_picture(pixels)
-    if photo.alpha is not None:
-        restored.putalpha(photo.picture().convert("RGBA").getchannel("A"))
-    return restored
+    if photo.seen is None:
+        return restored
+    given = np.array(photo.picture().convert("RGBA"))
+    given[photo.seen, :3] = np.asarray(restored)[photo.seen]
+    return Image.fromarray(given)

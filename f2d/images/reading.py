@@ -108,7 +108,8 @@ def _one_line_errors(path: Path) -> Iterator[None]:
     except Exception as error:  # decoders report damage with nearly anything
         if isinstance(error, OSError) and error.errno:
             raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
-        raise ImageError(f"{path}: damaged or truncated image ({error})") from None
+        reason = " ".join(str(error).split())  # some end with a newline
+        raise ImageError(f"{path}: damaged or truncated image ({reason})") from None
 
 
 def _open(path: Path, header: Header) -> ImageFile:

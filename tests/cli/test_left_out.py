@@ -1,6 +1,8 @@
 """A folder of a phone: what is read, what is left out and said to be, and the exit code."""
 
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -63,8 +65,6 @@ def test_a_pattern_leaves_out_in_words_too(f2d, model, phone, tmp_path):
 
 
 def test_heic_says_what_to_install(f2d, model, tmp_path, monkeypatch):
-    import sys
-
     (tmp_path / "a.heic").write_bytes(HEIC)
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     result = f2d("restore", tmp_path / "a.heic", "-o", tmp_path / "out", "--model", model)
@@ -110,6 +110,27 @@ def test_a_depth_that_is_reduced_is_said(f2d, model, tmp_path, format):
     if format == "JPEG2000":
         result = f2d("restore", path, "-o", tmp_path / "out", "--model", model)
         assert "(12 bits became 8)" in result.stdout
+
+
+@pytest.mark.parametrize("name", ["damaged exif", "damaged fax"])
+def test_libraries_print_nothing_beside_the_line(model, tmp_path, name):
+    """Python's warnings, Pillow's log and what libtiff prints to C's stderr."""
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / "a.tif"
+    if name == "damaged exif":
+        PICTURE.save(path.with_suffix(".jpg"), exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff garbage")
+    else:
+        PICTURE.convert("1").save(path, compression="group4")
+        data = bytearray(path.read_bytes())
+        with Image.open(path) as image:
+            (start,) = image.tag_v2[273]
+        data[start : start + 30] = b"\xff" * 30
+        path.write_bytes(data)
+    command = [sys.executable, "-m", "f2d", "restore", tmp_path / "in", "-o", tmp_path / "out", "--model", model]
+    done = subprocess.run(command, capture_output=True, text=True)
+    lines = [line for line in done.stdout.splitlines() if str(tmp_path / "out") in line]
+    assert len(lines) + len(done.stderr.splitlines()) == 1, (done.stdout, done.stderr)
+    assert done.returncode == (0 if lines else 1)
 
 
 def header_only(suffix: str, width: int, height: int) -> bytes:

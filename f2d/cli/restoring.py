@@ -153,10 +153,10 @@ class Restoring:
         width, height = photo.size
         change = photo.change_to(restored)
         frames = [f"the first of {photo.frames} frames"] if photo.frames > 1 else []
-        remarks = "; ".join((*frames, *photo.notes, *notes))
+        remarks = shown(" ".join("; ".join((*frames, *photo.notes, *notes)).split()))
         return (
             f"{shown(job.target)}  {width}x{height}  {seconds:.2f} s  "
-            f"change {change.mean:.1f} levels, at most {change.largest:.0f}" + (f"  ({shown(' '.join(remarks.split()))})" if remarks else "")
+            f"change {change.mean:.1f} levels, at most {change.largest:.0f}" + (f"  ({remarks})" if remarks else "")
         )
 
     def _samples(self, job: Job, photo: Photo, first: torch.Tensor) -> tuple[torch.Tensor, Photo, float]:
@@ -192,7 +192,7 @@ class Restoring:
             size = f"{images.shape[-1]}x{images.shape[-2]}"
             raise ImageError(f"{size} does not fit into memory") from None
 
-    def _write_new(self, path: Path, write_to: Callable[[Path], None]) -> None:
+    def _write_new(self, path: Path, write_to: Callable[[Path], object]) -> None:
         if self._task.wanted.writes(path):
             write_to(path)
 

@@ -5,7 +5,7 @@ describe the layout of the old file are dropped.
 """
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from PIL import ExifTags, Image
@@ -20,11 +20,8 @@ _PIXEL_WIDTH, _PIXEL_HEIGHT = 0xA002, 0xA003
 _IPTC_RESOURCE = 0x0404  # Photoshop's number for IPTC, in APP13 of a JPEG
 _XMP_KEYS = ("xmp", "XML:com.adobe.xmp")
 # TIFF 6.0: sizes, strips, tiles, compression, colour layout; sub-files; what is carried on its own; Photoshop's layers
-_LAYOUT = frozenset(
-    [*range(254, 260), *range(262, 267), 273, 277, 278, 279, 280, 281, 284, *range(288, 294), 301, 317]
-    + [*range(318, 326), 330, 332, 338, 339, 340, 341, 342, 347, *range(512, 522), *range(529, 533)]
-    + [XMP_TAG, IPTC_TAG, 34377, 34675, 37724]
-)
+_LAYOUT = {*range(254, 260), *range(262, 267), 273, *range(277, 282), 284, *range(288, 294), 301, *range(317, 326)}
+_LAYOUT |= {330, 332, *range(338, 343), 347, *range(512, 522), *range(529, 533), XMP_TAG, IPTC_TAG, 34377, 34675, 37724}
 _JPEG_SEGMENT = 65533  # bytes that fit into a marker segment
 
 

@@ -37,8 +37,10 @@ def float_levels(values: np.ndarray) -> np.ndarray:
 def check_range(least: float, most: float) -> None:
     """Raise ImageError unless floats from `least` to `most` (NaN if one of them is) lie in [0, 1], up to rounding."""
     if not (least >= -1e-3 and most <= 1 + 1e-3):
-        raise ImageError(f"its floating-point values must lie in [0, 1], as others have no defined range, "
-                         f"got {least:.5g} to {most:.5g}")
+        raise ImageError(
+            f"its floating-point values must lie in [0, 1], as others have no defined range, "
+            f"got {least:.5g} to {most:.5g}"
+        )
 
 
 def cmyk_to_rgb(image: Image.Image) -> tuple[Image.Image, str]:

@@ -53,7 +53,7 @@ def test_photographs_that_are_left_out_are_named_and_counted(f2d, model, phone, 
     assert result.exit_code == 1
     (line,) = result.stderr.splitlines()
     assert line == (
-        'warning: left out 5 files: 1 .db, 1 .dng (raw photographs must be developed to TIFF or JPEG first), 2 .heic '
+        "warning: left out 5 files: 1 .db, 1 .dng (raw photographs must be developed to TIFF or JPEG first), 2 .heic "
         '(HEIC needs pillow-heif: pip install "f2d[heif]"), 1 .psd (this format is not read)'
     )
 
@@ -139,7 +139,9 @@ def header_only(suffix: str, width: int, height: int) -> bytes:
         header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
         return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"\x78\x9c") + chunk(b"IEND", b"")
     if suffix == ".bmp":
-        return b"BM" + struct.pack("<IHHIIiiHHIIiiII", 60, 0, 0, 54, 40, width, height, 1, 24, 0, 6, 0, 0, 0, 0) + b"x" * 6
+        return (
+            b"BM" + struct.pack("<IHHIIiiHHIIiiII", 60, 0, 0, 54, 40, width, height, 1, 24, 0, 6, 0, 0, 0, 0) + b"x" * 6
+        )
     if suffix == ".gif":
         frame = struct.pack("<BHHHHB", 0x2C, 0, 0, width, height, 0)
         return b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes(6) + frame + b"\x02\x01\x00\x00;"

@@ -37,7 +37,10 @@ MEANT = {
     "gamma 1.8": ({b"gAMA": GAMMA[1.8]}, encoded(UNIT**1.8)),
     "P3 by numbers": ({b"cHRM": P3, b"gAMA": GAMMA[2.2]}, encoded(linear(UNIT) @ P3_TO_SRGB.T)),
     "P3 by code": ({b"cICP": bytes([12, 13, 0, 1])}, encoded(linear(UNIT) @ P3_TO_SRGB.T)),
-    "code before numbers": ({b"cICP": bytes([12, 13, 0, 1]), b"gAMA": GAMMA[1.0]}, encoded(linear(UNIT) @ P3_TO_SRGB.T)),
+    "code before numbers": (
+        {b"cICP": bytes([12, 13, 0, 1]), b"gAMA": GAMMA[1.0]},
+        encoded(linear(UNIT) @ P3_TO_SRGB.T),
+    ),
     "sRGB before numbers": ({b"sRGB": b"\0", b"gAMA": GAMMA[1.0]}, UNIT),
     "sRGB by numbers": ({b"gAMA": GAMMA[2.2]}, UNIT),
     "nothing": ({}, UNIT),

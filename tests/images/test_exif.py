@@ -107,7 +107,7 @@ def test_any_error_of_an_encoder_is_one_line(tmp_path, monkeypatch, error):
 def test_a_tag_of_the_wrong_type_is_no_reason_to_fail(tmp_path):
     """Cameras write a number where text belongs, and text where a number does: here date and resolution."""
     block = b"II*\0\x08\0\0\0" + struct.pack("<H", 3)
-    block += struct.pack("<HHI6sxx", 271, 2, 6, b"") [:8] + struct.pack("<I", 50)
+    block += struct.pack("<HHI6sxx", 271, 2, 6, b"")[:8] + struct.pack("<I", 50)
     block += struct.pack("<HHIHH", 306, 3, 1, 7, 0) + struct.pack("<HHI4s", 282, 2, 4, b"300") + bytes(4)
     block += b"Camera"
     Image.fromarray(RGB).save(tmp_path / "a.jpg", exif=b"Exif\0\0" + block)

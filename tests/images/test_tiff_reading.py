@@ -53,12 +53,24 @@ def test_every_type_in_every_layout(tmp_path, dtype, layout, planar):
 
 
 def test_the_predictor_of_floats(tmp_path):
-    """TIFF technical note 3: the bytes of a row, highest first, then differences. Here by hand, as tifffile needs more."""
+    """TIFF technical note 3: the bytes of a row, highest first, then differences."""
     values = FLOATS[..., 0].astype(">f4")
     planes = values.view(np.uint8).reshape(HEIGHT, WIDTH, 4).transpose(0, 2, 1).reshape(HEIGHT, -1)
     data = np.diff(planes, axis=1, prepend=np.uint8(0)).tobytes()
     directory = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II")
-    tags = {256: WIDTH, 257: HEIGHT, 258: 32, 259: 1, 262: 1, 273: 0, 277: 1, 278: HEIGHT, 279: len(data), 317: 3, 339: 3}
+    tags = {
+        256: WIDTH,
+        257: HEIGHT,
+        258: 32,
+        259: 1,
+        262: 1,
+        273: 0,
+        277: 1,
+        278: HEIGHT,
+        279: len(data),
+        317: 3,
+        339: 3,
+    }
     for tag, value in tags.items():
         directory.tagtype[tag] = 4 if tag in (256, 257, 273, 278, 279) else 3
         directory[tag] = value

@@ -99,7 +99,11 @@ def up(bar: Progress, wanted: bool) -> Iterator[None]:
 @contextmanager
 def without_library_messages() -> Iterator[None]:
     """Discard what C libraries print to stderr, as libtiff does about damage: the file's own line says it."""
-    kept = os.dup(2)
+    try:
+        kept = os.dup(2)
+    except OSError:  # stderr is closed
+        yield
+        return
     try:
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)

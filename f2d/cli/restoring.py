@@ -56,7 +56,10 @@ def _check(config: Config, task: Task) -> None:
 
 
 class Restoring:
-    """Restores photographs one after the other; the restorer is loaded once the header of the first has been read."""
+    """Restores photographs one after the other.
+
+    The restorer is loaded once one of them has been read, or the header of a large one.
+    """
 
     def __init__(self, task: Task, counts: Counts, load: Callable[[], Restorer]):
         self._task, self._counts, self._load_restorer = task, counts, load
@@ -97,17 +100,19 @@ class Restoring:
 
     def _check_fits(self, job: Job) -> None:
         """Raise ImageError for a photograph that cannot be restored within the memory, before it is decoded: a file of
-        20 kB can decode to gigabytes."""
-        size = stored_size(job.source)
+        20 kB can decode to gigabytes. A small one is left to the restorer, which need not be loaded for it yet."""
+        width, height = stored_size(job.source)
         try:
-            self._restorer.plan_for(size, **self._task.options)
+            if width * height > SMALL:
+                self._restorer.plan_for((width, height), **self._task.options)
         except BudgetError as error:
             raise ImageError(f"{job.source}: {error}") from None
 
     def _batch(self, photo: Photo) -> int:
         """Return how many photographs of the size of `photo` are restored together."""
         small = photo.size[0] * photo.size[1] <= SMALL
-        return self._together if small and not self._task.wanted.samples else 1
+        # the restorer, loaded here at the latest, decides how many go together
+        return self._together if self._restorer and small and not self._task.wanted.samples else 1
 
     @cached_property
     def _restorer(self) -> Restorer:
@@ -122,15 +127,17 @@ class Restoring:
         """Yield a line for each photograph of the group that was restored."""
         try:
             result = self._call(torch.stack([photo.tensor() for _, photo in group]), self._task.seed)
-        except ImageError as error:
+        except (ImageError, MemoryError) as error:
             for job, _ in group:
-                self._counts.fail(f"{job.source}: {error}")
+                self._counts.fail(f"{job.source}: {str(error) or 'does not fit into memory'}")
             return
         for i, (job, photo) in enumerate(group):
             try:
                 yield self._written(job, photo, result, i, result.seconds / len(group))
             except ImageError as error:
                 self._counts.fail(error)
+            except MemoryError:
+                self._counts.fail(f"{job.target}: does not fit into memory")
 
     def _written(self, job: Job, photo: Photo, result: Restored, i: int, seconds: float) -> str:
         """Write all outputs of one photograph; the image comes last, since it shows that all the others exist."""

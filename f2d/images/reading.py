@@ -14,7 +14,7 @@ from PIL.ImageFile import ImageFile
 
 from f2d.images import colour_chunks, heif, metadata
 from f2d.images.decoding import decoded
-from f2d.images.formats import ImageError
+from f2d.images.formats import ImageError, why_unread
 from f2d.images.headers import Header, header_of
 from f2d.images.metadata import Metadata
 from f2d.images.modes import pixels_of
@@ -99,7 +99,8 @@ def _one_line_errors(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except UnidentifiedImageError:
-        reason = "is not a readable image" if path.stat().st_size else "is an empty file"
+        reason = why_unread(path.suffix.lower()) or "is not a readable image"
+        reason = reason if path.stat().st_size else "is an empty file"
         raise ImageError(f"{path}: {reason}") from None
     except Image.DecompressionBombError as error:
         raise ImageError(f"{path}: {error}") from None

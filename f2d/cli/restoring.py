@@ -11,7 +11,7 @@ import torch
 from rich.markup import escape
 from rich.progress import Progress
 
-from f2d.cli.console import bar_of, out, shown, up
+from f2d.cli.console import bar_of, out, shown, up, without_library_messages
 from f2d.cli.counts import Counts
 from f2d.cli.files import Job, Task, deviation_path, make_folder, map_path, numbers_path, sample_path
 from f2d.cli.ranks import Place, own_device
@@ -61,7 +61,10 @@ def _check(config: Config, task: Task) -> None:
 
 
 class Restoring:
-    """Restores photographs one after the other; the restorer is loaded once the header of the first has been read."""
+    """Restores photographs one after the other.
+
+    The restorer is loaded once one of them has been read, or the header of a large one.
+    """
 
     def __init__(self, task: Task, counts: Counts, load: Callable[[], Restorer]):
         self._task, self._counts, self._load_restorer = task, counts, load
@@ -83,7 +86,8 @@ class Restoring:
         for job in jobs:
             try:
                 self._check_fits(job)
-                photo = read(job.source)
+                with without_library_messages():
+                    photo = read(job.source)
                 check_holds(photo, job.target)
             except ImageError as error:
                 self._counts.fail(error)
@@ -101,17 +105,19 @@ class Restoring:
 
     def _check_fits(self, job: Job) -> None:
         """Raise ImageError for a photograph that cannot be restored within the memory, before it is decoded: a file of
-        20 kB can decode to gigabytes."""
-        size = stored_size(job.source)
+        20 kB can decode to gigabytes. A small one is left to the restorer, which need not be loaded for it yet."""
+        width, height = stored_size(job.source)
         try:
-            self._restorer.plan_for(size, **self._task.options)
+            if width * height > SMALL:
+                self._restorer.plan_for((width, height), **self._task.options)
         except BudgetError as error:
             raise ImageError(f"{job.source}: {error}") from None
 
     def _batch(self, photo: Photo) -> int:
         """Return how many photographs of the size of `photo` are restored together."""
         small = photo.size[0] * photo.size[1] <= SMALL
-        return self._together if small and not self._task.wanted.samples else 1
+        # the restorer, loaded here at the latest, decides how many go together
+        return self._together if self._restorer and small and not self._task.wanted.samples else 1
 
     @cached_property
     def _restorer(self) -> Restorer:
@@ -126,15 +132,17 @@ class Restoring:
         """Yield a line for each photograph of the group that was restored."""
         try:
             result = self.call(torch.stack([photo.tensor() for _, photo in group]), self._task.seed)
-        except ImageError as error:
+        except (ImageError, MemoryError) as error:
             for job, _ in group:
-                self._counts.fail(f"{job.source}: {error}")
+                self._counts.fail(f"{job.source}: {str(error) or 'does not fit into memory'}")
             return
         for i, (job, photo) in enumerate(group):
             try:
                 yield self._written(job, photo, result, i, result.seconds / len(group))
             except ImageError as error:
                 self._counts.fail(error)
+            except MemoryError:
+                self._counts.fail(f"{job.target}: does not fit into memory")
 
     def _written(self, job: Job, photo: Photo, result: Restored, i: int, seconds: float) -> str:
         """Write all outputs of one photograph; the image comes last, since it shows that all the others exist."""
@@ -157,11 +165,10 @@ class Restoring:
         width, height = photo.size
         change = photo.change_to(restored)
         frames = [f"the first of {photo.frames} frames"] if photo.frames > 1 else []
-        remarks = "; ".join((*frames, *photo.notes, *notes))
+        remarks = shown(" ".join("; ".join((*frames, *photo.notes, *notes)).split()))
         return (
             f"{shown(job.target)}  {width}x{height}  {seconds:.2f} s  "
-            f"change {change.mean:.1f} levels, at most {change.largest:.0f}"
-            + (f"  ({shown(' '.join(remarks.split()))})" if remarks else "")
+            f"change {change.mean:.1f} levels, at most {change.largest:.0f}" + (f"  ({remarks})" if remarks else "")
         )
 
     def _samples(self, job: Job, photo: Photo, first: torch.Tensor) -> tuple[torch.Tensor, Photo, float]:
@@ -198,7 +205,7 @@ class Restoring:
             size = f"{images.shape[-1]}x{images.shape[-2]}"
             raise ImageError(f"{size} does not fit into memory") from None
 
-    def _write_new(self, path: Path, write_to: Callable[[Path], None]) -> None:
+    def _write_new(self, path: Path, write_to: Callable[[Path], object]) -> None:
         if self._task.wanted.writes(path):
             write_to(path)
 

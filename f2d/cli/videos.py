@@ -42,8 +42,11 @@ def restore_videos(jobs: list[Job], task: Command, counts: "Counts", call: Calla
     for job in jobs:
         try:
             done = _restored(job, task, call, progress)
-        except (VideoError, ImageError, OSError) as error:
-            counts.fail(error if isinstance(error, VideoError) else f"{job.source}: {error}")
+        except VideoError as error:
+            counts.fail(error)
+            continue
+        except (ImageError, MemoryError, OSError) as error:
+            counts.fail(f"{job.source}: {str(error) or 'does not fit into memory'}")
             continue
         for warning in done.warnings:
             warn(warning)

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypedDict, TypeVar, overload
 
 import numpy as np
@@ -126,7 +127,7 @@ class Restorer:
         does not support.
         """
         if isinstance(image, (str, os.PathLike)):
-            self.plan_for(stored_size(image), **options)  # before it is decoded: 20 kB can decode to gigabytes
+            self.plan_for(stored_size(Path(image)), **options)  # before it is decoded: 20 kB can decode to gigabytes
         pixels, batched, pack = unpack(image)
         self.execution.synchronize()
         start = time.perf_counter()

@@ -40,21 +40,23 @@ def with_chunks(png: bytes, chunks: Mapping[bytes, bytes]) -> bytes:
 
 
 def profile_of(chunks: Mapping[bytes, bytes], embedded: bytes, grey: bool) -> tuple[bytes, str]:
-    """Return the ICC profile by which the pixels are to be understood (b"" for sRGB), and a note if there is none."""
-    if len(chunks.get(b"cICP", b"")) == 4:
-        primaries, transfer, *_ = chunks[b"cICP"]
-        space = icc.from_code_points(primaries, transfer)
-        if space and not embedded:
-            return _profile(space, grey)
-        if not embedded:
-            kind = icc.HDR.get(transfer, f"primaries {primaries}, transfer {transfer}")
-            return b"", f"its colours ({kind}) can only be described in a PNG"
-    if embedded or b"sRGB" in chunks:
+    """Return the ICC profile by which the pixels are to be understood (b"" for sRGB), and in words what is damaged."""
+    if embedded or not chunks:
         return embedded, ""
     try:
-        return _profile(_from_numbers(chunks), grey)
+        if b"cICP" in chunks:
+            primaries, transfer, *_ = struct.unpack("4B", chunks[b"cICP"])
+            space = icc.from_code_points(primaries, transfer)
+            return b"" if space is None else _profile(space, grey), ""
+        return b"" if b"sRGB" in chunks else _profile(_from_numbers(chunks), grey), ""
     except (ValueError, struct.error, ZeroDivisionError):
-        return b"", "a damaged description of its colours is ignored"
+        return b"", "a damaged description of its colours was ignored"
+
+
+def undescribed(chunks: Mapping[bytes, bytes]) -> str:
+    """Return the name of a transfer function for which there is no ICC profile, "" for others."""
+    code = chunks.get(b"cICP", b"")
+    return icc.HDR.get(code[1], "") if len(code) == 4 else ""
 
 
 def _from_numbers(chunks: Mapping[bytes, bytes]) -> icc.Space:
@@ -71,8 +73,8 @@ def _from_numbers(chunks: Mapping[bytes, bytes]) -> icc.Space:
     return icc.Space(primaries, curve)
 
 
-def _profile(space: icc.Space, grey: bool) -> tuple[bytes, str]:
+def _profile(space: icc.Space, grey: bool) -> bytes:
     same = space.curve == icc.SRGB.curve and all(
         abs(a - b) < 2e-3 for one, two in zip(space.primaries, icc.BT709) for a, b in zip(one, two)
     )
-    return (b"" if same else icc.profile(space, grey)), ""
+    return b"" if same else icc.profile(space, grey)

@@ -17,8 +17,6 @@ import numpy as np
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
-from f2d.images.formats import ImageError
-
 _OTHER_ORDER = {"B": "L", "L": "B"}  # the byte order that selects the other byte
 _DEEP_MODES = ("RGB;16", "RGBA;16")
 _ROWS = 64  # rows filtered at a time, so that the differences of a large image take little memory

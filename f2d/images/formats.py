@@ -1,4 +1,4 @@
-"""The file formats, by suffix: which are read, which are written and with what; the error of all reading and writing."""
+"""The file formats by suffix: which are read, which are written and with what. The error of all reading and writing."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -59,7 +59,7 @@ def format_of(path: Path) -> Format:
 
 
 def why_unread(suffix: str) -> str | None:
-    """Return why files with this suffix (lower case) are not read: "" if they are no pictures, None if they are read."""
+    """Return why files with this suffix (lower case) are not read: "" for those that are no pictures, None if read."""
     if suffix in IMAGE_SUFFIXES:
         return _missing_decoder(_READ_ONLY.get(suffix, ""))
     if suffix in _RAW.split():

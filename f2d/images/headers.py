@@ -5,7 +5,7 @@ from typing import BinaryIO, NamedTuple
 
 from PIL.TiffImagePlugin import PREFIXES
 
-from f2d.images.formats import ImageError
+from f2d.images.formats import NEEDS_DEVELOPING, ImageError
 
 _START = 1 << 16  # bytes in which these marks lie: before the pixels
 _HEIC = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"mif2", b"msf1"}
@@ -30,6 +30,8 @@ def header_of(file: BinaryIO) -> Header:
     start = file.read(_START)
     if start[:4] == b"MM\0\x2b":  # whose directory Pillow takes for a classic one
         raise ImageError("a BigTIFF in big-endian byte order is not supported (convert it to little-endian)")
+    if start[:4] in PREFIXES and start[8:10] == b"CR":  # a Canon CR2, whose first page is a preview
+        raise ImageError(NEEDS_DEVELOPING)
     if start[:4] in PREFIXES:
         return Header("TIFF")
     if start[4:8] == b"ftyp":

@@ -10,7 +10,7 @@ from f2d.images.formats import NEEDS_HEIF, ImageError
 
 
 def opened(path: Path) -> ImageFile:
-    """Open the primary image of the file; raise ImageError if pillow-heif is not installed, and SyntaxError for damage."""
+    """Open the primary image of the file; raise ImageError if pillow-heif is missing, and SyntaxError for damage."""
     try:
         from pillow_heif import HeifImageFile
     except ImportError:

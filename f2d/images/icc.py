@@ -1,4 +1,4 @@
-"""ICC profiles of colour spaces that are described by numbers: the gAMA, cHRM and cICP chunks of a PNG, nclx of an AVIF.
+"""ICC profiles of colour spaces that are described by numbers: gAMA, cHRM and cICP of a PNG, nclx of an AVIF.
 
 ``[X Y Z] = M · f(rgb)`` with M from the primaries and the white point, adapted to D50 (Bradford), and the curve f.
 Sources: PNG specification, third edition, 11.3.2; ITU-T H.273, tables 2 and 3; ICC.1:2022, 8.3 and 10.

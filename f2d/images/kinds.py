@@ -35,9 +35,9 @@ def unpack(image: ImageLike) -> Unpacked:
         tensor [3, H, W] or [B, 3, H, W] -> tensor of the same shape and type, on the same device
 
     The EXIF orientation of a file is applied, that of a Pillow image is not (`ImageOps.exif_transpose` does so). Arrays
-    are uint8, uint16, float16, float32 or float64, tensors uint8, uint16 or floating point. Floating-point values lie in
-    [0, 1]; values up to 0.1 outside, as resampling overshoots, are not clamped. Raises TypeError or ValueError for other types and shapes, and
-    `f2d.images.ImageError` for a file that cannot be read.
+    are uint8, uint16, float16, float32 or float64, tensors uint8, uint16 or floating point. Floating-point values lie
+    in [0, 1]; values up to 0.1 outside, as resampling overshoots, are not clamped. Raises TypeError or ValueError for
+    other types, shapes and values, and `f2d.images.ImageError` for a file that cannot be read.
     """
     if isinstance(image, (str, os.PathLike, Image.Image)):
         photo = from_picture(image) if isinstance(image, Image.Image) else read(Path(image))
@@ -87,6 +87,8 @@ def check_range(pixels: Tensor) -> None:
 
 def _picture(pixels: Tensor, photo: Photo) -> Image.Image:
     restored = to_picture(pixels)
-    if photo.alpha is not None:
-        restored.putalpha(photo.picture().convert("RGBA").getchannel("A"))
-    return restored
+    if photo.seen is None:
+        return restored
+    given = np.array(photo.picture().convert("RGBA"))
+    given[photo.seen, :3] = np.asarray(restored)[photo.seen]
+    return Image.fromarray(given)

@@ -5,11 +5,13 @@ describe the layout of the old file are dropped.
 """
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
+
+from f2d.images.colour_chunks import undescribed
 
 ORIENTATION, EXIF_IFD, GPS_IFD = 0x0112, 0x8769, 0x8825
 XMP_TAG, IPTC_TAG, X_RESOLUTION = 700, 33723, 282
@@ -18,18 +20,15 @@ _PIXEL_WIDTH, _PIXEL_HEIGHT = 0xA002, 0xA003
 _IPTC_RESOURCE = 0x0404  # Photoshop's number for IPTC, in APP13 of a JPEG
 _XMP_KEYS = ("xmp", "XML:com.adobe.xmp")
 # TIFF 6.0: sizes, strips, tiles, compression, colour layout; sub-files; what is carried on its own; Photoshop's layers
-_LAYOUT = frozenset(
-    [*range(254, 260), *range(262, 267), 273, 277, 278, 279, 280, 281, 284, *range(288, 294), 301, 317]
-    + [*range(318, 326), 330, 332, 338, 339, 340, 341, 342, 347, *range(512, 522), *range(529, 533)]
-    + [XMP_TAG, IPTC_TAG, 34377, 34675, 37724]
-)
+_LAYOUT = {*range(254, 260), *range(262, 267), 273, *range(277, 282), 284, *range(288, 294), 301, *range(317, 326)}
+_LAYOUT |= {330, 332, *range(338, 343), 347, *range(512, 522), *range(529, 533), XMP_TAG, IPTC_TAG, 34377, 34675, 37724}
 _JPEG_SEGMENT = 65533  # bytes that fit into a marker segment
 
 
 _WORDS = {"exif": "EXIF", "xmp": "XMP", "iptc": "IPTC", "icc": "ICC profile", "comment": "comment", "text": "text"}
 _HELD = {
     "JPEG": ("exif", "xmp", "iptc", "icc", "comment"),
-    "PNG": ("exif", "xmp", "icc", "text"),
+    "PNG": ("exif", "xmp", "icc", "text", "comment"),
     "WEBP": ("exif", "xmp", "icc"),
     "TIFF": ("exif", "xmp", "iptc", "icc"),
     "BMP": (),
@@ -100,6 +99,8 @@ def save_options(metadata: Metadata, name: str) -> tuple[dict[str, Any], tuple[s
     options: dict[str, Any] = {}
     lost = [words for kind, words in _WORDS.items() if getattr(metadata, kind) and kind not in _HELD[name]]
     notes = [f"{' and '.join(lost)} dropped, which {name} cannot hold"] if lost else []
+    if name != "PNG" and not metadata.icc and (curve := undescribed(metadata.png)):
+        notes.append(f"its colours ({curve}) are only described in a PNG")
     if metadata.dpi and name != "WEBP":
         options["dpi"] = metadata.dpi
     if name == "BMP":
@@ -112,8 +113,10 @@ def save_options(metadata: Metadata, name: str) -> tuple[dict[str, Any], tuple[s
     if metadata.exif:
         options["exif"] = metadata.exif
     if name == "PNG":
-        chunks = PngInfo()
-        for key, value in metadata.text.items():
+        chunks, text = PngInfo(), dict(metadata.text)
+        if metadata.comment:
+            text.setdefault("Comment", metadata.comment.decode("utf-8", "replace"))
+        for key, value in text.items():
             chunks.add_itxt(key, value)
         if metadata.xmp:
             chunks.add_itxt(_XMP_KEYS[1], metadata.xmp.decode("utf-8", "replace"))

@@ -14,7 +14,7 @@ from PIL.ImageFile import ImageFile
 
 from f2d.images import colour_chunks, heif, metadata
 from f2d.images.decoding import decoded
-from f2d.images.formats import ImageError
+from f2d.images.formats import ImageError, why_unread
 from f2d.images.headers import Header, header_of
 from f2d.images.metadata import Metadata
 from f2d.images.modes import pixels_of
@@ -99,7 +99,8 @@ def _one_line_errors(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except UnidentifiedImageError:
-        reason = "is not a readable image" if path.stat().st_size else "is an empty file"
+        reason = why_unread(path.suffix.lower()) or "is not a readable image"
+        reason = reason if path.stat().st_size else "is an empty file"
         raise ImageError(f"{path}: {reason}") from None
     except Image.DecompressionBombError as error:
         raise ImageError(f"{path}: {error}") from None
@@ -108,7 +109,8 @@ def _one_line_errors(path: Path) -> Iterator[None]:
     except Exception as error:  # decoders report damage with nearly anything
         if isinstance(error, OSError) and error.errno:
             raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
-        raise ImageError(f"{path}: damaged or truncated image ({error})") from None
+        reason = " ".join(str(error).split())  # some end with a newline
+        raise ImageError(f"{path}: damaged or truncated image ({reason})") from None
 
 
 def _open(path: Path, header: Header) -> ImageFile:
@@ -145,8 +147,7 @@ def _described(path: Path, image: ImageFile, header: Header, data: Metadata, gre
     elif header.colours and not data.icc:
         chunks = {b"cICP": bytes([*(min(255, number) for number in header.colours), 0, 1])}
     profile, note = colour_chunks.profile_of(chunks, data.icc, grey)
-    kept = chunks if image.format == "PNG" else {}
-    return replace(data, icc=profile, png=kept, made=bool(kept) and profile != data.icc), note
+    return replace(data, icc=profile, png={} if note else chunks, made=profile != data.icc), note
 
 
 def _as_photo(pixels: np.ndarray) -> Photo:

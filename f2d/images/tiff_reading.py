@@ -7,7 +7,7 @@ given as a grey TIFF of its own with 8 bits. Predictors, byte order and channels
 import io
 import zlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -53,7 +53,7 @@ class Layout(NamedTuple):
 
 
 class Pixels(NamedTuple):
-    """Stored rows: levels [H, W, 1, 3 or 4 (CMYK)] uint8 or uint16, alpha [H, W] or None; what was reduced, in words."""
+    """Stored rows: levels [H, W, 1, 3 or 4 (CMYK)] uint8 or uint16; alpha [H, W] or None; notes on what was reduced."""
 
     levels: np.ndarray
     alpha: np.ndarray | None
@@ -69,6 +69,7 @@ def check_developed(image: AnyTiff) -> None:
 
 def check_whole(image: AnyTiff) -> None:
     """Raise ImageError for strips or tiles beyond the end of the file, for which libtiff would print its own line."""
+    assert image.fp is not None
     end = image.fp.seek(0, io.SEEK_END)
     for offsets, lengths in ((273, 279), (324, 325)):
         parts = zip(image.tag_v2.get(offsets, ()), image.tag_v2.get(lengths, ()))
@@ -164,14 +165,16 @@ def _decode(image: AnyTiff, layout: Layout, out: np.ndarray) -> tuple[float, flo
 
 def _parts(image: AnyTiff, layout: Layout) -> Iterator[tuple[int, int, int, np.ndarray]]:
     """Yield (plane, top, left, pixels [h, w, channels]) of every strip or tile; raise ImageError if one is missing."""
-    tags = image.tag_v2
+    tags, file = image.tag_v2, image.fp
+    assert file is not None
     tiled = 324 in tags
     offsets, lengths = (tags.get(tag, ()) for tag in ((324, 325) if tiled else (273, 279)))
     width = tags.get(322, 0) if tiled else layout.width
     rows = tags.get(323, 0) if tiled else min(tags.get(278, layout.height), layout.height)
     across = 1 if layout.planar else layout.channels
     row_bytes = width * across * layout.dtype.itemsize
-    if not (0 < width and 0 < rows and row_bytes * rows <= max(1 << 26, 2 * layout.height * layout.width * 64)):
+    most = max(1 << 26, 128 * layout.height * layout.width)  # a tile may be larger than its picture, but not by much
+    if not (min(width, rows) > 0 and row_bytes * rows <= most):
         raise ImageError(f"damaged image (its parts have {width}x{rows} pixels)")
     columns, down = -(-layout.width // width), -(-layout.height // rows)
     if not lengths and len(offsets) == 1:  # TIFF 5 allows that for uncompressed data
@@ -183,8 +186,8 @@ def _parts(image: AnyTiff, layout: Layout) -> Iterator[tuple[int, int, int, np.n
         plane, place = divmod(i, columns * down)
         top, left = place // columns * rows, place % columns * width
         here = rows if tiled else min(rows, layout.height - top)
-        image.fp.seek(offsets[i])
-        data = _unpacked(layout.compression, image.fp.read(lengths[i]), row_bytes, here)
+        file.seek(offsets[i])
+        data = _unpacked(layout.compression, file.read(lengths[i]), row_bytes, here)
         if len(data) < row_bytes * here:
             raise ImageError("damaged or truncated image (some of its pixels are missing)")
         yield plane, top, left, _samples(data[: row_bytes * here], layout, here, width, across)

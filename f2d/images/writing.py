@@ -52,7 +52,8 @@ def encode(photo: Photo, path: Path, *, quality: int | None = None) -> tuple[byt
     except MemoryError:
         raise ImageError(f"{path}: does not fit into memory") from None
     except Exception as error:  # encoders fail in many ways: too many pixels, or metadata that they do not expect
-        raise ImageError(f"{path}: cannot be written as {format.name} ({error})") from None
+        reason = " ".join(str(error).split())
+        raise ImageError(f"{path}: cannot be written as {format.name} ({reason})") from None
 
 
 def _encoded(photo: Photo, format: Format, quality: int | None) -> tuple[bytes, tuple[str, ...]]:

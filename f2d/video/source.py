@@ -12,7 +12,6 @@ from av.stream import Disposition
 from .frames import Layout, layout_of
 from .names import VideoError
 
-_PROGRESSIVE = (0, 1)  # AVFieldOrder: unknown, progressive
 _HDR = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
 
 
@@ -121,7 +120,7 @@ def _probed(path: Path, container: av.container.InputContainer) -> Source:
     first = next(source._all(), None)
     if first is None:
         raise VideoError("has no frame that can be decoded")
-    if first.interlaced_frame or stream.codec_context.field_order not in _PROGRESSIVE:
+    if first.interlaced_frame:
         raise VideoError(
             "is interlaced, and the network restores whole frames, so deinterlace it first (ffmpeg -i IN -vf bwdif OUT)"
         )

@@ -1,6 +1,5 @@
 """`f2d restore`: restore photographs."""
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ from f2d.cli.counts import Counts
 from f2d.cli.files import Job, Task, Wanted, left_to_do, plan_jobs
 from f2d.cli.options import Device, Format, Model, Overwrite, Precision, PrecisionOption, Sampler, Seed
 from f2d.cli.quantities import names, size_in_bytes, strengths
-from f2d.cli.ranks import Board, place_here
+from f2d.cli.ranks import place_here
 from f2d.replacing import remove_leftovers
 
 
@@ -102,28 +101,23 @@ def restore(
     options = {"tta": tta} | {name: value for name, value in asked.items() if value is not None}
     task = Task(model, device, precision.value, options, seed, wanted, quality)
 
-    jobs, failures, folder = plan_jobs(photos, target, wanted)
+    jobs, failures, _ = plan_jobs(photos, target, wanted)
     counts = Counts()
     if place.rank:
-        failures = []  # every rank finds the same failures, and rank 0 reports them
+        failures = []  # every rank finds the same failures of the command's inputs, and rank 0 reports them
     jobs = _largest_first(jobs)
     mine, counts.skipped, taken = left_to_do(sorted(place.share(jobs)), wanted)
     for failure in (*failures, *taken):
         counts.fail(failure)
     remove_leftovers(job.target for job in mine)
-    board = Board(folder, place) if jobs and place.world > 1 else None
-    with tidy_when_terminated(), board or nullcontext():
+    with tidy_when_terminated():
         try:
             if mine:
                 from f2d.cli.restoring import restore_all
 
                 restore_all(mine, task, counts, place)
-            if board and counts.merge(board, jobs):
-                return
-        except KeyboardInterrupt:
-            counts.summarize()
-            raise
-    counts.summarize(place.world)
+        finally:
+            counts.summarize(place)
     if counts.failed:
         raise typer.Exit(FAILED)
 

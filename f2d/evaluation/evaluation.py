@@ -128,6 +128,10 @@ class Evaluation:
         )
         yield from run(cases)
 
+    def missing(self) -> int:
+        """Return the number of cases without a record."""
+        return sum(self._record(case) is None for case in self.data.cases)
+
     def finish(self) -> Summary:
         """Summarise the records of all cases, and write the results."""
         missing = Record("", "", error="was not evaluated; run the command again")

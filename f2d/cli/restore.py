@@ -8,7 +8,7 @@ import typer
 from f2d.cli.console import FAILED, fail, one_line_errors, tidy_when_terminated
 from f2d.cli.counts import Counts
 from f2d.cli.files import Job, Task, Wanted, left_to_do, plan_jobs
-from f2d.cli.options import Device, Format, Model, Overwrite, Precision, PrecisionOption, Sampler, Seed
+from f2d.cli.options import Device, Engine, Format, Model, Overwrite, Precision, PrecisionOption, Sampler, Seed
 from f2d.cli.quantities import names, size_in_bytes, strengths
 from f2d.cli.ranks import place_here
 from f2d.replacing import remove_leftovers
@@ -75,6 +75,17 @@ def restore(
     exact: Annotated[
         bool, typer.Option("--exact", help="Never split an image into bands, whatever memory it needs.")
     ] = False,
+    engine: Annotated[
+        Engine, typer.Option(help="local: this process; ray: actors of a Ray cluster, from and to any storage.")
+    ] = Engine.LOCAL,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to join (default: start one here).", show_default=False)
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Ray actors (default: as many as there is room for).", show_default=False)
+    ] = None,
+    worker_cpus: Annotated[float, typer.Option(min=0, help="CPUs that each Ray actor reserves.")] = 1,
+    worker_gpus: Annotated[float, typer.Option(min=0, help="GPUs, or a fraction of one, that each reserves.")] = 0,
 ) -> None:
     """Restore PHOTO... (files, folders or patterns, any size) into -o.
 
@@ -99,6 +110,29 @@ def restore(
         "sampler": sampler and sampler.value,
     }
     options = {"tta": tta} | {name: value for name, value in asked.items() if value is not None}
+    if engine is Engine.RAY:
+        if save_maps or samples:
+            fail("--engine ray writes restored images only, so omit --save-maps and --samples")
+        from f2d.cli.cluster import restore_on_cluster
+
+        restore_on_cluster(
+            photos,
+            target,
+            model=model,
+            address=address,
+            workers=workers,
+            cpus=worker_cpus,
+            gpus=worker_gpus,
+            overwrite=overwrite,
+            recursive=recursive,
+            device=device,
+            precision=precision.value,
+            seed=seed,
+            format=format and format.value,
+            quality=quality,
+            **options,
+        )
+        return
     task = Task(model, device, precision.value, options, seed, wanted, quality)
 
     jobs, failures, _ = plan_jobs(photos, target, wanted)

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow
+import ray
+import ray.data
 
 from f2d.images import IMAGE_SUFFIXES
 from f2d.integrations.ray import RestoreImages, reason
@@ -107,9 +109,6 @@ def restore_on_ray(
     image that is done and its error ("" if none). options: of `RestoreImages`. Results are those of `f2d restore`, bit
     for bit. Raises ValueError for a source without images, and the errors of `Restorer.load`.
     """
-    import ray
-    import ray.data
-
     storage, items = find_items(source, recursive=recursive)
     items = [item._replace(place=_output(item.place, format)) for item in items]
     target = Storage.at(destination)

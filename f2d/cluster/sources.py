@@ -50,7 +50,7 @@ class Storage(NamedTuple):
             return file.read()
 
     def write(self, path: str, data: bytes) -> None:
-        """Write a whole file: a reader sees all of it or none. Objects appear when they are complete; files are moved."""
+        """Write a whole file: a reader sees all of it or none, as objects appear when complete and files are moved."""
         if not isinstance(self.filesystem, pyarrow.fs.LocalFileSystem):
             with self.filesystem.open_output_stream(path) as file:
                 file.write(data)

@@ -25,7 +25,7 @@ class RestoreImages:
     whose suffix names the output format (PNG without one), or `image`, an array
     [H,W], [H,W,3] or [H,W,4] as `Restorer` takes it. The same columns come back restored, encoded with metadata,
     transparency and bit depth, together with `error` (the reason, "" if there is none) and `seconds` (of the model). A
-    row that cannot be restored keeps its input and its error; it does not stop the job. All other columns are passed on.
+    row that cannot be restored keeps its input and has its error; it does not stop the job. Other columns are kept.
 
     model, device, precision: as in `Restorer.load`. seed, and options such as steps, sampler, strength and max_memory:
     as in a call of `Restorer`. format: suffix of the output without a dot. quality: 1 to 100, JPEG and WebP. Ray sets

@@ -214,7 +214,7 @@ def _absent(content: Content) -> Markup:
 
 def _published(table: PublishedTable, ours: set[str]) -> Markup:
     same = [name for name in table.comparable if name in ours]
-    beside = f"It is that of {' and '.join(same)} above." if same else "No table above uses it, so do not compare them."
+    beside = f"The same as {' and '.join(same)} above." if same else "No table above uses it, so do not compare them."
     sized = any(row.parameters for row in table.rows)
     names = (*(("Parameters",) if sized else ()), *table.columns)
     head = [element("th", "Method", scope="col"), *(element("th", n, scope="col", class_="number") for n in names)]

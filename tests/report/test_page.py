@@ -106,7 +106,7 @@ def test_tables_have_all_rows_and_published_ones_stand_apart(page, sample):
 
 
 def test_maps_have_a_row_for_each_factor_of_methods_that_have_them(page, sample):
-    table = re.search(r'aria-label="Maps and true masks">.*?</table>', page[0].read_text(), re.S)[0]
+    table = re.search(r'aria-label="Maps and ground-truth masks">.*?</table>', page[0].read_text(), re.S)[0]
     head, *rows = (re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>.*?</tr>", table))
     assert head[:4] == ["Method", "Factor", "pictures", "correlation"] and head[5] == "average precision"
     folder = EvaluationFolder.open(sample.folders[0])

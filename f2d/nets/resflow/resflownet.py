@@ -29,7 +29,7 @@ class ResFlowNet(SavedNetwork):
 
     Raises ValueError for mismatching shapes, and for a missing or unexpected auxiliary.
 
-    Reversing Flow for Image Restoration (CVPR 2025). `ResFlowConfig` has the sizes, `adaptor` the unpublished parts.
+    Reversing Flow for Image Restoration (CVPR 2025). `ResFlowConfig` has the sizes, `adaptor` unpublished parts.
     """
 
     CONFIG = ResFlowConfig

@@ -94,7 +94,7 @@ def problem(case: Case, results: dict[str, Tensor]) -> str | None:
         return f"{clamped:.1%} of the outputs are clamped, which would hide errors; allowed {MOST_CLAMPED:.0%}"
     found = psnr(results["engine"].double(), exact)
     least = LEAST_PSNR[case.dtype]
-    return None if found >= least else f"engine and plain network agree to {found:.1f} dB, not to {least:.0f} dB"
+    return None if found >= least else f"the engine is {found:.1f} dB from the plain network, below {least:.0f} dB"
 
 
 def psnr(a: Tensor, b: Tensor) -> float:

@@ -32,7 +32,7 @@ CONVENTIONS = {
         "RGB in float; SSIM Gaussian 11 with sample covariance", ("rgb", "y"), "float", "gaussian11-sample"
     ),
     "promptir": _convention("RGB in float; SSIM 7x7 uniform", ("rgb", "y"), "float", "7x7"),
-    # F²D-Net's paper states only the luma; bits and window are assumed to be those of OneRestore, its comparison
+    # F²D-Net's paper states only the luma; bits and window are assumed to be OneRestore's, with which it compares
     "f2dnet": _convention(
         "Y (0.299, 0.587, 0.114) after 8 bits; SSIM 7x7 uniform; bits and window not published, taken as OneRestore's",
         ("y", "rgb"),

@@ -32,7 +32,7 @@ class Located(NamedTuple):
 
 
 class Localisation(NamedTuple):
-    """The maps of one factor over the `images` images in which it is present.
+    """The maps of one factor over the images in which it is present; `images` is their number.
 
     correlation, average_precision, share: each is the mean over the images where it is defined. pooled_correlation:
     Pearson over all pixels of all these images together, so that it also reflects how the strength of the degradation

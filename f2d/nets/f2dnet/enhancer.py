@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from .config import F2DNetConfig
 
-LUMA = (0.299, 0.587, 0.114)  # BT.601, with which the published weights were trained
+LUMA = (0.299, 0.587, 0.114)  # BT.601, with which the weights were trained
 SHARPNESS = 10.0
 
 

@@ -103,7 +103,7 @@ class ResFlowConfig(SavedConfig):
 
     @property
     def head_channels(self) -> int:
-        """Output channels of the U-Net: p² times those of the velocity, plus three for the gain of an affine head."""
+        """Output channels of the U-Net, p² times: those of the velocity, and 3 for the gain of an affine head."""
         return (self.transport.channels + 3 * (self.head == "affine")) * self.patch**2
 
     @property

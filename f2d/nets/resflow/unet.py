@@ -39,7 +39,7 @@ class AdaptiveBlock(nn.Module):
 class SelfAttention(nn.Module):
     """``x + proj(softmax(qᵀ k / sqrt(C)) v)`` between all pixels, one head; [q; k; v] = W GN(x), proj zero-initialised.
 
-    x [B, C, h, w] -> the same shape. The cost grows with (h w)², so it is used on coarse levels only.
+    x [B, C, h, w] -> the same shape. The cost grows with (h w)², so use it on coarse levels only.
     """
 
     def __init__(self, channels: int, groups: int):

@@ -21,7 +21,7 @@ from f2d.metrics.variation import CHANGE, SPREAD
 from f2d.nets.models import load_config, load_network
 from f2d.transport import sampling
 
-RESERVED = ("input", "truth")  # columns of figures and pages
+RESERVED = ("input", "ground truth")  # columns of figures and pages
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-// The memory ceiling of a processor: reads and writes so many streams of so many bytes, with no arithmetic worth naming.
-// Every thread takes one contiguous part of each stream and works through it in tiles, reading all read streams in
-// step, then writing all write streams in step; reads and writes do not depend on each other.
+// The memory ceiling of a CPU: reads and writes a given number of streams of a given size with almost no arithmetic.
+// Every thread processes one contiguous part of each stream in tiles: it reads all read streams in step, then writes all
+// write streams in step. Reads and writes do not depend on each other.
 #include <cstdint>
 #include <cstring>
 
@@ -67,7 +67,7 @@ void sweep(const char* from, int64_t reads, int64_t read_lines, char* to, int64_
 
 }  // namespace
 
-// Lengths in lines of 64 bytes; `from` holds `reads` streams one after the other, `to` holds `writes`, both aligned.
+// Lengths in lines of 64 bytes; `from` holds `reads` streams one after another, `to` holds `writes`, both aligned.
 extern "C" void f2d_bench_sweep(const void* from, int64_t reads, int64_t read_lines, void* to, int64_t writes,
                                 int64_t write_lines, int past_the_cache) {
   auto* run = past_the_cache ? sweep<true> : sweep<false>;

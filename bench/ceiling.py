@@ -1,7 +1,7 @@
-"""The ceiling: a loop over as many read and write streams as the op has, moving its least traffic and no more.
+"""The memory ceiling: a loop that moves exactly the least traffic of an op over as many read and write streams.
 
-On a processor it is `ceiling.cpp`, compiled at first use, with plain and with non-temporal stores; on a GPU a Triton
-kernel. The faster of what there is counts. Beside it `Tensor.copy_` of the same number of bytes.
+On a CPU it is `ceiling.cpp`, compiled at first use, with plain and with non-temporal stores, of which the faster
+counts; on a GPU it is a Triton kernel. `copies` moves the same number of bytes with `Tensor.copy_`.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ Thunk = Callable[[], object]
 
 
 def ceilings(traffic: Traffic, sets: int, device: torch.device) -> dict[str, list[Thunk]]:
-    """Name -> one thunk per set of buffers. RuntimeError where the loop cannot be built, with the compiler's words."""
+    """Map each name to one thunk per set of buffers. RuntimeError, with the compiler's message, if the build fails."""
     read_lines = -(-traffic.read // traffic.reads // LINE)
     write_lines = -(-traffic.written // traffic.writes // LINE)
     buffers = [
@@ -50,14 +50,14 @@ def ceilings(traffic: Traffic, sets: int, device: torch.device) -> dict[str, lis
 
 
 def copies(traffic: Traffic, sets: int, device: torch.device) -> list[Thunk]:
-    """`Tensor.copy_` of half the traffic: as many bytes read and written together."""
+    """Copy half the traffic with `Tensor.copy_`, so that reads and writes together are as many bytes."""
     lines = -(-traffic.total // 2 // LINE)
     buffers = [(_lines(lines, device), _lines(lines, device)) for _ in range(sets)]
     return [lambda b=b: b[1].copy_(b[0]) for b in buffers]
 
 
 def _lines(count: int, device: torch.device) -> torch.Tensor:
-    """Memory of `count` lines of 64 bytes, written once so that its pages exist. PyTorch aligns to 64 bytes or more."""
+    """Allocate `count` lines of 64 bytes, written once so that the pages exist; PyTorch aligns to at least 64 bytes."""
     return torch.ones(max(count, 1) * LINE // 4, dtype=torch.int32, device=device)
 
 
@@ -65,7 +65,7 @@ def _lines(count: int, device: torch.device) -> torch.Tensor:
 def _library() -> ctypes.CDLL:
     code = SOURCE.read_bytes()
     model = Path("/proc/cpuinfo").read_bytes().split(b"\n\n")[0] if Path("/proc/cpuinfo").exists() else b""
-    # -march=native: another processor needs another build
+    # because of -march=native, another processor needs another build
     flags = b"".join(line for line in model.splitlines() if line.startswith((b"model name", b"flags")))
     key = hashlib.sha256(code + repr(FLAGS).encode() + flags).hexdigest()[:16]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "f2d-bench"

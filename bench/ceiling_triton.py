@@ -1,4 +1,4 @@
-"""The ceiling loop on a GPU; a module of its own, because triton is imported only where it runs."""
+"""The ceiling loop on a GPU, in its own module so that triton is imported only where it runs."""
 
 import torch
 import triton
@@ -20,7 +20,7 @@ def _sweep(source, target, read_length, write_length, READS: tl.constexpr, WRITE
 def sweep(
     source: torch.Tensor, target: torch.Tensor, reads: int, read_lines: int, writes: int, write_lines: int
 ) -> None:
-    """Reads `reads` streams and writes `writes`, int32, lengths in lines of 64 bytes."""
+    """Read `reads` streams and write `writes` streams of int32; the lengths are in lines of 64 bytes."""
     read_length, write_length = read_lines * 16, write_lines * 16
     grid = (triton.cdiv(max(read_length, write_length), BLOCK),)
     _sweep[grid](source, target, read_length, write_length, reads, writes, BLOCK, num_warps=4)

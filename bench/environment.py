@@ -1,4 +1,4 @@
-"""What a result was measured on."""
+"""Describe the machine and the versions of a measurement."""
 
 import platform
 import subprocess
@@ -10,8 +10,10 @@ from f2d_kernels import __version__
 
 
 def environment(device: torch.device | None = None) -> dict[str, str]:
-    """GPU, or processor and threads, versions and commit, as text. device: what was measured; None: a GPU if there is
-    one."""
+    """Return the GPU, or the processor and its threads, the versions and the commit as text.
+
+    device: the device that was measured; by default a GPU if there is one.
+    """
     on_gpu = torch.cuda.is_available() if device is None else device.type == "cuda"
     processor = f"{_processor()}, {torch.get_num_threads()} threads"
     return {

@@ -12,8 +12,8 @@ from bench.registry import Arguments, Case, Op
 from f2d_kernels import use_backend
 from f2d_kernels.ops import _allocate
 
-# Largest error allowed, as a share of the largest magnitude in the exact tensor. Ours rounds once, at the store (2^-9
-# of bf16); the others may round after every step, and sum over K experts or half a million pixels in their own order.
+# Largest allowed error relative to the largest magnitude in the exact tensor. Our ops round once, when they store (2^-9
+# for bf16). The others may round after every step, and sum K experts or half a million pixels in their own order.
 TOLERANCE = {
     "ours": {torch.float32: 1e-5, torch.bfloat16: 8e-3},
     "others": {torch.float32: 1e-4, torch.bfloat16: 6e-2},
@@ -22,7 +22,7 @@ TOLERANCE = {
 
 @contextmanager
 def poisoned() -> Iterator[None]:
-    """Every result and gradient of our ops is full of NaN before its kernel runs: what is not written shows."""
+    """Fill every result and gradient of our ops with NaN before its kernel runs, so that unwritten elements show."""
     plain = _allocate.new_memory
     _allocate.new_memory = lambda *args, **kwargs: plain(*args, **kwargs).fill_(float("nan"))
     try:
@@ -32,21 +32,21 @@ def poisoned() -> Iterator[None]:
 
 
 class Gate:
-    """The truth for one case on one set of inputs: `problem(provider)` is None, or what is wrong with it."""
+    """The float64 reference for one case and one set of inputs; `problem(provider)` describes an error, or is None."""
 
     def __init__(self, op: Op, case: Case, inputs: Inputs):
         self.op, self.case, self.inputs = op, case, inputs
-        self._truths: dict[bool, list[Tensor]] = {}
+        self._exact: dict[bool, list[Tensor]] = {}
 
     def problem(self, provider: Provider) -> str | None:
-        """What fails: an exception, a shape, an element never written, or an error beyond the tolerance."""
+        """Describe what fails: an exception, a shape, an unwritten element, or an error beyond the tolerance."""
         arguments = self._arguments(provider.own_noise)
         try:
             with provider.running(), poisoned():
                 found = self._results(provider.call, arguments, leaves(self.op, arguments), self.inputs.upstream)
         except Exception as error:  # any failure of a provider is a finding, not the end of the run
             return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
-        exact = self._truth(provider.own_noise)
+        exact = self._exact_results(provider.own_noise)
         if len(found) != len(exact):
             return f"{len(found)} results and gradients, expected {len(exact)}"
         for index, (a, b) in enumerate(zip(found, exact, strict=True)):
@@ -60,19 +60,19 @@ class Gate:
         return torch.bfloat16 if torch.bfloat16 in (result.dtype, self.case.dtype) else torch.float32
 
     def _arguments(self, quiet: bool) -> Arguments:
-        """quiet: with the noise scaled to zero, which makes every source of noise the same."""
+        """Return the arguments; quiet scales the noise to zero, so that all sources of noise agree."""
         arguments = self.inputs.arguments
         if quiet and self.op.own_noise is not None:
             arguments = arguments | {self.op.own_noise: torch.zeros_like(arguments[self.op.own_noise])}
         return arguments
 
-    def _truth(self, quiet: bool) -> list[Tensor]:
-        if quiet not in self._truths:
+    def _exact_results(self, quiet: bool) -> list[Tensor]:
+        if quiet not in self._exact:
             exact = {name: _double(value) for name, value in self._arguments(quiet).items()}
             upstream = [t.double() for t in self.inputs.upstream]
             with use_backend("reference"):
-                self._truths[quiet] = self._results(self.op.exact, exact, leaves(self.op, exact), upstream)
-        return self._truths[quiet]
+                self._exact[quiet] = self._results(self.op.exact, exact, leaves(self.op, exact), upstream)
+        return self._exact[quiet]
 
     def _results(self, call: Any, arguments: Arguments, wanted: list[Tensor], upstream: list[Tensor]) -> list[Tensor]:
         with torch.set_grad_enabled(self.case.train):
@@ -100,6 +100,6 @@ def _difference(found: Tensor, exact: Tensor, tolerance: float) -> str | None:
 
 
 def problems(op: Op, case: Case, inputs: Inputs, found: list[Provider]) -> dict[str, str]:
-    """Provider name -> what is wrong; empty when the gate is green."""
+    """Map the name of each failing provider to its problem; empty when the gate is green."""
     gate = Gate(op, case, inputs)
     return {p.name: reason for p in found if (reason := gate.problem(p)) is not None}

@@ -1,9 +1,9 @@
 """The parts of gpu_check.sh that need Python.
 
 python bench/gpu_check.py machine       JSON of the device, the versions and the commit
-python bench/gpu_check.py unrunnable    the kernel tests that import a package which is not here: path, then package
-python bench/gpu_check.py short         one small call of every op on every backend here, forward and backward: what
-                                        compute-sanitizer watches
+python bench/gpu_check.py unrunnable    kernel tests that import a missing package: path, then package
+python bench/gpu_check.py short         one small call of every op on every available backend, forward and backward,
+                                        for compute-sanitizer
 """
 
 import ast
@@ -42,7 +42,7 @@ def machine() -> dict:
 
 
 def unrunnable(folder: Path) -> dict[Path, list[str]]:
-    """Test file -> the packages it imports that are not installed."""
+    """Map each test file to the packages that it imports and that are not installed."""
     found = {}
     for path in sorted(folder.glob("test_*.py")):
         names = set()
@@ -57,7 +57,7 @@ def unrunnable(folder: Path) -> dict[Path, list[str]]:
 
 
 def short() -> int:
-    """Every op on a small odd-sized image, in each of its layouts and sources of noise."""
+    """Run every op on a small odd-sized image, in each of its layouts and with each source of noise."""
     from dataclasses import replace
 
     from bench.cases import ops

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Builds the CUDA part in place, runs the kernel tests on the GPU, has compute-sanitizer watch a short case, and runs the
-# benchmark suite: bench/gpu_check.sh OUTDIR
-# Needs python3 with torch, triton, numpy, pytest and pytest-benchmark; nvcc. No network. Under 9 minutes: the
-# phases may take 15 + 120 + 185 + 45 + 160 = 525 s. Leaves in OUTDIR: machine.json build.log tests.log sanitizer.log
-# bench.json bench.csv bench.txt. Exit code: 0 all good, 1 something failed, 2 no GPU or wrong use.
+# Builds the CUDA part in place, runs the kernel tests on the GPU, a short case under compute-sanitizer, and the benchmark
+# suite: bench/gpu_check.sh OUTDIR
+# It needs nvcc and python3 with torch, triton, numpy, pytest and pytest-benchmark, but no network, and takes under 9
+# minutes: the phases may take 15 + 120 + 185 + 45 + 160 = 525 s. It writes machine.json build.log tests.log sanitizer.log
+# bench.json bench.csv bench.txt to OUTDIR. Exit codes: 0, all passed; 1, something failed; 2, no GPU or wrong usage.
 set -uo pipefail
 
 if [ $# -ne 1 ]; then
@@ -16,7 +16,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 python=${PYTHON:-python3}
 
 if ! "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
-  echo "gpu_check: PyTorch sees no GPU here, nothing was checked" >&2
+  echo "gpu_check: PyTorch finds no GPU, so nothing was checked" >&2
   exit 2
 fi
 
@@ -25,7 +25,7 @@ export MAX_JOBS=${MAX_JOBS:-$cores} PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 unset TRITON_INTERPRET
 failed=()
 
-# phase NAME SECONDS LOG COMMAND...: runs on after a failure, so that one lease shows all that is wrong
+# phase NAME SECONDS LOG COMMAND...: continues after a failure, so that one run shows all problems
 phase() {
   local name=$1 seconds=$2 log=$3 start=$SECONDS
   shift 3
@@ -44,7 +44,7 @@ phase machine 15 "$out/machine.json" "$python" bench/gpu_check.py machine
 
 left_out=()
 while read -r path missing; do
-  echo "not run here: $path needs $missing"
+  echo "skipped: $path needs $missing"
   left_out+=("--ignore=$path")
 done < <("$python" bench/gpu_check.py unrunnable)
 phase tests 185 "$out/tests.log" env F2D_KERNELS_TEST_DEVICE=cuda "$python" -m pytest tests/kernels -m "not slow" -rs \
@@ -55,10 +55,10 @@ sanitizer=$(command -v compute-sanitizer || ls "${CUDA_HOME:-/usr/local/cuda}"/b
 if [ -n "$sanitizer" ]; then
   phase sanitizer 45 "$out/sanitizer.log" "$sanitizer" --tool memcheck --error-exitcode 9 "$python" bench/gpu_check.py short
 else
-  echo "== sanitizer: no compute-sanitizer here, so nothing was watched" | tee "$out/sanitizer.log"
+  echo "== sanitizer: skipped, because compute-sanitizer is not installed" | tee "$out/sanitizer.log"
 fi
 
-# it stops itself between two cases; the rest of the 160 s is for the last one
+# it stops between two cases; the rest of the 160 s is for the last case
 phase bench 160 "$out/bench.txt" "$python" -m bench.run --device cuda --seconds 125 --json "$out/bench.json" --csv "$out/bench.csv"
 sed -n '/^Summary/,$p' "$out/bench.txt"
 

@@ -1,4 +1,4 @@
-"""Rows: one provider of one case in one mode, with everything that is measured of it."""
+"""Measure the cases of an op; a row holds all measurements of one provider, case and mode."""
 
 import gc
 import time
@@ -20,7 +20,7 @@ from bench.timing import Thunk, Times, host_microseconds, interleaved
 
 @dataclass(frozen=True)
 class Settings:
-    """samples: wanted per row; seconds: at most so many per case and mode. patterns: which providers."""
+    """samples: target per row. seconds: limit per case and mode. providers: patterns of names or roles."""
 
     device: torch.device
     samples: int = 30
@@ -31,12 +31,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. None: not measured for this row.
+    """One line of the table; None means not measured for this row.
 
-    ms: median, p20, p80. gbps: least traffic by the median. ceiling_share, copy_share: of the ceiling loop, of copy_.
-    peak_mib: results and temporaries of one call. extra_mib: of both, the peak less the gradients returned.
-    host_us: host time of a call whose work is nothing. compile_s: the first call. ns_per_element: of the result.
-    rate, unit: of whole models.
+    ms, p20_ms, p80_ms: median and percentiles in milliseconds. gbps: least traffic divided by the median.
+    ceiling_share, copy_share: speed relative to the ceiling loop and to copy_. peak_mib: results and temporaries of one
+    call. extra_mib: for mode "both", the peak minus the returned gradients. host_us: host time of a call on a 4x4
+    image. compile_s: time of the first call. ns_per_element: time per element of the result. rate, unit: of whole
+    models.
     """
 
     op: str
@@ -69,14 +70,14 @@ class RedGateError(RuntimeError):
 
 
 class OpMeasurement:
-    """Measures the cases of one op; host times are taken once per variant and mode, on 4x4 images."""
+    """Measures the cases of one op; host times are measured once per variant and mode, on 4x4 images."""
 
     def __init__(self, op: Op, settings: Settings):
         self.op, self.settings = op, settings
         self._host: dict[tuple, float] = {}
 
     def rows(self, case: Case) -> Iterator[list[Row]]:
-        """The rows of each mode. RedGateError before any figure of the case is made."""
+        """Yield the rows of each mode. RedGateError, before anything of the case is timed, if a provider is wrong."""
         device = self.settings.device
         torch.compiler.reset()
         gc.collect()
@@ -95,7 +96,7 @@ class OpMeasurement:
         ]
 
     def _pass_gate(self, case: Case, inputs: Inputs, chosen: list[Provider]) -> dict[str, float]:
-        """Seconds that each provider's first call took; RedGateError for a wrong one."""
+        """Return the seconds of each provider's first call; RedGateError if a provider is wrong."""
         gate, seconds, wrong = Gate(self.op, case, inputs), {}, []
         for provider in chosen:
             start = time.perf_counter()
@@ -151,7 +152,7 @@ class OpMeasurement:
         return rows
 
     def _gradient_bytes(self, case: Case, provider: Provider, inputs: Inputs) -> int:
-        """Memory of the gradients returned; one that is the incoming gradient itself (d_base) takes none."""
+        """Return the memory of the returned gradients; one that is the incoming gradient itself (d_base) takes none."""
         if not case.train:
             return 0
         with provider.running():
@@ -161,7 +162,7 @@ class OpMeasurement:
         return sum(size for where, size in storages.items() if where not in given)
 
     def _host_us(self, case: Case, mode: str, provider: Provider) -> float | None:
-        """A backward pass alone cannot be repeated: None."""
+        """Measure the host time; None for mode "backward", because a backward pass alone cannot be repeated."""
         if mode == "backward":
             return None
         key = (case.variant, case.train, mode, provider.name)

@@ -1,7 +1,7 @@
-"""Peak memory of one call, beyond what was there before it: results and temporaries.
+"""Measure the peak memory of one call beyond the memory in use before it: results and temporaries.
 
-On a GPU what PyTorch's allocator says; on a processor the running sum of the profiler's allocation events, which sees
-PyTorch's allocator (so every tensor), not what C++ code takes elsewhere.
+On a GPU PyTorch's allocator reports it. On a CPU it is the running sum of the profiler's allocation events, which cover
+PyTorch's allocator (thus every tensor) but not memory that C++ code allocates elsewhere.
 """
 
 import ctypes
@@ -13,11 +13,11 @@ from contextlib import contextmanager
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as in malloc.h
 
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
-    """Most memory in use at one time during `call`, minus that before it."""
+    """Return the peak of the memory in use during `call`, minus the memory in use before it."""
     if device.type == "cuda":
         torch.cuda.synchronize()
         before = torch.cuda.memory_allocated(device)
@@ -37,7 +37,7 @@ def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Standard error of the process closed: the profiler writes two lines there each time, at no level of its log."""
+    """Silence the process's standard error, to which the profiler writes two lines that no log level suppresses."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -50,10 +50,10 @@ def _silent() -> Iterator[None]:
 
 
 def keep_freed_memory() -> bool:
-    """Have the C library reuse freed memory instead of returning it to the system; False where it cannot (no glibc).
+    """Make the C library reuse freed memory instead of returning it to the system; False if it cannot (no glibc).
 
-    Otherwise large results pay for page faults, in some calls several times what the op costs, in others nothing. On a
-    GPU, PyTorch's allocator keeps memory in just this way.
+    Otherwise large results pay for page faults, which cost several times the op in some calls and nothing in others. On
+    a GPU PyTorch's allocator keeps memory in the same way.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,6 +1,6 @@
-"""Whole models: restoring in megapixels per second (see `bench.ways`), training in images per second.
+"""Measure whole models: restoration in megapixels per second (see `bench.ways`), training in images per second.
 
-They need the packages that f2d needs; where one is missing the case is left out, by name.
+A case is skipped, and named, if a package that f2d needs is missing.
 """
 
 import copy
@@ -21,8 +21,8 @@ from bench.timing import Thunk, Times, interleaved
 from f2d_kernels import use_backend
 from f2d_kernels.modules import GroupNormSiLU
 
-# Training, our ops by the reference: largest difference as a share of the largest magnitude. bf16 networks: roundings
-# move through every layer.
+# Training: largest difference between the losses, relative to the loss. In bf16 networks rounding errors pass through
+# every layer.
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
 
 
@@ -31,7 +31,7 @@ def _case(op: str, name: str, batch: int, height: int, width: int, quick: bool =
     return Case(op, name, batch, 3, height, width, dtype, quick=quick, options={"gpu_only": gpu_only})
 
 
-# the paper model at 512x512 takes 20 s a photograph on two cores without the engine
+# without the engine, the paper's model takes 20 s for a 512x512 photograph on two cores
 MODELS = {
     "restore": (
         _case("restore", "lite/restore/1080x720/bf16", 1, 720, 1080, quick=True),
@@ -58,13 +58,13 @@ MODELS = {
 
 
 class ModelMeasurement:
-    """Measures whole models, several ways with the same weights and inputs."""
+    """Measures whole models in several ways with the same weights and inputs."""
 
     def __init__(self, settings: Settings):
         self.settings = settings
 
     def rows(self, case: Case) -> Iterator[list[Row]]:
-        """One list of rows. ImportError where a package is missing; RedGateError where a way is wrong."""
+        """Yield one list of rows. ImportError if a package is missing; RedGateError if a way is wrong."""
         device, restore = self.settings.device, case.op == "restore"
         mode = "forward" if restore else "both"
         if mode not in self.settings.modes:
@@ -90,7 +90,7 @@ class ModelMeasurement:
 
 @dataclass(frozen=True)
 class Way:
-    """One way to do a step: its name and role in the table, and the backend of our ops it runs on."""
+    """One way to do a step: its name and role in the table, and the backend of our ops."""
 
     name: str
     role: str
@@ -124,13 +124,13 @@ def _network(case: Case, device: torch.device):
     net = F2DNet.from_preset(f"f2d-{case.name.split('/')[0]}").to(device, memory_format=torch.channels_last)
     with torch.no_grad():
         for parameter in net.parameters():
-            if not parameter.any():  # heads start at zero and would hide what the experts say
+            if not parameter.any():  # heads start at zero and would hide the experts' outputs
                 parameter.normal_(std=0.02)
     return net
 
 
 def _training(case: Case, device: torch.device) -> list[Way]:
-    """Forward, backward and optimiser of one batch that is already there: our ops, the reference, PyTorch's modules."""
+    """Return the ways to train on one prepared batch: with our ops, the reference ops, and PyTorch's own modules."""
     net = _network(case, device).train()
     ours, plain = _training_step(case, net, device), _training_step(case, _with_plain_norms(net), device)
     _agree(case, ours, plain)
@@ -156,7 +156,7 @@ def _training_step(case: Case, net: nn.Module, device: torch.device) -> Callable
         ("low_haze_rain",) * case.batch,
     )
     objective = objective_of(net, LossWeights(), recipe.one_call_fraction)
-    # the weights stay what they are, so that every step is the same work
+    # the learning rate is 0, so that every step does the same work
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.0, betas=recipe.betas, weight_decay=recipe.weight_decay)
 
     def step() -> Tensor:
@@ -171,7 +171,7 @@ def _training_step(case: Case, net: nn.Module, device: torch.device) -> Callable
 
 
 class PlainNormSiLU(nn.Module):
-    """silu(group_norm(x) (1 + scale) + shift) as it is usually written, on the parameters of our module."""
+    """silu(group_norm(x) (1 + scale) + shift) as it is usually written, with the parameters of our module."""
 
     def __init__(self, norm: nn.GroupNorm):
         super().__init__()
@@ -194,7 +194,7 @@ def _with_plain_norms(net: nn.Module) -> nn.Module:
 
 
 def _agree(case: Case, ours: Callable[[], Tensor], plain: Callable[[], Tensor]) -> None:
-    """RedGateError unless the losses of all ways are that of PyTorch's modules."""
+    """Raise RedGateError unless the losses of all ways agree with that of PyTorch's modules."""
     results = []
     for backend, step in (("auto", ours), ("reference", ours), ("reference", plain)):
         with use_backend(backend):

@@ -1,7 +1,8 @@
-"""`python -m bench.photo_time`: seconds to restore one 1080x720 photograph, model alone and the whole command.
+"""`python -m bench.photo_time`: seconds to restore one 1080x720 photograph, by the model alone and the whole command.
 
-The photograph is the demo's coffee, enlarged. Model time: median of `--repeats` calls in one process, after one
-that warms up. Whole command: `f2d restore` from process start to exit, median of 3 after one that is not counted.
+The photograph is the demo's coffee, enlarged. The model time is the median of `--repeats` calls in one process, after a
+warm-up call. The time of the whole command is that of `f2d restore` from process start to exit, the median of 3 runs
+after a warm-up run.
 """
 
 import argparse
@@ -22,13 +23,13 @@ from f2d.images import open_image, save_image
 
 
 def model_seconds(restorer: Restorer, picture, repeats: int) -> list[float]:
-    """Seconds of `repeats` restorations after one that is not counted."""
+    """Measure the seconds of `repeats` restorations after a warm-up."""
     restorer(picture)
     return [restorer(picture).seconds for _ in range(repeats)]
 
 
 def command_seconds(photo: Path, out: Path, model: str, repeats: int = 3) -> list[float]:
-    """Seconds from start to exit of `f2d restore`, after one run that is not counted."""
+    """Measure the seconds of `f2d restore` from start to exit, after a warm-up run."""
     command = [sys.executable, "-m", "f2d", "restore", str(photo), "-o", str(out), "--model", model, "--overwrite"]
     seconds = []
     for _ in range(repeats + 1):
@@ -39,7 +40,7 @@ def command_seconds(photo: Path, out: Path, model: str, repeats: int = 3) -> lis
 
 
 def where_time_goes(restorer: Restorer, picture, rows: int = 12) -> str:
-    """Self time of the operators of one restoration, as a table."""
+    """Return a table of the operators' self time in one restoration."""
     with profile(activities=[ProfilerActivity.CPU]) as recorded:
         restorer(picture)
     totals = sorted(recorded.key_averages(), key=lambda event: -event.self_cpu_time_total)
@@ -54,9 +55,9 @@ def where_time_goes(restorer: Restorer, picture, rows: int = 12) -> str:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.photo_time", description=__doc__)
     parser.add_argument("--model", default="f2d-lite", help="preset with shipped weights, or checkpoint folder")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--profile", action="store_true", help="also print where the time goes")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+    parser.add_argument("--repeats", type=int, default=7, help="timed calls of the model (default 7)")
+    parser.add_argument("--profile", action="store_true", help="also print the self time of each operator")
     options = parser.parse_args(arguments)
 
     torch.set_num_threads(options.threads)

@@ -1,4 +1,4 @@
-"""`python -m bench.plots result.json -o DIR`: roofline.png and ratios.png of a result of bench.run."""
+"""`python -m bench.plots result.json -o DIR`: draw roofline.png and ratios.png from a result of bench.run."""
 
 import argparse
 import sys
@@ -18,7 +18,7 @@ OURS, OTHERS, CEILING = "#1b6ca8", "#c4c4c4", "#222222"
 
 
 def roofline(rows: Sequence[Row], about: str) -> Figure:
-    """GB/s of least traffic of every case, ours and torch.compile, under the ceiling measured beside it."""
+    """Draw GB/s of least traffic for every case, ours and torch.compile, with the ceiling measured in the same run."""
     groups = {key: group for key, group in report.by_case(rows).items() if any(r.gbps is not None for r in group)}
     figure, axes = plt.subplots(figsize=(11, 1.5 + 0.28 * len(groups)), layout="constrained")
     names = []
@@ -40,7 +40,7 @@ def roofline(rows: Sequence[Row], about: str) -> Figure:
 
 
 def ratio_plot(rows: Sequence[Row], about: str) -> Figure:
-    """How many times faster ours is than each baseline: a dot per case, a bar at the geometric mean; log scale."""
+    """Draw the speed-up of ours over each baseline on a log scale: a dot per case, a bar at the geometric mean."""
     found = [
         (f"{op}{f' ({variant})' if variant else ''} {mode}, {provider}: {kind.removesuffix('/ours')}", values)
         for (op, variant, mode, provider), kinds in report.ratios(rows).items()
@@ -55,7 +55,7 @@ def ratio_plot(rows: Sequence[Row], about: str) -> Figure:
     axes.set_xscale("log")
     axes.set_yticks(range(len(found)), [name for name, _ in found], fontsize=7)
     axes.invert_yaxis()
-    axes.set_xlabel("time of the baseline by time of ours (right of 1: ours is faster)")
+    axes.set_xlabel("time of the baseline / time of ours (above 1: ours is faster)")
     axes.set_title(about, fontsize=8)
     return figure
 

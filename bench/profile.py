@@ -1,7 +1,7 @@
-"""`python -m bench.profile MODEL`: where the time of one restoration goes, plain network and engine side by side.
+"""`python -m bench.profile MODEL`: profile one restoration, with the plain network and the engine side by side.
 
-Self time of PyTorch's operators, summed over classes: convolutions, matrix products, normalisations, our kernels, what
-moves memory, and the rest. Drawn weights for presets that ship none (see `bench.ways`).
+The table sums the self time of PyTorch's operators by class: convolutions, matrix products, our kernels,
+normalisations, elementwise work, copies, and the rest. The weights are random (see `bench.ways`).
 """
 
 import argparse
@@ -17,7 +17,7 @@ from bench.environment import environment
 from bench.registry import Case
 from bench.ways import ways
 
-# class -> what names of operators contain; the first that fits counts
+# class -> parts of operator names; the first class that matches counts
 CLASSES = {
     "convolutions": ("conv", "reorder"),
     "matrix products": ("mm", "linear", "matmul"),
@@ -29,12 +29,12 @@ CLASSES = {
 
 
 def class_of(operator: str) -> str:
-    """The class an operator's self time counts for."""
+    """Return the class to which an operator's self time is added."""
     return next((name for name, words in CLASSES.items() if any(word in operator for word in words)), "other")
 
 
 def shares(call: Callable[[], Tensor]) -> dict[str, float]:
-    """Class -> milliseconds of self time in one call, after one that warms up."""
+    """Map each class to its milliseconds of self time in one call, after a warm-up call."""
     call()
     with profile(activities=[ProfilerActivity.CPU]) as recorded:
         call()
@@ -45,12 +45,12 @@ def shares(call: Callable[[], Tensor]) -> dict[str, float]:
 
 
 def table(measured: dict[str, tuple[float, dict[str, float]]]) -> str:
-    """Markdown: a row per class, a column per way with milliseconds and share; the last row is the clock's."""
+    """Return Markdown with a row per class and a column per way: milliseconds and share; the last row is wall time."""
     lines = ["| |" + "|".join(measured) + "|", "|---|" + "---:|" * len(measured)]
     for name in [*CLASSES, "other"]:
         cells = (f"{parts[name]:.0f} ms ({parts[name] / sum(parts.values()):.0%})" for _, parts in measured.values())
         lines.append(f"|{name}|" + "|".join(cells) + "|")
-    lines.append("|median of the clock|" + "|".join(f"{ms:.0f} ms" for ms, _ in measured.values()) + "|")
+    lines.append("|median wall time|" + "|".join(f"{ms:.0f} ms" for ms, _ in measured.values()) + "|")
     return "\n".join(lines)
 
 

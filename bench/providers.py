@@ -1,4 +1,4 @@
-"""Who computes an op: our backends, eager PyTorch, torch.compile of it, the published way; and a call of each."""
+"""Providers of an op: our backends, eager PyTorch, torch.compile and the published way, and calls of each."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -17,9 +17,8 @@ OURS = {"cpu": ("cpp",), "cuda": ("cuda", "triton")}
 
 @dataclass(frozen=True)
 class Provider:
-    """name: as printed. role: ours, eager, compile, published, or a name of its own. call: the op's keywords -> result.
-
-    own_noise: it draws noise that is not ours.
+    """name: as printed. role: ours, eager, compile, published, or the provider's own name. call: the op's keywords ->
+    result. own_noise: whether it draws other noise than our ops.
     """
 
     name: str
@@ -33,15 +32,15 @@ class Provider:
 
 
 def missing_backends(device: torch.device) -> dict[str, str]:
-    """Our backends that could run on the device but do not, with the reason."""
+    """Map our backends that are made for the device but unavailable to the reason."""
     status = backends()
     return {name: status[name] for name in OURS[device.type] if status[name] != "available"}
 
 
 def providers(op: Op, case: Case, device: torch.device) -> list[Provider]:
-    """All providers of a case that exist here, ours first."""
+    """Return all available providers of a case, ours first."""
     missing = missing_backends(device)
-    # without an own backend on this device the reference is ours to show
+    # without a fused backend for this device, ours is the reference
     here = [name for name in OURS[device.type] if name not in missing] or ["reference"]
     found = [Provider(name, "ours", op.ours, backend=name) for name in here]
     own_noise = op.own_noise is not None and case.variant == "seed"
@@ -55,20 +54,20 @@ def providers(op: Op, case: Case, device: torch.device) -> list[Provider]:
 
 
 def tensors(result: Any) -> list[Tensor]:
-    """The tensors of a result or an argument: one, or those of a tuple or list."""
+    """Return the tensors of a result or an argument: one, or those of a tuple or list."""
     if isinstance(result, Tensor):
         return [result]
     return [t for part in result for t in tensors(part)] if isinstance(result, (tuple, list)) else []
 
 
 def leaves(op: Op, arguments: Arguments) -> list[Tensor]:
-    """The tensors that want a gradient, in the order of `op.gradients`."""
+    """Return the tensors that require a gradient, in the order of `op.gradients`."""
     return [t for name in op.gradients for t in tensors(arguments.get(name))]
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """One set of buffers: arguments, those that want gradients, and the gradients of the results."""
+    """One set of buffers: the arguments, those that require gradients, and the gradients of the results."""
 
     arguments: Arguments
     leaves: list[Tensor]
@@ -82,7 +81,7 @@ class Inputs:
         wanted = [t.requires_grad_() for t in leaves(op, arguments)]
         with torch.no_grad(), use_backend("reference"):
             results = tensors(op.ours(**arguments))
-        # an image gets the case's memory layout, channel means [B,C] their own
+        # images have the case's memory layout; channel means [B,C] have none
         upstream = [
             draw(tuple(r.shape), case, device, channels_last=case.channels_last and r.ndim == 4).to(r.dtype)
             for r in results
@@ -96,14 +95,16 @@ class Inputs:
 
 
 def input_sets(op: Op, case: Case, device: torch.device) -> list[Inputs]:
-    """As many sets as it takes for what one call *reads* to be gone from the cache when its turn comes again: what is
-    written with non-temporal stores drives nothing out."""
+    """Create enough sets that the data a call *reads* has left the cache when its set is used again.
+
+    Only reads count, because non-temporal stores evict nothing.
+    """
     read = min(op.traffic(case, mode).read for mode in case.modes)
     return [Inputs.new(op, case, device) for _ in range(sets_needed(read, device))]
 
 
 def thunk(provider: Provider, inputs: Inputs, mode: str) -> Thunk:
-    """One call to time. "backward" runs the forward pass here, untimed; its graph serves one call."""
+    """Return a call to time. For "backward" the forward pass runs here, untimed; its graph serves one call."""
     call, arguments = provider.call, inputs.arguments
     if mode == "forward":
         return lambda: call(**arguments)

@@ -1,7 +1,7 @@
-"""The one registry of cases: what is measured, at which sizes, against what.
+"""The types of the registry of cases, which defines what is measured, at which sizes and against what.
 
-An op of `f2d_kernels` is one `Op` in `bench/cases/<op>.py`; its cases carry the name of the stage of the model they
-come from. `bench.run`, the pytest-benchmark tests and the plots all read `ops()`.
+An op of `f2d_kernels` is one `Op` in `bench/cases/<op>.py`; each of its cases is named after the model's stage from
+which it comes. `bench.run` and the pytest-benchmark tests read `ops()`.
 """
 
 from collections.abc import Callable
@@ -19,8 +19,9 @@ Arguments = dict[str, Any]  # keyword arguments of the op: tensors, lists of ten
 class Case:
     """One op at one size. name: preset/stage/size/..., unique within the op.
 
-    variant: what the summary keeps apart (a seed or given noise). train: forward, backward and both are measured, else
-    forward alone, without gradients. quick: one of the few that `--quick` runs. options: sizes only this op has.
+    variant: cases of different variants (a seed, or given noise) are summarised separately. train: measure forward,
+    backward and both; otherwise only forward, without gradients. quick: whether `--quick` runs it. options: sizes that
+    only this op has.
     """
 
     op: str
@@ -46,7 +47,7 @@ class Case:
 
     @property
     def image_bytes(self) -> int:
-        """BCHW · e."""
+        """BCHW · e, with e bytes per element."""
         return self.batch * self.channels * self.plane_bytes
 
     @property
@@ -57,7 +58,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Traffic:
-    """Least traffic of one call in bytes, and over how many streams it flows (what the ceiling loop imitates)."""
+    """Least traffic of one call in bytes, and its number of read and write streams, which the ceiling loop imitates."""
 
     read: int
     written: int
@@ -79,14 +80,14 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Op:
-    """One public function of `f2d_kernels` and what it is compared with.
+    """One public function of `f2d_kernels` and its baselines.
 
-    inputs(case, device): arguments of one call, drawn anew each time. ours, eager, published, exact: called with them
-    as keywords; exact gets them in float64 and is the truth, with backend "reference" in force. eager: the natural ways
-    to write it in PyTorch, name -> function; the one named `compiled` is what torch.compile gets. others: further
-    providers of the same result. gradients: the arguments that want one in training cases. forward, backward: least
-    traffic. own_noise: the argument that scales the noise, where baselines draw other noise than ours; they are checked
-    with it at zero.
+    inputs(case, device): draws the arguments of one call. ours, eager, published, exact: are called with them as
+    keywords; exact receives them in float64 and is the reference, on backend "reference". eager: the natural ways to
+    write the op in PyTorch, name -> function; torch.compile compiles the one named `compiled`. others: further
+    providers of the same result. gradients: the arguments that require gradients in training cases. forward, backward:
+    least traffic. own_noise: the argument that scales the noise, if baselines draw other noise than ours; they are
+    checked with it at zero.
     """
 
     name: str
@@ -110,7 +111,7 @@ class Op:
 
 
 def draw(shape: tuple[int, ...], case: Case, device: torch.device, *, channels_last: bool | None = None) -> Tensor:
-    """Standard normal numbers [..., C, H, W] in the dtype and memory layout of the case."""
+    """Draw standard normal numbers [..., C, H, W] in the dtype and memory layout of the case."""
     if case.channels_last if channels_last is None else channels_last:
         *lead, channels, height, width = shape
         return torch.randn(*lead, height, width, channels, device=device).to(case.dtype).movedim(-1, -3)
@@ -118,5 +119,5 @@ def draw(shape: tuple[int, ...], case: Case, device: torch.device, *, channels_l
 
 
 def uniform(shape: tuple[int, ...], low: float, high: float, device: torch.device) -> Tensor:
-    """float32 numbers between low and high: gates, maps and schedules."""
+    """Draw uniform float32 numbers between low and high, for gates, maps and schedules."""
     return torch.rand(shape, device=device) * (high - low) + low

@@ -1,4 +1,4 @@
-"""Rows as a table, a summary, CSV and JSON, and one result compared with another."""
+"""Write rows as a table, a summary, CSV and JSON, and compare one result with another."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.measure import Row
 
-# column: (width, how a row fills it)
+# column: (width, text of a row)
 COLUMNS = {
     "provider": (28, lambda r: r.provider),
     "ms": (10, lambda r: f"{r.ms:.3f}"),
@@ -40,7 +40,7 @@ def header() -> str:
 
 
 def lines(rows: Sequence[Row]) -> list[str]:
-    """One line per provider of one case and mode; of the eager ways only the fastest."""
+    """Return one line per provider of one case and mode, with only the fastest eager way."""
     fastest = min((r.ms for r in rows if r.role == "eager"), default=0.0)
     shown = [r for r in rows if r.role != "eager" or r.ms == fastest]
     return [
@@ -50,7 +50,7 @@ def lines(rows: Sequence[Row]) -> list[str]:
 
 
 def geometric_mean(values: Iterable[float]) -> float:
-    """exp(mean(log v)). ValueError for none, or one that is not above 0."""
+    """exp(mean(log v)). ValueError for no values, or values that are not positive."""
     logs = [math.log(v) for v in values]
     if not logs:
         raise ValueError("geometric_mean: no values")
@@ -58,7 +58,7 @@ def geometric_mean(values: Iterable[float]) -> float:
 
 
 def by_case(rows: Iterable[Row]) -> dict[tuple[str, str, str, str], list[Row]]:
-    """(op, variant, mode, case) -> its rows, in the order measured."""
+    """Map each (op, variant, mode, case) to its rows, in the order of measurement."""
     groups: dict[tuple[str, str, str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.op, row.variant, row.mode, row.case), []).append(row)
@@ -66,10 +66,10 @@ def by_case(rows: Iterable[Row]) -> dict[tuple[str, str, str, str], list[Row]]:
 
 
 def ratios(rows: Sequence[Row]) -> dict[tuple[str, str, str, str], dict[str, dict[str, float]]]:
-    """(op, variant, mode, our provider) -> role -> case -> its time by ours (how many times faster ours is).
+    """Map (op, variant, mode, our provider) -> role -> case to the role's time over ours, the speed-up of ours.
 
-    Of the eager ways the fastest counts. Three more entries say what share of the ceiling, and of copy_, ours reaches,
-    and what it needs beyond arguments and gradients as a share of the fastest eager way.
+    Only the fastest eager way counts. Three more entries give the share of the ceiling and of copy_ that ours reaches,
+    and its extra memory relative to that of the fastest eager way.
     """
     found: dict[tuple[str, str, str, str], dict[str, dict[str, float]]] = {}
     for (op, variant, mode, case), group in by_case(rows).items():
@@ -91,7 +91,7 @@ def ratios(rows: Sequence[Row]) -> dict[tuple[str, str, str, str], dict[str, dic
 
 
 def summary(rows: Sequence[Row]) -> list[str]:
-    """Per op, variant, mode and backend: geometric mean over the cases and the worst case of each ratio."""
+    """Give, per op, variant, mode and backend, the geometric mean over the cases and the worst case of each ratio."""
     found = []
     for (op, variant, mode, provider), kinds in ratios(rows).items():
         found.append(f"{op}{f' ({variant})' if variant else ''}, {mode}, {provider}")
@@ -103,7 +103,7 @@ def summary(rows: Sequence[Row]) -> list[str]:
 
 
 def compare(new: Sequence[Row], old: Sequence[Row]) -> list[str]:
-    """New time by old time of every row both have (below 1: faster now), and the geometric mean."""
+    """Give new time / old time of every common row (below 1: faster now), and the geometric mean."""
     before = {(r.op, r.case, r.mode, r.provider): r for r in old}
     shared = [(r, before[key]) for r in new if (key := (r.op, r.case, r.mode, r.provider)) in before]
     if not shared:
@@ -119,16 +119,16 @@ def to_json(rows: Sequence[Row], environment: dict, left_out: Sequence[str] = ()
 
 
 def from_json(text: str) -> tuple[list[Row], dict]:
-    """(rows, environment). ValueError for text that is no such result."""
+    """Return (rows, environment). ValueError for any other text."""
     try:
         content = json.loads(text)
         return [Row(**row) for row in content["rows"]], content["environment"]
     except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"no result of bench.run: {error}") from None
+        raise ValueError(f"not a result of bench.run: {error}") from None
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """A header, then one line per row; empty where a row has no such figure."""
+    """Write a header, then one line per row; a cell is empty if it was not measured."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [f.name for f in fields(Row)], lineterminator="\n")
     writer.writeheader()
@@ -137,7 +137,7 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Under a temporary name, then renamed: a reader never meets half a file."""
+    """Write under a temporary name, then rename, so that no reader sees an incomplete file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:

@@ -1,6 +1,6 @@
-"""`python -m bench.run`: times of the ops and of whole models, against eager PyTorch, torch.compile and the ceiling.
+"""`python -m bench.run`: time the ops and whole models against eager PyTorch, torch.compile and the memory ceiling.
 
-Exit code 0: all measured; 1: a result was wrong (no figure of that case is printed); 2: wrong use.
+Exit codes: 0, all cases were measured; 1, a result was wrong (no figure of that case is printed); 2, wrong usage.
 """
 
 import argparse
@@ -29,27 +29,27 @@ def arguments_of(command_line: list[str] | None) -> argparse.Namespace:
     names = [*ops(), *MODELS]
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
     add = parser.add_argument
-    add("--ops", default=",".join(names), help=f"comma-separated, of {', '.join(names)} (default: all)")
-    add("--cases", default="*", metavar="GLOB", help="only cases whose name fits, like 'lite/*/bf16*'")
-    add("--modes", default=",".join(MODES), help="comma-separated, of forward, backward, both")
-    add("--providers", default="*", metavar="GLOBS", help="comma-separated names or roles, like 'ours,eager*'")
+    add("--ops", default=",".join(names), help=f"comma-separated: {', '.join(names)} (default: all)")
+    add("--cases", default="*", metavar="GLOB", help="only cases whose name matches, for example 'lite/*/bf16*'")
+    add("--modes", default=",".join(MODES), help="comma-separated: forward, backward, both (default: all)")
+    add("--providers", default="*", metavar="GLOBS", help="names or roles, for example 'ours,eager*'")
     add("--quick", action="store_true", help="a few cases per op, fewer samples")
-    add("--threads", type=int, help="processor threads (default: PyTorch's)")
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    add("--seconds", type=float, metavar="S", help="start no further case after so long; says what was left out")
-    add("--allocator", choices=("keep", "system"), default="keep", help="processor: reuse freed memory, or return it")
-    add("--json", type=Path, metavar="FILE")
-    add("--csv", type=Path, metavar="FILE")
+    add("--threads", type=int, help="CPU threads (default: PyTorch's)")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="device to measure (default: a GPU if found)")
+    add("--seconds", type=float, metavar="S", help="start no further case after S seconds, and list the skipped ones")
+    add("--allocator", choices=("keep", "system"), default="keep", help="CPU: reuse freed memory, or return it")
+    add("--json", type=Path, metavar="FILE", help="write all rows as JSON")
+    add("--csv", type=Path, metavar="FILE", help="write all rows as CSV")
     add("--compare", type=Path, metavar="OLD.json", help="print the ratios to an earlier result")
-    add("--list", action="store_true", help="print the cases and stop")
+    add("--list", action="store_true", help="print the cases and exit")
     options = parser.parse_args(command_line)
 
     options.ops, options.modes = options.ops.split(","), tuple(options.modes.split(","))
     for chosen, known, what in ((options.ops, names, "op"), (options.modes, MODES, "mode")):
         if unknown := [name for name in chosen if name not in known]:
-            parser.error(f"no {what} {', '.join(unknown)}; there are {', '.join(known)}")
+            parser.error(f"unknown {what} {', '.join(unknown)} (known: {', '.join(known)})")
     if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda: PyTorch sees no GPU here")
+        parser.error("--device cuda: PyTorch finds no GPU")
     if options.threads is not None and options.threads < 1:
         parser.error(f"--threads must be at least 1, got {options.threads}")
     try:
@@ -58,12 +58,12 @@ def arguments_of(command_line: list[str] | None) -> argparse.Namespace:
         parser.error(f"--compare: {error}")
     options.selected = selected(options)
     if not options.selected:
-        parser.error(f"no case of {', '.join(options.ops)} fits {options.cases!r}; --list shows all")
+        parser.error(f"no case of {', '.join(options.ops)} matches {options.cases!r} (--list shows all)")
     return options
 
 
 def selected(options: argparse.Namespace) -> list[Case]:
-    """The cases to run. With a time limit each op's first, then each op's second ..., so that all ops get a share."""
+    """Select the cases to run. With a time limit, they alternate between the ops, so that every op is measured."""
     found = {**{name: op.cases for name, op in ops().items()}, **MODELS}
     on_gpu = options.device == "cuda" or (options.device == "auto" and torch.cuda.is_available())
     columns = [
@@ -77,7 +77,7 @@ def selected(options: argparse.Namespace) -> list[Case]:
 
 
 class Results:
-    """The rows so far, written to the files after each case: a time limit from outside may end the run."""
+    """The rows so far. They are saved after each case, because an external time limit may end the run."""
 
     def __init__(self, options: argparse.Namespace, about: dict[str, str]):
         self.options, self.about = options, about
@@ -113,9 +113,9 @@ def run(options: argparse.Namespace) -> int:
     results = Results(options, about)
     print(", ".join(f"{key} {value}" for key, value in about.items()))
     if load > 0.5 * cores:
-        print("This machine is busy with other work: medians, and shares of the ceiling above all, will not be right.")
+        print("This machine is busy, so medians, and above all the shares of the ceiling, will be wrong.")
     for name, reason in missing_backends(settings.device).items():
-        print(f"backend {name} is not here: {reason}")
+        print(f"backend {name} is not available: {reason}")
     measurements = {name: OpMeasurement(op, settings) for name, op in ops().items()}
     measurements |= {name: ModelMeasurement(settings) for name in MODELS}
     red = []
@@ -134,12 +134,12 @@ def run(options: argparse.Namespace) -> int:
         except (ImportError, torch.OutOfMemoryError) as error:
             results.left_out.append(f"{case.op} {case.name}: {error}")
         results.save()
-    print("\nSummary: how many times faster ours is, geometric mean over the cases and the worst case")
+    print("\nSummary: speed-up of ours, geometric mean over the cases and worst case")
     print(*report.summary(results.rows), sep="\n")
     if options.compare is not None:
         print("", *report.compare(results.rows, options.compare), sep="\n")
     for line in results.left_out:
-        print(f"left out: {line}")
+        print(f"skipped: {line}")
     for line in red:
         print(f"RED GATE: {line}", file=sys.stderr)
     return 1 if red else 0
@@ -152,8 +152,8 @@ def main(command_line: list[str] | None = None) -> int:
         return 0
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    torch.backends.cudnn.allow_tf32 = False  # float32 means float32, for the baselines too
-    # else a second run would find the first one's binaries and call them compiled in no time
+    torch.backends.cudnn.allow_tf32 = False  # the baselines use full float32 too
+    # otherwise a second run would reuse the compiled code, and its compile time would be meaningless
     inductor_config.force_disable_caches = True
     warnings.filterwarnings("ignore", message="dynamo_pgo force disabled")
     torch.manual_seed(0)

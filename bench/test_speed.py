@@ -1,7 +1,7 @@
-"""The registry under pytest-benchmark: `pytest bench/test_speed.py --benchmark-only [-k "lite and bf16"]`.
+"""Run the registry under pytest-benchmark: `pytest bench/test_speed.py --benchmark-only [-k "lite and bf16"]`.
 
-One test per case, mode and provider, on the device that is there. Nothing is asserted about time, only that the result
-is right.
+There is one test per case, mode and provider, on a GPU if there is one. The tests assert that results are correct, and
+nothing about time.
 """
 
 import pytest

@@ -1,8 +1,8 @@
 """`python -m bench.tiling`: memory and time of f2d-lite on 1, 8 and 33 megapixels, and bands against the whole image.
 
-The picture is the demo's coffee, enlarged; every size runs in its own process, whose peak resident memory is what
-the system says. Then 3 megapixels whole and by bands: PSNR between the two, and the largest difference on the rows
-where two bands meet against that elsewhere. `--picture` keeps the difference, eight times amplified about grey.
+The photograph is the demo's coffee, enlarged. Every size runs in its own process, whose peak resident memory the system
+reports. Then a 3-megapixel image is restored whole and in bands. The output gives the PSNR between the two, and the rms
+difference on the rows where bands meet and elsewhere. `--picture` saves the difference, amplified eight times on grey.
 """
 
 import argparse
@@ -27,13 +27,13 @@ SIZES = {1: (1152, 864), 8: (3264, 2448), 33: (6656, 4992)}  # megapixels: width
 
 
 def photograph(width: int, height: int) -> Tensor:
-    """[3, height, width] uint8."""
+    """Return the photograph as uint8 [3, height, width]."""
     picture = open_image(sample_photograph("coffee")).resize((width, height))
     return to_tensor(picture).mul_(255).round_().byte()
 
 
 def one_size(megapixels: int, max_memory: int, precision: str, threads: int) -> dict:
-    """Seconds, peak resident MiB and the plan of one restoration, measured in this process."""
+    """Measure seconds and peak resident MiB of one restoration in this process; also return its plan."""
     torch.set_num_threads(threads)
     restorer = Restorer.load("f2d-lite", device="cpu", precision=precision)
     restorer(photograph(64, 64))
@@ -42,7 +42,7 @@ def one_size(megapixels: int, max_memory: int, precision: str, threads: int) -> 
     start = time.perf_counter()
     restorer(image, max_memory=max_memory)
     seconds = time.perf_counter() - start
-    # getrusage's peak would be the parent's, if that is larger
+    # getrusage would report the parent's peak if that is larger
     peak = int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]) >> 10
     how = "whole" if chosen.whole else "bands, features in " + ("files" if chosen.in_files else "memory")
     return {"how": how, "seconds": seconds, "peak": peak, "predicted": chosen.predicted_bytes >> 20}
@@ -50,7 +50,7 @@ def one_size(megapixels: int, max_memory: int, precision: str, threads: int) -> 
 
 def table(max_memory: int, precision: str, threads: int) -> None:
     print(f"\n--max-memory {max_memory / GIB:g}G, {precision}")
-    print("| megapixels | how | seconds | MP/s | peak MiB | predicted MiB |\n|---:|---|---:|---:|---:|---:|")
+    print("| megapixels | mode | seconds | MP/s | peak MiB | predicted MiB |\n|---:|---|---:|---:|---:|---:|")
     for megapixels, (width, height) in SIZES.items():
         arguments = f"{megapixels} {max_memory} {precision} {threads}".split()
         command = [sys.executable, "-m", "bench.tiling", "--one", *arguments]
@@ -65,11 +65,11 @@ def table(max_memory: int, precision: str, threads: int) -> None:
 
 
 def against_whole(precision: str, picture: Path | None) -> None:
-    """PSNR of bands against the whole, and the seams."""
+    """Print the PSNR of bands against the whole image, and the differences at the seams."""
     restorer = Restorer.load("f2d-lite", device="cpu", precision=precision)
     image = photograph(2048, 1536)[None] / 255
     least = 1 << 20
-    while True:  # the smallest budget: the smallest bands, so the most seams
+    while True:  # the smallest budget gives the smallest bands and thus the most seams
         try:
             chosen = restorer.plan(image, least)
             break
@@ -91,7 +91,7 @@ def against_whole(precision: str, picture: Path | None) -> None:
     print(
         f"{precision}: bands of {rows} rows against the whole image, 3.1 MP: {psnr:.1f} dB, at most {levels:.2f} levels"
     )
-    print(f"  rms where bands meet {seams:.5f} levels, elsewhere {elsewhere:.5f}; restoring changed the image by "
+    print(f"  rms difference at seams {seams:.5f} levels, elsewhere {elsewhere:.5f}; rms change by the restoration "
           f"{255 * (whole.cpu() - image).square().mean().sqrt().item():.2f}")  # fmt: skip
     if picture:
         to_picture((difference[0] * 8 + 0.5).clamp(0, 1).float()).save(picture)
@@ -99,9 +99,9 @@ def against_whole(precision: str, picture: Path | None) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.tiling", description=__doc__)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--precision", default="bf16")
-    parser.add_argument("--picture", type=Path)
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
+    parser.add_argument("--precision", default="bf16", help="bf16 (default) or float32")
+    parser.add_argument("--picture", type=Path, help="file to which the amplified difference is saved")
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -111,7 +111,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     print(environment())
     print(f"f2d-lite, {options.threads} threads")
-    for budget in (4 * GIB, 3 * GIB):  # first: a process starts with the peak of the one that started it
+    for budget in (4 * GIB, 3 * GIB):  # before anything else, since a child process starts with its parent's peak
         table(budget, options.precision, options.threads)
     print()
     for precision in ("bf16", "float32"):

@@ -1,7 +1,7 @@
-"""Times of several providers, interleaved, on rotated buffers.
+"""Time several providers, interleaved, on rotated buffers.
 
-A provider's thunks, one per set of buffers, are run one after the other: together the sets exceed the last cache, so
-that each call meets cold memory. Providers take turns after each such block, in a new order each round.
+A provider's thunks, one per set of buffers, run one after the other. Together the sets exceed the last-level cache, so
+each call reads cold memory. Providers take turns after each such block, in a new order each round.
 """
 
 import gc
@@ -19,7 +19,7 @@ MIN_ROUNDS = 2
 
 @dataclass(frozen=True)
 class Times:
-    """Milliseconds: median, the 20th and 80th percentile, of so many samples."""
+    """Milliseconds: median, 20th and 80th percentile, and the number of samples."""
 
     median: float
     p20: float
@@ -28,7 +28,7 @@ class Times:
 
     @classmethod
     def of(cls, milliseconds: list[float]) -> "Times":
-        """ValueError without a sample."""
+        """Summarise samples in milliseconds. ValueError without a sample."""
         if not milliseconds:
             raise ValueError("Times.of: no samples")
         ordered = sorted(milliseconds)
@@ -36,7 +36,7 @@ class Times:
 
 
 def _quantile(ordered: list[float], q: float) -> float:
-    """Linear between the two nearest, as numpy does it."""
+    """Interpolate linearly between the two nearest values, as NumPy does."""
     place = q * (len(ordered) - 1)
     low = int(place)
     high = min(low + 1, len(ordered) - 1)
@@ -44,7 +44,7 @@ def _quantile(ordered: list[float], q: float) -> float:
 
 
 def last_cache_bytes(device: torch.device) -> int:
-    """Size of the last cache: of the GPU, or of the processor as Linux tells it (32 MiB where it does not)."""
+    """Return the size of the last-level cache of the GPU, or of the CPU as Linux reports it (32 MiB if unknown)."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).L2_cache_size
     units = {"K": 2**10, "M": 2**20}
@@ -53,7 +53,7 @@ def last_cache_bytes(device: torch.device) -> int:
 
 
 def sets_needed(bytes_per_set: int, device: torch.device) -> int:
-    """How many sets of buffers exceed twice the last cache: 2 to 32."""
+    """Return the number of sets of buffers that exceed twice the last-level cache: 2 to 32."""
     return max(2, min(32, -(-2 * last_cache_bytes(device) // max(bytes_per_set, 1))))
 
 
@@ -63,9 +63,9 @@ def interleaved(
     samples: int,
     seconds: float,
 ) -> dict[str, Times]:
-    """Times per provider. Before each block a provider is called, untimed, for a context to run in and its thunks.
+    """Time each provider. Calling a provider, untimed, before each block returns a context with its thunks.
 
-    At least `samples` samples of each, or as many as `seconds` allow (but two rounds).
+    Each gets at least `samples` samples, or as many as fit into `seconds`, but at least two rounds.
     """
     found: dict[str, list[float]] = {name: [] for name in providers}
     order = list(providers)
@@ -89,7 +89,7 @@ def interleaved(
 
 
 def _block_on_cpu(thunks: list[Thunk]) -> list[float]:
-    # another provider's threads may still spin for a millisecond
+    # threads of another provider may still spin for a millisecond
     time.sleep(0.002)
     milliseconds = []
     gc.disable()
@@ -99,7 +99,7 @@ def _block_on_cpu(thunks: list[Thunk]) -> list[float]:
             result = thunk()
             milliseconds.append((time.perf_counter_ns() - start) / 1e6)
             del result
-            thunks[i] = None  # a backward pass may let go of its graph, untimed
+            thunks[i] = None  # a backward pass may free its graph, untimed
     finally:
         gc.enable()
     return milliseconds
@@ -109,7 +109,7 @@ def _block_on_gpu(thunks: list[Thunk]) -> list[float]:
     events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in thunks]
     gc.disable()
     try:
-        torch.cuda._sleep(2_000_000 * len(thunks))  # a filled queue hides the host's time per launch: 1 ms per call
+        torch.cuda._sleep(2_000_000 * len(thunks))  # a filled queue hides the launch time of the host: 1 ms per call
         for (start, stop), thunk in zip(events, thunks, strict=True):
             start.record()
             thunk()
@@ -121,7 +121,7 @@ def _block_on_gpu(thunks: list[Thunk]) -> list[float]:
 
 
 def host_microseconds(thunk: Thunk, device: torch.device, calls: int = 200, repeats: int = 5) -> float:
-    """Host time of one call whose work is nothing: the least mean of `repeats` batches of `calls` calls."""
+    """Measure the host time of a call without work: the smallest mean over `repeats` batches of `calls` calls."""
     means = []
     for _ in range(repeats + 1):
         if device.type == "cuda":

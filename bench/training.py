@@ -1,9 +1,9 @@
-"""`python -m bench.training --data DIR`: pixels a second of `f2d train`, synthesis included.
+"""`python -m bench.training --data DIR`: pixels per second of `f2d train`, including synthesis.
 
-The command itself is run, as a user runs it, with one process per core and one thread each. Every row that it appends
-to losses.csv is a finished step; the clock runs from the row that ends the warm-up to the last one. So decoding,
-synthesis, forward, backward, the exchange of gradients, the optimiser and the average are all in the figure. Where the
-time of one process goes is measured in this process, part by part.
+The command runs as a user would run it, with one process per core and one thread each. Every row that it appends to
+losses.csv is a finished step; the time is measured from the row that ends the warm-up to the last row. It includes
+decoding, synthesis, forward and backward pass, the exchange of gradients, the optimiser and the weight average. The
+parts of a step are then timed separately, in one process.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from f2d.training.recipe import Recipe, parse
 
 
 def pixels_per_second(recipe: Recipe, data: Path, processes: int, warmup: int, steps: int) -> float:
-    """Of `steps` steps after `warmup` ones of ``f2d train``, summed over the processes."""
+    """Measure ``f2d train`` over `steps` steps after `warmup` steps; the result is the sum over the processes."""
     with tempfile.TemporaryDirectory() as folder:
         path, out = Path(folder, "recipe.yaml"), Path(folder, "run")
         path.write_text(recipe.to_yaml())
@@ -49,7 +49,7 @@ def pixels_per_second(recipe: Recipe, data: Path, processes: int, warmup: int, s
 
 
 def _wait_for_row(process: subprocess.Popen, losses: Path, row: int) -> float:
-    """When losses.csv got its row number `row` (the first step is 1); RuntimeError where the command ended before."""
+    """Wait for row `row` of losses.csv (the first step is 1) and return the time; RuntimeError if the command ends."""
     while not (losses.exists() and losses.read_bytes().count(b"\n") > row):
         if process.poll() is not None:
             assert process.stderr is not None
@@ -59,7 +59,7 @@ def _wait_for_row(process: subprocess.Popen, losses: Path, row: int) -> float:
 
 
 def parts(recipe: Recipe, data: Path, processes: int, repeats: int) -> dict[str, float]:
-    """Median milliseconds of each part of one process' step."""
+    """Measure the median milliseconds of each part of a step in one process."""
     torch.set_num_threads(1)
     config: Any = config_of(recipe.model, recipe.network)
     stage = recipe.stages[0]
@@ -80,7 +80,7 @@ def parts(recipe: Recipe, data: Path, processes: int, repeats: int) -> dict[str,
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16-mixed"):
             return objective(net, batch).total
 
-    for index in range(2000):  # until nearly all pictures are decoded, as they are in a run after its first minute
+    for index in range(2000):  # until nearly all images are decoded, as in a run after its first minute
         mixture[index, 8]
     for step in range(repeats + 2):
         keys = [(step * share + b, stage.crop) for b in range(share)]
@@ -96,15 +96,13 @@ def parts(recipe: Recipe, data: Path, processes: int, repeats: int) -> dict[str,
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.training", description=__doc__)
-    parser.add_argument("recipe", nargs="?", default="lite", help="a recipe that ships, or a YAML file")
+    parser.add_argument("recipe", nargs="?", default="lite", help="shipped recipe or YAML file (default lite)")
     parser.add_argument("--data", type=Path, required=True, help="folder of clean photographs")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="one per core")
-    parser.add_argument(
-        "--warmup", type=int, default=100, help="steps before the clock starts; pictures are decoded then"
-    )
-    parser.add_argument("--steps", type=int, default=60, help="steps on the clock")
-    parser.add_argument("--set", "-s", action="append", default=[], metavar="NAME=VALUE", help="as of f2d train")
-    parser.add_argument("--json", type=Path, help="append the row to this file")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="default: one per core")
+    parser.add_argument("--warmup", type=int, default=100, help="untimed first steps, in which images are decoded")
+    parser.add_argument("--steps", type=int, default=60, help="timed steps")
+    parser.add_argument("--set", "-s", action="append", default=[], metavar="NAME=VALUE", help="as in f2d train")
+    parser.add_argument("--json", type=Path, help="append the result as a line of JSON to this file")
     options = parser.parse_args(arguments)
 
     changes = dict(text.split("=", 1) for text in options.set)

@@ -1,8 +1,8 @@
-"""`python -m bench.two_points -o DIR`: what several calls of a perfect network can do, and what one call cannot.
+"""`python -m bench.two_points -o DIR`: compare one call of a perfect network with several calls.
 
-Every pixel's clean value is one of two modes; the network is the exact posterior mean E[mu | x_t, y], so that whatever
-goes wrong is the transport's doing. Counted: the share of 65,536 pixels that end near either mode, or near neither,
-and the deviation over pixels. For the stochastic transport (paper schedule, MC) and the deterministic straight flow.
+The clean value of every pixel is one of two modes. The network is the exact posterior mean E[mu | x_t, y], so all
+errors come from the transport. The table gives the shares of 65,536 pixels that end near either mode or near neither,
+and their standard deviation, for the stochastic transport (paper schedule, MC) and the deterministic straight flow.
 """
 
 import argparse
@@ -25,7 +25,7 @@ STRAIGHT = LogNormalSchedule.named("straight", "none")
 
 
 class Case(NamedTuple):
-    """y: value of the degraded pixels; odds: of the upper mode."""
+    """y: value of the degraded pixels. odds: probability of the upper mode."""
 
     y: float
     odds: float
@@ -53,8 +53,10 @@ def posterior_stochastic(y: Tensor, odds: float) -> Callable[[Tensor, int], Tens
 
 
 def posterior_straight(y: Tensor, odds: float) -> Callable[[Tensor, int], Tensor]:
-    """E[mu | x_t, y] under ``x_t = (1 - t) y + t mu``, seen with vanishing noise: the path that is nearer; both where
-    they are equally near, as they are wherever one call leads when the odds are even."""
+    """E[mu | x_t, y] under ``x_t = (1 - t) y + t mu`` with vanishing noise: the mode of the nearer path.
+
+    Both modes count if their paths are equally near, as they are after one call with even odds.
+    """
     modes = torch.tensor(MODES).reshape(2, 1, 1, 1, 1)
     prior = torch.tensor([1 - odds, odds]).reshape(2, 1, 1, 1, 1)
 
@@ -72,7 +74,7 @@ FLOWS = {"stochastic": (STOCHASTIC, posterior_stochastic), "deterministic": (STR
 
 
 def ends(case: Case, flow: str, steps: int) -> Tensor:
-    """65,536 restored pixels."""
+    """Restore 65,536 pixels."""
     schedule, posterior = FLOWS[flow]
     y = torch.full((1, 1, 256, 256), case.y)
     return transport(posterior(y, case.odds), y, schedule, steps=steps, seed=9).flatten()
@@ -86,13 +88,13 @@ def row(case: Case, flow: str, steps: int) -> list[str]:
 
 
 def table() -> str:
-    names = ["y", "odds of +0.5", "transport", "calls", "near -0.5", "near +0.5", "neither", "deviation"]
+    names = ["y", "odds of +0.5", "transport", "calls", "near -0.5", "near +0.5", "neither", "standard deviation"]
     rows = [row(case, flow, steps) for case in CASES for flow in FLOWS for steps in STEPS]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (names, ["---"] * len(names), *rows))
 
 
 def figure(case: Case):
-    """Histograms of the ends, transports above each other, calls side by side."""
+    """Draw histograms of the restored values: a row per transport, a column per number of calls."""
     from matplotlib.figure import Figure
 
     drawing = Figure(figsize=(10, 4.2), layout="constrained")

@@ -1,7 +1,7 @@
-// out = sum_j c_j t_j + std * eps, one element at a time, A = float or double.
+// out = sum_j c_j t_j + std * eps for one element, A = float or double.
 //
-// The first product is rounded alone and every further term is one fma, the noise last: std = 0 adds exactly nothing,
-// and c = 1 with no other term returns the term itself. With g = d loss / d out:
+// The first product is rounded alone; every further term is one fma, the noise last. Therefore std = 0 adds exactly
+// nothing, and a single term with c = 1 is returned unchanged. With g = d loss / d out:
 //   d_t_j = c_j g,  d_c_j = sum g t_j,  d_std = sum g eps,  d_noise = std g.
 #pragma once
 
@@ -11,7 +11,7 @@ namespace f2d {
 
 constexpr int kMaxTerms = 4;
 
-// sum_j c_j t_j of element i; kTerms is known to the compiler so that the loop over elements vectorises.
+// sum_j c_j t_j of element i; kTerms is a compile-time constant so that the loop over elements vectorises.
 template <int kTerms, class A, class T>
 F2D_FN A gaussian_mean(const T* const* terms, const A* coefficients, int64_t i) {
   A sum = coefficients[0] * load_as<A>(terms[0] + i);

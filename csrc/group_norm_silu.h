@@ -1,23 +1,24 @@
-// silu(u) = u * sigmoid(u), u = (x - centre) * gain + offset, one element at a time, A = float or double.
+// silu(u) = u * sigmoid(u), u = (x - centre) * gain + offset, for one element, A = float or double.
 //
-// (x - mean) * rstd * weight + bias, then * (1 + scale) + shift, is one line in x per channel. It goes through the mean
-// rounded to A, not through x = 0: x - centre is nearly exact, while x * gain cancels digits where the mean is many
-// standard deviations. What rounding the mean lost is in `offset`.
-// With g = d loss / d out and q = sigmoid(u): d_u = g q (1 + u (1 - q)), 1 - q being sigmoid(-u) without cancellation.
+// (x - mean) * rstd * weight + bias, then * (1 + scale) + shift, is an affine function of x per channel. It is centred
+// at the mean rounded to A, not at x = 0: x - centre is nearly exact, while x * gain would cancel digits if the mean is
+// many standard deviations. `offset` contains the rounding error of the mean.
+// With g = d loss / d out and q = sigmoid(u): d_u = g q (1 + u (1 - q)), 1 - q as sigmoid(-u), without cancellation.
 #pragma once
 
 #include "exponential.h"
 
 namespace f2d {
 
-// Beyond it exp(-|u|) is 0: there sigmoid is 0 or 1 to the last bit. Where it begins exp(-|u|) still is a normal number.
+// Beyond this bound exp(-|u|) is set to 0, since sigmoid is 0 or 1 to the last bit there. At the bound exp(-|u|) is
+// still a normal number.
 F2D_FN float silu_limit(float) { return 87.0f; }
 F2D_FN double silu_limit(double) { return 700.0; }
 
 F2D_FN float minus_size(float u) { return bit_cast<float>(bit_cast<uint32_t>(u) | 0x80000000u); }
 F2D_FN double minus_size(double u) { return bit_cast<double>(bit_cast<uint64_t>(u) | 0x8000000000000000u); }
 
-// t = exp(-|u|) never overflows: sigmoid(u) = 1 / (1 + t) or t / (1 + t), by the sign. A NaN passes through.
+// t = exp(-|u|) never overflows: sigmoid(u) = 1 / (1 + t) or t / (1 + t), depending on the sign. A NaN passes through.
 template <class A>
 F2D_FN A silu_decay(A u) {
   const A z = minus_size(u);
@@ -43,7 +44,7 @@ F2D_FN A group_norm_line(A x, A centre, A gain, A offset) {
   return fma(x - centre, gain, offset);
 }
 
-// slope and level: what the mean's and the variance's own gradients take off within the group.
+// slope and level: the terms in the group that come from the gradients of its mean and variance.
 template <class A>
 F2D_FN A group_norm_input_gradient(A d_u, A x, A centre, A gain, A slope, A level) {
   return fma(d_u, gain, -fma(x - centre, slope, level));

@@ -1,9 +1,9 @@
-// out = mu + (x - mu) * exp(z), z = clamp(log_mean + log_std * eps, -20, 20), one element at a time, A = float or double.
+// out = mu + (x - mu) * exp(z), z = clamp(log_mean + log_std * eps, -20, 20), A = float or double.
 //
-// mu + d = x exactly (d = x - mu), so for small z the same value is x + d * expm1(z): no digits of x are lost, and
-// z = 0 returns x itself. With f = exp(z), g = d loss / d out:
+// With d = x - mu, mu + d * exp(z) = x + d * expm1(z). The second form is used for small z: it loses no digits of x,
+// and z = 0 returns x itself. With f = exp(z), g = d loss / d out:
 //   d_x = g f,  d_mu = g (1 - f),  d_log_mean = sum g d f,  d_log_std = sum g d f eps,  d_noise = g d f log_std,
-// the last three zero where z was clamped (at its bounds they stay, as in torch.clamp).
+// the last three zero where z was clamped (but not at the bounds themselves, as in torch.clamp).
 #pragma once
 
 #include "exponential.h"
@@ -11,7 +11,7 @@
 namespace f2d {
 
 template <class A>
-F2D_FN A lognormal_clamp(A raw) {  // comparisons, not fmin: a NaN passes through
+F2D_FN A lognormal_clamp(A raw) {  // comparisons instead of fmin let a NaN pass through
   return raw < A(-20) ? A(-20) : raw > A(20) ? A(20) : raw;
 }
 

@@ -2,16 +2,16 @@
 //
 //   u = word * 2^-32 + 2^-33,   r = sqrt(-2 ln u0),   eps = r cos(2 pi u1), r sin(2 pi u1)
 //
-// Each operation below is one correctly rounded float32 operation (fma, multiply, subtract, square root), so hosts,
-// CUDA and Triton agree bit for bit. The maximum error against float64 from the same u is stated with the tests.
-// Coefficients: minimax in relative error, rounded to float32 one at a time with the rest refitted.
+// Each operation below is one correctly rounded float32 operation (fma, multiply, subtract, square root), so
+// CPUs, CUDA and Triton are bit-exact. The tests state the maximum error against float64 from the same u. The
+// coefficients are minimax in relative error, rounded to float32 one at a time while the rest is refitted.
 #pragma once
 
 #include "philox.h"
 
 namespace f2d {
 
-// float(word) rounds to nearest even; where vectors have no unsigned conversion, one fma of its halves does it.
+// float(word) rounds to nearest even; without a vectorised unsigned conversion, one fma of its halves is used.
 F2D_FN float uniform(uint32_t word) {
 #if defined(__CUDA_ARCH__) || defined(__AVX512F__)
   const float value = static_cast<float>(word);

@@ -27,14 +27,14 @@ F2D_FN Words philox(Words counter, uint32_t key0, uint32_t key1) {
   return counter;
 }
 
-// Where an element's noise comes from, whatever tile, batch or memory layout it is met in.
+// The source of an element's noise, which does not depend on tile, batch or memory layout.
 struct NoiseKey {
   uint32_t key0, key1;  // seed low, seed high
-  uint32_t sample;      // the sample's index under one seed for the batch, 0 under one seed per sample
+  uint32_t sample;      // index of the sample if the batch has one seed, 0 if every sample has its own
   uint32_t stream;      // step number, 0..65535
 };
 
-// Words of the four elements x = 4 * quad .. 4 * quad + 3 of row y, channel c.
+// The random words of the four elements x = 4 * quad .. 4 * quad + 3 of row y, channel c.
 F2D_FN Words noise_words(NoiseKey key, uint32_t quad, uint32_t y, uint32_t c) {
   return philox({quad, y, c + 65536u * key.stream, key.sample}, key.key0, key.key1);
 }

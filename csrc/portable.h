@@ -1,7 +1,7 @@
-// What every header needs on the host and on the device: inlining, one exactly rounded fma, bit casts, storage types.
+// Basics for the host and the device: inlining, an exactly rounded fma, bit casts, storage types.
 //
-// Everything has internal linkage (static): the CPU kernels compile these headers once per instruction set, and one
-// shared copy would let the linker hand AVX-512 code to a machine without it.
+// Everything has internal linkage (static). The CPU kernels compile these headers once per instruction set; with one
+// shared copy, the linker could give AVX-512 code to a machine without it.
 #pragma once
 
 #include <cmath>
@@ -18,7 +18,7 @@
 #define F2D_FN static inline
 #endif
 
-// Member functions cannot have internal linkage; always inlined, they leave no shared copy either.
+// Member functions cannot have internal linkage; always inlining them avoids a shared copy too.
 #if defined(__CUDACC__)
 #define F2D_MEMBER __host__ __device__ __forceinline__
 #define F2D_UNROLL _Pragma("unroll")
@@ -49,7 +49,7 @@ F2D_FN To bit_cast(From from) {
 F2D_FN double fma(double a, double b, double c) { return ::fma(a, b, c); }
 
 // a * b + c rounded once. Without the instruction, round the exact double product plus c to odd (53 bits, two more than
-// 2 * 24 + 2 needs), then to float: libm's fmaf is a call per element, this vectorises.
+// 2 * 24 + 2 needs), then to float. Unlike libm's fmaf, which is one call per element, this vectorises.
 F2D_FN float fma(float a, float b, float c) {
 #if defined(__CUDA_ARCH__) || defined(__FP_FAST_FMAF) || defined(__FMA__)
   return ::fmaf(a, b, c);
@@ -58,14 +58,14 @@ F2D_FN float fma(float a, float b, float c) {
   const double sum = product + c;
   const double part = sum - product;
   const double lost = (product - (sum - part)) + (c - part);
-  // Truncate (one step back where the lost part points to zero), then set the last bit if anything was lost.
+  // Truncate (one step back if the lost part points towards zero), then set the last bit if anything was lost.
   const int64_t inexact = (lost > 0.0 ? 1 : 0) | (lost < 0.0 ? 1 : 0);
   const int64_t opposite = static_cast<int64_t>(bit_cast<uint64_t>(lost) >> 63 ^ bit_cast<uint64_t>(sum) >> 63);
   return static_cast<float>(bit_cast<double>((bit_cast<int64_t>(sum) - (inexact & opposite)) | inexact));
 #endif
 }
 
-// Storage types of 16 bits hold raw bits; arithmetic happens in float or double only.
+// The 16-bit storage types hold raw bits; all arithmetic is in float or double.
 struct bf16 {
   uint16_t bits;
 };
@@ -75,7 +75,7 @@ struct f16 {
 
 F2D_FN float to_float(bf16 value) { return bit_cast<float>(static_cast<uint32_t>(value.bits) << 16); }
 
-// Subnormals included: shift exponent and mantissa into place, then rescale by 2^112.
+// Also correct for subnormals: shift exponent and mantissa into place, then rescale by 2^112.
 F2D_FN float to_float(f16 value) {
 #if defined(__CUDA_ARCH__)
   return __half2float(__ushort_as_half(value.bits));
@@ -98,7 +98,7 @@ F2D_FN bf16 to_bf16(float value) {
 #endif
 }
 
-// Below 2^-14 an addition aligns the mantissa and rounds it; above, rounding is integer carry, which also overflows
+// Below 2^-14 an addition aligns the mantissa and rounds it. Above, rounding is an integer carry, which also overflows
 // to infinity correctly.
 F2D_FN f16 to_f16(float value) {
 #if defined(__CUDA_ARCH__)

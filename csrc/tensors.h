@@ -1,4 +1,4 @@
-// PyTorch tensors through the stable ABI: what the CPU and the CUDA registrations share.
+// Helpers for PyTorch tensors through the stable ABI, shared by the CPU and the CUDA registrations.
 #pragma once
 
 #include <torch/csrc/stable/library.h>

@@ -1,9 +1,9 @@
 // total = anchor + base + sum_k gates * maps * deltas,  mu = clamp(total, low, high),  x_next = transition of x to mu,
-// one element at a time, A = float or double; `total` comes rounded to the dtype of mu, as the two ops would store it.
+// for one element, A = float or double. `total` is rounded to the dtype of mu, as the two separate ops would store it.
 //
 // With g, h = d loss / d x_next, d mu and f = exp(z):
-//   v = h + g (1 - f) where low <= total <= high, else 0: the gradient of anchor, base and the experts' sum,
-//   d_x = g f (+ v where x is the anchor); the exponent's gradients are those of the lognormal transition.
+//   v = h + g (1 - f) if low <= total <= high, else 0: the gradient of anchor, base and the experts' sum,
+//   d_x = g f (+ v if x is the anchor); the gradients of the exponent are those of the log-normal transition.
 #pragma once
 
 #include "lognormal_transition.h"
@@ -26,7 +26,7 @@ F2D_FN A as_stored(A value, DType dtype) {
 }
 
 template <class A>
-F2D_FN A transport_clamp(A total, A low, A high) {  // comparisons, not fmin: a NaN passes through
+F2D_FN A transport_clamp(A total, A low, A high) {  // comparisons instead of fmin let a NaN pass through
   return total < low ? low : total > high ? high : total;
 }
 

@@ -43,7 +43,8 @@ ROOMS = {
     "f2d/nets": "typed_fields.py transport checkpoints f2d_kernels f2d_kernels/modules.py",
     "f2d/engine": "images transport nets f2d_kernels f2d_kernels/modules.py",
     "f2d/export": "replacing.py transport nets engine f2d_kernels",
-    "f2d/integrations": "images transport checkpoints nets",
+    "f2d/integrations": "images transport checkpoints nets engine",
+    "f2d/cluster": "images integrations",
     "f2d/training": "replacing.py typed_fields.py degradation images metrics data transport checkpoints nets "
     "f2d_kernels",
     "f2d/evaluation": "replacing.py degradation images metrics data transport checkpoints nets engine f2d_kernels",
@@ -53,7 +54,7 @@ ROOMS = {
     "f2d/video": "replacing.py engine",
     "f2d/app": "degradation images checkpoints engine demo.py",
     "f2d/cli": "replacing.py degradation images metrics data transport checkpoints nets engine export training "
-    "evaluation figures report demo.py video app f2d_kernels",
+    "evaluation figures report demo.py video app cluster f2d_kernels",
     "f2d/__main__.py": "cli",
     "f2d": "degradation transport nets engine f2d_kernels",
     "bench/registry.py": "",

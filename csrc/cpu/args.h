@@ -1,5 +1,6 @@
-// What the CPU kernels are told: plain structures, so that the files compiled per instruction set see no PyTorch and no
-// standard library templates (whose shared copies the linker could take from the wrong set). Each op adds its own in OP.h.
+// Arguments of the CPU kernels as plain structures. The files compiled per instruction set must include neither PyTorch
+// nor standard library templates, whose shared copies the linker could take from the wrong set. Each op adds its
+// arguments in OP.h.
 #pragma once
 
 #include <cstddef>
@@ -10,14 +11,14 @@
 
 namespace f2d {
 
-// Elements per block: 2 KiB of float32, so that ten blocks at equal offsets of their pages share the sets of an L1 cache.
-// 1024 is 2.5x slower on bfloat16 planes of 512 x 512, 256 is 2x slower.
+// Elements per block: 2 KiB of float32, so that ten blocks at equal page offsets fit into the sets of an L1 cache.
+// On bfloat16 planes of 512 x 512, 1024 is 2.5x slower and 256 is 2x slower.
 constexpr int64_t kBlockSize = 512;
-constexpr int64_t kTilePixels = 4096;  // pixels whose terms are summed before the final fixed-order sum
-constexpr int64_t kMaxPixels = 512;    // pixels per block at most
+constexpr int64_t kTilePixels = 4096;  // pixels that are summed before the final sum in fixed order
+constexpr int64_t kMaxPixels = 512;    // largest number of pixels per block
 constexpr int kLaneCount = 16;         // virtual lanes of every reduction
 
-// A tensor seen as [b, c, h, w]; strides in elements, 0 where it does not vary. linear: pixel p lies at p * w.
+// A tensor as [b, c, h, w]; strides in elements, 0 along constant dimensions. linear: pixel p is at p * w.
 struct Stream {
   char* data = nullptr;
   int64_t b = 0, c = 0, h = 0, w = 0;
@@ -26,7 +27,7 @@ struct Stream {
   bool linear = true;
 };
 
-// How the elements are walked: planes one by one, or pixel by pixel with the channels inside (channels_last).
+// The order of the elements: plane by plane, or pixel by pixel with the channels inside (channels_last).
 struct Walk {
   int64_t batch, channels, height, width;
   bool pixel_major;
@@ -35,7 +36,7 @@ struct Walk {
   F2D_MEMBER int64_t elements() const { return batch * channels * pixels(); }
   F2D_MEMBER int64_t block_channels() const { return pixel_major ? channels : 1; }
   F2D_MEMBER int64_t planes() const { return pixel_major ? 1 : channels; }
-  // A multiple of 16 unless it is the whole image, so that lanes stay aligned; depends on the shape only.
+  // A multiple of 16 unless it is the whole image, so that lanes stay aligned. It depends only on the shape.
   F2D_MEMBER int64_t block_pixels() const {
     const int64_t fit = kBlockSize / block_channels() / kLaneCount * kLaneCount;
     return fit > kLaneCount ? fit : kLaneCount;
@@ -63,7 +64,7 @@ struct Table {
   }
 };
 
-// Noise as a tensor, or as the seeds from which it is generated in place (noise.data null).
+// Noise as a tensor, or as seeds from which it is generated in place (then noise.data is null).
 struct NoiseSource {
   Stream noise;
   const int64_t* seeds;
@@ -78,8 +79,8 @@ struct NoiseSource {
   }
 };
 
-// A kernel exists once per instruction set. It does the tasks [begin, end) with `scratch` of the stated size; results do
-// not depend on the split.
+// A kernel, compiled once per instruction set, runs the tasks [begin, end) with `scratch` of the stated size. Results
+// do not depend on how the tasks are split.
 #define F2D_DECLARE_KERNEL(name, Args)                                                      \
   namespace baseline { void name(const Args&, char* scratch, int64_t begin, int64_t end); } \
   namespace avx2 { void name(const Args&, char* scratch, int64_t begin, int64_t end); }     \

@@ -1,4 +1,4 @@
-// The kernels of the level in force, and how tasks reach PyTorch's thread pool.
+// Calls the kernels of the active level, and distributes tasks over PyTorch's thread pool.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -24,8 +24,8 @@ inline Level level() {
 #define F2D_KERNEL(name) (baseline::name)
 #endif
 
-// Runs kernel on tasks [0, tasks), each range with its own scratch. `work` is the elements one task touches: ranges below
-// 32768 elements (about 10 us) are not worth a second thread.
+// Runs kernel on tasks [0, tasks), each range with its own scratch. `work` is the number of elements that a task
+// processes: ranges below 32768 elements (about 10 us) do not pay for a second thread.
 template <class Args>
 void run_tasks(void (*kernel)(const Args&, char*, int64_t, int64_t), const Args& args, int64_t tasks, int64_t work,
                int64_t scratch_elements) {
@@ -38,7 +38,7 @@ void run_tasks(void (*kernel)(const Args&, char*, int64_t, int64_t), const Args&
   });
 }
 
-// The tiles' sums in their order: out[i] = sum over tiles of parts[tile][i].
+// out[i] = sum over tiles of parts[tile][i], in the order of the tiles.
 inline std::vector<double> sum_parts(const double* parts, int64_t tiles, int64_t count) {
   std::vector<double> sums(count, 0.0);
   for (int64_t tile = 0; tile < tiles; ++tile)

@@ -37,7 +37,7 @@ inline void add_experts(int count, const A* from, A* sum, const A* const* deltas
   }
 }
 
-// As many whole vectors of the pixels [pixel, end) as a fast walk can do; returns the first pixel it left.
+// Processes the whole vectors in the pixels [pixel, end) by a fast walk if possible; returns the first remaining pixel.
 // Scratch: an index and K gates for sixteen pixels of interleaved channels.
 inline int64_t forward_vectors(const AssemblyArgs& a, Layout layout, int64_t b, int64_t pixel, int64_t end, float* scratch) {
   if (layout == Layout::other) return pixel;
@@ -59,8 +59,8 @@ inline int64_t forward_vectors(const AssemblyArgs& a, Layout layout, int64_t b, 
 
 inline int64_t forward_vectors(const AssemblyArgs&, Layout, int64_t, int64_t pixel, int64_t, double*) { return pixel; }
 
-// Task: one tile of one sample. What no fast walk serves goes plane by plane, so that converted maps serve every plane.
-// Scratch: 5 blocks, K blocks of gates, K tiles of maps.
+// Task: one tile of one sample. Without a fast walk the planes follow one another, so that every plane uses the
+// converted maps. Scratch: 5 blocks, K blocks of gates, K tiles of maps.
 template <class A>
 void forward(const AssemblyArgs& a, A* scratch, int64_t begin, int64_t end) {
   const Walk& walk = a.walk;
@@ -73,7 +73,7 @@ void forward(const AssemblyArgs& a, A* scratch, int64_t begin, int64_t end) {
   int64_t tiled = -1;
   for (int64_t task = begin; task < end; ++task) {
     const int64_t b = task / tiles, first = task % tiles * walk.tile_pixels();
-    // A fast walk takes all tiles of the sample that are ours: its streams are as long as they can be.
+    // A fast walk processes all tiles of the sample in this range at once, so that its streams are as long as possible.
     if (layout != Layout::other) task = smaller(end, (b + 1) * tiles) - 1;
     const int64_t tile_end = smaller((task % tiles + 1) * walk.tile_pixels(), walk.pixels());
     const int64_t tile_begin = forward_vectors(a, layout, b, first, tile_end, scratch);

@@ -1,4 +1,4 @@
-// What the expert assembly's CPU kernels are told.
+// Arguments of the CPU kernels of the expert assembly.
 #pragma once
 
 #include "args.h"
@@ -14,12 +14,12 @@ struct AssemblyArgs {
   const Stream* maps;  // one per expert, or null
   Stream image;        // forward: out; backward: grad
   Stream base;         // forward only; data may be null
-  // backward: gradients, any of them null. gate_parts: [tile][b][k][c or 1] sums over one tile.
+  // backward: gradients, of which any may be null. gate_parts: [tile][b][k][c or 1] sums over one tile.
   const Stream* d_deltas;
   const Stream* d_maps;
   double* gate_parts;
 
-  // Elements of the compute type.
+  // Scratch size in elements of the compute type.
   F2D_MEMBER int64_t forward_scratch() const {
     return walk.block_elements() * (5 + experts) + walk.tile_pixels() * walk.block_channels() * experts;
   }

@@ -4,7 +4,7 @@
 namespace f2d {
 namespace {
 
-// One expert's gradient over a block: d = (or +=) weight * grad.
+// The gradient of one expert over a block: d = (or +=) weight * grad.
 template <bool kAdd, class A>
 inline void delta_gradient(const Weight<A>& weight, const A* grad, A* d, int64_t n) {
   const A* map = weight.map;
@@ -47,7 +47,7 @@ struct BackwardScratch {
   double* lanes;                // per sample of the group and expert
   A *gates, *maps, *grads, *s;  // likewise
   A *delta, *d_delta, *products;
-  A* vectors;                   // of the fast walks
+  A* vectors;                   // for the fast walks
   int64_t lane_count;
 
   F2D_MEMBER BackwardScratch(const AssemblyArgs& a, int64_t group, A* p) {
@@ -65,7 +65,7 @@ struct BackwardScratch {
   }
 };
 
-// s of one block -> the maps' gradients, and the gates' where there is one per expert.
+// Computes the gradients of the maps from s of one block, and those of the gates if there is one per expert.
 template <class A>
 inline void finish_block(const AssemblyArgs& a, const BackwardScratch<A>& w, int64_t b, int64_t pair, int64_t k,
                          int64_t pixel, int64_t pixels) {
@@ -94,7 +94,7 @@ inline void finish_tile(const AssemblyArgs& a, const BackwardScratch<A>& w, int6
     parts[c] = lane_major ? sum_lanes(lanes + c, sums) : sum_lanes(lanes + c * kLaneCount);
 }
 
-// As many whole vectors of the pixels [pixel, end) as a fast walk can do; returns the first pixel it left.
+// Processes the whole vectors in the pixels [pixel, end) by a fast walk if possible; returns the first remaining pixel.
 // Scratch: an index, two groups of values and K gates for sixteen pixels of interleaved channels, K sums per pixel.
 inline int64_t backward_vectors(const AssemblyArgs& a, Layout layout, int64_t b, int64_t pixel, int64_t end,
                                 double* lanes, float* scratch) {
@@ -123,7 +123,7 @@ inline int64_t backward_vectors(const AssemblyArgs&, Layout, int64_t, int64_t pi
   return pixel;
 }
 
-// Task: one tile of one sample, or of all samples where they share the deltas. One pass over grad and deltas.
+// Task: one tile of one sample, or of all samples if they share the deltas. One pass over grad and deltas.
 template <class A>
 void backward(const AssemblyArgs& a, A* scratch, int64_t begin, int64_t end) {
   const Walk& walk = a.walk;

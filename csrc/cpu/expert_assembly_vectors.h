@@ -1,4 +1,5 @@
-// The expert assembly over dense tensors of one layout, sixteen elements at a time, all streams in step (experts.h).
+// The expert assembly over dense tensors of one layout, sixteen elements at a time, with all streams in step
+// (experts.h).
 #pragma once
 
 #include "experts.h"
@@ -6,13 +7,13 @@
 namespace f2d {
 namespace {
 
-// One sample of everything a walk reads, in registers.
+// One sample of all streams that a walk reads, in registers.
 template <class K>
 struct Sample {
   Plane<typename K::T> image, base, deltas[K::kRoom], d_deltas[K::kRoom];
   Plane<typename K::M> maps[K::kRoom], d_maps[K::kRoom];
-  float gates[K::kRoom];  // 1 where gates are per channel: those multiply later
-  Plane<float> wide_image;  // backward: where the gradient is float32 beside 16-bit deltas
+  float gates[K::kRoom];  // 1 if gates are per channel, which multiply later
+  Plane<float> wide_image;  // backward, if the gradient is float32 and the deltas have 16 bits
   bool has_base, has_maps, has_d_deltas, has_d_maps, channel_gates, sums_gates, is_wide;
   int64_t channels, experts;
 
@@ -31,15 +32,15 @@ struct Sample {
     }
   }
 
-  // Sixteen elements of the gradient from `at` on.
+  // Sixteen elements of the gradient, starting at `at`.
   F2D_MEMBER Wide gradient(int64_t at) const {
     if (is_wide) return load(wide_image.data + at);
     return load(image.data + at);
   }
 };
 
-// Planes, pixels [pixel, end) of the channels [channel, channels), those of a pixel together: its experts' weights are made
-// once. gates: [k][c], read where they are per channel.
+// Planes: pixels [pixel, end) of the channels [channel, channels). The channels of a pixel are processed together, so
+// that its experts' weights are computed once. gates: [k][c], read if they are per channel.
 template <class K>
 inline void planar_forward(const AssemblyArgs& a, int64_t b, int64_t pixel, int64_t end, int64_t channel,
                            int64_t channels, const float* gates) {
@@ -73,7 +74,7 @@ inline void planar_forward(const AssemblyArgs& a, int64_t b, int64_t pixel, int6
   }
 }
 
-// Channels inside pixels, pixels [pixel, end) in groups of sixteen. index, gates: see lay_out_pixels.
+// Channels inside pixels: pixels [pixel, end) in groups of sixteen. index, gates: see lay_out_pixels.
 template <class K>
 inline void interleaved_forward(const AssemblyArgs& a, int64_t b, int64_t pixel, int64_t end, const int32_t* index,
                                 const float* gates) {
@@ -96,8 +97,8 @@ inline void interleaved_forward(const AssemblyArgs& a, int64_t b, int64_t pixel,
   }
 }
 
-// Planes, pixels [pixel, end) of the channels [channel, channels). gates: [k][c]; lanes: sixteen of each expert, or of each
-// expert and channel; sums: what earlier channels left of s, [pixel / sixteen][k][sixteen].
+// Planes: pixels [pixel, end) of the channels [channel, channels). gates: [k][c]. lanes: sixteen per expert, or per
+// expert and channel. sums: s of the earlier channels, [pixel / sixteen][k][sixteen].
 template <class K>
 inline void planar_backward(const AssemblyArgs& a, int64_t b, int64_t pixel, int64_t end, int64_t channel,
                             int64_t channels, const float* gates, double* lanes, float* sums) {
@@ -150,7 +151,7 @@ inline void planar_backward(const AssemblyArgs& a, int64_t b, int64_t pixel, int
   }
 }
 
-// sums[p] = sum_c products[p * channels + c] of sixteen pixels: a few channels in their order, more in sixteen lanes.
+// sums[p] = sum_c products[p * channels + c] of sixteen pixels; a few channels in order, more in sixteen lanes.
 inline void add_pixels(const float* products, int64_t channels, float* sums) {
   if (channels <= 4) return add_channels(products, sums, kWide, channels);
   for (int p = 0; p < kWide; ++p, products += channels) {
@@ -161,8 +162,8 @@ inline void add_pixels(const float* products, int64_t channels, float* sums) {
   }
 }
 
-// Channels inside pixels, pixels [pixel, end) in groups of sixteen. Lanes of a channel's gate lie `channels` apart.
-// index, gates: see lay_out_pixels; values: two groups.
+// Channels inside pixels: pixels [pixel, end) in groups of sixteen. The lanes of a channel's gate are `channels` apart.
+// index, gates: see lay_out_pixels. values: two groups.
 template <class K>
 inline void interleaved_backward(const AssemblyArgs& a, int64_t b, int64_t pixel, int64_t end, const int32_t* index,
                                  const float* gates, float* values, double* lanes) {

@@ -5,7 +5,7 @@ namespace f2d {
 namespace {
 
 #if defined(__AVX512F__)
-constexpr int kPixelGroup = 4;  // pixels that share each load of the weights where features lie within a pixel
+constexpr int kPixelGroup = 4;  // pixels that share each load of the weights if the features of a pixel are contiguous
 #else
 constexpr int kPixelGroup = 1;
 #endif
@@ -35,7 +35,7 @@ struct ProjectPlanes {
   }
 };
 
-// Experts whose features lie pixel by pixel, of one group of pixels.
+// Experts whose features lie pixel by pixel, for one group of pixels.
 template <class A, class T>
 struct PixelExperts {
   const T* features[kLaneCount];
@@ -46,8 +46,8 @@ struct PixelExperts {
   const A* gated;    // [p][lane = expert]: gate * map
 };
 
-// out[(p, c)][lane] (+)= what this lane's features and this lane's bias add; a register is 16 features of one pixel.
-// All experts end in the same 16 partial sums: one sum over lanes for a result instead of K.
+// out[(p, c)][lane] (+)= the terms of this lane's features and bias; a register is 16 features of one pixel. All
+// experts share the 16 partial sums, so a result needs one sum over lanes instead of K.
 template <class A, class T>
 struct ProjectPixels {
   const PixelExperts<A, T>& experts;
@@ -137,7 +137,7 @@ inline void project_planes(const HeadArgs& a, const Stream& s, const Block& bloc
   }
 }
 
-// out[c][i] of one block, planes: the experts' deltas one after the other, each added with its weight.
+// out[c][i] of one block of planes: adds the deltas of one expert after another, each with its weight.
 template <class A>
 inline void forward_planes(const HeadArgs& a, const ForwardScratch<A>& w, const Block& block) {
   const int64_t n = round_up(block.pixels), row_size = a.row_size();
@@ -222,7 +222,7 @@ inline void forward_pixels(const HeadArgs& a, const ForwardScratch<A>& w, const 
   write(a.image, image, w.out);
 }
 
-// [k / 16][c][k % 16]: what the pixels' 16 weights multiply.
+// [k / 16][c][k % 16]: biases, which the 16 weights of a pixel multiply.
 template <class A>
 inline void lane_biases(const HeadArgs& a, const A* weights, A* biases) {
   for (int64_t i = 0; i < a.padded_experts() * a.channels; ++i) biases[i] = A(0);

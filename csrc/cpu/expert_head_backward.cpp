@@ -5,7 +5,7 @@ namespace f2d {
 namespace {
 
 #if defined(__AVX512F__)
-constexpr int kPlanes = kBackwardPlanes;  // features per pass over a block of planes: their moments fill the registers
+constexpr int kPlanes = kBackwardPlanes;  // features per pass over a block of planes, whose moments fill the registers
 #else
 constexpr int kPlanes = kBackwardPlanes / 2;
 #endif
@@ -30,7 +30,7 @@ struct BackwardScratch {
   }
 };
 
-// One block of one expert: where its features and their gradients are, and what weighs them.
+// One block of one expert: its features, their gradients, and their weights.
 template <class A>
 struct Piece {
   int64_t pixels, row_size, grad_step;
@@ -195,12 +195,12 @@ inline void pixels_back(const HeadArgs& a, int64_t k, const Block& block, const 
                                         smaller(kLaneCount, a.features - f), a.channels});
   for (int64_t p = 0; p < n; p += kLaneCount) store(w.s + p, sum_rows(w.s_lanes + p * kLaneCount));
   if (direct || !a.d_features) return;
-  for (int64_t p = 0; p < n; ++p)  // rows without their padding, in place: never ahead of what is read
+  for (int64_t p = 0; p < n; ++p)  // removes the padding of the rows in place; writing never overtakes reading
     for (int64_t f = 0; f < a.features; ++f) w.d_features[p * a.features + f] = w.d_features[p * padded + f];
   write(a.d_features[k], Block{block.b, 0, a.features, block.pixel, n}, w.d_features);
 }
 
-// What the bias adds to s and to the moments, and the map's gradient.
+// The terms of the bias in s and in the moments, and the gradient of the map.
 template <class A>
 inline void finish_block(const HeadArgs& a, int64_t b, int64_t k, const Block& block, const Piece<A>& piece,
                          const BackwardScratch<A>& w) {

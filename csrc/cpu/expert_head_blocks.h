@@ -1,5 +1,5 @@
-// What the expert head's forward and backward kernels share: the weights of a sample, the weights of a block's pixels,
-// and features as rows of 16 lanes, in place where they are dense in float or bfloat16.
+// Shared by the forward and backward kernels of the expert head: the weights of a sample, the weights of a block's
+// pixels, and features as rows of 16 lanes, in place if they are dense in float or bfloat16.
 #pragma once
 
 #include "../expert_head.h"
@@ -10,8 +10,8 @@
 namespace f2d {
 namespace {
 
-// Rows of features are read several at a time, an order that the processor does not foresee (128 bfloat16 features:
-// 171 -> 67 ns a pixel; into L1 126).
+// Prefetches rows of features, which are read several at a time, an order that hardware prefetchers miss (128 bfloat16
+// features: 171 -> 67 ns per pixel; into L1 126).
 inline void prefetch_to_l2(const void* at) { __builtin_prefetch(at, 0, 2); }
 
 inline int64_t round_up(int64_t n) { return (n + kLaneCount - 1) / kLaneCount * kLaneCount; }
@@ -31,13 +31,13 @@ inline void sample_weights(const HeadArgs& a, int64_t b, A* rows) {
     }
 }
 
-// The pixels of the block that begins at `pixel`: whole registers as long as there are any, then the rest.
+// The pixels of the block that begins at `pixel`: whole registers while any are left, then the rest.
 inline int64_t block_length(const HeadArgs& a, int64_t pixel, int64_t end) {
   const int64_t left = smaller(a.block_pixels(), end - pixel);
   return left > kLaneCount && !a.pixel_major ? left / kLaneCount * kLaneCount : left;
 }
 
-// `read` with zeros up to a multiple of 16, in `buffer` where the block ends before that.
+// `read`, padded with zeros to a multiple of 16, in `buffer` if the block is not a multiple.
 template <class A>
 inline const A* read_lanes(const Stream& s, const Block& block, A* buffer) {
   const A* from = read(s, block, buffer);
@@ -48,7 +48,7 @@ inline const A* read_lanes(const Stream& s, const Block& block, A* buffer) {
   return buffer;
 }
 
-// Expert k's map at the block's pixels, ones where there are no maps.
+// The map of expert k at the block's pixels; ones if there are no maps.
 template <class A>
 inline const A* read_map(const HeadArgs& a, int64_t k, const Block& pixels, A* buffer) {
   if (a.maps) return read_lanes(a.maps[k], pixels, buffer);
@@ -62,13 +62,14 @@ inline void gate_map(A gate, const A* map, int64_t n, A* weights) {
   for (int64_t i = 0; i < n; ++i) weights[i] = gate * map[i];
 }
 
-// Whether kernels may work on the tensor's own memory: planes of pixels, or pixels of features.
+// Whether kernels may work in the tensor's own memory: planes of pixels, or pixels of features.
 inline bool in_place(const HeadArgs& a, const Stream& s, DType type, int64_t pixels) {
   if (s.dtype != type || !s.linear) return false;
   return a.pixel_major ? s.c == 1 && a.features % kLaneCount == 0 : s.w == 1 && pixels % kLaneCount == 0;
 }
 
-// Features of `pixels` (pixel by pixel) as rows of padded_features(), zeros behind the last one. Uses twice their size.
+// Features of `pixels` (pixel by pixel) as rows of padded_features(), with zeros after the last one. Uses twice their
+// size.
 template <class A>
 inline const A* read_rows(const HeadArgs& a, const Stream& s, const Block& pixels, A* buffer) {
   const int64_t width = a.features, padded = a.padded_features(), n = pixels.pixels;
@@ -78,7 +79,7 @@ inline const A* read_rows(const HeadArgs& a, const Stream& s, const Block& pixel
   return buffer;
 }
 
-// Calls work<G>() with the compile-time size G of each group of at most kChannelGroup channels, first channel given.
+// Calls work<G>(first channel) for each group of at most kChannelGroup channels, with the compile-time group size G.
 template <class Work>
 inline void each_channel_group(int64_t channels, const Work& work) {
   int64_t c = 0;

@@ -1,8 +1,8 @@
-// What multiplies the experts' deltas, and the walk over many of their tensors at once.
+// The weights of the experts' deltas, and walks over many of their tensors at once.
 //
-// The fast walks serve dense float32 and bfloat16 tensors of one layout; anything else goes block by block
-// (stream.h). They read every stream of a pixel range in step, line by line: a processor follows twenty sequential
-// streams at 0.95 of the bandwidth of ten, while going plane by plane over a tile in the cache reaches 0.65.
+// The fast walks handle dense float32 and bfloat16 tensors of one layout; everything else is processed block by block
+// (stream.h). They read all streams of a pixel range in step, line by line: twenty sequential streams reach 0.95 of the
+// bandwidth of ten, whereas processing a tile in the cache plane by plane reaches 0.65.
 #pragma once
 
 #include "../expert_assembly.h"
@@ -13,18 +13,18 @@
 namespace f2d {
 namespace {
 
-constexpr int kMaxExperts = 16;  // whose weights the fast walks keep on the stack
-constexpr int kLineBytes = 64;   // of each stream in a step
-// Results beyond this go past the caches, where a store reads no line first: 1.1x for float32 planes even if the result is
-// read again at once, equal for the rest.
+constexpr int kMaxExperts = 16;  // the fast walks keep their weights on the stack
+constexpr int kLineBytes = 64;   // per stream and step
+// Results larger than this bypass the caches, so that a store reads no line first: 1.1x as fast for float32 planes even
+// if the result is read again at once, equal otherwise.
 constexpr int64_t kPastCacheBytes = int64_t(1) << 18;
 
-// Planes of a sample that a walk reads in step: two planes with four experts are fourteen streams. All of 24 planes in step
-// (148 streams) are 1.6x slower; three or four in one step save reading the maps again.
+// Planes of a sample that a walk reads in step; two planes with four experts are fourteen streams. All of 24 planes in
+// step (148 streams) are 1.6x slower; three or four in one step avoid reading the maps again.
 inline int64_t planes_in_step(int64_t channels) { return channels <= 4 ? channels : 2; }
 
-// What multiplies an expert's deltas over a block: gate (* map[i]), the gate itself varying within the block where
-// gates are per channel and channels lie inside (gates[i]).
+// The weight of an expert's deltas over a block: gate (* map[i]). The gate varies within the block (gates[i]) if gates
+// are per channel and channels lie inside.
 template <class A>
 struct Weight {
   A gate;
@@ -32,7 +32,7 @@ struct Weight {
   const A* gates;  // null unless gates vary within the block
 };
 
-// Gates of sample b for every expert, repeated over a block's pixels: made once per sample, not per block.
+// The gates of sample b for every expert, repeated over a block's pixels; computed once per sample, not per block.
 template <class A>
 inline void tile_gates(const AssemblyArgs& a, int64_t b, A* out) {
   const int64_t channels = a.walk.channels, pixels = a.walk.block_pixels();
@@ -50,7 +50,7 @@ inline Weight<A> weight_of(const AssemblyArgs& a, int64_t b, int64_t k, int64_t 
           inside ? tiled + k * a.walk.block_elements() : nullptr};
 }
 
-// s[p] += sum_c products[p * channels + c], compile-time channels where they are few, 16 lanes where they are many.
+// s[p] += sum_c products[p * channels + c], with compile-time channels if they are few, in 16 lanes if they are many.
 template <int kChannels, class A>
 inline void add_channels(const A* products, A* s, int64_t pixels) {
 #pragma omp simd
@@ -85,8 +85,8 @@ inline bool fits(const Stream& s, Layout layout, int64_t channels) {
   return layout == Layout::planar ? is_planar(s) : s.linear && s.c == 1 && s.w == channels;
 }
 
-// The layout that all streams share, `other` where a fast walk cannot serve them. Maps may stay float32 beside 16 bits, and
-// so may the gradient that comes in: the transport step's is not rounded on its way.
+// The layout that all streams share, or `other` if no fast walk supports them. Maps may be float32 beside 16-bit
+// deltas, and so may the incoming gradient, because that of the transport step is not rounded.
 inline Layout layout_of(const AssemblyArgs& a) {
   const Walk& walk = a.walk;
   const DType dtype = a.deltas[0].dtype;
@@ -109,8 +109,8 @@ inline Layout layout_of(const AssemblyArgs& a) {
   return good ? layout : Layout::other;
 }
 
-// What is known when the walks are compiled: dtypes of images and maps, whether results bypass the caches, and the number
-// of experts, so that their weights stay in registers (1.3x; 0: any number up to kMaxExperts).
+// Compile-time parameters of the walks: dtypes of images and maps, whether results bypass the caches, and the number of
+// experts, so that their weights stay in registers (1.3x as fast; 0: any number up to kMaxExperts).
 template <class T_, class M_, bool kPastCache_, int kExperts_>
 struct Kind {
   using T = T_;
@@ -133,7 +133,7 @@ template <class T, class M, class Run>
 inline void with_experts(int64_t experts, bool past, Run run) {
 #if defined(__AVX2__)
   past ? with_experts<T, M, true>(experts, run) : with_experts<T, M, false>(experts, run);
-#else  // no registers to win
+#else  // too few registers for this to help
   run(Kind<T, M, false, 0>());
 #endif
 }
@@ -145,7 +145,7 @@ inline void with_kind(const AssemblyArgs& a, bool past, Run run) {
   float_maps ? with_experts<bf16, float>(a.experts, past, run) : with_experts<bf16, bf16>(a.experts, past, run);
 }
 
-// One sample of a stream, kept in registers: what lies behind a Stream is read again after every vector store.
+// One sample of a stream, kept in registers; the compiler would reload a Stream after every vector store.
 template <class T>
 struct Plane {
   T* data = nullptr;
@@ -155,7 +155,7 @@ struct Plane {
   Plane(const Stream& s, int64_t b) : data(reinterpret_cast<T*>(s.data) + b * s.b), c(s.c) {}
 };
 
-// Whether results of `bytes` should bypass the caches, and lie so that whole vectors of every plane are aligned.
+// Whether results of `bytes` should bypass the caches and are placed so that whole vectors of every plane are aligned.
 inline bool past_cache(const Stream* streams, int64_t count, int64_t bytes) {
   bool aligned = bytes >= kPastCacheBytes;
   for (int64_t k = 0; aligned && k < count; ++k) {
@@ -165,15 +165,16 @@ inline bool past_cache(const Stream* streams, int64_t count, int64_t bytes) {
   return aligned;
 }
 
-// 16-bit streams end too soon for the processor to run ahead of all of them: 256 bytes are 1.2x faster than none, while
-// with float32 they are 1.1x slower.
+// Hardware prefetchers do not keep up with short 16-bit streams: prefetching 256 bytes is 1.2x faster than none, but
+// with float32 it is 1.1x slower.
 template <class T>
 inline void prefetch_ahead(const T* p) {
   if (sizeof(T) == 2) prefetch(p + 128);
 }
 
-// Channels inside pixels: the elements of sixteen pixels are `channels` vectors. index[16 j + l] is the pixel of lane l of
-// vector j. Gates as the walks read them: [k][c], or repeated per pixel in the order of the vectors.
+// Channels inside pixels: the elements of sixteen pixels are `channels` vectors. index[16 j + l] is the pixel of lane l
+// of vector j. Gates have the order in which the walks read them: [k][c], or repeated per pixel in the order of the
+// vectors.
 inline void lay_out_pixels(int64_t channels, int32_t* index) {
   for (int64_t i = 0; i < kWide * channels; ++i) index[i] = static_cast<int32_t>(i / channels);
 }

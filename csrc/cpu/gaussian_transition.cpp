@@ -52,7 +52,7 @@ void forward(const GaussianArgs& a, A* scratch, int64_t begin, int64_t end) {
       if (!a.std.data) return with(static_cast<const A*>(nullptr));
       with_noise<A, T>(a.noise, walk.width, block, scratch + 4 * size, with);
     };
-    // a term that is not there has no data, which does not hinder
+    // an absent term has no data, which is harmless here
     if (fused<A>(combine_in_place, block, a.image, a.terms[0], a.terms[1], a.terms[2], a.terms[3])) continue;
     const A* terms[kMaxTerms];
     for (int j = 0; j < a.count; ++j) terms[j] = read(a.terms[j], block, scratch + j * size);
@@ -63,7 +63,7 @@ void forward(const GaussianArgs& a, A* scratch, int64_t begin, int64_t end) {
   }
 }
 
-// d = factor * grad over a block, straight into the tensor where it allows.
+// d = factor * grad over a block, written directly into the tensor if possible.
 template <class A>
 inline void scaled(A factor, const A* grad, const Stream& d, const Block& block, A* buffer) {
   const int64_t n = block.size();
@@ -77,7 +77,7 @@ inline void scaled(A factor, const A* grad, const Stream& d, const Block& block,
   write(d, block, out);
 }
 
-// lanes[i % 16] += a[i] * b[i] in double, where a product of floats is exact.
+// lanes[i % 16] += a[i] * b[i] in double, in which the product of two floats is exact.
 template <class A>
 inline void add_products(const A* a, const A* b, int64_t n, double* lanes) {
   int64_t i = 0;

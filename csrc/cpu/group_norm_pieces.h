@@ -1,5 +1,5 @@
-// What group_norm_silu's forward and backward kernels share: a piece's sums per channel, the lines that transform it,
-// and the order in which pieces are visited.
+// Shared by the forward and backward kernels of group_norm_silu: sums of a piece per channel, the affine functions
+// ("lines") that transform it, and the order in which pieces are visited.
 #pragma once
 
 #include "../group_norm_silu.h"
@@ -10,7 +10,7 @@
 namespace f2d {
 namespace {
 
-// sums[c] += sum over rows of x[row][c] - centre[c], and squares[c] += of its square: few rows in A, then in double.
+// sums[c] += sum over rows of x[row][c] - centre[c], and squares[c] += of its square: a few rows in A, then in double.
 // kCount = 0: `count` < 32 columns.
 template <int kCount, bool kMoments, class A, class T>
 inline void add_strip(const T* x, int64_t rows, int64_t width, int64_t count, const A* centre, double* sums,
@@ -31,8 +31,8 @@ inline void add_strip(const T* x, int64_t rows, int64_t width, int64_t count, co
   }
 }
 
-// n values as rows of `width` columns: channels, or twice 16 lanes of one channel (then the last row may be short). Twice,
-// since the sums of 16 lanes wait for each other.
+// n values as rows of `width` columns: channels, or 32 lanes of one channel (then the last row may be short). Sums in
+// only 16 lanes would wait for each other.
 template <bool kMoments, class A, class T>
 inline void add_columns(const T* x, int64_t n, int64_t width, const A* centre, double* sums, double* squares) {
   const int64_t rows = n / width, rest = n % width;
@@ -45,7 +45,8 @@ inline void add_columns(const T* x, int64_t n, int64_t width, const A* centre, d
   if (rest) add_strip<0, kMoments>(x + rows * width, 1, width, rest, centre, sums, squares);
 }
 
-// One thread's memory. The lines of a plane are scalars; of interleaved channels arrays, repeated over a few pixels.
+// The memory of one thread. Lines are scalars for a plane, and arrays, repeated over a few pixels, for interleaved
+// channels.
 template <class A>
 struct Work {
   static constexpr int kLines = 6;  // centre, gain, offset; backward: share of the mean's gradient, slope, level
@@ -55,7 +56,7 @@ struct Work {
   A* lines[kLines];
   A line[kLines];
   A* blocks[5];
-  int64_t prepared = -1;  // whose lines these are
+  int64_t prepared = -1;  // the unit to which the lines belong
 
   F2D_MEMBER Work(const GroupNormArgs& args, char* scratch) : a(args) {
     sums = reinterpret_cast<double*>(scratch);
@@ -92,7 +93,7 @@ inline void each_block(const GroupNormArgs& a, const Piece& piece, Visit visit) 
     visit(Block{piece.b, piece.channel, a.walk.block_channels(), pixel, smaller(step, piece.end - pixel)});
 }
 
-// visit(channel, its first column, its two sums) once the columns hold a piece.
+// Calls visit(channel, its first column, its two sums) when the columns contain a piece.
 template <class A, class Visit>
 inline void each_channel(const Work<A>& w, const Piece& piece, Visit visit) {
   const auto lanes = [](const double* sums) { return sum_lanes(sums) + sum_lanes(sums + kLaneCount); };
@@ -132,7 +133,7 @@ inline void prepare(Work<A>& w, const Piece& piece) {
   }
 }
 
-// compute(index in the block, the lines there), vectorised: 10x slower where GCC 12 does not inline it.
+// Calls compute(index in the block, the lines there), vectorised; 10x slower if GCC 12 does not inline it.
 template <class A, class Compute>
 F2D_FN void each_element(const Work<A>& w, int64_t n, Compute compute) {
   if (!w.a.walk.pixel_major) {
@@ -150,8 +151,8 @@ F2D_FN void each_element(const Work<A>& w, int64_t n, Compute compute) {
   }
 }
 
-// A Pass gathers the sums of each piece, combines them, and applies the result. Backwards through the pieces when
-// applying: the last ones read are still in cache.
+// A Pass gathers the sums of each piece, combines them, and applies the result. It applies in reverse order, because
+// the pieces read last are still in the cache.
 template <class Pass, class A>
 void run(const GroupNormArgs& a, char* scratch, int64_t begin, int64_t end) {
   Work<A> w(a, scratch);
@@ -171,7 +172,7 @@ void run(const GroupNormArgs& a, char* scratch, int64_t begin, int64_t end) {
   for (int64_t unit = begin; unit < end; ++unit) {
     if (a.phase == Phase::whole) gather(unit * pieces, (unit + 1) * pieces);
     combine(unit);
-    w.prepared = -1;  // the lines of a unit depend on what was combined
+    w.prepared = -1;  // the lines of a unit depend on the combined sums
     if (a.phase == Phase::whole) apply(unit * pieces, (unit + 1) * pieces);
   }
 }

@@ -5,8 +5,8 @@ namespace f2d {
 namespace {
 
 struct Forward {
-  // Mean and sum of squared deviations of each channel, about the mean of the tile's first pixels: as these are part of
-  // the data, the squares about it exceed those about the tile's own mean by a bounded factor, and few digits cancel.
+  // Mean and sum of squared deviations of each channel, about the mean of the tile's first pixels. These are part of
+  // the data, so the squares exceed those about the tile's own mean by a bounded factor only, and few digits cancel.
   template <class A>
   static inline void gather(Work<A>& w, const Piece& piece) {
     const GroupNormArgs& a = w.a;

@@ -1,11 +1,11 @@
-// group_norm_silu's backward kernel for one instruction set: the gradients' sums, then the input's gradient.
+// group_norm_silu's backward kernel for one instruction set: the sums of the gradients, then the gradient of the input.
 #include "group_norm_pieces.h"
 
 namespace f2d {
 namespace {
 
 struct Backward {
-  // d_u, and the gradient's share of the returned mean in it.
+  // d_u, including the gradient of the returned mean.
   template <class A>
   static F2D_MEMBER A slope_of(A grad, A x, A centre, A gain, A offset, A share) {
     return silu_gradient(grad + share, group_norm_line(x, centre, gain, offset));

@@ -1,5 +1,5 @@
-// Lanes<A>: sixteen floats or doubles as one value. Every operation acts on each lane alone or adds in one fixed order,
-// so results do not depend on the instruction set.
+// Lanes<A>: sixteen floats or doubles as one value. Every operation acts on each lane separately or adds in a fixed
+// order, so results do not depend on the instruction set.
 #pragma once
 
 #include "args.h"
@@ -64,7 +64,7 @@ F2D_FN Sixteen<A> operator*(const Sixteen<A>& a, const Sixteen<A>& b) {
   return r;
 }
 
-// Lane l gets the sum of row l's sixteen, added in halves: (0..7) + (8..15), then fours, twos and ones.
+// Lane l receives the sum of the sixteen values of row l, added in halves: (0..7) + (8..15), then fours, twos and ones.
 template <class A>
 F2D_FN Sixteen<A> sum_rows(const A* rows) {
   Sixteen<A> sums;
@@ -86,7 +86,7 @@ F2D_FN void fill(float value, Wide& to) { to = broadcast(value); }
 
 F2D_FN Wide fma(const Wide& a, const Wide& b, const Wide& c) { return multiply_add(a, b, c); }
 
-// Eight of sum_rows' sixteen sums: 3 shuffles and additions for two rows instead of 8 for each.
+// Eight of the sixteen sums of sum_rows, with 3 shuffles and additions for two rows instead of 8 for each.
 F2D_FN __m256 sum_eight_rows(const float* rows) {
   __m256 eight[8], four[4], two[2];
   for (int r = 0; r < 8; ++r)

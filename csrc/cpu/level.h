@@ -1,4 +1,4 @@
-// Which instruction sets this binary holds, and which one serves this process (F2D_KERNELS_SIMD forces a lower one).
+// The instruction sets for which this binary is compiled, and the one in use (F2D_KERNELS_SIMD forces a lower one).
 #pragma once
 
 #include <cstdlib>

@@ -1,4 +1,4 @@
-// The lognormal transition for one instruction set: compiled once per level with F2D_LEVEL naming it.
+// The log-normal transition for one instruction set: compiled once per level with F2D_LEVEL naming it.
 #include "../lognormal_transition.h"
 
 #include "lognormal_transition.h"
@@ -43,7 +43,7 @@ void forward(const LognormalArgs& a, A* scratch, int64_t begin, int64_t end) {
   }
 }
 
-// d_x and d_mu, which do not depend on x and mu.
+// d_x and d_mu, neither of which depends on x and mu.
 template <class A, class T, class N>
 inline void input_gradients(const T* grad, A log_mean, A log_std, const N* eps, T* d_x, T* d_mu, int64_t n) {
 #pragma omp simd

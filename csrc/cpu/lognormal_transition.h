@@ -1,4 +1,4 @@
-// What the lognormal transition's CPU kernels are told.
+// Arguments of the CPU kernels of the log-normal transition.
 #pragma once
 
 #include "args.h"
@@ -12,8 +12,8 @@ struct LognormalArgs {
   NoiseSource noise;
   Table log_mean, log_std;
   Stream image;                            // forward: out; backward: grad
-  Stream d_x, d_mu, d_noise;               // backward, data null where not wanted
-  double *log_mean_parts, *log_std_parts;  // [tile][plane][b] sums over one tile, both or neither
+  Stream d_x, d_mu, d_noise;               // backward; data null if not needed
+  double *log_mean_parts, *log_std_parts;  // [tile][plane][b] sums over one tile; both or neither
 };
 
 F2D_DECLARE_KERNEL(lognormal_transition, LognormalArgs)

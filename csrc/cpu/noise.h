@@ -1,5 +1,5 @@
-// Seeded noise for a block of pixels, many counters at a time: each word of the counters is an array, so every round of
-// Philox and every step of Box-Muller is a vector operation. Only a block's worth of noise ever exists (in L1).
+// Seeded noise for a block of pixels, many counters at a time. Each word of the counters is an array, so every round of
+// Philox and every step of Box-Muller is a vector operation. Only the noise of one block exists at a time (in L1).
 #pragma once
 
 #if defined(__SSE2__)
@@ -12,8 +12,8 @@
 namespace f2d {
 namespace {
 
-// A register of 32-bit words, each in 64 bits: the vector multiply reads the low halves and gives whole products, so
-// what lies above a word never matters. Left to itself GCC 12 picks the 64-bit multiply (3 operations, 2x slower).
+// A register of 32-bit words, each in 64 bits. The vector multiply reads the low halves and returns full products, so
+// the bits above a word do not matter. By itself GCC 12 chooses the 64-bit multiply (3 operations, 2x slower).
 #if defined(__AVX512F__)
 typedef uint64_t Lanes __attribute__((vector_size(64)));
 inline Lanes multiply(Lanes a, Lanes b) { return (Lanes)_mm512_mul_epu32((__m512i)a, (__m512i)b); }
@@ -70,8 +70,8 @@ inline void normal_batch(NoiseKey key, uint32_t channel, const uint32_t* quads, 
   }
 }
 
-// eps of a block, in the block's order. Counters of several rows share a batch, so narrow images waste none; a row whose
-// counters straddle its ends (width or window no multiple of 4) uses part of their lanes.
+// eps of a block, in the block's order. Counters of several rows share a batch, so narrow images waste none. If the
+// width or window is not a multiple of 4, a row uses only some lanes of the counters at its ends.
 template <class A>
 inline void fill_noise(NoiseKey key, int64_t width, uint32_t top, uint32_t left, const Block& block, A* out) {
   struct Run {
@@ -115,7 +115,7 @@ inline void fill_noise(NoiseKey key, int64_t width, uint32_t top, uint32_t left,
   }
 }
 
-// The noise of a block: given, or generated into `buffer`. `width` is the image's (or tile's) row length.
+// The noise of a block, given or generated into `buffer`. `width` is the image's (or tile's) row length.
 template <class A>
 inline const A* noise_of(const NoiseSource& a, int64_t width, const Block& block, A* buffer) {
   if (a.noise.data) return read(a.noise, block, buffer);
@@ -123,7 +123,7 @@ inline const A* noise_of(const NoiseSource& a, int64_t width, const Block& block
   return buffer;
 }
 
-// visit(eps): in place where the noise is dense and of the type T of a `fused` loop, else as A in `buffer`.
+// Calls visit(eps): in place if the noise is dense and of the type T of a `fused` loop, otherwise as A in `buffer`.
 template <class A, class T, class Visit>
 inline void with_noise(const NoiseSource& a, int64_t width, const Block& block, A* buffer, Visit visit) {
   if (a.noise.data && all_dense(dtype_of<T>(), block, a.noise)) return visit(in_place<const T>(a.noise, block));

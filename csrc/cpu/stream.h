@@ -1,5 +1,5 @@
-// Blocks of strided tensors of any dtype as dense arrays of the compute type in L1: a pointer into the tensor itself
-// where it already is one, otherwise a vectorised conversion or a gather. Kernels then are plain loops over arrays.
+// Blocks of strided tensors of any dtype as dense arrays of the compute type in L1: a pointer into the tensor if it
+// already is such an array, otherwise a vectorised conversion or a gather. Kernels are then plain loops over arrays.
 #pragma once
 
 #if defined(__F16C__)
@@ -14,7 +14,7 @@ namespace {
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// Part of one image: `pixels` positions from `pixel` on (row-major), of the channels [channel, channel + channels).
+// Part of one image: `pixels` positions starting at `pixel` (row-major) of the channels [channel, channel + channels).
 // Values are ordered pixel by pixel, channel fastest.
 struct Block {
   int64_t b, channel, channels, pixel, pixels;
@@ -31,7 +31,7 @@ inline T* first(const Stream& s, const Block& block) {
   return reinterpret_cast<T*>(s.data) + block.b * s.b + block.channel * s.c;
 }
 
-// Calls visit(offset of the run's first pixel, its index in the block, its length) for each run along a row.
+// Calls visit(offset of the first pixel, index in the block, length) for each run along a row.
 template <class Visit>
 inline void each_run(const Stream& s, const Block& block, Visit visit) {
   if (s.linear) return visit(block.pixel * s.w, int64_t(0), block.pixels);
@@ -57,7 +57,7 @@ inline void convert_out(const A* from, T* to, int64_t n) {
   for (int64_t i = 0; i < n; ++i) store_as<A>(to + i, from[i]);
 }
 
-#if defined(__F16C__)  // the instructions round as the integer arithmetic does, in a fifth of the time
+#if defined(__F16C__)  // these instructions round like the integer arithmetic and take a fifth of the time
 inline void convert_in(const f16* from, float* to, int64_t n) {
   int64_t i = 0;
   for (; i + 8 <= n; i += 8)
@@ -74,7 +74,7 @@ inline void convert_out(const float* from, f16* to, int64_t n) {
 }
 #endif
 
-// kChannels > 0 is the compile-time channel count that lets small interleaved groups vectorise.
+// kChannels > 0 is a compile-time channel count, with which small interleaved groups vectorise.
 template <int kChannels, class A>
 inline void repeat_each(const A* from, A* to, int64_t pixels, int64_t channels) {
   const int64_t count = kChannels ? kChannels : channels;
@@ -82,7 +82,7 @@ inline void repeat_each(const A* from, A* to, int64_t pixels, int64_t channels) 
     for (int64_t c = 0; c < count; ++c) to[p * count + c] = from[p];
 }
 
-// One value per pixel -> one per element.
+// Repeats one value per pixel for every element.
 template <class A>
 inline void spread(const A* from, A* to, int64_t pixels, int64_t channels) {
   switch (channels) {
@@ -123,7 +123,7 @@ template <> constexpr DType dtype_of<double>() { return DType::f64; }
 template <> constexpr DType dtype_of<f16>() { return DType::f16; }
 template <> constexpr DType dtype_of<bf16>() { return DType::bf16; }
 
-// The block's values: in place where they are dense and of type A, else in `buffer`.
+// The values of the block: in place if they are dense and of type A, otherwise in `buffer`.
 template <class A>
 inline const A* read(const Stream& s, const Block& block, A* buffer) {
   if (s.dtype == dtype_of<A>() && is_dense(s, block)) return first<A>(s, block) + block.pixel * s.w;
@@ -145,14 +145,14 @@ inline const A* read(const Stream& s, const Block& block, A* buffer) {
   return buffer;
 }
 
-// Where to compute the block: in place where the tensor allows, else in `buffer`, which `write` then stores.
+// The memory in which to compute the block: in place if the tensor allows it, otherwise `buffer`, which `write` stores.
 template <class A>
 inline A* target(const Stream& s, const Block& block, A* buffer) {
   if (s.dtype == dtype_of<A>() && is_dense(s, block)) return first<A>(s, block) + block.pixel * s.w;
   return buffer;
 }
 
-// Where an earlier `read` left the block.
+// The memory into which an earlier `read` put the block.
 template <class A>
 inline const A* loaded(const Stream& s, const Block& block, A* buffer) {
   return target(s, block, buffer);
@@ -169,7 +169,7 @@ inline void write(const Stream& s, const Block& block, const A* values) {
   }
 }
 
-// Where the block lies in the tensor, if it is dense there.
+// The block's memory in the tensor, which must hold it densely.
 template <class T>
 inline T* in_place(const Stream& s, const Block& block) {
   return first<T>(s, block) + block.pixel * s.w;
@@ -181,8 +181,9 @@ inline bool all_dense(DType dtype, const Block& block, const Stream& s, const Re
   return (!s.data || (s.dtype == dtype && is_dense(s, block))) && all_dense(dtype, block, rest...);
 }
 
-// Calls visit(T()) and returns true if every stream there is holds the block densely in one type T: A, or 16 bits. A
-// loop that converts as it goes saves a pass over L1 for each of them: a bf16 log-normal step 0.29 ms instead of 0.54.
+// Calls visit(T()) and returns true if all given streams hold the block densely in one type T: A, or a 16-bit type. A
+// loop that converts on the fly saves a pass over L1 for each stream: a bf16 log-normal step takes 0.29 ms instead of
+// 0.54.
 template <class A, class Visit, class... Streams>
 inline bool fused(Visit visit, const Block& block, const Stream& s, const Streams&... streams) {
   if (!all_dense(s.dtype, block, s, streams...)) return false;
@@ -194,15 +195,15 @@ inline bool fused(Visit visit, const Block& block, const Stream& s, const Stream
   return false;
 }
 
-// visit(values): the block in place in its own type, else as `read` gives it.
+// Calls visit(values): the block in place in its own type, otherwise as returned by `read`.
 template <class A, class Visit>
 inline void with_block(const Stream& s, const Block& block, A* buffer, Visit visit) {
   if (fused<A>([&](auto type) { visit(in_place<const decltype(type)>(s, block)); }, block, s)) return;
   visit(read(s, block, buffer));
 }
 
-// lanes[i % 16] += values[i], i from a multiple of 16: the order of a sum never depends on the width of a register.
-// Over pixels the lanes are double: 256 float additions in a row lose twice what a pairwise sum does.
+// lanes[i % 16] += values[i], i from a multiple of 16, so that the order of a sum does not depend on the register
+// width. Over pixels the lanes are double: 256 successive float additions lose twice as much as a pairwise sum.
 template <class A, class L>
 inline void add_to_lanes(const A* values, int64_t n, L* lanes) {
   int64_t i = 0;

@@ -1,4 +1,4 @@
-// PyTorch tensors (stable ABI) as the plain structures of args.h. Shapes were validated in Python; strides are free.
+// Converts PyTorch tensors (stable ABI) to the structures of args.h. Python has validated the shapes; strides are free.
 #pragma once
 
 #include <vector>
@@ -26,7 +26,7 @@ inline Stream stream_of(const Tensor& t, int64_t b_dim, int64_t c_dim, int64_t o
 inline Stream image_stream(const Tensor& t) { return stream_of(t, 0, 1); }
 inline Stream image_stream(const OptionalTensor& t) { return t ? image_stream(*t) : Stream{}; }
 
-// Deltas: one [B or 1, K, C, H, W], or K of [B, C, H, W].
+// Deltas: one tensor [B or 1, K, C, H, W], or K tensors [B, C, H, W].
 inline std::vector<Stream> expert_streams(const std::vector<Tensor>& list) {
   std::vector<Stream> streams;
   if (list.size() == 1 && list[0].dim() == 5) {
@@ -37,7 +37,7 @@ inline std::vector<Stream> expert_streams(const std::vector<Tensor>& list) {
   return streams;
 }
 
-// Maps [B, K, H, W]: the same for every channel.
+// Maps [B, K, H, W], the same for every channel.
 inline std::vector<Stream> map_streams(const OptionalTensor& maps) {
   std::vector<Stream> streams;
   for (int64_t k = 0; maps && k < maps->size(1); ++k) streams.push_back(stream_of(*maps, 0, -1, k * maps->stride(1)));
@@ -52,7 +52,7 @@ inline Table table_of(const Tensor& t) {
   return table;
 }
 
-// Exactly one of noise and seed is there.
+// Exactly one of noise and seed is given.
 inline NoiseSource noise_source(const OptionalTensor& noise, const OptionalTensor& seed, int64_t stream, int64_t top,
                                 int64_t left) {
   NoiseSource source{};

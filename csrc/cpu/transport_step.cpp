@@ -1,7 +1,8 @@
 // The transport step for one instruction set: compiled once per level with F2D_LEVEL naming it.
 //
-// Tile by tile: the assembly's own kernel leaves its result in scratch, in the cache, for what follows; in the backward
-// pass its kernel then takes v from there. The deltas come from memory once, again from the cache.
+// The work goes tile by tile. The assembly's own kernel leaves its result in scratch, in the cache, for the transition.
+// In the backward pass, the assembly's kernel then reads v from scratch. Deltas are read from memory once, then from
+// the cache.
 #include "../transport_step.h"
 
 #include "experts.h"
@@ -11,8 +12,8 @@
 namespace f2d {
 namespace {
 
-// A tile, from `pixel` of sample b on, of all channels in scratch, addressed as the whole image would be; of several
-// samples, `samples` elements apart. It starts off a cache line, so that the assembly does not write it past the cache.
+// A tile of all channels in scratch, starting at `pixel` of sample b, addressed like the whole image. Several samples
+// are `samples` elements apart. It does not start at a cache line, so that the assembly does not bypass the cache.
 template <class A>
 inline Stream tile_stream(const Walk& walk, A* data, DType dtype, int64_t b, int64_t samples, int64_t pixel) {
   Stream s;
@@ -44,8 +45,8 @@ inline A* add_anchor(const TransportArgs& a, const A* anchor, const A* assembled
   return total;
 }
 
-// Where a result is computed and how it reaches memory: in place, or from `buffer`; past the caches where it is large,
-// which spares the read that precedes a store into a cache.
+// How a result reaches memory: in place, or from `buffer`. Large results bypass the caches, which avoids the read that
+// precedes a store into a cache.
 template <class A>
 struct Result {
   const Stream& stream;
@@ -88,7 +89,7 @@ inline void each_block(const Walk& walk, int64_t b, int64_t plane, int64_t begin
     visit(Block{b, plane, walk.block_channels(), pixel, smaller(walk.block_pixels(), end - pixel)});
 }
 
-// The loops over elements are functions of their own: GCC 12 does not vectorise those that read what a lambda captured.
+// The loops over elements are separate functions, because GCC 12 does not vectorise loops that read captured variables.
 template <class A>
 inline void step_block(int64_t n, const A* x, const A* total, const A* eps, A log_mean, A log_std, A low, A high, A* mu,
                        A* x_next) {
@@ -133,7 +134,7 @@ void forward(const TransportArgs& a, A* scratch, int64_t begin, int64_t end) {
   fence();
 }
 
-// A network's own prediction: one expert without map, base or gates per channel, every image float32, dense and in place.
+// A plain prediction: one expert without map, base or gates per channel, and every image float32, dense and in place.
 inline bool is_alone(const TransportArgs& a) {
   const AssemblyArgs& s = a.assembly;
   const Block any{0, 0, s.walk.block_channels(), 0, 1};
@@ -151,7 +152,7 @@ inline void step_alone(int64_t n, const float* x, const float* anchor, const flo
   }
 }
 
-// `forward` of such a prediction, which needs no tile of its own: 1.4x as fast on 3 planes of 512 x 512 with seeded noise.
+// `forward` of such a prediction, without a tile in scratch: 1.4x as fast on 3 planes of 512 x 512 with seeded noise.
 void forward_alone(const TransportArgs& a, float* scratch, int64_t begin, int64_t end) {
   const Walk& walk = a.walk();
   const float low = static_cast<float>(a.low), high = static_cast<float>(a.high);
@@ -191,16 +192,16 @@ inline void gradient_block(int64_t n, const A* grad_x, const A* grad_mu, const A
   }
 }
 
-// What one task of the backward pass works on.
+// The working data of one task of the backward pass.
 template <class A>
 struct Work {
-  Stream assembled, v;  // tiles; v.data null where no expert's gradient is wanted
+  Stream assembled, v;  // tiles; v.data null if no gradient of an expert is needed
   A* blocks;
   bool large;
-  double mean_lanes[kLaneCount], std_lanes[kLaneCount];  // of the sample at hand
+  double mean_lanes[kLaneCount], std_lanes[kLaneCount];  // of the current sample
 };
 
-// Everything but the experts' gradients of one plane of a tile. Scratch: 10 blocks.
+// All gradients of one plane of a tile except those of the experts. Scratch: 10 blocks.
 template <class A>
 void backward_plane(const TransportArgs& a, Work<A>& work, int64_t b, int64_t plane, int64_t first, int64_t last) {
   const Walk& walk = a.walk();
@@ -244,7 +245,7 @@ void backward_plane(const TransportArgs& a, Work<A>& work, int64_t b, int64_t pl
   });
 }
 
-// Task: one tile of one sample, or of all samples where they share the deltas. Scratch: the assembly's, a tile, v of each
+// Task: one tile of one sample, or of all samples if they share the deltas. Scratch: the assembly's, a tile, v of each
 // sample, 10 blocks.
 template <class A>
 void backward(const TransportArgs& a, A* scratch, int64_t begin, int64_t end) {
@@ -260,7 +261,7 @@ void backward(const TransportArgs& a, A* scratch, int64_t begin, int64_t end) {
   for (int64_t task = begin; task < end; ++task) {
     const int64_t b0 = task / tiles * group, tile = task % tiles, first = tile * walk.tile_pixels();
     const int64_t last = smaller(first + walk.tile_pixels(), walk.pixels());
-    // v in the compute type: rounded to 16 bits here, 15 % of the experts' gradients would be rounded twice
+    // v in the compute type; rounding it to 16 bits here would round 15 % of the experts' gradients twice
     if (a.has_experts()) work.v = tile_stream(walk, v_buffer, dtype_of<A>(), b0, a.tile_elements(), first);
     for (int64_t b = b0; b < b0 + group; ++b) {
       work.assembled = assembly.image = tile_stream(walk, tile_buffer, a.assembled, b, 0, first);

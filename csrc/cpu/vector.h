@@ -1,5 +1,6 @@
-// Sixteen floats at a time, the same on every instruction set: what a lane computes never depends on the register width.
-// Loads and stores convert from and to the 16-bit types; a line is 32 elements, one cache line of a 16-bit tensor.
+// Sixteen floats at a time, the same on every instruction set: the result of a lane does not depend on the register
+// width. Loads and stores convert from and to the 16-bit types; a line is 32 elements, one cache line of a 16-bit
+// tensor.
 #pragma once
 
 #if defined(__SSE2__)
@@ -62,7 +63,7 @@ inline void store_past_cache(T* p, Wide a) {
 // out[l] = a[index[l]]
 inline Wide select(Wide a, const int32_t* index) { return {_mm512_permutexvar_ps(_mm512_loadu_si512(index), a.v)}; }
 
-// lanes[l] += a[l] * b[l]: the product of two floats is exact in double
+// lanes[l] += a[l] * b[l]; the product of two floats is exact in double
 inline void add_products(double* lanes, Wide a, Wide b) {
   const auto half = [&](double* at, __m256 x, __m256 y) {
     _mm512_storeu_pd(at, _mm512_fmadd_pd(_mm512_cvtps_pd(x), _mm512_cvtps_pd(y), _mm512_loadu_pd(at)));
@@ -99,8 +100,8 @@ template <class T>
 inline Wide load(const T* p) {
   return {load_half(p), load_half(p + 8)};
 }
-// Half by half: where a whole Wide is assigned, GCC 12 writes the sums of expert_head's backward loop to the stack in
-// every round, six stores for twelve fma.
+// Half by half: if a whole Wide is assigned, GCC 12 writes the sums of expert_head's backward loop to the stack in
+// every iteration, six stores for twelve fma.
 template <class T>
 F2D_FN void load(const T* p, Wide& to) {
   to.low = load_half(p);
@@ -144,7 +145,7 @@ inline void store_past_cache(T* p, Wide a) {
 }
 
 inline Wide select(Wide a, const int32_t* index) {
-  const auto half = [&](const int32_t* at) {  // the permutation looks at the low three bits of an index
+  const auto half = [&](const int32_t* at) {  // the permutation reads only the low three bits of an index
     const __m256i i = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
     const __m256 upper = _mm256_castsi256_ps(_mm256_cmpgt_epi32(i, _mm256_set1_epi32(7)));
     return _mm256_blendv_ps(_mm256_permutevar8x32_ps(a.low, i), _mm256_permutevar8x32_ps(a.high, i), upper);

@@ -1,16 +1,15 @@
 """`f2d eval`: evaluate a model, or another method's images, on a data set, by the measures of the papers."""
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from f2d.cli.console import FAILED, bar_of, fail, one_line_errors, out, report_error, shown, tidy_when_terminated, up
+from f2d.cli.console import FAILED, bar_of, one_line_errors, out, report_error, shown, tidy_when_terminated, up
 from f2d.cli.files import check_no_file
 from f2d.cli.options import Device, Precision, PrecisionOption, Sampler, Seed
 from f2d.cli.quantities import names
-from f2d.cli.ranks import Board, Place, own_device, place_here
+from f2d.cli.ranks import Place, own_device, place_here
 
 if TYPE_CHECKING:
     from f2d.evaluation.evaluation import Evaluation
@@ -103,22 +102,15 @@ def evaluate(
     )
     evaluation = Evaluation(request, target, overwrite=overwrite)
     evaluation.folder.create()
-    with tidy_when_terminated(), Board(target, place) if place.world > 1 else nullcontext() as board:
-        _run(evaluation, place)
-        if board and place.rank:
-            if not board.report({"done": True}):
-                fail("rank 0 has stopped (rerun the command to write the results)", FAILED)
-            return
-        for rank, counts in board.gather() if board else ():
-            if counts is None:
-                report_error(f"rank {rank} stopped without a report (rerun the command to finish its share)")
-        failed = _finish(evaluation)
+    with tidy_when_terminated():
+        failed = _run(evaluation, place)
+        failed |= _finish(evaluation, place)
     if failed:
         raise typer.Exit(FAILED)
 
 
-def _run(evaluation: "Evaluation", place: Place) -> None:
-    """Evaluate the images of `place`'s share."""
+def _run(evaluation: "Evaluation", place: Place) -> bool:
+    """Evaluate the images of `place`'s share; return whether one of them failed."""
     cases = evaluation.data.cases
     mine = evaluation.left(place.share(cases))
     if not place.rank:
@@ -129,19 +121,32 @@ def _run(evaluation: "Evaluation", place: Place) -> None:
         for problem in evaluation.data.problems:
             report_error(problem)
     if not mine:
-        return
+        return False
+    failed = False
     bar = bar_of("evaluating", len(mine))
     with up(bar, place.rank == 0):
         for record in evaluation.run(mine):
             if record.error:
                 report_error(f"{record.name}: {record.error}")
+                failed = True
             bar.advance(bar.task_ids[0])
+    return failed
 
 
-def _finish(evaluation: "Evaluation") -> bool:
-    """Write and print the results; return whether anything is missing from them."""
+def _finish(evaluation: "Evaluation", place: Place) -> bool:
+    """Write and print the results, and return whether anything is missing from them.
+
+    Of several processes, each one that finds the records of all images writes the results, which are the same bytes;
+    the others say how many images are still missing.
+    """
     from f2d.evaluation.tables import terminal_table
 
+    if place.world > 1 and (missing := evaluation.missing()):
+        out.print(
+            f"rank {place.rank} of {place.world} is done; {missing} images are still missing, and the process that "
+            "completes them writes the results"
+        )
+        return False
     summary = evaluation.finish()
     out.print(terminal_table(evaluation.folder.settings, summary))
     problems = len(evaluation.data.problems)

@@ -44,6 +44,13 @@ class Codec(str, Enum):
     FFV1 = "ffv1"
 
 
+class Engine(str, Enum):
+    """What runs a restoration: this process, or actors of a Ray cluster."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 Model = Annotated[str, typer.Option(help="A preset, a checkpoint folder, or owner/name on the Hub.")]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1, ...")]
 Seed = Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Random seed.")]

@@ -1,6 +1,5 @@
 """`f2d restore`: restore photographs and videos."""
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -9,9 +8,9 @@ import typer
 from f2d.cli.console import FAILED, err, fail, one_line_errors, out, shown, tidy_when_terminated
 from f2d.cli.counts import Counts
 from f2d.cli.files import Job, Task, Wanted, left_to_do, plan_jobs
-from f2d.cli.options import Codec, Device, Format, Model, Overwrite, Precision, PrecisionOption, Sampler, Seed
+from f2d.cli.options import Codec, Device, Engine, Format, Model, Overwrite, Precision, PrecisionOption, Sampler, Seed
 from f2d.cli.quantities import names, size_in_bytes, strengths
-from f2d.cli.ranks import Board, place_here
+from f2d.cli.ranks import place_here
 from f2d.cli.videos import allowed
 from f2d.replacing import remove_leftovers
 from f2d.video import Wanted as WantedVideo
@@ -101,6 +100,17 @@ def restore(
     exact: Annotated[
         bool, typer.Option("--exact", help="Never split an image into bands, whatever memory it needs.")
     ] = False,
+    engine: Annotated[
+        Engine, typer.Option(help="local: this process; ray: actors of a Ray cluster, from and to any storage.")
+    ] = Engine.LOCAL,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to join (default: start one here).", show_default=False)
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Ray actors (default: as many as there is room for).", show_default=False)
+    ] = None,
+    worker_cpus: Annotated[float, typer.Option(min=0, help="CPUs that each Ray actor reserves.")] = 1,
+    worker_gpus: Annotated[float, typer.Option(min=0, help="GPUs, or a fraction of one, that each reserves.")] = 0,
 ) -> None:
     """Restore PHOTO... (photographs and videos: files, folders or patterns, any size) into -o.
 
@@ -129,14 +139,37 @@ def restore(
         "sampler": sampler and sampler.value,
     }
     options = {"tta": tta} | {name: value for name, value in asked.items() if value is not None}
+    if engine is Engine.RAY:
+        if save_maps or samples:
+            fail("--engine ray writes restored images only, so omit --save-maps and --samples")
+        from f2d.cli.cluster import restore_on_cluster
+
+        restore_on_cluster(
+            photos,
+            target,
+            model=model,
+            address=address,
+            workers=workers,
+            cpus=worker_cpus,
+            gpus=worker_gpus,
+            overwrite=overwrite,
+            recursive=recursive,
+            device=device,
+            precision=precision.value,
+            seed=seed,
+            format=format and format.value,
+            quality=quality,
+            **options,
+        )
+        return
     video = WantedVideo(codec and codec.value, crf, smooth)
     task = Task(model, device, precision.value, options, seed, wanted, quality, video)
 
-    jobs, failures, folder, left_out = plan_jobs(photos, target, wanted)
+    jobs, failures, _, left_out = plan_jobs(photos, target, wanted)
     jobs = allowed(jobs, task, failures)
     counts = Counts()
     if place.rank:
-        failures = []  # every rank finds the same failures, and rank 0 reports them
+        failures = []  # every rank finds the same failures of the command's inputs, and rank 0 reports them
     jobs = _largest_first(jobs)
     mine, counts.skipped, taken = left_to_do(sorted(place.share(jobs)), wanted)
     for failure in (*failures, *taken):
@@ -147,19 +180,14 @@ def restore(
         else:
             out.print(shown(left_out))
     remove_leftovers(job.target for job in mine)
-    board = Board(folder, place) if jobs and place.world > 1 else None
-    with tidy_when_terminated(), board or nullcontext():
+    with tidy_when_terminated():
         try:
             if mine:
                 from f2d.cli.restoring import restore_all
 
                 restore_all(mine, task, counts, place)
-            if board and counts.merge(board, jobs):
-                return
-        except KeyboardInterrupt:
-            counts.summarize()
-            raise
-    counts.summarize(place.world)
+        finally:
+            counts.summarize(place)
     if counts.failed or left_out.photographs:
         raise typer.Exit(FAILED)
 

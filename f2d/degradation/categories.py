@@ -17,7 +17,7 @@ CATEGORIES = (
 
 
 def parse_category(name: str) -> str:
-    """Return the published name of a composite, with its factors in any order; raise ValueError, which lists all."""
+    """Return the published name of a composite whose factors may be in any order; ValueError lists all names."""
     if not isinstance(name, str):
         raise TypeError(f"category must be a string such as 'low_haze_rain', got {type(name).__name__}")
     parts = name.split("_")

@@ -1,6 +1,6 @@
-"""Random draws, smooth fields and filters, from which maps are built. Images are [B,C,H,W] in [0, 1] unless stated.
+"""Random draws, smooth fields and filters for building maps. Images are [B,C,H,W] in [0, 1] unless stated otherwise.
 
-For a batch, the results of each sample are bit-exact with those of the sample alone.
+The results of each sample of a batch are bit-exact with those of the sample alone.
 """
 
 from collections.abc import Sequence
@@ -11,19 +11,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# an image's grey level as the published generator weighs it: it reads RGB as BGR
+# weights of R, G, B in the published generator, which reads RGB as BGR
 GREY = (0.114, 0.587, 0.299)
 
 
 class Draws:
-    """Random numbers that depend on (seed, name) alone, drawn on the CPU so that a GPU makes the same picture.
+    """Random numbers that depend only on (seed, name), drawn on the CPU so that a GPU produces the same image.
 
-    Every quantity has its own stream: adding or leaving out one factor changes no other factor's parameters.
+    Every quantity has its own stream, so adding or omitting one factor changes no other factor's parameters.
     """
 
     def __init__(self, seed: int, name: str, device: torch.device):
-        # a 64-bit mix of both, so that neighbouring seeds and names share nothing
-        # the mix loses the seed's bit 63: seeds below 0 or from 2^63 up step aside of those that would share it
+        # a 64-bit mix of both decorrelates neighbouring seeds and names
+        # the mix loses bit 63 of the seed, so seeds below 0 or from 2^63 are offset from those that would collide
         seed += (seed >> 63) * 0xD1B54A32D192ED03
         mixed = (seed * 0x9E3779B97F4A7C15 + int.from_bytes(name.encode()[:8], "little")) & (2**64 - 1)
         mixed = (mixed ^ (mixed >> 31)) * 0xBF58476D1CE4E5B9 & (2**64 - 1)
@@ -47,32 +47,32 @@ class Draws:
 
 
 class BatchDraws:
-    """The draws of B samples, each from a stream of its own: a sample gets the numbers that it would get alone."""
+    """The draws of B samples, each from its own stream, so that a sample gets the same numbers as it would alone."""
 
     def __init__(self, seeds: Sequence[int], name: str, device: torch.device):
         self.streams = [Draws(seed, name, device) for seed in seeds]
         self.device = device
 
     def uniform(self, low: float, high: float) -> Tensor:
-        """[B,1,1,1]."""
+        """Draw one number per sample, [B,1,1,1]."""
         return column([stream.uniform(low, high) for stream in self.streams], self.device)
 
     def rand(self, *shape: int) -> Tensor:
-        """[B,*shape]."""
+        """Draw from U(0, 1), [B,*shape]."""
         return torch.stack([torch.rand(shape, generator=s.generator) for s in self.streams]).to(self.device)
 
     def randn(self, *shape: int) -> Tensor:
-        """[B,*shape]."""
+        """Draw from N(0, 1), [B,*shape]."""
         return torch.stack([torch.randn(shape, generator=s.generator) for s in self.streams]).to(self.device)
 
 
 def column(values: Sequence[float], device: torch.device) -> Tensor:
-    """[B,1,1,1]: one number for each sample."""
+    """Return one number per sample as a tensor [B,1,1,1]."""
     return torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1, 1)
 
 
 def grey(image: Tensor) -> Tensor:
-    """[B,1,H,W]: 0.114 R + 0.587 G + 0.299 B."""
+    """0.114 R + 0.587 G + 0.299 B, [B,1,H,W]."""
     red, green, blue = image.split(1, dim=1)
     return GREY[0] * red + GREY[1] * green + GREY[2] * blue
 
@@ -80,20 +80,20 @@ def grey(image: Tensor) -> Tensor:
 def power(base: Tensor, exponent: float | Tensor) -> Tensor:
     """base^exponent for base >= 0, exponent > 0 (or any exponent where base > 0).
 
-    torch.pow rounds otherwise in the last few elements of each thread's share, and so with the number of threads.
+    torch.pow rounds differently in the last elements of each thread's share, so its result depends on the threads.
     """
     return torch.exp(exponent * base.log())
 
 
 def smooth_field(draws: BatchDraws, height: int, width: int, octaves: int = 4, falloff: float = 0.5) -> Tensor:
-    """[B,1,H,W]: sum of bicubically enlarged random grids of 2, 4, 8, ... cells, scaled to fill [0, 1].
+    """Sum bicubically enlarged random grids of 2, 4, 8, ... cells and scale the sum to [0, 1]; returns [B,1,H,W].
 
     Enlarging a grid G is a matrix product R G Cᵀ, and the sum over all grids is one more: [R₁G₁ R₂G₂ ...] [C₁ C₂ ...]ᵀ.
     """
     cells = [2 ** (octave + 1) + 1 for octave in range(octaves)]
     down, across = ([_bicubic(length, n).to(draws.device) for n in cells] for length in (height, width))
     grids = draws.rand(sum(n * n for n in cells)).double().split([n * n for n in cells], dim=-1)
-    # in float64, so that the order in which a product is summed up does not show in float32
+    # in float64, so that the order of summation does not change the float32 result
     scaled = [falloff**k * grids[k].view(-1, 1, n, n) for k, n in enumerate(cells)]
     rows = torch.cat([matrix @ grid for matrix, grid in zip(down, scaled, strict=True)], dim=-1)
     return stretch((rows @ torch.cat(across, dim=-1).T).float())
@@ -101,21 +101,21 @@ def smooth_field(draws: BatchDraws, height: int, width: int, octaves: int = 4, f
 
 @lru_cache(maxsize=64)
 def _bicubic(length: int, cells: int) -> Tensor:
-    """[length,cells]: the weights of bicubic interpolation between `cells` corners, the outer ones on the borders."""
+    """Return the bicubic interpolation weights [length,cells] of `cells` corners, the outer two on the borders."""
     corners = torch.eye(cells)[None, None]
     return F.interpolate(corners, (length, cells), mode="bicubic", align_corners=True)[0, 0].double()
 
 
 def stretch(field: Tensor) -> Tensor:
-    """Scale each sample so that its smallest value is 0 and its largest 1 (all zero if it is constant)."""
+    """Scale each sample so that its smallest value is 0 and its largest 1 (all 0 if it is constant)."""
     field = field - field.amin((1, 2, 3), keepdim=True)
     return field / field.amax((1, 2, 3), keepdim=True).clamp(min=1e-6)
 
 
 def box(image: Tensor, size: int) -> Tensor:
-    """Mean over a size x size window, of the pixels of it that lie inside the image.
+    """Average over the pixels of a size x size window that lie inside the image.
 
-    For an even size the window reaches one pixel further up and left: box22 covers -11..10.
+    A window of even size reaches one pixel further up and left: box22 covers -11..10.
     """
     height, width = image.shape[-2:]
     before, after = size // 2, size - 1 - size // 2
@@ -127,7 +127,7 @@ def box(image: Tensor, size: int) -> Tensor:
 
 
 def _window_sum(image: Tensor, size: int, dim: int) -> Tensor:
-    """Sums of `size` neighbours, made of two sums of half as many: log2(size) additions, none of which cancels."""
+    """Sum `size` neighbours by adding two sums of half as many: log2(size) additions without cancellation."""
     if size == 1:
         return image
     half = size // 2
@@ -140,7 +140,7 @@ def _window_sum(image: Tensor, size: int, dim: int) -> Tensor:
 
 
 def _pixels_inside(length: int, size: int, device: torch.device) -> Tensor:
-    """[length]: how many of the `size` pixels of a window around each pixel lie inside."""
+    """Count, for the window of `size` pixels around each pixel, how many lie inside; returns [length]."""
     positions = torch.arange(length, device=device)
     return (positions + size - size // 2).clamp(max=length) - (positions - size // 2).clamp(min=0)
 

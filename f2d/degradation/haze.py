@@ -11,12 +11,12 @@ RANGES = {"beta": (0.0, 10.0), "airlight": (0.0, 1.0)}  # ranges that `degrade` 
 
 
 def draw_parameters(draws: Draws) -> dict[str, float]:
-    """beta ~ U(1, 2), airlight A ~ U(0.6, 0.9): the published ranges."""
+    """beta ~ U(1, 2), airlight A ~ U(0.6, 0.9), the published ranges."""
     return {"beta": draws.uniform(1, 2), "airlight": draws.uniform(0.6, 0.9)}
 
 
 def depth_map(clean: Tensor, draws: BatchDraws) -> Tensor:
-    """[B,1,H,W] in [0, 1], near = large: ground up to a horizon, and objects whose edges follow the image's."""
+    """Build a depth map [B,1,H,W] in [0, 1], near = large: ground up to a horizon, and objects along image edges."""
     height, width = clean.shape[-2:]
     down = torch.linspace(0, 1, height, device=clean.device).view(1, 1, -1, 1)
     across = torch.linspace(-0.5, 0.5, width, device=clean.device).view(1, 1, 1, -1)
@@ -24,7 +24,7 @@ def depth_map(clean: Tensor, draws: BatchDraws) -> Tensor:
     ground = power(((down - horizon) / (1 - horizon)).clamp(min=0), draws.uniform(0.7, 2.0))
     plane = ground + draws.uniform(-0.4, 0.4) * across
     depth = plane + draws.uniform(0.3, 1.0) * smooth_field(draws, height, width)
-    # dark regions are more often near things than sky; the guided filter lets depth break at the image's own edges
+    # dark regions are more often near objects than sky; the guided filter puts depth edges on image edges
     luminance = grey(clean)
     depth = depth - draws.uniform(0.0, 0.5) * luminance
     size = max(3, min(height, width) // 8)
@@ -36,8 +36,8 @@ def depth_map(clean: Tensor, draws: BatchDraws) -> Tensor:
 def add_haze(image: Tensor, depth: Tensor, parameters: Sequence[dict[str, float]]) -> tuple[Tensor, Tensor]:
     """x = clip(x t + A (1 - t)), t = exp(-beta · min(1 - box22(D), 0.7)).
 
-    image [B,3,H,W], not clipped before; depth D [B,1,H,W], near = large; parameters of each sample. Returns x and the
-    map 1 - t, [B,1,H,W].
+    image: [B,3,H,W], not clipped before. depth D: [B,1,H,W], near = large. parameters: one dict per sample. Returns x
+    and the map 1 - t, [B,1,H,W].
     """
     distance = (1 - box(depth, 22)).clamp(max=0.7)
     beta, airlight = (column([p[name] for p in parameters], image.device) for name in ("beta", "airlight"))

@@ -1,4 +1,4 @@
-"""Low light: a gamma curve on the illumination, and sensor noise."""
+"""Low light: a gamma curve on the illumination, plus sensor noise."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,12 @@ RANGES = {"gamma": (0.1, 10.0), "noise": (0.0, 1.0)}  # ranges that `degrade` ac
 
 
 def draw_parameters(draws: Draws) -> dict[str, float]:
-    """gamma ~ U(2, 3), standard deviation of the noise s ~ U(0.03, 0.08): the published ranges."""
+    """gamma ~ U(2, 3), standard deviation of the noise s ~ U(0.03, 0.08), the published ranges."""
     return {"gamma": draws.uniform(2, 3), "noise": draws.uniform(0.03, 0.08)}
 
 
 def light_map(clean: Tensor, draws: BatchDraws) -> Tensor:
-    """[B,1,H,W] in [0, 1]: the brightest channel of the neighbourhood, unevenly lit by a smooth field."""
+    """Build a light map [B,1,H,W] in [0, 1]: the brightest channel, averaged locally, times a smooth random field."""
     height, width = clean.shape[-2:]
     brightest = box(clean.amax(1, keepdim=True), max(3, min(height, width) // 16))
     return (brightest * (0.6 + 0.4 * smooth_field(draws, height, width, octaves=2))).clamp(0, 1)
@@ -25,10 +25,10 @@ def light_map(clean: Tensor, draws: BatchDraws) -> Tensor:
 def darken(
     clean: Tensor, light: Tensor, parameters: Sequence[dict[str, float]], draws: BatchDraws
 ) -> tuple[Tensor, Tensor]:
-    """x = clip(J / (L + 1e-7) · (L + 1e-7)^gamma + N(0, s²)), L = grey J filtered by the light map (3x3, eps 0.01).
+    """x = clip(J / (L + 1e-7) · (L + 1e-7)^gamma + N(0, s²)), L = grey J, guided by the light map (3x3, eps 0.01).
 
-    clean J [B,3,H,W], light [B,1,H,W], parameters of each sample. Returns x and the map 1 - (L + 1e-7)^(gamma - 1),
-    [B,1,H,W] in [0, 1]. L can come out slightly negative and is clamped at 0.
+    clean J: [B,3,H,W]; light: [B,1,H,W]; parameters: one dict per sample. Returns x and the map
+    1 - (L + 1e-7)^(gamma - 1), [B,1,H,W] in [0, 1]. The filter can make L slightly negative, so it is clamped at 0.
     """
     level = guided_filter(light, grey(clean), 3, 0.01).clamp(min=0) + TINY
     gamma, spread = (column([p[name] for p in parameters], clean.device) for name in ("gamma", "noise"))

@@ -1,6 +1,6 @@
-"""Drops and flakes: where they fall, the shapes that they leave, and both put together. On the CPU, in NumPy.
+"""Drops and flakes: their places, their shapes, and the sum of both, computed on the CPU in NumPy.
 
-A canvas is larger than the picture, so that what falls just outside of it still reaches in.
+A canvas is larger than the image, so that particles just outside of the image still reach into it.
 """
 
 import math
@@ -16,7 +16,7 @@ Array = np.ndarray
 
 
 def line_kernel(length: float, angle: float, width: float) -> Array:
-    """[h,h], sum 1: a soft line `length` pixels long, about `width` thick, at `angle` radians from vertical."""
+    """Return a soft line [h,h] with sum 1, `length` pixels long, about `width` thick, `angle` radians from vertical."""
     radius = max(1, int(length / 2 + 1.5 * width))
     rows, columns = around(radius)
     along = rows * math.cos(angle) + columns * math.sin(angle)
@@ -26,7 +26,7 @@ def line_kernel(length: float, angle: float, width: float) -> Array:
 
 
 def around(radius: int) -> tuple[Array, Array]:
-    """Rows [2 radius + 1, 1] and columns [1, 2 radius + 1], counted from the middle."""
+    """Return rows [2 radius + 1, 1] and columns [1, 2 radius + 1], counted from the centre."""
     steps = np.arange(-radius, radius + 1, dtype=np.float32)
     return steps[:, None], steps[None]
 
@@ -37,26 +37,26 @@ def sigmoid(x: Array) -> Array:
 
 
 def canvas_for(side: int, height: int, width: int) -> tuple[int, int]:
-    """Shape of the canvas that a kernel of side x side turns into [height,width]."""
+    """Return the shape of the canvas that convolution with a side x side kernel reduces to [height,width]."""
     return height + side - 1, width + side - 1
 
 
 def convolve(canvas: Tensor, kernel: Array) -> Tensor:
-    """canvas [1,H+h-1,W+h-1] with a kernel [h,h] -> [1,H,W]: no border is made up, the canvas brings it.
+    """Convolve a canvas [1,H+h-1,W+h-1] with a kernel [h,h] to [1,H,W], without padding.
 
-    By FFT: 0.3 ms at 128² where a direct 37x37 convolution of one channel takes 5.
+    It uses FFTs: 0.3 ms at 128², where a direct 37x37 convolution of one channel takes 5 ms.
     """
     rows, columns = canvas.shape[-2:]
     size = _fast_length(rows), _fast_length(columns)
     a, b = torch.fft.rfft2(canvas, size), torch.fft.rfft2(torch.from_numpy(kernel).to(canvas.device), size)
-    # on the CPU NumPy's product: torch's own rounds otherwise where threads divide the array
+    # NumPy's product on the CPU, since the rounding of torch's depends on how threads divide the array
     product = a * b if a.is_cuda else torch.from_numpy(a.numpy() * b.numpy())
     return torch.fft.irfft2(product, size)[..., len(kernel) - 1 : rows, len(kernel) - 1 : columns]
 
 
 @lru_cache
 def _fast_length(length: int) -> int:
-    """The next multiple of 4 without prime factors above 5: an FFT of 192² takes a quarter of one of 188²."""
+    """Return the next multiple of 4 without prime factors above 5; a 192² FFT takes a quarter of the time of 188²."""
     length += -length % 4
     rest = length
     for prime in (2, 3, 5):
@@ -66,24 +66,24 @@ def _fast_length(length: int) -> int:
 
 
 def fall(draws: Draws, shape: tuple[int, int], share: float) -> tuple[Array, Array]:
-    """(places, brightness) of particles on a canvas: each pixel holds one with probability `share`.
+    """Draw (places, brightness) of particles on a canvas whose pixels each hold one with probability `share`.
 
-    places [n], the pixels counted row by row; brightness [n] ~ U(0, 1).
+    places: [n], pixel indices in row-major order. brightness: [n] ~ U(0, 1).
     """
     places = np.flatnonzero(draws.array(*shape) < share)
     return places, draws.array(*shape).ravel()[places]
 
 
 def draw(places: Array, brightness: Array, kernel: Array, height: int, width: int) -> Array:
-    """[height,width]: the sum of the shape `kernel` at every place of its canvas, times the brightness there.
+    """Sum the shape `kernel`, times the brightness, at every place of its canvas; returns [height,width].
 
-    It is the convolution of the canvas, of which few pixels are not zero.
+    This is a convolution of the canvas that uses its sparsity.
     """
     margin = len(kernel) - 1
     rows, columns = height + margin, width + margin
-    # smaller weights than these would be lost in rounding beside the largest
+    # smaller weights would be rounded away next to the largest
     spread = np.flatnonzero(kernel > np.finfo(np.float32).eps * kernel.max())
-    if len(places) * len(spread) > 2 * rows * columns + 2**14:  # about where an FFT costs the same
+    if len(places) * len(spread) > 2 * rows * columns + 2**14:  # an FFT is faster from about here
         canvas = np.zeros(rows * columns, np.float32)
         canvas[places] = brightness
         return convolve(torch.from_numpy(canvas.reshape(1, rows, columns)), kernel)[0].numpy()

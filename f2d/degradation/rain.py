@@ -1,4 +1,4 @@
-"""Rain: layers of motion-blurred drops, added to the light."""
+"""Rain: layers of motion-blurred drops, added to the image."""
 
 import math
 from collections.abc import Sequence
@@ -23,8 +23,9 @@ RANGES = {
 def draw_parameters(draws: Draws) -> dict[str, float]:
     """Draw the parameters of a shower.
 
-    angle in radians from vertical; veil: mean of the distant drops; contrast: their spread over it; streaks:
-    brightness of the near drops; density: near drops per pixel; length of a streak in pixels.
+    angle in radians from vertical; veil: mean of the distant drops; contrast: their standard deviation
+    relative to the veil; streaks: brightness of the near drops; density: near drops per pixel; length: of a streak in
+    pixels.
     """
     return {
         "angle": math.radians(draws.uniform(-35, 35)),
@@ -37,19 +38,19 @@ def draw_parameters(draws: Draws) -> dict[str, float]:
 
 
 def rain_mask(height: int, width: int, parameters: Sequence[dict[str, float]], draws: BatchDraws) -> Tensor:
-    """R [B,1,H,W] in [0, 1], with parameters for each sample: the shower in gusts."""
+    """Build the rain mask R [B,1,H,W] in [0, 1] from the parameters of each sample: showers times smooth gusts."""
     showers = [_shower(height, width, p, stream) for p, stream in zip(parameters, draws.streams, strict=True)]
     gusts = 0.7 + 0.6 * smooth_field(draws, height, width, octaves=2)
     return (torch.stack(showers) * gusts).clamp(0, 1)
 
 
 def _shower(height: int, width: int, parameters: dict[str, float], draws: Draws) -> Tensor:
-    """[1,H,W]: a veil of distant drops that run into each other, and near streaks one by one."""
+    """Build a shower [1,H,W]: a veil of distant drops that blend into each other, and separate near streaks."""
     angle, length = parameters["angle"], parameters["length"]
     kernel = line_kernel(length, angle, 0.6)
     distant = _standardised(convolve(draws.rand(1, *canvas_for(len(kernel), height, width)), kernel))
     mask = parameters["veil"] * (1 + parameters["contrast"] * distant)
-    for scale in (1.0, 1.6):  # two distances of near drops: longer, thicker and fewer the nearer
+    for scale in (1.0, 1.6):  # two distances of near drops; nearer ones are longer, thicker and fewer
         if parameters["streaks"] == 0.0:
             break
         kernel = line_kernel(scale * length, angle + draws.uniform(-0.06, 0.06), 0.6 * scale)
@@ -61,12 +62,12 @@ def _shower(height: int, width: int, parameters: dict[str, float], draws: Draws)
 
 
 def add_rain(image: Tensor, mask: Tensor) -> Tensor:
-    """x + R, not clipped, since haze or saving clips later."""
+    """x + R, not clipped, because haze or the final step clips."""
     return image + mask
 
 
 def _standardised(field: Tensor) -> Tensor:
-    # row by row: a sum over all pixels at once rounds differently with another number of threads
+    # row by row, because the rounding of a sum over all pixels depends on the number of threads
     field = field - field.mean(-1, keepdim=True).mean(-2, keepdim=True)
     deviation = field.square().mean(-1, keepdim=True).mean(-2, keepdim=True).sqrt()
     return field / deviation.clamp(min=torch.finfo(field.dtype).tiny)

@@ -1,4 +1,4 @@
-"""Snow: fine flurry and flakes of several sizes, some out of focus, blended over the picture."""
+"""Snow: fine flurry and flakes of several sizes, some out of focus, blended over the image."""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def draw_parameters(draws: Draws) -> dict[str, float]:
     """Draw the parameters of a snowfall.
 
     angle in radians from vertical; flurry: mean opacity of the finest flakes; density: scale of the number of flakes;
-    opacity of the flakes; blur: length of their motion in pixels; size: scale of their radius.
+    opacity: of the flakes; blur: length of their motion in pixels; size: scale of their radius.
     """
     return {
         "angle": math.radians(draws.uniform(-50, 50)),
@@ -37,20 +37,20 @@ def draw_parameters(draws: Draws) -> dict[str, float]:
     }
 
 
-# radius in pixels, flakes per pixel, share of the opacity, softness of the edge in pixels; far to near, the last one
-# out of focus
+# (radius in pixels, flakes per pixel, share of the opacity, softness of the edge in pixels), from far to near; the last
+# layer is out of focus
 LAYERS = ((0.8, 6e-3, 0.8, 0.5), (1.6, 1.6e-3, 1.0, 0.6), (3.0, 2.5e-4, 0.9, 0.8), (7.0, 2.5e-5, 0.45, 1.0))
 
 
 def snow_mask(height: int, width: int, parameters: Sequence[dict[str, float]], draws: BatchDraws) -> Tensor:
-    """S [B,1,H,W] in [0, 1], with parameters for each sample: how much of each pixel snow covers, drifting."""
+    """Build the snow mask S [B,1,H,W] in [0, 1], the covered share of a pixel, from the parameters of each sample."""
     falls = [_snowfall(height, width, p, stream) for p, stream in zip(parameters, draws.streams, strict=True)]
     drift = 0.75 + 0.5 * smooth_field(draws, height, width, octaves=2)
     return (torch.stack(falls) * drift).clamp(0, 1)
 
 
 def _snowfall(height: int, width: int, parameters: dict[str, float], draws: Draws) -> Tensor:
-    """[1,H,W] in [0, 1]: the cover of the flurry and of all layers of flakes."""
+    """Build the cover [1,H,W] in [0, 1] of the flurry and of all layers of flakes."""
     blur, opacity = parameters["blur"], parameters["opacity"]
     motion = line_kernel(blur, parameters["angle"], 0.7)
     flurry = convolve(draws.rand(1, *canvas_for(len(motion), height, width)).square().square() * 5, motion)
@@ -73,10 +73,10 @@ def add_snow(image: Tensor, mask: Tensor) -> Tensor:
 
 
 def _moving_disc(radius: float, softness: float, reach: int, motion: Array, blur: float) -> Array:
-    """A soft disc smeared along `motion`; smearing a small flake thins it less than its path would."""
+    """Smear a soft disc along `motion`; a small flake is thinned less than in proportion to its path."""
     rows, columns = around(reach)
     disc = sigmoid((radius - np.sqrt(rows**2 + columns**2)) / softness)
-    # the disc is drawn at each pixel of the motion, which lies in the middle of a canvas
+    # draw the disc at each pixel of the motion kernel, placed in the middle of a canvas
     side = len(disc) + len(motion) - 1
     middle = np.arange(len(disc) - 1, side)
     places = (middle[:, None] * (side + len(disc) - 1) + middle).ravel()

@@ -1,8 +1,7 @@
-"""Composite degradations of clean images in the order and by the formulas of CDD-11, with all ground-truth maps.
+"""Degrade clean images in the order and by the formulas of CDD-11, with all ground-truth maps.
 
 Source: "OneRestore: A Universal Restoration Framework for Composite Degradation" (ECCV 2024) and its published
-generator, which fixes no seed and records no parameter; here an image is reproduced exactly from (clean, category,
-seed).
+generator, which fixes no seed and records no parameters. Here (clean, category, seed) reproduces an image exactly.
 """
 
 import math
@@ -34,7 +33,7 @@ class Degraded:
     image: of the same type as the clean one. maps: tensor [4,H,W] ([B,4,H,W] for a batch) in [0, 1], in the order low
     (1 - light gain), haze (1 - transmission), rain (R), snow (S); zero if a factor is absent. parameters: factor ->
     name -> value (a list of them for a batch), which JSON can hold. `degrade(clean, category, seed=seed)` reproduces
-    the image; parameters or maps that were given must be given again.
+    the image, provided that parameters and maps given to the first call are given again.
     """
 
     image: Any
@@ -63,9 +62,9 @@ def degrade(
         category: one of the eleven, such as "low_haze_rain"; the order of its factors does not matter.
         seed: random seed in [-2^63, 2^64), or a list of one per sample; everything random depends on it, and on
             nothing else.
-        depth, light, rain, snow: maps [H,W] in [0, 1] to use in place of generated ones (depth: near = large), the
-            same for a whole batch.
-        parameters: values in the form of `Degraded.parameters`, used in place of drawn ones; missing ones are drawn.
+        depth, light, rain, snow: maps [H,W] in [0, 1] to use instead of generated ones (depth: near = large), the
+            same for the whole batch.
+        parameters: values in the form of `Degraded.parameters`, used instead of drawn ones; missing values are drawn.
             Maps and parameters of factors that `category` does not contain are ignored.
 
     Returns:
@@ -101,8 +100,9 @@ def degrade_batch(
 ) -> tuple[Tensor, Tensor, Tensor, list[Parameters]]:
     """Degrade a batch: (degraded [B,3,H,W], maps [B,4,H,W], labels [B,4] in {0, 1}, parameters).
 
-    clean is [B,3,H,W] in [0, 1], with a category and a seed per sample. recorded: parameters per sample in place of
-    drawn ones, as in `degrade`. Each sample is bit-exact with that alone.
+    clean: [B,3,H,W] in [0, 1]. categories, seeds: one per sample. recorded: parameters per sample, used instead of
+    drawn ones, as in `degrade`. Each sample is bit-exact with the same sample alone. TypeError or ValueError for
+    invalid arguments.
     """
     recorded = [{}] * len(clean) if recorded is None else recorded
     if not len(clean) == len(categories) == len(seeds):
@@ -128,7 +128,7 @@ def _all(
     given: dict[str, Tensor],
     recorded: Sequence[Parameters],
 ) -> tuple[Tensor, Tensor, list[Parameters]]:
-    """clean [B,3,H,W] -> (degraded, maps [B,4,H,W], parameters), a few samples at a time."""
+    """Degrade clean [B,3,H,W] to (degraded, maps [B,4,H,W], parameters), a few samples at a time."""
     step = max(1, TOGETHER // clean[0, 0].numel()) if len(clean) else 1
     parts = [slice(first, first + step) for first in range(0, max(1, len(clean)), step)]
     done = [_together(clean[p], categories[p], seeds[p], given, recorded[p]) for p in parts]
@@ -143,7 +143,7 @@ def _together(
     given: dict[str, Tensor],
     recorded: Sequence[Parameters],
 ) -> tuple[Tensor, Tensor, list[Parameters]]:
-    """The same in one go: each factor for all samples that have it."""
+    """Degrade all samples at once, each factor for the samples that have it."""
     x, maps = clean.clone(), torch.zeros_like(clean[:, :1]).repeat(1, len(FACTORS), 1, 1)
     used: list[Parameters] = [{} for _ in categories]
     for factor in ("low", "rain", "snow", "haze"):
@@ -169,7 +169,7 @@ def _add(
     given: dict[str, Tensor],
     clean: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """(x [B,3,H,W] with the factor, its map [B,1,H,W])."""
+    """Add a factor; return (x [B,3,H,W], map [B,1,H,W])."""
     height, width = x.shape[-2:]
     external = given.get({"low": "light", "haze": "depth"}.get(factor, factor))
     if external is not None:
@@ -188,7 +188,7 @@ def _add(
 
 
 def _one_each(what: str, value: Any, clean: Tensor) -> list[Any]:
-    """`value`, a list of one per sample or one for all, as a list."""
+    """Return `value`, one for all samples or a list of one per sample, as a list."""
     values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * len(clean)
     if len(values) != len(clean):
         raise ValueError(f"degrade: {what} must be one, or one for each of {len(clean)} images, got {len(values)}")
@@ -197,7 +197,7 @@ def _one_each(what: str, value: Any, clean: Tensor) -> list[Any]:
 
 def _as_seed(seed: Any) -> int:
     try:
-        whole = operator.index(seed)  # NumPy's integers too, but no float that would be cut off
+        whole = operator.index(seed)  # accepts NumPy's integers, but no float
     except TypeError:
         whole = None
     if whole is None or isinstance(seed, bool):
@@ -225,7 +225,7 @@ def _check_parameters(parameters: Parameters) -> None:
 
 
 def _as_batch(image: Picture) -> Tensor:
-    """[B,3,H,W] float32 in [0, 1] of any kind of picture `degrade` takes."""
+    """Convert any image that `degrade` accepts to float32 [B,3,H,W] in [0, 1]."""
     if isinstance(image, Image.Image):
         if image.mode != "RGB":
             raise ValueError(f"degrade: the image must have mode RGB (image.convert('RGB')), got {image.mode}")
@@ -238,12 +238,12 @@ def _as_batch(image: Picture) -> Tensor:
         scale = 255 if image.dtype == np.uint8 else 1
         image = torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1) / scale
     if not isinstance(image, Tensor):
-        raise TypeError(f"degrade: image must be a PIL picture, an array or a tensor, got {type(image).__name__}")
+        raise TypeError(f"degrade: image must be a PIL image, an array or a tensor, got {type(image).__name__}")
     if not image.is_floating_point() or image.ndim not in (3, 4) or image.shape[-3] != 3 or image.numel() == 0:
         raise ValueError(
             f"degrade: the tensor must be [3,H,W] or [B,3,H,W], floating, got {tuple(image.shape)} {image.dtype}"
         )
-    if not (image.min() >= 0 and image.max() <= 1):  # so that NaN is refused too
+    if not (image.min() >= 0 and image.max() <= 1):  # refuses NaN too
         raise ValueError(f"degrade: values must lie in [0, 1], got [{image.min():.3g}, {image.max():.3g}]")
     return image.float().reshape(-1, *image.shape[-3:]).contiguous()
 
@@ -261,7 +261,7 @@ def _as_map(name: str, value: Any, clean: Tensor) -> Tensor:
 
 
 def _like(image: Picture, result: Tensor) -> Picture:
-    """`result` [3,H,W] as the kind of picture that `image` is."""
+    """Convert `result` [3,H,W] to the type of `image`."""
     if isinstance(image, Tensor):
         return result.to(image.dtype)
     array = result.permute(1, 2, 0).cpu().numpy()

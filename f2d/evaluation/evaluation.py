@@ -21,7 +21,7 @@ from f2d.metrics.variation import CHANGE, SPREAD
 from f2d.nets.models import load_config, load_network
 from f2d.transport import sampling
 
-RESERVED = ("input", "truth")  # columns of figures and pages
+RESERVED = ("input", "ground truth")  # columns of figures and pages
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,10 @@ class Evaluation:
             workers=workers,
         )
         yield from run(cases)
+
+    def missing(self) -> int:
+        """Return the number of cases without a record."""
+        return sum(self._record(case) is None for case in self.data.cases)
 
     def finish(self) -> Summary:
         """Summarise the records of all cases, and write the results."""

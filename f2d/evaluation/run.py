@@ -69,7 +69,7 @@ class Run:
             path = self.folder.restored(case.name)
             path.parent.mkdir(parents=True, exist_ok=True)
             save_image(to_picture(answer.image), path)
-        usable = [measure for measure in self.measures if pixels.clean is not None or not measure.needs_truth]
+        usable = [measure for measure in self.measures if pixels.clean is not None or not measure.needs_ground_truth]
         values = {measure.about.key: measure(answer.image, pixels.clean) for measure in usable}
         degraded = {measure.about.key: measure(pixels.degraded, pixels.clean) for measure in usable}
         if self.change:

@@ -48,7 +48,7 @@ def export(
 ) -> None:
     """Write ``restored = restoration(image[, noise])`` of `net` to a file, completely or not at all.
 
-        image     float32 [B, 3, H, W], RGB in [0, 1], any B, H, W >= 1: padding and cropping are in the graph
+        image     float32 [B, 3, H, W], RGB in [0, 1], any B, H, W >= 1; the graph pads and crops
         noise     float32 [steps, B, 3, H, W] (ResFlow: [1, B, 3, H, W]), standard normal; absent if no noise is drawn
         restored  like image
 
@@ -57,8 +57,8 @@ def export(
     ``torch.export.load(path).module()`` in a program that has imported f2d_kernels. steps and sampler are those of
     `f2d.transport.sampling`, with the steps unrolled; the default is "mean" if available, which needs no noise.
 
-    Raises ValueError for another suffix or an invalid sampler, number of steps or type, and ModuleNotFoundError if the
-    packages that write ONNX are not installed, before any work.
+    Raises, before any work, ValueError for another suffix or an invalid sampler, number of steps, dtype or device, and
+    ModuleNotFoundError if a package that writes ONNX is not installed.
     """
     path = Path(path)
     check_name(path)
@@ -79,7 +79,7 @@ def export(
 
 
 def check_name(path: Path) -> None:
-    """Raise ValueError for a name of neither format, ModuleNotFoundError if a package for ONNX is not installed."""
+    """Raise ValueError for a suffix of neither format, ModuleNotFoundError if a package for ONNX is not installed."""
     if path.suffix not in (ONNX, PROGRAM):
         raise ValueError(f"{path}: must end in {ONNX} or {PROGRAM}")
     missing = [name for name in NEEDED if find_spec(name) is None]
@@ -137,7 +137,7 @@ def _network(net: Network, path: Path, dtype: torch.dtype, device: torch.device 
 
 
 def _evaluated(network: Network | Engine) -> Network | Predictor:
-    """Return a network for `restore_tensor` without the skipping of experts, which depends on the image."""
+    """Return a network for `restore_tensor` that never skips experts, since skipping depends on the image."""
     return network.predictor(skipping=False) if isinstance(network, Engine) else network
 
 
@@ -205,7 +205,7 @@ class Restoration(nn.Module):
         super().__init__()
         self.network, self.config, self.steps, self.sampler = network, network.config, steps, sampler
         self.begin: Any = _begin_resflow if isinstance(network, ResFlowNet) else _begin_factorized
-        if isinstance(network, Engine):  # values that depend on t only become constants of the graph
+        if isinstance(network, Engine):  # makes values that depend only on t constants of the graph
             for t in network.transport.times(steps, sampler)[:-1]:
                 network.constants(t)
 
@@ -216,7 +216,7 @@ class Restoration(nn.Module):
 
 
 def _begin_factorized(net: F2DNet | Predictor, y: Tensor) -> tuple[Tensor, Predict]:
-    """`f2d.nets.f2dnet.network.begin` by `padded` and `cropped`."""
+    """Do the work of `f2d.nets.f2dnet.network.begin` with `padded` and `cropped`."""
     (height, width), stride = y.shape[-2:], net.config.stride
     analysis: Any = net.analyse(padded(y, stride))
 
@@ -230,7 +230,7 @@ def _begin_factorized(net: F2DNet | Predictor, y: Tensor) -> tuple[Tensor, Predi
 
 
 def _begin_resflow(net: ResFlowNet, y: Tensor) -> tuple[Tensor, Predict]:
-    """`ResFlowNet.begin` by `padded` and `cropped`."""
+    """Do the work of `ResFlowNet.begin` with `padded` and `cropped`."""
     (height, width), stride = y.shape[-2:], net.config.stride
     start, predict = net.begin(y)
 
@@ -242,7 +242,7 @@ def _begin_resflow(net: ResFlowNet, y: Tensor) -> tuple[Tensor, Predict]:
 
 
 def padded(x: Tensor, multiple: int) -> Tensor:
-    """`f2d.nets.padding.pad_to_multiple` without branches in Python."""
+    """Do the work of `f2d.nets.padding.pad_to_multiple` without Python branches."""
     for axis in (3, 2):
         size = x.shape[axis]
         place = torch.arange((size + multiple - 1) // multiple * multiple, device=x.device)
@@ -258,7 +258,7 @@ def cropped(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def _inputs(noises: int, batch: int, height: int, width: int, device: torch.device | str) -> tuple[Tensor, ...]:
-    """Draw seeded inputs for `Restoration`: an image, and noise if it takes any."""
+    """Draw seeded inputs for `Restoration`: an image, and noise if `noises` is not 0."""
     generator = torch.Generator().manual_seed(height * width)
     image = torch.rand(batch, 3, height, width, generator=generator)
     noise = torch.randn(noises, batch, 3, height, width, generator=generator)
@@ -268,8 +268,8 @@ def _inputs(noises: int, batch: int, height: int, width: int, device: torch.devi
 def _program(restoration: Restoration, device: torch.device | str) -> ExportedProgram:
     """Trace the restoration as a graph for images of any size.
 
-    It is traced for sizes beyond one stride. For a feature map of one pixel PyTorch would trace other graphs, which
-    differ in the description of memory but not in the computation. The size limit, and the guards on memory that depend
+    It is traced for sizes above one stride. For a feature map of one pixel PyTorch would trace a graph with another
+    memory layout but the same computation. The size limit, and the guards on memory that depend
     on it, are therefore removed from the graph. The tests cover the smallest sizes.
     """
     from torch.utils._sympy.value_ranges import ValueRanges

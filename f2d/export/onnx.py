@@ -1,4 +1,4 @@
-"""Convert an exported program to ONNX: f2d's ops become standard operators, for any runtime."""
+"""Convert an exported program to ONNX; f2d's ops become standard operators, which any runtime supports."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def onnx_file(program: ExportedProgram, description: dict[str, str]) -> bytes:
     )
     assert written is not None  # holds with dynamo=True
     model = written.model_proto
-    del model.graph.value_info[:]  # shapes of intermediate results, which runtimes find themselves
+    del model.graph.value_info[:]  # shapes of intermediate results, which runtimes infer
     for value in (*model.graph.input, *model.graph.output):
         dims = [dim for dim in value.type.tensor_type.shape.dim if dim.dim_param]
         for dim, name in zip(dims, ("batch", "height", "width"), strict=True):
@@ -35,7 +35,7 @@ def onnx_file(program: ExportedProgram, description: dict[str, str]) -> bytes:
 
 
 def _assembly(deltas: list[Tensor], gates: Tensor, maps: Tensor | None, base: Tensor | None) -> Tensor:
-    """`f2d_kernels.expert_assembly` in standard operators."""
+    """Express `f2d_kernels.expert_assembly` in standard operators."""
     total: Any = base
     for k, delta in enumerate(deltas):
         weight = gates[:, k, None, None, None]
@@ -54,7 +54,7 @@ def _group_norm_silu(
     eps: float,
     *_: object,
 ) -> tuple[Tensor, ...]:
-    """`f2d_kernels.group_norm_silu` in standard operators; nothing reads the other three results of the op."""
+    """Express `f2d_kernels.group_norm_silu` in standard operators; the op's other three results are unused."""
     h = nn.functional.group_norm(x, groups, weight, bias, eps)
     if scale is not None:
         h = h * (1 + scale[:, :, None, None])
@@ -64,12 +64,12 @@ def _group_norm_silu(
 
 
 def _transition(x: Tensor, mu: Tensor, log_mean: Tensor, log_std: Tensor, noise: Tensor, *_: object) -> Tensor:
-    """`f2d_kernels.lognormal_transition` with noise given, in standard operators."""
+    """Express `f2d_kernels.lognormal_transition` with given noise in standard operators."""
     exponent = log_mean[:, None, None, None] + log_std[:, None, None, None] * noise
     return mu + (x - mu) * exponent.clamp(-20, 20).exp()
 
 
 def _gaussian(terms: list[Tensor], coefficients: Tensor, std: Any, noise: Tensor | None, *_: object) -> Tensor:
-    """`f2d_kernels.gaussian_transition` with noise given or none, in standard operators."""
+    """Express `f2d_kernels.gaussian_transition` with given noise, or without noise, in standard operators."""
     total: Any = sum(coefficients[:, j, None, None, None] * term for j, term in enumerate(terms))
     return total if noise is None else total + std[:, None, None, None] * noise

@@ -15,7 +15,7 @@ from f2d.figures.grid import save
 from f2d.figures.panels import Shown, comparison, errors, gates, show, trajectory
 from f2d.transport import LogNormal
 
-CASES = 4  # unless some are asked for
+CASES = 4  # default number
 
 
 def draw(
@@ -28,11 +28,13 @@ def draw(
     device: str = "auto",
     overwrite: bool = False,
 ) -> Iterator[Path]:
-    """Write the figures into `target` and give their paths: ``comparison``, ``errors`` where there is a truth, and of
-    every evaluated model ``NAME-gates`` (with experts) and ``NAME-trajectory`` of the first case (log-normal ones).
+    """Write the figures into `target` and yield their paths.
 
-    names: of cases; none: the first ones of four categories, evenly chosen. ValueError before anything is drawn for
-    evaluations that are not there, differ in their data, or lack a case, and for files that exist.
+    The figures are ``comparison``, ``errors`` if there is a ground truth, and for every evaluated model ``NAME-gates``
+    (if it has experts) and ``NAME-trajectory`` of the first case (if its process is log-normal).
+
+    names: of cases; if empty, the first case of each of four evenly chosen categories. ValueError, before anything is
+    drawn, for evaluations that are missing, use different data or lack a case, and for files that exist.
     """
     folders = [EvaluationFolder.open(path) for path in evaluations]
     sources = {folder.settings.data for folder in folders}

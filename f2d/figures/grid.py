@@ -1,4 +1,4 @@
-"""Pictures and maps in rows on one sheet, and the sheet as a file."""
+"""Arrange images and maps in rows on one sheet, and save it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,16 +10,16 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from f2d.replacing import replacing
 
-CELL, BAR, TEXT = 2.2, 0.8, 0.22  # inches: a picture, the colour bar, a line of text
+CELL, BAR, TEXT = 2.2, 0.8, 0.22  # inches: width of an image and of the colour bar, height of a line of text
 _UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
-Cell = tuple[str, np.ndarray, str]  # title, picture [H, W, 3] or map [H, W], caption
+Cell = tuple[str, np.ndarray, str]  # title, image [H, W, 3] or map [H, W], caption
 
 
 def grid(rows: Sequence[Sequence[Cell]], limits: tuple[float, float] = (0, 1), unit: str = "") -> Figure:
-    """Pictures in rows, a title where the one above has another, captions below each.
+    """Arrange images and maps in rows, each with a caption below, and a title where it differs from the one above.
 
-    Maps are shown in inferno between `limits`, with one colour bar for all, labelled with their unit.
+    Maps use the colours of inferno between `limits`, with one colour bar, labelled with `unit`, for all of them.
     """
     shape = rows[0][0][1].shape
     columns, height = max(map(len, rows)), CELL * shape[0] / shape[1]
@@ -48,7 +48,7 @@ def grid(rows: Sequence[Sequence[Cell]], limits: tuple[float, float] = (0, 1), u
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure in the format of its suffix (png, pdf, svg), the same bytes each time."""
+    """Write a figure in the format of the suffix (png, pdf, svg); equal figures give byte-identical files."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = path.suffix[1:]
     with replacing(path) as part, rc_context({"svg.hashsalt": "f2d"}):

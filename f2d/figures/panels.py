@@ -18,12 +18,13 @@ from f2d.metrics import psnr
 from f2d.transport import LogNormal
 
 ERROR_LEVELS = 64  # grey levels at which an error map is brightest
+GROUND_TRUTH = "ground truth"
 SHOWN = 6  # states of a trajectory
 NOISE_RANGE = 6  # range from black to white, in standard deviations of the strongest step's noise
 
 
 class Shown(NamedTuple):
-    """A case with its restorations by method, all [3, H, W] in [0, 1]; clean None where there is no truth."""
+    """A case with its restorations by method, all [3, H, W] in [0, 1]; clean is None if there is no ground truth."""
 
     name: str
     degraded: Tensor
@@ -43,16 +44,17 @@ def show(case: Case, folders: Sequence[EvaluationFolder]) -> Shown:
 
 
 def comparison(cases: Sequence[Shown]) -> Figure:
-    """A row for each case: input, every method, truth; RGB PSNR after 8 bits under each."""
+    """Draw a row for each case: input, every method, ground truth; RGB PSNR after 8 bits below each."""
     rows = []
     for case in cases:
-        pictures = {"input": case.degraded, **case.restored} | ({} if case.clean is None else {"truth": case.clean})
+        pictures = {"input": case.degraded, **case.restored}
+        pictures |= {} if case.clean is None else {GROUND_TRUTH: case.clean}
         rows.append([(name, _picture(image), _decibels(name, image, case.clean)) for name, image in pictures.items()])
     return grid(rows)
 
 
 def errors(cases: Sequence[Shown]) -> Figure:
-    """A row for each case with a truth: the mean over channels of |image - truth| in grey levels, input first."""
+    """Draw a row for each case with a ground truth: |image - clean| in grey levels, mean over channels, input first."""
     rows = []
     for case in cases:
         if case.clean is not None:
@@ -69,7 +71,7 @@ def errors(cases: Sequence[Shown]) -> Figure:
 
 
 def gates(restorer: Restorer, cases: Sequence[Shown]) -> Figure:
-    """A row for each case: the input, then ``alpha_k m_k`` of every expert at the first step.
+    """Draw a row for each case: the input, then ``alpha_k m_k`` of every expert at the first step.
 
     ValueError for a model without experts.
     """
@@ -86,10 +88,10 @@ def gates(restorer: Restorer, cases: Sequence[Shown]) -> Figure:
 
 
 def trajectory(restorer: Restorer, case: Shown, *, steps: int = 10, seed: int = 0) -> Figure:
-    """States x_t of one sample by MC in `steps` calls (above), and what their last step's noise added (below).
+    """Draw states x_t of one sample by MC in `steps` steps (above), and the noise that the last step to each added.
 
-    The noise of a step is x_t minus the state that the same step reaches with ε = 0. ValueError for a model of another
-    process, which draws no noise on its way.
+    The noise of a step is x_t minus the state that the same step reaches with ε = 0. ValueError for a model whose
+    process draws no noise at its steps.
     """
     transport = restorer.transport
     if not isinstance(transport, LogNormal):
@@ -108,9 +110,9 @@ def trajectory(restorer: Restorer, case: Shown, *, steps: int = 10, seed: int = 
 def states(
     restorer: Restorer, transport: LogNormal, degraded: Tensor, steps: int, seed: int
 ) -> tuple[list[Tensor], list[Tensor], list[float]]:
-    """(states [3, H, W] in [0, 1], the noise of the step to each, times t/T), steps + 1 of each; the first is y.
+    """Return (states [3, H, W] in [0, 1], the noise of the step to each, times t/T), steps + 1 of each.
 
-    The last is what `f2d.transport.restore.restore_tensor` gives by MC with this seed.
+    The first state is y; the last equals that of `f2d.transport.restore.restore_tensor` by MC with this seed.
     """
     predictor = restorer.engine.predictor()
     x, predict = predictor.begin((degraded[None] * 2 - 1).to(predictor.device, predictor.dtype))
@@ -132,10 +134,10 @@ def _picture(image: Tensor) -> np.ndarray:
     return image.clamp(0, 1).permute(1, 2, 0).numpy()
 
 
-def _decibels(name: str, image: Tensor, truth: Tensor | None) -> str:
-    if truth is None or name == "truth":
+def _decibels(name: str, image: Tensor, clean: Tensor | None) -> str:
+    if clean is None or name == GROUND_TRUTH:
         return ""
-    return f"{float(psnr(image[None], truth[None])):.2f} dB"
+    return f"{float(psnr(image[None], clean[None])):.2f} dB"
 
 
 def _levels(noise: Tensor) -> str:

@@ -1,4 +1,4 @@
-"""F²D-Net in other libraries: diffusers.
+"""F²D-Net in diffusers.
 
     from f2d.integrations import LogNormalScheduler, RestorationPipeline        # pip install "f2d[diffusers]"
 

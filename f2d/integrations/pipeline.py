@@ -1,6 +1,6 @@
 """F²D-Net as a pipeline of diffusers.
 
-Saved pipelines name this module and `scheduler`, and diffusers looks in them for its base classes: they cannot move.
+Saved pipelines name this module and `scheduler`, in which diffusers looks for its base classes, so neither can move.
 """
 
 import os
@@ -29,11 +29,11 @@ UNET, SCHEDULER = "unet", "scheduler"
 
 
 class RestorationModel(ModelMixin):
-    """``model(x_t, image, t)``: an F²D-Net with the interface of diffusers' models and unchanged files.
+    """``model(x_t, image, t)``: an F²D-Net with the interface of a diffusers model; its files stay the same.
 
     forward(sample [B, 3, H, W], image of the same shape in [-1, 1], timestep an int or [B]) -> the network's
-    prediction [B, 3, H, W] (see its config.target). A folder of `save_pretrained` is an ordinary checkpoint, for
-    `F2DNet.from_pretrained` and the command line.
+    prediction [B, 3, H, W] (see its config.target). `save_pretrained` writes an ordinary checkpoint, which
+    `F2DNet.from_pretrained` and the command line can load.
     """
 
     def __init__(self, net: F2DNet):
@@ -48,12 +48,12 @@ class RestorationModel(ModelMixin):
         return self.net(sample, image, timestep).prediction
 
     def save_pretrained(self, save_directory: str | os.PathLike, *, push_to_hub: bool = False, **_: Any) -> None:
-        """Write `config.json`, `model.safetensors` and a model card; diffusers' options of shards are ignored.
+        """Write `config.json`, `model.safetensors` and a model card; diffusers' options for shards are ignored.
 
         Raises ValueError for push_to_hub, since the network's own `push_to_hub` uploads it.
         """
         if push_to_hub:
-            raise ValueError("RestorationModel: to upload a network, model.net.push_to_hub('owner/name')")
+            raise ValueError("RestorationModel: push_to_hub must be False (model.net.push_to_hub(...) uploads)")
         self.net.save_pretrained(save_directory)
 
     @classmethod
@@ -66,7 +66,7 @@ class RestorationModel(ModelMixin):
         subfolder: str = "",
         **options: Any,
     ) -> Self:
-        """Load any source of `F2DNet.from_pretrained`; dtype (or torch_dtype) is that of the weights, default float32.
+        """Load any source of `F2DNet.from_pretrained`; dtype (or torch_dtype): of the weights, default float32.
 
         Diffusers' options for downloading are supported; those for loading with little memory are ignored.
         """
@@ -81,16 +81,16 @@ DOWNLOAD = ("revision", "token", "cache_dir", "local_files_only", "force_downloa
 class RestorationPipeline(DiffusionPipeline):
     """``pipeline(image).images[0]``: restore an image by `unet` along the transport of `scheduler`.
 
-    unet is an F²D-Net or its `RestorationModel`; scheduler is by default the one it was trained for. Results are
-    bit-exact with `f2d.restore_tensor` for the same steps, sampler and seed. Raises TypeError for other types. Each
-    image is analysed once for all steps, which calls parts of `unet` rather than the whole; diffusers therefore refuses
-    to offload it as a whole.
+    unet is an F²D-Net or its `RestorationModel`; by default, scheduler is the one it was trained for. Results
+    are bit-exact with `f2d.restore_tensor` for the same steps, sampler and seed. Raises TypeError for other types. Each
+    image is analysed once for all steps. This calls parts of `unet` rather than the whole module, so diffusers refuses
+    to offload it.
 
         pipeline = RestorationPipeline(F2DNet.from_pretrained("f2d-lite"))
         pipeline.save_pretrained("folder"); RestorationPipeline.from_pretrained("folder")
     """
 
-    _optional_components = [SCHEDULER]  # noqa: RUF012, without it what has a default is not saved
+    _optional_components = [SCHEDULER]  # noqa: RUF012, otherwise a component with a default is not saved
     _callback_tensor_inputs = ["sample", "pred_original_sample"]  # noqa: RUF012
 
     def __init__(self, unet: RestorationModel | F2DNet, scheduler: LogNormalScheduler | None = None):
@@ -123,8 +123,8 @@ class RestorationPipeline(DiffusionPipeline):
         """Restore an image, or a batch of one size: path, Pillow image, list of images, array or tensor in [0, 1].
 
         Results are RGB, as in diffusers, without the transparency that `f2d.load` keeps. num_inference_steps is the
-        number of network calls, by default 1 (the conditional mean) if `timesteps` is also missing. seed is one int,
-        or int64 [B], as in `f2d.restore_tensor`; or a generator, or a list of B, from which seeds are drawn.
+        number of network calls, by default 1 (the conditional mean) unless `timesteps` is given. seed is an int or
+        int64 [B], as in `f2d.restore_tensor`; generator is one, or a list of B, from which seeds are drawn instead.
         output_type is "pil" (a list of images), "np" (float32 [B, H, W, 3]) or "pt" (float32 [B, 3, H, W]), in [0, 1].
 
         callback_on_step_end(pipeline, step, timestep, tensors) -> tensors is called after each step with the requested
@@ -139,7 +139,7 @@ class RestorationPipeline(DiffusionPipeline):
         if output_type not in OUTPUTS:
             raise ValueError(f"output_type must be one of {', '.join(OUTPUTS)}, got {output_type!r}")
         device = self._execution_device
-        y = pixels_of(image).contiguous().to(device) * 2 - 1  # arrays have channels last, whose sums round otherwise
+        y = pixels_of(image).contiguous().to(device) * 2 - 1  # in channels_last, sums round differently
         source = noise_source(y, generator, seed)
         if num_inference_steps is None and timesteps is None:
             num_inference_steps = 1
@@ -161,7 +161,7 @@ class RestorationPipeline(DiffusionPipeline):
 
     @classmethod
     def download(cls, pretrained_model_name: str | os.PathLike, **options: Any) -> str:
-        """The files of a pipeline on the Hub, into its cache: what `save_pretrained` writes, and nothing that runs."""
+        """Download a pipeline from the Hub into its cache: the files of `save_pretrained`, and no code."""
         files = ["model_index.json", f"{SCHEDULER}/scheduler_config.json"]
         files += [f"{UNET}/{name}" for name in (checkpoints.CONFIG, checkpoints.MODEL)]
         known = {name: value for name, value in options.items() if name in DOWNLOAD and value is not None}

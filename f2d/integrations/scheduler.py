@@ -23,7 +23,7 @@ Seed = int | Tensor | None
 @dataclass
 class LogNormalSchedulerOutput(BaseOutput):
     """prev_sample [B, C, H, W]: the state at the next time (diffusers' name, although time runs forward here).
-    pred_original_sample, of the same shape: the clean image that the model's output stands for, in [-1, 1]."""
+    pred_original_sample, of the same shape: the clean image that the model's output implies, in [-1, 1]."""
 
     prev_sample: Tensor
     pred_original_sample: Tensor
@@ -32,17 +32,17 @@ class LogNormalSchedulerOutput(BaseOutput):
 class LogNormalScheduler(SchedulerMixin, ConfigMixin):
     """``x_t = mu + (x_s - mu) · exp(M + S ε)`` from x_0, the degraded image, at time 0 to mu, the clean one, at time T.
 
-    Time runs forward: `timesteps` ascend from 0, and the loop starts with the degraded image instead of noise (so
-    `init_noise_sigma` is 1 and `scale_model_input` returns what it is given); of an F²D-Net with an enhancer, with what
-    this makes of it:
+    Time runs forward: `timesteps` ascend from 0, and the loop starts from the degraded image (for an F²D-Net with an
+    enhancer, from the enhanced image) instead of noise. Therefore `init_noise_sigma` is 1, and `scale_model_input`
+    returns its argument:
 
         scheduler.set_timesteps(n)
         x = degraded                                            # [B, C, H, W] in [-1, 1]
         for t in scheduler.timesteps:
             x = scheduler.step(model(x, degraded, t), t, x, seed=0).prev_sample
 
-    num_train_timesteps: T. theta, sigma2: rates of the process by the names of `f2d.transport.LogNormalSchedule.named`;
-    or T numbers each, lists or tensors, with the length `dt` of a step. sampler: MC, NMC, EM or mean of
+    num_train_timesteps: T. theta, sigma2: rates of the process, named as in `f2d.transport.LogNormalSchedule.named`, or
+    T numbers each (lists or tensors) with the length `dt` of a step. sampler: MC, NMC, EM or mean of
     `f2d.transport.transport`.
     prediction_type: the model's prediction, "SFLOW" (mu - x_t), "FLOW" (mu - x_0) or "FINAL_X" (mu). The arithmetic is
     that of `f2d.transport`, always in float32. Raises ValueError for invalid arguments.
@@ -55,7 +55,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
     @register_to_config
     def __init__(
         self,
-        *,  # register_to_config takes what is given by position for a default, and does not save it
+        *,  # register_to_config would not save arguments given by position
         num_train_timesteps: int = 100,
         theta: str | Sequence[float] | Tensor = "cosine",
         sigma2: str | Sequence[float] | Tensor = "linear",
@@ -110,7 +110,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         return self._begin_index
 
     def set_begin_index(self, begin_index: int = 0) -> None:
-        """The loop after `set_timesteps` starts at ``timesteps[begin_index]``."""
+        """Start the loop after `set_timesteps` at ``timesteps[begin_index]``."""
         self._begin_index: int | None = begin_index
 
     def set_timesteps(
@@ -119,10 +119,10 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         device: str | torch.device | None = None,
         timesteps: Sequence[int] | None = None,
     ) -> None:
-        """``floor(i T / n)``, i = 0..n-1, the last step going to T; or `timesteps` of your own: ascending, 0 to T - 1.
+        """Set the times ``floor(i T / n)``, i = 0..n-1, or `timesteps`, ascending in 0..T-1; the last step ends at T.
 
-        ValueError unless exactly one is given, and for what the sampler cannot take. RuntimeWarning for EM in fewer
-        than T steps, which stops short of the target.
+        ValueError unless exactly one is given, and for a number of steps that the sampler does not support.
+        RuntimeWarning for EM in fewer than T steps, which stops short of the target.
         """
         schedule, sampler = self.transport.schedule, self.config.sampler
         if (num_inference_steps is None) == (timesteps is None):
@@ -146,7 +146,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         self._start: Tensor | None = None
 
     def scale_model_input(self, sample: Tensor, timestep: int | Tensor | None = None) -> Tensor:
-        """Return `sample` itself, since the network sees the state."""
+        """Return `sample` itself, because the network takes the unscaled state."""
         return sample
 
     def add_noise(
@@ -161,12 +161,12 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
     ) -> Tensor:
         """``x_t = mu + (x_0 - mu) · exp(M_t + S_t ε)``: a training state, mu = original_samples, x_0 = noise.
 
-        The degraded image stands where diffusion has its noise: at the end of the path that restoring starts from. Both
-        are [B, C, H, W]; timesteps: whole numbers in 0 to T, an int or tensor of one for all images, or [B]. ε is
-        `epsilon`, of the images' shape, or drawn from a seed (one, or [B]) or generator (one, or a list of B), else
-        from PyTorch's own.
+        The degraded image takes the place of diffusion's noise, from which sampling starts. Both are [B, C, H, W].
+        timesteps: whole numbers from 0 to T; an int or a tensor of one for all images, or [B]. ε is `epsilon`, of the
+        images' shape, or drawn from a seed (one, or [B]), a generator (one, or a list of B), or PyTorch's default
+        generator.
 
-        TypeError or ValueError for other timesteps; those on a GPU are not looked at, and fail there.
+        TypeError or ValueError for other timesteps. Values on a GPU are not checked here; they fail there.
         """
         source = noise_source(noise, generator, seed, epsilon)
         return self.transport.schedule.sample(noise, original_samples, self._times_of(timesteps, noise), **source)
@@ -183,16 +183,17 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         noise: Tensor | None = None,
         original_sample: Tensor | None = None,
     ) -> LogNormalSchedulerOutput | tuple[Tensor, Tensor]:
-        """Compute the state at the next of `timesteps` from `sample` at this one and the model's output for it.
+        """Compute the state at the next of `timesteps` from the state `sample` at this one and the model's output.
 
-        model_output, sample [B, C, H, W], of any floating type; the result has the state's. ε is `noise` [B, C, H, W];
-        or comes from a seed (one, or int64 [B]) with the number of the step as its stream, as in `f2d.restore_tensor`:
-        give every step the same; or from a generator (one, or a list of B). original_sample: x_0, where the loop does
-        not start at it, for NMC and FLOW.
+        model_output, sample: [B, C, H, W] of any floating dtype; the result has that of sample. ε is `noise`
+        [B, C, H, W], or comes from a seed (one, or int64 [B]), or from a generator (one, or a list of B). With a seed,
+        the stream is the index of the step, as in `f2d.restore_tensor`, so give every step the same seed.
+        original_sample: x_0, which NMC and FLOW need if the loop does not start at time 0.
 
-        timestep: one of `timesteps`, for all images; a tensor [B] must hold it B times. On a GPU only the first is
-        looked at, and not even that after `set_begin_index`: it would make the host wait. ValueError for a time that is
-        not among `timesteps`, for several at once, or a step after the last; TypeError for one that is no whole number.
+        timestep: one of `timesteps`, for all images; a tensor [B] must hold it B times. A tensor on a GPU is read only
+        at the first step, and never after `set_begin_index`, because reading makes the host wait. ValueError for a time
+        that is not among `timesteps`, for different times, or for a step after the last. TypeError for a time that is
+        not a whole number.
         """
         i = self._index(timestep)
         s, t = self._times[i], self._times[i + 1]
@@ -228,7 +229,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
                 return i
             held = timestep.reshape(-1).tolist()
             if len(set(held)) != 1:
-                raise ValueError(f"LogNormalScheduler: a step takes all images from one time, not from {held}")
+                raise ValueError(f"LogNormalScheduler: timestep must be the same for all images, got {held}")
             timestep = held[0]
         time = _whole(timestep, "timestep")
         if time not in self._times[:-1]:
@@ -238,7 +239,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         return self._times.index(time)
 
     def _times_of(self, timesteps: int | Tensor, images: Tensor) -> int | Tensor:
-        """`timesteps` of `add_noise`, checked: an int, or int64 [B] on the images' device."""
+        """Check `timesteps` of `add_noise`; return an int, or int64 [B] on the images' device."""
         last, batch = self.config.num_train_timesteps, images.shape[0]
         if not isinstance(timesteps, Tensor):
             held = [_whole(timesteps, "timesteps")]
@@ -256,7 +257,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         if not isinstance(timesteps, Tensor):
             return held[0]
         timesteps = timesteps.long().reshape(-1).to(images.device, non_blocking=True).expand(batch)
-        # a negative index counts from the end: on a GPU, one past the end is PyTorch's own error instead
+        # a negative index would count from the end; on a GPU, replace it by one past the end, which PyTorch refuses
         return timesteps if held else torch.where(timesteps < 0, last + 1, timesteps)
 
 
@@ -269,8 +270,8 @@ def _whole(time: Any, name: str) -> int:
 def noise_source(x: Tensor, generator: Generators, seed: Seed = None, noise: Tensor | None = None) -> dict:
     """Return the source of noise of images x [B, C, H, W], in keywords of the ops; raise ValueError for two sources.
 
-    A list of generators becomes a seed of each image: its noise is then its own, whoever else is in the batch. One
-    generator becomes one seed, so that for one image it gives what a list of it gives.
+    A list of generators gives one seed per image, so that its noise does not depend on the rest of the batch. One
+    generator gives one seed; for a single image, this is the same as a list of that generator.
     """
     if sum(given is not None for given in (generator, seed, noise)) > 1:
         raise ValueError("give one source of noise: a generator, a seed, or the noise itself")
@@ -288,5 +289,5 @@ def noise_source(x: Tensor, generator: Generators, seed: Seed = None, noise: Ten
 
 
 def _drawn(generator: torch.Generator) -> Tensor:
-    """A seed, int64 [1], as the ops draw it."""
+    """Draw a seed, int64 [1], as the ops do."""
     return torch.randint(-(2**63), 2**63 - 1, (1,), dtype=torch.int64, device=generator.device, generator=generator)

@@ -7,17 +7,17 @@ LUMA = (0.299, 0.587, 0.114)  # BT.601
 
 
 def eight_bits(image: Tensor) -> Tensor:
-    """round(255 clamp(image, 0, 1)) / 255: the image as an 8-bit file holds it, of any shape and floating type."""
+    """round(255 clamp(image, 0, 1)) / 255: the image as an 8-bit file stores it. Any shape and floating dtype."""
     return to_levels(image) / 255
 
 
 def to_levels(image: Tensor) -> Tensor:
-    """round(255 clamp(image, 0, 1)): 0 to 255, in the type given."""
+    """round(255 clamp(image, 0, 1)): whole numbers from 0 to 255, in the dtype of the image."""
     return (image.clamp(0, 1) * 255).round()
 
 
 def psnr(image: Tensor, reference: Tensor) -> Tensor:
-    """10 log10(1 / mean((round8(image) - reference)²)) in dB per sample, after rounding to 8 bits.
+    """10 log10(1 / mean((round8(image) - round8(reference))²)) in dB per sample; round8 rounds to 8 bits.
 
     image and reference are [B,C,H,W] in [0, 1]; values outside are clamped. Returns [B]; equal images give inf.
     """
@@ -27,10 +27,11 @@ def psnr(image: Tensor, reference: Tensor) -> Tensor:
 
 
 def ssim(image: Tensor, reference: Tensor) -> Tensor:
-    """Structural similarity per sample, Gaussian window of 11, sigma 1.5, averaged over channels and all pixels.
+    """Compute the structural similarity of each sample with an 11x11 Gaussian window, sigma 1.5.
 
-    image, reference: [B,C,H,W] in [0, 1], H and W at least 6. Returns [B]. Wang et al. (2004), by torchmetrics, which
-    mirrors the edges; MATLAB and scikit-image leave out 5 pixels at each, as `f2d.metrics.fidelity` does.
+    image, reference: [B,C,H,W] in [0, 1], H and W at least 6. Returns [B], means over channels and all pixels. Wang et
+    al. (2004), computed by torchmetrics, which mirrors the image at its borders; MATLAB and scikit-image exclude 5
+    pixels at each border, as `f2d.metrics.fidelity` does. ModuleNotFoundError if torchmetrics is not installed.
     """
     try:
         from torchmetrics.functional.image import structural_similarity_index_measure
@@ -40,12 +41,12 @@ def ssim(image: Tensor, reference: Tensor) -> Tensor:
         ) from None
 
     values = structural_similarity_index_measure(image.float(), reference.float(), data_range=1.0, reduction="none")
-    assert isinstance(values, Tensor)  # a pair where more is asked for
+    assert isinstance(values, Tensor)  # a pair only if its map is requested too
     return values
 
 
 def luma(image: Tensor) -> Tensor:
-    """0.299 R + 0.587 G + 0.114 B, [B,3,H,W] -> [B,1,H,W]; full range, as F²D-Net's evaluation has it."""
+    """0.299 R + 0.587 G + 0.114 B, [B,3,H,W] -> [B,1,H,W]; full range, as in F²D-Net's evaluation."""
     return (image * image.new_tensor(LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
 
 

@@ -6,14 +6,14 @@ from f2d.metrics.fidelity import Fidelity
 
 
 class Convention(NamedTuple):
-    """text: in words, for tables. measures: PSNR and SSIM in its own colour, then in the other one."""
+    """text: description for tables. measures: PSNR and SSIM in the convention's own colour, then in the other one."""
 
     text: str
     measures: tuple[Fidelity, ...]
 
     @property
     def keys(self) -> list[str]:
-        """The keys of the measures; conventions that measure the same share a key."""
+        """The keys of the measures; conventions with the same measure share its key."""
         return [measure.about.key for measure in self.measures]
 
 
@@ -32,14 +32,14 @@ CONVENTIONS = {
         "RGB in float; SSIM Gaussian 11 with sample covariance", ("rgb", "y"), "float", "gaussian11-sample"
     ),
     "promptir": _convention("RGB in float; SSIM 7x7 uniform", ("rgb", "y"), "float", "7x7"),
-    # of F²D-Net only the luma is known; bits and window are those of OneRestore, which its tables stand beside
+    # F²D-Net's paper states only the luma; bits and window are assumed to be OneRestore's, with which it compares
     "f2dnet": _convention(
         "Y (0.299, 0.587, 0.114) after 8 bits; SSIM 7x7 uniform; bits and window not published, taken as OneRestore's",
         ("y", "rgb"),
         "8bit",
         "7x7",
     ),
-    # the test scripts cut off `scale` pixels, and the options of deraining and deblurring leave it at 4
+    # the test scripts crop `scale` pixels, which the options for deraining and deblurring leave at 4
     "ir-sde": _convention(
         "RGB after 8 bits, 4 pixels cut off each side; SSIM Gaussian 11; Y is BT.601 studio range",
         ("rgb", "y-studio"),

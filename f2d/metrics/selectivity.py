@@ -1,4 +1,4 @@
-"""Selectivity: how much more the experts of present factors do than those of absent ones."""
+"""Selectivity: how much more the experts of present factors act than those of absent ones."""
 
 from collections.abc import Iterable
 from statistics import mean, median
@@ -7,32 +7,32 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-EPSILON = 1e-6  # added to every denominator: an expert that is fully off would give infinity
-MASK = 0.05  # a pixel is inside a factor's mask where its true map is above this
+EPSILON = 1e-6  # added to every denominator, because an expert that is fully off would give infinity
+MASK = 0.05  # a pixel is inside a factor's mask if its ground-truth map exceeds this
 DEFINITIONS = ("present_absent", "max_min", "inside_masks")
 
 Pairs = dict[str, tuple[float, float]]
 
 
 class Ratio(NamedTuple):
-    """ratio: mean over the set of the numerators by that of the denominators; median: of the images' own ratios."""
+    """ratio: mean numerator over mean denominator of the set. median: the median of the images' own ratios."""
 
     ratio: float
     median: float
 
 
 def pairs_of(gates: Tensor, maps: Tensor, labels: Tensor, true_maps: Tensor | None = None) -> Pairs:
-    """Numerator and denominator of each ratio for one image, with e = alpha_k m_k the effective gate of expert k:
+    """Compute numerator and denominator of each ratio for one image, with the effective gates e_k = alpha_k m_k:
 
-        present_absent  mean e of the factors present (image means) / mean e of those absent
-        max_min         largest / smallest e of the image means
-        inside_masks    as the first, from the pixels alone where a factor present acts (its true map > 0.05)
+        present_absent  mean e of the present factors / mean e of the absent ones, over the whole image
+        max_min         largest / smallest mean of e over the image
+        inside_masks    as present_absent, but over the pixels where a present factor acts (ground-truth map > 0.05)
 
-    gates alpha [K]; maps m [K,H,W]; labels [K] in {0, 1}; true_maps [K,H,W] in [0, 1], None where they are not known.
-    What does not apply is left out: `inside_masks` without true maps, and all but `max_min` where all factors are
-    present or none. ValueError for shapes that do not fit.
+    gates alpha [K]; maps m [K,H,W]; labels [K] in {0, 1}; true_maps [K,H,W] in [0, 1], or None if unknown. Ratios that
+    do not apply are omitted: `inside_masks` without true maps, and all but `max_min` if all factors or none are
+    present. ValueError if the shapes do not match.
 
-    "Selectivity ratio" has no public definition; reports name which of these they mean. Source: F²D-Net's page.
+    "Selectivity ratio" has no public definition, so reports name which of these they mean. Source: F²D-Net's page.
     """
     factors = gates.shape
     fits = len(factors) == 1 and labels.shape == factors and maps.ndim == 3 and maps.shape[:1] == factors
@@ -42,7 +42,7 @@ def pairs_of(gates: Tensor, maps: Tensor, labels: Tensor, true_maps: Tensor | No
             f"selectivity: gates {tuple(gates.shape)}, labels {tuple(labels.shape)}, maps {tuple(maps.shape)} and "
             f"{true} must be [K], [K], [K,H,W], [K,H,W]"
         )
-    # NumPy, whose sums are the same on any number of threads
+    # NumPy's sums do not depend on the number of threads
     gate, map_, present = (each.detach().cpu().double().numpy() for each in (gates, maps, labels))
     pixels, present = gate[:, None, None] * map_, present > 0
     effective = pixels.mean((1, 2))
@@ -58,7 +58,7 @@ def pairs_of(gates: Tensor, maps: Tensor, labels: Tensor, true_maps: Tensor | No
 
 
 def ratios(images: Iterable[Pairs]) -> dict[str, Ratio]:
-    """The ratios of `pairs_of` over a set of images, each over those that have it; NaN where none has."""
+    """Combine the results of `pairs_of`; each ratio is over the images that have it, NaN if none has."""
     found = list(images)
     return {name: _ratio([pairs[name] for pairs in found if name in pairs]) for name in DEFINITIONS}
 

@@ -1,4 +1,4 @@
-"""Shift-Tolerant LPIPS: a learned distance that does not mind a picture that lies a pixel aside."""
+"""Shift-Tolerant LPIPS: a learned distance that tolerates a shift of the image by a pixel."""
 
 import pickle
 from pathlib import Path
@@ -10,9 +10,9 @@ from torch import Tensor
 from f2d.metrics.batch import eight_bits
 from f2d.metrics.measure import About, check_pair
 
-SMALLEST = 21  # pixels: below, the third blur has too little to mirror
-_STRIDE = 2  # of the blurs, which all lie before anything else shrinks the picture
-# the convolutions of AlexNet under the names in the authors' file: (name, outputs, inputs, size, padding, blur before)
+SMALLEST = 21  # pixels; smaller images leave the third blur too little to mirror
+_STRIDE = 2  # of the blurs, the only layers that downsample
+# the convolutions of AlexNet by their names in the authors' file: (name, outputs, inputs, size, padding, blur before)
 _LAYERS = (
     ("net.slice1.0", 64, 3, 11, 2, None),
     ("net.slice2.5", 192, 64, 5, 2, "net.slice2.4.filt"),
@@ -37,27 +37,28 @@ def _expected() -> dict[str, tuple[int, ...]]:
 class ShiftTolerantLpips:
     """``Σ_l mean_pixels w_l · (φ_l(x) / |φ_l(x)| - φ_l(y) / |φ_l(y)|)²`` over five layers of AlexNet; a `Measure`.
 
-    The AlexNet has stride 1 throughout and shrinks by blurs of [1 2 1] ⊗ [1 2 1] / 16, stride 2, mirrored by 2 pixels:
-    one between the first convolution and its ReLU, one after each of the first two poolings (3x3, stride 1).
+    The AlexNet has stride 1 throughout. Blurs with [1 2 1] ⊗ [1 2 1] / 16, stride 2 and mirror padding of 2 pixels
+    downsample it: one between the first convolution and its ReLU, and one after each of the first two poolings (3x3,
+    stride 1).
 
     weights: `alex_shift_tolerant.pth` of the authors' package stlpips-pytorch (BSD-2); ValueError for any other file.
-    The distance is that of the pictures as files of 8 bits hold them. Ghildyal, Liu, "Shift-tolerant Perceptual
-    Similarity Metric" (ECCV 2022). Takes 256 bytes a pixel for the first layer alone, in float32.
+    The images are rounded to 8 bits first. The first layer alone takes 256 bytes per pixel, in float32. Ghildyal, Liu,
+    "Shift-tolerant Perceptual Similarity Metric" (ECCV 2022).
     """
 
     about = About("st-lpips alex", "ST-LPIPS", "lower", digits=4)
-    needs_truth = True
+    needs_ground_truth = True
 
     def __init__(self, weights: Path, device: str | torch.device = "cpu"):
         self._device = torch.device(device)
         self._weights = {name: tensor.to(self._device) for name, tensor in _load(Path(weights)).items()}
 
-    def __call__(self, restored: Tensor, truth: Tensor | None) -> float:
-        """restored, truth: [3,H,W] in [0, 1]; NaN where a side is below 21 pixels. ValueError for different shapes."""
-        truth = check_pair(self.about.key, restored, truth)
+    def __call__(self, restored: Tensor, ground_truth: Tensor | None) -> float:
+        """restored, ground_truth: [3,H,W] in [0, 1]. NaN if a side is below 21 pixels. ValueError for other shapes."""
+        ground_truth = check_pair(self.about.key, restored, ground_truth)
         if min(restored.shape[1:]) < SMALLEST:
             return float("nan")
-        pair = torch.stack([eight_bits(restored), eight_bits(truth)]).to(self._device)
+        pair = torch.stack([eight_bits(restored), eight_bits(ground_truth)]).to(self._device)
         with torch.inference_mode():
             return float(self._distance(2 * pair - 1))
 
@@ -97,7 +98,7 @@ def _load(path: Path) -> dict[str, Tensor]:
     if shapes != expected:
         wrong = next(name for name in [*expected, *shapes] if shapes.get(name) != expected.get(name))
         raise ValueError(
-            f"st-lpips: {path} holds other weights: {wrong} is {shapes.get(wrong, 'not there')}, "
+            f"st-lpips: {path} holds other weights: {wrong} is {shapes.get(wrong, 'missing')}, "
             f"not {expected.get(wrong, 'expected')} ({wanted})"
         )
     return state

@@ -10,12 +10,12 @@ SPREAD = About("spread", "Spread over seeds", "", "grey levels", 2)
 
 
 def change(restored: Tensor, degraded: Tensor) -> float:
-    """255 · mean |clamp(restored, 0, 1) - degraded|, of [3, H, W] in [0, 1]."""
+    """255 · mean |clamp(restored, 0, 1) - degraded| in grey levels, for images [3, H, W] in [0, 1]."""
     return 255 * float(np.abs(_numbers(restored.clamp(0, 1)) - _numbers(degraded)).mean())
 
 
 def spread(first: Tensor, second: Tensor) -> float:
-    """255 · √(mean (first - second)² / 2): the standard deviation over seeds, estimated from two of them."""
+    """255 · √(mean (first - second)² / 2): the standard deviation over seeds in grey levels, estimated from two."""
     return 255 * float(np.sqrt(np.square(_numbers(first) - _numbers(second)).mean() / 2))
 
 

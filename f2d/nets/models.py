@@ -42,7 +42,7 @@ def load_config(source: str | os.PathLike, **download: Any) -> Config:
 
 
 def load_network(source: str | os.PathLike, **download: Any) -> Network:
-    """Load the trained network of a checkpoint, as `checkpoints.find` finds it, in eval mode; errors name the file."""
+    """Load the trained network of a checkpoint, as `checkpoints.find` finds it, in eval mode. Errors name the file."""
     folder = checkpoints.find(source, **download)
     return _kind(folder, ResFlowNet, F2DNet).from_pretrained(folder)
 

@@ -19,7 +19,7 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         half = self.dim // 2
-        # made here and not kept as a buffer: a network cast to bf16 would round it, and the angles with it
+        # computed here, because casting the network to bf16 would round a buffer and with it the angles
         index = torch.arange(half, dtype=torch.float32, device=t.device)
         angles = t.float()[:, None] * torch.exp(index * (-math.log(10000.0) / (half - 1)))  # [B, half]
         return self.mlp(torch.cat([angles.sin(), angles.cos()], dim=1).to(self.mlp[0].weight.dtype))

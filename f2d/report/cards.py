@@ -16,13 +16,14 @@ from f2d.report.numbers import heading
 from f2d.report.pictures import MAPS, PHOTOGRAPHS, Encoded, encode_within
 from f2d.report.results import INPUT, boxed, marked
 
-TRUTH = "Truth"
-FOR_PHOTOGRAPHS = 0.75  # of the bytes of a picture; the maps have the rest
+GROUND_TRUTH = "Ground truth"
+FOR_PHOTOGRAPHS = 0.75  # share of a card's characters; the maps get the rest
 
 
 class Shown(NamedTuple):
-    """A picture ready to be put into the page. photographs: in the order of `sources`, their names. errors: by method,
-    None without a truth. details: by method, None where its model was not asked. size: (width, height) of the files."""
+    """An image with everything that its card shows. photographs: in the order of `sources`, their names. errors: by
+    method, None without a ground truth. details: by method, None if its model did not run. size: (width, height) of the
+    files."""
 
     case: Case
     photographs: Encoded
@@ -35,9 +36,10 @@ class Shown(NamedTuple):
 def prepare(
     case: Case, pixels: Pixels, methods: Sequence[Method], details: Sequence[Details | None], budget: float
 ) -> Shown:
-    """Read the restorations of a picture, and encode all in `FOR_PHOTOGRAPHS` of `budget` characters.
+    """Read the restorations of an image, and encode them with input and ground truth in a share of `budget` characters.
 
-    `f2d.images.ImageError` for a file that cannot be read; ValueError for a restoration of another size.
+    The share is `FOR_PHOTOGRAPHS`. `f2d.images.ImageError` if a file cannot be read. ValueError if a restoration does
+    not have the size of its input.
     """
     restored = [image_to_tensor(method.folder.restored(case.name)) for method in methods]
     for method, one in zip(methods, restored):
@@ -46,7 +48,7 @@ def prepare(
                 f"{method.folder.restored(case.name)} does not have the size of its input, so evaluate again"
             )
     sources = [(INPUT, pixels.degraded), *((method.name, one) for method, one in zip(methods, restored))]
-    sources += [] if pixels.clean is None else [(TRUTH, pixels.clean)]
+    sources += [] if pixels.clean is None else [(GROUND_TRUTH, pixels.clean)]
     pictures = [to_picture(tensor) for _, tensor in sources]
     return Shown(
         case,
@@ -59,7 +61,7 @@ def prepare(
 
 
 def card(shown: Shown, methods: Sequence[Method], measures: Sequence[About], scales: Scales, budget: float) -> Markup:
-    """The article of a picture; its maps take what the photographs left of `budget` characters."""
+    """Write the card of an image; its maps get the part of `budget` (in characters) that the photographs left."""
     name, prefixed = shown.case.name, len(methods) > 1
     errors = [(method.name, error) for method, error in zip(methods, shown.errors) if error is not None]
     told = [(f"{m.name}: " if prefixed else "", d) for m, d in zip(methods, shown.details) if d is not None]
@@ -83,7 +85,7 @@ def card(shown: Shown, methods: Sequence[Method], measures: Sequence[About], sca
 
 
 def _stage(shown: Shown) -> Markup:
-    """The pictures one over the other, with the slider that says how far the left one reaches."""
+    """Stack the images, with the slider that divides the left one from the right one."""
     layers = []
     for i, (source, inline) in enumerate(zip(shown.sources, shown.photographs.pictures)):
         inside = (image(inline, f"{source}: {shown.case.name}"), element("figcaption", source))
@@ -110,15 +112,15 @@ def _numbers(shown: Shown, methods: Sequence[Method], measures: Sequence[About])
     table = element("table", element("thead", element("tr", *head)), element("tbody", *rows))
     (width, height), at = shown.size, shown.photographs.pictures[0]
     note = (
-        f"{width} × {height} pixels, which the numbers are of. "
-        f"Shown at {at.width} × {at.height}, WebP of quality {shown.photographs.quality}."
+        f"Measured at {width} × {height} pixels. "
+        f"Shown at {at.width} × {at.height} pixels, as WebP of quality {shown.photographs.quality}."
     )
-    boxed_table = boxed(f"Numbers of {shown.case.name}", table)
+    boxed_table = boxed(f"Measures of {shown.case.name}", table)
     return element("div", boxed_table, element("p", note, class_="note"), class_="numbers")
 
 
 def _scores(case: Case, methods: Sequence[Method], measures: Sequence[About]) -> str:
-    """JSON [method][measure], null where a number is missing; what the page orders its pictures by."""
+    """Write JSON [method][measure], null if a value is missing, by which the page orders its cards."""
 
     def score(method: Method, about: About) -> float | None:
         value = method.records[case.name].values.get(about.key, math.nan)

@@ -17,7 +17,7 @@ DASHES = ("none", "6 3", "2 3", "8 3 2 3", "4 4", "1 4", "10 4")
 
 
 class Series(NamedTuple):
-    """Values of one method, one a row. kind: the class that colours it, "input" or "method-0" to "method-5"."""
+    """The values of one method, one per row. kind: the class that colours it: "input", or "method-0" to "method-5"."""
 
     name: str
     kind: str
@@ -25,7 +25,7 @@ class Series(NamedTuple):
 
 
 def bars(about: About, rows: Sequence[str], series: Sequence[Series]) -> Markup:
-    """Horizontal bars from 0, one a series in each row, with the number at their end."""
+    """Draw horizontal bars from 0, one per series in each row, each with its value at its end."""
     finite = [v for one in series for v in one.values if v is not None and math.isfinite(v)]
     most = max([*finite, 1e-9])
     room = WIDTH - LABELS - NUMBERS
@@ -46,7 +46,7 @@ def bars(about: About, rows: Sequence[str], series: Sequence[Series]) -> Markup:
 
 
 def gates_over_time(factors: Sequence[str], times: Sequence[float], paths: np.ndarray) -> Markup:
-    """Lines alpha_k(t), paths [n, K] at times in [0, 1); told apart by colour, dashes and the name at the end."""
+    """Draw the gates alpha_k(t), paths [n, K] at times in [0, 1), each with its colour, dashes and name."""
     left, top, right, bottom = PLOT
 
     def x(t: float) -> float:
@@ -75,7 +75,7 @@ def gates_over_time(factors: Sequence[str], times: Sequence[float], paths: np.nd
 
 
 def _apart(places: Sequence[float], least: float, top: float, bottom: float) -> list[float]:
-    """The places, in their order, moved down and then up until no two are closer than `least`."""
+    """Move places down, then up, keeping their order, until no two are closer than `least`."""
     order = sorted(range(len(places)), key=lambda k: places[k])
     found, above = list(places), top - least
     for k in order:

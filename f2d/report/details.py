@@ -15,13 +15,13 @@ from f2d.transport import LogNormal
 
 GATE_STEPS = 10
 SPREAD_STEPS = (1, 4, 10)
-SEEDS = 3  # samples a deviation is of: 45 calls for the three numbers of steps
-SPREAD_SIDE = 256  # of the centre that is sampled: 45 calls in 4.7 s of one core (384: 9 s)
+SEEDS = 3  # samples per standard deviation: 45 calls for the three numbers of steps
+SPREAD_SIDE = 256  # pixels of the sampled centre; 45 calls take 4.7 s on one core (384 pixels: 9 s)
 
 
 class Spread(NamedTuple):
-    """Standard deviation over `SEEDS` seeds in grey levels, mean over the channels. values [h, w], shrunk; mean: of
-    the whole."""
+    """Standard deviation over `SEEDS` seeds in grey levels, averaged over the channels. values: [h, w], downscaled.
+    mean: over all pixels."""
 
     steps: int
     values: np.ndarray
@@ -29,11 +29,11 @@ class Spread(NamedTuple):
 
 
 class Details(NamedTuple):
-    """One picture as a model sees it, K factors; without factors maps and gates are empty.
+    """The details of one image from a model with K factors; maps and gates are empty for a model without factors.
 
-    maps: K of [h, w] in (0, 1), shrunk; means: of the whole maps. gates, presence: by factor, of the first step.
-    times: t/T of `GATE_STEPS` steps; paths [steps, K]: the gates there. spread: by number of steps, of the centre of
-    sampled [pixels], (width, height).
+    maps: K maps [h, w] in (0, 1), downscaled; means: over all pixels of each. gates, presence: by factor, at the first
+    step. times: t/T of `GATE_STEPS` steps; paths [steps, K]: the gates at these times. spread: by number of steps, for
+    the centre of the image. sampled: (width, height) of that centre in pixels.
     """
 
     factors: tuple[str, ...]
@@ -48,7 +48,7 @@ class Details(NamedTuple):
 
 
 def load_model(settings: Settings, device: str) -> Restorer | str:
-    """The model that was evaluated, or why it cannot be asked."""
+    """Load the model that was evaluated, or return the reason why it cannot be loaded."""
     try:
         return load_evaluated(settings, device)
     except (OSError, ValueError) as error:
@@ -57,7 +57,7 @@ def load_model(settings: Settings, device: str) -> Restorer | str:
 
 @torch.inference_mode()
 def look(restorer: Restorer, picture: Tensor) -> Details:
-    """Ask the model about a picture [3, H, W] in [0, 1]."""
+    """Run the model on an image [3, H, W] in [0, 1]."""
     factors = restorer.config.factors
     spread, sampled = spread_of(restorer, picture)
     if not factors:
@@ -70,7 +70,7 @@ def look(restorer: Restorer, picture: Tensor) -> Details:
 
 
 def spread_of(restorer: Restorer, picture: Tensor) -> tuple[tuple[Spread, ...], tuple[int, int]]:
-    """``std_seeds(restored)`` at each of `SPREAD_STEPS` for the picture's centre, and the centre's (width, height)."""
+    """``std_seeds(restored)`` for the image's centre at each of `SPREAD_STEPS`, and the centre's (width, height)."""
     top, left = (max(0, (length - SPREAD_SIDE) // 2) for length in picture.shape[1:])
     centre = picture[:, top : top + SPREAD_SIDE, left : left + SPREAD_SIDE]
     images, seeds = centre.expand(SEEDS, -1, -1, -1), torch.arange(SEEDS)
@@ -83,9 +83,9 @@ def spread_of(restorer: Restorer, picture: Tensor) -> tuple[tuple[Spread, ...], 
 
 
 def _along_the_way(restorer: Restorer, picture: Tensor) -> tuple[tuple[float, ...], np.ndarray, Tensor, Tensor]:
-    """(times, gates [steps, K], maps [K, H, W], presence [K]) of one restoration by MC, seed 0."""
+    """Return (times, gates [steps, K], maps [K, H, W], presence [K]) of one restoration by MC with seed 0."""
     predictor, transport = restorer.engine.predictor(), restorer.transport
-    # what every network with factors has
+    # every network with factors has these
     assert isinstance(transport, LogNormal) and isinstance(predictor, Predictor)
     y = picture[None].to(predictor.device, predictor.dtype) * 2 - 1
     analysis = predictor.analyse(y)

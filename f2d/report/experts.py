@@ -7,7 +7,7 @@ from f2d.report.results import boxed, key
 
 
 def selectivity(content: Content) -> Markup:
-    """Ratios of effective gates, factors present over factors absent; nothing where no method has factors."""
+    """Write the table of selectivity ratios; empty if no method has factors."""
     names = list(dict.fromkeys(name for method in content.methods for name in method.summary.selectivity))
     if not names:
         return Markup()
@@ -25,17 +25,17 @@ def selectivity(content: Content) -> Markup:
         *(element("th", name, scope="col") for name in names),
     )
     words = (
-        "How much more the experts do where they should, e being the mean of α·m: present_absent, e of the factors "
-        "present over e of those absent; inside_masks, the same from the pixels where a factor present acts; max_min, "
-        "the largest e over the smallest. Ratio of the means over the set, in brackets the median over pictures. "
-        "“Selectivity ratio” has no public definition."
+        "The ratios show how selectively the experts act; e is the mean of gate times map, α·m. present_absent: e of "
+        "the present factors over e of the absent ones. inside_masks: the same over the pixels where a present factor "
+        "acts. max_min: the largest e over the smallest. Each cell gives the ratio of the means over the set and, in "
+        "brackets, the median over pictures. “Selectivity ratio” has no public definition."
     )
     table = element("table", element("thead", head), element("tbody", *rows))
     return together(element("h3", "Selectivity"), element("p", words, class_="words"), boxed("Selectivity", table))
 
 
 def localisation(content: Content) -> Markup:
-    """The maps beside the true masks, by method and factor; nothing where no method has both."""
+    """Write the table of map localisation by method and factor; empty if no method has maps and ground-truth masks."""
     rows, notes = [], []
     for k, method in enumerate(content.methods):
         for factor, found in method.summary.localisation.items():
@@ -49,5 +49,5 @@ def localisation(content: Content) -> Markup:
     head += [element("th", name, scope="col", class_="number") for name in MAP_COLUMNS]
     table = element("table", element("thead", element("tr", *head)), element("tbody", *rows))
     told = (element("p", note, class_="note") for note in notes)
-    title = "Maps and true masks"
+    title = "Maps and ground-truth masks"
     return together(element("h3", title), element("p", MAPS, class_="words"), boxed(title, table), *told)

@@ -16,11 +16,11 @@ from f2d.evaluation.tables import RESULTS
 from f2d.metrics.measure import About
 
 OTHERS = "Other measures"
-MOST = 6  # methods on one page: as many colours can be told apart
+MOST = 6  # methods on one page; more colours could not be told apart
 
 
 class Method(NamedTuple):
-    """One evaluation. name: unique on the page. records: by case, those with numbers; failed: those without. over_sets:
+    """One evaluation. name: unique on the page. records: by case, those with results; failed: those without. over_sets:
     by key, the measures of all restorations together, such as FID."""
 
     name: str
@@ -36,7 +36,7 @@ class Method(NamedTuple):
 
 
 class Convention(NamedTuple):
-    """A convention in words; text is "" for measures without one."""
+    """A convention with its description; text is "" for measures without a convention."""
 
     name: str
     text: str
@@ -44,7 +44,7 @@ class Convention(NamedTuple):
 
 
 class Content(NamedTuple):
-    """A page before it is drawn. absent: measure -> why no evaluation has it. cases: the pictures to show."""
+    """The content of a page. absent: measure -> the reason why no evaluation has it. cases: the images to show."""
 
     data: DataSet
     methods: tuple[Method, ...]
@@ -65,10 +65,10 @@ class Content(NamedTuple):
 
 
 def gather(folders: Sequence[Path], images: int) -> Content:
-    """Open the evaluations in `folders` and choose at most `images` pictures to show.
+    """Open the evaluations in `folders` and choose at most `images` images to show.
 
-    ValueError where one is no evaluation or holds no numbers, where they are of different data, or where one name
-    stands for two conventions.
+    ValueError if a folder holds no evaluation or no results, if the evaluations use different data, or if they define a
+    convention differently.
     """
     if len(folders) > MOST:
         raise ValueError(f"there are {len(folders)} evaluations, but one page compares at most {MOST}")
@@ -89,7 +89,7 @@ def gather(folders: Sequence[Path], images: int) -> Content:
 
 
 def choose(cases: Sequence[Case], number: int) -> tuple[Case, ...]:
-    """`number` of the cases, as evenly over the categories as they allow and evenly within each; in their order."""
+    """Choose `number` cases, spread evenly over the categories and within each; their order is kept."""
     by_category: dict[str, list[Case]] = {}
     for case in cases:
         by_category.setdefault(case.category, []).append(case)
@@ -121,8 +121,8 @@ def _check_comparable(folders: Sequence[EvaluationFolder]) -> None:
     for folder in folders[1:]:
         if _data(folder) != _data(first):
             raise ValueError(
-                f"{first.path} is of {_data(first)} and {folder.path} of {_data(folder)}, "
-                "but evaluations must use the same data"
+                f"{first.path} uses {_data(first)} and {folder.path} uses {_data(folder)}, "
+                "but evaluations on one page must use the same data"
             )
         for name, convention in folder.settings.conventions.items():
             other = first.settings.conventions.get(name, convention)
@@ -138,7 +138,7 @@ def _data(folder: EvaluationFolder) -> str:
 
 
 def _names(folders: Sequence[EvaluationFolder]) -> list[str]:
-    """Return the methods' names, with the folder if two names are equal."""
+    """Return the names of the methods, with the folder appended if two names are equal."""
     counts = Counter(folder.settings.name for folder in folders)
     return [
         folder.settings.name if counts[folder.settings.name] == 1 else f"{folder.settings.name} ({folder.path})"
@@ -147,7 +147,7 @@ def _names(folders: Sequence[EvaluationFolder]) -> list[str]:
 
 
 def _over_sets(folder: EvaluationFolder) -> dict[str, float]:
-    """Read the measures of the whole set, None before the evaluation was finished."""
+    """Read the measures of the whole set; empty before the evaluation is finished."""
     try:
         found = json.loads((folder.path / f"{RESULTS}.json").read_text(encoding="utf-8"))["over_sets"]
         return {key: float(value) for key, value in found.items()}
@@ -156,7 +156,7 @@ def _over_sets(folder: EvaluationFolder) -> dict[str, float]:
 
 
 def _conventions(methods: Sequence[Method]) -> tuple[Convention, ...]:
-    """Those of all evaluations, each once, with the measures that any of them has by it; then what belongs to none."""
+    """Return every convention once, with the measures that any evaluation has, then the measures without one."""
     there = {key for method in methods for row in method.summary.rows for key in row.values}
     abouts = {about.key: about for method in methods for about in method.settings.measures if about.key in there}
     texts: dict[str, str] = {}

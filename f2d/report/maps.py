@@ -1,4 +1,4 @@
-"""The maps under a picture: errors, experts, the spread of samples, each group with the scale of its colours."""
+"""Maps below an image: errors, experts and the spread of samples, each group with its colour scale."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -17,7 +17,7 @@ SPREAD_SCALES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Error(NamedTuple):
-    """``mean_c |restored - truth|`` in grey levels. values [h, w], shrunk; mean and most: of the whole."""
+    """``mean_c |restored - clean|`` in grey levels. values: [h, w], downscaled. mean, most: over all pixels."""
 
     values: np.ndarray
     mean: float
@@ -25,7 +25,7 @@ class Error(NamedTuple):
 
 
 class Scales(NamedTuple):
-    """Grey levels that are shown as the brightest colour, on the whole page."""
+    """Grey levels that the brightest colour stands for, on the whole page."""
 
     error: int
     spread: int
@@ -40,7 +40,7 @@ class Panel(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Maps of one scale, 0 to `most`."""
+    """Maps with one colour scale, from 0 to `most`."""
 
     title: str
     most: str
@@ -48,14 +48,14 @@ class Group(NamedTuple):
     note: str = ""
 
 
-def error_of(restored: Tensor, truth: Tensor) -> Error:
-    """Compute the error of images [3, H, W] in [0, 1]."""
-    levels = (restored - truth).abs().mean(0).mul(255)
+def error_of(restored: Tensor, clean: Tensor) -> Error:
+    """Compute the error of a restored image, both [3, H, W] in [0, 1]."""
+    levels = (restored - clean).abs().mean(0).mul(255)
     return Error(shrunk(levels.numpy()), float(levels.mean()), float(levels.max()))
 
 
 def scales_of(errors: Sequence[Error], details: Sequence[Details]) -> Scales:
-    """Scales that 99 % of all values lie within."""
+    """Choose scales that cover 99 % of all values."""
     spreads = [spread.values for one in details for spread in one.spread]
     return Scales(
         scale_of([error.values for error in errors], ERROR_SCALES),
@@ -64,23 +64,23 @@ def scales_of(errors: Sequence[Error], details: Sequence[Details]) -> Scales:
 
 
 def error_group(errors: Sequence[tuple[str, Error]], scales: Scales) -> Group:
-    """The errors of all methods, each under the name of its method."""
+    """Group the error maps of all methods by name."""
     panels = []
     for name, error in errors:
         numbers = f"mean {error.mean:.2f}, max {error.most:.0f} grey levels"
         panels.append(Panel(inferno(error.values / np.float32(scales.error)), name, numbers))
     note = "Mean over the three channels."
-    return Group("Error, |restored − truth|", f"{scales.error} grey levels", tuple(panels), note)
+    return Group("Error, |restored − ground truth|", f"{scales.error} grey levels", tuple(panels), note)
 
 
 def model_groups(details: Details, scales: Scales, size: tuple[int, int], prefix: str) -> list[Group]:
-    """What a model says of a picture of `size`, (width, height). prefix: of the titles."""
+    """Group the expert maps and the spread of a model for an image of `size` (width, height). prefix: for titles."""
     groups = [_experts(details, prefix)] if details.factors else []
     return [*groups, _spread(details, scales.spread, size, prefix)]
 
 
 def drawn_group(group: Group, pictures: Iterator[Inline]) -> Markup:
-    """A group with the encoded pictures of its panels, taken from `pictures` in turn."""
+    """Write a group; the encoded images of its panels are taken from `pictures` in turn."""
     figures = []
     for panel, inline in zip(group.panels, pictures):
         caption = element("figcaption", element("b", panel.name), " ", panel.numbers)
@@ -94,7 +94,7 @@ def drawn_group(group: Group, pictures: Iterator[Inline]) -> Markup:
 
 
 def drawn_gates(details: Details, prefix: str) -> Markup:
-    """The gates over time, as a group beside those of the maps."""
+    """Write the chart of the gates over time as a group beside the maps."""
     chart = gates_over_time(details.factors, details.times, details.paths)
     note = element("p", f"Along one trajectory of {GATE_STEPS} steps (MC, seed 0).", class_="note")
     head = element("div", element("h4", f"{prefix}Gates over time, αₖ(t)"), class_="head")
@@ -102,7 +102,7 @@ def drawn_gates(details: Details, prefix: str) -> Markup:
 
 
 def image(inline: Inline, alt: str) -> Markup:
-    """An <img> that is decoded when it comes near."""
+    """Write an <img> that is decoded only when it scrolls into view."""
     url, width, height = inline
     return element("img", src=url, alt=alt, width=width, height=height, loading="lazy", decoding="async")
 
@@ -122,7 +122,7 @@ def _spread(details: Details, scale: int, size: tuple[int, int], prefix: str) ->
         picture = inferno(spread.values / np.float32(scale))
         panels.append(Panel(picture, _steps(spread.steps), f"mean {spread.mean:.2f} grey levels"))
     where = "" if details.sampled == size else f" of the centre, {details.sampled[0]} × {details.sampled[1]} pixels"
-    once = " One step is the conditional mean: no spread by construction." if details.factors else ""
+    once = " One step gives the conditional mean, which has no spread by construction." if details.factors else ""
     note = f"Standard deviation over {SEEDS} seeds{where}.{once}"
     return Group(f"{prefix}Spread of samples", f"{scale} grey levels", tuple(panels), note)
 

@@ -1,19 +1,19 @@
-"""HTML and SVG as text in which nothing from outside can become markup."""
+"""Build HTML and SVG as text; everything that is not `Markup` is escaped."""
 
 from html import escape
 
 
 class Markup(str):
-    """Text that is HTML already; any other text is escaped where it is put."""
+    """Text that is already HTML. Any other text is escaped when it is inserted."""
 
     __slots__ = ()
 
 
 def element(name: str, *inside: str, **attributes: object) -> Markup:
-    """``<name attributes>inside</name>``, everything escaped that is not `Markup`.
+    """``<name attributes>inside</name>``; whatever is not `Markup` is escaped.
 
-    Attributes: ``class_`` and ``for_`` lose the underscore, ``data_x`` is ``data-x``; True gives the bare name, None
-    and False leave it out.
+    Attributes: ``class_`` and ``for_`` lose the underscore, and ``data_x`` becomes ``data-x``. True gives the bare
+    name; None and False omit the attribute.
     """
     opening = "".join([name, *(_attribute(*pair) for pair in attributes.items())])
     if name in _VOID:

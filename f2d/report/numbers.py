@@ -18,8 +18,8 @@ def printed(value: float | None, about: About) -> str:
 
 
 def best(values: Sequence[float | None], about: About) -> set[int]:
-    """Places of the best values, as printed: several where they do not differ, none where there is but one value, or
-    where neither direction is better."""
+    """Return the places of the best values. Values that are printed alike tie. The set is empty for fewer than two
+    values, and for measures of which neither direction is better."""
     there = {i: value for i, value in enumerate(values) if value is not None and not math.isnan(value)}
     if len(there) < 2 or not about.better:
         return set()
@@ -28,6 +28,6 @@ def best(values: Sequence[float | None], about: About) -> set[int]:
 
 
 def heading(about: About) -> str:
-    """``PSNR, dB ↑``: title, unit, and the direction that is better."""
+    """``PSNR, dB ↑``: title, unit and the better direction."""
     unit = f", {about.unit}" if about.unit else ""
     return f"{about.title}{unit}{_ARROWS[about.better]}"

@@ -5,7 +5,7 @@
   const methods = JSON.parse(pictures.dataset.methods);
   const choice = (name) => document.getElementById(name);
 
-  // theme: the system's until the button is pressed
+  // the theme follows the system until the button is pressed
   const theme = document.querySelector(".theme"), prefersDark = matchMedia("(prefers-color-scheme: dark)");
   const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : prefersDark.matches);
   const showTheme = () => theme.setAttribute("aria-pressed", isDark());
@@ -17,7 +17,7 @@
   showTheme();
   if (!cards.length) return;
 
-  // the divider: pointers move the value of a range input, which the keyboard moves by itself
+  // divider: the pointer sets the value of a range input, which handles the keyboard itself
   const slider = (stage) => stage.querySelector("input");
   function show(stage) {
     const at = `${slider(stage).value}%`, left = stage.querySelector(".left");
@@ -57,7 +57,7 @@
     stage.addEventListener("lostpointercapture", () => stage.classList.remove("held"));
   }
 
-  // what is compared: of two equal choices the other one takes what this one was
+  // the two sides: choosing the image of the other side swaps the two
   const sides = ["left", "right"], chosen = Object.fromEntries(sides.map((side) => [side, choice(side).value]));
   function compare() {
     for (const stage of stages) {
@@ -81,7 +81,7 @@
     }
   });
 
-  // which pictures, in which order: by the method on the right, else on the left, else the first
+  // filter and order: by the method on the right, otherwise on the left, otherwise the first
   const scores = new Map(cards.map((card) => [card, JSON.parse(card.dataset.scores)]));
   function arrange() {
     const category = choice("show").value, [place, sign] = choice("order").value.split(":").map(Number);
@@ -96,7 +96,7 @@
   choice("show").addEventListener("change", arrange);
   choice("order").addEventListener("change", arrange);
 
-  // next and previous, as seen below the controls that stay on top
+  // next and previous card, below the sticky controls
   function go(by) {
     const line = pictures.querySelector(".sticky").offsetHeight;
     const there = [...list.children].filter((card) => !card.hidden);

@@ -21,7 +21,7 @@ from f2d.report.markup import Markup, element, together
 from f2d.report.numbers import heading
 from f2d.report.pictures import colours
 
-BUDGET = 28_000_000  # characters of all pictures together; what else is in a page of 50 takes under 1 MB
+BUDGET = 28_000_000  # characters of all images together; the rest of a page with 50 images takes under 1 MB
 
 
 def write_report(
@@ -33,15 +33,15 @@ def write_report(
     device: str = "auto",
     progress: Callable[[str], None] = lambda case: None,
 ) -> list[str]:
-    """Make the page about the evaluations in `folders` and write it to `target`; the same input gives the same bytes.
+    """Write the page about the evaluations in `folders` to `target`; equal inputs give byte-identical pages.
 
-    images: pictures to show, at most. details: whether the models are asked for maps, gates and spread, on `device`.
-    progress: told the name of each picture. Returns what the page leaves out and why, a line each.
+    images: largest number of images to show. details: whether to run the models on `device` for maps, gates and spread.
+    progress: is called with the name of each image. Returns one line for each omission, with its reason.
 
-    ValueError for evaluations that cannot stand on one page (see `gather`), without matplotlib, or for pictures that do
-    not fit; `f2d.images.ImageError` for one that cannot be read.
+    ValueError for evaluations that do not belong on one page (see `gather`), if matplotlib is missing, or if a restored
+    image does not have the size of its input. `f2d.images.ImageError` if an image cannot be read.
     """
-    colours()  # before the work, if it is missing
+    colours()  # fail before the work if matplotlib is missing
     content = gather(folders, images)
     models, notes = _models(content, details, device)
     if not content.cases:
@@ -55,13 +55,13 @@ def write_report(
         shown.append(prepare(case, pixels, content.methods, asked, budget))
     page = _page(content, shown, notes, budget)
     with replacing(target) as part:
-        # a name that is no Unicode, as file systems allow, becomes references
+        # file names may hold bytes that are not Unicode; they become character references
         part.write_bytes(page.encode("utf-8", "xmlcharrefreplace"))
     return notes
 
 
 def _models(content: Content, details: bool, device: str) -> tuple[list[Restorer | None], list[str]]:
-    """The models to ask, None for those that cannot be, and a line on each of these."""
+    """Load the models; None, and a line with the reason, for each that cannot be loaded."""
     if not details or not content.cases:
         return [None] * len(content.methods), []
     loaded = [load_model(method.settings, device) for method in content.methods]
@@ -144,18 +144,18 @@ def _toolbar(content: Content, shown: Sequence[Shown]) -> Markup:
         element("button", "Next", type="button", data_go=1, aria_keyshortcuts="N"),
     )
     words = (
-        "Drag a picture to move its divider, or use the arrow keys, Home and End. "
-        "There, N and P go to the next and the previous picture."
+        "Drag a picture to move its divider, or focus it and use the arrow keys, Home and End. "
+        "N and P then go to the next and the previous picture."
     )
     return together(
         element("p", words, class_="words scripted"),
-        element("div", *sort, class_="controls scripted", role="group", aria_label="Which pictures"),
-        element("div", *view, class_="controls sticky scripted", role="group", aria_label="What is compared"),
+        element("div", *sort, class_="controls scripted", role="group", aria_label="Choice of pictures"),
+        element("div", *view, class_="controls sticky scripted", role="group", aria_label="Choice of the two sides"),
     )
 
 
 def _orders(measures: Sequence[About]) -> Iterator[Markup]:
-    """Two for each measure; the value is its place and the sign of the sorting."""
+    """Yield two options for each measure; an option's value is the place of the measure and the sign of the order."""
     for i, about in enumerate(measures):
         if not about.better:
             continue
@@ -165,7 +165,7 @@ def _orders(measures: Sequence[About]) -> Iterator[Markup]:
 
 
 def _select(name: str, label: str, options: Sequence[Markup]) -> Markup:
-    select = element("select", *options, id=name, autocomplete="off")  # else Firefox keeps the choice over a reload
+    select = element("select", *options, id=name, autocomplete="off")  # Firefox would keep the choice over a reload
     return element("label", element("span", label), select, for_=name)
 
 

@@ -1,4 +1,4 @@
-"""Pictures as text in a page: WebP within a budget of bytes, and maps in the colours of inferno."""
+"""Images inside a page: WebP within a budget of characters, and maps in the colours of inferno."""
 
 import base64
 import io
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-# (long side in pixels, quality of WebP) from the best to the least; the first that fits is taken
+# (long side in pixels, WebP quality), best first; the first that fits is used
 PHOTOGRAPHS = (
     *((960, quality) for quality in (92, 86, 80, 72)),
     *((800, quality) for quality in (78, 70)),
@@ -24,7 +24,7 @@ MAP_SIDE = MAPS[0][0]
 
 
 class Inline(NamedTuple):
-    """A picture as text. url: ``data:image/webp;base64,...``; width, height: pixels of what it holds."""
+    """An image as text. url: ``data:image/webp;base64,...``; width, height: of the encoded image in pixels."""
 
     url: str
     width: int
@@ -32,7 +32,7 @@ class Inline(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """Pictures of one place in the page, all of one quality and, if they were of one size, of one size."""
+    """Images of one part of the page, encoded with one quality; images of one size stay of one size."""
 
     quality: int
     pictures: tuple[Inline, ...]
@@ -44,9 +44,9 @@ class Encoded(NamedTuple):
 
 
 def encode_within(pictures: Sequence[Image.Image], budget: float, ladder: Sequence[tuple[int, int]]) -> Encoded:
-    """The best (long side, quality) of `ladder` at which all `pictures` together take `budget` characters or less.
+    """Encode `pictures` with the best (long side, quality) of `ladder` at which all take at most `budget` characters.
 
-    All get the same, as they are to be compared. Where even the last does not fit it is taken all the same.
+    All use the same entry, so that they can be compared. The last entry is used even if it does not fit.
     """
     tried: dict[int, Encoded] = {}
 
@@ -59,21 +59,21 @@ def encode_within(pictures: Sequence[Image.Image], budget: float, ladder: Sequen
 
 
 def shrunk(values: np.ndarray, side: int = MAP_SIDE) -> np.ndarray:
-    """[H, W] -> float16 [h, w], the long side at most `side`: means over areas."""
+    """Downscale [H, W] by area averages to float16 [h, w] with a long side of at most `side`."""
     size = _fitted(values.shape[1], values.shape[0], side)
     picture = Image.fromarray(np.ascontiguousarray(values, dtype=np.float32))
     return np.asarray(picture.resize(size, Image.Resampling.BOX)).astype(np.float16)
 
 
 def inferno(values: np.ndarray) -> Image.Image:
-    """[H, W] in [0, 1] -> RGB in matplotlib's inferno, black at 0 to pale yellow at 1; values beyond are clamped."""
+    """Colour [H, W] with matplotlib's inferno, from black at 0 to pale yellow at 1; other values are clamped."""
     levels = (values.astype(np.float32).clip(0, 1) * 255).round().astype(np.uint8)
     return Image.fromarray(colours()[levels])
 
 
 @cache
 def colours() -> np.ndarray:
-    """[256, 3] uint8: the table of inferno. ValueError without matplotlib, saying how to get it."""
+    """Return inferno's colour table, [256, 3] uint8. ValueError, with the command to run, if matplotlib is missing."""
     try:
         from matplotlib import colormaps
     except ImportError:
@@ -84,7 +84,7 @@ def colours() -> np.ndarray:
 
 
 def scale_of(maps: Sequence[np.ndarray], steps: Sequence[int]) -> int:
-    """The first of `steps` that at most 1 in 100 of all values are above; the last where none is."""
+    """Return the first of `steps` that at most 1 % of all values exceed, otherwise the last."""
     if not maps:
         return steps[0]
     values = np.concatenate([values.ravel() for values in maps])

@@ -1,4 +1,4 @@
-"""The numbers of a page: methods, tables of results, bars, and published results."""
+"""Write the tables of a page: methods, results, bar charts and published results."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -13,12 +13,12 @@ from f2d.report.markup import Markup, element, together
 from f2d.report.numbers import best, heading, printed
 
 INPUT = "Input"
-TOLD = 200  # failures and problems listed by name
+TOLD = 200  # largest number of failures and problems that are listed
 
 
 def methods_table(content: Content) -> Markup:
-    """Return the table of methods: weights, options, time."""
-    columns = ("Method", "Model", "Options", "Pictures", "Seconds a picture", "Peak memory")
+    """Write the table of methods: model, options, time and memory."""
+    columns = ("Method", "Model", "Options", "Pictures", "Seconds per picture", "Peak memory")
     rows = []
     for k, method in enumerate(content.methods):
         settings, records = method.settings, method.records.values()
@@ -40,7 +40,7 @@ def methods_table(content: Content) -> Markup:
 
 
 def results(content: Content) -> Markup:
-    """A table for each convention, with its words; what the tiers are; what was not measured."""
+    """Write a table for each convention with its description, the tiers, and the measures that are missing."""
     drawn = [_table_of(content, convention) for convention in content.conventions]
     tiers = [f"{name}: {', '.join(members)}" for name, members in content.data.tiers]
     told = [element("p", "Tiers. ", "; ".join(tiers), ".", class_="note")] if tiers else []
@@ -48,7 +48,7 @@ def results(content: Content) -> Markup:
 
 
 def charts(content: Content) -> Markup:
-    """Bars for each measure, by category and over all."""
+    """Draw bars for each measure, by category and over all."""
     rows = [place for place in _places(content) if place[0] != "tier"]
     legend = [element("li", key(column.kind), column.name) for column in _columns(content)]
     figures = []
@@ -63,7 +63,7 @@ def charts(content: Content) -> Markup:
 
 
 def published(content: Content) -> Markup:
-    """Return published results on this data, each with its source and convention."""
+    """Write the published results on this data, each with its source and convention."""
     ours = {convention.name for convention in content.conventions}
     return together(*(_published(table, ours) for table in content.published))
 
@@ -75,7 +75,7 @@ def failures(content: Content) -> Markup:
     if not told:
         return Markup()
     more = [element("li", f"and {len(told) - TOLD} more")] if len(told) > TOLD else []
-    count = f"{len(told)} {'picture or file' if len(told) == 1 else 'pictures or files'} without numbers"
+    count = f"{len(told)} {'picture or file' if len(told) == 1 else 'pictures or files'} without results"
     return element(
         "details",
         element("summary", count),
@@ -85,17 +85,17 @@ def failures(content: Content) -> Markup:
 
 
 def boxed(name: str, table: Markup) -> Markup:
-    """A table that scrolls in its own box, reached by the keyboard too."""
+    """Put a table into a box that scrolls by itself and can be focused with the keyboard."""
     return element("div", table, class_="scroll", tabindex=0, role="region", aria_label=name)
 
 
 def key(kind: str) -> Markup:
-    """The patch of colour that stands for a method in the charts."""
+    """Write the colour patch of a method."""
     return element("span", class_=f"key {kind}", aria_hidden="true")
 
 
 def marked(values: Sequence[float | None], about: About) -> list[Markup]:
-    """Cells of one measure, the best one in bold, underlined and said."""
+    """Write the cells of one measure; the best is bold, underlined and announced to screen readers."""
     first = best(values, about)
     cells = []
     for i, value in enumerate(values):
@@ -139,7 +139,7 @@ def _table_of(content: Content, convention: Convention) -> Markup:
     text = f": {convention.text}" if convention.text else ""
     words = element("p", element("b", convention.name), text, class_="words")
     lines = [
-        f"{method.name}: {about.title} is not defined for {missing} pictures, which its means leave out."
+        f"{method.name}: {about.title} is undefined for {missing} pictures, which are excluded from its means."
         for method in content.methods
         for about in convention.measures
         if (missing := method.summary.all.undefined.get(about.key))
@@ -149,8 +149,8 @@ def _table_of(content: Content, convention: Convention) -> Markup:
 
 
 class _Column(NamedTuple):
-    """One of those of each measure. kind: class of its colour. methods: asked in turn for the number, of their input
-    or of their restorations."""
+    """A column of every measure. kind: the class of its colour. methods: the first that has a value gives it, for its
+    input if `of_input`, otherwise for its restorations."""
 
     name: str
     kind: str
@@ -172,9 +172,9 @@ def _columns(content: Content) -> list[_Column]:
 
 
 def _places(content: Content) -> list[tuple[str, str]]:
-    """(kind, name) of all rows: categories, tiers, all."""
+    """Return (kind, name) of all rows: categories, tiers, all."""
     rows = [row for method in content.methods for row in method.summary.rows]
-    several = len({row.name for row in rows if row.kind == "category"}) > 1  # else the averages are the category
+    several = len({row.name for row in rows if row.kind == "category"}) > 1  # otherwise the averages equal the category
     found = {(row.kind, row.name): None for row in rows if several or row.kind == "category"}
     return sorted(found, key=lambda place: ("category", "tier", "all").index(place[0]))
 
@@ -214,7 +214,7 @@ def _absent(content: Content) -> Markup:
 
 def _published(table: PublishedTable, ours: set[str]) -> Markup:
     same = [name for name in table.comparable if name in ours]
-    beside = f"The same as {' and '.join(same)} above." if same else "Not that of any table above: not to be compared."
+    beside = f"The same as {' and '.join(same)} above." if same else "No table above uses it, so do not compare them."
     sized = any(row.parameters for row in table.rows)
     names = (*(("Parameters",) if sized else ()), *table.columns)
     head = [element("th", "Method", scope="col"), *(element("th", n, scope="col", class_="number") for n in names)]

@@ -27,8 +27,8 @@ class LossWeights:
 
     kind is the distance of pixel and reconstruction: "charbonnier", "l1", "l2" or "log_l2". map_target is "spatial"
     (presence and location, see `losses.map_target`), "mask" (the synthesis's ground-truth maps) or "constant" (the
-    papers' label); localisation always takes the ground-truth maps. balance_over is "present" (factors in the batch) or "all" (as in the published code). ResFlow only
-    has the term `pixel`.
+    papers' label); localisation always takes the ground-truth maps. balance_over is "present" (factors in the batch)
+    or "all" (as in the published code). ResFlow only has the term `pixel`.
     """
 
     kind: str = "charbonnier"

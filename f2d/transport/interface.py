@@ -37,7 +37,7 @@ class Transport(ABC):
 
     @abstractmethod
     def clean(self, prediction: Tensor, state: Tensor, y: Tensor, time: Tensor | int | float) -> Tensor:
-        """Return the clean image [B, 3, H, W] that a prediction for this state and time stands for, not clamped."""
+        """Compute the clean image [B, 3, H, W] from a prediction for this state and time, not clamped."""
 
     @abstractmethod
     def times(self, steps: int, sampler: str) -> list[int] | list[float]:
@@ -82,11 +82,11 @@ class Restorable(Protocol):
     @property
     def transport(self) -> Transport: ...
     def begin(self, y: Tensor) -> tuple[Tensor, Predict]:
-        """(x_0 [B, 3, H, W] float32, predict) of an image y [B, 3, H, W]: where its transport starts, and its steps."""
+        """Return (x_0 [B, 3, H, W] float32, predict) for an image y [B, 3, H, W]: its start and its network."""
 
 
 def sampling(transport: Transport, steps: int | None = None, sampler: str | None = None) -> tuple[int, str]:
-    """Return (steps, sampler) of a restoration; None stands for the transport's default number and its first sampler.
+    """Return (steps, sampler) of a restoration; None means the transport's default number and its first sampler.
 
     Samplers are "MC" (one step by default), "NMC", "EM" and "mean" for F²D-Net (see `f2d.transport.transport`) and
     "euler" (four steps by default) for ResFlow. Raises ValueError for a sampler that this transport does not have, or

@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from .schedules import LogNormalSchedule
 
-MIXED = 0.1  # share of the original time kept in the warp, which stays invertible where the error does not fall
-MEMORY = 0.999  # decay of the running error of a time, per observation of it
+MIXED = 0.1  # share of the identity in the warp, which keeps it invertible where the error does not fall
+MEMORY = 0.999  # decay of the running error of a time per observation
 
 
 class LearnedSchedule(nn.Module):
-    """``M_t = M(s(t)), S_t² = S²(s(t))`` of a schedule given, s such that the error of mu_hat falls linearly in t.
+    """``M_t = M(s(t)), S_t² = S²(s(t))`` of a given schedule, with s(t) such that the error of mu_hat is linear in t.
 
     With e(s) = E|mu_hat - mu| at time s of the original schedule, made non-increasing, s is the inverse of
     F(s) = (e(0) - e(s)) / (e(0) - e(T)), mixed with a tenth of the identity. Initially s(t) = t. The endpoints, and
@@ -22,7 +22,7 @@ class LearnedSchedule(nn.Module):
     """
 
     error: Tensor  # [T + 1] float64
-    seen: Tensor  # [T + 1] float64: how often
+    seen: Tensor  # [T + 1] float64: number of observations
 
     def __init__(self, start: LogNormalSchedule):
         super().__init__()
@@ -41,7 +41,7 @@ class LearnedSchedule(nn.Module):
         places = self.places()[t].round().long()
         for place, value in zip(places.tolist(), error.double().tolist()):
             count = float(self.seen[place]) + 1
-            keep = 0.0 if count == 1 else min(MEMORY, 1 - 1 / count)  # a plain mean at first
+            keep = 0.0 if count == 1 else min(MEMORY, 1 - 1 / count)  # a plain mean for the first observations
             self.error[place] = keep * self.error[place] + (1 - keep) * value
             self.seen[place] = count
 
@@ -49,7 +49,7 @@ class LearnedSchedule(nn.Module):
         """Return s(t) for t = 0..T, [T + 1] float64, from 0 to T."""
         steps = self.start.num_steps
         identity = torch.linspace(0, 1, steps + 1, dtype=torch.float64, device=self.error.device)
-        if not bool((self.seen > 0).all()):  # until every time was seen, errors of different ages would be compared
+        if not bool((self.seen > 0).all()):  # errors are comparable only once every time was observed
             return identity * steps
         falling = self.error.cummin(0).values
         span = falling[0] - falling[-1]
@@ -58,7 +58,7 @@ class LearnedSchedule(nn.Module):
         return _interpolated(identity, level, identity * steps)
 
     def schedule(self) -> LogNormalSchedule:
-        """The current schedule."""
+        """Return the current schedule."""
         places = self.places().cpu()
         grid = torch.arange(self.start.num_steps + 1, dtype=torch.float64)
         log_mean, variance = (_interpolated(places, grid, v) for v in (self.start.log_mean, self.start.variance))

@@ -1,4 +1,4 @@
-"""The log-normal stochastic transport of F²D-Net and FoD, and its limit without noise, the straight flow."""
+"""The log-normal stochastic transport of F²D-Net and FoD, and its noise-free limit, the straight flow."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ class LogNormal(Transport):
         return sampling_times(self.schedule, steps, sampler)
 
     def step(self, state: Tensor, prediction: Tensor, y: Tensor, s: Any, t: Any, sampler: str, source: dict) -> Tensor:
-        """One step of `f2d.transport.transport` from s to t; source: the noise, as `lognormal_transition` takes it."""
+        """Take a step of `f2d.transport.transport` from s to t; source: the noise, as for `lognormal_transition`."""
         mu = self.clean(prediction.float(), state, y, s)
         return advance(state, mu, y, self.schedule, sampler, s, t, source)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from f2d_kernels import lognormal_transition
 
-RESIDUAL_AT_END = 0.001  # exp(log_mean) at t = T: the median share of the residual that remains
+RESIDUAL_AT_END = 0.001  # exp(log_mean) at t = T, the median share of the residual that remains
 
 
 def _constant(steps: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Targets of the network's prediction v."""
+"""Targets of the network's prediction v, and the clean image that a prediction implies."""
 
 from torch import Tensor
 
@@ -15,7 +15,7 @@ def target_of(name: str, x_t: Tensor, x_0: Tensor, mu: Tensor) -> Tensor:
 
 
 def mu_of(name: str, prediction: Tensor, x_t: Tensor, x_0: Tensor) -> Tensor:
-    """``x_t + v`` (SFLOW), ``x_0 + v`` (FLOW) or ``v`` (FINAL_X): the clean image that v stands for, not clamped."""
+    """``x_t + v`` (SFLOW), ``x_0 + v`` (FLOW) or ``v`` (FINAL_X): the clean image that v implies, not clamped."""
     anchor = _anchor(name, x_t, x_0)
     return prediction if anchor is None else anchor + prediction
 

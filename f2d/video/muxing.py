@@ -24,7 +24,7 @@ _STATISTICS = ("BPS", "NUMBER_OF_", "_STATISTICS")  # of mkvmerge
 def assemble(source: Source, segments: Segments, settings: Settings, path: Path) -> None:
     """Write `path`: the video of `segments`, all other streams of `source` as they are, chapters and tags.
 
-    Streams that the container cannot hold are left out with a warning in `source`.
+    Streams that the container cannot hold are not copied, with a warning in `source`.
     """
     with (
         av.open(str(source.path), metadata_errors="replace") as given,
@@ -42,8 +42,8 @@ def _fill(out: Any, given: Any, source: Source, segments: Segments, settings: Se
             streams[stream.index] = _tag(out.add_stream_from_template(stream, opaque=True), stream)
         elif not (stream.type == "data" and given.chapters()):  # chapters of MP4 are such a track, which is made anew
             source.warnings.append(
-                f"{source.path}: stream {stream.index} ({stream.type}, {stream.name or 'unknown codec'}) is left out, "
-                f"as {settings.muxer} cannot hold it"
+                f"{source.path}: stream {stream.index} ({stream.type}, {stream.name or 'unknown codec'}) is not "
+                f"copied, as {settings.muxer} cannot hold it"
             )
     out.metadata.update({name: text for name, text in given.metadata.items() if name.lower() not in _OWN_TAGS})
     if given.chapters():

@@ -15,11 +15,11 @@ ROUNDS = 10
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
-    """Four 32-bit words (as int64 in 0..2^32-1) from a 128-bit counter and a 64-bit key, all broadcastable int64."""
+    """Compute four 32-bit words (int64 in 0..2^32-1) from a 128-bit counter and a 64-bit key, broadcastable int64."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(ROUNDS):
-        # int64 products wrap modulo 2^64, which leaves both halves right
+        # int64 products wrap modulo 2^64, which keeps both halves correct
         p0, p1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
         c0, c1, c2, c3 = (p1 >> 32) & MASK ^ c1 ^ k0, p1 & MASK, (p0 >> 32) & MASK ^ c3 ^ k1, p0 & MASK
         k0, k1 = (k0 + WEYL[0]) & MASK, (k1 + WEYL[1]) & MASK
@@ -27,7 +27,7 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Te
 
 
 def uniform(word: Tensor) -> Tensor:
-    """u = float(word) · 2^-32 + 2^-33 in float32: in (0, 1], never 0."""
+    """u = float(word) · 2^-32 + 2^-33 in float32, in (0, 1]."""
     return word.to(torch.float32) * 2.0**-32 + 2.0**-33
 
 
@@ -35,8 +35,8 @@ def normal(shape: torch.Size, seed: Tensor, stream: int, top: int, left: int) ->
     """eps [B,C,H,W] in float64: Box-Muller on lanes (0,1) and (2,3) of the Philox words keyed by each element's
     position.
 
-    key = (seed low, seed high); counter = (x >> 2, y, c + 65536 · stream, s), lane = x & 3, with x, y the position in
-    the whole image and s the sample's index when one seed serves the batch, 0 when each sample has its own.
+    key = (seed low, seed high); counter = (x >> 2, y, c + 65536 · stream, s), lane = x & 3, where x, y is the
+    position in the whole image, and s is the sample's index if the batch has one seed, 0 if each sample has its own.
     """
     batch, channels, height, width = shape
     device = seed.device

@@ -9,7 +9,7 @@ _INTERPRET = "set TRITON_INTERPRET=1 to run interpreted on CPU tensors"
 
 
 def unavailable_reason(device_type: str) -> str | None:
-    """Why the Triton kernels cannot run on tensors of `device_type` ("cuda", "cpu", ...); None when they can."""
+    """Return why the Triton kernels cannot run on tensors of `device_type` ("cuda", "cpu", ...), or None."""
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed: pip install f2d[triton]"
     if os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "yes", "on", "y"):

@@ -1,10 +1,10 @@
-"""Which number of warps a kernel runs with: measured once per kernel, device and size bucket, then remembered.
+"""Choose the number of warps of a kernel: measured once per kernel, device and size bucket, then remembered.
 
-Only the number of warps is tuned. Block sizes decide which partial sums exist; warps never change a bit of the result,
-since kernels that are tuned add in pairs (tests/kernels/test_triton_compile.py). A launch runs again while it is being
-timed, which does no harm, since no launch reads what it writes (tests/kernels/test_triton_launches.py).
+Only the number of warps is tuned. Block sizes determine the partial sums, but warps never change a bit of the result,
+since tuned kernels add in pairs (tests/kernels/test_triton_compile.py). Timing repeats a launch, which is harmless,
+because no launch reads what it writes (tests/kernels/test_triton_launches.py).
 
-    F2D_KERNELS_AUTOTUNE=0   the rule of thumb of each launcher instead
+    F2D_KERNELS_AUTOTUNE=0   use each launcher's rule of thumb instead
     F2D_KERNELS_CACHE        folder of the remembered choices, default ~/.cache/f2d_kernels
 """
 
@@ -23,7 +23,7 @@ from torch import Tensor
 logger = logging.getLogger("f2d_kernels")
 MAX_WARPS = 16
 
-_chosen: dict[str, int] | None = None  # of this process, read from the file on first use
+_chosen: dict[str, int] | None = None  # by this process; read from the file on first use
 
 
 def enabled() -> bool:
@@ -31,17 +31,17 @@ def enabled() -> bool:
 
 
 def candidates(warps: int) -> list[int]:
-    """The rule of thumb and its neighbours, at most five: half and twice, a quarter and four times as many."""
+    """Return the rule of thumb, and half, twice, a quarter and four times as many warps, within 1 to `MAX_WARPS`."""
     return [w for w in (warps, warps // 2, warps * 2, warps // 4, warps * 4) if 1 <= w <= MAX_WARPS]
 
 
 def bucket(programs: int) -> int:
-    """The power of two at or above `programs`: sizes within a factor of two share a choice."""
+    """Round `programs` up to a power of two, so that sizes within a factor of two share a choice."""
     return 1 << max(programs - 1, 0).bit_length()
 
 
 def key_of(kernel: Any, programs: int, device: str, arguments: tuple, constants: dict[str, Any]) -> str:
-    """Everything a choice depends on, as text: kernel, device, Triton, size bucket, dtypes, compile-time constants."""
+    """Return all that a choice depends on as text: kernel, device, Triton, size bucket, dtypes, constants."""
     module = kernel.fn.__module__.rsplit(".", 1)[-1]
     dtypes = [str(a.dtype).removeprefix("torch.") for a in _tensors(arguments)]
     fixed = [f"{name}={value}" for name, value in sorted(constants.items()) if name.isupper()]
@@ -50,8 +50,8 @@ def key_of(kernel: Any, programs: int, device: str, arguments: tuple, constants:
 
 
 def choose(key: str, warps: int, run: Callable[[int], None], time: Callable[[Callable[[], None]], float]) -> int:
-    """The number of warps remembered under `key`; where there is none, the fastest of `candidates(warps)` by `time`,
-    which is then remembered. The rule of thumb wins unless another is at least 3 % faster."""
+    """Return the number of warps remembered under `key`. If there is none, time `candidates(warps)` and remember the
+    fastest; the rule of thumb wins unless another is at least 3 % faster."""
     known = _load()
     if key not in known:
         times = {w: time(partial(run, w)) for w in candidates(warps)}
@@ -64,7 +64,7 @@ def choose(key: str, warps: int, run: Callable[[int], None], time: Callable[[Cal
 def tuned_warps(
     kernel: Any, programs: int, device: torch.device, arguments: tuple, constants: dict[str, Any], run: Callable
 ) -> int:
-    """The number of warps for this launch; while a CUDA graph is captured nothing is timed."""
+    """Return the number of warps for this launch. Nothing is timed while a CUDA graph is captured."""
     warps = constants["num_warps"]
     if device.type != "cuda" or not enabled():
         return warps
@@ -106,7 +106,7 @@ def _read(path: Path) -> dict[str, int]:
 
 
 def _save(known: dict[str, int]) -> None:
-    """Together with what other processes have written meanwhile; a folder that cannot be written is no error."""
+    """Merge with what other processes have written since. A folder that cannot be written gives a warning, no error."""
     path = _file()
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -1,5 +1,5 @@
-"""What group_norm_silu's Triton kernels share, forward and backward: silu, the line that normalises and modulates a
-channel, and which block of channels and pixels a program owns.
+"""Shared by group_norm_silu's forward and backward Triton kernels: silu, the affine function ("line") that normalises
+and modulates a channel, and the block of channels and pixels of a program.
 
 The arithmetic per element is that of csrc/group_norm_silu.h, operation by operation.
 """
@@ -18,7 +18,7 @@ TILE = 128  # pixels per partial sum; every block is a multiple of it
 
 @triton.jit
 def _decay(u):
-    """exp(-|u|), 0 where it would be no normal number."""
+    """exp(-|u|), or 0 where it would not be a normal number."""
     size = tl.where(u < 0.0, -u, u)
     limit: tl.constexpr = 700.0 if u.dtype == tl.float64 else 87.0
     return tl.where(size > limit, 0.0, exponential(-size)[0])
@@ -49,14 +49,14 @@ def silu_gradient(grad, u):
 
 @triton.jit
 def addresses(pointer, stride, b, c, p, width, FLAT: tl.constexpr):
-    """Addresses of channels c and pixels p of image b: [BLOCK_C, BLOCK_P]."""
+    """Return the addresses [BLOCK_C, BLOCK_P] of channels c and pixels p of image b."""
     channel = pointer + b * stride[0] + c.to(tl.int64) * stride[1]
     return channel[:, None] + pixel_offsets(p, width, stride, FLAT)[None, :]
 
 
 @triton.jit
 def _parameter(pointer, offset, inside, OTHERWISE: tl.constexpr):
-    """float64 [BLOCK_C], OTHERWISE where the parameter is absent."""
+    """Load a parameter as float64 [BLOCK_C], or OTHERWISE if it is absent."""
     if pointer is None:
         return tl.full(inside.shape, OTHERWISE, tl.float64)
     else:
@@ -65,7 +65,7 @@ def _parameter(pointer, offset, inside, OTHERWISE: tl.constexpr):
 
 @triton.jit
 def line_of(mean, rstd, parameters, parameter_strides, b, c, inside, COMPUTE: tl.constexpr):
-    """(centre, gain, offset) of channels c, [BLOCK_C, 1]: u = (x - centre) · gain + offset; mean and rstd [BLOCK_C]."""
+    """Return (centre, gain, offset) [BLOCK_C, 1] of u = (x - centre) · gain + offset; mean and rstd are [BLOCK_C]."""
     weight, bias, scale, shift = parameters
     channel = c.to(tl.int64)
     factor = 1.0 + _parameter(scale, b * parameter_strides[2] + channel * parameter_strides[3], inside, 0.0)
@@ -79,7 +79,7 @@ def line_of(mean, rstd, parameters, parameter_strides, b, c, inside, COMPUTE: tl
 
 @triton.jit
 def group_values(values, b, c, inside, groups, group_channels):
-    """values[b, group of c] of a contiguous float64 [B,G]: [BLOCK_C]."""
+    """Load values[b, group of c] [BLOCK_C] from a contiguous float64 [B,G]."""
     return tl.load(values + b * groups + c // group_channels, mask=inside, other=0.0)
 
 
@@ -91,7 +91,7 @@ def apply_line(x, line):
 
 @triton.jit
 def block_of(channels, pixels, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, INDEX: tl.constexpr):
-    """(sample, channels, pixels, which are there) of this program."""
+    """Return (sample, channels, pixels, mask) of this program."""
     tiles, chunks = block_count(pixels, BLOCK_P, INDEX), block_count(channels, BLOCK_C, INDEX)
     program = tl.program_id(0)
     b = (program // (tiles * chunks)).to(tl.int64)
@@ -110,7 +110,7 @@ def store_tiles(pointer, sums, b, c, p, channels, tiles, TILE: tl.constexpr):
 
 
 def block_sizes(image: Tensor) -> dict[str, int]:
-    """Channels and pixels per program and its warps, for 16-byte accesses along what is contiguous in `image`."""
+    """Return channels and pixels per program and its warps, for 16-byte accesses along the contiguous axis."""
     channels = image.shape[1]
     if image.stride(1) == 1 and channels > 1:
         return {"BLOCK_C": min(triton.next_power_of_2(channels), 16), "BLOCK_P": TILE, "num_warps": 4}
@@ -126,7 +126,7 @@ def parameter_strides_of(
 
 
 def grid_of(walked: Tensor, images: tuple[Tensor, ...], compute: tl.dtype) -> tuple[int, dict[str, Any]]:
-    """(programs, kernel arguments) of a walk over blocks of `walked`."""
+    """Return (programs, kernel arguments) of a walk over blocks of `walked`."""
     batch, channels, height, width = walked.shape
     blocks = block_sizes(walked)
     programs = batch * triton.cdiv(channels, blocks["BLOCK_C"]) * triton.cdiv(height * width, blocks["BLOCK_P"])

@@ -1,9 +1,9 @@
-"""More experts than one launch takes: groups of 8, each of which adds to what the one before it left."""
+"""Split more experts than one launch takes into groups of 8, each of which adds to the result of the previous one."""
 
 import torch
 from torch import Tensor
 
-GROUP = 8  # experts per launch: more would unroll into kernels that take seconds to compile
+GROUP = 8  # experts per launch; more would unroll into kernels that take seconds to compile
 
 
 def groups_of(count: int) -> list[slice]:
@@ -15,7 +15,7 @@ def select(tensor: Tensor | None, group: slice) -> Tensor | None:
 
 
 def targets_of(out: Tensor, launches: int, dtype: torch.dtype) -> list[Tensor]:
-    """Where each of `launches` in a row writes: the last to `out`, those before it, unrounded, to two workspaces in
-    turn. With one workspace a launch in the middle would add to its own result when the autotuner repeats it."""
+    """Return the target of each of `launches`: the last writes to `out`, the others, unrounded, to two workspaces in
+    turn. With one workspace, a launch in the middle would add to its own result when the autotuner repeats it."""
     workspaces = [torch.empty_like(out, dtype=dtype) for _ in range(min(launches - 1, 2))]
     return [*(workspaces[i % 2] for i in range(launches - 1)), out]

@@ -1,4 +1,4 @@
-"""What every launcher needs: one way to start a kernel, strides that are safe to flatten, and element types."""
+"""Shared by all launchers: start a kernel, strides that are safe to flatten, and element types."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -20,10 +20,10 @@ def launch(
 ) -> None:
     """Start `kernel` on `programs` programs, on the current stream of `device`; the host does not wait.
 
-    The grid has one axis, since a second one ends at 65535 on NVIDIA GPUs. Fusion is off because the kernels write each
-    fma out: results then do not depend on what a compiler contracts, and equal those of the C++ code. Where `num_warps`
-    is among the constants, it is the rule of thumb that the autotuner starts from, unless `tuned` is False. Timing runs
-    a launch several times, so no kernel may read what its launch writes.
+    The grid has one axis, since a second one ends at 65535 on NVIDIA GPUs. Fusion is off because the kernels spell out
+    each fma, so results do not depend on the compiler's contractions and equal those of the C++ code. If `num_warps` is
+    among the constants, it is the rule of thumb from which the autotuner starts, unless `tuned` is False. Timing runs a
+    launch several times, so no kernel may read what its launch writes.
     """
 
     def run(warps: int | None) -> None:
@@ -38,7 +38,8 @@ def launch(
 
 
 def strides(tensor: Tensor | None) -> tuple[int, int, int, int]:
-    """(batch, channel or expert, row, column) strides of [B,C,H,W]; those of sizes 1 made to fit a flat walk."""
+    """Return the (batch, channel or expert, row, column) strides of [B,C,H,W]; those of size 1 are made to fit a flat
+    walk."""
     if tensor is None:
         return 0, 0, 0, 0
     batch, channel, row, column = tensor.stride()
@@ -51,23 +52,23 @@ def strides(tensor: Tensor | None) -> tuple[int, int, int, int]:
 
 
 def flat_pixels(width: int, all_strides: Sequence[tuple[int, int, int, int]]) -> bool:
-    """Whether in every tensor the pixels of one image lie at equal distances, so that rows and columns do not count."""
+    """Whether the pixels of an image are equidistant in every tensor, so that rows and columns need no distinction."""
     return all(row == width * column for _, _, row, column in all_strides)
 
 
 def index_type(*sizes: int) -> tl.dtype:
-    """int32 where it can count each of `sizes` and a block more, else int64, whose divisions cost far more."""
+    """Return int32 if it can count each of `sizes` plus a block, otherwise int64, whose divisions cost far more."""
     return tl.int32 if max(sizes) < INT32_LIMIT - 2**16 else tl.int64
 
 
 @triton.jit
 def block_count(size, BLOCK: tl.constexpr, INDEX: tl.constexpr):
-    """Blocks that cover `size`, counted in its INDEX: in 32 bits, size + BLOCK - 1 passes 2^31 before `size` does."""
+    """Return the number of blocks that cover `size`, in type INDEX; in 32 bits, size + BLOCK - 1 may overflow."""
     return tl.cdiv(tl.cast(size, INDEX), BLOCK)
 
 
 def compute_type(*tensors: Tensor | None) -> tuple[torch.dtype, tl.dtype]:
-    """(PyTorch's, Triton's) float64 when any tensor is float64, else float32."""
+    """Return (PyTorch's, Triton's) float64 if any tensor is float64, otherwise float32."""
     if any(t is not None and t.dtype == torch.float64 for t in tensors):
         return torch.float64, tl.float64
     return torch.float32, tl.float32
@@ -75,7 +76,7 @@ def compute_type(*tensors: Tensor | None) -> tuple[torch.dtype, tl.dtype]:
 
 @triton.jit
 def pixel_offsets(p, width, stride, FLAT: tl.constexpr):
-    """int64 offsets of pixels p = y·width + x within one image plane of strides (batch, channel, row, column)."""
+    """Return int64 offsets of pixels p = y·width + x within a plane; stride is (batch, channel, row, column)."""
     if FLAT:
         return p.to(tl.int64) * stride[3]
     else:
@@ -84,8 +85,8 @@ def pixel_offsets(p, width, stride, FLAT: tl.constexpr):
 
 @triton.jit
 def as_type(values, DTYPE: tl.constexpr):
-    """`values` rounded to DTYPE; to 16 bits by way of float32, since Triton's interpreter turns float64 straight into
-    garbage there; and of a bfloat16 it cuts the low bits off, where GPUs round to nearest even."""
+    """Round `values` to DTYPE as GPUs do, to nearest even. Triton's interpreter would convert float64 to garbage in 16
+    bits, hence the step through float32, and would truncate to bfloat16."""
     if DTYPE.primitive_bitwidth == 16:
         values = values.to(tl.float32)
     if INTERPRETED and tl.bfloat16 == DTYPE:
@@ -97,5 +98,5 @@ def as_type(values, DTYPE: tl.constexpr):
 
 @triton.jit
 def rounded(values, pointer):
-    """`values` in the dtype that `pointer` points at."""
+    """Round `values` to the dtype that `pointer` points to."""
     return as_type(values, pointer.dtype.element_ty)

@@ -1,8 +1,7 @@
-"""How the kernels with noise walk their images: quads of four neighbouring columns, since one Philox call gives the
-noise of four.
+"""The walk of kernels with noise: quads of four neighbouring columns, since one Philox call gives four numbers.
 
-A program owns QUADS of them in one sample. Quads lie on the grid of the whole image: where a window's left edge or
-width is no multiple of 4, the mask cuts them.
+A program owns QUADS of them in one sample. Quads lie on the grid of the whole image; if a window's left edge or width
+is not a multiple of 4, a mask cuts them.
 """
 
 from collections.abc import Sequence
@@ -16,19 +15,19 @@ from f2d_kernels.triton._launch import block_count, index_type, rounded
 from f2d_kernels.triton.normal import normal_quads
 
 QUADS = 256  # per program; a multiple of TILE / 4
-TILE = 1024  # elements per partial sum of the gradients that are sums
-POSITION = ("stream", "top", "first_quad", "shift")  # not specialized: one kernel serves every step and tile
+TILE = 1024  # elements per partial sum, for the gradients that are sums
+POSITION = ("stream", "top", "first_quad", "shift")  # not specialized, so that one kernel serves every step and tile
 
 
 @triton.jit
 def _spread(values):
-    """[N], one per quad -> [4N], one per element."""
+    """Repeat [N] values, one per quad, as [4N] values, one per element."""
     return tl.interleave(tl.interleave(values, values), tl.interleave(values, values))
 
 
 @triton.jit
 def locate(size, shift, QUADS: tl.constexpr, DENSE: tl.constexpr, CHANNELS_LAST: tl.constexpr, INDEX: tl.constexpr):
-    """(sample, tile, (c, y, quad of the row) [QUADS], (count in memory, c, y, column) and inside [4 · QUADS]).
+    """Return (sample, tile, (c, y, quad of the row) [QUADS], (count in memory, c, y, column) and inside [4 · QUADS]).
 
     size = (channels, height, width, quads per row, elements in all quads of a sample).
     """
@@ -52,7 +51,7 @@ def locate(size, shift, QUADS: tl.constexpr, DENSE: tl.constexpr, CHANNELS_LAST:
 
 @triton.jit
 def _addresses(pointer, stride, b, element, DENSE: tl.constexpr):
-    """Where a program's elements of sample b lie; tensors that are dense alike need only the count."""
+    """Return the addresses of a program's elements of sample b; equally dense tensors need only the count."""
     count, c, y, column = element
     if DENSE:
         offset = count.to(tl.int64)
@@ -73,7 +72,7 @@ def store(pointer, stride, b, element, inside, values, DENSE: tl.constexpr):
 
 @triton.jit
 def seeded_noise(seed, stream, top, first_quad, b, quad, PER_SAMPLE: tl.constexpr):
-    """eps [4 · QUADS] of the quads (c, y, quad of the row)."""
+    """Draw eps [4 · QUADS] of the quads (c, y, quad of the row)."""
     c, y, column_quad = quad
     if PER_SAMPLE:
         return normal_quads(tl.load(seed + b), column_quad + first_quad, y + top, c, stream, b * 0)
@@ -91,14 +90,14 @@ def _channels_last(image: Tensor) -> bool:
 
 
 def _dense_alike(images: Sequence[Tensor]) -> bool:
-    """Whether every image walks through memory without gaps, in one common order."""
+    """Whether every image is dense in memory, all in the same order."""
     return all(t[0].is_contiguous() for t in images) or all(t[0].movedim(0, -1).is_contiguous() for t in images)
 
 
 def quad_grid(images: Sequence[Tensor], seeded: bool, left: int) -> tuple[int, int, dict[str, Any]]:
-    """(shift, quads per sample, kernel arguments) for tensors of one shape [B,C,H,W]; the first sets the walk's order.
+    """Return (shift, quads per sample, kernel arguments) for tensors [B,C,H,W]; the first sets the order of the walk.
 
-    Without a seed a dense sample is one long row; with one, quads must end where rows do.
+    Without a seed a dense sample is one long row. With a seed, quads must end where rows do.
     """
     _, channels, height, width = images[0].shape
     channels_last = _channels_last(images[0])

@@ -1,7 +1,7 @@
-"""Sums whose bits do not depend on block size, number of warps or memory layout.
+"""Bit-exact sums that do not depend on block size, number of warps or memory layout.
 
-A tile of fixed size is summed pair by pair (a + b is commutative, so it does not matter which thread adds), each tile's
-sum is written down, and a second kernel adds those in one fixed order. No atomics.
+A tile of fixed size is summed in pairs (a + b is commutative, so it does not matter which thread adds). Each tile's sum
+is stored, and a second kernel adds these in a fixed order. There are no atomics.
 """
 
 import torch
@@ -21,7 +21,7 @@ def _log2(power_of_two):
 
 @triton.jit
 def tree_sum(values, COUNT: tl.constexpr):
-    """[..., N] -> [..., N / COUNT]: the sum of every COUNT neighbours as a binary tree; COUNT a power of two."""
+    """Sum every COUNT neighbours in a binary tree, [..., N] -> [..., N / COUNT]; COUNT is a power of two."""
     tl.static_assert(len(values.shape) <= 2)
     for _ in tl.static_range(_log2(COUNT)):
         if len(values.shape) == 1:
@@ -50,5 +50,5 @@ def sum_rows(partials: Tensor, out: Tensor) -> None:
 
 
 def empty_partials(shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> Tensor:
-    """Workspace for the sums of tiles, on the device of `like`."""
+    """Allocate a workspace for the sums of tiles on the device of `like`."""
     return torch.empty(shape, dtype=dtype, device=like.device)

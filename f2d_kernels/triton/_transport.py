@@ -1,8 +1,8 @@
-"""What transport_step's Triton kernels share, forward and backward: which pixels a program owns, the sum under the
-clamp, and how both are launched.
+"""Shared by transport_step's forward and backward Triton kernels: a program's pixels, the sum before the clamp, and the
+launch.
 
-One program owns a block of channels × pixels, and the pixels come in quads, since one Philox call gives the noise of
-four. The arithmetic is that of the two ops, operation by operation, with what they would store rounded as they would.
+One program owns a block of channels × pixels. The pixels come in quads, since one Philox call gives the noise of four.
+The arithmetic is that of the two separate ops, operation by operation, and rounds what they would store.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ TYPES = {torch.float32: tl.float32, torch.float64: tl.float64, torch.float16: tl
 
 @triton.jit
 def locate(size, shift, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, FLAT: tl.constexpr, INDEX: tl.constexpr):
-    """(b, tile, c [BLOCK_C], (y, quad of the row) [BLOCK_P / 4], (y, column) [BLOCK_P], which of these are pixels).
+    """Return (b, tile, c [BLOCK_C], (y, quad of the row) [BLOCK_P / 4], (y, column) [BLOCK_P], mask of the pixels).
 
     size = (channels, width, quads per row, quads, chunks of channels). FLAT: column counts all pixels of the image.
     """
@@ -55,7 +55,7 @@ def _offsets(stride, place, FLAT: tl.constexpr):
 
 @triton.jit
 def image_at(pointer, stride, b, c, place, FLAT: tl.constexpr):
-    """Addresses of channels c of image b at a block's pixels: [BLOCK_C, BLOCK_P]."""
+    """Return the addresses [BLOCK_C, BLOCK_P] of channels c of image b at a block's pixels."""
     channel = pointer + b * stride[0] + c.to(tl.int64) * stride[1]
     return channel[:, None] + _offsets(stride, place, FLAT)[None, :]
 
@@ -98,7 +98,7 @@ def total_of(
     c_inside, on_image, K: tl.constexpr, PER_CHANNEL: tl.constexpr, FLAT: tl.constexpr, COMPUTE: tl.constexpr,
     ASSEMBLED: tl.constexpr, TARGET: tl.constexpr,
 ):  # fmt: skip
-    """anchor + base + Σ_k gates · maps · deltas as the two ops would store it: [BLOCK_C, BLOCK_P]."""
+    """anchor + base + Σ_k gates · maps · deltas [BLOCK_C, BLOCK_P], rounded as the two ops would store it."""
     inside = c_inside[:, None] & on_image[None, :]
     if base is None:
         total = tl.zeros([c.shape[0], place[1].shape[0]], COMPUTE)
@@ -121,15 +121,15 @@ def total_of(
 
 @triton.jit
 def limited(total, LOW: tl.constexpr, HIGH: tl.constexpr):
-    """torch.clamp: a NaN passes through."""
+    """Clamp as torch.clamp does, so that a NaN passes through; also return whether each value was inside."""
     low, high = tl.full(total.shape, LOW, total.dtype), tl.full(total.shape, HIGH, total.dtype)
     return tl.where(total < low, low, tl.where(total > high, high, total)), (total >= low) & (total <= high)
 
 
 def block_sizes(image: Tensor, light: bool = True) -> dict[str, int]:
-    """Channels and pixels per program and its warps, as in the assembly, with half the elements per thread, since the
-    transition keeps more of each, and a quarter where addresses or experts need registers, too (else 4 to 400 bytes
-    spill)."""
+    """Return channels and pixels per program and its warps, as in the assembly but with half the elements per thread,
+    since the transition needs more registers for each; a quarter if addresses or experts need registers too (otherwise
+    4 to 400 bytes spill)."""
     blocks = expert_assembly.block_sizes(image)
     return {**blocks, "num_warps": min(8, (2 if light else 4) * blocks["num_warps"])}
 
@@ -137,8 +137,8 @@ def block_sizes(image: Tensor, light: bool = True) -> dict[str, int]:
 def grid_of(
     image: Tensor, seeded: bool, left: int, experts: int, all_strides: list[tuple[int, int, int, int]]
 ) -> tuple[int, int, dict[str, Any]]:
-    """(shift, programs, kernel arguments) of a walk over [B,C,H,W]. With a seed, quads lie on the grid of the whole
-    image and a flat walk needs rows of whole quads; without one, the image may be a single row."""
+    """Return (shift, programs, kernel arguments) of a walk over [B,C,H,W]. With a seed, quads lie on the grid of the
+    whole image, and a flat walk needs rows of whole quads. Without a seed, the image may be a single row."""
     batch, channels, height, width = image.shape
     shift = left % 4 if seeded else 0
     flat = flat_pixels(width, all_strides) and (not seeded or (shift == 0 and width % 4 == 0))
@@ -169,7 +169,7 @@ def last_experts(
     experts: tuple[Tensor, ...], gates: Tensor, maps: Tensor | None, base: Tensor | None, torch_type: torch.dtype,
     image: Tensor,
 ) -> tuple[tuple[Tensor, ...], Tensor, Tensor | None, Tensor | None]:  # fmt: skip
-    """The last 8 experts; the sum of those before them, unrounded, becomes their base."""
+    """Return the last 8 experts, with the unrounded sum of the earlier ones as their base."""
     first = max(0, len(experts) - GROUP)
     if first:
         partial = torch.empty_like(image, dtype=torch_type)
@@ -184,7 +184,7 @@ def constants_of(
     x: Tensor, deltas: list[Tensor], gates: Tensor, base: Tensor | None, anchor: Tensor | None, low: float, high: float,
     seed: Tensor | None, compute: tl.dtype,
 ) -> dict[str, Any]:  # fmt: skip
-    """What is the same for both kernels. The bounds are rounded to mu's dtype, as in torch.clamp."""
+    """Return the constants of both kernels. The bounds are rounded to mu's dtype, as in torch.clamp."""
     assembled = _assembled_type(deltas, base)
     target = torch.promote_types((x if anchor is None else anchor).dtype, assembled)
     low, high = torch.tensor([low, high], dtype=torch.float64).to(target).double().tolist()

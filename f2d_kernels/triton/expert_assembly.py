@@ -1,7 +1,7 @@
 """base + Σ_k gates · maps · deltas and its gradients in Triton: forward kernel, backward kernels, launchers.
 
-One program owns a block of channels × pixels. K stacked deltas are passed as K views, so that both forms of `deltas`
-are the same to the kernels: a tuple of K pointers, each with its own strides. A launch takes at most 8 experts.
+One program owns a block of channels × pixels. K stacked deltas are passed as K views, so that the kernels receive both
+forms of `deltas` as a tuple of K pointers, each with its own strides. A launch takes at most 8 experts.
 """
 
 from typing import Any
@@ -24,18 +24,18 @@ from f2d_kernels.triton._launch import (
 from f2d_kernels.triton._reduce import empty_partials, sum_rows, tree_sum
 
 TILE = 128  # pixels per partial sum of the gates' gradient; every block is a multiple of it
-FILLED = 256  # programs, about two for each multiprocessor of a large GPU: with fewer, blocks shrink to TILE pixels
+FILLED = 256  # programs, about two per multiprocessor of a large GPU; with fewer, blocks shrink to TILE pixels
 
 
 @triton.jit
 def _plane(pointer, stride, b, k):
-    """Address of expert k of sample b in gates or maps; in 64 bits, since k times an image's size can pass 2^31."""
+    """Return the address of expert k of sample b in gates or maps, in 64 bits, as k image sizes can exceed 2^31."""
     return pointer + b * stride[0] + tl.cast(k, tl.int64) * stride[1]
 
 
 @triton.jit
 def gate_of(gates, stride, b, k, c, inside, PER_CHANNEL: tl.constexpr, COMPUTE: tl.constexpr):
-    """gates[b,k] as a scalar, or gates[b,k,c] as [BLOCK_C, 1]."""
+    """Load gates[b,k] as a scalar, or gates[b,k,c] as [BLOCK_C, 1]."""
     place = _plane(gates, stride, b, k)
     if PER_CHANNEL:
         return tl.load(place + c.to(tl.int64) * stride[2], mask=inside, other=0.0).to(COMPUTE)[:, None]
@@ -45,14 +45,14 @@ def gate_of(gates, stride, b, k, c, inside, PER_CHANNEL: tl.constexpr, COMPUTE: 
 
 @triton.jit
 def _map(maps, stride, b, k, p, width, inside, FLAT: tl.constexpr, COMPUTE: tl.constexpr):
-    """maps[b,k] at pixels p: [BLOCK_P]."""
+    """Load maps[b,k] [BLOCK_P] at pixels p."""
     place = _plane(maps, stride, b, k) + pixel_offsets(p, width, stride, FLAT)
     return tl.load(place, mask=inside, other=0.0).to(COMPUTE)
 
 
 @triton.jit
 def _image(pointer, stride, b, c, p, width, FLAT: tl.constexpr):
-    """Addresses of channels c and pixels p of image b: [BLOCK_C, BLOCK_P]."""
+    """Return the addresses [BLOCK_C, BLOCK_P] of channels c and pixels p of image b."""
     channel = pointer + b * stride[0] + c.to(tl.int64) * stride[1]
     return channel[:, None] + pixel_offsets(p, width, stride, FLAT)[None, :]
 
@@ -87,7 +87,7 @@ def _forward_kernel(
 
 @triton.jit
 def sums_of_channels(partials, stride, b, k, c, t):
-    """Where the tiles' sums of expert k and channels c go: [BLOCK_C, BLOCK_P / TILE]."""
+    """Return the addresses [BLOCK_C, BLOCK_P / TILE] of the tiles' sums of expert k and channels c."""
     row = _plane(partials, stride, b, k) + c.to(tl.int64) * stride[2]
     return row[:, None] + t[None, :]
 
@@ -97,8 +97,8 @@ def gradients_of_expert(
     g, delta_at, d_delta_at, channel_sums_at, gate, chart, inside, inside_sums,
     PER_CHANNEL: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """Stores d_delta = gate·map·g [BLOCK_C, BLOCK_P] and, for gates per channel, their tiles' sums; returns Σ_c delta·g
-    (weighted by the gates where these are per channel) [BLOCK_P]. What has no address is not wanted."""
+    """Store d_delta = gate·map·g [BLOCK_C, BLOCK_P] and, for gates per channel, their tiles' sums. Return Σ_c delta·g
+    [BLOCK_P], weighted by the gates if these are per channel. A gradient without an address is not computed."""
     products = tl.zeros([g.shape[1]], g.dtype)
     if delta_at is not None:
         product = tl.load(delta_at, mask=inside, other=0.0).to(g.dtype) * g
@@ -122,7 +122,7 @@ def gradients_of_expert(
 def finish_expert(
     products, d_map_at, sums_at, gate, chart, on_image, on_sums, PER_CHANNEL: tl.constexpr, TILE: tl.constexpr
 ):
-    """Stores what sums over channels make: d_map [BLOCK_P], and the tiles' sums of a gate that all channels share."""
+    """Store the gradients from sums over channels: d_map [BLOCK_P], and the tiles' sums of a shared gate."""
     if d_map_at is not None:
         d_map = products
         if not PER_CHANNEL:
@@ -143,14 +143,14 @@ def _backward_kernel(
     K: tl.constexpr, CHUNKS: tl.constexpr, PER_CHANNEL: tl.constexpr, FLAT: tl.constexpr,
     BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, TILE: tl.constexpr, INDEX: tl.constexpr, COMPUTE: tl.constexpr,
 ):  # fmt: skip
-    """One program: all channels and all experts of BLOCK_P pixels, so that memory is read once."""
+    """Process all channels and experts of BLOCK_P pixels in one program, so that memory is read once."""
     tiles = block_count(pixels, BLOCK_P, INDEX)
     b = (tl.program_id(0) // tiles).to(tl.int64)
     first_p = (tl.program_id(0) % tiles).to(INDEX) * BLOCK_P
     p = first_p + tl.arange(0, BLOCK_P)
     on_image = p < pixels
     c = tl.arange(0, BLOCK_C).to(INDEX)
-    t = first_p // TILE + tl.arange(0, BLOCK_P // TILE)  # the tiles of partial sums that these pixels are
+    t = first_p // TILE + tl.arange(0, BLOCK_P // TILE)  # the tiles of partial sums of these pixels
     if CHUNKS == 1:
         inside = (c < channels)[:, None] & on_image[None, :]
         g = tl.load(_image(grad, grad_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
@@ -168,7 +168,7 @@ def _backward_kernel(
             delta_at, d_delta_at, channel_sums_at = None, None, None
             if CHUNKS > 1:
                 g = tl.load(_image(grad, grad_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
-            gate = shared_gate  # a name of its own: what a loop carries from turn to turn cannot change its type
+            gate = shared_gate  # its own name, because a variable carried through a loop cannot change its type
             if PER_CHANNEL:
                 gate = gate_of(gates, gate_stride, b, k, c, c < channels, PER_CHANNEL, COMPUTE)
             if d_maps is not None or partials is not None:
@@ -196,7 +196,7 @@ def _shared_deltas_kernel(
     K: tl.constexpr, PER_CHANNEL: tl.constexpr, FLAT: tl.constexpr,
     BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, INDEX: tl.constexpr, COMPUTE: tl.constexpr,
 ):  # fmt: skip
-    """d_delta[k] = Σ_b gate·map·g of deltas that the batch shares, sample after sample."""
+    """d_delta[k] = Σ_b gate·map·g, for deltas that the batch shares, summed sample by sample."""
     tiles = block_count(pixels, BLOCK_P, INDEX)
     c = tl.program_id(0) // tiles * BLOCK_C + tl.arange(0, BLOCK_C)
     p = (tl.program_id(0) % tiles).to(INDEX) * BLOCK_P + tl.arange(0, BLOCK_P)
@@ -215,10 +215,10 @@ def _shared_deltas_kernel(
 
 
 def block_sizes(image: Tensor) -> dict[str, Any]:
-    """Channels and pixels per program and its warps, for 16-byte accesses along what is contiguous in `image`.
+    """Return channels and pixels per program and its warps, for 16-byte accesses along the contiguous axis of `image`.
 
     NCHW: a warp owns 512 bytes of pixels in every channel of the block, so that sums over channels stay in a thread
-    (63 -> 7 barriers in the backward kernel of 4 experts). Small problems get small blocks, to fill the GPU.
+    (63 -> 7 barriers in the backward kernel of 4 experts). Small problems get small blocks, which fill the GPU.
     """
     batch, channels, height, width = image.shape
     if image.stride(1) == 1 and channels > 1:
@@ -231,7 +231,7 @@ def block_sizes(image: Tensor) -> dict[str, Any]:
 
 
 def experts_of(deltas: list[Tensor], batch: int) -> tuple[Tensor, ...]:
-    """K views [B,C,H,W] of either form of deltas; those that the batch shares get a batch stride of 0."""
+    """Return K views [B,C,H,W] of either form of deltas; deltas that the batch shares have a batch stride of 0."""
     listed = deltas[0].unbind(1) if deltas[0].dim() == 5 else deltas
     return tuple(delta.expand(batch, -1, -1, -1) for delta in listed)
 
@@ -242,7 +242,7 @@ def gate_strides(gates: Tensor) -> tuple[int, int, int]:
 
 
 def forward(out: Tensor, deltas: list[Tensor], gates: Tensor, maps: Tensor | None, base: Tensor | None) -> None:
-    """Fill out [B,C,H,W]. More than 8 experts pass through a workspace in the compute type, unrounded."""
+    """Fill out [B,C,H,W]. More than 8 experts pass through an unrounded workspace in the compute type."""
     batch, channels, height, width = out.shape
     torch_type, compute = compute_type(*deltas, gates, maps, base)
     experts = experts_of(deltas, batch)

@@ -25,32 +25,32 @@ from f2d_kernels.triton._launch import (
 )
 from f2d_kernels.triton._reduce import empty_partials
 
-UNROLL = 4  # features whose loads are in flight together
+UNROLL = 4  # features that are loaded at the same time
 
 
 @triton.jit
 def _plane(pointer, stride, b, k):
-    """Address of channel or expert k of sample b; in 64 bits, since k times an image's size can pass 2^31."""
+    """Return the address of channel or expert k of sample b, in 64 bits, as k image sizes can exceed 2^31."""
     return pointer + b * stride[0] + tl.cast(k, tl.int64) * stride[1]
 
 
 @triton.jit
 def _pixels(pointer, stride, b, k, p, width, inside, FLAT: tl.constexpr, COMPUTE: tl.constexpr):
-    """Plane k of sample b at pixels p: [BLOCK_P]."""
+    """Load plane k of sample b [BLOCK_P] at pixels p."""
     place = _plane(pointer, stride, b, k) + pixel_offsets(p, width, stride, FLAT)
     return tl.load(place, mask=inside, other=0.0).to(COMPUTE)
 
 
 @triton.jit
 def _image(pointer, stride, b, c, p, width, FLAT: tl.constexpr):
-    """Addresses of channels c and pixels p of image b: [BLOCK_C, BLOCK_P]."""
+    """Return the addresses [BLOCK_C, BLOCK_P] of channels c and pixels p of image b."""
     channel = pointer + b * stride[0] + c.to(tl.int64) * stride[1]
     return channel[:, None] + pixel_offsets(p, width, stride, FLAT)[None, :]
 
 
 @triton.jit
 def _weights(weight, scale, weight_stride, scale_stride, b, k: tl.constexpr, c, f, on, COMPUTE: tl.constexpr):
-    """weight[k,c,f] · scale[b,k,f] of channels c: [BLOCK_C, 1]."""
+    """weight[k,c,f] · scale[b,k,f] [BLOCK_C, 1] of channels c."""
     expert, feature = tl.cast(k, tl.int64), tl.cast(f, tl.int64)
     place = weight + expert * weight_stride[0] + c.to(tl.int64) * weight_stride[1] + feature * weight_stride[2]
     weights = tl.load(place, mask=on, other=0.0).to(COMPUTE)
@@ -62,7 +62,7 @@ def _weights(weight, scale, weight_stride, scale_stride, b, k: tl.constexpr, c, 
 
 @triton.jit
 def _bias(bias, stride, k: tl.constexpr, c, on, COMPUTE: tl.constexpr):
-    """bias[k,c] of channels c: [BLOCK_C, 1]."""
+    """Load bias[k,c] [BLOCK_C, 1] of channels c."""
     place = bias + tl.cast(k, tl.int64) * stride[0] + c.to(tl.int64) * stride[1]
     return tl.load(place, mask=on, other=0.0).to(COMPUTE)[:, None]
 
@@ -97,7 +97,7 @@ def _forward_kernel(
         for f in tl.range(0, feature_count, loop_unroll_factor=UNROLL):
             x = _pixels(features[k], feature_strides[k], b, f, p, width, on_image, FLAT, COMPUTE)
             w = _weights(weight, scale, weight_stride, scale_stride, b, k, c, f, on, COMPUTE)
-            w, x = tl.broadcast(w, (a * x)[None, :])  # weighted here: one sum per pixel and channel, not one per expert
+            w, x = tl.broadcast(w, (a * x)[None, :])  # weighted here: one sum for all experts
             total = tl.fma(w, x, total)
     tl.store(_image(out, out_stride, b, c, p, width, FLAT), rounded(total, out), mask=inside)
 
@@ -111,8 +111,8 @@ def _backward_kernel(
     K: tl.constexpr, FLAT: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, UNROLL: tl.constexpr,
     INDEX: tl.constexpr, COMPUTE: tl.constexpr,
 ):  # fmt: skip
-    """d_feature = a q and, where anything else is asked for, d_map = gate (Σ_f x q + Σ_c bias g) and the moments
-    Σ_p map g x of every channel and feature, Σ_p map g behind them; q_f = Σ_c W_cf g_c, a = gate · map."""
+    """d_feature = a q, with q_f = Σ_c W_cf g_c and a = gate · map. If other gradients are needed, also
+    d_map = gate (Σ_f x q + Σ_c bias g) and the moments Σ_p map g x of every channel and feature, then Σ_p map g."""
     tiles = block_count(pixels, BLOCK_P, INDEX)
     b = (tl.program_id(0) // tiles).to(tl.int64)
     tile = (tl.program_id(0) % tiles).to(INDEX)
@@ -153,10 +153,10 @@ def _backward_kernel(
 
 
 def forward_blocks(out: Tensor, features: Tensor) -> dict[str, Any]:
-    """Channels and pixels per forward program and its warps.
+    """Return channels and pixels per forward program and its warps.
 
-    NCHW: one warp with 16 bytes of every feature per thread, or 2 pixels where more would spill; with more
-    warps the weights change layout through shared memory at every feature. channels_last: a thread walks its pixel's
+    NCHW: one warp with 16 bytes of every feature per thread, or 2 pixels if more would spill. With more warps, the
+    weights would change layout through shared memory at every feature. channels_last: a thread walks its pixel's
     features, and 128 pixels of 128 float32 features fit the L1 cache, so that a line is fetched once.
     """
     block_c = min(triton.next_power_of_2(out.shape[1]), 32)
@@ -166,10 +166,10 @@ def forward_blocks(out: Tensor, features: Tensor) -> dict[str, Any]:
 
 
 def backward_blocks(channels: int) -> dict[str, Any]:
-    """Channels and pixels per backward program, and its warps. The pixels are those of one partial sum, and the warps
-    set the order of its additions, so all of them depend on nothing but C and are not tuned: every sum then has one
-    order. (Sums of pairs, which no number of warps changes, take 1.5 times the instructions for 24 channels and spill.)
-    With 8 warps for 24 channels bfloat16 spills."""
+    """Return channels and pixels per backward program and its warps. The pixels are those of one partial sum, and the
+    warps set the order of its additions. Both therefore depend only on C and are not tuned, so that every sum has one
+    order. Sums in pairs, which no number of warps changes, take 1.5 times the instructions for 24 channels and spill;
+    so does bfloat16 with 8 warps for 24 channels."""
     block_c = triton.next_power_of_2(channels)
     return {
         "BLOCK_C": block_c,
@@ -185,7 +185,7 @@ def _experts(features: list[Tensor]) -> tuple[Tensor, ...]:
 def _parameters(
     weight: Tensor, bias: Tensor | None, scale: Tensor | None, gates: Tensor, group: slice
 ) -> tuple[tuple[Tensor | None, ...], tuple[tuple[int, ...], ...]]:
-    """weight, bias, scale and gates of a group of experts, and their strides."""
+    """Return weight, bias, scale and gates of a group of experts, and their strides."""
     chosen = weight[group], None if bias is None else bias[group], select(scale, group), gates[:, group]
     return chosen, tuple((0, 0, 0) if t is None else t.stride() for t in chosen)
 
@@ -200,7 +200,7 @@ def forward(
     maps: Tensor | None,
     base: Tensor | None,
 ) -> None:
-    """Fill out [B,C,H,W]. More than 8 experts pass through a workspace in the compute type, unrounded."""
+    """Fill out [B,C,H,W]. More than 8 experts pass through an unrounded workspace in the compute type."""
     batch, channels, height, width = out.shape
     torch_type, compute = compute_type(*features, weight, bias, channel_scale, gates, maps, base)
     experts = _experts(features)
@@ -238,7 +238,7 @@ def backward(
     d_gates: Tensor | None,
     d_maps: Tensor | None,
 ) -> None:
-    """Fill the gradients that are asked for: those of images in the kernel, those of parameters from its moments."""
+    """Fill the gradients that are not None: those of images in the kernel, those of parameters from its moments."""
     batch, channels, height, width = grad.shape
     count, pixels = weight.shape[2], height * width
     torch_type, compute = compute_type(grad, *features, weight, bias, channel_scale, gates, maps)
@@ -281,7 +281,7 @@ def _parameter_gradients(
     d_channel_scale: Tensor | None,
     d_gates: Tensor | None,
 ) -> None:
-    """From moments [B,K,C,F+1], without another look at the images: M = Σ_hw map·g·F and, behind it, N = Σ_hw map·g.
+    """Fill the parameters' gradients from moments [B,K,C,F+1]: M = Σ_hw map·g·F and, after it, N = Σ_hw map·g.
 
     d_W = Σ_b gate·scale·M;  d_b = Σ_b gate·N;  d_scale = gate Σ_c W M;  d_gate = Σ_cf W·scale·M + Σ_c b N.
     """

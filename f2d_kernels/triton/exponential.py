@@ -1,4 +1,4 @@
-"""exp(z) and exp(z) - 1 for |z| <= 20 from one polynomial, as csrc/exponential.h computes them, bit for bit in float32.
+"""exp(z) and exp(z) - 1 for |z| <= 20 from one polynomial; in float32, bit-exact with csrc/exponential.h.
 
 z = n ln 2 + r, |r| <= ln(2) / 2;   p = r + r² Q(r) = exp(r) - 1;   exp(z) = 2^n p + 2^n,   expm1(z) = 2^n p + (2^n - 1)
 """
@@ -11,17 +11,17 @@ import triton.language as tl
 from f2d_kernels.triton.normal import ROUND, coefficients, polynomial
 
 INVERSE_LN_2: tl.constexpr = tl.constexpr(float.fromhex("0x1.715476p+0"))
-LN_2_HIGH: tl.constexpr = tl.constexpr(float.fromhex("-0x1.62e4p-1"))  # 8 trailing zero bits: n times it is exact
+LN_2_HIGH: tl.constexpr = tl.constexpr(float.fromhex("-0x1.62e4p-1"))  # ends in 8 zero bits, so n times it is exact
 LN_2_LOW: tl.constexpr = tl.constexpr(float.fromhex("-0x1.7f7d1cp-20"))
 EXP: tl.constexpr = coefficients("0x1.6b969ep-10", "0x1.122542p-7", "0x1.5556f6p-5", "0x1.5554b4p-3", "0x1.fffffep-2")
-# float64: the series to z^14 / 14!, whose next term is below 1e-19 of z where it serves, |z| < ln(2) / 2
+# float64: the series to z^14 / 14!, used for |z| < ln(2) / 2, where the next term is below 1e-19 of z
 TAYLOR: tl.constexpr = tl.constexpr(tuple(1.0 / math.factorial(n) for n in range(14, 1, -1)))
 SMALL: tl.constexpr = tl.constexpr(0.34657359)
 
 
 @triton.jit
 def exponential(z):
-    """(exp(z), expm1(z), whether |z| is small: there exp(z) - 1 would lose digits)."""
+    """Return (exp(z), expm1(z), whether |z| is so small that exp(z) - 1 would lose digits)."""
     if z.dtype == tl.float64:
         small = (z > -SMALL) & (z < SMALL)
         exp = tl.exp(z)

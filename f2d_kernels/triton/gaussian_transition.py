@@ -86,7 +86,7 @@ def forward(
     top: int,
     left: int,
 ) -> None:
-    """Fill out [B,C,H,W]; std None means no noise, else exactly one of noise and seed is not None."""
+    """Fill out [B,C,H,W]; without noise, std is None; otherwise exactly one of noise and seed is not None."""
     _, compute = compute_type(*terms, coefficients, std, noise)
     images = [t for t in (out, *terms, noise) if t is not None]
     shift, quads, grid = quad_grid(images, seed is not None, left)
@@ -114,8 +114,8 @@ def backward(
     d_std: Tensor | None,
     d_noise: Tensor | None,
 ) -> None:
-    """Fill those of d_terms [B,C,H,W] that have elements, and those of d_coefficients [B,J], d_std [B], d_noise that
-    are not None."""
+    """Fill every d_terms [B,C,H,W] that is not empty, and those of d_coefficients [B,J], d_std [B] and d_noise that are
+    not None."""
     torch_type, compute = compute_type(grad, *terms, coefficients, std, noise)
     wanted = tuple(d if d.numel() else None for d in d_terms)
     read_terms = terms if d_coefficients is not None else ()

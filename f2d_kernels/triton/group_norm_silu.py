@@ -1,8 +1,8 @@
 """silu(group_norm(x) · (1 + scale) + shift) in Triton: forward kernels and their launcher.
 
-Each tile of 128 pixels of a channel leaves two numbers, a second kernel adds those of a group in a fixed order, a third
-transforms the image; a group of at most 4096 elements needs one kernel, which reads it once. Statistics are float64
-from the tiles' sums on.
+The first kernel stores two numbers per tile of 128 pixels of a channel, a second adds those of a group in a fixed
+order, and a third transforms the image. A group of at most 4096 elements needs one kernel, which reads it once. From
+the tiles' sums on, statistics are float64.
 """
 
 import torch
@@ -29,14 +29,14 @@ from f2d_kernels.triton.group_norm_silu_backward import backward
 
 __all__ = ["backward", "forward"]
 
-WHOLE_GROUP = 4096  # elements of a group that one program keeps in registers: 16 per thread
+WHOLE_GROUP = 4096  # largest group that one program keeps in registers, 16 elements per thread
 
 
 @triton.jit
 def _tile_moments(x, inside, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, TILE: tl.constexpr):
-    """(count, mean, sum of squared deviations) of each channel's tiles, float64 [BLOCK_C, BLOCK_P / TILE].
+    """Return (count, mean, sum of squared deviations) of each channel's tiles, float64 [BLOCK_C, BLOCK_P / TILE].
 
-    Deviations are from the tile's own mean rounded to the compute type; their sum corrects it.
+    Deviations are from the tile's own mean rounded to the compute type, and their sum corrects the rounding.
     """
     T: tl.constexpr = BLOCK_P // TILE
     x = tl.reshape(x, [BLOCK_C * T, TILE])
@@ -60,7 +60,7 @@ def _whole_group_kernel(
     FLAT: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, TILE: tl.constexpr, INDEX: tl.constexpr,
     COMPUTE: tl.constexpr,
 ):  # fmt: skip
-    """One program: one group of one sample, read once."""
+    """Process one group of one sample per program, reading it once."""
     b = (tl.program_id(0) // groups).to(tl.int64)
     first = tl.program_id(0) % groups * group_channels
     c = first + tl.arange(0, BLOCK_C)
@@ -106,7 +106,7 @@ def _statistics_kernel(
     mean, rstd, means, squares, eps, group_channels, pixels, tiles,
     TILE: tl.constexpr, LANES: tl.constexpr, INDEX: tl.constexpr,
 ):  # fmt: skip
-    """One program: one group; its tiles in order, lane by lane."""
+    """Combine the tiles of one group per program, in order, lane by lane."""
     group = tl.program_id(0).to(tl.int64)
     parts = tl.cast(group_channels, INDEX) * tiles
     lane = tl.arange(0, LANES)
@@ -160,7 +160,7 @@ def forward(
     shift: Tensor | None,
     eps: float,
 ) -> None:
-    """Fill out like x [B,C,H,W], channel_mean [B,C] where wanted, mean and rstd [B,G] (float64)."""
+    """Fill out [B,C,H,W], channel_mean [B,C] unless it is None, mean and rstd [B,G] (float64)."""
     batch, channels, height, width = x.shape
     pixels, group_channels = height * width, channels // num_groups
     torch_type, compute = compute_type(x, weight, bias, scale, shift)

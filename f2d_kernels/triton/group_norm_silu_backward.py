@@ -1,7 +1,7 @@
 """group_norm_silu's gradients in Triton: backward kernels and their launcher.
 
-Each tile of 128 pixels of a channel leaves two sums, whose totals give the parameters' gradients and, per group, what a
-second kernel takes from d_u for the gradient of the image.
+The first kernel stores two sums per tile of 128 pixels of a channel. Their totals give the parameters' gradients and,
+per group, the terms that a second kernel subtracts from d_u to get the gradient of the image.
 """
 
 import torch
@@ -30,7 +30,7 @@ def _slope(
     grad, grad_mean, x, line, grad_stride, x_stride, grad_mean_stride, b, c, p, inside, pixels, width,
     FLAT: tl.constexpr, COMPUTE: tl.constexpr,
 ):  # fmt: skip
-    """(d_u, x - centre): [BLOCK_C, BLOCK_P], 0 outside the image."""
+    """Return (d_u, x - centre), both [BLOCK_C, BLOCK_P] and 0 outside the image."""
     values = tl.load(addresses(x, x_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
     g = tl.load(addresses(grad, grad_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
     if grad_mean is not None:
@@ -48,7 +48,7 @@ def _gradient_sums_kernel(
     FLAT: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, TILE: tl.constexpr, INDEX: tl.constexpr,
     COMPUTE: tl.constexpr,
 ):  # fmt: skip
-    """Σ d_u and Σ d_u (x - centre) of each channel's tiles."""
+    """Store Σ d_u and Σ d_u (x - centre) of each channel's tiles."""
     b, c, p, inside = block_of(channels, pixels, BLOCK_C, BLOCK_P, INDEX)
     average = group_values(mean, b, c, c < channels, groups, group_channels)
     inverse = group_values(rstd, b, c, c < channels, groups, group_channels)
@@ -119,7 +119,7 @@ def backward(
     sum_rows(plain, sums)
     sum_rows(products, normalised)
 
-    # [B,C] from here on, in float64: a few thousand numbers. What rounding the mean lost is made up for here.
+    # from here on [B,C] in float64, a few thousand numbers; the rounding error of the mean is corrected here
     def per_channel(values: Tensor) -> Tensor:
         return values.repeat_interleave(group_channels, 1)
 

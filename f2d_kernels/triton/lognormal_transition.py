@@ -15,13 +15,13 @@ from f2d_kernels.triton.exponential import exponential
 
 @triton.jit
 def clamped(raw):
-    """Comparisons, not minimum and maximum: a NaN passes through."""
+    """Clamp by comparisons instead of minimum and maximum, so that a NaN passes through."""
     return tl.where(raw < -20.0, -20.0, tl.where(raw > 20.0, 20.0, raw))
 
 
 @triton.jit
 def stepped(x, mu, raw):
-    """mu + (x - mu) · exp(clamped raw); mu + d = x exactly, so where it is small x + d·expm1 loses no digits of x."""
+    """mu + d · exp(clamped raw), d = x - mu; for a small exponent as x + d · expm1, which loses no digits of x."""
     exp, expm1, small = exponential(clamped(raw))
     return tl.fma(x - mu, tl.where(small, expm1, exp), tl.where(small, x, mu))
 

@@ -2,8 +2,8 @@
 
     u = word · 2^-32 + 2^-33,   r = sqrt(-2 ln u0),   eps = r cos(2 pi u1), r sin(2 pi u1)
 
-The polynomials, their constants and the order of every fma are those of csrc/normal.h, so that the result equals
-that of C++ and CUDA bit for bit. (tl.randn maps words to numbers otherwise.)
+The polynomials, their constants and the order of every fma are those of csrc/normal.h, so that the result is
+bit-exact with C++ and CUDA. (tl.randn maps words to numbers in another way.)
 """
 
 import triton
@@ -38,7 +38,7 @@ def _item(coefficients, i):
 
 @triton.jit
 def polynomial(x, COEFFICIENTS: tl.constexpr):
-    """Horner's scheme by fma, highest power first."""
+    """Evaluate a polynomial by Horner's scheme with fma, highest power first."""
     value = tl.full(x.shape, _item(COEFFICIENTS, 0), x.dtype)
     for i in tl.static_range(1, _count(COEFFICIENTS)):
         value = tl.fma(value, x, tl.full(x.shape, _item(COEFFICIENTS, i), x.dtype))
@@ -47,7 +47,7 @@ def polynomial(x, COEFFICIENTS: tl.constexpr):
 
 @triton.jit
 def uniform(word):
-    """(0, 1] from uint32; both conversions round to nearest."""
+    """Map uint32 to (0, 1]; both conversions round to nearest."""
     value = word.to(tl.float32)
     return tl.fma(value, tl.full(value.shape, WORD, tl.float32), tl.full(value.shape, HALF_WORD, tl.float32))
 
@@ -87,7 +87,7 @@ def box_muller(word0, word1):
 
 @triton.jit
 def normal_quads(seed, quad, y, c, stream, sample):
-    """eps [4N] of elements x = 4·quad .. 4·quad + 3 in rows y of channels c, all [N]: one Philox call for each four.
+    """Draw eps [4N] of elements x = 4·quad .. 4·quad + 3 in rows y of channels c, all [N]; one Philox call draws four.
 
     key = (seed low, seed high) from the int64 scalar `seed`; counter = (quad, y, c + 65536 · stream, sample).
     """

@@ -1,6 +1,6 @@
 """transport_step's gradients in Triton: backward kernel and launcher.
 
-The kernel sums up again what lies under the clamp: what is read for it is read for the gradients anyway.
+The kernel recomputes the sum before the clamp, because the gradients need the same inputs anyway.
 """
 
 import torch
@@ -52,7 +52,7 @@ def _backward_kernel(
     NEEDS_MU: tl.constexpr, FLAT: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, TILE: tl.constexpr,
     INDEX: tl.constexpr, COMPUTE: tl.constexpr, ASSEMBLED: tl.constexpr, TARGET: tl.constexpr,
 ):  # fmt: skip
-    """v = g_mu + g_x (1 - f) inside the clamp, once per element, then everything that follows from it."""
+    """Compute v = g_mu + g_x (1 - f) inside the clamp, once per element, then all gradients that follow from it."""
     b, tile, c, quad, place, on_image = locate(size, shift, BLOCK_C, BLOCK_P, FLAT, INDEX)
     c_inside = c < size[0]
     inside = c_inside[:, None] & on_image[None, :]
@@ -149,9 +149,9 @@ def backward(
     d_log_std: Tensor | None,
     d_noise: Tensor | None,
 ) -> None:
-    """Fill those gradients that are there. One pass where a program holds all channels and experts of its pixels; else
-    (more than 8 experts, deltas shared by the batch, many channels) v goes to memory and the assembly's backward kernel
-    takes it from there."""
+    """Fill the gradients that are not None. One pass suffices if a program holds all channels and experts of its
+    pixels. Otherwise (more than 8 experts, deltas shared by the batch, many channels) v is written to memory, from
+    which the assembly's backward kernel reads it."""
     batch, channels = x.shape[:2]
     torch_type, compute = compute_type(grad_x, grad_mu, x, *deltas, gates, maps, base, log_mean, log_std, anchor, noise)
     constants = constants_of(x, deltas, gates, base, anchor, low, high, seed, compute)

@@ -114,8 +114,8 @@ def test_baselines_with_noise_of_their_own_are_checked_without_it():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--ops", "nothing"], "no op nothing; there are expert_assembly"),
-        (["--modes", "sideways"], "no mode sideways; there are forward, backward, both"),
+        (["--ops", "nothing"], "unknown op nothing (known: expert_assembly"),
+        (["--modes", "sideways"], "unknown mode sideways (known: forward, backward, both)"),
         (["--cases", "nowhere/*"], "no case of"),
         (["--threads", "0"], "--threads must be at least 1"),
         (["--compare", "no/such.json"], "--compare"),
@@ -131,7 +131,7 @@ def test_wrong_use_says_what_would_be_right(arguments, said, capsys):
 def test_a_gpu_that_is_not_there_is_refused(capsys):
     with pytest.raises(SystemExit):
         run.main(["--device", "cuda"])
-    assert "sees no GPU" in capsys.readouterr().err
+    assert "finds no GPU" in capsys.readouterr().err
 
 
 def test_list_and_filters(capsys):

@@ -87,7 +87,7 @@ def test_json_and_csv_keep_every_figure(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"rows": [{"op": 1}], "environment": {}}'])
 def test_what_is_no_result_is_refused(text):
-    with pytest.raises(ValueError, match="no result of"):
+    with pytest.raises(ValueError, match="not a result of"):
         report.from_json(text)
 
 

@@ -227,10 +227,27 @@ def test_two_processes_give_the_results_of_one(f2d, model, pairs, tmp_path, kind
         )
         for rank in (0, 1)
     ]
+    printed = []
     for process in processes:
-        _, errors = process.communicate(timeout=120)
+        text, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
+        printed.append(text)
+    assert any("results in" in text for text in printed)  # by the process that found all records
     assert contents(alone) == contents(together)
+
+
+def test_a_process_of_several_whose_neighbour_died(f2d, model, pairs, tmp_path, monkeypatch):
+    """What is there is kept, results are written by the run that completes them, and they are those of one process."""
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    command = ("eval", model, "--data", pairs, "--measures", "mae", "-o")
+    assert f2d(*command, alone).exit_code == 0
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    first = f2d(*command, shared)
+    assert first.exit_code == 0 and "still missing" in first.stdout and not (shared / "results.json").exists()
+    monkeypatch.setenv("RANK", "0")
+    assert "results in" in f2d(*command, shared).stdout
+    assert contents(alone) == contents(shared)
 
 
 def test_mistakes_are_one_line_and_leave_nothing(f2d, model, pairs, tmp_path):

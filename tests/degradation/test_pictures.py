@@ -72,7 +72,7 @@ def test_seeds_of_other_kinds(bytes_, truth, seed):
 GOOD = torch.full((3, 6, 8), 0.5)
 NAN = GOOD.clone().index_fill_(1, torch.tensor([2]), float("nan"))
 REFUSED = [
-    (TypeError, "PIL picture, an array or a tensor, got list", {"image": [[0.5]]}),
+    (TypeError, "PIL image, an array or a tensor, got list", {"image": [[0.5]]}),
     (TypeError, "got str", {"image": "photo.png"}),
     (ValueError, r"must have mode RGB .*got RGBA", {"image": Image.new("RGBA", (8, 6))}),
     (ValueError, r"must have mode RGB .*got L", {"image": Image.new("L", (8, 6))}),

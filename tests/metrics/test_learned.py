@@ -49,7 +49,7 @@ def test_lpips(pair, monkeypatch):
     monkeypatch.setattr("torchmetrics.image.lpip._TORCHVISION_AVAILABLE", True)
     monkeypatch.setattr("torchmetrics.image.lpip._NoTrainLpips", _Distance)
     (measure,), absent = find([], ["lpips"])
-    assert absent == {} and measure.needs_truth and measure.about.better == "lower"
+    assert absent == {} and measure.needs_ground_truth and measure.about.better == "lower"
     restored, truth = (_file(image) for image in pair)
     expected = float((2 * restored - truth).abs().mean())
     values = [measure(*pair), measure(pair[1], pair[1]), measure(*pair)]  # a metric that adds up would show
@@ -79,7 +79,7 @@ def test_dists(pair, monkeypatch):
 
     (measure,), absent = find([], ["dists"])
     expected = float(deep_image_structure_and_texture_similarity(*(_file(image) for image in pair)).detach())
-    assert absent == {} and measure.needs_truth and expected > 1e-3
+    assert absent == {} and measure.needs_ground_truth and expected > 1e-3
     assert measure(*pair) == pytest.approx(expected, abs=1e-5)
     assert measure(pair[1], pair[1]) == pytest.approx(0, abs=1e-5)
 
@@ -95,7 +95,7 @@ def test_pyiqa(name, theirs, pair, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyiqa", SimpleNamespace(create_metric=create_metric))
     (measure,), absent = find([], [name], device="cpu")
     assert absent == {} and asked == [(theirs, "cpu")]
-    assert not measure.needs_truth and measure.about.better == "higher"
+    assert not measure.needs_ground_truth and measure.about.better == "higher"
     expected = float(_file(pair[0]).square().mean())
     assert measure(pair[0], None) == measure(*pair) == pytest.approx(expected, rel=1e-6)
 

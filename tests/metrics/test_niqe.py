@@ -39,7 +39,7 @@ def test_as_a_measure_it_sees_what_a_file_holds():
     picture = noisy(photograph("chelsea", (200, 230)), 20)
     measure = Niqe()
     assert measure(picture, None) == measure(to_tensor(to_picture(picture))) == niqe(to_tensor(to_picture(picture)))
-    assert not measure.needs_truth and measure.about.better == "lower"
+    assert not measure.needs_ground_truth and measure.about.better == "lower"
     assert math.isnan(measure(picture[:, :191])) and math.isnan(measure(picture[:, :, :191]))
     assert math.isfinite(measure(picture[:, :192, :192]))
 

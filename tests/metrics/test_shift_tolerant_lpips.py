@@ -70,7 +70,7 @@ def test_files_that_are_not_its_weights(tmp_path):
         ShiftTolerantLpips(tmp_path)
     for path in (other, odd):
         with pytest.raises(
-            ValueError, match=r"holds other weights: scaling_layer.shift is not there, not \(1, 3, 1, 1\)"
+            ValueError, match=r"holds other weights: scaling_layer.shift is missing, not \(1, 3, 1, 1\)"
         ):
             ShiftTolerantLpips(path)
 

@@ -61,7 +61,7 @@ def test_an_affine_head_is_a_gain_of_the_state_and_an_offset(auxiliary):
 
 
 def test_presets_have_their_sizes():
-    """Paper: DDPM's published 35.7 million (Ho et al., appendix B) and what is ours; lite: f2d-lite within 15 % per pixel."""
+    """Paper: DDPM's published 35.7 million (Ho et al., appendix B) and our parts; lite: about f2d-lite per pixel."""
     parameters, _ = measured(PRESETS["resflow-paper"], size=64)
     assert 35.7e6 <= parameters <= 37e6
     parameters, multiply_adds = measured(PRESETS["resflow-lite"])

@@ -97,15 +97,15 @@ def sides(tab) -> list[str]:
 def test_any_two_pictures_are_compared(visit):
     tab = visit()
     assert sides(tab) == ["Input", "F²D-Net lite"]
-    tab.select_option("#left", "Truth")
-    assert sides(tab) == ["Truth", "F²D-Net lite"]
+    tab.select_option("#left", "Ground truth")
+    assert sides(tab) == ["Ground truth", "F²D-Net lite"]
     tab.select_option("#right", "Median 3×3")
-    assert sides(tab) == ["Truth", "Median 3×3"]
-    tab.select_option("#right", "Truth")  # the two change places
-    assert sides(tab) == ["Median 3×3", "Truth"]
+    assert sides(tab) == ["Ground truth", "Median 3×3"]
+    tab.select_option("#right", "Ground truth")  # the two change places
+    assert sides(tab) == ["Median 3×3", "Ground truth"]
     assert tab.locator("#left").input_value() == "Median 3×3"
     seen = tab.locator(".stage").first.locator(".layer:visible figcaption").all_inner_texts()
-    assert seen == ["Median 3×3", "Truth"]
+    assert seen == ["Median 3×3", "Ground truth"]
 
 
 def test_zoom_magnifies_about_the_pointer(visit):

@@ -106,7 +106,7 @@ def test_tables_have_all_rows_and_published_ones_stand_apart(page, sample):
 
 
 def test_maps_have_a_row_for_each_factor_of_methods_that_have_them(page, sample):
-    table = re.search(r'aria-label="Maps and true masks">.*?</table>', page[0].read_text(), re.S)[0]
+    table = re.search(r'aria-label="Maps and ground-truth masks">.*?</table>', page[0].read_text(), re.S)[0]
     head, *rows = (re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>.*?</tr>", table))
     assert head[:4] == ["Method", "Factor", "pictures", "correlation"] and head[5] == "average precision"
     folder = EvaluationFolder.open(sample.folders[0])
@@ -123,14 +123,14 @@ def test_every_picture_has_its_sources_maps_and_words(page, sample):
     read = Reader(page[0].read_text())
     count = len(sample.data.cases)
     sources = [a["data-source"] for a in read.all("figure") if "data-source" in a]
-    assert sources == ["Input", "F²D-Net lite", "Median 3×3", "Truth"] * count
+    assert sources == ["Input", "F²D-Net lite", "Median 3×3", "Ground truth"] * count
     images = read.all("img")
     assert len(images) == count * (4 + 2 + 4 + 3)  # photographs, errors, experts, spreads
     for image in images:
         assert image["alt"] and image["loading"] == "lazy" and image["decoding"] == "async"
         assert image["src"].startswith("data:image/webp;base64,") and int(image["width"]) <= 960
     assert len(read.all("svg", role="img")) == 2 + count  # bars of two measures, gates of each picture
-    assert "no spread by construction" in read.text and "160 × 112 pixels, which the numbers are of" in read.text
+    assert "no spread by construction" in read.text and "Measured at 160 × 112 pixels" in read.text
 
 
 def test_nothing_in_the_page_can_reach_a_network(page):
@@ -182,7 +182,7 @@ def test_without_truth_there_is_no_error_map(opened, sample, tmp_path):
     opened(replace(sample.data, cases=tuple(cases)))
     write_report(sample.folders, tmp_path / "page.html", details=False)
     read = Reader((tmp_path / "page.html").read_text())
-    assert len(read.all("img")) == len(cases) * 3 and "Truth" not in read.text and "restored − truth" not in read.text
+    assert len(read.all("img")) == len(cases) * 3 and "round truth" not in read.text
 
 
 def test_failed_pictures_are_told_and_not_shown(opened, sample, tmp_path):
@@ -206,7 +206,7 @@ def test_evaluations_that_do_not_belong_together_are_refused(opened, sample, tmp
         return folder.path
 
     first = sample.folders[0]
-    with pytest.raises(ValueError, match=r"is of synthetic=photographs and .*data of cdd11=other, but evaluations"):
+    with pytest.raises(ValueError, match=r"uses synthetic=photographs and .*data uses cdd11=other, but evaluations"):
         gather([first, made("data", data="cdd11=other")], 5)
     words = {"RGB": {"text": "otherwise", "keys": [PSNR.key]}}
     with pytest.raises(ValueError, match="define RGB"):

@@ -177,11 +177,11 @@ def test_attachments_and_cover_pictures_are_copied(tmp_path):
         assert attached.data == b"letters"
 
 
-def test_what_the_container_cannot_hold_is_left_out_and_said(tmp_path):
+def test_a_stream_that_the_container_cannot_hold_is_named(tmp_path):
     source = make_clip(tmp_path / "a.mkv", subtitles="subrip", audio=["eng"])
     done = restore_video(source, tmp_path / "b.mp4", identity)
     assert [
-        line for line in done.warnings if "subtitle" in line and "mp4" in line and "left out" in line
+        line for line in done.warnings if "subtitle" in line and "mp4" in line and "not copied" in line
     ] == done.warnings
     assert len(done.warnings) == 1
     with av.open(str(tmp_path / "b.mp4")) as container:

@@ -1,4 +1,4 @@
-// The expert assembly on CPU tensors: its arguments from PyTorch, its tasks, its registration under the schema of
+// The expert assembly on CPU tensors: arguments from PyTorch, tasks, registration under the schema of
 // f2d_kernels/ops/expert_assembly.py.
 #include "../expert_assembly.h"
 

@@ -1,5 +1,5 @@
-// The expert head on CPU tensors: its arguments from PyTorch, its tasks, the parameters' gradients from the moments,
-// and its registration under the schema of f2d_kernels/ops/expert_head.py.
+// The expert head on CPU tensors: arguments from PyTorch, tasks, gradients of the parameters from the
+// moments, registration under the schema of f2d_kernels/ops/expert_head.py.
 #include "../expert_head.h"
 
 #include "../dispatch.h"
@@ -44,7 +44,7 @@ void expert_head_out(const Tensor& out, const std::vector<Tensor>& features, con
   run_tasks(F2D_KERNEL(expert_head), a, a.batch * a.tiles(), head_work(a), a.forward_scratch());
 }
 
-// The parameters' gradients, each null or filled from the moments M of all samples as ../expert_head.h says.
+// Computes the gradients of the parameters that are not null from the moments M of all samples (../../expert_head.h).
 void finish_head_moments(const HeadArgs& a, const std::vector<double>& moments, Table d_weight, Table d_bias,
                          Table d_scale, Table d_gates) {
   const int64_t F = a.features, columns = F + 1;

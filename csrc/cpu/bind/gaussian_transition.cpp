@@ -1,4 +1,4 @@
-// The Gaussian transition on CPU tensors: its arguments from PyTorch, its tasks, its registration under the schema of
+// The Gaussian transition on CPU tensors: arguments from PyTorch, tasks, registration under the schema of
 // f2d_kernels/ops/gaussian_transition.py.
 #include "../gaussian_transition.h"
 
@@ -33,7 +33,7 @@ void gaussian_transition_out(const Tensor& out, const std::vector<Tensor>& terms
   run_tasks(F2D_KERNEL(gaussian_transition), a, a.walk.batch * a.walk.planes() * a.walk.blocks(), work, 6 * block);
 }
 
-// A d_terms[j] without elements is not wanted.
+// An empty d_terms[j] is not computed.
 void gaussian_transition_backward_out(const Tensor& grad, const std::vector<Tensor>& terms, const Tensor& coefficients,
                                       const OptionalTensor& std, const OptionalTensor& noise,
                                       const OptionalTensor& seed, int64_t stream, int64_t top, int64_t left,

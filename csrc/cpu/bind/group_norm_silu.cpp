@@ -1,4 +1,4 @@
-// group_norm_silu on CPU tensors: its arguments from PyTorch, its tasks, its registration under the schema of
+// group_norm_silu on CPU tensors: arguments from PyTorch, tasks, registration under the schema of
 // f2d_kernels/ops/group_norm_silu.py.
 #include "../group_norm_silu.h"
 
@@ -25,7 +25,7 @@ GroupNormArgs group_norm_args(const Tensor& image, const Tensor& x, int64_t grou
   return a;
 }
 
-// Unit by unit where that keeps every thread busy, else step by step over all pieces.
+// Walks unit by unit if that keeps every thread busy, otherwise step by step over all pieces.
 void run(void (*kernel)(const GroupNormArgs&, char*, int64_t, int64_t), GroupNormArgs a) {
   const int64_t threads = torch::stable::get_num_threads(), units = a.units(), pieces = a.pieces();
   const int64_t piece = a.tile_pixels() * a.walk.block_channels();
@@ -39,7 +39,7 @@ void run(void (*kernel)(const GroupNormArgs&, char*, int64_t, int64_t), GroupNor
   start(Phase::apply, pieces, piece);
 }
 
-// Sums over samples, in their order: the gradient of a parameter that they share.
+// Sums over the samples in order, for the gradient of a parameter that they share.
 template <class Value>
 void store_channels(const OptionalTensor& d, const GroupNormArgs& a, Value value) {
   if (!d) return;

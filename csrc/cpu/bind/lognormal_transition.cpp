@@ -1,4 +1,4 @@
-// The lognormal transition on CPU tensors: its arguments from PyTorch, its tasks, its registration under the schema of
+// The log-normal transition on CPU tensors: arguments from PyTorch, tasks, registration under the schema of
 // f2d_kernels/ops/lognormal_transition.py.
 #include "../lognormal_transition.h"
 

@@ -1,4 +1,4 @@
-// The transport step on CPU tensors: its arguments from PyTorch, its tasks, its registration under the schema of
+// The transport step on CPU tensors: arguments from PyTorch, tasks, registration under the schema of
 // f2d_kernels/ops/transport_step.py.
 #include "../../transport_step.h"
 
@@ -14,7 +14,7 @@ AssemblyArgs assembly_args(const Tensor& image, const std::vector<Stream>& delta
 
 namespace {
 
-// What both directions take; the streams live as long as the call.
+// Arguments of both directions; the streams live as long as the call.
 struct TransportCall {
   std::vector<Stream> deltas, maps;
   TransportArgs args{};

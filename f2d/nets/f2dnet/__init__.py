@@ -1,4 +1,4 @@
-"""F²D-Net: the first line of each file says what it computes; `network` assembles the parts."""
+"""F²D-Net, one part per file; `network` assembles them."""
 
 from .config import PRESETS, F2DNetConfig
 from .network import Analysis, F2DNet, F2DOutput

@@ -1,4 +1,4 @@
-"""Shared backbone: a time-conditioned U-Net on the state and the image."""
+"""Shared backbone: a time-conditioned U-Net whose inputs are the state and the image."""
 
 import itertools
 from typing import NamedTuple
@@ -26,9 +26,10 @@ class BackboneOutput(NamedTuple):
 class Backbone(nn.Module):
     """``(shared, features) = U-Net([x_t, y], t)``: residual blocks with FiLM, channel attention at the bottleneck.
 
-    x [B, image channels · 2, h, w] with h and w multiples of 2^(stages - 1), t [B]. Stages are joined by stride-2 3x3
-    convolutions down. Published: bilinear x2 + 3x3 up, each decoder stage starts from the concatenated skip. Light: 1x1
-    and pixel shuffle up, skips are added, no attention.
+    x [B, image channels · 2, h, w] with h and w multiples of 2^(stages - 1), t [B]. Stride-2 3x3 convolutions
+    downsample between stages. The published design upsamples by bilinear x2 and a 3x3 convolution, and concatenates the
+    skip connections. The light design upsamples by a 1x1 convolution and pixel shuffle, adds the skip connections, and
+    has no attention.
     """
 
     def __init__(self, config: F2DNetConfig):
@@ -56,7 +57,7 @@ class Backbone(nn.Module):
         self.frequency_embedding = FrequencyEmbedding(widths[-1], config.frequency_dim)
         upward = widths[::-1]
         if self.light:
-            entering: tuple[int, ...] = upward  # each has its stage's width, so that the skip can be added
+            entering: tuple[int, ...] = upward  # stage widths, so that the skip connection can be added
             ups = [nn.Conv2d(w, 4 * after, 1) for w, after in itertools.pairwise(upward)]
         else:
             entering = tuple(before + width for before, width in zip((upward[0], *upward), upward, strict=False))
@@ -67,7 +68,7 @@ class Backbone(nn.Module):
         self.upsamples = nn.ModuleList(ups)
         self.norm_out = modules.GroupNormSiLU(config.groups, widths[0])
         self.conv_out = nn.Conv2d(widths[0], config.head_channels, 3, padding=1)
-        if config.head == "affine":  # starts at v = 0: the restored image is the image given
+        if config.head == "affine":  # initially v = 0, so the restored output is the input
             nn.init.zeros_(self.conv_out.weight)
             nn.init.zeros_(self.conv_out.bias)
 
@@ -93,9 +94,9 @@ class Backbone(nn.Module):
 
     def _upward(self, level: int, h: Tensor, skip: Tensor) -> Tensor:
         """Compute the input of decoder stage `level`."""
-        if self.light:  # the shuffle leaves its result contiguous, and the blocks work in channels_last
+        if self.light:  # pixel shuffle returns a contiguous tensor, but the blocks work in channels_last
             if level == 0:
-                return h  # the skip itself, where there are no middle blocks
+                return h  # without middle blocks, h is the skip connection itself
             up = F.pixel_shuffle(self.upsamples[level - 1](h), 2)
             return up.contiguous(memory_format=torch.channels_last) + skip
         if level > 0:

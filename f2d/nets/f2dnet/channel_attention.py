@@ -1,4 +1,4 @@
-"""Attention across channels: cost linear in the number of pixels."""
+"""Attention across channels, at a cost linear in the number of pixels."""
 
 import torch
 import torch.nn.functional as F
@@ -8,9 +8,9 @@ from torch import Tensor, nn
 class ChannelAttention(nn.Module):
     """``x += proj(softmax(τ q̂ k̂ᵀ) v)``, then ``x += FFN(GN(x))``.
 
-    x [B, C, h, w] -> the same shape. q, k, v come from GN(x) by a 1x1 and a depthwise 3x3 convolution, q̂ and k̂ have
-    unit length over pixels; each of `heads` heads attends between its C / heads channels, with a learned temperature τ;
-    FFN is 1x1 (4 C), GELU, 1x1.
+    x [B, C, h, w] -> the same shape. A 1x1 and a depthwise 3x3 convolution compute q, k and v from GN(x); q̂ and k̂ are
+    normalised to unit length over the pixels. Each of `heads` heads attends among its C / heads channels, with a
+    learned temperature τ. FFN is 1x1 (4 C), GELU, 1x1.
     """
 
     def __init__(self, channels: int, heads: int, groups: int):

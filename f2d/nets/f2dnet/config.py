@@ -34,24 +34,24 @@ LIMITS = {
 class F2DNetConfig(SavedConfig):
     """Sizes of every part; the defaults are the paper's model (23,771,627 parameters).
 
-    design: "published", the paper's layers; or "light", chosen by a sweep at equal core-seconds for small networks
-    (bench/results/lite-design.md): skips that are added, upsampling by 1x1 convolution and pixel shuffle, no
-    attention, experts of one dilated convolution, and a parser that keeps the network's full resolution. A light
-    network has attention_heads = 0 and no parser_decoder_widths.
-    factors: names of the degradations, one expert each; their order is that of gates, maps, weights and logits.
+    design: "published", the paper's layers; or "light", chosen for small networks by a sweep at equal core-seconds
+    (bench/results/lite-design.md). A light network adds its skip connections, upsamples by 1x1 convolution and pixel
+    shuffle, and has no attention (attention_heads = 0); its experts have one dilated convolution, and its parser keeps
+    the network's full resolution (parser_decoder_widths is empty).
+    factors: names of the degradations, with one expert each, in the order of gates, maps, weights and logits.
     stage_widths, blocks_per_stage: channels and residual blocks of the U-Net's stages, finest first.
     enhancer_width: channels of the brightness pre-enhancer, or None for no enhancer. brightness_threshold: mean luma in
     [0, 1] at which its fixed gate is one half.
     groups: number of groups of every GroupNorm; stage and expert widths are multiples of it.
-    parser_widths: the first convolution (light: all at full size), then one stride-2 convolution per entry;
-    parser_decoder_widths: the first convolution, then one transposed convolution per entry.
+    parser_widths: channels of the first convolution (light: of all at full size), then of each stride-2 convolution.
+    parser_decoder_widths: channels of the first convolution, then of each transposed convolution.
     spatial_maps: False replaces the maps by ones, the image-level routing baseline.
     gate_noise: standard deviation of the noise on the gate's logits while training.
     patch: 1, or 2 to run everything on the pixel-unshuffled image at half the resolution.
     head: "residual": the prediction is v = shared + Σ alpha m Δ itself; "affine": that sum is a gain G and an offset B
     per pixel and v = G ⊙ y + B, which makes multiplicative degradations (haze, low light) easy for a small network.
     target, theta, sigma2, num_steps: what v predicts and the schedule of the process (see `f2d.transport`).
-    learned_schedule: the network carries a schedule that starts there and adapts (see `f2d.transport.LearnedSchedule`).
+    learned_schedule: whether this schedule adapts during training (see `f2d.transport.LearnedSchedule`).
 
     Raises ValueError for a field of the wrong type or out of range, and for inconsistent sizes.
     """
@@ -89,7 +89,7 @@ class F2DNetConfig(SavedConfig):
 
         check("design", self.design in DESIGNS, f"one of {', '.join(DESIGNS)}")
         check("factors", len(self.factors) > 0, "a list of at least one name")
-        if len(self.factors) > MOST_FACTORS:  # so long a list does not belong into a message
+        if len(self.factors) > MOST_FACTORS:  # a message must not contain so long a list
             raise ValueError(f"{OWNER}: factors must be at most {MOST_FACTORS} names, got {len(self.factors)}")
         check("factors", len(set(self.factors)) == len(self.factors), "a list without duplicates")
         # the names become parts of file names
@@ -146,7 +146,7 @@ class F2DNetConfig(SavedConfig):
 
     @property
     def head_channels(self) -> int:
-        """Channels the shared head and each expert predict: 3 p², twice that for gain and offset."""
+        """Output channels of the shared head and of each expert: 3 p², or 6 p² for gain and offset."""
         return self.image_channels * (2 if self.head == "affine" else 1)
 
     @property

@@ -1,4 +1,4 @@
-"""Brightness pre-enhancer: lifts dark images before anything else looks at them."""
+"""Brightness pre-enhancer: brightens dark images before the rest of the network."""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from .config import F2DNetConfig
 
-LUMA = (0.299, 0.587, 0.114)  # BT.601: the weights were trained with it
+LUMA = (0.299, 0.587, 0.114)  # BT.601, with which the weights were trained
 SHARPNESS = 10.0
 
 

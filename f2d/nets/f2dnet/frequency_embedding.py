@@ -1,4 +1,4 @@
-"""Global descriptor of a feature map's high frequencies."""
+"""A global descriptor of the high frequencies of a feature map."""
 
 import torch
 import torch.nn.functional as F
@@ -8,8 +8,8 @@ from torch import Tensor, nn
 class FrequencyEmbedding(nn.Module):
     """``MLP(mean_hw GELU(L * x))``, L the fixed 3x3 Laplacian (centre 8, neighbours -1) on every channel.
 
-    x [B, C, h, w] -> [B, dim]; the MLP is C -> 2 C -> dim. The Laplacian is a frozen parameter: it counts among the
-    network's parameters, as in the published size of 23,771,627, but is never trained.
+    x [B, C, h, w] -> [B, dim]; the MLP is C -> 2 C -> dim. The Laplacian is a frozen parameter: it is never
+    trained, but counted among the network's parameters, as in the published size of 23,771,627.
     """
 
     def __init__(self, channels: int, dim: int):

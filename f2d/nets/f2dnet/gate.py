@@ -1,4 +1,4 @@
-"""Gate: how much each expert contributes to one image at one time."""
+"""Gate: the weight of each expert for one image at one time."""
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +10,9 @@ class Gate(nn.Module):
     """``alpha = softmax(MLP[time, w / Σw, mean_hw m, frequency] - c + n)``, n = gate_noise · ε in training, else 0.
 
     time [B, time_dim], weights w [B, K], map_means [B, K], frequency [B, frequency_dim] -> alpha [B, K], rows summing
-    to 1. c is the "complexity bias": one per unit of an expert's relative cost, so all ones for equal experts (a
-    no-op under softmax), kept so that checkpoints with unequal experts load. noise [B, K] is ε ~ N(0, 1), drawn from
-    PyTorch's generator if it is not given.
+    to 1. c is the "complexity bias", an expert's relative cost. It is all ones for equal experts, which softmax
+    cancels; it is kept so that checkpoints with unequal experts load. noise [B, K] is ε ~ N(0, 1), by default drawn
+    from PyTorch's generator.
     """
 
     def __init__(self, config: F2DNetConfig):

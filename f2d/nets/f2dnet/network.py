@@ -23,14 +23,14 @@ from .parser import LightParser, Parser
 
 
 class Analysis(NamedTuple):
-    """The network's analysis of an image before any transport: the part of the work that does not depend on t.
+    """The network's analysis of an image, which does not depend on t.
 
-    Tensors with "padded" in their name are at the network's own size; the properties are at the image's.
+    Fields with "padded" in their name have the network's size; `enhanced` and `maps` have the image's size.
     """
 
     padded_image: Tensor  # [B, 3, H', W'] in [-1, 1]: the enhanced image, H' and W' multiples of the stride
     padded_maps: Tensor | None  # [B, K, H'/p, W'/p] in (0, 1), or None for image-level routing
-    weights: Tensor  # [B, K] in (0, 1): how present each factor is
+    weights: Tensor  # [B, K] in (0, 1): presence of each factor
     logits: Tensor  # [B, K]: class logits of the factors
     enhancer_gate: Tensor | None  # [B, 1, 1, 1] in (0, 1), or None without an enhancer
     height: int
@@ -38,12 +38,12 @@ class Analysis(NamedTuple):
 
     @property
     def enhanced(self) -> Tensor:
-        """[B, 3, H, W]: the enhanced image, on which everything downstream works."""
+        """[B, 3, H, W]: the enhanced image, which the rest of the network processes."""
         return self.padded_image[..., : self.height, : self.width]
 
     @property
     def maps(self) -> Tensor:
-        """[B, K, H, W]: where each factor acts, as a weight per pixel (ones without maps)."""
+        """[B, K, H, W]: the weight of each factor per pixel (ones for image-level routing)."""
         if self.padded_maps is None:
             batch, factors = self.weights.shape
             return self.weights.new_ones(()).expand(batch, factors, self.height, self.width)
@@ -55,28 +55,28 @@ class Analysis(NamedTuple):
 
     @property
     def map_means(self) -> Tensor:
-        """[B, K]: spatial means of the maps over the network's padded size, as the gate sees them."""
+        """[B, K]: spatial means of the maps over the padded size, the gate's input."""
         return torch.ones_like(self.weights) if self.padded_maps is None else self.padded_maps.mean(dim=(2, 3))
 
 
 class F2DOutput(NamedTuple):
-    """One evaluation of the network, from which losses, selectivity measures and samplers read everything."""
+    """The result of one network call, for losses, selectivity measures and samplers."""
 
     prediction: Tensor  # [B, 3, H, W]: v
     padded_shared: Tensor  # [B, C, H'/p, W'/p]: the shared head, C = 3 p² (6 p² for an affine head)
-    padded_deltas: tuple[Tensor, ...]  # K tensors like padded_shared: what each expert adds
+    padded_deltas: tuple[Tensor, ...]  # K tensors like padded_shared: the correction of each expert
     gates: Tensor  # [B, K]: alpha, rows summing to 1
     frequency_embedding: Tensor  # [B, frequency_dim]
     analysis: Analysis
 
     @property
     def shared_velocity(self) -> Tensor:
-        """[B, 3, H, W], or [B, 6, H, W] (gain, offset) for an affine head."""
+        """[B, 3, H, W], or [B, 6, H, W] (gain, offset) for an affine head: the correction that all factors share."""
         return self._to_image(self.padded_shared)
 
     @property
     def deltas(self) -> Tensor:
-        """[B, K, 3, H, W], or [B, K, 6, H, W] for an affine head."""
+        """[B, K, 3, H, W], or [B, K, 6, H, W] for an affine head: the corrections of the experts."""
         return torch.stack([self._to_image(delta) for delta in self.padded_deltas], dim=1)
 
     @property
@@ -90,7 +90,7 @@ class F2DOutput(NamedTuple):
 
 
 class Factorized(Protocol):
-    """The methods that `begin` needs, of an F2DNet or of an engine that computes the same."""
+    """The methods that `begin` needs: those of an F2DNet, or of an engine that computes the same."""
 
     def analyse(self, y: Tensor) -> Any: ...
     def velocity(self, x_t: Tensor, analysis: Any, t: Any) -> Any: ...
@@ -113,11 +113,11 @@ class F2DNet(SavedNetwork):
     """``v(x_t, y, t) = v_shared + Σ_k alpha_k m_k ⊙ Δ_k`` (affine head: that sum is (G, B) and v = G ⊙ y + B).
 
     forward(x_t [B, 3, H, W], y [B, 3, H, W] in [-1, 1], t int or [B]) -> F2DOutput, any H, W >= 1. It is
-    `velocity(x_t, analyse(y), t)`: enhancer and parser see the image only, so a sampler calls `analyse` once.
-    What v means (mu - x_t for SFLOW) is config.target. The transport starts from the enhanced image, so training draws
-    x_t between `analyse(y).enhanced` and the clean image. Raises ValueError for shapes that do not fit.
+    `velocity(x_t, analyse(y), t)`: enhancer and parser depend only on the image, so a sampler calls `analyse` once.
+    config.target defines the meaning of v (mu - x_t for SFLOW). The transport starts from the enhanced image, so
+    training draws x_t between `analyse(y).enhanced` and the clean image. Raises ValueError for mismatching shapes.
 
-    Factorized Stochastic Transport for Composite Degradation Image Restoration; config has the sizes.
+    Factorized Stochastic Transport for Composite Degradation Image Restoration; `F2DNetConfig` defines the sizes.
     """
 
     CONFIG = F2DNetConfig
@@ -163,9 +163,9 @@ class F2DNet(SavedNetwork):
         return Analysis(image, parsed.maps, parsed.weights, parsed.logits, enhancer_gate, height, width)
 
     def velocity(self, x_t: Tensor, analysis: Analysis, t: Tensor | int, gate_noise: Tensor | None = None) -> F2DOutput:
-        """``v(x_t, y, t)`` for a state x_t [B, 3, H, W] of the image analysed, at step t (int, or [B]).
+        """``v(x_t, y, t)`` for a state x_t [B, 3, H, W] of the analysed image, at step t (int, or [B]).
 
-        gate_noise [B, K] is the standard normal noise on the gates in training; by default it is drawn.
+        gate_noise [B, K] is the standard normal noise on the gate logits in training; by default it is drawn.
         """
         _check_image("x_t", x_t)
         batch, height, width = x_t.shape[0], analysis.height, analysis.width
@@ -194,10 +194,11 @@ class F2DNet(SavedNetwork):
     def from_official(
         cls, path: str | os.PathLike, weights: str = "ema", factors: tuple[str, ...] | None = None
     ) -> "F2DNet":
-        """The network of an authors' checkpoint (.pt), in eval mode; sizes, enhancer and factors come from its shapes.
+        """Load a checkpoint of the authors (.pt) in eval mode; its shapes give the sizes, the enhancer and the factors.
 
-        weights: "ema" (their average, laid over the model) or "model". factors: names, if not those of the published
-        three-, four- and five-task models. ValueError for files that are no such checkpoint, naming what is wrong.
+        weights: "ema" (the model with its averaged weights in place of the plain ones) or "model". factors: names that
+        differ from those of the published three-, four- and five-task models. ValueError, naming the problem, if the
+        file is no such checkpoint.
         """
         config, state = official.read_official(path, weights)
         if factors is not None:

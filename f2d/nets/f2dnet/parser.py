@@ -1,4 +1,4 @@
-"""Parser: estimates which degradations an image has, how strong they are, and where."""
+"""Parser: estimates which degradations an image has, their strength, and where they act."""
 
 import itertools
 from typing import NamedTuple
@@ -18,9 +18,9 @@ class Parsed(NamedTuple):
 class Parser(nn.Module):
     """``m = sigmoid(D(E(y))), w = sigmoid(MLP_w(mean E(y))), logits = MLP_c(mean E(y))``.
 
-    y [B, C, h, w] with h and w multiples of `stride`. E: a 7x7 convolution, then stride-2 3x3 convolutions;
-    D: a 3x3 convolution, then as many transposed 4x4 stride-2 ones, a 3x3 to K maps. LeakyReLU 0.2 throughout.
-    It sees the image only, not t, so one call serves a whole trajectory.
+    y [B, C, h, w] with h and w multiples of `stride`. E: a 7x7 convolution, then stride-2 3x3 convolutions.
+    D: a 3x3 convolution, as many transposed 4x4 stride-2 convolutions as E has strides, and a 3x3 convolution to K
+    maps. All activations are LeakyReLU 0.2. The parser does not depend on t, so one call serves a whole trajectory.
     """
 
     def __init__(self, config: F2DNetConfig):
@@ -51,10 +51,11 @@ class Parser(nn.Module):
 class LightParser(nn.Module):
     """``m = sigmoid(D(L(y) + up(P C(L(y))))), logits = MLP(mean C(L(y))), w = sigmoid(logits)``.
 
-    y [B, C, h, w] with h and w multiples of `stride`. L: two 3x3 convolutions; C: stride-2 3x3 ones; P: 1x1, enlarged
-    to h x w by bilinear steps of 2; D: 3x3 convolutions of dilation 2 and 1, then one to K maps. LeakyReLU 0.2.
-    Streaks and flakes are seen at the network's full resolution, haze and light by the context, and no transposed
-    convolution prints its grid on the maps. It sees the image only, not t, so one call serves a whole trajectory.
+    y [B, C, h, w] with h and w multiples of `stride`. L: two 3x3 convolutions. C: stride-2 3x3 convolutions. P: a 1x1
+    convolution; `up` is bilinear x2, repeated to h x w. D: 3x3 convolutions of dilation 2 and 1, then one to K maps.
+    All activations are LeakyReLU 0.2. L resolves streaks and flakes at the network's full resolution, C sees haze and
+    low light in their context, and without transposed convolutions the maps have no grid artefacts. The parser does
+    not depend on t, so one call serves a whole trajectory.
     """
 
     def __init__(self, config: F2DNetConfig):

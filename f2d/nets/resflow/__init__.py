@@ -1,4 +1,4 @@
-"""The network of ResFlow: a DDPM U-Net that sees an auxiliary variable beside the image."""
+"""The network of ResFlow: a DDPM U-Net whose inputs are the image and an auxiliary variable."""
 
 from .config import PRESETS, ResFlowConfig
 from .resflownet import ResFlowNet

@@ -1,8 +1,8 @@
 """Inject the auxiliary y_t into the U-Net: by an adaptor, or in the two simpler ways of the paper's ablation.
 
-Each is a module (x [B, C, h, w], y_t of the same shape) -> (input of the first convolution, modulations), where the
-modulations are a pair (scale, shift) per level, [B, widths[l], h / 2^l, w / 2^l] each, or none; `input_channels` says
-how many channels that input has.
+Each is a module (x [B, C, h, w], y_t of the same shape) -> (input of the first convolution, modulations). The
+modulations are a pair (scale, shift) per level, each [B, widths[l], h / 2^l, w / 2^l], or empty. `input_channels` is
+the number of channels of the first convolution's input.
 """
 
 from collections.abc import Sequence

@@ -83,7 +83,7 @@ class ResFlowConfig(SavedConfig):
 
     @property
     def factors(self) -> tuple[str, ...]:
-        """The network has no factors: one velocity corrects all degradations."""
+        """Always empty: one velocity corrects all degradations."""
         return ()
 
     @property
@@ -103,7 +103,7 @@ class ResFlowConfig(SavedConfig):
 
     @property
     def head_channels(self) -> int:
-        """Channels that the U-Net predicts: those of the velocity, and three more for a gain, times p²."""
+        """Output channels of the U-Net, p² times: those of the velocity, and 3 for the gain of an affine head."""
         return (self.transport.channels + 3 * (self.head == "affine")) * self.patch**2
 
     @property
@@ -114,8 +114,8 @@ class ResFlowConfig(SavedConfig):
 
 ResFlowConfig.PRESETS = PRESETS = {
     "resflow-paper": ResFlowConfig(),
-    # multiples of 32 channels, which bf16 convolutions need to be fast: 237 k pixels a second and core in training,
-    # where the widths 40-48-48-64 with three blocks made 172 k; 1,622,852 parameters, 76,455 multiply-adds per pixel
+    # multiples of 32 channels, which make bf16 convolutions fast: it trains at 237 k pixels per second and core, and
+    # widths 40-48-48-64 with three blocks at 172 k; 1,622,852 parameters, 76,455 multiply-adds per pixel
     "resflow-lite": ResFlowConfig(
         channels=32,
         multipliers=(1, 2, 2, 2),

@@ -14,22 +14,22 @@ from .adaptor import Adaptor, Addition, Concatenation
 from .config import ResFlowConfig
 from .unet import UNet, entry_widths
 
-TIME_SCALE = 1000  # the embedding's waves suit integer steps up to about this number
+TIME_SCALE = 1000  # the frequencies of the embedding suit integer steps up to about this number
 
 
 class ResFlowNet(SavedNetwork):
     """``v(x_t, y_t, t) = d/dt [x_t; y_t]``, time t from 1 (degraded) to 0 (clean).
 
-    forward(x_t [B, 3, H, W], auxiliary of the same shape, or None where config.auxiliary is "none", t in [0, 1], a
+    forward(x_t [B, 3, H, W], auxiliary of the same shape, or None if config.auxiliary is "none", t in [0, 1], a
     number or [B]) -> [B, 6, H, W], or [B, 3, H, W] without an auxiliary; any H, W >= 1. A new network predicts zeros.
-    `transport` has the flow: `net.transport.draw` to train, and to restore
+    Its flow is `transport`: `net.transport.draw` draws training states, and these two lines restore an image:
 
         x, predict = net.begin(y)
         restored = net.transport.restore(predict, x, steps=4, sampler="euler", seed=0)
 
-    Raises ValueError for shapes that do not fit, and for an auxiliary that is missing or unexpected.
+    Raises ValueError for mismatching shapes, and for a missing or unexpected auxiliary.
 
-    Reversing Flow for Image Restoration (CVPR 2025); `ResFlowConfig` has the sizes, `adaptor` the parts not published.
+    Reversing Flow for Image Restoration (CVPR 2025). `ResFlowConfig` has the sizes, `adaptor` unpublished parts.
     """
 
     CONFIG = ResFlowConfig
@@ -65,7 +65,7 @@ class ResFlowNet(SavedNetwork):
 
     def forward(self, x_t: Tensor, auxiliary: Tensor | None, t: Tensor | float) -> Tensor:
         self._check(x_t, auxiliary)
-        batch = x_t.shape[0]  # not len(x_t), which torch.export takes for a constant
+        batch = x_t.shape[0]  # torch.export would treat len(x_t) as a constant
         if not isinstance(t, Tensor):
             t = torch.full((batch,), float(t), device=x_t.device)
         if t.shape not in ((), x_t.shape[:1]):

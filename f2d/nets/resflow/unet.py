@@ -1,4 +1,4 @@
-"""The U-Net of DDPM, with time entering by adaptive normalisation."""
+"""The U-Net of DDPM, conditioned on time by adaptive normalisation."""
 
 import itertools
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ Modulations = Sequence[tuple[Tensor, Tensor]]
 class AdaptiveBlock(nn.Module):
     """``skip(x) + conv2(SiLU(GN(conv1(SiLU(GN(x)))) · (1 + scale) + shift))``, (scale, shift) = Linear(SiLU(time)).
 
-    x [B, in_channels, h, w], time [B, time_dim] -> [B, out_channels, h, w], followed by self-attention if asked for.
-    Convolutions are 3x3, conv2 zero-initialised as in DDPM; `skip` is the identity, or 1x1 where the widths differ.
+    x [B, in_channels, h, w], time [B, time_dim] -> [B, out_channels, h, w], followed by self-attention if `attention`.
+    Convolutions are 3x3, conv2 zero-initialised as in DDPM; `skip` is the identity, or 1x1 if the widths differ.
     """
 
     def __init__(self, in_channels: int, out_channels: int, time_dim: int, groups: int, attention: bool = False):
@@ -39,7 +39,7 @@ class AdaptiveBlock(nn.Module):
 class SelfAttention(nn.Module):
     """``x + proj(softmax(qᵀ k / sqrt(C)) v)`` between all pixels, one head; [q; k; v] = W GN(x), proj zero-initialised.
 
-    x [B, C, h, w] -> the same shape. Cost grows with (h w)²: it belongs on coarse levels.
+    x [B, C, h, w] -> the same shape. The cost grows with (h w)², so use it on coarse levels only.
     """
 
     def __init__(self, channels: int, groups: int):
@@ -58,10 +58,11 @@ class SelfAttention(nn.Module):
 class UNet(nn.Module):
     """``velocity = U-Net(x, modulations, t)``: Ho et al., Denoising Diffusion Probabilistic Models (NeurIPS 2020).
 
-    x [B, in_channels, h, w] with h and w multiples of 2^(levels - 1), t [B] -> [B, out_channels, h, w], zero at first.
-    Levels are joined by stride-2 3x3 convolutions down and nearest x2 + 3x3 up. The outputs of the first convolution,
-    of every block and of every downsampling (modulated) are kept for the way up, where each block takes one more.
-    modulations: (scale, shift) per level, applied as h ⊙ (1 + scale) + shift where the level is entered; or none.
+    x [B, in_channels, h, w] with h and w multiples of 2^(levels - 1), t [B] -> [B, out_channels, h, w], initially zero.
+    A stride-2 3x3 convolution leads to the next level down, nearest x2 and a 3x3 convolution to the next level up. The
+    outputs of the first convolution, of every block and of every downsampling (modulated) are skip connections; each
+    decoder block concatenates one. modulations: (scale, shift) per level, applied as h ⊙ (1 + scale) + shift at the
+    entry of the level, or empty.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class UNet(nn.Module):
     ):
         super().__init__()
         entries = entry_widths(widths)
-        kept = []  # channels of the features that the decoder will take, in the order they are made
+        kept = []  # channels of the skip connections, in the order of their creation
 
         def block(level: int, before: int) -> AdaptiveBlock:
             return AdaptiveBlock(before, widths[level], time_dim, groups, level >= len(widths) - attention_levels)
@@ -124,7 +125,7 @@ class UNet(nn.Module):
 
 
 def entry_widths(widths: Sequence[int]) -> list[int]:
-    """Channels with which each level is entered: downsampling keeps those of the level before."""
+    """Return the channels at the entry of each level; downsampling keeps those of the previous level."""
     return [widths[0], *widths[:-1]]
 
 

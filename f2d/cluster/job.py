@@ -1,0 +1,163 @@
+"""The job on the cluster: actors read, restore and write; the driver counts."""
+
+import logging
+import posixpath
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow
+import ray
+import ray.data
+
+from f2d.images import IMAGE_SUFFIXES
+from f2d.integrations.ray import RestoreImages, reason
+
+from .sources import Item, ParquetImages, Storage, find_items
+
+BATCH = 8  # images an actor takes at a time: their files are read and written together, which hides a store's latency
+BLOCKS = 16  # blocks of images for each actor, so that a slow one does not hold up the end
+
+
+class Outcome(NamedTuple):
+    """The numbers of a job. seconds: of the whole job, without starting Ray; model_seconds: of all actors together."""
+
+    restored: int
+    failed: int
+    skipped: int
+    seconds: float
+    model_seconds: float
+
+
+class Actors(NamedTuple):
+    """The number of actors (None: as many as the cluster has room for), and what each of them reserves."""
+
+    number: int | None = None
+    cpus: float = 1
+    gpus: float = 0
+
+
+class RestoreFiles:
+    """One actor: restores the images of columns path, row and place, and returns place, error and seconds."""
+
+    def __init__(self, source: Storage, destination: Storage, model: str, options: dict[str, Any]):
+        self._source, self._destination = source, destination
+        self._restore = RestoreImages(model, **options)
+        self._pool = ThreadPoolExecutor(BATCH)
+        self._parquet: dict[str, ParquetImages] = {}
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+        items = [Item(*row) for row in zip(batch["path"], batch["row"], batch["place"])]
+        together = self._pool.map if all(item.row < 0 for item in items) else map  # a Parquet file has one reader
+        found = list(together(self._read, items))
+        written, seconds = [], []
+        for item, data in zip(items, found):
+            took = 0.0
+            if not isinstance(data, Exception):
+                try:
+                    data, took = self._restore.restored(data, item.place)
+                except Exception as error:  # one image must not end the job
+                    data = error
+            seconds.append(took)
+            written.append(self._pool.submit(self._write, item, data))
+        errors = [future.result() for future in written]
+        return {"place": batch["place"], "error": np.array(errors, object), "seconds": np.array(seconds)}
+
+    def _read(self, item: Item) -> bytes | Exception:
+        try:
+            if item.row < 0:
+                return self._source.read(item.path)
+            if item.path not in self._parquet:
+                self._parquet = {item.path: ParquetImages(self._source, item.path)}
+            return self._parquet[item.path].bytes(int(item.row))
+        except Exception as error:
+            return error
+
+    def _write(self, item: Item, data: bytes | Exception) -> str:
+        """Write one output; return the reason if there is none."""
+        try:
+            if not isinstance(data, Exception):
+                self._destination.write(self._destination.path(item.place), data)
+                return ""
+        except Exception as error:
+            data = error
+        text = reason(data)
+        return text if text.startswith(item.place) else f"{item.place}: {text}"
+
+
+def restore_on_ray(
+    source: str,
+    destination: str,
+    *,
+    model: str = "f2d-lite",
+    address: str | None = None,
+    actors: Actors = Actors(),  # noqa: B008
+    recursive: bool = False,
+    overwrite: bool = False,
+    format: str | None = None,
+    started: Callable[[int, int], None] = lambda images, actors: None,
+    progress: Callable[[str, str], None] = lambda place, error: None,
+    **options: Any,
+) -> Outcome:
+    """Restore `source` (see `find_items`) into `destination`, a folder on any file system, with actors of Ray Data.
+
+    Outputs that exist are skipped unless `overwrite`, so that a job that was stopped resumes when it is started again.
+    An image that cannot be restored is one failure and never ends the job; an actor that dies is started again by Ray,
+    and its images with it. started is called with the number of images and of actors, progress with the place of each
+    image that is done and its error ("" if none). options: of `RestoreImages`. Results are those of `f2d restore`, bit
+    for bit. Raises ValueError for a source without images, and the errors of `Restorer.load`.
+    """
+    storage, items = find_items(source, recursive=recursive)
+    items = [item._replace(place=_output(item.place, format)) for item in items]
+    target = Storage.at(destination)
+    there = set() if overwrite else {target.below(path) for path in target.files(recursive=True)}
+    left = [item for item in items if item.place not in there]
+    if not left:
+        return Outcome(0, 0, len(items), 0.0, 0.0)
+    if not ray.is_initialized():
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    number = min(actors.number or _room(ray.cluster_resources(), actors), len(left))
+    started(len(left), number)
+    begun = time.perf_counter()
+    size = max(1, min(BATCH, len(left) // (number * BLOCKS)))
+    tables = [_table(left[i : i + size]) for i in range(0, len(left), size)]
+    done = ray.data.from_arrow(tables).map_batches(
+        RestoreFiles,
+        fn_constructor_args=(storage, target, model, {**options, "format": format}),
+        batch_size=size,
+        compute=ray.data.ActorPoolStrategy(size=number),
+        num_cpus=actors.cpus,
+        num_gpus=actors.gpus,
+    )
+    failed, model_seconds = 0, 0.0
+    for row in done.iter_rows():
+        failed += bool(row["error"])
+        model_seconds += row["seconds"]
+        progress(row["place"], row["error"])
+    seconds = time.perf_counter() - begun
+    return Outcome(len(left) - failed, failed, len(items) - len(left), seconds, model_seconds)
+
+
+def _table(items: list[Item]) -> pyarrow.Table:
+    return pyarrow.table(dict(zip(Item._fields, map(list, zip(*items)))))
+
+
+def _room(resources: dict[str, float], actors: Actors) -> int:
+    rooms = [resources.get("CPU", 0) // actors.cpus if actors.cpus else None]
+    rooms += [resources.get("GPU", 0) // actors.gpus if actors.gpus else None]
+    found = min(int(room) for room in rooms if room is not None)
+    if not found:
+        raise ValueError(f"the cluster has no room for an actor with {actors.cpus} CPUs and {actors.gpus} GPUs")
+    return found
+
+
+def _output(place: str, format: str | None) -> str:
+    """Return the output's place: with the suffix of the format; formats that cannot be written become PNG."""
+    stem, suffix = posixpath.splitext(place)
+    if format:
+        return f"{stem}.{format}"
+    return place if suffix.lower() in IMAGE_SUFFIXES else f"{place}.png"

@@ -124,7 +124,7 @@ def _probed(path: Path, container: av.container.InputContainer) -> Source:
         raise VideoError(
             "is interlaced, and the network restores whole frames, so deinterlace it first (ffmpeg -i IN -vf bwdif OUT)"
         )
-    source.first, source.layout = first, layout_of(first)
+    source.first, source.layout, source.broken = first, layout_of(first), 0  # broken ones are met again
     if first.color_trc in _HDR:
         source.warnings.append(
             f"{path}: is HDR ({_HDR[first.color_trc]}), which the network takes for sRGB, all that it was trained on"

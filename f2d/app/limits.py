@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from f2d.engine.plan import PROGRAM, available_memory
-from f2d.images import ImageError
+from f2d.images import ImageError, stored_size
 
 # Pillow's name of what is read -> the suffix that is written: the same format, or PNG where it cannot be written
 SUFFIXES = {
@@ -64,7 +64,10 @@ class Limits:
                 f"the image is too large, as this page accepts at most {self.megapixels:g} megapixels"
             ) from None
         except Exception:  # a damaged header is any of them, by the format
-            return None
+            try:
+                (width, height), format = stored_size(path), None  # AVIF and HEIC, which become PNG
+            except ImageError:
+                return None
         if width * height > self.megapixels * 1e6:
             raise ImageError(
                 f"the image has {width} × {height} = {width * height / 1e6:.2f} megapixels, "

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import os
 import signal
 import sys
 import threading
@@ -54,6 +55,8 @@ def one_line_errors(command: Callable) -> Callable:
         warnings.showwarning = _one_line_warning
         # the commands name the backend themselves
         logging.getLogger("f2d_kernels").setLevel(logging.ERROR)
+        # what Pillow logs about a damaged file is in that file's line
+        logging.getLogger("PIL").setLevel(logging.CRITICAL)
         try:
             return command(*args, **kwargs)
         except KeyboardInterrupt:  # click would print an empty line; `main` prints one with a word
@@ -91,6 +94,23 @@ def up(bar: Progress, wanted: bool) -> Iterator[None]:
         return
     with bar:
         yield
+
+
+@contextmanager
+def without_library_messages() -> Iterator[None]:
+    """Discard what C libraries print to stderr, as libtiff does about damage: the file's own line says it."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # stderr is closed
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from f2d.cli.folders import Source, find_pictures, is_pattern
-from f2d.images.formats import IMAGE_SUFFIXES, ImageError, format_of
+from f2d.cli.folders import LeftOut, Source, find_pictures, is_pattern
+from f2d.images.formats import FORMATS, ImageError, format_of
 
 
 class Job(NamedTuple):
@@ -73,23 +73,33 @@ def deviation_path(target: Path) -> Path:
 _OUTPUT_OF = re.compile(r"(.+)_(?:map_[\w-]+\.png|maps\.json|sample_\d+\.\w+|std\.png)")
 
 
-def plan_jobs(inputs: list[Path], out: Path, wanted: Wanted) -> tuple[list[Job], list[str], Path]:
-    """Return the requested jobs (outputs may exist), one line for each input without images, and the output folder.
+class Planned(NamedTuple):
+    """The requested jobs (outputs may exist), one line for each input without images, the output folder, and the files
+    in the input folders that are not read."""
+
+    jobs: list[Job]
+    failures: list[str]
+    folder: Path
+    left_out: LeftOut
+
+
+def plan_jobs(inputs: list[Path], out: Path, wanted: Wanted) -> Planned:
+    """Find the images that `inputs` stand for, and where their outputs go.
 
     `out` is a file name if there is one input file and `out` has an image suffix and is not a folder; otherwise it is a
     folder. Raises ImageError if the command as a whole cannot work: two inputs with one output, or a name or folder
     that cannot be written.
     """
-    sources, failures = find_pictures(inputs, out, recursive=wanted.recursive)
+    sources, failures, left_out = find_pictures(inputs, out, recursive=wanted.recursive)
     suffix = out.suffix.lower()
-    if suffix in IMAGE_SUFFIXES and not out.is_dir():
+    if suffix in FORMATS and not out.is_dir():
         if len(inputs) != 1 or inputs[0].is_dir() or is_pattern(inputs[0]):
             raise ImageError(f"{out}: must be a folder, not a file name, as there can be more than one output")
         if wanted.format and not _same_format(wanted.format, suffix):
             raise ImageError(f"{out}: its suffix contradicts --format {wanted.format[1:]}, so give only one of them")
         jobs, folder = [Job(source.path, out) for source in sources], out.parent
     else:
-        known = ", ".join(sorted(IMAGE_SUFFIXES))
+        known = ", ".join(sorted(FORMATS))
         if suffix[1:2].isalpha() and not out.exists():  # run.2 is the name of a folder, x.gif that of an image
             raise ImageError(f"{out}: must end in one of {known}, or be an existing folder")
         check_no_file(out, f"a folder, or a file name with one of {known}")
@@ -97,7 +107,7 @@ def plan_jobs(inputs: list[Path], out: Path, wanted: Wanted) -> tuple[list[Job],
     _check_distinct(jobs, wanted)
     if jobs:
         check_folder_writable(folder)
-    return jobs, failures, folder
+    return Planned(jobs, failures, folder, left_out)
 
 
 def left_to_do(jobs: list[Job], wanted: Wanted) -> tuple[list[Job], int, list[str]]:
@@ -186,7 +196,7 @@ def _output_place(source: Source, suffix: str | None) -> Path:
     """Return the input's name with the requested suffix; without one, formats that cannot be written become PNG."""
     if suffix:
         return source.place.with_suffix(suffix)
-    known = source.path.suffix.lower() in IMAGE_SUFFIXES
+    known = source.path.suffix.lower() in FORMATS
     return source.place if known else source.place.with_name(f"{source.place.name}.png")
 
 

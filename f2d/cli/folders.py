@@ -2,10 +2,11 @@
 
 import glob
 import os
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from f2d.images.formats import IMAGE_SUFFIXES
+from f2d.images.formats import IMAGE_SUFFIXES, why_unread
 
 
 class Source(NamedTuple):
@@ -15,8 +16,32 @@ class Source(NamedTuple):
     place: Path
 
 
-def find_pictures(inputs: list[Path], out: Path, *, recursive: bool) -> tuple[list[Source], list[str]]:
-    """Return the images that `inputs` stand for, each once, and one line for every input without any.
+class LeftOut(Counter[str]):
+    """How many files of each suffix (lower case, "" for none) lie in the given folders and are not read."""
+
+    @property
+    def photographs(self) -> int:
+        """The number of files that are pictures, as far as their suffix says."""
+        return sum(number for suffix, number in self.items() if why_unread(suffix))
+
+    def __str__(self) -> str:
+        reasons: dict[str, list[str]] = {}
+        for suffix, number in sorted(self.items()):
+            reasons.setdefault(why_unread(suffix) or "", []).append(f"{number} {suffix or 'without a suffix'}")
+        parts = [", ".join(files) + (f" ({reason})" if reason else "") for reason, files in reasons.items()]
+        return f"left out {'1 file' if self.total() == 1 else f'{self.total()} files'}: {', '.join(parts)}"
+
+
+class Found(NamedTuple):
+    """The images to restore, one line for every input without any, and the other files of folders."""
+
+    sources: list[Source]
+    failures: list[str]
+    left_out: LeftOut
+
+
+def find_pictures(inputs: list[Path], out: Path, *, recursive: bool) -> Found:
+    """Find the images that `inputs` stand for, each once.
 
     A file stands for itself, whatever its suffix. A folder stands for the images in it and, if `recursive`, in its
     subfolders; links to folders are followed, and each folder is entered once. Patterns (``photos/**/*.jpg``) are
@@ -25,14 +50,15 @@ def find_pictures(inputs: list[Path], out: Path, *, recursive: bool) -> tuple[li
     """
     sources: list[Source] = []
     failures: list[str] = []
+    others: set[Path] = set()
     for path in inputs:
         try:
             if path.is_dir():
-                found = _in_folder(path, out, recursive, failures)
+                found = _in_folder(path, out, recursive, failures, others)
             elif os.path.lexists(path):
                 found = [Source(path, Path(path.name))]
             elif glob.has_magic(str(path)):
-                found = _matches(path, out, recursive, failures)
+                found = _matches(path, out, recursive, failures, others)
             else:
                 failures.append(f"{path}: no such file")
                 continue
@@ -42,7 +68,9 @@ def find_pictures(inputs: list[Path], out: Path, *, recursive: bool) -> tuple[li
         if not found:
             failures.append(_nothing_in(path, recursive))
         sources += found
-    return list({source.path: source for source in sources}.values()), failures
+    sources = list({source.path: source for source in sources}.values())
+    left_out = others - {source.path for source in sources}
+    return Found(sources, failures, LeftOut(path.suffix.lower() for path in left_out))
 
 
 def is_pattern(path: Path) -> bool:
@@ -59,7 +87,8 @@ def _nothing_in(path: Path, recursive: bool) -> str:
     )
 
 
-def _in_folder(root: Path, out: Path, recursive: bool, failures: list[str]) -> list[Source]:
+def _in_folder(root: Path, out: Path, recursive: bool, failures: list[str], others: set[Path]) -> list[Source]:
+    """Return the images in `root`; add other files to `others`, and one line for what cannot be read to `failures`."""
     entered = {_identity(out)} - {_identity(root), None}
     folders, links, found = [root], list[Path](), list[Path]()
     while folders or links:
@@ -79,14 +108,16 @@ def _in_folder(root: Path, out: Path, recursive: bool, failures: list[str]) -> l
                 continue
             if os.path.isdir(entry):
                 (links if entry.is_symlink() else folders).append(entry)
-            elif entry.suffix.lower() in IMAGE_SUFFIXES:
+            elif why_unread(entry.suffix.lower()) is None:
                 found.append(entry)
+            else:
+                others.add(entry)
         if not recursive:
             break
     return [Source(path, path.relative_to(root)) for path in sorted(found)]
 
 
-def _matches(pattern: Path, out: Path, recursive: bool, failures: list[str]) -> list[Source]:
+def _matches(pattern: Path, out: Path, recursive: bool, failures: list[str], others: set[Path]) -> list[Source]:
     base = Path(*_before_wildcards(pattern))
     hidden = out.resolve() if base.resolve() in out.resolve().parents else None
     any_suffix = not glob.has_magic(pattern.suffix) and pattern.suffix != ""
@@ -96,10 +127,12 @@ def _matches(pattern: Path, out: Path, recursive: bool, failures: list[str]) -> 
         if hidden and (hidden == path.resolve() or hidden in path.resolve().parents):
             continue
         if path.is_dir():
-            inside = _in_folder(path, out, True, failures) if recursive else []
+            inside = _in_folder(path, out, True, failures, others) if recursive else []
             found += [Source(source.path, path.relative_to(base) / source.place) for source in inside]
-        elif any_suffix or path.suffix.lower() in IMAGE_SUFFIXES:
+        elif any_suffix or why_unread(path.suffix.lower()) is None:
             found.append(Source(path, path.relative_to(base)))
+        elif not path.name.startswith("."):
+            others.add(path)
     return found
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from f2d.cli.console import FAILED, fail, one_line_errors, tidy_when_terminated
+from f2d.cli.console import FAILED, err, fail, one_line_errors, out, shown, tidy_when_terminated
 from f2d.cli.counts import Counts
 from f2d.cli.files import Job, Task, Wanted, left_to_do, plan_jobs
 from f2d.cli.options import Device, Engine, Format, Model, Overwrite, Precision, PrecisionOption, Sampler, Seed
@@ -89,9 +89,10 @@ def restore(
 ) -> None:
     """Restore PHOTO... (files, folders or patterns, any size) into -o.
 
-    Reads JPEG, PNG, WebP, TIFF and BMP with 8 or 16 bits, grey or colour. Transparency and metadata are kept; EXIF
-    orientation is applied. Existing outputs are skipped, so an interrupted command can simply be rerun. If a photo
-    fails, the others are still restored, and the exit code is 1. Under torchrun (or any launcher that sets RANK and
+    Reads JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC, JPEG 2000 and PPM with 8 or 16 bits, grey or colour; formats that
+    are not written become PNG. Transparency and metadata are kept; EXIF orientation is applied. Existing outputs are
+    skipped, so an interrupted command can simply be rerun. If a photo fails or its format is not read, the others are
+    still restored, and the exit code is 1. Under torchrun (or any launcher that sets RANK and
     WORLD_SIZE) the photos are split among the processes.
     """
     place = place_here()
@@ -135,7 +136,7 @@ def restore(
         return
     task = Task(model, device, precision.value, options, seed, wanted, quality)
 
-    jobs, failures, _ = plan_jobs(photos, target, wanted)
+    jobs, failures, _, left_out = plan_jobs(photos, target, wanted)
     counts = Counts()
     if place.rank:
         failures = []  # every rank finds the same failures of the command's inputs, and rank 0 reports them
@@ -143,6 +144,11 @@ def restore(
     mine, counts.skipped, taken = left_to_do(sorted(place.share(jobs)), wanted)
     for failure in (*failures, *taken):
         counts.fail(failure)
+    if left_out and not place.rank:
+        if left_out.photographs:
+            err.print(f"[yellow]warning:[/] {shown(left_out)}")
+        else:
+            out.print(shown(left_out))
     remove_leftovers(job.target for job in mine)
     with tidy_when_terminated():
         try:
@@ -152,7 +158,7 @@ def restore(
                 restore_all(mine, task, counts, place)
         finally:
             counts.summarize(place)
-    if counts.failed:
+    if counts.failed or left_out.photographs:
         raise typer.Exit(FAILED)
 
 

@@ -3,20 +3,20 @@
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
 from rich.markup import escape
 from rich.progress import Progress
 
-from f2d.cli.console import bar_of, out, shown, up
+from f2d.cli.console import bar_of, out, shown, up, without_library_messages
 from f2d.cli.counts import Counts
 from f2d.cli.files import Job, Task, deviation_path, make_folder, map_path, numbers_path, sample_path
 from f2d.cli.ranks import Place, own_device
 from f2d.engine import BudgetError, control
 from f2d.engine.restorer import Restored, Restorer
-from f2d.images import ImageError, Photo, check_holds, read, replacing, save_image, to_picture, write
+from f2d.images import ImageError, Photo, check_holds, read, replacing, save_image, stored_size, to_picture, write
 from f2d.nets.models import Config, load_config
 from f2d.transport import sampling
 
@@ -56,11 +56,13 @@ def _check(config: Config, task: Task) -> None:
 
 
 class Restoring:
-    """Restores photographs one after the other; the restorer is loaded once the first of them has been read."""
+    """Restores photographs one after the other.
+
+    The restorer is loaded once one of them has been read, or the header of a large one.
+    """
 
     def __init__(self, task: Task, counts: Counts, load: Callable[[], Restorer]):
         self._task, self._counts, self._load_restorer = task, counts, load
-        self._restorer: Restorer | None = None
         self._together = 1
 
     def run(self, jobs: list[Job], *, progress: bool) -> None:
@@ -78,7 +80,9 @@ class Restoring:
         group: list[tuple[Job, Photo]] = []
         for job in jobs:
             try:
-                photo = read(job.source)
+                self._check_fits(job)
+                with without_library_messages():
+                    photo = read(job.source)
                 check_holds(photo, job.target)
             except ImageError as error:
                 self._counts.fail(error)
@@ -94,12 +98,25 @@ class Restoring:
         if group:
             yield group
 
+    def _check_fits(self, job: Job) -> None:
+        """Raise ImageError for a photograph that cannot be restored within the memory, before it is decoded: a file of
+        20 kB can decode to gigabytes. A small one is left to the restorer, which need not be loaded for it yet."""
+        width, height = stored_size(job.source)
+        try:
+            if width * height > SMALL:
+                self._restorer.plan_for((width, height), **self._task.options)
+        except BudgetError as error:
+            raise ImageError(f"{job.source}: {error}") from None
+
     def _batch(self, photo: Photo) -> int:
         """Return how many photographs of the size of `photo` are restored together."""
-        if self._restorer is None:
-            self._restorer = self._load()
         small = photo.size[0] * photo.size[1] <= SMALL
-        return self._together if small and not self._task.wanted.samples else 1
+        # the restorer, loaded here at the latest, decides how many go together
+        return self._together if self._restorer and small and not self._task.wanted.samples else 1
+
+    @cached_property
+    def _restorer(self) -> Restorer:
+        return self._load()
 
     def _load(self) -> Restorer:
         restorer = self._load_restorer()
@@ -110,15 +127,17 @@ class Restoring:
         """Yield a line for each photograph of the group that was restored."""
         try:
             result = self._call(torch.stack([photo.tensor() for _, photo in group]), self._task.seed)
-        except ImageError as error:
+        except (ImageError, MemoryError) as error:
             for job, _ in group:
-                self._counts.fail(f"{job.source}: {error}")
+                self._counts.fail(f"{job.source}: {str(error) or 'does not fit into memory'}")
             return
         for i, (job, photo) in enumerate(group):
             try:
                 yield self._written(job, photo, result, i, result.seconds / len(group))
             except ImageError as error:
                 self._counts.fail(error)
+            except MemoryError:
+                self._counts.fail(f"{job.target}: does not fit into memory")
 
     def _written(self, job: Job, photo: Photo, result: Restored, i: int, seconds: float) -> str:
         """Write all outputs of one photograph; the image comes last, since it shows that all the others exist."""
@@ -134,15 +153,17 @@ class Restoring:
                 write_new(map_path(job.target, name), partial(_save_map, factor_map))
             write_new(numbers_path(job.target), lambda path: _write_numbers(path, result, i))
         restored = photo.replaced(values)
-        write_new(job.target, lambda path: write(restored, path, quality=self._task.quality))
+        notes: list[str] = []
+        write_new(job.target, lambda path: notes.extend(write(restored, path, quality=self._task.quality)))
         self._counts.restored += 1
         self._counts.model_seconds += seconds
         width, height = photo.size
         change = photo.change_to(restored)
-        frames = f"  (the first of {photo.frames} frames)" if photo.frames > 1 else ""
+        frames = [f"the first of {photo.frames} frames"] if photo.frames > 1 else []
+        remarks = shown(" ".join("; ".join((*frames, *photo.notes, *notes)).split()))
         return (
             f"{shown(job.target)}  {width}x{height}  {seconds:.2f} s  "
-            f"change {change.mean:.1f} levels, at most {change.largest:.0f}{frames}"
+            f"change {change.mean:.1f} levels, at most {change.largest:.0f}" + (f"  ({remarks})" if remarks else "")
         )
 
     def _samples(self, job: Job, photo: Photo, first: torch.Tensor) -> tuple[torch.Tensor, Photo, float]:
@@ -169,7 +190,6 @@ class Restoring:
     def _call(self, images: torch.Tensor, seed: int) -> Restored:
         signed = (seed + 2**63) % 2**64 - 2**63  # the same 64 bits as a signed integer, which a tensor of seeds holds
         try:
-            assert self._restorer is not None  # loaded for the first group
             return self._restorer(images, seed=signed, **self._task.options)
         except BudgetError as error:
             raise ImageError(str(error)) from None
@@ -179,7 +199,7 @@ class Restoring:
             size = f"{images.shape[-1]}x{images.shape[-2]}"
             raise ImageError(f"{size} does not fit into memory") from None
 
-    def _write_new(self, path: Path, write_to: Callable[[Path], None]) -> None:
+    def _write_new(self, path: Path, write_to: Callable[[Path], object]) -> None:
         if self._task.wanted.writes(path):
             write_to(path)
 

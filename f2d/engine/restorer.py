@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypedDict, TypeVar, overload
 
 import numpy as np
@@ -19,8 +20,8 @@ from f2d.engine.bands.restore import restore_banded
 from f2d.engine.control import strengths
 from f2d.engine.execution import Execution, choose_execution
 from f2d.engine.plan import Plan, available_memory
-from f2d.images import to_tensor
-from f2d.images.kinds import ImageLike, unpack
+from f2d.images import stored_size, to_tensor
+from f2d.images.kinds import ImageLike, check_range, unpack
 from f2d.nets.models import Network, load_network
 from f2d.transport import sampling
 from f2d.transport.restore import restore_tensor
@@ -124,6 +125,8 @@ class Restorer:
         Raises ValueError if max_memory is too small, naming the least that suffices, and for options that the model
         does not support.
         """
+        if isinstance(image, (str, os.PathLike)):
+            self.plan_for(stored_size(Path(image)), **options)  # before it is decoded: 20 kB can decode to gigabytes
         pixels, batched, pack = unpack(image)
         self.execution.synchronize()
         start = time.perf_counter()
@@ -136,8 +139,10 @@ class Restorer:
     def restore_batch(self, images: Tensor, **options: Unpack[BatchOptions]) -> Tensor:
         """[B, 3, H, W] in [0, 1] -> the restored images, float32 on the network's device; options as in a call.
 
-        With a seed, every image of the batch gets the noise it would have alone.
+        With a seed, every image of the batch gets the noise it would have alone. Raises ValueError for values outside
+        [0, 1] (see `f2d.images.kinds.check_range`).
         """
+        check_range(images)
         return self._run(images, **options)[0]
 
     @torch.inference_mode()
@@ -197,6 +202,24 @@ class Restorer:
         batch, _, height, width = images.shape
         batch = 1 if device.type == "cpu" else max(1, batch)
         return self.engine.plan(height, width, max_memory, steps=steps, batch=batch, exact=exact)
+
+    def plan_for(
+        self,
+        size: tuple[int, int],
+        *,
+        steps: int | None = None,
+        sampler: str | None = None,
+        max_memory: int | None = None,
+        exact: bool = False,
+        **_: Any,
+    ) -> Plan:
+        """Plan a call with these options for one image of size (width, height), before it is decoded.
+
+        Raises BudgetError if it does not fit.
+        """
+        steps, _sampler = sampling(self.transport, steps, sampler)
+        width, height = size
+        return self.plan(torch.empty(1, 3, height, width, device="meta"), max_memory, exact=exact, steps=steps)
 
     def _by_bands(
         self, images: Tensor, plan: Plan, seed: Tensor | None, noise: Tensor | None, **options: Any

@@ -1,13 +1,13 @@
-"""Read and write PNG and TIFF with 16 bits per channel in colour or with transparency; Pillow only has 16-bit grey.
+"""Read and write PNG, and read PPM, with 16 bits per channel in colour or with transparency; Pillow has 16-bit grey.
 
-Reading: Pillow decodes such files but unpacks one byte of each value. The raw mode of its tiles selects this byte, so a
-second decoding with the other byte order gives the other byte. Compression, interlacing and tiling are left to Pillow.
+Reading PNG: Pillow decodes such files but unpacks one byte of each value. The raw mode of its tiles selects this byte,
+so a second decoding with the other byte order gives the other byte. Reading PPM: a row of colours is three times as
+many values of grey. Compression and interlacing are left to Pillow.
 Writing PNG: the filters are differences, computed in NumPy.
 """
 
 import io
 import struct
-import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,23 +17,16 @@ import numpy as np
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
-from f2d.images.formats import ImageError
-
-# the byte order that selects the other byte; N is this machine's own
-_OTHER_ORDER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
-_DEEP_MODES = ("RGB;16", "RGBA;16", "RGBX;16")
+_OTHER_ORDER = {"B": "L", "L": "B"}  # the byte order that selects the other byte
+_DEEP_MODES = ("RGB;16", "RGBA;16")
 _ROWS = 64  # rows filtered at a time, so that the differences of a large image take little memory
 
 
 def read_deep(path: Path, image: ImageFile) -> np.ndarray | None:
-    """Read [H, W, 2, 3 or 4] uint16 from an opened file with 16 bits per channel; None for others (and 16-bit grey).
-
-    Raises ImageError for a 16-bit TIFF with its channels in separate planes, which Pillow decodes wrongly.
-    """
+    """Read [H, W, 1 to 4] uint16 from an opened PNG or PPM with 16 bits per channel; None for others."""
+    if image.format == "PPM":
+        return _read_ppm(path, image)
     raw_mode = _raw_mode(image)
-    tags = getattr(image, "tag_v2", {})
-    if tags.get(284) == 2 and max(tags.get(258, (8,))) > 8:
-        raise ImageError("its 16-bit channels lie in separate planes, but must be interleaved")
     if raw_mode == "LA;16B":
         return _read_grey_alpha_png(path)
     if raw_mode[:-1] not in _DEEP_MODES:
@@ -64,7 +57,7 @@ def png(pixels: np.ndarray, options: dict[str, Any]) -> bytes:
 
 
 def _raw_mode(image: ImageFile) -> str:
-    if image.format not in ("PNG", "TIFF") or not image.tile:
+    if image.format != "PNG" or not image.tile:
         return ""
     arguments: Any = image.tile[0].args
     return arguments if isinstance(arguments, str) else str(arguments[0])
@@ -87,6 +80,26 @@ def _read_grey_alpha_png(path: Path) -> np.ndarray:
     with Image.open(io.BytesIO(data)) as image:
         height, width = image.size[::-1]
         return np.asarray(image).copy().view(">u2").reshape(height, width, 2).astype(np.uint16)
+
+
+def _read_ppm(path: Path, image: ImageFile) -> np.ndarray | None:
+    """Read P5 and P6 (binary), and P3 (text) as a P2 of three times the width; None for up to 8 bits, and for P2."""
+    tile = image.tile[0]
+    most = tile.args[1] if isinstance(tile.args, tuple) and tile.codec_name.startswith("ppm") else 0
+    if most < 256 or image.mode not in ("I", "RGB"):
+        return None
+    (width, height), channels = image.size, 3 if image.mode == "RGB" else 1
+    with path.open("rb") as file:
+        file.seek(tile.offset)
+        if tile.codec_name == "ppm":
+            values = np.frombuffer(file.read(2 * width * height * channels), ">u2").astype(np.uint32)
+            levels = np.minimum((values * 65535 + most // 2) // most, 65535)
+        elif channels == 3:
+            with Image.open(io.BytesIO(f"P2 {3 * width} {height} {most}\n".encode() + file.read())) as grey:
+                levels = np.asarray(grey)
+        else:
+            return None
+    return levels.astype(np.uint16).reshape(height, width, channels)
 
 
 def _paeth_filtered(pixels: np.ndarray) -> Iterator[bytes]:

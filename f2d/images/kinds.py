@@ -15,6 +15,10 @@ from f2d.images import Photo, from_picture, read, to_picture
 ImageLike = str | os.PathLike | Image.Image | np.ndarray | Tensor
 
 
+_FULL = {torch.uint8: 255, torch.uint16: 65535}  # the value of white
+_OVERSHOOT = 0.1
+
+
 class Unpacked(NamedTuple):
     """Pixels float32 [B, 3, H, W] in [0, 1], whether the input was a batch, and pack: pixels -> the input's type."""
 
@@ -31,9 +35,9 @@ def unpack(image: ImageLike) -> Unpacked:
         tensor [3, H, W] or [B, 3, H, W] -> tensor of the same shape and type, on the same device
 
     The EXIF orientation of a file is applied, that of a Pillow image is not (`ImageOps.exif_transpose` does so). Arrays
-    are uint8, float16, float32 or float64, tensors uint8 or floating point; floating-point values lie in [0, 1], and
-    input values outside are not clamped. Raises TypeError or ValueError for other types and shapes, and
-    `f2d.images.ImageError` for a file that cannot be read.
+    are uint8, uint16, float16, float32 or float64, tensors uint8, uint16 or floating point. Floating-point values lie
+    in [0, 1]; values up to 0.1 outside, as resampling overshoots, are not clamped. Raises TypeError or ValueError for
+    other types, shapes and values, and `f2d.images.ImageError` for a file that cannot be read.
     """
     if isinstance(image, (str, os.PathLike, Image.Image)):
         photo = from_picture(image) if isinstance(image, Image.Image) else read(Path(image))
@@ -42,8 +46,10 @@ def unpack(image: ImageLike) -> Unpacked:
         if image.ndim not in (3, 4) or image.shape[-1] != 3 or 0 in image.shape:
             raise ValueError(f"an array must be [H, W, 3] or [B, H, W, 3] with B, H, W >= 1, got {image.shape}")
         native = image.dtype.newbyteorder("=")
-        if native not in (np.uint8, np.float16, np.float32, np.float64):
-            raise TypeError(f"an array must hold uint8, or float16, float32 or float64 in [0, 1], got {image.dtype}")
+        if native not in (np.uint8, np.uint16, np.float16, np.float32, np.float64):
+            raise TypeError(
+                f"an array must hold uint8 or uint16, or float16, float32 or float64 in [0, 1], got {image.dtype}"
+            )
         # a copy only where PyTorch needs one: other byte orders, negative strides, read-only memory (of which it warns)
         tensor = torch.from_numpy(np.require(image, native, ["C", "W"])).movedim(-1, -3)
         inner = unpack(tensor)
@@ -52,21 +58,37 @@ def unpack(image: ImageLike) -> Unpacked:
         raise TypeError(f"an image must be a path, a Pillow image, an array or a tensor, got {type(image).__name__}")
     if image.ndim not in (3, 4) or image.shape[-3] != 3 or 0 in image.shape:
         raise ValueError(f"a tensor must be [3, H, W] or [B, 3, H, W] with B, H, W >= 1, got {tuple(image.shape)}")
-    if image.dtype != torch.uint8 and not image.is_floating_point():
-        raise TypeError(f"a tensor must hold uint8, or floating point in [0, 1], got {image.dtype}")
-    batched, levels = image.ndim == 4, image.dtype == torch.uint8
-    pixels = image.detach().float().div(255 if levels else 1)
+    if image.dtype not in _FULL and not image.is_floating_point():
+        raise TypeError(f"a tensor must hold uint8 or uint16, or floating point in [0, 1], got {image.dtype}")
+    batched, full = image.ndim == 4, _FULL.get(image.dtype)
+    pixels = image.detach().float()
+    if full:
+        pixels = pixels.div(full)
+    else:
+        check_range(pixels)
 
     def pack(restored: Tensor) -> Tensor:
-        if levels:
-            restored = restored.clamp(0, 1).mul_(255).round_()
+        if full:
+            restored = restored.clamp(0, 1).mul_(full).round_()
         return (restored if batched else restored[0]).to(image.device, image.dtype).contiguous()
 
     return Unpacked(pixels if batched else pixels[None], batched, pack)
 
 
+def check_range(pixels: Tensor) -> None:
+    """Raise ValueError unless all values lie in [0, 1], or up to 0.1 outside."""
+    least, most = (float(value) for value in pixels.aminmax())
+    if not (least >= -_OVERSHOOT and most <= 1 + _OVERSHOOT):  # also for NaN
+        raise ValueError(
+            f"floating-point values must lie in [0, 1], got {least:.4g} to {most:.4g} (divide levels of 255 by 255, or "
+            "give them as uint8)"
+        )
+
+
 def _picture(pixels: Tensor, photo: Photo) -> Image.Image:
     restored = to_picture(pixels)
-    if photo.alpha is not None:
-        restored.putalpha(photo.picture().convert("RGBA").getchannel("A"))
-    return restored
+    if photo.seen is None:
+        return restored
+    given = np.array(photo.picture().convert("RGBA"))
+    given[photo.seen, :3] = np.asarray(restored)[photo.seen]
+    return Image.fromarray(given)

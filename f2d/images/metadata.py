@@ -5,58 +5,44 @@ describe the layout of the old file are dropped.
 """
 
 import re
-import warnings
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from PIL import Image
+from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
+
+from f2d.images.colour_chunks import undescribed
 
 ORIENTATION, EXIF_IFD, GPS_IFD = 0x0112, 0x8769, 0x8825
 XMP_TAG, IPTC_TAG, X_RESOLUTION = 700, 33723, 282
+_ICC_TAG, _RESOLUTION_UNIT = 34675, 296
 _PIXEL_WIDTH, _PIXEL_HEIGHT = 0xA002, 0xA003
 _IPTC_RESOURCE = 0x0404  # Photoshop's number for IPTC, in APP13 of a JPEG
 _XMP_KEYS = ("xmp", "XML:com.adobe.xmp")
 # TIFF 6.0: sizes, strips, tiles, compression, colour layout; sub-files; what is carried on its own; Photoshop's layers
-_LAYOUT = frozenset(
-    {
-        254,
-        255,
-        256,
-        257,
-        258,
-        259,
-        262,
-        263,
-        264,
-        265,
-        266,
-        273,
-        277,
-        278,
-        279,
-        280,
-        281,
-        284,
-        288,
-        289,
-        290,
-        291,
-        292,
-        293,
-    }
-    | {301, 317, 318, 319, 320, 321, 322, 323, 324, 325, 330, 332, 338, 339, 340, 341, 342, 347, 529, 530, 531, 532}
-    | {*range(512, 522), XMP_TAG, IPTC_TAG, 34377, 34675, 37724}
-)
+_LAYOUT = {*range(254, 260), *range(262, 267), 273, *range(277, 282), 284, *range(288, 294), 301, *range(317, 326)}
+_LAYOUT |= {330, 332, *range(338, 343), 347, *range(512, 522), *range(529, 533), XMP_TAG, IPTC_TAG, 34377, 34675, 37724}
 _JPEG_SEGMENT = 65533  # bytes that fit into a marker segment
 
 
+_WORDS = {"exif": "EXIF", "xmp": "XMP", "iptc": "IPTC", "icc": "ICC profile", "comment": "comment", "text": "text"}
+_HELD = {
+    "JPEG": ("exif", "xmp", "iptc", "icc", "comment"),
+    "PNG": ("exif", "xmp", "icc", "text", "comment"),
+    "WEBP": ("exif", "xmp", "icc"),
+    "TIFF": ("exif", "xmp", "iptc", "icc"),
+    "BMP": (),
+}
 MOST_DPI = 100_000  # larger values are damage: a PNG cannot hold 4 · 10⁹ pixels per metre
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """Metadata: exif as in JPEG with orientation 1, dpi (x, y), text of a PNG; fields the file lacks are empty."""
+    """Metadata: exif as in JPEG with orientation 1, dpi (x, y), text of a PNG; fields the file lacks are empty.
+
+    png: the chunks of a PNG that describe its colours, which another PNG keeps. made: icc was made from these, or from
+    other numbers in the file, for formats that hold nothing else.
+    """
 
     exif: bytes = b""
     xmp: bytes = b""
@@ -65,38 +51,38 @@ class Metadata:
     dpi: tuple[float, float] | None = None
     comment: bytes = b""
     text: dict[str, str] = field(default_factory=dict)
+    png: dict[bytes, bytes] = field(default_factory=dict)
+    made: bool = False
 
 
-def read_metadata(image: Image.Image, size: tuple[int, int]) -> Metadata:
-    """Read the metadata of a loaded image whose upright size is `size` = (width, height).
+def read_metadata(image: Image.Image, size: tuple[int, int]) -> tuple[Metadata, str]:
+    """Read the metadata of a loaded image whose upright size is `size` = (width, height); return also what is dropped.
 
-    Damaged EXIF is dropped with a RuntimeWarning, as it is no reason to reject the pixels.
+    Damaged EXIF is dropped, in words, as it is no reason to reject the pixels.
     """
-    info = image.info
+    info, note = image.info, ""
     try:
         exif = _exif(image, size)
     except Exception as error:  # Pillow's parser raises nearly anything on damaged tags
-        warnings.warn(f"damaged EXIF data is dropped ({error})", RuntimeWarning, stacklevel=2)
-        exif = b""
+        exif, note = b"", f"damaged EXIF data was dropped ({error})"
     xmp = next((info[key] for key in _XMP_KEYS if key in info), b"")
     iptc = info.get("photoshop", {}).get(_IPTC_RESOURCE, b"") if image.format in ("JPEG", "MPO") else b""
-    tags = getattr(image, "tag_v2", {})
+    comment, dpi, icc = info.get("comment", b""), info.get("dpi"), info.get("icc_profile")
     if image.format == "TIFF":
-        iptc = tags.get(IPTC_TAG, b"")
-    comment, dpi = info.get("comment", b""), info.get("dpi")
-    if image.format == "TIFF" and X_RESOLUTION not in tags:  # Pillow then says 1
-        dpi = None
-    return Metadata(
+        tags = getattr(image, "tag_v2", {})
+        iptc, icc, dpi = tags.get(IPTC_TAG, b""), tags.get(_ICC_TAG), _tiff_dpi(tags)
+    metadata = Metadata(
         exif=exif,
-        xmp=_upright(xmp.encode() if isinstance(xmp, str) else xmp),
-        iptc=iptc if isinstance(iptc, bytes) else b"",
-        icc=info.get("icc_profile") or b"",
+        xmp=_upright(_bytes(xmp.encode() if isinstance(xmp, str) else xmp)),
+        iptc=_bytes(iptc),
+        icc=_bytes(icc),
         dpi=(float(dpi[0]), float(dpi[1])) if dpi and all(0 < value <= MOST_DPI for value in dpi[:2]) else None,
-        comment=comment if isinstance(comment, bytes) else b"",
+        comment=_bytes(comment),
         text={
             k: str(v) for k, v in getattr(image, "text", {}).items() if k not in _XMP_KEYS and not k.startswith("Raw")
         },
     )
+    return metadata, note
 
 
 def orientation(image: Image.Image) -> int:
@@ -108,28 +94,29 @@ def orientation(image: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
-def without_icc(metadata: Metadata) -> Metadata:
-    """Drop the ICC profile, for pixels that are now in another colour space."""
-    return replace(metadata, icc=b"")
-
-
-def save_options(metadata: Metadata, name: str) -> dict[str, Any]:
-    """Return the options with which Pillow's `save` writes `metadata` to format `name`, as far as it has room."""
+def save_options(metadata: Metadata, name: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the options with which Pillow's `save` writes `metadata` to format `name`, and in words what it drops."""
     options: dict[str, Any] = {}
+    lost = [words for kind, words in _WORDS.items() if getattr(metadata, kind) and kind not in _HELD[name]]
+    notes = [f"{' and '.join(lost)} dropped, which {name} cannot hold"] if lost else []
+    if name != "PNG" and not metadata.icc and (curve := undescribed(metadata.png)):
+        notes.append(f"its colours ({curve}) are only described in a PNG")
     if metadata.dpi and name != "WEBP":
         options["dpi"] = metadata.dpi
     if name == "BMP":
-        return options
-    if metadata.icc:
+        return options, tuple(notes)
+    if metadata.icc and not (name == "PNG" and metadata.made):
         options["icc_profile"] = metadata.icc
     if name == "TIFF":
         options["exif"] = _tiff_tags(metadata)
-        return options
+        return options, tuple(notes)
     if metadata.exif:
         options["exif"] = metadata.exif
     if name == "PNG":
-        chunks = PngInfo()
-        for key, value in metadata.text.items():
+        chunks, text = PngInfo(), dict(metadata.text)
+        if metadata.comment:
+            text.setdefault("Comment", metadata.comment.decode("utf-8", "replace"))
+        for key, value in text.items():
             chunks.add_itxt(key, value)
         if metadata.xmp:
             chunks.add_itxt(_XMP_KEYS[1], metadata.xmp.decode("utf-8", "replace"))
@@ -141,8 +128,19 @@ def save_options(metadata: Metadata, name: str) -> dict[str, Any]:
             options["comment"] = metadata.comment
         if metadata.iptc:
             options["extra"] = _photoshop_segment(metadata.iptc)
-        _drop_too_long(options)
-    return options
+        notes += _shorten(options)
+    return options, tuple(notes)
+
+
+def _bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else b""
+
+
+def _tiff_dpi(tags: Any) -> tuple[float, float] | None:
+    unit = {2: 1.0, 3: 2.54}.get(tags.get(_RESOLUTION_UNIT, 2))
+    if unit is None or X_RESOLUTION not in tags or X_RESOLUTION + 1 not in tags:
+        return None
+    return unit * float(tags[X_RESOLUTION]), unit * float(tags[X_RESOLUTION + 1])
 
 
 def _exif(image: Image.Image, size: tuple[int, int]) -> bytes:
@@ -155,6 +153,7 @@ def _exif(image: Image.Image, size: tuple[int, int]) -> bytes:
     for tag, length in zip((_PIXEL_WIDTH, _PIXEL_HEIGHT), size):
         if tag in details:
             details[tag] = length
+    exif.bigtiff = False  # other formats only hold the classic layout
     return exif.tobytes() if len(exif) else b""
 
 
@@ -177,13 +176,44 @@ def _photoshop_segment(iptc: bytes) -> bytes:
     """APP13 with one resource: signature, number, empty name, length, data padded to an even length."""
     resource = b"8BIM" + _IPTC_RESOURCE.to_bytes(2, "big") + b"\0\0" + len(iptc).to_bytes(4, "big") + iptc
     data = b"Photoshop 3.0\0" + resource + b"\0" * (len(iptc) % 2)
-    return b"\xff\xed" + (len(data) + 2).to_bytes(2, "big") + data if len(data) <= _JPEG_SEGMENT else b""
+    return b"\xff\xed" + (len(data) + 2).to_bytes(2, "big") + data if len(data) <= _JPEG_SEGMENT else data
 
 
-def _drop_too_long(options: dict[str, Any]) -> None:
-    for name, overhead in (("exif", 0), ("xmp", 29), ("comment", 0)):
+def _shorten(options: dict[str, Any]) -> list[str]:
+    """Make every kind of metadata fit into a marker segment of a JPEG; return in words what that drops."""
+    notes = []
+    exif, dropped = options.get("exif", b""), list[str]()
+    if len(exif) > _JPEG_SEGMENT:
+        options["exif"], dropped = without_largest(exif, _JPEG_SEGMENT)
+        notes.append(f"{', '.join(dropped)} dropped, as EXIF data of {len(exif)} bytes does not fit into a JPEG")
+    for name, overhead in (("xmp", 29), ("comment", 0), ("extra", -4)):
         if len(options.get(name, b"")) > _JPEG_SEGMENT - overhead:
-            warnings.warn(
-                f"{name} data of {len(options[name])} bytes does not fit into a JPEG", RuntimeWarning, stacklevel=2
-            )
+            words = {"extra": "iptc"}.get(name, name)
+            notes.append(f"{words} data of {len(options[name])} bytes does not fit into a JPEG and was dropped")
             del options[name]
+    return notes
+
+
+def without_largest(exif: bytes, most: int) -> tuple[bytes, list[str]]:
+    """Drop the largest values of an EXIF block until it has at most `most` bytes; return it and the names dropped.
+
+    These are a camera's private notes and embedded pictures: dates, places and settings have a few bytes each.
+    """
+    block, dropped = Image.Exif(), list[str]()
+    block.load(exif)
+    values: dict[Any, int] = {tag: _length(block[tag]) for tag in block if tag not in (EXIF_IFD, GPS_IFD)}
+    for ifd in (EXIF_IFD, GPS_IFD):
+        values |= {(ifd, tag): _length(value) for tag, value in block.get_ifd(ifd).items()}
+    for key in sorted(values, key=lambda key: -values[key]):
+        if len(exif) <= most:
+            break
+        tag = key[1] if isinstance(key, tuple) else key
+        del (block.get_ifd(key[0]) if isinstance(key, tuple) else block)[tag]
+        dropped.append(ExifTags.TAGS.get(tag, f"tag {tag}"))
+        exif = block.tobytes()
+    return exif, dropped
+
+
+def _length(value: Any) -> int:
+    """Return about how many bytes a value takes."""
+    return len(value) if isinstance(value, (bytes, str)) else 8 * len(value) if isinstance(value, tuple) else 8

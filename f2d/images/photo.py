@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
+from f2d.images.filling import filled
 from f2d.images.metadata import Metadata
 
 if TYPE_CHECKING:
@@ -24,12 +25,16 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True)
 class Photo:
-    """Levels [H, W, 1 or 3] uint8 or uint16, alpha [H, W] of the same type or None, and the file's number of frames."""
+    """Levels [H, W, 1 or 3] uint8 or uint16, alpha [H, W] of the same type or None, and the file's number of frames.
+
+    notes says in words what was reduced or dropped when the file was read.
+    """
 
     levels: np.ndarray
     alpha: np.ndarray | None = None
     metadata: Metadata = field(default_factory=Metadata)
     frames: int = 1
+    notes: tuple[str, ...] = ()
 
     @property
     def grey(self) -> bool:
@@ -41,24 +46,38 @@ class Photo:
         return 8 * self.levels.itemsize
 
     @property
+    def seen(self) -> np.ndarray | None:
+        """[H, W] bool: where the photo is more than 1 % opaque, which is 2.6 grey levels; None if it has no alpha."""
+        return None if self.alpha is None else self.alpha > 0.01 * _full(self.depth)
+
+    @property
     def size(self) -> tuple[int, int]:
         """The size (width, height)."""
         return self.levels.shape[1], self.levels.shape[0]
 
     def tensor(self) -> "Tensor":
-        """Convert to [3, H, W] float32 in [0, 1] without transparency; grey is repeated three times."""
+        """Convert to [3, H, W] float32 in [0, 1] without transparency; grey is repeated three times.
+
+        Pixels that cannot be seen take the values of others (`filling.filled`): what lies below them does not matter.
+        """
         import torch
 
-        values = torch.from_numpy(self.levels.astype(np.float32)).permute(2, 0, 1).contiguous()
+        levels = self.levels if self.seen is None else filled(self.levels, self.seen)
+        values = torch.from_numpy(levels.astype(np.float32)).permute(2, 0, 1).contiguous()
         return values.div_(_full(self.depth)).expand(3, -1, -1).contiguous()
 
     def replaced(self, values: "Tensor", depth: int | None = None) -> "Photo":
-        """Return this photo with new pixels [3, H, W] in [0, 1], clamped and rounded to `depth` bits (its own)."""
+        """Return this photo with new pixels [3, H, W] in [0, 1], clamped and rounded to `depth` bits (its own).
+
+        Pixels that cannot be seen keep their colours.
+        """
         depth = depth or self.depth
         values = values.detach().float().cpu().clamp(0, 1)
         if self.grey:
             values = sum(weight * channel for weight, channel in zip(LUMA, values))[None]
         levels: np.ndarray = values.mul(_full(depth)).round().permute(1, 2, 0).numpy().astype(_dtype(depth))
+        if self.seen is not None:
+            levels = np.where(self.seen[..., None], levels, _converted(self.levels, depth))
         return replace(self, levels=levels, alpha=None if self.alpha is None else _converted(self.alpha, depth))
 
     def as_depth(self, depth: int) -> "Photo":
@@ -67,15 +86,18 @@ class Photo:
         return replace(self, levels=_converted(self.levels, depth), alpha=alpha)
 
     def change_to(self, other: "Photo") -> Change:
-        """Return the mean and largest difference to a photo of the same size and kind, without transparency."""
-        total, largest = 0.0, 0.0
+        """Return the mean and largest difference to a photo of the same size and kind, of the pixels that can be seen.
+
+        Both are 0 if no pixel can be seen.
+        """
+        total, count, largest, seen = 0.0, 0, 0.0, self.seen
         for top in range(0, self.levels.shape[0], _ROWS):
-            one, two = (
-                photo.levels[top : top + _ROWS] * np.float32(255 / _full(photo.depth)) for photo in (self, other)
-            )
-            difference = np.abs(one - two)
-            total, largest = total + float(difference.sum(dtype=np.float64)), max(largest, float(difference.max()))
-        return Change(total / self.levels.size, largest)
+            rows = slice(top, top + _ROWS)
+            one, two = (photo.levels[rows] * np.float32(255 / _full(photo.depth)) for photo in (self, other))
+            difference = np.abs(one - two) if seen is None else np.abs(one - two)[seen[rows]]
+            total, count = total + float(difference.sum(dtype=np.float64)), count + difference.size
+            largest = max(largest, float(difference.max(initial=0)))
+        return Change(total / max(1, count), largest)
 
     def picture(self) -> Image.Image:
         """Convert to an 8-bit Pillow image: L, LA, RGB or RGBA."""

@@ -1,6 +1,7 @@
 """Write a `Photo` atomically, in the format of the file's suffix, with the depth and colour that it supports."""
 
 import io
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -8,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms
 
 from f2d import replacing as files
 from f2d.images import deep
+from f2d.images.colour_chunks import with_chunks
 from f2d.images.formats import Format, ImageError, format_of
 from f2d.images.metadata import save_options
 from f2d.images.photo import Photo
@@ -25,37 +27,52 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def write(photo: Photo, path: str | Path, *, quality: int | None = None) -> None:
+def write(photo: Photo, path: str | Path, *, quality: int | None = None) -> tuple[str, ...]:
     """Write `photo` to a temporary file that then replaces `path`; quality is 1 to 100 for JPEG and WebP (default 95).
 
-    Formats with 8 bits round the levels; WebP converts grey to RGB. Raises ImageError for an unknown suffix, a format
-    that cannot hold the photo's transparency, and a failed write, in which case the temporary file is removed.
+    Formats with 8 bits round the levels; WebP converts grey to RGB. Returns in words what the format cannot hold.
+    Raises ImageError for an unknown suffix, a format that cannot hold the photo's transparency, and a failed write, in
+    which case the temporary file is removed.
     """
     path = Path(path)
-    data = encode(photo, path, quality=quality)
+    data, notes = encode(photo, path, quality=quality)
     with replacing(path) as temporary:
         temporary.write_bytes(data)
+    return notes
 
 
-def encode(photo: Photo, path: Path, *, quality: int | None = None) -> bytes:
+def encode(photo: Photo, path: Path, *, quality: int | None = None) -> tuple[bytes, tuple[str, ...]]:
     """Encode the contents of the file `path` in memory, as Pillow's own writing gives no reason if a disk is full."""
     check_holds(photo, path)
     format = format_of(path)
-    photo = _fitted(photo, format)
-    options = save_options(photo.metadata, format.name)
-    pixels = photo.levels if photo.alpha is None else np.dstack([photo.levels, photo.alpha])
-    if format.name == "TIFF":
-        return tiff(pixels, options)
-    if photo.depth == 16:
-        return deep.png(pixels, options)
-    if format.quality:
-        options["quality"] = QUALITY if quality is None else quality
-    file = io.BytesIO()
     try:
-        photo.picture().save(file, format.name, **_OPTIONS.get(format.name, {}), **options)
-    except (OSError, ValueError) as error:  # such as more pixels than the format has room for
-        raise ImageError(f"{path}: cannot be written as {format.name} ({error})") from None
-    return file.getvalue()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of libraries; what a person must know is returned
+            return _encoded(photo, format, quality)
+    except MemoryError:
+        raise ImageError(f"{path}: does not fit into memory") from None
+    except Exception as error:  # encoders fail in many ways: too many pixels, or metadata that they do not expect
+        reason = " ".join(str(error).split())
+        raise ImageError(f"{path}: cannot be written as {format.name} ({reason})") from None
+
+
+def _encoded(photo: Photo, format: Format, quality: int | None) -> tuple[bytes, tuple[str, ...]]:
+    fitted = _fitted(photo, format)
+    options, notes = save_options(fitted.metadata, format.name)
+    if fitted.depth < photo.depth:
+        notes = ("16 bits became 8", *notes)
+    pixels = fitted.levels if fitted.alpha is None else np.dstack([fitted.levels, fitted.alpha])
+    if format.name == "TIFF":
+        return tiff(pixels, options), notes
+    if fitted.depth == 16:
+        data = deep.png(pixels, options)
+    else:
+        if format.quality:
+            options["quality"] = QUALITY if quality is None else quality
+        file = io.BytesIO()
+        fitted.picture().save(file, format.name, **_OPTIONS.get(format.name, {}), **options)
+        data = file.getvalue()
+    return (with_chunks(data, fitted.metadata.png) if format.name == "PNG" else data), notes
 
 
 def save_image(image: Image.Image, path: str | Path) -> None:
@@ -87,8 +104,22 @@ def _fitted(photo: Photo, format: Format) -> Photo:
     if not format.deep:
         photo = photo.as_depth(8)
     if photo.grey and not format.grey:
-        photo = replace(photo, levels=np.repeat(photo.levels, 3, axis=2))
+        photo = _in_colour(photo)
     return photo
+
+
+def _in_colour(photo: Photo) -> Photo:
+    """Repeat grey of 8 bits three times; by its ICC profile, which would not suit colours, if it has one for grey."""
+    profile = photo.metadata.icc
+    if profile[16:20] != b"GRAY":
+        return replace(photo, levels=np.repeat(photo.levels, 3, axis=2))
+    grey = Image.fromarray(np.ascontiguousarray(photo.levels[..., 0]))
+    srgb = ImageCms.createProfile("sRGB")
+    try:
+        levels = np.array(ImageCms.profileToProfile(grey, io.BytesIO(profile), srgb, outputMode="RGB"))
+    except (ImageCms.PyCMSError, OSError):  # an unusable profile
+        levels = np.repeat(photo.levels, 3, axis=2)
+    return replace(photo, levels=levels, metadata=replace(photo.metadata, icc=b""))
 
 
 def _transparent(photo: Photo) -> bool:

@@ -130,7 +130,7 @@ def broken_and_whole(folder: Path, whole: int) -> set[str]:
     (folder / "bomb.png").write_bytes(bomb)
     nothing = chunk(b"IHDR", struct.pack(">IIBBBBB", 0, 0, 8, 2, 0, 0, 0)) + chunk(b"IEND", b"")
     (folder / "nothing.png").write_bytes(b"\x89PNG\r\n\x1a\n" + nothing)
-    Image.fromarray(np.ones((4, 4), np.float32)).save(folder / "float.tif")
+    Image.fromarray(np.full((4, 4), 255, np.float32)).save(folder / "float.tif")
     os.symlink(folder / "nowhere", folder / "dangling.jpg")
     os.symlink("loop.png", folder / "loop.png")
     return names

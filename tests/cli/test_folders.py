@@ -32,7 +32,7 @@ def written(folder: Path) -> set[str]:
 
 
 def places(inputs: list[str], out: str = "out", *, recursive: bool = False) -> list[str]:
-    sources, failures = find_pictures([Path(name) for name in inputs], Path(out), recursive=recursive)
+    sources, failures, _ = find_pictures([Path(name) for name in inputs], Path(out), recursive=recursive)
     assert failures == []
     return [source.place.as_posix() for source in sources]
 

@@ -54,7 +54,7 @@ def test_any_size(f2d, model, tmp_path, size):
 
 
 def test_transparency_is_kept_and_not_restored(f2d, model, tmp_path):
-    rgba = np.dstack([smooth_pixels(12, 16), np.arange(12 * 16, dtype=np.uint8).reshape(12, 16)])
+    rgba = np.dstack([smooth_pixels(12, 16), np.arange(3, 3 + 12 * 16, dtype=np.uint8).reshape(12, 16)])
     Image.fromarray(rgba).save(tmp_path / "a.png")
     Image.fromarray(rgba[..., :3]).save(tmp_path / "opaque.png")
     assert (

@@ -70,6 +70,28 @@ def test_every_kind_gives_the_same_pixels_and_its_own_kind(restorer, levels, tmp
         assert np.array_equal(as_levels(found.image[0]), expected)
 
 
+@pytest.mark.parametrize("make", [lambda levels: levels, torch.from_numpy], ids=["array", "tensor"])
+def test_levels_of_16_bits(restorer, levels, make):
+    deep = levels.astype(np.uint16) * 257
+    given = make(deep if make is not torch.from_numpy else np.ascontiguousarray(deep.transpose(2, 0, 1)))
+    found = restorer(given).image
+    expected = restorer(levels.astype(np.float64) / 255).image
+    assert found.dtype == given.dtype and found.shape == given.shape
+    found = np.asarray(found) if make is not torch.from_numpy else found.movedim(0, -1).numpy()
+    assert np.abs(found.astype(np.float64) - expected.clip(0, 1) * 65535).max() <= 1
+
+
+def test_values_outside_the_range_are_no_batch(restorer):
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\], got nan"):
+        restorer.restore_batch(torch.full((1, 3, 8, 8), torch.nan))
+
+
+def test_overshoot_of_resampling_is_accepted(restorer, levels):
+    image = levels / 255
+    image[0, 0], image[1, 1] = -0.09, 1.09
+    assert np.isfinite(restorer(image).image).all()
+
+
 def test_transparency_comes_back(restorer, levels):
     alpha = Image.fromarray(levels[..., 0])
     given = Image.fromarray(levels)
@@ -84,6 +106,11 @@ def test_transparency_comes_back(restorer, levels):
         (np.zeros((4, 4)), ValueError, r"must be \[H, W, 3\].*got \(4, 4\)"),
         (np.zeros((3, 4, 4)), ValueError, r"must be \[H, W, 3\]"),
         (np.zeros((4, 4, 3), np.int32), TypeError, r"must hold uint8.*got int32"),
+        (np.full((4, 4, 3), 255, np.float32), ValueError, r"must lie in \[0, 1\], got 255 to 255"),
+        (np.full((4, 4, 3), -1, np.float64), ValueError, r"must lie in \[0, 1\], got -1 to -1"),
+        (np.array([[[0.5, np.nan, 0.5]]]), ValueError, r"must lie in \[0, 1\], got nan to nan"),
+        (torch.full((1, 3, 4, 4), torch.inf), ValueError, r"must lie in \[0, 1\], got inf"),
+        (torch.rand(3, 4, 4).half() * 255, ValueError, r"must lie in \[0, 1\]"),
         (torch.zeros(4, 4, 3), ValueError, r"must be \[3, H, W\]"),
         (torch.zeros(0, 3, 4, 4), ValueError, "B, H, W >= 1"),
         (torch.zeros(3, 4, 4, dtype=torch.int64), TypeError, r"must hold uint8.*got torch.int64"),

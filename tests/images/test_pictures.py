@@ -6,7 +6,6 @@ import torch
 from PIL import Image
 
 from f2d.images import (
-    IMAGE_SUFFIXES,
     ImageError,
     image_to_tensor,
     open_image,
@@ -15,6 +14,8 @@ from f2d.images import (
     to_picture,
     to_tensor,
 )
+from f2d.images.formats import FORMATS
+from f2d.images.reading import from_picture
 from tests.cli.conftest import smooth_pixels
 
 RGB = smooth_pixels(20, 30)
@@ -36,12 +37,12 @@ def test_picture_rounds_and_clamps():
     assert picture.mode == "L" and np.asarray(picture).tolist() == [[0, 0, 1, 255]]
 
 
-@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
+@pytest.mark.parametrize("suffix", sorted(FORMATS))
 def test_every_format_is_written_and_read(tmp_path, suffix):
     path = tmp_path / f"a{suffix.upper()}"
     save_image(Image.fromarray(RGB), path)
     again = np.asarray(open_image(path)).astype(int)
-    lossy = suffix in (".jpg", ".jpeg", ".webp")
+    lossy = FORMATS[suffix].quality
     assert np.abs(again - RGB).mean() < (2 if lossy else 1e-9)
     assert list(tmp_path.iterdir()) == [path]
 
@@ -88,6 +89,50 @@ def test_modes_become_rgb(tmp_path, make):
     else:
         expected = np.asarray(picture.convert("RGB"))
     assert np.array_equal(np.asarray(opened), expected)
+
+
+HALF = Image.fromarray(np.full(RGB.shape[:2], 128, np.uint8))
+
+
+def with_alpha(mode: str) -> Image.Image:
+    picture = Image.fromarray(RGB).convert(mode)
+    picture.putalpha(HALF)
+    return picture
+
+
+EVERY_MODE = {
+    **{
+        mode: Image.fromarray(RGB).convert(mode)
+        for mode in ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
+    },
+    **{mode: with_alpha(mode[:-1]) for mode in ("LA", "RGBA")},
+    "PA": Image.fromarray(RGB).convert("P").convert("PA"),
+    "La": with_alpha("L").convert("La"),
+    "RGBa": with_alpha("RGB").convert("RGBa"),
+    "I;16": Image.fromarray(RGB[..., 0].astype(np.uint16) * 257),
+    "I;16B": Image.frombytes("I;16B", (30, 20), (RGB[..., 0].astype(">u2") * 257).astype(">u2").tobytes()),
+    "I": Image.fromarray(RGB[..., 0].astype(np.int32) * 257),
+    "F": Image.fromarray(RGB[..., 0].astype(np.float32) / 255),
+}
+
+
+@pytest.mark.parametrize("mode", EVERY_MODE)
+def test_every_mode_of_pillow(mode):
+    """Colours within the rounding of the mode, here at most 5 levels on average; and its transparency."""
+    picture = EVERY_MODE[mode]
+    assert picture.mode == mode
+    photo = from_picture(picture)
+    grey = mode[0] in "1LIF" and mode != "LAB"
+    assert photo.grey == grey and photo.depth == (16 if mode[0] in "IF" else 8)
+    expected = np.asarray(Image.fromarray(RGB).convert("1" if mode == "1" else "L"))[..., None] if grey else RGB
+    if mode[0] in "IF":
+        expected = RGB[..., :1]
+    expected = expected.astype(float) * (255 if mode == "1" else 1)
+    tolerance = 25 if mode[0] == "P" else 5
+    assert np.abs(photo.as_depth(8).levels - expected).mean() < tolerance
+    assert (photo.alpha is not None) == mode.endswith(("A", "a"))
+    if mode.endswith(("A", "a")):
+        assert np.all(photo.alpha == (255 if mode == "PA" else 128))
 
 
 def test_palette_transparency_becomes_alpha(tmp_path):
@@ -138,9 +183,9 @@ def test_truncated_files_are_reported(tmp_path, suffix):
         open_image(path)
 
 
-def test_float_tiff_is_refused(tmp_path):
-    Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(ImageError, match="float"):
+def test_a_float_tiff_without_a_defined_range_is_refused(tmp_path):
+    Image.fromarray(np.full((4, 4), 255, np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(ImageError, match=r"must lie in \[0, 1\].* got 255 to 255"):
         open_image(tmp_path / "a.tif")
 
 

@@ -1,0 +1,117 @@
+"""EXIF from every container into every format: re-encoded, shortened where it must be, and never a reason to fail."""
+
+import struct
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from f2d.images import ImageError, Photo, read, write, writing
+from f2d.images.metadata import Metadata, without_largest
+from tests.cli.conftest import smooth_pixels
+
+RGB = smooth_pixels(20, 30)
+MAKER_NOTE, USER_COMMENT = 0x927C, 0x9286
+
+
+def exif_with(**sizes: int) -> Image.Exif:
+    """A camera's name, a date and a place, and a maker's note and a comment of these sizes."""
+    exif = Image.Exif()
+    exif[271] = "Camera"
+    exif.get_ifd(0x8769)[0x9003] = "2024:01:02 03:04:05"
+    exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 30.0, 0.5)})
+    for name, tag in (("note", MAKER_NOTE), ("comment", USER_COMMENT)):
+        if name in sizes:
+            exif.get_ifd(0x8769)[tag] = bytes(range(256)) * (sizes[name] // 256)
+    loaded = Image.Exif()  # Pillow only writes sub-directories into a TIFF that were loaded
+    loaded.load(exif.tobytes())
+    return loaded
+
+
+def assert_read_by_others(path) -> Image.Exif:
+    """The block is a classic TIFF, with the camera, the date and the place."""
+    with Image.open(path) as image:
+        exif = image.getexif()
+        if path.suffix != ".tif":
+            assert image.info["exif"].removeprefix(b"Exif\0\0")[:4] in (b"II*\0", b"MM\0*")
+        assert exif[271] == "Camera" and exif.get_ifd(0x8769)[0x9003] == "2024:01:02 03:04:05"
+        assert exif.get_ifd(0x8825)[1] == "N" and tuple(map(float, exif.get_ifd(0x8825)[2])) == (48.0, 30.0, 0.5)
+    return exif
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+@pytest.mark.parametrize("big", [False, True])
+def test_from_a_tiff_and_a_bigtiff(tmp_path, big, suffix):
+    Image.fromarray(RGB).save(tmp_path / "a.tif", exif=exif_with(), big_tiff=big)
+    assert (tmp_path / "a.tif").read_bytes()[2] == (43 if big else 42)
+    assert write(read(tmp_path / "a.tif"), tmp_path / f"b{suffix}") == ()
+    assert_read_by_others(tmp_path / f"b{suffix}")
+
+
+def test_what_a_jpeg_has_no_room_for_is_the_largest(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "a.png", exif=exif_with(note=60_000, comment=20_000))
+    (note,) = write(read(tmp_path / "a.png"), tmp_path / "b.jpg")
+    assert note.startswith("MakerNote dropped, as EXIF data of 80")
+    details = assert_read_by_others(tmp_path / "b.jpg").get_ifd(0x8769)
+    assert MAKER_NOTE not in details and len(details[USER_COMMENT]) == 20_000 // 256 * 256
+    assert write(read(tmp_path / "a.png"), tmp_path / "c.png") == ()
+    assert MAKER_NOTE in assert_read_by_others(tmp_path / "c.png").get_ifd(0x8769)
+
+
+def test_as_much_is_dropped_as_must_be():
+    block, dropped = without_largest(exif_with(note=60_000, comment=20_000).tobytes(), 1000)
+    assert dropped == ["MakerNote", "UserComment"] and len(block) <= 1000
+
+
+@pytest.mark.parametrize(
+    ("metadata", "suffix", "words"),
+    [
+        (Metadata(xmp=b"x" * 70_000), ".jpg", "xmp data of 70000 bytes"),
+        (Metadata(comment=b"x" * 70_000), ".jpg", "comment data of 70000 bytes"),
+        (Metadata(iptc=b"x" * 70_000), ".jpg", "iptc data of 70"),
+        (Metadata(xmp=b"x", icc=b"y", text={"Title": "Rain"}), ".bmp", "XMP and ICC profile and text dropped"),
+        (Metadata(comment=b"x"), ".webp", "comment dropped, which WEBP cannot hold"),
+    ],
+)
+def test_what_a_format_does_not_hold_is_said(tmp_path, metadata, suffix, words):
+    (note,) = write(Photo(RGB, metadata=metadata), tmp_path / f"a{suffix}")
+    assert words in note
+    assert read(tmp_path / f"a{suffix}").size == (30, 20)
+
+
+DAMAGE = [b"Exif\0\0II*\0\x08\0\0\0\xff\xff garbage", b"Exif\0\0", b"Exif\0\0MM\0*\0\0\0\x08", b"\0" * 40]
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=range(len(DAMAGE)))
+def test_damaged_exif_is_one_remark_at_most(tmp_path, damage):
+    Image.fromarray(RGB).save(tmp_path / "a.jpg", exif=damage)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        photo = read(tmp_path / "a.jpg")
+        write(photo, tmp_path / "b.tif")
+    assert len(photo.notes) <= 1 and np.array_equal(read(tmp_path / "b.tif").levels, photo.levels)
+
+
+@pytest.mark.parametrize("error", [TypeError("no"), KeyError("no"), RuntimeError("no"), OverflowError("no")])
+def test_any_error_of_an_encoder_is_one_line(tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(writing, "save_options", fail)
+    with pytest.raises(ImageError, match=r"a\.png: cannot be written as PNG"):
+        write(Photo(RGB), tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tag_of_the_wrong_type_is_no_reason_to_fail(tmp_path):
+    """Cameras write a number where text belongs, and text where a number does: here date and resolution."""
+    block = b"II*\0\x08\0\0\0" + struct.pack("<H", 3)
+    block += struct.pack("<HHI6sxx", 271, 2, 6, b"")[:8] + struct.pack("<I", 50)
+    block += struct.pack("<HHIHH", 306, 3, 1, 7, 0) + struct.pack("<HHI4s", 282, 2, 4, b"300") + bytes(4)
+    block += b"Camera"
+    Image.fromarray(RGB).save(tmp_path / "a.jpg", exif=b"Exif\0\0" + block)
+    photo = read(tmp_path / "a.jpg")
+    for suffix in (".jpg", ".png", ".webp", ".tif"):
+        write(photo, tmp_path / f"b{suffix}")
+        assert np.array_equal(read(tmp_path / f"b{suffix}").levels.shape, RGB.shape)

@@ -71,11 +71,12 @@ def accelerate(module: nn.Module, verify: Any = None, tolerance: float = 1e-4) -
     (`super().forward(x.float()).type(x.dtype)`); SiLUs are nn.SiLU, F.silu and functions and modules that return
     x * sigmoid(x). This covers the blocks of diffusers, guided diffusion and denoising-diffusion-pytorch. Every call
     checks the layers again: they run unchanged if they have hooks or were replaced, for shapes, dtypes or transforms
-    that the op does not support, and under torch.compile (which fuses by itself).
+    that the op does not support, and under torch.compile (which fuses by itself), torch.export, torch.fx and torch.jit.
 
-    Parameters, buffers, their names, the state dict, hooks, `isinstance`, training mode, devices, dtypes, autocast and
-    copies are unaffected; a pickle contains the plain classes, so accelerate again after loading. `type(block)` is a
-    subclass of the same name. Second derivatives and forward-mode derivatives raise errors, as for the op.
+    Parameters, buffers, their names, the state dict, hooks, `isinstance`, training mode, devices, dtypes, memory
+    formats, autocast and copies are unaffected; a pickle contains the plain classes, so accelerate again after loading.
+    `type(block)` is a subclass of the same name. Second derivatives and forward-mode derivatives raise errors, as for
+    the op.
 
     Args:
         module: any nn.Module, changed in place; a second call finds nothing to do.
@@ -171,6 +172,9 @@ def _sequential(self: nn.Sequential, input: Any) -> Any:
         else:
             input = layer(input)
     return input
+
+
+_sequential.__wrapped__ = nn.Sequential.forward  # type: ignore[attr-defined]  # the source that torch.jit.script compiles
 
 
 class _Fused:

@@ -174,7 +174,7 @@ def _sequential(self: nn.Sequential, input: Any) -> Any:
     return input
 
 
-_sequential.__wrapped__ = nn.Sequential.forward  # type: ignore[attr-defined]  # the source that torch.jit.script compiles
+_sequential.__wrapped__ = nn.Sequential.forward  # the source that torch.jit.script compiles
 
 
 class _Fused:

@@ -130,3 +130,35 @@ def test_parameters_of_another_kind_run_as_written():
     found = torch.func.functional_call(net, {"0.weight": other}, (X,))
     assert type(found) is type(expected)
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "layout", "threads", "fused"),
+    [
+        ((1, 32, 8, 8), torch.float32, torch.contiguous_format, 1, False),
+        ((1, 32, 95, 64), torch.float32, torch.contiguous_format, 1, False),
+        ((1, 32, 128, 64), torch.float32, torch.contiguous_format, 1, True),
+        ((1, 32, 128, 64), torch.float32, torch.contiguous_format, 2, False),
+        ((2, 32, 128, 64), torch.float32, torch.contiguous_format, 2, True),
+        ((1, 32, 128, 64), torch.bfloat16, torch.contiguous_format, 1, False),
+        ((1, 32, 128, 64), torch.bfloat16, torch.channels_last, 1, True),
+        ((4, 32, 128, 64), torch.bfloat16, torch.contiguous_format, 1, True),
+    ],
+)
+def test_small_tensors_run_as_written(shape, dtype, layout, threads, fused, own_sizes, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    net = nn.Sequential(nn.GroupNorm(8, 32), nn.SiLU()).to(dtype)
+    x = torch.randn(shape, dtype=dtype).to(memory_format=layout)
+    expected = net(x)
+    accelerate(net)
+    assert calls(net, x) == fused
+    torch.testing.assert_close(net(x), expected, **({} if fused else {"rtol": 0, "atol": 0}))
+
+
+def test_verify_runs_the_fused_pairs_of_a_small_sample(own_sizes, monkeypatch):
+    from f2d_kernels.fusing import pairs
+
+    monkeypatch.setattr(pairs, "group_norm_silu", lambda x, *rest: x)
+    net = nn.Sequential(nn.GroupNorm(2, 8), nn.SiLU())
+    with pytest.raises(RuntimeError, match="outputs differ"):
+        accelerate(net, verify=X)

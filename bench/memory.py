@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of malloc.h
 
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
@@ -55,8 +55,19 @@ def keep_freed_memory() -> bool:
     Otherwise large results pay for page faults, in some calls several times what the op costs, in others nothing. On a
     GPU, PyTorch's allocator keeps memory in just this way.
     """
+    mallopt = _mallopt()
+    return bool(mallopt and mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def return_freed_memory() -> bool:
+    """Have the C library give each block of 128 KiB and more back when it is freed, so that every large result is new
+    memory; False where it cannot. Without this, that is so for blocks above 32 MiB, and for others now and then."""
+    mallopt = _mallopt()
+    return bool(mallopt and mallopt(M_MMAP_THRESHOLD, 2**17))
+
+
+def _mallopt() -> Callable[[int, int], int] | None:
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        return ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
-        return False
-    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+        return None

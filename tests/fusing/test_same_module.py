@@ -142,7 +142,7 @@ def test_parameters_of_another_kind_run_as_written():
         ((2, 32, 128, 64), torch.float32, torch.contiguous_format, 2, True),
         ((1, 32, 128, 64), torch.bfloat16, torch.contiguous_format, 1, False),
         ((1, 32, 128, 64), torch.bfloat16, torch.channels_last, 1, True),
-        ((4, 32, 128, 64), torch.bfloat16, torch.contiguous_format, 1, True),
+        ((8, 32, 128, 64), torch.bfloat16, torch.contiguous_format, 1, True),
     ],
 )
 def test_small_tensors_run_as_written(shape, dtype, layout, threads, fused, own_sizes, monkeypatch):

@@ -73,6 +73,7 @@ def fit(
     crop = max(stage.crop for stage in recipe.stages if stage.start < recipe.steps)
     validated = recipe.validation_crop or crop
     mixture = Mixture(recipe.sources, data, factors, recipe.augment, recipe.seed, crop_check=max(crop, validated))
+    _check_categories(recipe, mixture)
     mixture, held_out = mixture.split(recipe.validation_images, validated)
     machines, devices = _placement(devices, accelerator)
     Batches(recipe.stages, recipe.steps, recipe.accumulate, world=machines * devices)  # raises its error early
@@ -199,6 +200,14 @@ def _factors(net: Network, recipe: Recipe) -> tuple[str, ...]:
             f"defined for {', '.join(FACTORS)} only"
         )
     return net.config.factors
+
+
+def _check_categories(recipe: Recipe, mixture: Mixture) -> None:
+    """Raise ValueError for a weight of a category that no source has."""
+    known = sorted({name for part in mixture.parts for name in part.frequencies})
+    unknown = sorted(set(recipe.losses.categories) - set(known))
+    if unknown:
+        raise ValueError(f"losses.categories must be among those of the sources ({', '.join(known)}), got {unknown[0]}")
 
 
 def _check_dilated(net: Network) -> None:

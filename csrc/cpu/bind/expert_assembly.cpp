@@ -3,6 +3,7 @@
 #include "../expert_assembly.h"
 
 #include "../dispatch.h"
+#include "../pages.h"
 #include "../tensors.h"
 
 namespace f2d {
@@ -25,6 +26,7 @@ AssemblyArgs assembly_args(const Tensor& image, const std::vector<Stream>& delta
 
 void expert_assembly_out(const Tensor& out, const std::vector<Tensor>& deltas, const Tensor& gates,
                          const OptionalTensor& maps, const OptionalTensor& base) {
+  use_huge_pages(out);
   const std::vector<Stream> delta_streams = expert_streams(deltas), maps_streams = map_streams(maps);
   AssemblyArgs a = assembly_args(out, delta_streams, deltas, gates, maps, maps_streams);
   a.is_double |= any_double({pointer(base)});
@@ -36,6 +38,7 @@ void expert_assembly_out(const Tensor& out, const std::vector<Tensor>& deltas, c
 void expert_assembly_backward_out(const Tensor& grad, const std::vector<Tensor>& deltas, const Tensor& gates,
                                   const OptionalTensor& maps, const std::vector<Tensor>& d_deltas,
                                   const OptionalTensor& d_gates, const OptionalTensor& d_maps) {
+  use_huge_pages(d_deltas, d_maps);
   const std::vector<Stream> delta_streams = expert_streams(deltas), maps_streams = map_streams(maps);
   const std::vector<Stream> d_delta_streams = expert_streams(d_deltas), d_maps_streams = map_streams(d_maps);
   AssemblyArgs a = assembly_args(grad, delta_streams, deltas, gates, maps, maps_streams);

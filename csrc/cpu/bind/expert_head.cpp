@@ -3,6 +3,7 @@
 #include "../expert_head.h"
 
 #include "../dispatch.h"
+#include "../pages.h"
 #include "../tensors.h"
 
 namespace f2d {
@@ -37,6 +38,7 @@ int64_t head_work(const HeadArgs& a) { return kTilePixels * a.features * a.exper
 void expert_head_out(const Tensor& out, const std::vector<Tensor>& features, const Tensor& weight,
                      const OptionalTensor& bias, const OptionalTensor& scale, const Tensor& gates,
                      const OptionalTensor& maps, const OptionalTensor& base) {
+  use_huge_pages(out);
   const std::vector<Stream> streams = expert_streams(features), maps_streams = map_streams(maps);
   HeadArgs a = head_args(out, features, streams, weight, bias, scale, gates, maps, maps_streams);
   a.is_double |= any_double({pointer(base)});
@@ -87,6 +89,7 @@ void expert_head_backward_out(const Tensor& grad, const std::vector<Tensor>& fea
                               const OptionalTensor& d_weight, const OptionalTensor& d_bias,
                               const OptionalTensor& d_scale, const OptionalTensor& d_gates,
                               const OptionalTensor& d_maps) {
+  use_huge_pages(d_features, d_maps);
   const std::vector<Stream> streams = expert_streams(features), maps_streams = map_streams(maps);
   const std::vector<Stream> d_streams = expert_streams(d_features), d_maps_streams = map_streams(d_maps);
   HeadArgs a = head_args(grad, features, streams, weight, bias, scale, gates, maps, maps_streams);

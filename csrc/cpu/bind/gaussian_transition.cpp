@@ -3,6 +3,7 @@
 #include "../gaussian_transition.h"
 
 #include "../dispatch.h"
+#include "../pages.h"
 #include "../tensors.h"
 
 namespace f2d {
@@ -28,6 +29,7 @@ GaussianArgs gaussian_args(const Tensor& image, const std::vector<Tensor>& terms
 void gaussian_transition_out(const Tensor& out, const std::vector<Tensor>& terms, const Tensor& coefficients,
                              const OptionalTensor& std, const OptionalTensor& noise, const OptionalTensor& seed,
                              int64_t stream, int64_t top, int64_t left) {
+  use_huge_pages(out);
   const GaussianArgs a = gaussian_args(out, terms, coefficients, std, noise, seed, stream, top, left);
   const int64_t block = a.walk.block_elements(), work = (a.count + (a.std.data ? 5 : 1)) * block;
   run_tasks(F2D_KERNEL(gaussian_transition), a, a.walk.batch * a.walk.planes() * a.walk.blocks(), work, 6 * block);
@@ -39,6 +41,7 @@ void gaussian_transition_backward_out(const Tensor& grad, const std::vector<Tens
                                       const OptionalTensor& seed, int64_t stream, int64_t top, int64_t left,
                                       const std::vector<Tensor>& d_terms, const OptionalTensor& d_coefficients,
                                       const OptionalTensor& d_std, const OptionalTensor& d_noise) {
+  use_huge_pages(d_terms, d_noise);
   GaussianArgs a = gaussian_args(grad, terms, coefficients, std, noise, seed, stream, top, left);
   const Walk& walk = a.walk;
   const int64_t tiles = walk.tiles() * walk.planes();

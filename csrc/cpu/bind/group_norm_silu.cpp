@@ -3,6 +3,7 @@
 #include "../group_norm_silu.h"
 
 #include "../dispatch.h"
+#include "../pages.h"
 #include "../tensors.h"
 
 namespace f2d {
@@ -72,6 +73,7 @@ std::vector<double> values_of(const Tensor& t) {
 void group_norm_silu_out(const Tensor& out, const OptionalTensor& channel_mean, const Tensor& mean, const Tensor& rstd,
                          const Tensor& x, int64_t groups, const OptionalTensor& weight, const OptionalTensor& bias,
                          const OptionalTensor& scale, const OptionalTensor& shift, double eps) {
+  use_huge_pages(out);
   GroupNormArgs a = group_norm_args(out, x, groups, weight, bias, scale, shift);
   std::vector<double> parts(2 * a.tiles() * a.walk.batch * a.walk.channels);
   a.eps = eps;
@@ -93,6 +95,7 @@ void group_norm_silu_backward_out(const Tensor& grad, const OptionalTensor& grad
                                   const OptionalTensor& d_x, const OptionalTensor& d_weight,
                                   const OptionalTensor& d_bias, const OptionalTensor& d_scale,
                                   const OptionalTensor& d_shift) {
+  use_huge_pages(d_x);
   GroupNormArgs a = group_norm_args(grad, x, mean.size(1), weight, bias, scale, shift);
   std::vector<double> means = values_of(mean), rstds = values_of(rstd);
   std::vector<double> parts(2 * a.tiles() * a.walk.batch * a.walk.channels);

@@ -3,6 +3,7 @@
 #include "../lognormal_transition.h"
 
 #include "../dispatch.h"
+#include "../pages.h"
 #include "../tensors.h"
 
 namespace f2d {
@@ -25,6 +26,7 @@ LognormalArgs lognormal_args(const Tensor& image, const Tensor& x, const Tensor&
 void lognormal_transition_out(const Tensor& out, const Tensor& x, const Tensor& mu, const Tensor& log_mean,
                               const Tensor& log_std, const OptionalTensor& noise, const OptionalTensor& seed,
                               int64_t stream, int64_t top, int64_t left) {
+  use_huge_pages(out);
   const LognormalArgs a = lognormal_args(out, x, mu, log_mean, log_std, noise, seed, stream, top, left);
   const int64_t block = a.walk.block_elements();
   run_tasks(F2D_KERNEL(lognormal_transition), a, a.walk.batch * a.walk.planes() * a.walk.blocks(), 8 * block, 4 * block);
@@ -35,6 +37,7 @@ void lognormal_transition_backward_out(const Tensor& grad, const Tensor& x, cons
                                        int64_t stream, int64_t top, int64_t left, const OptionalTensor& d_x,
                                        const OptionalTensor& d_mu, const OptionalTensor& d_log_mean,
                                        const OptionalTensor& d_log_std, const OptionalTensor& d_noise) {
+  use_huge_pages(d_x, d_mu, d_noise);
   LognormalArgs a = lognormal_args(grad, x, mu, log_mean, log_std, noise, seed, stream, top, left);
   const Walk& walk = a.walk;
   const int64_t tiles = walk.tiles() * walk.planes(), block = walk.block_elements();

@@ -3,6 +3,7 @@
 #include "../../transport_step.h"
 
 #include "../dispatch.h"
+#include "../pages.h"
 #include "../tensors.h"
 #include "../transport_step.h"
 
@@ -52,6 +53,7 @@ void transport_step_out(const Tensor& x_next, const Tensor& mu, const Tensor& x,
                         const Tensor& log_mean, const Tensor& log_std, const OptionalTensor& anchor, double low,
                         double high, const OptionalTensor& noise, const OptionalTensor& seed, int64_t stream,
                         int64_t top, int64_t left) {
+  use_huge_pages(x_next, mu);
   TransportCall call(x_next, x, deltas, gates, maps, base, log_mean, log_std, anchor, low, high, noise, seed, stream,
                      top, left);
   TransportArgs& a = call.args;
@@ -74,6 +76,7 @@ void transport_step_backward_out(const OptionalTensor& grad_x, const OptionalTen
                                  const OptionalTensor& d_gates, const OptionalTensor& d_maps,
                                  const OptionalTensor& d_mu, const OptionalTensor& d_log_mean,
                                  const OptionalTensor& d_log_std, const OptionalTensor& d_noise) {
+  use_huge_pages(d_x, d_deltas, d_maps, d_mu, d_noise);
   const Tensor& image = d_x ? *d_x : d_mu ? *d_mu : grad_x ? *grad_x : *grad_mu;
   TransportCall call(image, x, deltas, gates, maps, base, log_mean, log_std, anchor, low, high, noise, seed, stream,
                      top, left);

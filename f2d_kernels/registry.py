@@ -53,6 +53,11 @@ def _from_module(package: str) -> Callable[[str], Implementation]:
     return load
 
 
+def formulas(op: str) -> Any:
+    """Return `formula` and `gradients` of `op` in plain PyTorch, which PyTorch differentiates in any mode."""
+    return importlib.import_module(f"f2d_kernels.reference.{op}")
+
+
 def _from_compiled(op: str) -> Implementation:
     ops: Any = torch.ops.f2d_kernels
     return Implementation(getattr(ops, f"{op}_out").default, getattr(ops, f"{op}_backward_out").default)

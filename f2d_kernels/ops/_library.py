@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from f2d_kernels.ops._derivatives import derivatives, second_derivatives
+
 LIBRARY = torch.library.Library("f2d_kernels", "DEF")
 
 
@@ -24,16 +26,16 @@ def define_compiled(schema: str) -> None:
     LIBRARY.define(schema)
 
 
-def no_double_backward(name: str) -> None:
-    """Make double backward a clear error (without this, PyTorch silently returns no gradient)."""
-
-    def backward(ctx: Any, *grads: Any) -> None:
-        raise RuntimeError(
-            f"f2d_kernels::{name}: second derivatives are not implemented, so write its docstring's formula in plain "
-            "PyTorch where you need them"
-        )
-
-    torch.library.register_autograd(f"f2d_kernels::{name}", backward, lib=LIBRARY)
+def define_derivatives(
+    op: str, fake: Callable, fake_backward: Callable, setup_context: Callable, backward: Callable
+) -> None:
+    """Make `op` differentiable by `{op}_backward`, and both of them in every mode (see `_derivatives`)."""
+    kernels = {
+        op: derivatives(op, fake, setup_context, backward),
+        f"{op}_backward": second_derivatives(op, fake_backward),
+    }
+    for name, kernel in kernels.items():
+        LIBRARY.impl(name, kernel, "Autograd", with_keyset=True)
 
 
 def _vmap_by_loop(name: str) -> Callable:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
 from f2d_kernels.ops._experts import check_experts
-from f2d_kernels.ops._library import LIBRARY, define, define_compiled, no_double_backward
+from f2d_kernels.ops._library import define, define_compiled, define_derivatives
 from f2d_kernels.registry import implementation, requested_backend
 
 OP = "expert_assembly"
@@ -31,8 +31,7 @@ def expert_assembly(
     Returns:
         [B,C,H,W] in the promoted dtype of deltas and base (gates and maps do not count), in the memory format of
         deltas.
-        Arithmetic is float32, float64 when any argument is float64. Differentiable once, in reverse mode, in every
-        argument.
+        Arithmetic is float32, float64 when any argument is float64. Differentiable in every argument.
 
     Raises:
         TypeError: an argument is not a floating-point tensor.
@@ -92,12 +91,11 @@ def _fake_backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
     return [t for t in (*d_deltas, d_gates, d_maps) if t is not None]
 
 
-def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: Tensor) -> None:
     deltas, gates, maps, base = inputs
     ctx.count = len(deltas)
-    # here PyTorch gives one flag per tensor of the list, then one per further argument
-    need_deltas = any(ctx.needs_input_grad[: ctx.count])
-    need_gates, need_maps, need_base = ctx.needs_input_grad[ctx.count : ctx.count + 3]
+    need_deltas = any(needs[: ctx.count])
+    need_gates, need_maps, need_base = needs[ctx.count : ctx.count + 3]
     ctx.needs = [need_deltas, need_gates, need_maps]
     ctx.channels_last = is_channels_last(deltas[0])
     ctx.backend = requested_backend()
@@ -128,8 +126,7 @@ define(
     _backward,
     _fake_backward,
 )
-torch.library.register_autograd("f2d_kernels::expert_assembly", _autograd, setup_context=_setup_context, lib=LIBRARY)
-no_double_backward("expert_assembly_backward")
+define_derivatives(OP, _fake, _fake_backward, _setup_context, _autograd)
 define_compiled("expert_assembly_out(Tensor(a!) out, Tensor[] deltas, Tensor gates, Tensor? maps, Tensor? base) -> ()")
 define_compiled(
     "expert_assembly_backward_out(Tensor grad, Tensor[] deltas, Tensor gates, Tensor? maps, Tensor(a!)[] d_deltas, "

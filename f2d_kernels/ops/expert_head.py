@@ -8,7 +8,7 @@ from torch import Tensor
 
 from f2d_kernels._checks import check_device, check_floating, check_shape
 from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
-from f2d_kernels.ops._library import LIBRARY, define, define_compiled, no_double_backward
+from f2d_kernels.ops._library import define, define_compiled, define_derivatives
 from f2d_kernels.registry import implementation, requested_backend
 
 OP = "expert_head"
@@ -41,8 +41,7 @@ def expert_head(
     Returns:
         [B,C,H,W] in the promoted dtype of features and base (the others do not count), in the memory format of
         features: channels_last where their F channels lie next to each other.
-        Arithmetic is float32, float64 when any argument is float64. Differentiable once, in reverse mode, in every
-        argument.
+        Arithmetic is float32, float64 when any argument is float64. Differentiable in every argument.
 
     Raises:
         TypeError: an argument is no floating tensor.
@@ -150,12 +149,11 @@ def _fake_backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
     return [t for t in (*d_features, *rest) if t is not None]
 
 
-def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: Tensor) -> None:
     features, weight, bias, channel_scale, gates, maps, base = inputs
     ctx.count = len(features)
-    # here PyTorch gives one flag per tensor of the list, then one per further argument
-    need_features = any(ctx.needs_input_grad[: ctx.count])
-    *needs, need_base = ctx.needs_input_grad[ctx.count : ctx.count + 6]
+    need_features = any(needs[: ctx.count])
+    *needs, need_base = needs[ctx.count : ctx.count + 6]
     need_weight, _, need_scale, need_gates, need_maps = needs
     ctx.needs = [need_features, *needs]
     ctx.channels_last = is_channels_last(features[0])
@@ -188,8 +186,7 @@ define(
     _backward,
     _fake_backward,
 )
-torch.library.register_autograd("f2d_kernels::expert_head", _autograd, setup_context=_setup_context, lib=LIBRARY)
-no_double_backward("expert_head_backward")
+define_derivatives(OP, _fake, _fake_backward, _setup_context, _autograd)
 define_compiled(f"expert_head_out(Tensor(a!) out, {_ARGUMENTS}, Tensor? base) -> ()")
 define_compiled(
     f"expert_head_backward_out(Tensor grad, {_ARGUMENTS}, Tensor(a!)[] d_features, Tensor(b!)? d_weight, "

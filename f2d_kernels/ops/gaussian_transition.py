@@ -9,7 +9,7 @@ from torch import Tensor
 from f2d_kernels._checks import check_device, check_floating, check_shape, per_sample
 from f2d_kernels.noise import check_position, resolve_noise
 from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
-from f2d_kernels.ops._library import LIBRARY, define, define_compiled, no_double_backward
+from f2d_kernels.ops._library import define, define_compiled, define_derivatives
 from f2d_kernels.registry import implementation, requested_backend
 
 OP = "gaussian_transition"
@@ -47,7 +47,7 @@ def gaussian_transition(
 
     Returns:
         [B,C,H,W] in the promoted dtype of the terms, in the memory format of terms[0]. Arithmetic is float32, float64
-        when any argument is float64. Differentiable once, in reverse mode, in terms, coefficients, std and noise.
+        when any argument is float64. Differentiable in terms, coefficients, std and noise.
 
     Raises:
         TypeError: an argument has the wrong type.
@@ -173,10 +173,9 @@ def _wanted(gradients: tuple, needs: Sequence[bool]) -> list[Tensor]:
     return [d for d, need in zip((*d_terms, *others), needs, strict=True) if need]
 
 
-def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: Tensor) -> None:
     terms, coefficients, std, noise, seed, *position = inputs
-    # here PyTorch gives one flag per tensor of the list, then one per further argument
-    ctx.needs = list(ctx.needs_input_grad[: len(terms) + 3])
+    ctx.needs = list(needs[: len(terms) + 3])
     *_, need_coefficients, need_std, _ = ctx.needs
     ctx.position = position
     ctx.channels_last = is_channels_last(terms[0])
@@ -210,10 +209,7 @@ define(
     _backward,
     _fake_backward,
 )
-torch.library.register_autograd(
-    "f2d_kernels::gaussian_transition", _autograd, setup_context=_setup_context, lib=LIBRARY
-)
-no_double_backward("gaussian_transition_backward")
+define_derivatives(OP, _fake, _fake_backward, _setup_context, _autograd)
 define_compiled(f"gaussian_transition_out(Tensor(a!) out, {_COMPILED_ARGUMENTS}) -> ()")
 define_compiled(
     f"gaussian_transition_backward_out(Tensor grad, {_COMPILED_ARGUMENTS}, Tensor(a!)[] d_terms, "

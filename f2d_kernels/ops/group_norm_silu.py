@@ -8,7 +8,7 @@ from torch import Tensor
 
 from f2d_kernels._checks import check_device, check_floating, check_shape
 from f2d_kernels.ops._allocate import empty, empty_image, is_channels_last
-from f2d_kernels.ops._library import LIBRARY, define, define_compiled, no_double_backward
+from f2d_kernels.ops._library import define, define_compiled, define_derivatives
 from f2d_kernels.registry import implementation, requested_backend
 
 OP = "group_norm_silu"
@@ -75,7 +75,7 @@ def group_norm_silu(
 
     Returns:
         A tensor like x in dtype, shape and memory format; with return_mean the pair of it and the means [B,C].
-        Arithmetic is float32, float64 when any argument is float64. Differentiable once, in reverse mode, in x, weight,
+        Arithmetic is float32, float64 when any argument is float64. Differentiable in x, weight,
         bias, scale and shift, through both results.
 
     Raises:
@@ -196,11 +196,11 @@ def _fake_backward(grad: Tensor, grad_mean: Tensor | None, mean: Tensor, rstd: T
     return [g for g in _empty_gradients(inputs, channels_last, needs) if g is not None]
 
 
-def _setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: tuple[Tensor, ...]) -> None:
     x, _, weight, bias, scale, shift, _, return_mean = inputs
     _, _, mean, rstd = output
     ctx.mark_non_differentiable(mean, rstd)
-    need_x, _, *need_parameters = ctx.needs_input_grad[:6]
+    need_x, _, *need_parameters = needs[:6]
     ctx.needs = [need_x, *need_parameters]
     ctx.return_mean = return_mean
     ctx.channels_last = is_channels_last(x)
@@ -229,8 +229,7 @@ define(
     _backward,
     _fake_backward,
 )
-torch.library.register_autograd("f2d_kernels::group_norm_silu", _autograd, setup_context=_setup_context, lib=LIBRARY)
-no_double_backward("group_norm_silu_backward")
+define_derivatives(OP, _empty_results, _fake_backward, _setup_context, _autograd)
 define_compiled(
     "group_norm_silu_out(Tensor(a!) out, Tensor(b!)? channel_mean, Tensor(c!) mean, Tensor(d!) rstd, Tensor x, "
     f"int num_groups, {_PARAMETERS}, float eps) -> ()"

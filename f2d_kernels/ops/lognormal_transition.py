@@ -9,7 +9,7 @@ from torch import Tensor
 from f2d_kernels._checks import check_device, check_floating, check_shape, per_sample
 from f2d_kernels.noise import check_position, resolve_noise
 from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
-from f2d_kernels.ops._library import LIBRARY, define, define_compiled, no_double_backward
+from f2d_kernels.ops._library import define, define_compiled, define_derivatives
 from f2d_kernels.registry import implementation, requested_backend
 
 OP = "lognormal_transition"
@@ -48,7 +48,7 @@ def lognormal_transition(
 
     Returns:
         [B,C,H,W] in the promoted dtype of x and mu, in the memory format of x. Arithmetic is float32, float64 when any
-        argument is float64. Differentiable once, in reverse mode, in x, mu, log_mean, log_std and noise (the last
+        argument is float64. Differentiable in x, mu, log_mean, log_std and noise (the last
         three get no gradient where the exponent is clamped).
 
     Raises:
@@ -124,9 +124,9 @@ def _fake_backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
     return [g for g in _empty_gradients(*inputs[:5], channels_last, needs) if g is not None]
 
 
-def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: Tensor) -> None:
     x, mu, log_mean, log_std, noise, seed, *position = inputs
-    ctx.needs = list(ctx.needs_input_grad[:5])
+    ctx.needs = list(needs[:5])
     ctx.position = position
     ctx.channels_last = is_channels_last(x)
     ctx.backend = requested_backend()
@@ -155,10 +155,7 @@ define(
     _backward,
     _fake_backward,
 )
-torch.library.register_autograd(
-    "f2d_kernels::lognormal_transition", _autograd, setup_context=_setup_context, lib=LIBRARY
-)
-no_double_backward("lognormal_transition_backward")
+define_derivatives(OP, _fake, _fake_backward, _setup_context, _autograd)
 define_compiled(f"lognormal_transition_out(Tensor(a!) out, {_COMPILED_ARGUMENTS}) -> ()")
 define_compiled(
     f"lognormal_transition_backward_out(Tensor grad, {_COMPILED_ARGUMENTS}, Tensor(a!)? d_x, Tensor(b!)? d_mu, "

@@ -10,7 +10,7 @@ from f2d_kernels._checks import check_device, check_floating, check_shape, per_s
 from f2d_kernels.noise import check_position, resolve_noise
 from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
 from f2d_kernels.ops._experts import check_experts
-from f2d_kernels.ops._library import LIBRARY, define, define_compiled, no_double_backward
+from f2d_kernels.ops._library import define, define_compiled, define_derivatives
 from f2d_kernels.registry import implementation, requested_backend
 
 OP = "transport_step"
@@ -57,7 +57,7 @@ def transport_step(
         x_next in that of x and mu. Arithmetic is float32, float64 when any argument is float64. As in the two ops, the
         assembly is rounded to the dtype of deltas and base, and mu to its own before the transition starts: the results
         equal those of the two ops bit for bit, 16-bit ones too. (Only where a float64 argument meets narrower images
-        can they differ, by the last rounding.) Differentiable once, in reverse mode, in every floating argument; mu's
+        can they differ, by the last rounding.) Differentiable in every floating argument; mu's
         gradient ends where it was clamped and stays at the bounds, as that of torch.clamp.
 
     Raises:
@@ -185,11 +185,11 @@ def _fake_backward(grad_x: Tensor | None, grad_mu: Tensor | None, *arguments: An
     return _gradients_of(arguments)[1]
 
 
-def _setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
     x, deltas, gates, maps, base, log_mean, log_std, anchor, low, high, noise, seed, *position = inputs
     ctx.set_materialize_grads(False)
     ctx.count = len(deltas)
-    flags = list(ctx.needs_input_grad)  # here PyTorch gives one flag per tensor of the list
+    flags = list(needs)  # here PyTorch gives one flag per tensor of the list
     rest = flags[1 + ctx.count :]
     ctx.needs = [flags[0], any(flags[1 : 1 + ctx.count]), *rest[:6], rest[8]]
     ctx.bounds, ctx.position = (low, high), position
@@ -249,8 +249,7 @@ define(
     _backward,
     _fake_backward,
 )
-torch.library.register_autograd("f2d_kernels::transport_step", _autograd, setup_context=_setup_context, lib=LIBRARY)
-no_double_backward("transport_step_backward")
+define_derivatives(OP, _fake, _fake_backward, _setup_context, _autograd)
 define_compiled(f"transport_step_out(Tensor(a!) x_next, Tensor(b!) mu, {_COMPILED_ARGUMENTS}) -> ()")
 define_compiled(
     f"transport_step_backward_out(Tensor? grad_x, Tensor? grad_mu, {_COMPILED_ARGUMENTS}, Tensor(a!)? d_x, "

@@ -13,11 +13,13 @@ from torch import Tensor
 from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 
+from f2d_kernels.ops._direct import differentiated
 from f2d_kernels.registry import formulas
 
 
-def derivatives(op: str, fake: Callable, setup_context: Callable, backward: Callable) -> Callable:
-    """The autograd kernel of `op`.
+def derivatives(op: str, fake: Callable, setup_context: Callable, backward: Callable) -> tuple[Callable, Callable]:
+    """(the autograd kernel of `op`, connect), where connect(output, *arguments) returns an output that was computed
+    beforehand as part of autograd's graph.
 
     setup_context(ctx, needs, inputs, output) and backward(ctx, *grads) are those of an autograd.Function; needs has one
     flag per tensor of a list, then one per further argument.
@@ -26,37 +28,47 @@ def derivatives(op: str, fake: Callable, setup_context: Callable, backward: Call
 
     class Node(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: Any, keyset: Any, lengths: Sequence[int | None], *flat: Any) -> Any:
+        def forward(ctx: Any, output: Any, keyset: Any, lengths: Sequence[int | None], *flat: Any) -> Any:
             arguments = _nested(flat, lengths)
+            ctx.direct = keyset is None
             if torch._C._are_functorch_transforms_active():
                 # apply turned both modes off, which is right for this level and would hide the levels below
                 with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):
                     output = _below(overload, keyset, arguments)
-            else:
+            elif not ctx.direct:
                 output = _below(overload, keyset, arguments)
-            setup_context(ctx, ctx.needs_input_grad[2:], arguments, output)
+            setup_context(ctx, ctx.needs_input_grad[3:], arguments, output)
             return output
 
         @staticmethod
         def backward(ctx: Any, *grads: Any) -> tuple:
-            return None, None, *_flat(backward(ctx, *grads))
+            return None, None, None, *_flat(backward(ctx, *grads))
 
     Node.__name__ = Node.__qualname__ = f"{op}_node"
+    # torch.autograd.Function.apply without its detour for torch.func: this is one level, as for PyTorch's ops
+    apply = super(torch.autograd.Function, Node).apply
+
+    def connect(output: Any, *arguments: Any) -> Any:
+        return apply(output, None, _lengths(arguments), *_flat(arguments))
 
     def kernel(keyset: Any, *arguments: Any) -> Any:
         if _has_tangent(arguments):
             return _like(fake(*arguments), formulas(op).formula(*arguments))
         if torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments):
-            lengths = [len(a) if isinstance(a, (list, tuple)) else None for a in arguments]
-            # torch.autograd.Function.apply without its detour for torch.func: this is one level, as for PyTorch's ops
-            apply, flat = super(torch.autograd.Function, Node).apply, _flat(arguments)
             if not torch._C._are_functorch_transforms_active():
-                return apply(keyset, lengths, *flat)
+                return apply(None, keyset, _lengths(arguments), *_flat(arguments))
             with enable_single_level_autograd_function():
-                return apply(keyset, lengths, *flat)
+                return apply(None, keyset, _lengths(arguments), *_flat(arguments))
         return _below(overload, keyset, arguments)
 
-    return kernel
+    return kernel, connect
+
+
+def backward_of(op: str, kernel: Callable, ctx: Any, *grads: Tensor | None) -> Callable:
+    """What computes the gradients of `op` in its node's backward: the op, or its kernel where the op adds nothing."""
+    if ctx.direct and not torch.is_grad_enabled() and differentiated((), *grads) is not None:
+        return kernel
+    return getattr(torch.ops.f2d_kernels, f"{op}_backward").default
 
 
 def second_derivatives(op: str, fake: Callable) -> Callable:
@@ -91,6 +103,10 @@ def _like(results: Any, values: Any) -> Any:
     if isinstance(results, Tensor):
         return values.to(results.dtype)
     return type(results)(v.to(r.dtype) for r, v in zip(results, values, strict=True))
+
+
+def _lengths(arguments: Sequence[Any]) -> list[int | None]:
+    return [len(a) if isinstance(a, (list, tuple)) else None for a in arguments]
 
 
 def _flat(arguments: Sequence[Any]) -> list[Any]:

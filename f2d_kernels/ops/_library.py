@@ -26,16 +26,23 @@ def define_compiled(schema: str) -> None:
     LIBRARY.define(schema)
 
 
+def define_direct(schema: str) -> Callable:
+    """Declare a direct op (see `_direct`), which the compiled part supplies for the CPU; returns what calls it."""
+    LIBRARY.define(schema)
+    name = schema.split("(", 1)[0]
+    LIBRARY.impl(name, torch.library.fallthrough_kernel, "Autograd")  # callers know that no gradient is wanted
+    return getattr(torch.ops.f2d_kernels, name).default._op
+
+
 def define_derivatives(
     op: str, fake: Callable, fake_backward: Callable, setup_context: Callable, backward: Callable
-) -> None:
-    """Make `op` differentiable by `{op}_backward`, and both of them in every mode (see `_derivatives`)."""
-    kernels = {
-        op: derivatives(op, fake, setup_context, backward),
-        f"{op}_backward": second_derivatives(op, fake_backward),
-    }
-    for name, kernel in kernels.items():
-        LIBRARY.impl(name, kernel, "Autograd", with_keyset=True)
+) -> Callable:
+    """Make `op` differentiable by `{op}_backward`, and both of them in every mode; returns `connect` of
+    `_derivatives.derivatives`."""
+    kernel, connect = derivatives(op, fake, setup_context, backward)
+    LIBRARY.impl(op, kernel, "Autograd", with_keyset=True)
+    LIBRARY.impl(f"{op}_backward", second_derivatives(op, fake_backward), "Autograd", with_keyset=True)
+    return connect
 
 
 def _vmap_by_loop(name: str) -> Callable:

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
+from f2d_kernels.ops._derivatives import backward_of
+from f2d_kernels.ops._direct import differentiated
 from f2d_kernels.ops._experts import check_experts
-from f2d_kernels.ops._library import define, define_compiled, define_derivatives
+from f2d_kernels.ops._library import define, define_compiled, define_derivatives, define_direct
 from f2d_kernels.registry import implementation, requested_backend
 
 OP = "expert_assembly"
@@ -43,8 +45,14 @@ def expert_assembly(
         >>> torch.allclose(out, torch.einsum("bk,bkhw,bkchw->bchw", gates, maps, deltas), atol=1e-6)
         True
     """
+    stacked = isinstance(deltas, Tensor)
     listed = [deltas] if isinstance(deltas, Tensor) else list(deltas)
-    check_experts(OP, listed, isinstance(deltas, Tensor), gates, maps, base)
+    tracked = differentiated(listed, gates, maps, base)
+    if tracked is not None:
+        out = _DIRECT(listed, stacked, gates, maps, base)
+        if out is not None:
+            return _CONNECT(out, listed, gates, maps, base) if tracked else out
+    check_experts(OP, listed, stacked, gates, maps, base)
     return torch.ops.f2d_kernels.expert_assembly.default(listed, gates, maps, base)
 
 
@@ -110,7 +118,7 @@ def _autograd(ctx: Any, grad: Tensor) -> tuple:
     needs = list(ctx.needs)
     results: list[Tensor] = []
     if any(needs):
-        op = torch.ops.f2d_kernels.expert_assembly_backward.default
+        op = backward_of(OP, _backward, ctx, grad)
         results = list(op(grad, deltas, gates, maps, ctx.channels_last, needs, ctx.backend))
     d_deltas = [results.pop(0) for _ in range(ctx.count)] if needs[0] else [None] * ctx.count
     d_gates = results.pop(0) if needs[1] else None
@@ -126,9 +134,12 @@ define(
     _backward,
     _fake_backward,
 )
-define_derivatives(OP, _fake, _fake_backward, _setup_context, _autograd)
+_CONNECT = define_derivatives(OP, _fake, _fake_backward, _setup_context, _autograd)
 define_compiled("expert_assembly_out(Tensor(a!) out, Tensor[] deltas, Tensor gates, Tensor? maps, Tensor? base) -> ()")
 define_compiled(
     "expert_assembly_backward_out(Tensor grad, Tensor[] deltas, Tensor gates, Tensor? maps, Tensor(a!)[] d_deltas, "
     "Tensor(b!)? d_gates, Tensor(c!)? d_maps) -> ()"
+)
+_DIRECT = define_direct(
+    "expert_assembly_direct(Tensor[] deltas, bool stacked, Tensor? gates, Tensor? maps, Tensor? base) -> Tensor?"
 )

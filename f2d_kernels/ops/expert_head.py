@@ -8,7 +8,9 @@ from torch import Tensor
 
 from f2d_kernels._checks import check_device, check_floating, check_shape
 from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
-from f2d_kernels.ops._library import define, define_compiled, define_derivatives
+from f2d_kernels.ops._derivatives import backward_of
+from f2d_kernels.ops._direct import differentiated
+from f2d_kernels.ops._library import define, define_compiled, define_derivatives, define_direct
 from f2d_kernels.registry import implementation, requested_backend
 
 OP = "expert_head"
@@ -55,8 +57,14 @@ def expert_head(
         >>> torch.allclose(out, torch.einsum("bk,bkhw,bkchw->bchw", gates, maps, deltas), atol=1e-5)
         True
     """
+    stacked = isinstance(features, Tensor)
     listed = [features] if isinstance(features, Tensor) else list(features)
-    _check(listed, isinstance(features, Tensor), weight, bias, channel_scale, gates, maps, base)
+    tracked = differentiated(listed, weight, bias, channel_scale, gates, maps, base)
+    if tracked is not None:
+        out = _DIRECT(listed, stacked, weight, bias, channel_scale, gates, maps, base)
+        if out is not None:
+            return _CONNECT(out, listed, weight, bias, channel_scale, gates, maps, base) if tracked else out
+    _check(listed, stacked, weight, bias, channel_scale, gates, maps, base)
     return torch.ops.f2d_kernels.expert_head.default(listed, weight, bias, channel_scale, gates, maps, base)
 
 
@@ -170,7 +178,7 @@ def _autograd(ctx: Any, grad: Tensor) -> tuple:
     needs = list(ctx.needs)
     results: list[Tensor] = []
     if any(needs):
-        op = torch.ops.f2d_kernels.expert_head_backward.default
+        op = backward_of(OP, _backward, ctx, grad)
         small = weight, bias, channel_scale, gates, maps
         results = list(op(grad, features, *small, ctx.channels_last, needs, ctx.backend))
     d_features = [results.pop(0) for _ in range(ctx.count)] if needs[0] else [None] * ctx.count
@@ -186,9 +194,13 @@ define(
     _backward,
     _fake_backward,
 )
-define_derivatives(OP, _fake, _fake_backward, _setup_context, _autograd)
+_CONNECT = define_derivatives(OP, _fake, _fake_backward, _setup_context, _autograd)
 define_compiled(f"expert_head_out(Tensor(a!) out, {_ARGUMENTS}, Tensor? base) -> ()")
 define_compiled(
     f"expert_head_backward_out(Tensor grad, {_ARGUMENTS}, Tensor(a!)[] d_features, Tensor(b!)? d_weight, "
     "Tensor(c!)? d_bias, Tensor(d!)? d_channel_scale, Tensor(e!)? d_gates, Tensor(f!)? d_maps) -> ()"
+)
+_DIRECT = define_direct(
+    "expert_head_direct(Tensor[] features, bool stacked, Tensor? weight, Tensor? bias, Tensor? channel_scale, "
+    "Tensor? gates, Tensor? maps, Tensor? base) -> Tensor?"
 )

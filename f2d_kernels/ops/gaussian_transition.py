@@ -9,7 +9,9 @@ from torch import Tensor
 from f2d_kernels._checks import check_device, check_floating, check_shape, per_sample
 from f2d_kernels.noise import check_position, resolve_noise
 from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
-from f2d_kernels.ops._library import define, define_compiled, define_derivatives
+from f2d_kernels.ops._derivatives import backward_of
+from f2d_kernels.ops._direct import differentiated, in_stream, number_or_tensor, seed_or_tensor
+from f2d_kernels.ops._library import define, define_compiled, define_derivatives, define_direct
 from f2d_kernels.registry import implementation, requested_backend
 
 OP = "gaussian_transition"
@@ -59,6 +61,9 @@ def gaussian_transition(
         >>> torch.allclose(step, 0.9 * x + 0.1 * target)
         True
     """
+    direct = _direct(terms, coefficients, std, noise, seed, generator, stream, window)
+    if direct is not None:
+        return direct
     terms = _checked_terms(terms)
     first = terms[0]
     top, left = check_position(OP, stream, window)
@@ -75,6 +80,35 @@ def gaussian_transition(
     return torch.ops.f2d_kernels.gaussian_transition.default(
         terms, coefficients, deviation, noise, key, stream, top, left
     )
+
+
+def _direct(
+    terms: Any, coefficients: Any, std: Any, noise: Any, seed: Any, generator: Any, stream: Any, window: Any
+) -> Tensor | None:
+    """The result of the compiled part alone, or None where it is to be found the long way."""
+    deviation, key = number_or_tensor(std), seed_or_tensor(seed)
+    if not isinstance(terms, (list, tuple)) or deviation is None or key is None:
+        return None
+    noisy = noise is not None or deviation[0] is not None or deviation[1] != 0
+    if not in_stream(noise, 0 if seed is None and not noisy else seed, generator, stream, window):
+        return None
+    factors, numbers = (coefficients, ()) if isinstance(coefficients, Tensor) else (None, coefficients)
+    if not isinstance(numbers, (list, tuple)) or any(type(c) is not float and type(c) is not int for c in numbers):
+        return None
+    tracked = differentiated(terms, factors, deviation[0], noise, key[0])
+    if tracked is None:
+        return None
+    if tracked:  # the backward pass reads tensors
+        listed = _checked_terms(terms)
+        dtype = torch.float64 if torch.float64 in [t.dtype for t in listed] else torch.float32
+        factors = _coefficients(coefficients, listed, dtype)
+        deviation = (per_sample(OP, "std", std, listed[0], dtype), 0.0)
+        key = (resolve_noise(OP, listed[0], noise, seed, None)[1], 0) if noisy else key
+    out = _DIRECT(terms, factors, numbers, noisy, *deviation, noise, *key, stream)
+    if not tracked or out is None:
+        return out
+    source = (deviation[0], noise, key[0]) if noisy else (None, None, None)
+    return _CONNECT(out, listed, factors, *source, stream, 0, 0)
 
 
 def _checked_terms(terms: Sequence[Tensor]) -> list[Tensor]:
@@ -190,7 +224,7 @@ def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: Tenso
 
 def _autograd(ctx: Any, grad: Tensor) -> tuple:
     coefficients, std, noise, seed, *terms = ctx.saved_tensors
-    op = torch.ops.f2d_kernels.gaussian_transition_backward.default
+    op = backward_of(OP, _backward, ctx, grad)
     arguments = (terms, coefficients, std, noise, seed, *ctx.position, ctx.channels_last, ctx.needs, ctx.backend)
     results = list(op(grad, *arguments))
     gradients = [results.pop(0) if need else None for need in ctx.needs]
@@ -209,9 +243,13 @@ define(
     _backward,
     _fake_backward,
 )
-define_derivatives(OP, _fake, _fake_backward, _setup_context, _autograd)
+_CONNECT = define_derivatives(OP, _fake, _fake_backward, _setup_context, _autograd)
 define_compiled(f"gaussian_transition_out(Tensor(a!) out, {_COMPILED_ARGUMENTS}) -> ()")
 define_compiled(
     f"gaussian_transition_backward_out(Tensor grad, {_COMPILED_ARGUMENTS}, Tensor(a!)[] d_terms, "
     "Tensor(b!)? d_coefficients, Tensor(c!)? d_std, Tensor(d!)? d_noise) -> ()"
+)
+_DIRECT = define_direct(
+    "gaussian_transition_direct(Tensor[] terms, Tensor? coefficients, float[] numbers, bool noisy, Tensor? std, "
+    "float std_number, Tensor? noise, Tensor? seed, int seed_number, int stream) -> Tensor?"
 )

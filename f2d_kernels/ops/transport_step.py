@@ -9,8 +9,10 @@ from torch import Tensor
 from f2d_kernels._checks import check_device, check_floating, check_shape, per_sample
 from f2d_kernels.noise import check_position, resolve_noise
 from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
+from f2d_kernels.ops._derivatives import backward_of
+from f2d_kernels.ops._direct import differentiated, in_stream, number_or_tensor, seed_or_tensor
 from f2d_kernels.ops._experts import check_experts
-from f2d_kernels.ops._library import define, define_compiled, define_derivatives
+from f2d_kernels.ops._library import define, define_compiled, define_derivatives, define_direct
 from f2d_kernels.registry import implementation, requested_backend
 
 OP = "transport_step"
@@ -72,11 +74,15 @@ def transport_step(
         >>> torch.equal(x_next, lognormal_transition(x, mu, -0.5, 0.1, seed=7))
         True
     """
+    stacked = isinstance(deltas, Tensor)
+    listed = [deltas] if isinstance(deltas, Tensor) else list(deltas)
+    experts = (listed, stacked, gates, maps, base)
+    direct = _direct(x, *experts, log_mean, log_std, anchor, clamp, noise, seed, generator, stream, window)
+    if direct is not None:
+        return direct
     check_floating(OP, "x", x)
     if x.dim() != 4:
         raise ValueError(f"{OP}: x must be [B,C,H,W], got {list(x.shape)}")
-    stacked = isinstance(deltas, Tensor)
-    listed = [deltas] if isinstance(deltas, Tensor) else list(deltas)
     shape = check_experts(OP, listed, stacked, gates, maps, base)
     check_device(OP, "deltas", listed[0], x.device)
     check_shape(OP, "x", x, shape, "the [B,C,H,W] of deltas and gates")
@@ -92,6 +98,33 @@ def transport_step(
     noise, key = resolve_noise(OP, x, noise, seed, generator)
     return torch.ops.f2d_kernels.transport_step.default(
         x, listed, gates, maps, base, mean, std, anchor, low, high, noise, key, stream, top, left
+    )
+
+
+def _direct(
+    x: Any, listed: list[Any], stacked: bool, gates: Any, maps: Any, base: Any, log_mean: Any, log_std: Any,
+    anchor: Any, clamp: Any, noise: Any, seed: Any, generator: Any, stream: Any, window: Any,
+) -> tuple[Tensor, Tensor] | None:  # fmt: skip
+    """The results of the compiled part alone, or None where they are to be found the long way."""
+    mean, std, key = number_or_tensor(log_mean), number_or_tensor(log_std), seed_or_tensor(seed)
+    if mean is None or std is None or key is None or not in_stream(noise, seed, generator, stream, window):
+        return None
+    tracked = differentiated((x, *listed), gates, maps, base, mean[0], std[0], anchor, noise, key[0])
+    if tracked is None:
+        return None
+    low, high = (-1.0, 1.0) if clamp == (-1.0, 1.0) else _check_clamp(clamp)
+    if tracked:  # the backward pass reads tensors
+        result = common_dtype(x, anchor, *listed, base)
+        dtype = torch.float64 if result == torch.float64 else torch.float32
+        mean, std = (
+            (per_sample(OP, name, v, x, dtype), 0.0) for name, v in (("log_mean", log_mean), ("log_std", log_std))
+        )
+        key = resolve_noise(OP, x, noise, seed, None)[1], 0
+    results = _DIRECT(x, listed, stacked, gates, maps, base, *mean, *std, anchor, low, high, noise, *key, stream)
+    if results[0] is None or not tracked:
+        return None if results[0] is None else results
+    return _CONNECT(
+        results, x, listed, gates, maps, base, mean[0], std[0], anchor, low, high, noise, key[0], stream, 0, 0
     )
 
 
@@ -216,7 +249,7 @@ def _autograd(ctx: Any, grad_x: Tensor | None, grad_mu: Tensor | None) -> tuple:
         needs[_X] &= anchor is None
     results: list[Tensor] = []
     if any(needs) and not (grad_x is None and grad_mu is None):
-        op = torch.ops.f2d_kernels.transport_step_backward.default
+        op = backward_of(OP, _backward, ctx, grad_x, grad_mu)
         arguments = (x, deltas, gates, maps, base, log_mean, log_std, anchor, *ctx.bounds, noise, seed, *ctx.position)
         results = list(op(grad_x, grad_mu, *arguments, ctx.channels_last, needs, ctx.backend))
     else:
@@ -249,10 +282,15 @@ define(
     _backward,
     _fake_backward,
 )
-define_derivatives(OP, _fake, _fake_backward, _setup_context, _autograd)
+_CONNECT = define_derivatives(OP, _fake, _fake_backward, _setup_context, _autograd)
 define_compiled(f"transport_step_out(Tensor(a!) x_next, Tensor(b!) mu, {_COMPILED_ARGUMENTS}) -> ()")
 define_compiled(
     f"transport_step_backward_out(Tensor? grad_x, Tensor? grad_mu, {_COMPILED_ARGUMENTS}, Tensor(a!)? d_x, "
     "Tensor(b!)[] d_deltas, Tensor(c!)? d_gates, Tensor(d!)? d_maps, Tensor(e!)? d_mu, Tensor(f!)? d_log_mean, "
     "Tensor(g!)? d_log_std, Tensor(h!)? d_noise) -> ()"
+)
+_DIRECT = define_direct(
+    "transport_step_direct(Tensor x, Tensor[] deltas, bool stacked, Tensor? gates, Tensor? maps, Tensor? base, "
+    "Tensor? log_mean, float mean_number, Tensor? log_std, float std_number, Tensor? anchor, float low, float high, "
+    "Tensor? noise, Tensor? seed, int seed_number, int stream) -> (Tensor?, Tensor?)"
 )

@@ -28,37 +28,37 @@ def derivatives(op: str, fake: Callable, setup_context: Callable, backward: Call
 
     class Node(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: Any, output: Any, keyset: Any, lengths: Sequence[int | None], *flat: Any) -> Any:
-            arguments = _nested(flat, lengths)
+        def forward(ctx: Any, found: Any, keyset: Any, *flat: Any) -> Any:
             ctx.direct = keyset is None
-            if torch._C._are_functorch_transforms_active():
+            if ctx.direct:
+                arguments, output = found
+            else:
+                arguments = _nested(flat, found)
                 # apply turned both modes off, which is right for this level and would hide the levels below
                 with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):
                     output = _below(overload, keyset, arguments)
-            elif not ctx.direct:
-                output = _below(overload, keyset, arguments)
-            setup_context(ctx, ctx.needs_input_grad[3:], arguments, output)
+            setup_context(ctx, ctx.needs_input_grad[2:], arguments, output)
             return output
 
         @staticmethod
         def backward(ctx: Any, *grads: Any) -> tuple:
-            return None, None, None, *_flat(backward(ctx, *grads))
+            return None, None, *_flat(backward(ctx, *grads))
 
     Node.__name__ = Node.__qualname__ = f"{op}_node"
     # torch.autograd.Function.apply without its detour for torch.func: this is one level, as for PyTorch's ops
     apply = super(torch.autograd.Function, Node).apply
 
     def connect(output: Any, *arguments: Any) -> Any:
-        return apply(output, None, _lengths(arguments), *_flat(arguments))
+        return apply((arguments, output), None, *_flat(arguments))
 
     def kernel(keyset: Any, *arguments: Any) -> Any:
         if _has_tangent(arguments):
             return _like(fake(*arguments), formulas(op).formula(*arguments))
         if torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments):
             if not torch._C._are_functorch_transforms_active():
-                return apply(None, keyset, _lengths(arguments), *_flat(arguments))
+                return apply(_lengths(arguments), keyset, *_flat(arguments))
             with enable_single_level_autograd_function():
-                return apply(None, keyset, _lengths(arguments), *_flat(arguments))
+                return apply(_lengths(arguments), keyset, *_flat(arguments))
         return _below(overload, keyset, arguments)
 
     return kernel, connect

@@ -36,12 +36,12 @@ def differentiated(required: Sequence[Any], *optional: Any) -> bool | None:
         return None
     requires_grad = False
     for tensor in required:
-        if type(tensor) not in _PLAIN or not tensor.is_cpu:
+        if type(tensor) not in _PLAIN or not tensor.is_cpu or tensor.layout is not torch.strided:
             return None
         requires_grad = requires_grad or tensor.requires_grad
     for tensor in optional:
         if tensor is not None:
-            if type(tensor) not in _PLAIN or not tensor.is_cpu:
+            if type(tensor) not in _PLAIN or not tensor.is_cpu or tensor.layout is not torch.strided:
                 return None
             requires_grad = requires_grad or tensor.requires_grad
     return requires_grad and torch.is_grad_enabled()

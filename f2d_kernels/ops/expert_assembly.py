@@ -109,7 +109,7 @@ def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: Tenso
     ctx.backend = requested_backend()
     ctx.base_dtype = base.dtype if need_base else None
     # the values of deltas matter only to the gradients of gates and maps, those of gates and maps to the others' too
-    kept = deltas if need_gates or need_maps else [stand_in(d) for d in deltas]
+    kept = deltas if need_gates or need_maps else [stand_in(d, ctx.direct) for d in deltas]
     ctx.save_for_backward(gates, maps, *kept)
 
 

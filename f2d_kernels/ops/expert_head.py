@@ -169,7 +169,7 @@ def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: Tenso
     ctx.base_dtype = base.dtype if need_base else None
     # the values of features, by far the largest, matter to every gradient but their own and those of bias and base
     look = need_weight or need_scale or need_gates or need_maps
-    kept = features if look else [stand_in(f) for f in features]
+    kept = features if look else [stand_in(f, ctx.direct) for f in features]
     ctx.save_for_backward(weight, bias, channel_scale, gates, maps, *kept)
 
 

@@ -216,9 +216,9 @@ def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: Tenso
     ctx.backend = requested_backend()
     # only d_coefficients looks at the terms, and only d_std at the noise
     if not need_coefficients:
-        terms = [stand_in(t) for t in terms]
+        terms = [stand_in(t, ctx.direct) for t in terms]
     if noise is not None and not need_std:
-        noise = stand_in(noise)
+        noise = stand_in(noise, ctx.direct)
     ctx.save_for_backward(coefficients, std, noise, seed, *terms)
 
 

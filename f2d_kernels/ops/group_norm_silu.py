@@ -224,6 +224,7 @@ def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: tuple
     x, _, weight, bias, scale, shift, _, return_mean = inputs
     _, _, mean, rstd = output
     ctx.mark_non_differentiable(mean, rstd)
+    ctx.set_materialize_grads(False)
     need_x, _, *need_parameters = needs[:6]
     ctx.needs = [need_x, *need_parameters]
     ctx.return_mean = return_mean
@@ -232,10 +233,13 @@ def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: tuple
     ctx.save_for_backward(mean, rstd, x, weight, bias, scale, shift)  # d_u looks at all of them
 
 
-def _autograd(ctx: Any, grad: Tensor, grad_mean: Tensor | None, *_: Any) -> tuple:
-    grad_mean = grad_mean if ctx.return_mean else None
+def _autograd(ctx: Any, grad: Tensor | None, grad_mean: Tensor | None, *_: Any) -> tuple:
+    if grad is None and grad_mean is None:
+        return (None,) * 8
+    saved = ctx.saved_tensors
+    grad = torch.zeros_like(saved[2]) if grad is None else grad  # saved[2] is x
     op = backward_of(OP, _backward, ctx, grad, grad_mean)
-    results = list(op(grad, grad_mean, *ctx.saved_tensors, ctx.channels_last, ctx.needs, ctx.backend))
+    results = list(op(grad, grad_mean if ctx.return_mean else None, *saved, ctx.channels_last, ctx.needs, ctx.backend))
     d_x, *d_parameters = [results.pop(0) if need else None for need in ctx.needs]
     return d_x, None, *d_parameters, None, None
 

@@ -157,7 +157,7 @@ def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: Tenso
     ctx.backend = requested_backend()
     # d_x = g f and d_mu = g (1 - f) do not look at x and mu; the other gradients do
     if not any(ctx.needs[2:]):
-        x, mu = stand_in(x), stand_in(mu)
+        x, mu = stand_in(x, ctx.direct), stand_in(mu, ctx.direct)
     ctx.save_for_backward(x, mu, log_mean, log_std, noise, seed)
 
 

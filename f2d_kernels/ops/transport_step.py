@@ -234,10 +234,10 @@ def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: tuple
     of_exponent = any(ctx.needs[i] for i in (_MEAN, _STD, _NOISE))
     # only x - mu and the sum under the clamp look at images; d_x = g f alone does not
     if not (of_mu or of_exponent):
-        deltas = [stand_in(d) for d in deltas]
-        maps, base, anchor = (None if t is None else stand_in(t) for t in (maps, base, anchor))
+        deltas = [stand_in(d, ctx.direct) for d in deltas]
+        maps, base, anchor = (None if t is None else stand_in(t, ctx.direct) for t in (maps, base, anchor))
     if not of_exponent and (has_anchor or not of_mu):
-        x = stand_in(x)
+        x = stand_in(x, ctx.direct)
     ctx.save_for_backward(x, gates, maps, base, log_mean, log_std, anchor, noise, seed, *deltas)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from f2d_kernels._checks import check_device, check_floating, check_shape, per_sample
-from f2d_kernels.noise import check_position, resolve_noise
+from f2d_kernels.noise import check_position, check_source, resolve_noise
 from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
 from f2d_kernels.ops._derivatives import backward_of
 from f2d_kernels.ops._direct import differentiated, in_stream, number_or_tensor, seed_or_tensor
@@ -154,6 +154,9 @@ def _empty_result(terms: list[Tensor]) -> Tensor:
 
 
 def _forward(terms: list[Tensor], *rest: Any) -> Tensor:
+    _, std, *source = rest
+    if std is not None:
+        check_source(OP, terms[0], *source)
     out = _empty_result(terms)
     if out.numel():
         implementation(OP, out.device).forward(out, terms, *rest)
@@ -187,6 +190,9 @@ def _empty_gradients(
 
 def _backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
     *inputs, channels_last, needs, backend = arguments
+    terms, _, std, *source = inputs
+    if std is not None:
+        check_source(OP, terms[0], *source)
     gradients = _empty_gradients(*inputs[:4], channels_last, needs)
     results = _wanted(gradients, needs)
     if grad.numel():

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from f2d_kernels._checks import check_device, check_floating, check_shape, per_sample
-from f2d_kernels.noise import check_position, resolve_noise
+from f2d_kernels.noise import check_position, check_source, resolve_noise
 from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
 from f2d_kernels.ops._derivatives import backward_of
 from f2d_kernels.ops._direct import differentiated, in_stream, number_or_tensor, seed_or_tensor
@@ -103,6 +103,7 @@ def _empty_result(x: Tensor, mu: Tensor) -> Tensor:
 
 
 def _forward(x: Tensor, mu: Tensor, *rest: Any) -> Tensor:
+    check_source(OP, x, *rest[2:])
     out = _empty_result(x, mu)
     if out.numel():
         implementation(OP, x.device).forward(out, x, mu, *rest)
@@ -134,6 +135,7 @@ def _empty_gradients(
 
 def _backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
     *inputs, channels_last, needs, backend = arguments
+    check_source(OP, inputs[0], *inputs[4:])
     gradients = _empty_gradients(*inputs[:5], channels_last, needs)
     results = [g for g in gradients if g is not None]
     if grad.numel():

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from f2d_kernels._checks import check_device, check_floating, check_shape, per_sample
-from f2d_kernels.noise import check_position, resolve_noise
+from f2d_kernels.noise import check_position, check_source, resolve_noise
 from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
 from f2d_kernels.ops._derivatives import backward_of
 from f2d_kernels.ops._direct import differentiated, in_stream, number_or_tensor, seed_or_tensor
@@ -141,6 +141,7 @@ def _check_clamp(clamp: tuple[float, float]) -> tuple[float, float]:
 
 
 def _forward(*arguments: Any) -> tuple[Tensor, Tensor]:
+    check_source(OP, arguments[0], *arguments[10:])
     x_next, mu = _fake(*arguments)
     if x_next.numel():
         implementation(OP, x_next.device).forward(x_next, mu, *arguments)
@@ -206,6 +207,7 @@ def _gradients_of(arguments: Sequence[Any]) -> tuple[tuple, list[Tensor]]:
 def _backward(grad_x: Tensor | None, grad_mu: Tensor | None, *arguments: Any) -> list[Tensor]:
     gradients, results = _gradients_of(arguments)
     *inputs, _, _, backend = arguments
+    check_source(OP, inputs[0], *inputs[10:])
     if inputs[0].numel():
         implementation(OP, inputs[0].device, backend).backward(grad_x, grad_mu, *inputs, *gradients)
     else:

@@ -2,7 +2,6 @@
 
 import importlib
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from f2d_kernels import compiled
+from f2d_kernels.environment import variable
 
 logger = logging.getLogger("f2d_kernels")
 
@@ -95,9 +95,6 @@ REGISTRY = {
 # What "auto" tries, in order. PyTorch calls AMD devices "cuda" too; there the cuda part does not load and triton runs.
 PREFERENCE = {"cpu": ("cpp", "reference"), "cuda": ("cuda", "triton", "reference")}
 
-# os.environ.get takes 1.2 us for a name that is not set, and a whole op may take 6; the dictionary behind it takes 0.05
-_VARIABLE = os.fsencode("F2D_KERNELS_BACKEND") if os.name == "posix" else "F2D_KERNELS_BACKEND"
-_environment: Any = getattr(os.environ, "_data", os.environ)
 _requested: ContextVar[str | None] = ContextVar("f2d_kernels_backend", default=None)
 
 
@@ -112,14 +109,13 @@ def requested_backend() -> str:
     name = _requested.get()
     if name is not None:
         return name
-    if _environment.get(_VARIABLE) is None:
-        return "auto"
-    return _checked(os.environ["F2D_KERNELS_BACKEND"], "F2D_KERNELS_BACKEND")
+    name = variable("F2D_KERNELS_BACKEND")
+    return "auto" if name is None else _checked(name, "F2D_KERNELS_BACKEND")
 
 
 def runs_on_cpp() -> bool:
     """Whether the backend in force for CPU tensors is cpp."""
-    return requested_backend() in ("auto", "cpp") and compiled.load_cpu() is None
+    return requested_backend() in ("auto", "cpp") and REGISTRY["cpp"].unavailable("cpu") is None
 
 
 @contextmanager

@@ -11,7 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import (
+    _are_functorch_transforms_active,
+    _is_tracing,
+    _len_torch_dispatch_stack,
+    _len_torch_function_stack,
+)
 from torch.autograd import forward_ad
+from torch.compiler import is_dynamo_compiling
 from torch.nn import Parameter
 
 from f2d_kernels.noise import MAX_STREAM
@@ -24,11 +31,11 @@ _PLAIN = frozenset({Tensor, Parameter})
 def differentiated(required: Sequence[Any], *optional: Any) -> bool | None:
     """None where a call on these tensors must go the long way, else whether autograd follows it."""
     if (
-        torch.compiler.is_dynamo_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._len_torch_dispatch_stack()
-        or torch._C._len_torch_function_stack()
-        or torch._C._is_tracing()
+        is_dynamo_compiling()
+        or _are_functorch_transforms_active()
+        or _len_torch_dispatch_stack()
+        or _len_torch_function_stack()
+        or _is_tracing()
         or forward_ad._current_level >= 0
         or _allocate.new_memory is not torch.empty  # tests look at every result before it is filled
         or not runs_on_cpp()
@@ -36,12 +43,12 @@ def differentiated(required: Sequence[Any], *optional: Any) -> bool | None:
         return None
     requires_grad = False
     for tensor in required:
-        if type(tensor) not in _PLAIN or not tensor.is_cpu or tensor.layout is not torch.strided:
+        if type(tensor) not in _PLAIN or not tensor.is_cpu:
             return None
         requires_grad = requires_grad or tensor.requires_grad
-    for tensor in optional:
+    for tensor in optional:  # if one is elsewhere, the compiled op declines
         if tensor is not None:
-            if type(tensor) not in _PLAIN or not tensor.is_cpu or tensor.layout is not torch.strided:
+            if type(tensor) not in _PLAIN:
                 return None
             requires_grad = requires_grad or tensor.requires_grad
     return requires_grad and torch.is_grad_enabled()

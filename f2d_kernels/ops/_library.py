@@ -30,8 +30,12 @@ def define_direct(schema: str) -> Callable:
     """Declare a direct op (see `_direct`), which the compiled part supplies for the CPU; returns what calls it."""
     LIBRARY.define(schema)
     name = schema.split("(", 1)[0]
+    overload = getattr(torch.ops.f2d_kernels, name).default
     LIBRARY.impl(name, torch.library.fallthrough_kernel, "Autograd")  # callers know that no gradient is wanted
-    return getattr(torch.ops.f2d_kernels, name).default._op
+    count = len(overload._schema.returns)
+    for others in ("CompositeExplicitAutograd", "NestedTensorCPU"):  # sparse tensors, other devices: declined
+        LIBRARY.impl(name, lambda *_: None if count == 1 else (None,) * count, others)
+    return overload._op
 
 
 def define_derivatives(

@@ -185,11 +185,16 @@ def test_backends_are_respected(name, monkeypatch):
         function(*tensors)
 
 
+@pytest.mark.parametrize("kind", ["sparse", "meta", "nested"])
+@pytest.mark.parametrize("place", [0, 1])
 @pytest.mark.parametrize("name", NAMES)
-def test_sparse_tensors_are_an_error(name):
+def test_tensors_of_other_kinds_go_the_long_way(name, place, kind):
+    """Where they are errors, which do not speak of direct calls."""
     function, tensors = arguments_of(name)
-    with pytest.raises((RuntimeError, ValueError, TypeError)) as caught:
-        function(tensors[0].to_sparse(), *tensors[1:])
+    value = {"sparse": tensors[place].to_sparse(), "meta": tensors[place].to("meta")}.get(kind)
+    tensors[place] = torch.nested.nested_tensor([tensors[place]]) if value is None else value
+    with pytest.raises((RuntimeError, ValueError, TypeError, NotImplementedError)) as caught:
+        function(*tensors)
     assert "direct" not in str(caught.value)
 
 

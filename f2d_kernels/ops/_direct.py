@@ -3,7 +3,7 @@
 A call on plain CPU tensors, outside every mode, transform and trace of PyTorch, goes to one compiled op, `{op}_direct`,
 which checks the arguments, allocates the result and fills it. It declines whatever is not plainly right; the public
 function then goes its long way, whose checks explain errors and whose dispatch serves everything else. On a tensor of
-128 elements this takes 7 us instead of 30.
+128 elements group_norm_silu takes 7 us instead of 32.
 """
 
 from collections.abc import Sequence

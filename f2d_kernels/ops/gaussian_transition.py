@@ -87,13 +87,13 @@ def _direct(
 ) -> Tensor | None:
     """The result of the compiled part alone, or None where it is to be found the long way."""
     deviation, key = number_or_tensor(std), seed_or_tensor(seed)
-    if not isinstance(terms, (list, tuple)) or deviation is None or key is None:
+    if not isinstance(terms, (list, tuple)) or not terms or deviation is None or key is None:
         return None
     noisy = noise is not None or deviation[0] is not None or deviation[1] != 0
     if not in_stream(noise, 0 if seed is None and not noisy else seed, generator, stream, window):
         return None
     factors, numbers = (coefficients, ()) if isinstance(coefficients, Tensor) else (None, coefficients)
-    if not isinstance(numbers, (list, tuple)) or any(type(c) is not float and type(c) is not int for c in numbers):
+    if not isinstance(numbers, (list, tuple)) or not {float, int}.issuperset(map(type, numbers)):
         return None
     tracked = differentiated(terms, factors, deviation[0], noise, key[0])
     if tracked is None:

@@ -165,6 +165,9 @@ def test_explain_says_what_a_call_says(restorer, levels):
     found, explained = restorer(levels), restorer.explain(Image.fromarray(levels))
     assert torch.equal(found.maps, explained.maps) and torch.equal(found.gates, explained.gates)
     assert torch.equal(found.presence, explained.presence)
+    batch = restorer.explain(np.stack([levels, levels]))
+    assert batch.maps.shape == (2, *found.maps.shape)
+    torch.testing.assert_close(batch.gates, found.gates.expand(2, -1), atol=1e-2, rtol=0)
 
 
 def test_options_reach_the_engine(restorer, levels):

@@ -2,6 +2,7 @@
 // moments, registration under the schema of f2d_kernels/ops/expert_head.py.
 #include "../expert_head.h"
 
+#include "../direct.h"
 #include "../dispatch.h"
 #include "../pages.h"
 #include "../tensors.h"
@@ -106,9 +107,26 @@ void expert_head_backward_out(const Tensor& grad, const std::vector<Tensor>& fea
                  optional_table(d_bias), optional_table(d_scale), optional_table(d_gates));
 }
 
+OptionalTensor expert_head_direct(const std::vector<Tensor>& features, bool stacked, const OptionalTensor& weight,
+                                  const OptionalTensor& bias, const OptionalTensor& channel_scale,
+                                  const OptionalTensor& gates, const OptionalTensor& maps, const OptionalTensor& base) {
+  // the features are an assembly without gates per channel, and base has the channels of weight
+  const std::optional<ImageShape> s = assembly_shape(features, stacked, gates, maps, std::nullopt);
+  if (!s || !weight || weight->dim() != 3 || gates->dim() != 2 || features[0].size(0) != s->batch) return std::nullopt;
+  const int64_t experts = gates->size(1), channels = weight->size(1);
+  const ImageShape result{s->batch, channels, s->height, s->width};
+  if (result.empty() || !matches(*weight, {experts, channels, s->channels}) || !matches(bias, {experts, channels}) ||
+      !matches(channel_scale, {s->batch, experts, s->channels}) || !matches(base, result))
+    return std::nullopt;
+  const Tensor out = new_image(result, promoted({pointer(base)}, features), features[0]);
+  expert_head_out(out, features, *weight, bias, channel_scale, *gates, maps, base);
+  return out;
+}
+
 }  // namespace f2d
 
 STABLE_TORCH_LIBRARY_IMPL(f2d_kernels, CPU, m) {
+  m.impl("expert_head_direct", TORCH_BOX(&f2d::expert_head_direct));
   m.impl("expert_head_out", TORCH_BOX(&f2d::expert_head_out));
   m.impl("expert_head_backward_out", TORCH_BOX(&f2d::expert_head_backward_out));
 }

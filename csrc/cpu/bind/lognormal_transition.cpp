@@ -2,6 +2,7 @@
 // f2d_kernels/ops/lognormal_transition.py.
 #include "../lognormal_transition.h"
 
+#include "../direct.h"
 #include "../dispatch.h"
 #include "../pages.h"
 #include "../tensors.h"
@@ -59,9 +60,26 @@ void lognormal_transition_backward_out(const Tensor& grad, const Tensor& x, cons
   finish(d_log_std, a.log_std_parts);
 }
 
+OptionalTensor lognormal_transition_direct(const Tensor& x, const Tensor& mu, const OptionalTensor& log_mean,
+                                           double mean_number, const OptionalTensor& log_std, double std_number,
+                                           const OptionalTensor& noise, const OptionalTensor& seed, int64_t seed_number,
+                                           int64_t stream) {
+  const std::optional<ImageShape> shape = image_shape(x);
+  if (!shape || !matches(OptionalTensor(mu), *shape)) return std::nullopt;
+  const bool wide = any_double({&x, &mu});
+  const OptionalTensor mean = schedule(log_mean, mean_number, shape->batch, wide);
+  const OptionalTensor std = schedule(log_std, std_number, shape->batch, wide);
+  const Source source(noise, seed, seed_number, *shape);
+  if (!mean || !std || !source.fits) return std::nullopt;
+  const Tensor out = new_image(*shape, promoted({&x, &mu}), x);
+  lognormal_transition_out(out, x, mu, *mean, *std, source.noise, source.seed, stream, 0, 0);
+  return out;
+}
+
 }  // namespace f2d
 
 STABLE_TORCH_LIBRARY_IMPL(f2d_kernels, CPU, m) {
+  m.impl("lognormal_transition_direct", TORCH_BOX(&f2d::lognormal_transition_direct));
   m.impl("lognormal_transition_out", TORCH_BOX(&f2d::lognormal_transition_out));
   m.impl("lognormal_transition_backward_out", TORCH_BOX(&f2d::lognormal_transition_backward_out));
 }

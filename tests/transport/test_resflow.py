@@ -199,7 +199,7 @@ def test_other_distributions_are_scipys_quantiles_of_the_same_noise(distribution
     eps = y_1(SEEDS, 3, 3, 64, 64).double().flatten()
     expected = torch.from_numpy(SCIPY[distribution].ppf(stats.norm.cdf(eps.numpy())).astype(float))
     torch.testing.assert_close(found, expected, rtol=2e-6, atol=1e-6)
-    mean, variance, kurtosis = (float(value) for value in SCIPY[distribution].stats("mvk"))
+    mean, variance, kurtosis = (float(value) for value in SCIPY[distribution].stats(moments="mvk"))
     assert (mean, variance) == pytest.approx((0, 1))
     assert found.mean().item() == pytest.approx(0, abs=5 / len(found) ** 0.5)
     assert found.pow(4).mean().item() == pytest.approx(3 + kurtosis, rel=0.1)

@@ -29,8 +29,10 @@ class StateFile(TorchCheckpointIO):
     """Writes a state to a file that appears whole or not at all; Lightning's own way is by a second copy in /tmp."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        with replacing(Path(path)) as part, part.open("wb") as file:
-            torch.save(checkpoint, file)
+        state = io.BytesIO()  # to a file that is full, torch.save raises an error about its own format
+        torch.save(checkpoint, state)
+        with replacing(Path(path)) as part:
+            part.write_bytes(state.getbuffer())
 
 
 class SaveState(Callback):

@@ -19,12 +19,16 @@ class WriteError(OSError):
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, alone: bool = False) -> Iterator[Path]:
     """``with replacing(path) as temporary:`` write to `temporary`, which becomes `path` or is removed on failure.
 
-    WriteError, an OSError, names `path` if the disk is full, the folder is gone or read-only, and so on.
+    alone: nobody else writes to `path`, so what killed processes left of it is removed first; this looks through the
+    folder, so call `remove_leftovers` once for many files. WriteError, an OSError, names `path` if the disk is full,
+    the folder is gone or read-only, and so on.
     """
     temporary = path.with_name(f"{_prefix(path)}{os.getpid()}.part")
+    if alone:
+        remove_leftovers([path])
     try:
         with naming(path, temporary):
             yield temporary

@@ -90,6 +90,17 @@ def test_leftovers_are_those_of_ended_processes(tmp_path):
     assert left == [*(f"photos/{name}" for name in both), f"samples/{own}"]
 
 
+def test_a_file_of_ones_own_is_tidied_first(tmp_path):
+    with replacing(tmp_path / "a.html") as part:
+        name = part.name.rsplit(".", 2)[0]
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (tmp_path / f"{name}.{ended.pid}.part").touch()
+    with replacing(tmp_path / "a.html", alone=True) as part:
+        part.write_text("page")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.html"]
+
+
 def test_a_state_that_does_not_fit_on_the_disk(tmp_path):
     resource = pytest.importorskip("resource")
     pytest.importorskip("lightning", reason="needs the [train] extra")

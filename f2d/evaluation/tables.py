@@ -71,7 +71,7 @@ def write_results(
     }
     folder.path.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        with replacing(folder.path / name) as part:
+        with replacing(folder.path / name, alone=True) as part:
             part.write_text(text, encoding="utf-8", newline="\n")
 
 

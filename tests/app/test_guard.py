@@ -5,17 +5,16 @@ import os
 import re
 import secrets
 import select
-import socket
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from http.client import HTTPConnection, HTTPResponse
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.app.conftest import draw
+from tests.app.sender import FORM, Sender
 
 pytest.importorskip("gradio", reason="needs gradio (pip install gradio)")
 UPLOAD = 2**18
@@ -128,46 +127,6 @@ def test_the_size_is_of_the_whole_request(server):
     status, text = upload(server, *(bytes([i]) * (UPLOAD // 2) for i in range(10)))
     assert (status, list(folder.rglob("*"))) == (413, before) and "one file at a time" in text
     assert ask(server, "POST", "/gradio_api/queue/join", bytes(2**20 + 1))[0] == 413
-
-
-FORM = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
-
-
-class Sender:
-    """An upload that is sent by hand: whatever header, then as much of a body as the server takes."""
-
-    def __init__(self, server, *headers: str):
-        host, port = server[0].split(":")
-        self.socket = socket.create_connection((host, int(port)), timeout=60)
-        lines = ["POST /gradio_api/upload HTTP/1.1", f"Host: {host}", "Content-Type: multipart/form-data; boundary=x"]
-        self.socket.sendall("\r\n".join([*lines, *headers, "", ""]).encode())
-
-    def chunk(self, content: bytes) -> None:
-        self.socket.sendall(b"%x\r\n%b\r\n" % (len(content), content))
-
-    def send_until_refused(self, chunk: Callable[[], None], most: int) -> int:
-        """How many chunks were sent, `most` at the most, until there was an answer or the connection was closed."""
-        for sent in range(most):
-            if select.select([self.socket], [], [], 0)[0]:
-                return sent
-            try:
-                chunk()
-            except (BrokenPipeError, ConnectionResetError):
-                return sent
-        return most
-
-    def answer(self) -> tuple[int, str]:
-        answer = HTTPResponse(self.socket)
-        answer.begin()
-        found = answer.status, answer.read().decode()
-        assert answer.getheader("Connection") == "close"
-        return found
-
-    def is_closed(self) -> bool:
-        try:
-            return self.socket.recv(1) == b""
-        except ConnectionResetError:
-            return True
 
 
 def test_an_oversized_upload_is_refused_from_its_header(server):

@@ -73,10 +73,15 @@ def test_run_again_it_goes_on_and_gives_the_same_bytes(f2d, model, pairs, tmp_pa
     records = sorted((first / "images").rglob("*.json"))
     kept = records[0].stat().st_mtime_ns
     records[1].unlink()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for folder in ("images", "restored"):
+        (first / folder / "pairs" / f".f2d-0123456789abcdef.{ended.pid}.part").touch()
+        os.utime(first / folder / "pairs" / f".f2d-0123456789abcdef.{ended.pid}.part", (0, 0))
     (first / "restored" / "pairs" / "2.png").unlink()
     assert f2d("eval", model, "--data", pairs, "-o", first, "--measures", "mae").exit_code == 0
     assert records[0].stat().st_mtime_ns == kept and records[1].exists()
-    assert (first / "restored" / "pairs" / "2.png").exists()
+    assert (first / "restored" / "pairs" / "2.png").exists() and not list(first.rglob("*.part"))
     assert contents(first) == contents(second)
 
 

@@ -89,14 +89,14 @@ def test_eight_people_at_once(browser, restorer, tmp_path):
             by_hand = others.submit(endless, host)
             for tab, path in zip(tabs, [*paths, tmp_path / "large.png"]):  # none is waited for
                 tab.set_input_files("#f2d-upload input[type=file]", path)
+            toast = tabs[6].get_by_test_id("toast-body")  # for ten seconds
+            toast.wait_for()
+            assert "exceed the maximum allowed size of 1.0 Mb" in toast.inner_text()
             status, text = tabs[7].evaluate(SEND, 3 * UPLOAD)
             assert (status, "maximum allowed size of 1.062 MiB" in text) == (413, True), text
             for tab in tabs[:SERVED]:
                 tab.wait_for_selector("#f2d-upload img")
                 tab.get_by_role("button", name="Restore", exact=True).click()
-            toast = tabs[6].get_by_test_id("toast-body")
-            toast.wait_for()
-            assert "exceed the maximum allowed size of 1.0 Mb" in toast.inner_text()
             served = []
             for tab, pixels in zip(tabs, expected):
                 tab.wait_for_selector(".stage")

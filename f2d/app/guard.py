@@ -26,6 +26,7 @@ LINGER = (
 UPLOAD = re.compile(r"/gradio_api/upload/?$")
 CALLS = re.compile(r"/gradio_api/(queue/join|run/[^/]+|cancel|reset)/?$")  # all else that the page posts
 ELSEWHERE = re.compile(r"/gradio_api/(proxy=|file=https?:)", re.IGNORECASE)  # gradio would fetch it for the visitor
+CLOSE = b"connection", b"close"
 FULL = "The server has no room for another picture just now; try again later."
 SLOW = "The upload took too long; try again with a faster connection or a smaller file."
 
@@ -115,9 +116,17 @@ class Body:
         return message
 
     async def _pass(self, message: Message) -> None:
-        if self._refusal is None or self._answered:
-            self._answered = True
-            await self._send(message)
+        if self._refusal is not None and not self._answered:
+            return
+        self._answered = True
+        if self._complete:
+            return await self._send(message)
+        # an answer before the end of the body, as gradio's to a file that is too large
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], CLOSE]}
+        elif not message.get("more_body", False):
+            return await _end(self._receive, self._send, message)
+        await self._send(message)
 
 
 def _too_large(most: int) -> str:
@@ -125,15 +134,20 @@ def _too_large(most: int) -> str:
 
 
 async def _refuse(receive: Receive, send: Send, status: int, message: str) -> None:
-    """Answer at once, then read on for a moment: a sender whose connection is reset while it sends sees no answer."""
+    """Answer at once: a sender whose connection were reset while it sends would see no answer."""
     body = message.encode()
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),
+        CLOSE,
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": True})
+    await _end(receive, send, {"type": "http.response.body", "body": body})
+
+
+async def _end(receive: Receive, send: Send, message: Message) -> None:
+    """Send all of an answer, and read on for a moment before the server takes it as ended and closes."""
+    await send({**message, "more_body": True})
     with suppress(asyncio.TimeoutError):
         await asyncio.wait_for(_discard(receive, LINGER[0]), LINGER[1])
     await send({"type": "http.response.body", "body": b""})

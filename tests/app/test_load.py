@@ -5,6 +5,7 @@ import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -63,10 +64,11 @@ def test_eight_people_at_once(browser, restorer, tmp_path):
     expected = [np.asarray(restorer(path).image) for path in paths]
     (tmp_path / "large.png").write_bytes(bytes(UPLOAD + 1))
     limits = Limits(megapixels=0.5, upload=UPLOAD, together=2, disk=DISK)
-    with serving(restorer, "tiny", limits) as address, ThreadPoolExecutor(3) as others:
+    with serving(restorer, "tiny", limits) as address, ThreadPoolExecutor(3) as others, ExitStack() as ending:
         folder, host = Path(os.environ["GRADIO_TEMP_DIR"]), re.search("//(.+?)/", address)[1]
         own = (address, "data:", "blob:")
         over = threading.Event()
+        ending.callback(over.set)  # before the executor waits for its threads
 
         def watch() -> int:
             largest = 0

@@ -18,7 +18,7 @@ from typing_extensions import Unpack
 from f2d.engine import Engine, engine_of
 from f2d.engine.bands.restore import restore_banded
 from f2d.engine.control import strengths
-from f2d.engine.execution import Execution, choose_execution
+from f2d.engine.execution import Execution, choose_execution, telling_memory
 from f2d.engine.plan import Plan, available_memory
 from f2d.images import stored_size
 from f2d.images.kinds import ImageLike, check_range, unpack
@@ -132,19 +132,20 @@ class Restorer:
         necessary (see `f2d.engine.plan`); the result equals the whole-image result up to rounding. With exact, images
         are never split. ResFlow has neither factors nor bands.
 
-        Raises ValueError if max_memory is too small, naming the least that suffices, and for options that the model
-        does not support.
+        Raises ValueError for options that the model does not support; BudgetError, a ValueError, if max_memory is too
+        small, naming the least that suffices, and DoesNotFitError, a BudgetError, if memory runs out.
         """
         if isinstance(image, (str, os.PathLike)):
             self.plan_for(stored_size(Path(image)), **options)  # before it is decoded: 20 kB can decode to gigabytes
         pixels, batched, pack = unpack(image)
-        self.execution.synchronize()
-        start = time.perf_counter()
-        restored, explanation = self._run(pixels, seed=seed, **options)
-        self.execution.synchronize()
-        seconds = time.perf_counter() - start
-        found = (tensor if batched else tensor[0] for tensor in explanation)
-        return Restored(pack(restored.cpu()), seconds, self.config.factors, *(t.float().cpu() for t in found))
+        with telling_memory(_size(pixels)):
+            self.execution.synchronize()
+            start = time.perf_counter()
+            restored, explanation = self._run(pixels, seed=seed, **options)
+            self.execution.synchronize()
+            seconds = time.perf_counter() - start
+            found = (tensor if batched else tensor[0] for tensor in explanation)
+            return Restored(pack(restored.cpu()), seconds, self.config.factors, *(t.float().cpu() for t in found))
 
     def restore_batch(self, images: Tensor, **options: Unpack[BatchOptions]) -> Tensor:
         """[B, 3, H, W] in [0, 1] -> the restored images, float32 on the network's device; options as in a call.
@@ -161,7 +162,8 @@ class Restorer:
         if not images.is_floating_point():
             raise TypeError(f"images must hold floating-point values in [0, 1], got {images.dtype}")
         check_range(images)
-        return self._run(images, **options)[0]
+        with telling_memory(_size(images)):
+            return self._run(images, **options)[0]
 
     @torch.inference_mode()
     def explain(self, image: ImageLike) -> Explanation:
@@ -271,6 +273,10 @@ class Restorer:
     def _to_network(self, images: Tensor) -> Tensor:
         images = images.to(self.execution.device, memory_format=torch.channels_last)
         return images * 2 - 1
+
+
+def _size(images: Tensor) -> str:
+    return f"{images.shape[-1]}x{images.shape[-2]}"
 
 
 def _seed_of_each(seed: int | Tensor | None, images: Tensor) -> Tensor | None:

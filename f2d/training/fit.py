@@ -27,11 +27,13 @@ from f2d.training.callbacks import (
     LAST,
     LOSSES,
     RECIPE,
+    SAMPLES,
     WEIGHTS,
     DrawSamples,
     LogLosses,
     SaveState,
     SaveWeights,
+    StateFile,
 )
 from f2d.training.data import TrainingData
 from f2d.training.module import TrainingModule
@@ -90,6 +92,7 @@ def fit(
         num_nodes=machines,
         strategy=_strategy(recipe, machines * devices),
         precision=cast(Any, recipe.precision),
+        plugins=[StateFile()],
         accumulate_grad_batches=recipe.accumulate,
         gradient_clip_val=recipe.gradient_clip or None,
         callbacks=[
@@ -178,7 +181,7 @@ def _prepare(out: Path, recipe: Recipe) -> None:
     out.mkdir(parents=True, exist_ok=True)
     files = [RECIPE, LAST, HISTORY, LOSSES]
     files += [f"{folder}/{name}" for folder in (WEIGHTS, BEST) for name in (checkpoints.MODEL, checkpoints.CONFIG)]
-    remove_leftovers(out / name for name in files)
+    remove_leftovers((out / name for name in files), [out / SAMPLES])
     with replacing(out / RECIPE) as part:
         part.write_text(recipe.to_yaml())
 

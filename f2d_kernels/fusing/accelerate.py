@@ -76,8 +76,7 @@ def accelerate(module: nn.Module, verify: Any = None, tolerance: float = 1e-4) -
 
     Parameters, buffers, their names, the state dict, hooks, `isinstance`, training mode, devices, dtypes, memory
     formats, autocast and copies are unaffected; a pickle contains the plain classes, so accelerate again after loading.
-    `type(block)` is a subclass of the same name. Second derivatives and forward-mode derivatives raise errors, as for
-    the op.
+    `type(block)` is a subclass of the same name.
 
     Args:
         module: any nn.Module, changed in place; a second call finds nothing to do.

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as in malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # as in malloc.h
 
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
@@ -55,8 +55,19 @@ def keep_freed_memory() -> bool:
     Otherwise large results pay for page faults, which cost several times the op in some calls and nothing in others. On
     a GPU PyTorch's allocator keeps memory in the same way.
     """
+    mallopt = _mallopt()
+    return bool(mallopt and mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def return_freed_memory() -> bool:
+    """Make the C library return each block of 128 KiB or more when it is freed, so that every large result is new
+    memory; False if it cannot. By default it always returns blocks above 32 MiB, and smaller ones now and then."""
+    mallopt = _mallopt()
+    return bool(mallopt and mallopt(M_MMAP_THRESHOLD, 2**17))
+
+
+def _mallopt() -> Callable[[int, int], int] | None:
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        return ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
-        return False
-    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+        return None

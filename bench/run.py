@@ -19,10 +19,12 @@ from bench import report
 from bench.cases import ops
 from bench.environment import environment
 from bench.measure import OpMeasurement, RedGateError, Row, Settings
-from bench.memory import keep_freed_memory
+from bench.memory import keep_freed_memory, return_freed_memory
 from bench.models import MODELS, ModelMeasurement
 from bench.providers import missing_backends
 from bench.registry import MODES, Case
+
+ALLOCATORS = {"keep": keep_freed_memory, "system": lambda: True, "fresh": return_freed_memory}
 
 
 def arguments_of(command_line: list[str] | None) -> argparse.Namespace:
@@ -37,7 +39,12 @@ def arguments_of(command_line: list[str] | None) -> argparse.Namespace:
     add("--threads", type=int, help="CPU threads (default: PyTorch's)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="device to measure (default: a GPU if found)")
     add("--seconds", type=float, metavar="S", help="start no further case after S seconds, and list the skipped ones")
-    add("--allocator", choices=("keep", "system"), default="keep", help="CPU: reuse freed memory, or return it")
+    add(
+        "--allocator",
+        choices=tuple(ALLOCATORS),
+        default="keep",
+        help="CPU: reuse freed memory (keep), the C library's default (system), or new memory for every result (fresh)",
+    )
     add("--json", type=Path, metavar="FILE", help="write all rows as JSON")
     add("--csv", type=Path, metavar="FILE", help="write all rows as CSV")
     add("--compare", type=Path, metavar="OLD.json", help="print the ratios to an earlier result")
@@ -104,10 +111,10 @@ def settings_of(options: argparse.Namespace) -> Settings:
 
 def run(options: argparse.Namespace) -> int:
     settings, start = settings_of(options), time.perf_counter()
-    kept = options.allocator == "keep" and settings.device.type == "cpu" and keep_freed_memory()
+    allocator = options.allocator if settings.device.type == "cpu" and ALLOCATORS[options.allocator]() else "system"
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     about = environment(settings.device) | {
-        "allocator": "keeps freed memory" if kept else "system",
+        "allocator": {"keep": "keeps freed memory", "fresh": "returns freed memory"}.get(allocator, "system"),
         "load": f"{load:.1f} on {cores} cores at the start",
     }
     results = Results(options, about)

@@ -11,25 +11,54 @@ from pathlib import Path
 _ABANDONED = 600  # seconds without a write after which a temporary file counts as abandoned
 
 
+class WriteError(OSError):
+    """A file of the user's that cannot be written: ``FILE: cannot be written (REASON)``."""
+
+    def __str__(self) -> str:
+        return f"{self.filename}: cannot be written ({self.strerror})"
+
+
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """``with replacing(path) as temporary:`` write to `temporary`, which becomes `path` or is removed on failure."""
+def replacing(path: Path, *, alone: bool = False) -> Iterator[Path]:
+    """``with replacing(path) as temporary:`` write to `temporary`, which becomes `path` or is removed on failure.
+
+    alone: nobody else writes to `path`, so what killed processes left of it is removed first; this looks through the
+    folder, so call `remove_leftovers` once for many files. WriteError, an OSError, names `path` if the disk is full,
+    the folder is gone or read-only, and so on.
+    """
     temporary = path.with_name(f"{_prefix(path)}{os.getpid()}.part")
+    if alone:
+        remove_leftovers([path])
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with naming(path, temporary):
+            yield temporary
+            os.replace(temporary, path)
     finally:
         with suppress(OSError):
             temporary.unlink()
 
 
-def remove_leftovers(paths: Iterable[Path]) -> None:
-    """Remove temporary files that killed processes left beside `paths`, which only the caller is about to write.
+@contextmanager
+def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Raise WriteError about `path` for an OSError about it, about `temporary`, or about no file that it names."""
+    try:
+        yield
+    except OSError as error:
+        ours = {None, os.fspath(path), None if temporary is None else os.fspath(temporary)}
+        told = None if error.filename is None else os.fsdecode(error.filename)
+        if error.errno is None or told not in ours:  # one that says all in its own words, or of another file
+            raise
+        raise WriteError(error.errno, error.strerror, os.fspath(path)) from None
+
+
+def remove_leftovers(paths: Iterable[Path], folders: Iterable[Path] = ()) -> None:
+    """Remove temporary files that killed processes left beside `paths`, which only the caller is about to write, and
+    in `folders`, which are the caller's alone.
 
     These are temporary files of `paths` by processes that have ended, and old ones of any file: other machines may be
     writing to the same folder, with process numbers that mean nothing here.
     """
-    prefixes: dict[Path, set[str]] = {}
+    prefixes: dict[Path, set[str]] = {folder: {""} for folder in folders}
     for path in paths:
         prefixes.setdefault(path.parent, set()).add(_prefix(path))
     for folder, ours in prefixes.items():
@@ -37,7 +66,8 @@ def remove_leftovers(paths: Iterable[Path]) -> None:
             prefix, number = part.name[: -len(".part")].rsplit(".", 1)
             with suppress(OSError):
                 old = time.time() - part.stat().st_mtime > _ABANDONED
-                if old or (f"{prefix}." in ours and has_ended(int(number) if number.isdecimal() else 0)):
+                mine = "" in ours or f"{prefix}." in ours
+                if old or (mine and has_ended(int(number) if number.isdecimal() else 0)):
                     part.unlink()
 
 

@@ -26,15 +26,32 @@ def resolve_noise(
         check_device(op, "noise", noise, x.device)
         check_shape(op, "noise", noise, x.shape, "the shape of the result")
         return noise, None
-    if x.shape[1] > MAX_CHANNELS:
-        raise ValueError(
-            f"{op}: noise is drawn for at most {MAX_CHANNELS} channels, got C = {x.shape[1]}, so give noise as a tensor"
-        )
+    _check_channels(op, x)
     if seed is not None:
         return None, _seed_tensor(op, x, seed)
     where = x.device if generator is None else generator.device
     drawn = torch.randint(-(2**63), 2**63 - 1, (1,), dtype=torch.int64, device=where, generator=generator)
     return None, drawn.to(x.device)
+
+
+def check_source(op: str, x: Tensor, noise: Tensor | None, seed: Tensor | None, *position: int) -> None:
+    """Check the source of noise of an op that was called without its public function; position: stream, top, left."""
+    if (noise is None) == (seed is None):
+        raise ValueError(f"{op}: give exactly one of noise and seed")
+    if noise is not None:
+        check_shape(op, "noise", noise, x.shape, "the shape of the result")
+        return
+    _check_channels(op, x)
+    if seed is not None:
+        _seed_tensor(op, x, seed)
+    check_position(op, position[0], (position[1], position[2]))
+
+
+def _check_channels(op: str, x: Tensor) -> None:
+    if x.shape[1] > MAX_CHANNELS:
+        raise ValueError(
+            f"{op}: noise is drawn for at most {MAX_CHANNELS} channels, got C = {x.shape[1]}, so give noise as a tensor"
+        )
 
 
 def _seed_tensor(op: str, x: Tensor, seed: int | Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 import importlib
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from f2d_kernels import compiled
+from f2d_kernels.environment import variable
 
 logger = logging.getLogger("f2d_kernels")
 
@@ -51,6 +51,11 @@ def _from_module(package: str) -> Callable[[str], Implementation]:
         return Implementation(module.forward, module.backward)
 
     return load
+
+
+def formulas(op: str) -> Any:
+    """Return `formula` and `gradients` of `op` in plain PyTorch, which PyTorch differentiates in any mode."""
+    return importlib.import_module(f"f2d_kernels.reference.{op}")
 
 
 def _from_compiled(op: str) -> Implementation:
@@ -104,7 +109,13 @@ def requested_backend() -> str:
     name = _requested.get()
     if name is not None:
         return name
-    return _checked(os.environ.get("F2D_KERNELS_BACKEND", "auto"), "F2D_KERNELS_BACKEND")
+    name = variable("F2D_KERNELS_BACKEND")
+    return "auto" if name is None else _checked(name, "F2D_KERNELS_BACKEND")
+
+
+def runs_on_cpp() -> bool:
+    """Whether the backend in force for CPU tensors is cpp."""
+    return requested_backend() in ("auto", "cpp") and REGISTRY["cpp"].unavailable("cpu") is None
 
 
 @contextmanager

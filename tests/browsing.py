@@ -24,15 +24,16 @@ def chromium() -> Iterator:
 
 
 @contextmanager
-def visits(browser, url: str, own: tuple[str, ...], known: tuple[str, ...] = ()) -> Iterator:
+def visits(browser, url: str, own: tuple[str, ...], known: tuple[str, ...] = (), patience: float = 30_000) -> Iterator:
     """open(width, height, **context) -> tab at `url`, in a context of its own. At the end: nothing but `known` was said
-    on any console, and nothing asked for whose address does not begin with one of `own`."""
+    on any console, and nothing asked for whose address does not begin with one of `own`. patience: milliseconds."""
     contexts, heard, asked = [], [], []
 
     def open_(width=1200, height=900, **options):
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
         tab = context.new_page()
+        tab.set_default_timeout(patience)
         tab.on("console", lambda message: heard.append((message.type, message.text)))
         tab.on("pageerror", lambda error: heard.append(("error", str(error))))
         tab.on("request", lambda request: asked.append(request.url))

@@ -1,6 +1,5 @@
 """Process a request: restore an uploaded file, and prepare everything that the page shows."""
 
-import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from f2d.app import shown
 from f2d.app.disk import used
 from f2d.app.limits import SUFFIXES, Limits
 from f2d.engine import BudgetError
+from f2d.engine.execution import DoesNotFitError
 from f2d.engine.restorer import Restored, Restorer
 from f2d.images import ImageError, Photo, check_holds, read, save_image, write
 from f2d.images.formats import FORMATS
@@ -132,14 +132,12 @@ class Work:
                 sampler=options.sampler,
                 strength=options.strength or None,
             )
-        except BudgetError:
-            raise ImageError(f"{size} need more memory than this page has for one image, so make it smaller") from None
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not re.search("(out of|allocate) memory", str(error)):
-                raise
+        except DoesNotFitError:
             raise ImageError(
                 f"{size} did not fit into memory at the moment, so try again, or make it smaller"
             ) from None
+        except BudgetError:
+            raise ImageError(f"{size} need more memory than this page has for one image, so make it smaller") from None
 
     def _line(self, photo: Photo, restored: Photo, result: Restored) -> str:
         change, execution = photo.change_to(restored), self.restorer.execution

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from f2d.checkpoints import hub
 from f2d.replacing import replacing
@@ -80,8 +80,10 @@ def find(
     source is a folder, a preset, or ``owner/name`` or ``owner/name@revision`` on the Hugging Face Hub, tried in this
     order, so the Hub is only asked for names that do not exist locally. The other arguments are those of `hub.fetch`;
     revision is a branch, tag or commit. Raises FileNotFoundError, which names the missing file, or the known presets
-    and the Hub's answer; raises ValueError for a revision of a source that has none.
+    and the Hub's answer; raises ValueError for a revision of a source that has none, and TypeError for what names no
+    checkpoint.
     """
+    _check_name(source)
     folder, repository, here = Path(source), hub.parse(source), "a folder"
     # a folder without a checkpoint that has a preset's name, such as one of results, does not hide the preset
     hides_it = source in shipped() and not (folder / CONFIG).is_file()
@@ -112,6 +114,19 @@ def find(
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}, but a checkpoint has {CONFIG} and {MODEL}")
     return folder
+
+
+def _check_name(source: object) -> None:
+    if isinstance(source, str) or (isinstance(source, os.PathLike) and isinstance(os.fspath(source), str)):
+        return
+    hint = ""
+    if isinstance(source, nn.Module):
+        hint = " (f2d.load also takes an F2DNet or a ResFlowNet itself)"
+    elif isinstance(source, Mapping):
+        hint = " (give tensors to load_state_dict of a network, as in F2DNet(config).load_state_dict(state))"
+    raise TypeError(
+        f"a checkpoint must be given as a preset, a folder, or owner/name on the Hub, got {type(source).__name__}{hint}"
+    )
 
 
 def pinned(source: str) -> str:

@@ -79,6 +79,16 @@ class SavedNetwork(nn.Module, PyTorchModelHubMixin):
     PAPER: ClassVar[str]
     config: SavedConfig
 
+    @classmethod
+    def checked(cls, config: Any) -> Any:
+        """Return `config`, CONFIG's defaults for None; raise TypeError, which says what to call, for anything else."""
+        if config is not None and not isinstance(config, cls.CONFIG):
+            raise TypeError(
+                f"{cls.__name__}: config must be a {cls.CONFIG.__name__}, got {type(config).__name__} "
+                f"(from_preset builds a network by name, from_pretrained loads a trained one)"
+            )
+        return cls.CONFIG() if config is None else config
+
     @property
     def device(self) -> torch.device:
         """The device of the weights."""

@@ -157,7 +157,7 @@ def _write(target: Path, comparison: "Comparison", resamples: int, seed: int) ->
     }
     target.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        with replacing(target / name) as part:
+        with replacing(target / name, alone=True) as part:
             part.write_text(text, encoding="utf-8", newline="\n")
 
 

@@ -199,11 +199,6 @@ class Restoring:
             return self._restorer(images, seed=signed, **self._task.options, **more)
         except BudgetError as error:
             raise ImageError(str(error)) from None
-        except (MemoryError, RuntimeError) as error:
-            if not (isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "t allocate memory" in str(error)):
-                raise
-            size = f"{images.shape[-1]}x{images.shape[-2]}"
-            raise ImageError(f"{size} does not fit into memory") from None
 
     def _write_new(self, path: Path, write_to: Callable[[Path], object]) -> None:
         if self._task.wanted.writes(path):

@@ -12,7 +12,7 @@ import pyarrow
 import ray
 import ray.data
 
-from f2d.images import IMAGE_SUFFIXES
+from f2d.images.formats import FORMATS
 from f2d.integrations.ray import RestoreImages, reason
 
 from .sources import Item, ParquetImages, Storage, find_items
@@ -160,4 +160,4 @@ def _output(place: str, format: str | None) -> str:
     stem, suffix = posixpath.splitext(place)
     if format:
         return f"{stem}.{format}"
-    return place if suffix.lower() in IMAGE_SUFFIXES else f"{place}.png"
+    return place if suffix.lower() in FORMATS else f"{place}.png"

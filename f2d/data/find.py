@@ -5,8 +5,9 @@ from pathlib import Path
 from f2d.data.categories import CLEAR, canonical
 from f2d.data.cdd11 import category_folders, find_scenes
 from f2d.data.clean import CleanPool
+from f2d.data.lists import read_list
 from f2d.data.lmdb import LmdbPool, is_lmdb
-from f2d.data.pairs import PairPool, find_pairs, pair_folders, read_list
+from f2d.data.pairs import PairPool, find_pairs, pair_folders
 from f2d.data.pictures import Pictures, find_images
 from f2d.data.pool import Pool
 from f2d.images import IMAGE_SUFFIXES

@@ -1,26 +1,21 @@
-"""Find pairs of degraded and clean files: two folders with the names used by benchmarks, or a list of paths."""
+"""Find pairs of degraded and clean files in folders, under the names used by benchmarks."""
 
-import csv
+import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor
 
-from f2d.data.categories import canonical
+from f2d.data.naming import CLEAN_FOLDERS, DEGRADED_FOLDERS, beside, clean_names, is_named_clean, is_test_set
 from f2d.data.pictures import Pictures, find_images, size_of, some
 from f2d.data.pool import Pool, in_order
 from f2d.images import IMAGE_SUFFIXES
 
-DEGRADED_NAMES = (
-    *("input", "lq", "LQ", "degraded", "hazy", "haze", "rainy", "rain", "low", "snow", "synthetic", "blur", "noisy"),
-    "source",
-)
-CLEAN_NAMES = ("gt", "GT", "target", "clean", "clear", "high", "sharp", "norain")
-_TWINS = ((re.compile("^rain-"), "norain-"), (re.compile("(?<![a-zA-Z])NOISY(?![a-zA-Z])"), "GT"))
-_CLEAN_TWIN = re.compile("^norain-|(?<![a-zA-Z])GT(?![a-zA-Z])")
-_TEST_SET = re.compile("test|val|eval", re.IGNORECASE)
+SORTED = "sorted"  # in place of a pattern
+_DEPTH = 7  # Snow100K's test set lies six folders deep
+_RESIDE_INDOOR = (620, 460), (640, 480)  # sizes of its hazy images and of its ground truth
 
 
 class Pair(NamedTuple):
@@ -29,6 +24,14 @@ class Pair(NamedTuple):
     degraded: Path
     clean: Path
     category: str
+
+
+class Home(NamedTuple):
+    """The folders of the degraded and the clean images in `folder`; both may be `folder` itself, as may the clean."""
+
+    folder: Path
+    degraded: Path
+    clean: Path
 
 
 class PairPool(Pool):
@@ -43,15 +46,15 @@ class PairPool(Pool):
 
     def read(self, entry: int) -> tuple[Tensor | None, Tensor]:
         pair = self.pairs[entry]
-        degraded, clean = self.pictures(pair.degraded), self.pictures(pair.clean)
-        _check_sizes(pair, degraded.shape[:0:-1], clean.shape[:0:-1])
-        return degraded, clean
+        degraded = self.pictures(pair.degraded)
+        return degraded, fitted(self.pictures(pair.clean), degraded, pair.clean, pair.degraded)
 
     def size(self, entry: int) -> tuple[int, int]:
         pair = self.pairs[entry]
-        degraded, clean = size_of(pair.degraded), size_of(pair.clean)
-        _check_sizes(pair, degraded, clean)
-        return clean
+        sizes = size_of(pair.degraded), size_of(pair.clean)
+        if sizes != _RESIDE_INDOOR and sizes[0] != sizes[1]:
+            raise _two_sizes(pair.degraded, pair.clean, *sizes)
+        return sizes[0]
 
     def name(self, entry: int) -> str:
         return str(self.pairs[entry].degraded)
@@ -72,13 +75,29 @@ class Matches(NamedTuple):
     twice: list[tuple[Path, ...]]
 
 
+def fitted(clean: Tensor, degraded: Tensor, clean_path: Path, degraded_path: Path) -> Tensor:
+    """Return clean [3, H, W] at the size of degraded; the ground truth of RESIDE's indoor sets (SOTS, ITS) loses the
+    border of ten pixels that its hazy images lack. ValueError for other pairs of two sizes."""
+    sizes = (degraded.shape[2], degraded.shape[1]), (clean.shape[2], clean.shape[1])
+    if sizes == _RESIDE_INDOOR:
+        return clean[:, 10:-10, 10:-10]
+    if sizes[0] != sizes[1]:
+        raise _two_sizes(degraded_path, clean_path, *sizes)
+    return clean
+
+
+def _two_sizes(degraded: Path, clean: Path, one: tuple[int, int], other: tuple[int, int]) -> ValueError:
+    (a, b), (c, d) = one, other
+    return ValueError(f"{degraded} and {clean} must have the same size, got {a}x{b} and {c}x{d}")
+
+
 def find_pairs(
     folder: Path, category: str, degraded: str | None = None, clean: str | None = None, pattern: str | None = None
 ) -> list[Pair]:
     """`match_pairs` of a complete folder to train on: ValueError names a test set among the folders inside, and the
     first few pictures without a partner of either side."""
-    homes = {one.parent for one, _ in pair_folders(folder, degraded, clean) if one.parent != folder}
-    tests = sorted(home.name for home in homes if is_test_set(home))
+    homes = [home.folder.relative_to(folder) for home in pair_folders(folder, degraded, clean)]
+    tests = sorted(str(home) for home in homes if is_test_set(home.parts))
     if tests:
         raise ValueError(f"{folder} contains a test set, {some(tests)}, but must be the folder of the training images")
     matches = match_pairs(folder, category, degraded, clean, pattern)
@@ -98,91 +117,104 @@ def match_pairs(
 ) -> Matches:
     """Match every degraded image with its clean one, in two folders inside `folder`, sorted.
 
-    degraded, clean: the folders' names, else the first that is there of the names above; where there is none, they are
-    looked for in each folder inside (GoPro's sequences). Names match below either folder: equal but for the suffix, or
-    rain-N with norain-N (Rain100L) and NOISY with GT (SIDD), also where both are in one folder, or the clean one is
-    what stands before an underscore in the degraded one, the longest if several are (im_0001_s80_a04 -> im_0001,
-    1_1_0.90179 -> 1). pattern: ``DEGRADED -> CLEAN`` with one * each, in place of these rules, such as
-    ``*_hazy -> *_GT``.
+    degraded, clean: the folders' names, else the first that is there of `f2d.data.naming`; where there is none, they
+    are looked for in the folders inside (GoPro's sequences). Names match below either folder: equal but for the suffix,
+    or by a rule of `f2d.data.naming`, such as rain-N with norain-N (Rain100L) and NOISY with GT (SIDD), also where both
+    are in one folder, or the clean one is what stands before an underscore in the degraded one, the longest if several
+    are (im_0001_s80_a04 -> im_0001, 1_1_0.90179 -> 1). pattern, in place of these rules: ``DEGRADED -> CLEAN`` with one
+    * each, such as ``*_hazy -> *_GT``; or ``sorted``, for names that do not match (DPDD): the first file of either
+    folder is a pair, and so on.
 
-    Raises ValueError for missing folders.
+    Raises ValueError for missing folders, and for different numbers of files to be paired by sorted order.
     """
     homes = pair_folders(folder, degraded, clean)
     if not homes:
         raise ValueError(
-            f"{folder} has no pair of folders, such as {degraded or ', '.join(DEGRADED_NAMES)} beside "
-            f"{clean or ', '.join(CLEAN_NAMES)}, or rain-N beside norain-N"
+            f"{folder} has no pair of folders, such as {degraded or ', '.join(DEGRADED_FOLDERS)} beside "
+            f"{clean or ', '.join(CLEAN_FOLDERS)}, or rain-N beside norain-N"
         )
-    rename = _by_pattern(pattern) if pattern else _by_rules
+    in_order = pattern == SORTED
+    rename = _by_pattern(pattern) if pattern and not in_order else clean_names
     found = Matches([], {}, [])
-    for one, other in homes:
-        if one == other:
-            inputs, targets = _beside_each_other(find_images(one))
-        else:
-            inputs, targets = find_images(one), find_images(other)
+    for home in homes:
+        inputs, targets = _sides(home)
         if not inputs:
-            found.alone[one] = []
+            found.alone[home.degraded] = []
             continue
-        pairs, alone, twice = _matched(inputs, targets, one, other, rename)
+        pairs, alone, twice = _matched(inputs, targets, home, rename)
+        if in_order and (alone or twice or len(pairs) != len(targets)):
+            pairs, alone, twice = _in_order(inputs, targets, home), {}, []
         found.pairs.extend(Pair(a, b, category) for a, b in pairs)
         found.alone.update(alone)
         found.twice.extend(twice)
     return found
 
 
-def is_test_set(folder: Path) -> bool:
-    """Whether the folder is named as a test set, such as eval15."""
-    return _TEST_SET.match(folder.name) is not None
+def pair_folders(folder: Path, degraded: str | None = None, clean: str | None = None) -> list[Home]:
+    """The pair of folders in `folder` itself, else in the folders inside it; none where it is laid out otherwise."""
+    return _homes(folder, degraded, clean, _DEPTH, set())
 
 
-def pair_folders(folder: Path, degraded: str | None = None, clean: str | None = None) -> list[tuple[Path, Path]]:
-    """(degraded, clean) folders of `folder` itself, else of each folder in it; none where it is laid out otherwise."""
-    found = _two_folders(folder, degraded, clean)
-    if found is not None:
-        return [found]
-    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return [pair for pair in (_two_folders(path, degraded, clean) for path in inside) if pair is not None]
+def _homes(folder: Path, degraded: str | None, clean: str | None, depth: int, seen: set[Path]) -> list[Home]:
+    real = folder.resolve()
+    if real in seen:  # by a link
+        return []
+    seen.add(real)
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except PermissionError:
+        if len(seen) == 1:
+            raise
+        return []
+    folders = [folder / entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    home = _home(folder, folders, [entry.name for entry in entries], degraded, clean)
+    if home is not None:
+        return [home]
+    return [home for path in folders if depth for home in _homes(path, degraded, clean, depth - 1, seen)]
 
 
-def _two_folders(folder: Path, degraded: str | None, clean: str | None) -> tuple[Path, Path] | None:
-    one, other = _subfolder(folder, degraded, DEGRADED_NAMES), _subfolder(folder, clean, CLEAN_NAMES)
+def _home(folder: Path, inside: list[Path], names: list[str], degraded: str | None, clean: str | None) -> Home | None:
+    one, other = _subfolder(inside, degraded, DEGRADED_FOLDERS), _subfolder(inside, clean, CLEAN_FOLDERS)
     if one and other:
-        return one, other
-    if degraded is clean is None and all(_beside_each_other(_images_in(folder))):
-        return folder, folder
+        return Home(folder, one, other)
+    if degraded is None and clean is None:
+        stems = {Path(name).stem for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES}
+        if any(twin in stems for stem in stems for twin in beside(stem)):
+            return Home(folder, folder, folder)
+        # as PReNet's authors hand out Rain100L: rainy/rain-N beside norain-N
+        if one and any(is_named_clean(stem) for stem in stems):
+            return Home(folder, one, folder)
     return None
 
 
-def _images_in(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+def _subfolder(inside: list[Path], name: str | None, usual: tuple[str, ...]) -> Path | None:
+    """The first of the names among folders, exactly or but for its case; A/B is a folder B inside A."""
+    for wanted in usual if name is None else (name,):
+        first, _, rest = wanted.partition("/")
+        same = [path for path in inside if path.name.casefold() == first.casefold()]
+        for path in sorted(same, key=lambda path: path.name != first):
+            if not rest or (path / rest).is_dir():
+                return path / rest
+    return None
 
 
-def _beside_each_other(paths: list[Path]) -> tuple[list[Path], list[Path]]:
-    """(degraded, clean) ones of the pictures in one folder that are told apart by their names."""
-    degraded = [path for path in paths if _twins(path.stem)]
-    return degraded, [path for path in paths if _CLEAN_TWIN.search(path.stem) and not _twins(path.stem)]
-
-
-def _twins(stem: str) -> list[str]:
-    """The name of the clean picture beside a degraded one; none where `stem` is not named as degraded."""
-    return [expression.sub(clean, stem) for expression, clean in _TWINS if expression.search(stem)]
-
-
-def _subfolder(folder: Path, name: str | None, usual: tuple[str, ...]) -> Path | None:
-    names = usual if name is None else (name,)
-    return next((folder / name for name in names if (folder / name).is_dir()), None)
-
-
-def _by_rules(stem: str) -> list[str]:
-    """Return the names that the clean image may have, best first."""
-    cuts = [match.start() for match in re.finditer("_", stem)]
-    return [stem, *_twins(stem), *(stem[:cut] for cut in reversed(cuts))]
+def _sides(home: Home) -> tuple[list[Path], list[Path]]:
+    """(degraded, clean) images; in one folder they are told apart by their names."""
+    if home.degraded != home.clean and home.clean != home.folder:
+        return find_images(home.degraded), find_images(home.clean)
+    here = [path for path in sorted(home.folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
+    clean = [path for path in here if is_named_clean(path.stem)]
+    if home.degraded != home.clean:
+        return find_images(home.degraded), clean
+    return [path for path in here if beside(path.stem)], clean
 
 
 def _by_pattern(pattern: str) -> Callable[[str], list[str]]:
     one, arrow, other = (part.strip() for part in pattern.partition("->"))
     if not arrow or one.count("*") != 1 or other.count("*") != 1:
-        raise ValueError(f"pattern must be DEGRADED -> CLEAN with one * each, such as *_hazy -> *_GT, got {pattern!r}")
+        raise ValueError(
+            f"pattern must be {SORTED}, or DEGRADED -> CLEAN with one * each, such as *_hazy -> *_GT, got {pattern!r}"
+        )
     expression = re.compile(re.escape(one).replace(r"\*", "(.*)"))
 
     def rename(stem: str) -> list[str]:
@@ -192,10 +224,20 @@ def _by_pattern(pattern: str) -> Callable[[str], list[str]]:
     return rename
 
 
+def _in_order(inputs: list[Path], targets: list[Path], home: Home) -> list[tuple[Path, Path]]:
+    if len(inputs) != len(targets):
+        raise ValueError(
+            f"{home.degraded} has {len(inputs)} images and {home.clean} has {len(targets)}, but their names do not "
+            "match, and pairs by sorted order need as many of either"
+        )
+    return list(zip(inputs, targets))
+
+
 def _matched(
-    inputs: list[Path], targets: list[Path], one: Path, other: Path, rename: Callable[[str], list[str]]
+    inputs: list[Path], targets: list[Path], home: Home, rename: Callable[[str], list[str]]
 ) -> tuple[list[tuple[Path, Path]], dict[Path, list[Path]], list[tuple[Path, ...]]]:
     """Pairs, the pictures without a partner by folder, and the clean ones of one name."""
+    one, other = home.degraded, home.clean
     by_place, twice = unique_by([path.relative_to(other).with_suffix("") for path in targets], targets)
     pairs, alone = [], []
     for path in inputs:
@@ -219,58 +261,3 @@ def unique_by(places: list[Path], paths: list[Path]) -> tuple[dict[Path, Path], 
         found.setdefault(place, []).append(path)
     alone = {place: same[0] for place, same in found.items() if len(same) == 1}
     return alone, [tuple(same) for same in found.values() if len(same) > 1]
-
-
-def read_list(path: Path, category: str | None = None, missing: list[str] | None = None) -> list[Pair]:
-    """Pairs of a text file: ``degraded clean`` in each line, paths relative to the file, and a category if there is a
-    third column.
-
-    Columns are divided by commas in a .csv (its first line may name them: degraded,clean[,category]), else by tabs or,
-    where there are none, by blanks. Empty lines and those that start with # are left out. ValueError names the line:
-    for other numbers of columns, a file that is not there (or a line about it in `missing`, if that is given), a
-    category that is neither given here nor there.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not a list of pairs, as it is not text") from None
-    pairs = []
-    for number, columns in _rows(text, path.suffix.lower()):
-        where = f"{path}, line {number}"
-        if len(columns) not in (2, 3):
-            raise ValueError(
-                f"{where}: must have the columns degraded, clean and optionally a category, got {len(columns)} columns"
-            )
-        name = columns[2] if len(columns) == 3 and columns[2] else category
-        if name is None:
-            raise ValueError(f"{where}: has no category, neither in a third column nor for the whole list")
-        pair = Pair(path.parent / columns[0], path.parent / columns[1], canonical(name))
-        absent = [f"{where}: {file} is not a file" for file in pair[:2] if not file.is_file()]
-        if absent:
-            if missing is None:
-                raise ValueError(absent[0])
-            missing.extend(absent)
-        else:
-            pairs.append(pair)
-    if not (pairs or missing):
-        raise ValueError(f"{path} contains no pairs, that is, lines of: degraded clean [category]")
-    return pairs
-
-
-def _rows(text: str, suffix: str) -> Iterable[tuple[int, list[str]]]:
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        if suffix == ".csv":
-            columns = [column.strip() for column in next(csv.reader([line], skipinitialspace=True))]
-            if number == 1 and columns[:2] == ["degraded", "clean"]:
-                continue
-        else:
-            columns = [column.strip() for column in line.split("\t")] if "\t" in line else line.split()
-        yield number, columns
-
-
-def _check_sizes(pair: Pair, degraded: tuple[int, ...], clean: tuple[int, ...]) -> None:
-    if tuple(degraded) != tuple(clean):
-        (a, b), (c, d) = degraded, clean
-        raise ValueError(f"{pair.degraded} and {pair.clean} must have the same size, got {a}x{b} and {c}x{d}")

@@ -29,5 +29,9 @@ __all__ = [
 def engine_of(
     net: Network, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
 ) -> Engine | PlainEngine:
-    """Return an `Engine` for an F2DNet, a `PlainEngine` for other networks; both have predictor and plan."""
+    """Return an `Engine` for an F2DNet, a `PlainEngine` for a ResFlowNet; both have predictor and plan."""
+    if not isinstance(net, Network):
+        raise TypeError(
+            f"net must be an F2DNet or a ResFlowNet, got {type(net).__name__} (f2d.load takes a preset or a folder too)"
+        )
     return Engine(net, dtype, device) if isinstance(net, F2DNet) else PlainEngine(net, dtype, device)

@@ -1,10 +1,32 @@
 """Choose where and in which precision a network runs on this machine, and give the reason."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
+from f2d.engine.plan import BudgetError
+
 PRECISIONS = ("auto", "float32", "bf16")
+# PyTorch's allocators raise a RuntimeError, in these words on a CPU, a GPU, Windows, and from C++
+_NO_MEMORY = re.compile("(out of|allocate|not enough) memory|bad_alloc", re.IGNORECASE)
+
+
+class DoesNotFitError(BudgetError):
+    """Memory ran out while an image was worked on."""
+
+
+@contextmanager
+def telling_memory(what: str) -> Iterator[None]:
+    """Raise DoesNotFitError, ``WHAT does not fit into memory``, for whatever the allocators raise inside."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _NO_MEMORY.search(str(error)):
+            raise
+        raise DoesNotFitError(f"{what} does not fit into memory") from None
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,15 @@ from typing import Any, Generic, NamedTuple, TypedDict, TypeVar, overload
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from f2d.engine import Engine, engine_of
 from f2d.engine.bands.restore import restore_banded
 from f2d.engine.control import Adjust, strengths
-from f2d.engine.execution import Execution, choose_execution
+from f2d.engine.execution import Execution, choose_execution, telling_memory
 from f2d.engine.plan import Plan, available_memory
-from f2d.images import stored_size, to_tensor
+from f2d.images import stored_size
 from f2d.images.kinds import ImageLike, check_range, unpack
 from f2d.nets.models import Network, load_network
 from f2d.transport import sampling
@@ -95,16 +95,26 @@ class Restorer:
 
     @classmethod
     def load(
-        cls, model: str | os.PathLike = "f2d-lite", *, device: str = "auto", precision: str = "auto", **download: Any
+        cls,
+        model: str | os.PathLike | Network = "f2d-lite",
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        **download: Any,
     ) -> "Restorer":
         """Load a preset with shipped weights, a checkpoint folder, or owner/name on the Hugging Face Hub.
 
-        device and precision are those of `choose_execution`; download holds revision, token, ... as in
-        `f2d.checkpoints.find`. Raises FileNotFoundError or ValueError for a missing or damaged model, and for a device
-        or precision that is not available.
+        model may also be a network, an F2DNet or a ResFlowNet: its weights are copied and it stays as it is. device and
+        precision are those of `choose_execution`; download holds revision, token, ... as in `f2d.checkpoints.find`.
+        Raises FileNotFoundError or ValueError for a missing or damaged model, and for a device or precision that is not
+        available; raises TypeError for a model of another type.
         """
         execution = choose_execution(device, precision)
-        return cls(load_network(model, **download), execution)
+        if not isinstance(model, nn.Module):
+            return cls(load_network(model, **download), execution)
+        if download:
+            raise TypeError(f"{', '.join(download)} must be omitted for a network, since nothing is downloaded for it")
+        return cls(model, execution)
 
     @overload
     def __call__(
@@ -123,19 +133,20 @@ class Restorer:
         necessary (see `f2d.engine.plan`); the result equals the whole-image result up to rounding. With exact, images
         are never split. ResFlow has neither factors nor bands. adjust, for videos, is `f2d.engine.control.Adjust`.
 
-        Raises ValueError if max_memory is too small, naming the least that suffices, and for options that the model
-        does not support.
+        Raises ValueError for options that the model does not support; BudgetError, a ValueError, if max_memory is too
+        small, naming the least that suffices, and DoesNotFitError, a BudgetError, if memory runs out.
         """
         if isinstance(image, (str, os.PathLike)):
             self.plan_for(stored_size(Path(image)), **options)  # before it is decoded: 20 kB can decode to gigabytes
         pixels, batched, pack = unpack(image)
-        self.execution.synchronize()
-        start = time.perf_counter()
-        restored, explanation = self._run(pixels, seed=seed, **options)
-        self.execution.synchronize()
-        seconds = time.perf_counter() - start
-        found = (tensor if batched else tensor[0] for tensor in explanation)
-        return Restored(pack(restored.cpu()), seconds, self.config.factors, *(t.float().cpu() for t in found))
+        with telling_memory(_size(pixels)):
+            self.execution.synchronize()
+            start = time.perf_counter()
+            restored, explanation = self._run(pixels, seed=seed, **options)
+            self.execution.synchronize()
+            seconds = time.perf_counter() - start
+            found = (tensor if batched else tensor[0] for tensor in explanation)
+            return Restored(pack(restored.cpu()), seconds, self.config.factors, *(t.float().cpu() for t in found))
 
     def restore_batch(self, images: Tensor, **options: Unpack[BatchOptions]) -> Tensor:
         """[B, 3, H, W] in [0, 1] -> the restored images, float32 on the network's device; options as in a call.
@@ -143,14 +154,27 @@ class Restorer:
         With a seed, every image of the batch gets the noise it would have alone. Raises ValueError for values outside
         [0, 1] (see `f2d.images.kinds.check_range`).
         """
+        if not isinstance(images, Tensor):
+            raise TypeError(
+                f"images must be a tensor [B, 3, H, W], got {type(images).__name__} (a call takes other kinds of image)"
+            )
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images must be [B, 3, H, W], got {tuple(images.shape)}")
+        if not images.is_floating_point():
+            raise TypeError(f"images must hold floating-point values in [0, 1], got {images.dtype}")
         check_range(images)
-        return self._run(images, **options)[0]
+        with telling_memory(_size(images)):
+            return self._run(images, **options)[0]
 
     @torch.inference_mode()
-    def explain(self, image: Image.Image) -> Explanation:
-        """Compute maps, gates and presence at t = 0, as a one-step restoration sees them, in one network call."""
-        found = self.engine.predictor().look(self._to_network(to_tensor(image)[None]))
-        return Explanation(self.config.factors, *(tensor[0].float().cpu() for tensor in found))
+    def explain(self, image: ImageLike) -> Explanation:
+        """Compute maps, gates and presence at t = 0, as a one-step restoration sees them, in one network call.
+
+        image: of any kind that a call takes; for a batch, the results have a leading dimension B.
+        """
+        pixels, batched, _ = unpack(image)
+        found = self.engine.predictor().look(self._to_network(pixels))
+        return Explanation(self.config.factors, *((tensor if batched else tensor[0]).float().cpu() for tensor in found))
 
     @torch.inference_mode()
     def _run(
@@ -251,6 +275,10 @@ class Restorer:
     def _to_network(self, images: Tensor) -> Tensor:
         images = images.to(self.execution.device, memory_format=torch.channels_last)
         return images * 2 - 1
+
+
+def _size(images: Tensor) -> str:
+    return f"{images.shape[-1]}x{images.shape[-2]}"
 
 
 def _seed_of_each(seed: int | Tensor | None, images: Tensor) -> Tensor | None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from f2d.data.categories import factors_of
+from f2d.data.pairs import fitted
 from f2d.data.sample import Sample, finish, stack
 from f2d.degradation import FACTORS
 from f2d.images import image_to_tensor
@@ -45,9 +46,9 @@ class Case(NamedTuple):
             assert clean is not None  # a case has one or the other
             return self._synthesised(clean)
         degraded = image_to_tensor(self.degraded)
-        if clean is not None and clean.shape != degraded.shape:
-            sizes = [f"{image.shape[2]}x{image.shape[1]}" for image in (degraded, clean)]
-            raise ValueError(f"{self.degraded} and {self.clean} must have the same size, got {sizes[0]} and {sizes[1]}")
+        if clean is not None:
+            assert self.clean is not None
+            clean = fitted(clean, degraded, self.clean, self.degraded)
         return Pixels(degraded, clean, None)
 
     def files(self, *others: Path) -> str:

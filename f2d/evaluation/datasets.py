@@ -11,7 +11,9 @@ from pathlib import Path
 from f2d.data.categories import CLEAR, factors_of, is_category
 from f2d.data.cdd11 import match_scenes
 from f2d.data.find import recognise
-from f2d.data.pairs import Matches, is_test_set, match_pairs, pair_folders, read_list
+from f2d.data.lists import read_list
+from f2d.data.naming import own_name, split_rank
+from f2d.data.pairs import Home, Matches, match_pairs, pair_folders
 from f2d.data.pictures import find_images
 from f2d.degradation import CATEGORIES
 from f2d.evaluation.case import Case
@@ -133,22 +135,25 @@ def _cases(part: Part, root: Path, problems: list[str]) -> Iterator[Case]:
             yield Case(f"{row}/{_place(path, home)}", row, path, None, 0, part.factors)
 
 
-def _pairs(part: Part, home: Path, problems: list[str]) -> Iterator[Case]:
-    homes = pair_folders(home)
+def _pairs(part: Part, root: Path, problems: list[str]) -> Iterator[Case]:
+    homes = pair_folders(root)
     if not homes:
-        match_pairs(home, part.row)  # raises, saying what was looked for
-    tests = [pair for pair in homes if is_test_set(pair[0].parent)]
-    homes = homes if part.row else tests or homes  # LOL's our485 is for training
-    for one, other in homes:
-        folder = one if one == other else one.parent
-        row = part.row or folder.resolve().name
+        match_pairs(root, part.row)  # raises, saying what was looked for
+    ranks = [split_rank(home.folder.relative_to(root).parts) for home in homes]
+    for home in (home for home, rank in zip(homes, ranks) if rank == min(ranks)):  # the test set where there are splits
+        row = part.row or _row(home, root)
         factors = part.factors or (factors_of(row) if is_category(row) else ())
-        matches = match_pairs(folder, row, pattern=part.pattern)
+        matches = match_pairs(home.folder, row, pattern=part.pattern)
         _report(matches, problems)
-        sequence = folder.relative_to(home) if part.row else Path()
+        sequence = home.folder.relative_to(root) if part.row else Path()
         for pair in matches.pairs:
-            name = f"{row}/{(sequence / _place(pair.degraded, one)).as_posix()}"
+            name = f"{row}/{(sequence / _place(pair.degraded, home.degraded)).as_posix()}"
             yield Case(name, row, pair.degraded, pair.clean, 0, factors)
+
+
+def _row(home: Home, root: Path) -> str:
+    real = root.resolve()
+    return own_name((real.parent.name, real.name, *home.folder.relative_to(root).parts))
 
 
 def _scenes(home: Path, problems: list[str]) -> Iterator[Case]:

@@ -110,7 +110,8 @@ class Evaluation:
     def left(self, cases: Sequence[Case]) -> list[Case]:
         """Those without numbers yet, without their picture, made of other files, or measured by a version that did not
         measure localisation where the true masks are known; what failed is tried again. All, if it is to begin anew:
-        what there was of them is removed."""
+        what there was of them is removed. What killed processes left of any of them is removed too."""
+        self.folder.remove_leftovers(case.name for case in cases)
         if self._anew:
             for case in cases:
                 self.folder.remove(case.name)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -12,7 +12,7 @@ from typing import Any
 from f2d.evaluation.case import Case
 from f2d.evaluation.record import Record, dumps
 from f2d.metrics.measure import About
-from f2d.replacing import replacing
+from f2d.replacing import remove_leftovers, replacing
 
 SETTINGS, RECORDS, RESTORED = "evaluation.json", "images", "restored"
 RESULTS = "results.json"
@@ -96,6 +96,10 @@ class EvaluationFolder:
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as part:
             part.write_text(replace(record, settings=self.settings.key).to_json(), encoding="utf-8")
+
+    def remove_leftovers(self, names: Iterable[str]) -> None:
+        """Remove temporary files of cases that killed processes left; only the caller evaluates these cases."""
+        remove_leftovers([path for name in names for path in (self._file(name), self.restored(name))])
 
     def names(self) -> list[str]:
         """The pictures of the last results; of an evaluation that was never finished, all that are there."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from f2d.degradation import FACTORS
+from f2d.engine.execution import telling_memory
 from f2d.evaluation.case import Case, Pixels
 from f2d.evaluation.folder import EvaluationFolder
 from f2d.evaluation.memory import peak_memory
@@ -53,9 +54,10 @@ class Run:
     def _one(self, case: Case) -> Record:
         files = self.files(case)  # before they are read: what changes meanwhile is read again
         try:
-            record = self._evaluated(case)
+            with telling_memory("the image with its measures"):
+                record = self._evaluated(case)
         # of the data, such as a file that is no picture, or of one picture's size
-        except (ValueError, OSError, torch.OutOfMemoryError) as error:
+        except (ValueError, OSError) as error:
             record = Record(case.name, case.category, error=" ".join(str(error).split()))
         record = replace(record, files=files)
         self.folder.write(record)

@@ -71,7 +71,7 @@ def write_results(
     }
     folder.path.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        with replacing(folder.path / name) as part:
+        with replacing(folder.path / name, alone=True) as part:
             part.write_text(text, encoding="utf-8", newline="\n")
 
 
@@ -165,8 +165,10 @@ class _Results:
             yield markdown.table(["", *MAP_COLUMNS], rows)
             for factor, found in summary.localisation.items():
                 yield from (f"{plain(note)}\n" for note in map_notes(factor, found))
-        if self.published:
-            yield "## Published results\n\nOther people's numbers, as they printed them; none was measured here.\n"
+        said = "Other people's numbers, as they printed them; none was measured here."
+        if not self.published:
+            said = f"None are collected here for {plain(self.data.title)}."
+        yield f"## Published results\n\n{said}\n"
         for table in self.published:
             yield self._of_others(table)
         lists = {

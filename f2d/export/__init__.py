@@ -6,6 +6,7 @@ differences("lite.onnx", net)                             # the differences from
 """
 
 import copy
+import io
 import json
 import logging
 import os
@@ -69,11 +70,12 @@ def export(
         raise ValueError(f"{path}: dtype and device must be omitted, as ONNX files are float32 for any device")
     text = _describe(net, steps, sampler, dtype, device)
     network = _network(net, path, dtype, device)
-    with _quietly(), torch.no_grad(), replacing(path) as part:
+    with _quietly(), torch.no_grad(), replacing(path, alone=True) as part:
         program = _program(Restoration(network, steps, sampler), device)
         if path.suffix == PROGRAM:
-            with part.open("wb") as file:
-                torch.export.save(program, file, extra_files={DESCRIPTION: json.dumps(text)})
+            file = io.BytesIO()  # on a full disk, PyTorch raises an error about its own format
+            torch.export.save(program, file, extra_files={DESCRIPTION: json.dumps(text)})
+            part.write_bytes(file.getbuffer())
         else:
             part.write_bytes(onnx_file(program, text))
 

@@ -51,5 +51,5 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure in the format of the suffix (png, pdf, svg); equal figures give byte-identical files."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = path.suffix[1:]
-    with replacing(path) as part, rc_context({"svg.hashsalt": "f2d"}):
+    with replacing(path, alone=True) as part, rc_context({"svg.hashsalt": "f2d"}):
         figure.savefig(part, format=kind, dpi=160, metadata=_UNDATED.get(kind))

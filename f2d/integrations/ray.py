@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from f2d.engine.restorer import Restorer
-from f2d.images import IMAGE_SUFFIXES, ImageError, check_holds, read
-from f2d.images.formats import format_of
+from f2d.images import ImageError, check_holds, read
+from f2d.images.formats import FORMATS, format_of
 from f2d.images.writing import encode
 
 Columns = dict[str, Any]
@@ -76,10 +76,11 @@ class RestoreImages:
             except ImageError as error:
                 raise ImageError(str(error).replace(str(file), path or "image", 1)) from None
         suffix = f".{self._format}" if self._format else name.suffix.lower()
-        target = name.with_suffix(suffix if suffix in IMAGE_SUFFIXES else ".png")
+        target = name.with_suffix(suffix if suffix in FORMATS else ".png")
         check_holds(photo, target)
         result = self._restorer(photo.tensor()[None], **self._options)
-        return encode(photo.replaced(result.image[0]), target, quality=self._quality), result.seconds
+        encoded, _ = encode(photo.replaced(result.image[0]), target, quality=self._quality)
+        return encoded, result.seconds
 
     def _row(self, value: Any, path: str) -> tuple[Any, str, float]:
         try:

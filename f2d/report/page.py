@@ -54,7 +54,7 @@ def write_report(
         asked = [None if model is None else look(model, pixels.degraded) for model in models]
         shown.append(prepare(case, pixels, content.methods, asked, budget))
     page = _page(content, shown, notes, budget)
-    with replacing(target) as part:
+    with replacing(target, alone=True) as part:
         # file names may hold bytes that are not Unicode; they become character references
         part.write_bytes(page.encode("utf-8", "xmlcharrefreplace"))
     return notes

@@ -9,6 +9,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor
 
@@ -16,15 +17,27 @@ from f2d import checkpoints
 from f2d.data import Batch, Sample, finish, stack
 from f2d.images import to_picture
 from f2d.images.sheet import Panel, colour_map, sheet
-from f2d.replacing import replacing
+from f2d.replacing import naming, replacing
 from f2d.training.module import TrainingModule
+from f2d.training.stopping import Stopping
 
 RECIPE, LAST, HISTORY, LOSSES = "recipe.yaml", "last.ckpt", "history.json", "losses.csv"
 WEIGHTS, BEST, SAMPLES = "weights", "best", "samples"
 
 
+class StateFile(TorchCheckpointIO):
+    """Writes a state to a file that appears whole or not at all; Lightning's own way is by a second copy in /tmp."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        state = io.BytesIO()  # to a file that is full, torch.save raises an error about its own format
+        torch.save(checkpoint, state)
+        with replacing(Path(path)) as part:
+            part.write_bytes(state.getbuffer())
+
+
 class SaveState(Callback):
-    """Saves `last.ckpt` every `every` steps and at the end, from which a run resumes bit-exactly.
+    """Saves `last.ckpt` every `every` steps and at the end, from which a run resumes bit-exactly; also at the end of
+    the current step when SIGTERM or Ctrl-C asks the run to stop, which it then does.
 
     Lightning's ModelCheckpoint saves inside the step that it follows, when the count of finished batches is one short
     and the validation of that step is still to come; here a state is saved at the start of the next step.
@@ -32,11 +45,19 @@ class SaveState(Callback):
 
     def __init__(self, out: Path, every: int):
         self.path, self.every, self._saved = out / LAST, every, 0
+        self._stopping = Stopping()
 
-    def on_train_batch_start(self, trainer: lightning.Trainer, *_: object) -> None:
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, module: TrainingModule, batch: object, index: int
+    ) -> None:
+        if index % module.recipe.accumulate:
+            return  # within a step
         step = trainer.global_step
-        if step % self.every == 0 and step > self._saved:
+        stop = trainer.strategy.reduce_boolean_decision(self._stopping.asked, all=False)  # any process was asked
+        if step > self._saved and (stop or step % self.every == 0):
             self._save(trainer)
+        if stop:
+            self._stopping.leave()
 
     def on_save_checkpoint(self, trainer: lightning.Trainer, module: TrainingModule, state: dict[str, Any]) -> None:
         # the fetched batch will be fetched again; if it counted, each resumption would shift the validations
@@ -46,6 +67,7 @@ class SaveState(Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, *_: object) -> None:
         self._saved = trainer.global_step
+        self._stopping.hold()
 
     def on_train_end(self, trainer: lightning.Trainer, *_: object) -> None:
         if trainer.global_step > self._saved:
@@ -53,11 +75,7 @@ class SaveState(Callback):
 
     def _save(self, trainer: lightning.Trainer) -> None:
         self._saved = trainer.global_step
-        if not trainer.is_global_zero:  # such a process takes part but writes nothing
-            trainer.save_checkpoint(self.path, weights_only=False)
-            return
-        with replacing(self.path) as part:
-            trainer.save_checkpoint(part, weights_only=False)
+        trainer.save_checkpoint(self.path, weights_only=False)
 
 
 class SaveWeights(Callback):
@@ -119,7 +137,7 @@ class LogLosses(Callback):
         if not trainer.is_global_zero or (index + 1) % module.recipe.accumulate:
             return
         loss = sum(module.step_loss) / len(module.step_loss)
-        with self.path.open("a", newline="") as file:
+        with naming(self.path), self.path.open("a", newline="") as file:
             csv.writer(file).writerow([trainer.global_step, repr(loss), repr(module.rate), module.bad_steps])
 
 

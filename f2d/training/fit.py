@@ -27,11 +27,13 @@ from f2d.training.callbacks import (
     LAST,
     LOSSES,
     RECIPE,
+    SAMPLES,
     WEIGHTS,
     DrawSamples,
     LogLosses,
     SaveState,
     SaveWeights,
+    StateFile,
 )
 from f2d.training.data import TrainingData
 from f2d.training.module import TrainingModule
@@ -73,6 +75,7 @@ def fit(
     crop = max(stage.crop for stage in recipe.stages if stage.start < recipe.steps)
     validated = recipe.validation_crop or crop
     mixture = Mixture(recipe.sources, data, factors, recipe.augment, recipe.seed, crop_check=max(crop, validated))
+    _check_categories(recipe, mixture)
     mixture, held_out = mixture.split(recipe.validation_images, validated)
     machines, devices = _placement(devices, accelerator)
     Batches(recipe.stages, recipe.steps, recipe.accumulate, world=machines * devices)  # raises its error early
@@ -89,6 +92,7 @@ def fit(
         num_nodes=machines,
         strategy=_strategy(recipe, machines * devices),
         precision=cast(Any, recipe.precision),
+        plugins=[StateFile()],
         accumulate_grad_batches=recipe.accumulate,
         gradient_clip_val=recipe.gradient_clip or None,
         callbacks=[
@@ -177,7 +181,7 @@ def _prepare(out: Path, recipe: Recipe) -> None:
     out.mkdir(parents=True, exist_ok=True)
     files = [RECIPE, LAST, HISTORY, LOSSES]
     files += [f"{folder}/{name}" for folder in (WEIGHTS, BEST) for name in (checkpoints.MODEL, checkpoints.CONFIG)]
-    remove_leftovers(out / name for name in files)
+    remove_leftovers((out / name for name in files), [out / SAMPLES])
     with replacing(out / RECIPE) as part:
         part.write_text(recipe.to_yaml())
 
@@ -199,6 +203,14 @@ def _factors(net: Network, recipe: Recipe) -> tuple[str, ...]:
             f"defined for {', '.join(FACTORS)} only"
         )
     return net.config.factors
+
+
+def _check_categories(recipe: Recipe, mixture: Mixture) -> None:
+    """Raise ValueError for a weight of a category that no source has."""
+    known = sorted({name for part in mixture.parts for name in part.frequencies})
+    unknown = sorted(set(recipe.losses.categories) - set(known))
+    if unknown:
+        raise ValueError(f"losses.categories must be among those of the sources ({', '.join(known)}), got {unknown[0]}")
 
 
 def _check_dilated(net: Network) -> None:

@@ -47,6 +47,21 @@ def log_squared(prediction: Tensor, target: Tensor, eps: float = 1e-4) -> Tensor
 PIXEL = {"charbonnier": charbonnier, "l1": absolute, "l2": squared, "log_l2": log_squared}
 
 
+def sample_weights(errors: Tensor, factors: Tensor, hardness: float) -> Tensor:
+    """``w_b = factor_b · error_b ** hardness``, without gradient: how much each sample [B] counts in a batch's mean.
+
+    errors [B]: the samples' distances, at least 0; factors [B]: the weights of their categories. hardness 0 ignores the
+    errors, and 1 weights a sample twice as bad twice as much. (Lin et al., Focal Loss for Dense Object Detection, 2017,
+    with the error in place of 1 - p.)
+    """
+    return factors * errors.detach() ** hardness
+
+
+def weighted_mean(values: Tensor, weights: Tensor, *, total: Sum = batch_sum) -> Tensor:
+    """``Σ_b w_b values_b / Σ_b w_b``, 0 where all weights are 0; values, weights [B], w_b >= 0."""
+    return total(weights * values) / total(weights).clamp_min(torch.finfo(weights.dtype).tiny)
+
+
 def velocity(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """``lambda(t) · mean (v - d/dt [x_t; y_t])²`` of each sample [B]; weight [B] is lambda(t). ResFlow, eq. 9-11."""
     return weight * squared(prediction, target)

@@ -1,6 +1,8 @@
 """Objectives of a training step: the terms of F²D-Net, and ResFlow's velocity matching."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -39,6 +41,14 @@ class Objective(ABC):
         terms = self.terms(net, batch, total)
         return Loss(sum(getattr(self.weights, name) * value for name, value in terms.items()), terms)
 
+    def mean_over(self, batch: Batch, errors: Tensor, total: losses.Sum) -> Callable[[Tensor], Tensor]:
+        """Return the mean over the samples [B] -> [] that the recipe asks for; errors [B] >= 0 say how hard each is."""
+        categories, hardness = self.weights.categories, self.weights.hardness
+        if not categories and not hardness:
+            return torch.mean
+        factors = errors.new_tensor([categories.get(name, 1.0) for name in batch.categories])
+        return partial(losses.weighted_mean, weights=losses.sample_weights(errors, factors, hardness), total=total)
+
     def positions(self, seeds: Tensor) -> Tensor:
         """Return each sample's position on its path, [B] in [0, 1), as a function of its seed alone."""
         draws = torch.stack([torch.rand(2, generator=torch.Generator().manual_seed(s)) for s in seeds.tolist()])
@@ -64,9 +74,10 @@ class FactorizedObjective(Objective):
             prediction = output.prediction.float()
             mu_hat = transport.clean(prediction, draw.state, y, draw.time)
             reconstruction = pixel(mu_hat, mu)
+            mean = self.mean_over(batch, losses.absolute(mu_hat.detach(), mu), total)
             found = {
-                "pixel": pixel(prediction, draw.target).mean(),
-                "reconstruction": reconstruction.mean(),
+                "pixel": mean(pixel(prediction, draw.target)),
+                "reconstruction": mean(reconstruction),
                 "classification": losses.classification(analysis.logits, labels),
                 "presence": losses.presence(analysis.weights, labels),
                 "balance": losses.balance(
@@ -106,7 +117,8 @@ class VelocityMatching(Objective):
         degraded = (batch.degraded * 2 - 1).contiguous(memory_format=torch.channels_last)
         draw = net.transport.draw(degraded, batch.clean * 2 - 1, self.positions(batch.seeds), batch.seeds)
         prediction = net(draw.state, draw.auxiliary, draw.time).float()
-        return {"pixel": losses.velocity(prediction, draw.target, draw.weight).mean()}
+        errors = losses.velocity(prediction, draw.target, draw.weight)
+        return {"pixel": self.mean_over(batch, errors, total)(errors)}
 
 
 def objective_of(net: nn.Module, weights: LossWeights, one_call_fraction: float) -> Objective:

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from f2d.data import Augment, Source
+from f2d.data.categories import canonical
 from f2d.nets.models import PRESETS, config_of
 from f2d.training.losses import PIXEL
 from f2d.typed_fields import check_types, require
@@ -29,11 +30,16 @@ class LossWeights:
     (presence and location, see `losses.map_target`), "mask" (the synthesis's ground-truth maps) or "constant" (the
     papers' label); localisation always takes the ground-truth maps. balance_over is "present" (factors in the batch)
     or "all" (as in the published code). ResFlow only has the term `pixel`.
+
+    categories (name -> weight, others 1) and hardness, an exponent, weight the samples in pixel and reconstruction:
+    w_b = weight · error ** hardness. The defaults weight all alike. A source's `categories` show a category more often.
     """
 
     kind: str = "charbonnier"
     map_target: str = "spatial"
     balance_over: str = "present"
+    categories: dict[str, float] = field(default_factory=dict)
+    hardness: float = 0.0
     pixel: float = 1.0
     reconstruction: float = 0.1
     frequency: float = 0.05
@@ -55,9 +61,13 @@ class LossWeights:
             ("balance_over", ("present", "all")),
         ):
             require(getattr(self, name) in known, owner, name, getattr(self, name), f"one of {', '.join(known)}")
+        fits = all(weight >= 0 for weight in self.categories.values())
+        require(fits, owner, "categories", self.categories, "a mapping of categories, each to a weight >= 0")
+        require(0 <= self.hardness <= 4, owner, "hardness", self.hardness, "an exponent in [0, 4]")
+        object.__setattr__(self, "categories", {canonical(name): w for name, w in self.categories.items()})
         for term in fields(self):
             weight = getattr(self, term.name)
-            require(isinstance(weight, str) or weight >= 0, owner, term.name, weight, "a weight >= 0")
+            require(not isinstance(weight, float) or weight >= 0, owner, term.name, weight, "a weight >= 0")
 
 
 @dataclass(frozen=True)

@@ -37,9 +37,17 @@ class LearnedSchedule(nn.Module):
 
     @torch.no_grad()
     def observe(self, t: Tensor, error: Tensor) -> None:
-        """Update with errors [B] of mu_hat at times t [B] (0..T) of the current schedule."""
-        places = self.places()[t].round().long()
-        for place, value in zip(places.tolist(), error.double().tolist()):
+        """Update with errors [B] of mu_hat at times t [B] (0..T) of the current schedule.
+
+        Raises ValueError for times that are not whole numbers from 0 to T.
+        """
+        times = t.tolist()
+        if not all(type(time) is int and 0 <= time <= self.start.num_steps for time in times):
+            raise ValueError(
+                f"LearnedSchedule: times must be whole numbers from 0 to {self.start.num_steps}, got {times}"
+            )
+        places = self.places().round().long().tolist()
+        for place, value in zip((places[time] for time in times), error.double().tolist(), strict=True):
             count = float(self.seen[place]) + 1
             keep = 0.0 if count == 1 else min(MEMORY, 1 - 1 / count)  # a plain mean for the first observations
             self.error[place] = keep * self.error[place] + (1 - keep) * value

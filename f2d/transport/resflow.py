@@ -12,6 +12,7 @@ from f2d_kernels import gaussian_transition
 
 from .interface import Draw, Predict, Transport
 
+TINY = torch.finfo(torch.float32).tiny
 AUXILIARY_STREAM = 0  # stream of the noise y_1: the same for draw and every step, as y_1 is one tensor per image
 
 
@@ -32,10 +33,23 @@ AUXILIARIES = {
 }
 
 
+def _laplace(eps: Tensor) -> Tensor:
+    return -eps.sign() * (eps.abs() / math.sqrt(2)).erfc().clamp_min(TINY).log() / math.sqrt(2)
+
+
+# y_1 from eps ~ N(0, 1), which the kernels draw by position: the quantile at Phi(eps), with variance 1 as eps has
+DISTRIBUTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gaussian": lambda eps: eps,
+    "uniform": lambda eps: math.sqrt(3) * (eps / math.sqrt(2)).erf(),
+    "laplace": _laplace,
+    "rademacher": lambda eps: 1 - 2 * (eps < 0).to(eps.dtype),
+}
+
+
 class ResFlow(Transport):
     """``x_t = (1 - t) mu + t y,  y_t = alpha_t y_0 + sigma_t y_1,  v(x_t, y_t, t) ≈ d/dt [x_t; y_t]``, t from 1 to 0.
 
-    t is 1 at the degraded image y and 0 at the clean one mu: t = 1 - position. y_0 = 0, y_1 ~ N(0, I), so y_t is
+    t is 1 at the degraded image y and 0 at the clean one mu: t = 1 - position. y_0 = 0 and y_1 is drawn, so y_t is
     sigma_t y_1, and the target [B, 6, H, W] is [y - mu; sigma'_t y_1] ([B, 3, H, W] without an auxiliary). The loss is
     weighted with lambda(t) = (cos(π/2 (t - 2)) + 1)^gamma, from 0 at t = 0 to 1 at t = 1. auxiliary:
 
@@ -43,6 +57,16 @@ class ResFlow(Transport):
         boundary  sigma = beta t / (1 - t + beta), sigma' = beta (1 + beta) / (1 - t + beta)²
         constant  sigma = 1, sigma' = 0: y_t is y_1 at all times (the paper's ablation)
         none      no auxiliary: the network sees None and predicts y - mu
+
+    distribution, of y_1, with mean 0 and variance 1 per element:
+
+        gaussian    N(0, 1), the paper's choice
+        uniform     on (-√3, √3)
+        laplace     density exp(-√2 |y|) / √2
+        rademacher  -1 or 1, each with probability 1/2
+
+    The paper ablates the distribution; these are its quantiles at Φ(ε) for the same ε ~ N(0, 1), so that a seed means
+    the same y_1, up to rounding, on every device.
 
     "entropy" preserves entropy because (1 - t + beta) sigma_t = beta: the auxiliary gains what the image loses as its
     distance to y shrinks like 1 - t (kept from 0 by beta), d ln sigma / dt = 1 / (1 - t + beta). The paper contradicts
@@ -54,7 +78,7 @@ class ResFlow(Transport):
       d ln sigma / dt the printed one plus 1 / t.
     - The abstract speaks of fewer than four steps, the text of four. Any number of steps is supported.
 
-    Raises ValueError for an unknown auxiliary, beta <= 0 or gamma < 0.
+    Raises ValueError for an unknown auxiliary or distribution, beta <= 0 or gamma < 0.
 
     Reversing Flow for Image Restoration (CVPR 2025), eqs. 4 to 11; no public implementation is known.
     """
@@ -62,14 +86,19 @@ class ResFlow(Transport):
     samplers = ("euler",)
     default_steps = 4  # as in the paper
 
-    def __init__(self, auxiliary: str = "entropy", beta: float = 10.0, gamma: float = 1.75):
+    def __init__(
+        self, auxiliary: str = "entropy", beta: float = 10.0, gamma: float = 1.75, distribution: str = "gaussian"
+    ):
         if auxiliary not in AUXILIARIES:
             raise ValueError(f"ResFlow: auxiliary must be one of {', '.join(AUXILIARIES)}, got {auxiliary!r}")
+        if distribution not in DISTRIBUTIONS:
+            raise ValueError(f"ResFlow: distribution must be one of {', '.join(DISTRIBUTIONS)}, got {distribution!r}")
         if not (beta > 0 and gamma >= 0):
             raise ValueError(f"ResFlow: beta must be > 0 and gamma >= 0, got {beta} and {gamma}")
         self.auxiliary = auxiliary
         self.beta = beta
         self.gamma = gamma
+        self.distribution = distribution
 
     @property
     def channels(self) -> int:
@@ -94,7 +123,7 @@ class ResFlow(Transport):
 
         source: `seed`, one or [B] (the same y_1 in `draw`, in `restore` and at every t), or y_1 itself as `noise`.
         """
-        return None if self.auxiliary == "none" else _scaled_noise(like, self.sigma(t), source)
+        return None if self.auxiliary == "none" else self._scaled(like, self.sigma(t), source)
 
     def draw(self, y: Tensor, mu: Tensor, position: Tensor, seeds: Tensor) -> Draw:
         """Draw a training state at each position [B] in [0, 1), with y_1 from seeds [B] (int64), and its target.
@@ -109,7 +138,7 @@ class ResFlow(Transport):
         state = gaussian_transition([mu, y], torch.stack([position, t], dim=1), 0.0)
         auxiliary, target = self.auxiliary_at(t, y, seed=seeds), y - mu
         if auxiliary is not None:
-            target = torch.cat([target, _scaled_noise(y, self.sigma_rate(t), {"seed": seeds})], dim=1)
+            target = torch.cat([target, self._scaled(y, self.sigma_rate(t), {"seed": seeds})], dim=1)
         return Draw(state, auxiliary, t, target, self.weight(t))
 
     def clean(self, prediction: Tensor, state: Tensor, y: Tensor, time: Tensor | float) -> Tensor:
@@ -172,7 +201,9 @@ class ResFlow(Transport):
             x = self.step(x, prediction, y, s, t).float()
         return x.clamp(-1, 1)
 
-
-def _scaled_noise(like: Tensor, std: Tensor | float, source: dict) -> Tensor:
-    """Compute ``std · y_1`` in one pass, in the shape and layout and on the device of `like`."""
-    return gaussian_transition([like], [0.0], std, stream=AUXILIARY_STREAM, **source)
+    def _scaled(self, like: Tensor, std: Tensor | float, source: dict) -> Tensor:
+        """Compute ``std · y_1``, in one pass for Gaussian y_1, in the shape and layout and on the device of `like`."""
+        if self.distribution == "gaussian" or "noise" in source:
+            return gaussian_transition([like], [0.0], std, stream=AUXILIARY_STREAM, **source)
+        eps = gaussian_transition([like], [0.0], 1.0, stream=AUXILIARY_STREAM, **source)
+        return gaussian_transition([DISTRIBUTIONS[self.distribution](eps)], [std], 0.0)

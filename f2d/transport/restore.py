@@ -37,6 +37,11 @@ def restore_tensor(
     for name, value in (("y", y), ("noise", y if noise is None else noise)):
         if not isinstance(value, Tensor):
             raise TypeError(f"restore_tensor: {name} must be a tensor, got {type(value).__name__}")
+    if not all(hasattr(net, name) for name in ("begin", "transport", "device", "dtype")):
+        raise TypeError(
+            "restore_tensor: net must be an F2DNet, a ResFlowNet, or the predictor of an engine, "
+            f"got {type(net).__name__}"
+        )
     if y.ndim != 4 or y.shape[1] != 3:
         raise ValueError(f"restore_tensor: y must be [B, 3, H, W], got {tuple(y.shape)}")
     if not y.is_floating_point():

@@ -68,8 +68,8 @@ def advance(
     noise in keywords of `lognormal_transition`; with a `window`, x may be part of the image with its noise.
     """
     mu = mu.float().clamp(-1, 1)
+    log_mean, log_std = schedule.transition(s, t)  # times out of range are errors of every sampler
     if sampler == "MC":
-        log_mean, log_std = schedule.transition(s, t)
         if log_std > 0:  # a deterministic flow stays deterministic
             log_std = math.sqrt(log_std**2 + MC_VARIANCE_FLOOR)
         x = lognormal_transition(x, mu, log_mean, log_std, **source)

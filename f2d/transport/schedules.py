@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, SupportsIndex, cast
 
 import torch
 from torch import Tensor
@@ -127,22 +127,38 @@ class LogNormalSchedule:
     def transition(self, s: int | Tensor, t: int | Tensor) -> tuple[float, float] | tuple[Tensor, Tensor]:
         """``(M, S)`` of the step s -> t, s <= t: two numbers for two ints, otherwise two float32 tensors.
 
-        Raises ValueError for integer times outside 0..T or in the wrong order. Tensors are not checked, as that would
-        make the host wait for the device.
+        Raises ValueError for times outside 0..T or in the wrong order, and TypeError for times that are not whole
+        numbers. Reading a tensor on a GPU would make the host wait: there PyTorch's own lookup refuses times outside
+        0..T when it runs, and the order is not checked.
         """
+        self._check(s, t)
         if not isinstance(s, Tensor) and not isinstance(t, Tensor):
-            if not 0 <= s <= t <= self.num_steps:
-                raise ValueError(
-                    f"LogNormalSchedule: a transition s -> t needs 0 <= s <= t <= {self.num_steps}, got {s} -> {t}"
-                )
             means, variances = self._numbers
             return means[t] - means[s], math.sqrt(variances[t] - variances[s])
         device = t.device if isinstance(t, Tensor) else cast(Tensor, s).device
         if device not in self._on_device:
             self._on_device[device] = (self.log_mean.to(device), self.variance.to(device))
         log_mean, variance = self._on_device[device]
-        mean, spread = log_mean[t] - log_mean[s], (variance[t] - variance[s]).clamp_min(0).sqrt()
-        return mean.float(), spread.float()
+        mean, spread = (_at(table, t) - _at(table, s) for table in (log_mean, variance))
+        return mean.float(), spread.clamp_min(0).sqrt().float()
+
+    def _check(self, s: int | Tensor, t: int | Tensor) -> None:
+        readable = not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
+        spans = []  # (least, greatest) of each time that can be read
+        for time in (s, t):
+            if not isinstance(time, Tensor):
+                if isinstance(time, bool) or not isinstance(time, SupportsIndex):
+                    raise TypeError(f"LogNormalSchedule: a time must be a whole number, got {type(time).__name__}")
+                spans.append((time, time))
+            elif time.is_floating_point() or time.is_complex() or time.dtype == torch.bool:
+                raise TypeError(f"LogNormalSchedule: a tensor of times must hold whole numbers, got {time.dtype}")
+            elif readable and type(time) is Tensor and time.device.type == "cpu" and time.numel():
+                spans.append((int(time.min()), int(time.max())))
+        ordered = len(spans) < 2 or bool(torch.as_tensor(s <= t).all())
+        if not ordered or not all(low >= 0 and high <= self.num_steps for low, high in spans):
+            raise ValueError(
+                f"LogNormalSchedule: a transition s -> t needs 0 <= s <= t <= {self.num_steps}, got {s} -> {t}"
+            )
 
     def sample(self, x_0: Tensor, mu: Tensor, t: int | Tensor, **noise: Any) -> Tensor:
         """``x_t = mu + (x_0 - mu) · exp(M_t + S_t ε)``: the state at time t (int, or [B]) of images [B, C, H, W].
@@ -150,3 +166,10 @@ class LogNormalSchedule:
         noise: `noise` (ε itself), `seed`, `generator`, `stream`, `window` as for `f2d_kernels.lognormal_transition`.
         """
         return lognormal_transition(x_0, mu, *self.transition(0, t), **noise)
+
+
+def _at(table: Tensor, time: int | Tensor) -> Tensor:
+    """The entries at `time`; table[time] would count negative times from the end."""
+    if not isinstance(time, Tensor):
+        return table[time]
+    return table.index_select(0, time.long().reshape(-1)).reshape(time.shape)

@@ -1,6 +1,7 @@
 """Allocation of results in one place, so that tests can fill every output with NaN before a kernel runs."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -28,9 +29,19 @@ def empty(shape: Sequence[int], dtype: torch.dtype, like: Tensor) -> Tensor:
     return new_memory(shape, dtype=dtype, device=like.device)
 
 
-def stand_in(tensor: Tensor) -> Tensor:
-    """A tensor with the shape and dtype of `tensor` but one element of memory, saved where only the shape is needed."""
+def stand_in(tensor: Tensor, direct: bool) -> Tensor:
+    """A tensor with the shape and dtype of `tensor` but one element of memory, saved where only the shape is needed.
+
+    direct: `tensor` is a plain one on the CPU, in none of PyTorch's modes (see `_direct`).
+    """
+    if direct:
+        return _zeros(tensor.shape, tensor.dtype)
     return tensor.new_zeros(()).expand(tensor.shape)
+
+
+@lru_cache(256)  # making one takes 4 us
+def _zeros(shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    return torch.zeros((), dtype=dtype, device="cpu").expand(shape)
 
 
 def common_dtype(*tensors: Tensor | None) -> torch.dtype:

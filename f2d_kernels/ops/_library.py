@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from f2d_kernels.ops._derivatives import derivatives, second_derivatives
+
 LIBRARY = torch.library.Library("f2d_kernels", "DEF")
 
 
@@ -24,16 +26,27 @@ def define_compiled(schema: str) -> None:
     LIBRARY.define(schema)
 
 
-def no_double_backward(name: str) -> None:
-    """Make double backward a clear error (without this, PyTorch silently returns no gradient)."""
+def define_direct(schema: str) -> Callable:
+    """Declare a direct op (see `_direct`), which the compiled part supplies for the CPU; returns what calls it."""
+    LIBRARY.define(schema)
+    name = schema.split("(", 1)[0]
+    overload = getattr(torch.ops.f2d_kernels, name).default
+    LIBRARY.impl(name, torch.library.fallthrough_kernel, "Autograd")  # callers know that no gradient is wanted
+    count = len(overload._schema.returns)
+    for others in ("CompositeExplicitAutograd", "NestedTensorCPU"):  # sparse tensors, other devices: declined
+        LIBRARY.impl(name, lambda *_: None if count == 1 else (None,) * count, others)
+    return overload._op
 
-    def backward(ctx: Any, *grads: Any) -> None:
-        raise RuntimeError(
-            f"f2d_kernels::{name}: second derivatives are not implemented, so write its docstring's formula in plain "
-            "PyTorch where you need them"
-        )
 
-    torch.library.register_autograd(f"f2d_kernels::{name}", backward, lib=LIBRARY)
+def define_derivatives(
+    op: str, fake: Callable, fake_backward: Callable, setup_context: Callable, backward: Callable
+) -> Callable:
+    """Make `op` differentiable by `{op}_backward`, and both of them in every mode; returns `connect` of
+    `_derivatives.derivatives`."""
+    kernel, connect = derivatives(op, fake, setup_context, backward)
+    LIBRARY.impl(op, kernel, "Autograd", with_keyset=True)
+    LIBRARY.impl(f"{op}_backward", second_derivatives(op, fake_backward), "Autograd", with_keyset=True)
+    return connect
 
 
 def _vmap_by_loop(name: str) -> Callable:

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
+from f2d_kernels.ops._derivatives import backward_of
+from f2d_kernels.ops._direct import differentiated
 from f2d_kernels.ops._experts import check_experts
-from f2d_kernels.ops._library import LIBRARY, define, define_compiled, no_double_backward
+from f2d_kernels.ops._library import define, define_compiled, define_derivatives, define_direct
 from f2d_kernels.registry import implementation, requested_backend
 
 OP = "expert_assembly"
@@ -31,8 +33,7 @@ def expert_assembly(
     Returns:
         [B,C,H,W] in the promoted dtype of deltas and base (gates and maps do not count), in the memory format of
         deltas.
-        Arithmetic is float32, float64 when any argument is float64. Differentiable once, in reverse mode, in every
-        argument.
+        Arithmetic is float32, float64 when any argument is float64. Differentiable in every argument.
 
     Raises:
         TypeError: an argument is not a floating-point tensor.
@@ -44,8 +45,14 @@ def expert_assembly(
         >>> torch.allclose(out, torch.einsum("bk,bkhw,bkchw->bchw", gates, maps, deltas), atol=1e-6)
         True
     """
+    stacked = isinstance(deltas, Tensor)
     listed = [deltas] if isinstance(deltas, Tensor) else list(deltas)
-    check_experts(OP, listed, isinstance(deltas, Tensor), gates, maps, base)
+    tracked = differentiated(listed, gates, maps, base)
+    if tracked is not None:
+        out = _DIRECT(listed, stacked, gates, maps, base)
+        if out is not None:
+            return _CONNECT(out, listed, gates, maps, base) if tracked else out
+    check_experts(OP, listed, stacked, gates, maps, base)
     return torch.ops.f2d_kernels.expert_assembly.default(listed, gates, maps, base)
 
 
@@ -92,18 +99,17 @@ def _fake_backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
     return [t for t in (*d_deltas, d_gates, d_maps) if t is not None]
 
 
-def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: Tensor) -> None:
     deltas, gates, maps, base = inputs
     ctx.count = len(deltas)
-    # here PyTorch gives one flag per tensor of the list, then one per further argument
-    need_deltas = any(ctx.needs_input_grad[: ctx.count])
-    need_gates, need_maps, need_base = ctx.needs_input_grad[ctx.count : ctx.count + 3]
+    need_deltas = any(needs[: ctx.count])
+    need_gates, need_maps, need_base = needs[ctx.count : ctx.count + 3]
     ctx.needs = [need_deltas, need_gates, need_maps]
     ctx.channels_last = is_channels_last(deltas[0])
     ctx.backend = requested_backend()
     ctx.base_dtype = base.dtype if need_base else None
     # the values of deltas matter only to the gradients of gates and maps, those of gates and maps to the others' too
-    kept = deltas if need_gates or need_maps else [stand_in(d) for d in deltas]
+    kept = deltas if need_gates or need_maps else [stand_in(d, ctx.direct) for d in deltas]
     ctx.save_for_backward(gates, maps, *kept)
 
 
@@ -112,7 +118,7 @@ def _autograd(ctx: Any, grad: Tensor) -> tuple:
     needs = list(ctx.needs)
     results: list[Tensor] = []
     if any(needs):
-        op = torch.ops.f2d_kernels.expert_assembly_backward.default
+        op = backward_of(OP, _backward, ctx, grad)
         results = list(op(grad, deltas, gates, maps, ctx.channels_last, needs, ctx.backend))
     d_deltas = [results.pop(0) for _ in range(ctx.count)] if needs[0] else [None] * ctx.count
     d_gates = results.pop(0) if needs[1] else None
@@ -128,10 +134,12 @@ define(
     _backward,
     _fake_backward,
 )
-torch.library.register_autograd("f2d_kernels::expert_assembly", _autograd, setup_context=_setup_context, lib=LIBRARY)
-no_double_backward("expert_assembly_backward")
+_CONNECT = define_derivatives(OP, _fake, _fake_backward, _setup_context, _autograd)
 define_compiled("expert_assembly_out(Tensor(a!) out, Tensor[] deltas, Tensor gates, Tensor? maps, Tensor? base) -> ()")
 define_compiled(
     "expert_assembly_backward_out(Tensor grad, Tensor[] deltas, Tensor gates, Tensor? maps, Tensor(a!)[] d_deltas, "
     "Tensor(b!)? d_gates, Tensor(c!)? d_maps) -> ()"
+)
+_DIRECT = define_direct(
+    "expert_assembly_direct(Tensor[] deltas, bool stacked, Tensor? gates, Tensor? maps, Tensor? base) -> Tensor?"
 )

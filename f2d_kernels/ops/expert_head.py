@@ -8,7 +8,9 @@ from torch import Tensor
 
 from f2d_kernels._checks import check_device, check_floating, check_shape
 from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
-from f2d_kernels.ops._library import LIBRARY, define, define_compiled, no_double_backward
+from f2d_kernels.ops._derivatives import backward_of
+from f2d_kernels.ops._direct import differentiated
+from f2d_kernels.ops._library import define, define_compiled, define_derivatives, define_direct
 from f2d_kernels.registry import implementation, requested_backend
 
 OP = "expert_head"
@@ -41,8 +43,7 @@ def expert_head(
     Returns:
         [B,C,H,W] in the promoted dtype of features and base (the others do not count), in the memory format of
         features: channels_last where their F channels lie next to each other.
-        Arithmetic is float32, float64 when any argument is float64. Differentiable once, in reverse mode, in every
-        argument.
+        Arithmetic is float32, float64 when any argument is float64. Differentiable in every argument.
 
     Raises:
         TypeError: an argument is no floating tensor.
@@ -56,8 +57,14 @@ def expert_head(
         >>> torch.allclose(out, torch.einsum("bk,bkhw,bkchw->bchw", gates, maps, deltas), atol=1e-5)
         True
     """
+    stacked = isinstance(features, Tensor)
     listed = [features] if isinstance(features, Tensor) else list(features)
-    _check(listed, isinstance(features, Tensor), weight, bias, channel_scale, gates, maps, base)
+    tracked = differentiated(listed, weight, bias, channel_scale, gates, maps, base)
+    if tracked is not None:
+        out = _DIRECT(listed, stacked, weight, bias, channel_scale, gates, maps, base)
+        if out is not None:
+            return _CONNECT(out, listed, weight, bias, channel_scale, gates, maps, base) if tracked else out
+    _check(listed, stacked, weight, bias, channel_scale, gates, maps, base)
     return torch.ops.f2d_kernels.expert_head.default(listed, weight, bias, channel_scale, gates, maps, base)
 
 
@@ -150,12 +157,11 @@ def _fake_backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
     return [t for t in (*d_features, *rest) if t is not None]
 
 
-def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: Tensor) -> None:
     features, weight, bias, channel_scale, gates, maps, base = inputs
     ctx.count = len(features)
-    # here PyTorch gives one flag per tensor of the list, then one per further argument
-    need_features = any(ctx.needs_input_grad[: ctx.count])
-    *needs, need_base = ctx.needs_input_grad[ctx.count : ctx.count + 6]
+    need_features = any(needs[: ctx.count])
+    *needs, need_base = needs[ctx.count : ctx.count + 6]
     need_weight, _, need_scale, need_gates, need_maps = needs
     ctx.needs = [need_features, *needs]
     ctx.channels_last = is_channels_last(features[0])
@@ -163,7 +169,7 @@ def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
     ctx.base_dtype = base.dtype if need_base else None
     # the values of features, by far the largest, matter to every gradient but their own and those of bias and base
     look = need_weight or need_scale or need_gates or need_maps
-    kept = features if look else [stand_in(f) for f in features]
+    kept = features if look else [stand_in(f, ctx.direct) for f in features]
     ctx.save_for_backward(weight, bias, channel_scale, gates, maps, *kept)
 
 
@@ -172,7 +178,7 @@ def _autograd(ctx: Any, grad: Tensor) -> tuple:
     needs = list(ctx.needs)
     results: list[Tensor] = []
     if any(needs):
-        op = torch.ops.f2d_kernels.expert_head_backward.default
+        op = backward_of(OP, _backward, ctx, grad)
         small = weight, bias, channel_scale, gates, maps
         results = list(op(grad, features, *small, ctx.channels_last, needs, ctx.backend))
     d_features = [results.pop(0) for _ in range(ctx.count)] if needs[0] else [None] * ctx.count
@@ -188,10 +194,13 @@ define(
     _backward,
     _fake_backward,
 )
-torch.library.register_autograd("f2d_kernels::expert_head", _autograd, setup_context=_setup_context, lib=LIBRARY)
-no_double_backward("expert_head_backward")
+_CONNECT = define_derivatives(OP, _fake, _fake_backward, _setup_context, _autograd)
 define_compiled(f"expert_head_out(Tensor(a!) out, {_ARGUMENTS}, Tensor? base) -> ()")
 define_compiled(
     f"expert_head_backward_out(Tensor grad, {_ARGUMENTS}, Tensor(a!)[] d_features, Tensor(b!)? d_weight, "
     "Tensor(c!)? d_bias, Tensor(d!)? d_channel_scale, Tensor(e!)? d_gates, Tensor(f!)? d_maps) -> ()"
+)
+_DIRECT = define_direct(
+    "expert_head_direct(Tensor[] features, bool stacked, Tensor? weight, Tensor? bias, Tensor? channel_scale, "
+    "Tensor? gates, Tensor? maps, Tensor? base) -> Tensor?"
 )

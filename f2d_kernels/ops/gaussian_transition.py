@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from f2d_kernels._checks import check_device, check_floating, check_shape, per_sample
-from f2d_kernels.noise import check_position, resolve_noise
+from f2d_kernels.noise import check_position, check_source, resolve_noise
 from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
-from f2d_kernels.ops._library import LIBRARY, define, define_compiled, no_double_backward
+from f2d_kernels.ops._derivatives import backward_of
+from f2d_kernels.ops._direct import differentiated, in_stream, number_or_tensor, seed_or_tensor
+from f2d_kernels.ops._library import define, define_compiled, define_derivatives, define_direct
 from f2d_kernels.registry import implementation, requested_backend
 
 OP = "gaussian_transition"
@@ -47,7 +49,7 @@ def gaussian_transition(
 
     Returns:
         [B,C,H,W] in the promoted dtype of the terms, in the memory format of terms[0]. Arithmetic is float32, float64
-        when any argument is float64. Differentiable once, in reverse mode, in terms, coefficients, std and noise.
+        when any argument is float64. Differentiable in terms, coefficients, std and noise.
 
     Raises:
         TypeError: an argument has the wrong type.
@@ -59,6 +61,9 @@ def gaussian_transition(
         >>> torch.allclose(step, 0.9 * x + 0.1 * target)
         True
     """
+    direct = _direct(terms, coefficients, std, noise, seed, generator, stream, window)
+    if direct is not None:
+        return direct
     terms = _checked_terms(terms)
     first = terms[0]
     top, left = check_position(OP, stream, window)
@@ -75,6 +80,35 @@ def gaussian_transition(
     return torch.ops.f2d_kernels.gaussian_transition.default(
         terms, coefficients, deviation, noise, key, stream, top, left
     )
+
+
+def _direct(
+    terms: Any, coefficients: Any, std: Any, noise: Any, seed: Any, generator: Any, stream: Any, window: Any
+) -> Tensor | None:
+    """The result of the compiled part alone, or None where it is to be found the long way."""
+    deviation, key = number_or_tensor(std), seed_or_tensor(seed)
+    if not isinstance(terms, (list, tuple)) or not terms or deviation is None or key is None:
+        return None
+    noisy = noise is not None or deviation[0] is not None or deviation[1] != 0
+    if not in_stream(noise, 0 if seed is None and not noisy else seed, generator, stream, window):
+        return None
+    factors, numbers = (coefficients, ()) if isinstance(coefficients, Tensor) else (None, coefficients)
+    if not isinstance(numbers, (list, tuple)) or not {float, int}.issuperset(map(type, numbers)):
+        return None
+    tracked = differentiated(terms, factors, deviation[0], noise, key[0])
+    if tracked is None:
+        return None
+    if tracked:  # the backward pass reads tensors
+        listed = _checked_terms(terms)
+        dtype = torch.float64 if torch.float64 in [t.dtype for t in listed] else torch.float32
+        factors = _coefficients(coefficients, listed, dtype)
+        deviation = (per_sample(OP, "std", std, listed[0], dtype), 0.0)
+        key = (resolve_noise(OP, listed[0], noise, seed, None)[1], 0) if noisy else key
+    out = _DIRECT(terms, factors, numbers, noisy, *deviation, noise, *key, stream)
+    if not tracked or out is None:
+        return out
+    source = (deviation[0], noise, key[0]) if noisy else (None, None, None)
+    return _CONNECT(out, listed, factors, *source, stream, 0, 0)
 
 
 def _checked_terms(terms: Sequence[Tensor]) -> list[Tensor]:
@@ -120,6 +154,9 @@ def _empty_result(terms: list[Tensor]) -> Tensor:
 
 
 def _forward(terms: list[Tensor], *rest: Any) -> Tensor:
+    _, std, *source = rest
+    if std is not None:
+        check_source(OP, terms[0], *source)
     out = _empty_result(terms)
     if out.numel():
         implementation(OP, out.device).forward(out, terms, *rest)
@@ -153,6 +190,9 @@ def _empty_gradients(
 
 def _backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
     *inputs, channels_last, needs, backend = arguments
+    terms, _, std, *source = inputs
+    if std is not None:
+        check_source(OP, terms[0], *source)
     gradients = _empty_gradients(*inputs[:4], channels_last, needs)
     results = _wanted(gradients, needs)
     if grad.numel():
@@ -173,25 +213,24 @@ def _wanted(gradients: tuple, needs: Sequence[bool]) -> list[Tensor]:
     return [d for d, need in zip((*d_terms, *others), needs, strict=True) if need]
 
 
-def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: Tensor) -> None:
     terms, coefficients, std, noise, seed, *position = inputs
-    # here PyTorch gives one flag per tensor of the list, then one per further argument
-    ctx.needs = list(ctx.needs_input_grad[: len(terms) + 3])
+    ctx.needs = list(needs[: len(terms) + 3])
     *_, need_coefficients, need_std, _ = ctx.needs
     ctx.position = position
     ctx.channels_last = is_channels_last(terms[0])
     ctx.backend = requested_backend()
     # only d_coefficients looks at the terms, and only d_std at the noise
     if not need_coefficients:
-        terms = [stand_in(t) for t in terms]
+        terms = [stand_in(t, ctx.direct) for t in terms]
     if noise is not None and not need_std:
-        noise = stand_in(noise)
+        noise = stand_in(noise, ctx.direct)
     ctx.save_for_backward(coefficients, std, noise, seed, *terms)
 
 
 def _autograd(ctx: Any, grad: Tensor) -> tuple:
     coefficients, std, noise, seed, *terms = ctx.saved_tensors
-    op = torch.ops.f2d_kernels.gaussian_transition_backward.default
+    op = backward_of(OP, _backward, ctx, grad)
     arguments = (terms, coefficients, std, noise, seed, *ctx.position, ctx.channels_last, ctx.needs, ctx.backend)
     results = list(op(grad, *arguments))
     gradients = [results.pop(0) if need else None for need in ctx.needs]
@@ -210,12 +249,13 @@ define(
     _backward,
     _fake_backward,
 )
-torch.library.register_autograd(
-    "f2d_kernels::gaussian_transition", _autograd, setup_context=_setup_context, lib=LIBRARY
-)
-no_double_backward("gaussian_transition_backward")
+_CONNECT = define_derivatives(OP, _fake, _fake_backward, _setup_context, _autograd)
 define_compiled(f"gaussian_transition_out(Tensor(a!) out, {_COMPILED_ARGUMENTS}) -> ()")
 define_compiled(
     f"gaussian_transition_backward_out(Tensor grad, {_COMPILED_ARGUMENTS}, Tensor(a!)[] d_terms, "
     "Tensor(b!)? d_coefficients, Tensor(c!)? d_std, Tensor(d!)? d_noise) -> ()"
+)
+_DIRECT = define_direct(
+    "gaussian_transition_direct(Tensor[] terms, Tensor? coefficients, float[] numbers, bool noisy, Tensor? std, "
+    "float std_number, Tensor? noise, Tensor? seed, int seed_number, int stream) -> Tensor?"
 )

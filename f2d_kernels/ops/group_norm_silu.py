@@ -8,7 +8,9 @@ from torch import Tensor
 
 from f2d_kernels._checks import check_device, check_floating, check_shape
 from f2d_kernels.ops._allocate import empty, empty_image, is_channels_last
-from f2d_kernels.ops._library import LIBRARY, define, define_compiled, no_double_backward
+from f2d_kernels.ops._derivatives import backward_of
+from f2d_kernels.ops._direct import differentiated
+from f2d_kernels.ops._library import define, define_compiled, define_derivatives, define_direct
 from f2d_kernels.registry import implementation, requested_backend
 
 OP = "group_norm_silu"
@@ -75,7 +77,7 @@ def group_norm_silu(
 
     Returns:
         A tensor like x in dtype, shape and memory format; with return_mean the pair of it and the means [B,C].
-        Arithmetic is float32, float64 when any argument is float64. Differentiable once, in reverse mode, in x, weight,
+        Arithmetic is float32, float64 when any argument is float64. Differentiable in x, weight,
         bias, scale and shift, through both results.
 
     Raises:
@@ -91,6 +93,9 @@ def group_norm_silu(
         >>> torch.allclose(mean, out.mean((2, 3)), atol=1e-6)
         True
     """
+    direct = _direct(x, num_groups, weight, bias, scale, shift, eps, return_mean)
+    if direct is not None:
+        return direct
     check_floating(OP, "x", x)
     if x.dim() == 3:
         result = group_norm_silu(x.unsqueeze(2), num_groups, weight, bias, scale, shift, eps, return_mean)
@@ -101,6 +106,25 @@ def group_norm_silu(
     out, channel_mean, _, _ = torch.ops.f2d_kernels.group_norm_silu.default(
         x, num_groups, weight, bias, scale, shift, float(eps), return_mean
     )
+    return (out, channel_mean) if return_mean else out
+
+
+def _direct(x: Any, num_groups: Any, weight: Any, bias: Any, scale: Any, shift: Any, eps: Any, return_mean: Any) -> Any:
+    """The result of the compiled part alone, or None where it is to be found the long way."""
+    if type(num_groups) is not int or type(eps) is not float or type(return_mean) is not bool:
+        return None
+    tracked = differentiated((x,), weight, bias, scale, shift)
+    if tracked is None:
+        return None
+    results = _DIRECT(x, num_groups, weight, bias, scale, shift, eps, return_mean, tracked)
+    out, channel_mean, mean, rstd = results
+    if out is None:
+        return None
+    if tracked:
+        if channel_mean is None:
+            channel_mean = empty((0,), x.dtype, x)
+        results = (out, channel_mean, mean, rstd)
+        out, channel_mean, *_ = _CONNECT(results, x, num_groups, weight, bias, scale, shift, eps, return_mean)
     return (out, channel_mean) if return_mean else out
 
 
@@ -196,11 +220,12 @@ def _fake_backward(grad: Tensor, grad_mean: Tensor | None, mean: Tensor, rstd: T
     return [g for g in _empty_gradients(inputs, channels_last, needs) if g is not None]
 
 
-def _setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: tuple[Tensor, ...]) -> None:
     x, _, weight, bias, scale, shift, _, return_mean = inputs
     _, _, mean, rstd = output
     ctx.mark_non_differentiable(mean, rstd)
-    need_x, _, *need_parameters = ctx.needs_input_grad[:6]
+    ctx.set_materialize_grads(False)
+    need_x, _, *need_parameters = needs[:6]
     ctx.needs = [need_x, *need_parameters]
     ctx.return_mean = return_mean
     ctx.channels_last = is_channels_last(x)
@@ -208,10 +233,13 @@ def _setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
     ctx.save_for_backward(mean, rstd, x, weight, bias, scale, shift)  # d_u looks at all of them
 
 
-def _autograd(ctx: Any, grad: Tensor, grad_mean: Tensor | None, *_: Any) -> tuple:
-    op = torch.ops.f2d_kernels.group_norm_silu_backward.default
-    grad_mean = grad_mean if ctx.return_mean else None
-    results = list(op(grad, grad_mean, *ctx.saved_tensors, ctx.channels_last, ctx.needs, ctx.backend))
+def _autograd(ctx: Any, grad: Tensor | None, grad_mean: Tensor | None, *_: Any) -> tuple:
+    if grad is None and grad_mean is None:
+        return (None,) * 8
+    saved = ctx.saved_tensors
+    grad = torch.zeros_like(saved[2]) if grad is None else grad  # saved[2] is x
+    op = backward_of(OP, _backward, ctx, grad, grad_mean)
+    results = list(op(grad, grad_mean if ctx.return_mean else None, *saved, ctx.channels_last, ctx.needs, ctx.backend))
     d_x, *d_parameters = [results.pop(0) if need else None for need in ctx.needs]
     return d_x, None, *d_parameters, None, None
 
@@ -229,8 +257,7 @@ define(
     _backward,
     _fake_backward,
 )
-torch.library.register_autograd("f2d_kernels::group_norm_silu", _autograd, setup_context=_setup_context, lib=LIBRARY)
-no_double_backward("group_norm_silu_backward")
+_CONNECT = define_derivatives(OP, _empty_results, _fake_backward, _setup_context, _autograd)
 define_compiled(
     "group_norm_silu_out(Tensor(a!) out, Tensor(b!)? channel_mean, Tensor(c!) mean, Tensor(d!) rstd, Tensor x, "
     f"int num_groups, {_PARAMETERS}, float eps) -> ()"
@@ -238,4 +265,8 @@ define_compiled(
 define_compiled(
     f"group_norm_silu_backward_out(Tensor grad, Tensor? grad_mean, Tensor mean, Tensor rstd, Tensor x, {_PARAMETERS}, "
     "Tensor(a!)? d_x, Tensor(b!)? d_weight, Tensor(c!)? d_bias, Tensor(d!)? d_scale, Tensor(e!)? d_shift) -> ()"
+)
+_DIRECT = define_direct(
+    f"group_norm_silu_direct(Tensor x, int num_groups, {_PARAMETERS}, float eps, bool return_mean, bool keep) -> "
+    "(Tensor?, Tensor?, Tensor?, Tensor?)"
 )

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from f2d_kernels._checks import check_device, check_floating, check_shape, per_sample
-from f2d_kernels.noise import check_position, resolve_noise
+from f2d_kernels.noise import check_position, check_source, resolve_noise
 from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
-from f2d_kernels.ops._library import LIBRARY, define, define_compiled, no_double_backward
+from f2d_kernels.ops._derivatives import backward_of
+from f2d_kernels.ops._direct import differentiated, in_stream, number_or_tensor, seed_or_tensor
+from f2d_kernels.ops._library import define, define_compiled, define_derivatives, define_direct
 from f2d_kernels.registry import implementation, requested_backend
 
 OP = "lognormal_transition"
@@ -48,7 +50,7 @@ def lognormal_transition(
 
     Returns:
         [B,C,H,W] in the promoted dtype of x and mu, in the memory format of x. Arithmetic is float32, float64 when any
-        argument is float64. Differentiable once, in reverse mode, in x, mu, log_mean, log_std and noise (the last
+        argument is float64. Differentiable in x, mu, log_mean, log_std and noise (the last
         three get no gradient where the exponent is clamped).
 
     Raises:
@@ -60,6 +62,9 @@ def lognormal_transition(
         >>> torch.equal(lognormal_transition(x, mu, 0.0, 0.0, seed=7), x)
         True
     """
+    direct = _direct(x, mu, log_mean, log_std, noise, seed, generator, stream, window)
+    if direct is not None:
+        return direct
     for name, value in (("x", x), ("mu", mu)):
         check_floating(OP, name, value)
     if x.dim() != 4:
@@ -73,11 +78,32 @@ def lognormal_transition(
     return torch.ops.f2d_kernels.lognormal_transition.default(x, mu, mean, std, noise, key, stream, top, left)
 
 
+def _direct(
+    x: Any, mu: Any, log_mean: Any, log_std: Any, noise: Any, seed: Any, generator: Any, stream: Any, window: Any
+) -> Tensor | None:
+    """The result of the compiled part alone, or None where it is to be found the long way."""
+    mean, std, key = number_or_tensor(log_mean), number_or_tensor(log_std), seed_or_tensor(seed)
+    if mean is None or std is None or key is None or not in_stream(noise, seed, generator, stream, window):
+        return None
+    tracked = differentiated((x, mu), mean[0], std[0], noise, key[0])
+    if tracked is None:
+        return None
+    if tracked:  # the backward pass reads tensors
+        dtype = torch.float64 if torch.float64 in (x.dtype, mu.dtype) else torch.float32
+        mean, std = (
+            (per_sample(OP, name, v, x, dtype), 0.0) for name, v in (("log_mean", log_mean), ("log_std", log_std))
+        )
+        key = resolve_noise(OP, x, noise, seed, None)[1], 0
+    out = _DIRECT(x, mu, *mean, *std, noise, *key, stream)
+    return _CONNECT(out, x, mu, mean[0], std[0], noise, key[0], stream, 0, 0) if tracked and out is not None else out
+
+
 def _empty_result(x: Tensor, mu: Tensor) -> Tensor:
     return empty_image(x.shape, common_dtype(x, mu), x, is_channels_last(x))
 
 
 def _forward(x: Tensor, mu: Tensor, *rest: Any) -> Tensor:
+    check_source(OP, x, *rest[2:])
     out = _empty_result(x, mu)
     if out.numel():
         implementation(OP, x.device).forward(out, x, mu, *rest)
@@ -109,6 +135,7 @@ def _empty_gradients(
 
 def _backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
     *inputs, channels_last, needs, backend = arguments
+    check_source(OP, inputs[0], *inputs[4:])
     gradients = _empty_gradients(*inputs[:5], channels_last, needs)
     results = [g for g in gradients if g is not None]
     if grad.numel():
@@ -124,20 +151,20 @@ def _fake_backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
     return [g for g in _empty_gradients(*inputs[:5], channels_last, needs) if g is not None]
 
 
-def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: Tensor) -> None:
     x, mu, log_mean, log_std, noise, seed, *position = inputs
-    ctx.needs = list(ctx.needs_input_grad[:5])
+    ctx.needs = list(needs[:5])
     ctx.position = position
     ctx.channels_last = is_channels_last(x)
     ctx.backend = requested_backend()
     # d_x = g f and d_mu = g (1 - f) do not look at x and mu; the other gradients do
     if not any(ctx.needs[2:]):
-        x, mu = stand_in(x), stand_in(mu)
+        x, mu = stand_in(x, ctx.direct), stand_in(mu, ctx.direct)
     ctx.save_for_backward(x, mu, log_mean, log_std, noise, seed)
 
 
 def _autograd(ctx: Any, grad: Tensor) -> tuple:
-    op = torch.ops.f2d_kernels.lognormal_transition_backward.default
+    op = backward_of(OP, _backward, ctx, grad)
     results = list(op(grad, *ctx.saved_tensors, *ctx.position, ctx.channels_last, ctx.needs, ctx.backend))
     gradients = [results.pop(0) if need else None for need in ctx.needs]
     return (*gradients, None, None, None, None)
@@ -155,12 +182,13 @@ define(
     _backward,
     _fake_backward,
 )
-torch.library.register_autograd(
-    "f2d_kernels::lognormal_transition", _autograd, setup_context=_setup_context, lib=LIBRARY
-)
-no_double_backward("lognormal_transition_backward")
+_CONNECT = define_derivatives(OP, _fake, _fake_backward, _setup_context, _autograd)
 define_compiled(f"lognormal_transition_out(Tensor(a!) out, {_COMPILED_ARGUMENTS}) -> ()")
 define_compiled(
     f"lognormal_transition_backward_out(Tensor grad, {_COMPILED_ARGUMENTS}, Tensor(a!)? d_x, Tensor(b!)? d_mu, "
     "Tensor(c!)? d_log_mean, Tensor(d!)? d_log_std, Tensor(e!)? d_noise) -> ()"
+)
+_DIRECT = define_direct(
+    "lognormal_transition_direct(Tensor x, Tensor mu, Tensor? log_mean, float mean_number, Tensor? log_std, "
+    "float std_number, Tensor? noise, Tensor? seed, int seed_number, int stream) -> Tensor?"
 )

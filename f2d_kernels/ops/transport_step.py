@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from f2d_kernels._checks import check_device, check_floating, check_shape, per_sample
-from f2d_kernels.noise import check_position, resolve_noise
+from f2d_kernels.noise import check_position, check_source, resolve_noise
 from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
+from f2d_kernels.ops._derivatives import backward_of
+from f2d_kernels.ops._direct import differentiated, in_stream, number_or_tensor, seed_or_tensor
 from f2d_kernels.ops._experts import check_experts
-from f2d_kernels.ops._library import LIBRARY, define, define_compiled, no_double_backward
+from f2d_kernels.ops._library import define, define_compiled, define_derivatives, define_direct
 from f2d_kernels.registry import implementation, requested_backend
 
 OP = "transport_step"
@@ -57,7 +59,7 @@ def transport_step(
         x_next in that of x and mu. Arithmetic is float32, float64 when any argument is float64. As in the two ops, the
         assembly is rounded to the dtype of deltas and base, and mu to its own before the transition starts: the results
         equal those of the two ops bit for bit, 16-bit ones too. (Only where a float64 argument meets narrower images
-        can they differ, by the last rounding.) Differentiable once, in reverse mode, in every floating argument; mu's
+        can they differ, by the last rounding.) Differentiable in every floating argument; mu's
         gradient ends where it was clamped and stays at the bounds, as that of torch.clamp.
 
     Raises:
@@ -72,11 +74,15 @@ def transport_step(
         >>> torch.equal(x_next, lognormal_transition(x, mu, -0.5, 0.1, seed=7))
         True
     """
+    stacked = isinstance(deltas, Tensor)
+    listed = [deltas] if isinstance(deltas, Tensor) else list(deltas)
+    experts = (listed, stacked, gates, maps, base)
+    direct = _direct(x, *experts, log_mean, log_std, anchor, clamp, noise, seed, generator, stream, window)
+    if direct is not None:
+        return direct
     check_floating(OP, "x", x)
     if x.dim() != 4:
         raise ValueError(f"{OP}: x must be [B,C,H,W], got {list(x.shape)}")
-    stacked = isinstance(deltas, Tensor)
-    listed = [deltas] if isinstance(deltas, Tensor) else list(deltas)
     shape = check_experts(OP, listed, stacked, gates, maps, base)
     check_device(OP, "deltas", listed[0], x.device)
     check_shape(OP, "x", x, shape, "the [B,C,H,W] of deltas and gates")
@@ -95,6 +101,33 @@ def transport_step(
     )
 
 
+def _direct(
+    x: Any, listed: list[Any], stacked: bool, gates: Any, maps: Any, base: Any, log_mean: Any, log_std: Any,
+    anchor: Any, clamp: Any, noise: Any, seed: Any, generator: Any, stream: Any, window: Any,
+) -> tuple[Tensor, Tensor] | None:  # fmt: skip
+    """The results of the compiled part alone, or None where they are to be found the long way."""
+    mean, std, key = number_or_tensor(log_mean), number_or_tensor(log_std), seed_or_tensor(seed)
+    if mean is None or std is None or key is None or not in_stream(noise, seed, generator, stream, window):
+        return None
+    tracked = differentiated((x, *listed), gates, maps, base, mean[0], std[0], anchor, noise, key[0])
+    if tracked is None:
+        return None
+    low, high = (-1.0, 1.0) if clamp == (-1.0, 1.0) else _check_clamp(clamp)
+    if tracked:  # the backward pass reads tensors
+        result = common_dtype(x, anchor, *listed, base)
+        dtype = torch.float64 if result == torch.float64 else torch.float32
+        mean, std = (
+            (per_sample(OP, name, v, x, dtype), 0.0) for name, v in (("log_mean", log_mean), ("log_std", log_std))
+        )
+        key = resolve_noise(OP, x, noise, seed, None)[1], 0
+    results = _DIRECT(x, listed, stacked, gates, maps, base, *mean, *std, anchor, low, high, noise, *key, stream)
+    if results[0] is None or not tracked:
+        return None if results[0] is None else results
+    return _CONNECT(
+        results, x, listed, gates, maps, base, mean[0], std[0], anchor, low, high, noise, key[0], stream, 0, 0
+    )
+
+
 def _check_clamp(clamp: tuple[float, float]) -> tuple[float, float]:
     if not isinstance(clamp, (tuple, list)) or len(clamp) != 2:
         raise ValueError(f"{OP}: clamp must be (low, high), got {clamp!r}")
@@ -108,6 +141,7 @@ def _check_clamp(clamp: tuple[float, float]) -> tuple[float, float]:
 
 
 def _forward(*arguments: Any) -> tuple[Tensor, Tensor]:
+    check_source(OP, arguments[0], *arguments[10:])
     x_next, mu = _fake(*arguments)
     if x_next.numel():
         implementation(OP, x_next.device).forward(x_next, mu, *arguments)
@@ -173,6 +207,7 @@ def _gradients_of(arguments: Sequence[Any]) -> tuple[tuple, list[Tensor]]:
 def _backward(grad_x: Tensor | None, grad_mu: Tensor | None, *arguments: Any) -> list[Tensor]:
     gradients, results = _gradients_of(arguments)
     *inputs, _, _, backend = arguments
+    check_source(OP, inputs[0], *inputs[10:])
     if inputs[0].numel():
         implementation(OP, inputs[0].device, backend).backward(grad_x, grad_mu, *inputs, *gradients)
     else:
@@ -185,11 +220,11 @@ def _fake_backward(grad_x: Tensor | None, grad_mu: Tensor | None, *arguments: An
     return _gradients_of(arguments)[1]
 
 
-def _setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
     x, deltas, gates, maps, base, log_mean, log_std, anchor, low, high, noise, seed, *position = inputs
     ctx.set_materialize_grads(False)
     ctx.count = len(deltas)
-    flags = list(ctx.needs_input_grad)  # here PyTorch gives one flag per tensor of the list
+    flags = list(needs)  # here PyTorch gives one flag per tensor of the list
     rest = flags[1 + ctx.count :]
     ctx.needs = [flags[0], any(flags[1 : 1 + ctx.count]), *rest[:6], rest[8]]
     ctx.bounds, ctx.position = (low, high), position
@@ -201,10 +236,10 @@ def _setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> No
     of_exponent = any(ctx.needs[i] for i in (_MEAN, _STD, _NOISE))
     # only x - mu and the sum under the clamp look at images; d_x = g f alone does not
     if not (of_mu or of_exponent):
-        deltas = [stand_in(d) for d in deltas]
-        maps, base, anchor = (None if t is None else stand_in(t) for t in (maps, base, anchor))
+        deltas = [stand_in(d, ctx.direct) for d in deltas]
+        maps, base, anchor = (None if t is None else stand_in(t, ctx.direct) for t in (maps, base, anchor))
     if not of_exponent and (has_anchor or not of_mu):
-        x = stand_in(x)
+        x = stand_in(x, ctx.direct)
     ctx.save_for_backward(x, gates, maps, base, log_mean, log_std, anchor, noise, seed, *deltas)
 
 
@@ -216,7 +251,7 @@ def _autograd(ctx: Any, grad_x: Tensor | None, grad_mu: Tensor | None) -> tuple:
         needs[_X] &= anchor is None
     results: list[Tensor] = []
     if any(needs) and not (grad_x is None and grad_mu is None):
-        op = torch.ops.f2d_kernels.transport_step_backward.default
+        op = backward_of(OP, _backward, ctx, grad_x, grad_mu)
         arguments = (x, deltas, gates, maps, base, log_mean, log_std, anchor, *ctx.bounds, noise, seed, *ctx.position)
         results = list(op(grad_x, grad_mu, *arguments, ctx.channels_last, needs, ctx.backend))
     else:
@@ -249,11 +284,15 @@ define(
     _backward,
     _fake_backward,
 )
-torch.library.register_autograd("f2d_kernels::transport_step", _autograd, setup_context=_setup_context, lib=LIBRARY)
-no_double_backward("transport_step_backward")
+_CONNECT = define_derivatives(OP, _fake, _fake_backward, _setup_context, _autograd)
 define_compiled(f"transport_step_out(Tensor(a!) x_next, Tensor(b!) mu, {_COMPILED_ARGUMENTS}) -> ()")
 define_compiled(
     f"transport_step_backward_out(Tensor? grad_x, Tensor? grad_mu, {_COMPILED_ARGUMENTS}, Tensor(a!)? d_x, "
     "Tensor(b!)[] d_deltas, Tensor(c!)? d_gates, Tensor(d!)? d_maps, Tensor(e!)? d_mu, Tensor(f!)? d_log_mean, "
     "Tensor(g!)? d_log_std, Tensor(h!)? d_noise) -> ()"
+)
+_DIRECT = define_direct(
+    "transport_step_direct(Tensor x, Tensor[] deltas, bool stacked, Tensor? gates, Tensor? maps, Tensor? base, "
+    "Tensor? log_mean, float mean_number, Tensor? log_std, float std_number, Tensor? anchor, float low, float high, "
+    "Tensor? noise, Tensor? seed, int seed_number, int stream) -> (Tensor?, Tensor?)"
 )

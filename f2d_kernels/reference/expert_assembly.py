@@ -1,9 +1,11 @@
 """base + Σ_k gates · maps · deltas in plain PyTorch, and its gradients."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from f2d_kernels.reference.precision import compute_dtype
+from f2d_kernels.reference.precision import compute_dtype, fill
 
 
 def _experts(deltas: list[Tensor]) -> list[Tensor]:
@@ -16,13 +18,43 @@ def _weight(gates: Tensor, maps: Tensor | None, k: int) -> Tensor:
     return gate if maps is None else gate * maps[:, k, None]
 
 
-def forward(out: Tensor, deltas: list[Tensor], gates: Tensor, maps: Tensor | None, base: Tensor | None) -> None:
+def formula(deltas: list[Tensor], gates: Tensor, maps: Tensor | None, base: Tensor | None) -> Tensor:
     dtype = compute_dtype(*deltas, gates, maps, base)
     gates, maps = gates.to(dtype), None if maps is None else maps.to(dtype)
-    total = torch.zeros(out.shape, dtype=dtype, device=out.device) if base is None else base.to(dtype)
+    shape = (gates.shape[0], *deltas[0].shape[-3:])
+    total = torch.zeros(shape, dtype=dtype, device=gates.device) if base is None else base.to(dtype)
     for k, delta in enumerate(_experts(deltas)):
         total = total + _weight(gates, maps, k) * delta.to(dtype)
-    out.copy_(total)
+    return total
+
+
+def gradients(
+    grad: Tensor, deltas: list[Tensor], gates: Tensor, maps: Tensor | None, needs: Sequence[bool]
+) -> list[Tensor]:
+    """d_deltas = gate·map·g;  d_gates = Σ_hw map·delta·g (summed over c for gates [B,K]);
+    d_maps = Σ_c gate·delta·g."""
+    dtype = compute_dtype(grad, *deltas, gates, maps)
+    grad, gates, maps = grad.to(dtype), gates.to(dtype), None if maps is None else maps.to(dtype)
+    need_deltas, need_gates, need_maps = needs
+    d_experts, d_gates, d_maps = [], [], []
+    for k, delta in enumerate(_experts(deltas)):
+        if need_deltas:
+            d_delta = _weight(gates, maps, k) * grad
+            d_experts.append(d_delta.sum(0, keepdim=True) if delta.shape[0] < grad.shape[0] else d_delta)
+        if not (need_gates or need_maps):
+            continue
+        product = delta.to(dtype) * grad
+        if need_gates:
+            per_channel = (product if maps is None else product * maps[:, k, None]).sum((2, 3))
+            d_gates.append(per_channel if gates.dim() == 3 else per_channel.sum(1))
+        if need_maps:
+            d_maps.append((gates[:, k].reshape(gates.shape[0], -1, 1, 1) * product).sum(1))
+    d_deltas = [torch.stack(d_experts, 1)] if need_deltas and deltas[0].dim() == 5 else d_experts
+    return [*d_deltas, *(torch.stack(d, 1) for d in (d_gates, d_maps) if d)]
+
+
+def forward(out: Tensor, deltas: list[Tensor], gates: Tensor, maps: Tensor | None, base: Tensor | None) -> None:
+    out.copy_(formula(deltas, gates, maps, base))
 
 
 def backward(
@@ -34,20 +66,5 @@ def backward(
     d_gates: Tensor | None,
     d_maps: Tensor | None,
 ) -> None:
-    """d_deltas = gate·map·g;  d_maps = Σ_c gate·delta·g;  d_gates = Σ_hw map·delta·g (summed over c for gates
-    [B,K])."""
-    dtype = compute_dtype(grad, *deltas, gates, maps)
-    grad, gates, maps = grad.to(dtype), gates.to(dtype), None if maps is None else maps.to(dtype)
-    d_experts = _experts(d_deltas) if d_deltas else []
-    for k, delta in enumerate(_experts(deltas)):
-        if d_experts:
-            d_delta = _weight(gates, maps, k) * grad
-            d_experts[k].copy_(d_delta.sum(0, keepdim=True) if delta.shape[0] < grad.shape[0] else d_delta)
-        if d_gates is None and d_maps is None:
-            continue
-        product = delta.to(dtype) * grad
-        if d_maps is not None:
-            d_maps[:, k] = (gates[:, k].reshape(gates.shape[0], -1, 1, 1) * product).sum(1)
-        if d_gates is not None:
-            per_channel = (product if maps is None else product * maps[:, k, None]).sum((2, 3))
-            d_gates[:, k] = per_channel if gates.dim() == 3 else per_channel.sum(1)
+    needs = [bool(d_deltas), d_gates is not None, d_maps is not None]
+    fill([*d_deltas, d_gates, d_maps], gradients(grad, deltas, gates, maps, needs))

@@ -1,9 +1,11 @@
 """base + Σ_k gates · maps · (weight[k] (channel_scale ⊙ features) + bias[k]) in plain PyTorch, and its gradients."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from f2d_kernels.reference.precision import compute_dtype
+from f2d_kernels.reference.precision import compute_dtype, fill
 
 
 def _experts(features: list[Tensor]) -> list[Tensor]:
@@ -18,8 +20,7 @@ def _of_expert(tensor: Tensor | None, k: int, dtype: torch.dtype, otherwise: flo
     return chosen[:, None] if chosen.dim() == 3 else chosen.reshape(chosen.shape[0], -1, 1, 1)
 
 
-def forward(
-    out: Tensor,
+def formula(
     features: list[Tensor],
     weight: Tensor,
     bias: Tensor | None,
@@ -27,16 +28,67 @@ def forward(
     gates: Tensor,
     maps: Tensor | None,
     base: Tensor | None,
-) -> None:
+) -> Tensor:
     dtype = compute_dtype(*features, weight, bias, channel_scale, gates, maps, base)
-    total = torch.zeros(out.shape, dtype=dtype, device=out.device) if base is None else base.to(dtype)
+    shape = (gates.shape[0], weight.shape[1], *features[0].shape[-2:])
+    total = torch.zeros(shape, dtype=dtype, device=gates.device) if base is None else base.to(dtype)
     for k, feature in enumerate(_experts(features)):
         scaled = _of_expert(channel_scale, k, dtype, 1.0) * feature.to(dtype)
         delta = torch.einsum("cf,bfhw->bchw", weight[k].to(dtype), scaled)
         if bias is not None:
             delta = delta + bias[k].to(dtype)[:, None, None]
         total = total + _of_expert(gates, k, dtype, 1.0) * _of_expert(maps, k, dtype, 1.0) * delta
-    out.copy_(total)
+    return total
+
+
+def gradients(
+    grad: Tensor,
+    features: list[Tensor],
+    weight: Tensor,
+    bias: Tensor | None,
+    channel_scale: Tensor | None,
+    gates: Tensor,
+    maps: Tensor | None,
+    needs: Sequence[bool],
+) -> list[Tensor]:
+    """With a = gate·map, S = channel_scale ⊙ features, P = W S + b:  d_S = a Wᵀ g;  d_features = channel_scale ⊙ d_S;
+    d_W = Σ_bhw a g Sᵀ;  d_b = Σ_bhw a g;  d_channel_scale = Σ_hw features ⊙ d_S;  d_gate = Σ_hw map Σ_c g P;
+    d_map = gate Σ_c g P."""
+    dtype = compute_dtype(grad, *features, weight, bias, channel_scale, gates, maps)
+    grad = grad.to(dtype)
+    need_features, need_weight, need_bias, need_scale, need_gates, need_maps = needs
+    d_experts, d_weight, d_bias, d_scale, d_gates, d_maps = ([] for _ in range(6))
+    for k, feature in enumerate(_experts(features)):
+        projection, feature = weight[k].to(dtype), feature.to(dtype)
+        scale, gate, chart = (_of_expert(t, k, dtype, 1.0) for t in (channel_scale, gates, maps))
+        weighted = gate * chart * grad
+        d_scaled = torch.einsum("cf,bchw->bfhw", projection, weighted)
+        if need_features:
+            d_experts.append(scale * d_scaled)
+        if need_weight:
+            # a matrix product's running sum over an image would lose a digit in float32
+            d_weight.append(torch.einsum("bchw,bfhw->cf", weighted.double(), (scale * feature).double()))
+        if need_bias:
+            d_bias.append(weighted.sum((0, 2, 3)))
+        if need_scale:
+            d_scale.append((feature * d_scaled).sum((2, 3)))
+        if not (need_gates or need_maps):
+            continue
+        delta = torch.einsum("cf,bfhw->bchw", projection, scale * feature)
+        if bias is not None:
+            delta = delta + bias[k].to(dtype)[:, None, None]
+        correlation = (grad * delta).sum(1, keepdim=True)
+        if need_gates:
+            d_gates.append((chart * correlation).sum((1, 2, 3)))
+        if need_maps:
+            d_maps.append((gate * correlation)[:, 0])
+    d_features = [torch.stack(d_experts, 1)] if need_features and features[0].dim() == 5 else d_experts
+    of_parameters = [torch.stack(d, 0) for d in (d_weight, d_bias) if d]
+    return [*d_features, *of_parameters, *(torch.stack(d, 1) for d in (d_scale, d_gates, d_maps) if d)]
+
+
+def forward(out: Tensor, *inputs: object) -> None:
+    out.copy_(formula(*inputs))  # type: ignore[arg-type]
 
 
 def backward(
@@ -48,39 +100,8 @@ def backward(
     gates: Tensor,
     maps: Tensor | None,
     d_features: list[Tensor],
-    d_weight: Tensor | None,
-    d_bias: Tensor | None,
-    d_channel_scale: Tensor | None,
-    d_gates: Tensor | None,
-    d_maps: Tensor | None,
+    *others: Tensor | None,
 ) -> None:
-    """With a = gate·map, S = channel_scale ⊙ features, P = W S + b:  d_S = a Wᵀ g;  d_features = channel_scale ⊙ d_S;
-    d_channel_scale = Σ_hw features ⊙ d_S;  d_W = Σ_bhw a g Sᵀ;  d_b = Σ_bhw a g;  d_map = gate Σ_c g P;
-    d_gate = Σ_hw map Σ_c g P."""
-    dtype = compute_dtype(grad, *features, weight, bias, channel_scale, gates, maps)
-    grad = grad.to(dtype)
-    d_experts = _experts(d_features) if d_features else []
-    for k, feature in enumerate(_experts(features)):
-        projection, feature = weight[k].to(dtype), feature.to(dtype)
-        scale, gate, chart = (_of_expert(t, k, dtype, 1.0) for t in (channel_scale, gates, maps))
-        weighted = gate * chart * grad
-        d_scaled = torch.einsum("cf,bchw->bfhw", projection, weighted)
-        if d_experts:
-            d_experts[k].copy_(scale * d_scaled)
-        if d_channel_scale is not None:
-            d_channel_scale[:, k] = (feature * d_scaled).sum((2, 3))
-        if d_weight is not None:
-            # a matrix product's running sum over an image would lose a digit in float32
-            d_weight[k] = torch.einsum("bchw,bfhw->cf", weighted.double(), (scale * feature).double())
-        if d_bias is not None:
-            d_bias[k] = weighted.sum((0, 2, 3))
-        if d_gates is None and d_maps is None:
-            continue
-        delta = torch.einsum("cf,bfhw->bchw", projection, scale * feature)
-        if bias is not None:
-            delta = delta + bias[k].to(dtype)[:, None, None]
-        correlation = (grad * delta).sum(1, keepdim=True)
-        if d_maps is not None:
-            d_maps[:, k] = (gate * correlation)[:, 0]
-        if d_gates is not None:
-            d_gates[:, k] = (chart * correlation).sum((1, 2, 3))
+    """others: d_weight, d_bias, d_channel_scale, d_gates, d_maps."""
+    needs = [bool(d_features), *(d is not None for d in others)]
+    fill([*d_features, *others], gradients(grad, features, weight, bias, channel_scale, gates, maps, needs))

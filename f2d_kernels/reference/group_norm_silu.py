@@ -1,9 +1,12 @@
 """silu(group_norm(x) · (1 + scale) + shift) in plain PyTorch, and its gradients."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from f2d_kernels.reference.precision import compute_dtype
+from f2d_kernels.reference.precision import compute_dtype, fill
 
 
 def _per_channel(value: Tensor | None, default: float, like: Tensor) -> Tensor:
@@ -19,11 +22,14 @@ def _normalised(x: Tensor, mean: Tensor, rstd: Tensor, dtype: torch.dtype) -> Te
     return ((groups - mean[..., None]) * rstd[..., None]).to(dtype).reshape(x.shape)
 
 
-def forward(
-    out: Tensor,
-    channel_mean: Tensor | None,
-    mean: Tensor,
-    rstd: Tensor,
+def _modulated(
+    n: Tensor, weight: Tensor | None, bias: Tensor | None, scale: Tensor | None, shift: Tensor | None
+) -> Tensor:
+    normed = n * _per_channel(weight, 1.0, n) + _per_channel(bias, 0.0, n)
+    return normed * (1 + _per_channel(scale, 0.0, n)) + _per_channel(shift, 0.0, n)
+
+
+def formula(
     x: Tensor,
     num_groups: int,
     weight: Tensor | None,
@@ -31,21 +37,18 @@ def forward(
     scale: Tensor | None,
     shift: Tensor | None,
     eps: float,
-) -> None:
+    return_mean: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(result, its means [B,C] or nothing, mean [B,G], 1 / standard deviation [B,G])."""
     dtype = compute_dtype(x, weight, bias, scale, shift)
-    variance, average = torch.var_mean(x.double().reshape(*mean.shape, -1), dim=-1, correction=0)
-    mean.copy_(average)
-    rstd.copy_((variance + eps).rsqrt())
-    n = _normalised(x, mean, rstd, dtype)
-    normed = n * _per_channel(weight, 1.0, n) + _per_channel(bias, 0.0, n)
-    u = normed * (1 + _per_channel(scale, 0.0, n)) + _per_channel(shift, 0.0, n)
-    result = torch.nn.functional.silu(u)
-    out.copy_(result)
-    if channel_mean is not None:
-        channel_mean.copy_(result.mean((2, 3)))
+    groups = x.double().reshape(x.shape[0], num_groups, -1)
+    variance, mean = torch.var_mean(groups, dim=-1, correction=0)
+    rstd = (variance + eps).rsqrt()
+    result = torch.nn.functional.silu(_modulated(_normalised(x, mean, rstd, dtype), weight, bias, scale, shift))
+    return result, result.mean((2, 3)) if return_mean else result.new_empty(0), mean, rstd
 
 
-def backward(
+def _gradients(
     grad: Tensor,
     grad_mean: Tensor | None,
     mean: Tensor,
@@ -55,15 +58,11 @@ def backward(
     bias: Tensor | None,
     scale: Tensor | None,
     shift: Tensor | None,
-    d_x: Tensor | None,
-    d_weight: Tensor | None,
-    d_bias: Tensor | None,
-    d_scale: Tensor | None,
-    d_shift: Tensor | None,
-) -> None:
-    """With g = grad + grad_mean / (H·W), q = sigmoid(u): d_u = g q (1 + u (1 - q)); d_shift = Σ_hw d_u;
-    d_scale = Σ_hw d_u (n·weight + bias); d_bias and d_weight sum d_u (1 + scale) and d_u (1 + scale) n over b, h, w;
-    with d_n = d_u (1 + scale) weight: d_x = rstd (d_n - mean(d_n) - n · mean(d_n · n)), means over the group."""
+    needs: Sequence[bool],
+) -> list[Tensor]:
+    """With g = grad + grad_mean / (H·W), q = sigmoid(u): d_u = g q (1 + u (1 - q)); with d_n = d_u (1 + scale) weight:
+    d_x = rstd (d_n - mean(d_n) - n · mean(d_n · n)), means over the group; d_weight and d_bias sum d_u (1 + scale) n
+    and d_u (1 + scale) over b, h, w; d_scale = Σ_hw d_u (n·weight + bias); d_shift = Σ_hw d_u."""
     dtype = compute_dtype(grad, x, weight, bias, scale, shift)
     n = _normalised(x, mean, rstd, dtype)
     gain, offset = _per_channel(weight, 1.0, n), _per_channel(bias, 0.0, n)
@@ -74,16 +73,43 @@ def backward(
         g = g + grad_mean.to(dtype)[..., None, None] / (x.shape[2] * x.shape[3])
     q = torch.sigmoid(u)
     d_u = g * q * (1 + u * (1 - q))
-    if d_shift is not None:
-        d_shift.copy_(d_u.sum((2, 3)))
-    if d_scale is not None:
-        d_scale.copy_((d_u * (n * gain + offset)).sum((2, 3)))
-    if d_bias is not None:
-        d_bias.copy_((d_u * factor).sum((0, 2, 3)))
-    if d_weight is not None:
-        d_weight.copy_((d_u * factor * n).sum((0, 2, 3)))
-    if d_x is not None:
+    need_x, *need_parameters = needs
+    results = []
+    if need_x:
         groups = (*mean.shape, -1)
-        d_n, n = (d_u * factor * gain).reshape(groups), n.reshape(groups)
-        centred = d_n - d_n.mean(-1, keepdim=True) - n * (d_n * n).mean(-1, keepdim=True)
-        d_x.copy_((rstd[..., None].to(dtype) * centred).reshape(x.shape))
+        d_n, n_groups = (d_u * factor * gain).reshape(groups), n.reshape(groups)
+        centred = d_n - d_n.mean(-1, keepdim=True) - n_groups * (d_n * n_groups).mean(-1, keepdim=True)
+        results.append((rstd[..., None].to(dtype) * centred).reshape(x.shape))
+    sums = (
+        lambda: (d_u * factor * n).sum((0, 2, 3)),
+        lambda: (d_u * factor).sum((0, 2, 3)),
+        lambda: (d_u * (n * gain + offset)).sum((2, 3)),
+        lambda: d_u.sum((2, 3)),
+    )
+    return [*results, *(total() for total, need in zip(sums, need_parameters, strict=True) if need)]
+
+
+def gradients(
+    grad: Tensor, grad_mean: Tensor | None, mean: Tensor, rstd: Tensor, x: Tensor, *rest: Any
+) -> list[Tensor]:
+    """`_gradients` with mean and rstd as functions of x, so that their derivatives reach x; eps is what rstd says."""
+    variance, mean = torch.var_mean(x.double().reshape(*mean.shape, -1), dim=-1, correction=0)
+    rstd = (variance + (rstd.pow(-2) - variance).detach()).rsqrt()
+    return _gradients(grad, grad_mean, mean, rstd, x, *rest)
+
+
+def forward(
+    out: Tensor,
+    channel_mean: Tensor | None,
+    mean: Tensor,
+    rstd: Tensor,
+    *inputs: Any,
+) -> None:
+    values = formula(*[*inputs, channel_mean is not None])
+    fill([out, channel_mean, mean, rstd], [v for v in values if v.numel()])
+
+
+def backward(grad: Tensor, grad_mean: Tensor | None, *arguments: Any) -> None:
+    """mean, rstd and the inputs, then d_x, d_weight, d_bias, d_scale, d_shift."""
+    inputs, results = arguments[:-5], arguments[-5:]
+    fill(results, _gradients(*[grad, grad_mean, *inputs, [d is not None for d in results]]))

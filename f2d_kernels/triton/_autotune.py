@@ -20,14 +20,18 @@ import torch
 import triton
 from torch import Tensor
 
+from f2d_kernels.environment import variable
+
 logger = logging.getLogger("f2d_kernels")
 MAX_WARPS = 16
 
-_chosen: dict[str, int] | None = None  # by this process; read from the file on first use
+_chosen: dict[str, int] | None = None  # of this process, read from the file on first use
+_known: dict[tuple, int] = {}  # the same of launches that were made before, by keys that take little time to build
 
 
 def enabled() -> bool:
-    return os.environ.get("F2D_KERNELS_AUTOTUNE", "1").lower() not in ("0", "false", "no", "off")
+    value = variable("F2D_KERNELS_AUTOTUNE")
+    return value is None or value.lower() not in ("0", "false", "no", "off")
 
 
 def candidates(warps: int) -> list[int]:
@@ -49,6 +53,20 @@ def key_of(kernel: Any, programs: int, device: str, arguments: tuple, constants:
     return " ".join([name, device, f"triton-{triton.__version__}", f"n={bucket(programs)}", *dtypes, *fixed])
 
 
+def launch_key(kernel: Any, programs: int, device: torch.device, arguments: tuple, constants: dict[str, Any]) -> tuple:
+    """What `key_of` says, as objects of this process: building it takes 2 us where the text takes 16."""
+    key: list[Any] = [id(kernel), device.index, (programs - 1).bit_length()]
+    for argument in arguments:
+        if isinstance(argument, Tensor):
+            key.append(argument.dtype)
+        elif argument is None:
+            key.append(None)
+        elif type(argument) is tuple:
+            key.append(tuple([a.dtype if isinstance(a, Tensor) else None for a in argument]))
+    key.extend([value for name, value in constants.items() if name.isupper()])
+    return tuple(key)
+
+
 def choose(key: str, warps: int, run: Callable[[int], None], time: Callable[[Callable[[], None]], float]) -> int:
     """Return the number of warps remembered under `key`. If there is none, time `candidates(warps)` and remember the
     fastest; the rule of thumb wins unless another is at least 3 % faster."""
@@ -68,11 +86,16 @@ def tuned_warps(
     warps = constants["num_warps"]
     if device.type != "cuda" or not enabled():
         return warps
+    quick = launch_key(kernel, programs, device, arguments, constants)
+    if quick in _known:
+        return _known[quick]
     name = torch.cuda.get_device_name(device).replace(" ", "-")
     key = key_of(kernel, programs, name, arguments, constants)
     if torch.cuda.is_current_stream_capturing():
         return _load().get(key, warps)
-    return choose(key, warps, run, lambda f: triton.testing.do_bench(f, warmup=5, rep=20, return_mode="median"))
+    chosen = choose(key, warps, run, lambda f: triton.testing.do_bench(f, warmup=5, rep=20, return_mode="median"))
+    _known[quick] = chosen
+    return chosen
 
 
 def _tensors(values: Any) -> list[Tensor]:

@@ -4,6 +4,9 @@ import json
 import os
 import re
 import secrets
+import select
+import time
+from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.app.conftest import draw
+from tests.app.sender import FORM, Sender
 
 pytest.importorskip("gradio", reason="needs gradio (pip install gradio)")
 UPLOAD = 2**18
@@ -123,8 +127,80 @@ def test_the_size_is_of_the_whole_request(server):
     status, text = upload(server, *(bytes([i]) * (UPLOAD // 2) for i in range(10)))
     assert (status, list(folder.rglob("*"))) == (413, before) and "one file at a time" in text
     assert ask(server, "POST", "/gradio_api/queue/join", bytes(2**20 + 1))[0] == 413
-    chunked = ask(server, "POST", "/gradio_api/upload", (bytes(9) for _ in range(3)))
-    assert chunked[0] == 411
+
+
+def test_an_oversized_upload_is_refused_from_its_header(server):
+    """Five gigabytes are declared and none is sent: the answer is there, and the connection ends soon after it."""
+    sender, start = Sender(server, f"Content-Length: {5 * 10**9}"), time.monotonic()
+    status, text = sender.answer()
+    assert status == 413 and "maximum allowed size of 0.3125 MiB" in text
+    assert sender.is_closed() and time.monotonic() - start < 30
+
+
+def test_who_sends_on_after_a_refusal_is_cut_off(server):
+    from f2d.app.guard import LINGER
+
+    sender = Sender(server, f"Content-Length: {5 * 10**9}")
+    assert select.select([sender.socket], [], [], 60)[0]
+    sent = 0
+    with suppress(BrokenPipeError, ConnectionResetError):
+        while sent < 5 * 10**9:
+            sender.socket.sendall(bytes(2**20))
+            sent += 2**20
+    assert sent < LINGER[0] + 64 * 2**20, sent  # and what the system's buffers took in
+
+
+def test_a_body_in_chunks_is_taken_and_cut_at_the_limit(server, tmp_path):
+    content = draw(tmp_path, "plain.png").read_bytes()
+    sender = Sender(server, "Transfer-Encoding: chunked", "Connection: close")
+    for part in (FORM, content, b"\r\n--x--\r\n", b""):
+        sender.chunk(part)
+    status, text = sender.answer()
+    assert status == 200 and restore(server, {"path": json.loads(text)[0], **META})["success"]
+
+
+@pytest.mark.parametrize("size", [2**12, 2**16])
+def test_an_endless_body_in_chunks_is_cut_at_the_limit(server, size):
+    """In small chunks gradio refuses the file first, in large ones the guard; the connection is closed after both."""
+    before = set(server[1].rglob("*"))
+    sender = Sender(server, "Transfer-Encoding: chunked")
+    sender.chunk(FORM)
+    sent = sender.send_until_refused(lambda: sender.chunk(bytes(size)), 10**5)
+    assert UPLOAD <= sent * size < 10**5 * size
+    status, text = sender.answer()
+    assert status == 413 and "maximum allowed size" in text
+    assert sender.is_closed() and files_left(server, before) == []
+
+
+def test_an_upload_that_takes_too_long_is_cut_off(server, monkeypatch):
+    """And it does not hold its room on the disk any longer."""
+    monkeypatch.setattr("f2d.app.guard.PATIENCE", 0.5)
+    before = set(server[1].rglob("*"))
+    sender = Sender(server, "Content-Length: 1000")
+    sender.socket.sendall(FORM)
+    status, text = sender.answer()
+    assert status == 408 and "took too long" in text
+    assert files_left(server, before) == []
+
+
+def test_an_upload_that_is_broken_off_leaves_nothing(server, capfd):
+    before = set(server[1].rglob("*"))
+    sender = Sender(server, f"Content-Length: {UPLOAD}")
+    sender.socket.sendall(FORM + bytes(2**17))
+    time.sleep(0.5)
+    sender.socket.close()
+    assert files_left(server, before) == []
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def files_left(server, before: set[Path]) -> list[Path]:
+    """Files that were not there before, once there are none any longer, or after ten seconds."""
+    for _ in range(100):
+        left = [path for path in set(server[1].rglob("*")) - before if path.is_file()]
+        if not left:
+            break
+        time.sleep(0.1)
+    return left
 
 
 def test_a_full_folder_takes_no_upload(server, tmp_path):

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from f2d.app import shown
@@ -133,12 +134,8 @@ def test_a_picture_beyond_the_memory(restorer, tmp_path):
         Work(restorer, Limits(memory=1), tmp_path).restore(path, Options())
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CPUAllocator: can't allocate memory: you tried")])
-def test_memory_that_runs_out_is_told(work, monkeypatch, tmp_path, error):
-    def fail(*_, **__):
-        raise error
-
-    monkeypatch.setattr(work, "restorer", fail)
+def test_memory_that_runs_out_is_told(work, monkeypatch, tmp_path):
+    monkeypatch.setattr("f2d.engine.restorer.restore_tensor", lambda *_, **__: torch.empty(2**50))
     with pytest.raises(ImageError, match="did not fit into memory at the moment"):
         work.restore(draw(tmp_path, "plain.png"), Options())
 

@@ -1,7 +1,10 @@
 """`python -m bench.run` from the command line: the gate, the files, the errors; and the ceiling loop."""
 
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +17,7 @@ from bench.providers import Inputs, Provider, providers
 from bench.registry import Case, Traffic
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).resolve().parents[2]
 compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="the ceiling loop needs a C++ compiler")
 QUICK = ["--ops", "expert_assembly", "--providers", "ours,eager*"]
 
@@ -24,7 +28,7 @@ def tiny(monkeypatch):
     small = Case("expert_assembly", "tiny", 2, 3, 8, 12, train=True, options={"stacked": False})
     op = replace(ops()["expert_assembly"], cases=(small,))
     monkeypatch.setattr(run, "ops", lambda: {"expert_assembly": op})
-    monkeypatch.setattr(run, "keep_freed_memory", lambda: False)  # it would change this whole test process
+    monkeypatch.setitem(run.ALLOCATORS, "keep", lambda: False)  # it would change this whole test process
     plain = run.settings_of
     monkeypatch.setattr(run, "settings_of", lambda options: replace(plain(options), samples=4, seconds=0.5))
     monkeypatch.setattr(run.OpMeasurement, "_host_us", lambda *_: 1.0)
@@ -188,3 +192,17 @@ def test_peak_memory_counts_what_lives_at_one_time():
         return b, torch.empty(2**18)
 
     assert peak_bytes(call, CPU) == pytest.approx(6 * 2**20, rel=0.01)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts Linux' page faults")
+@pytest.mark.parametrize(("name", "new"), [("keep", False), ("fresh", True)])
+def test_allocators_give_old_or_new_memory(name, new):
+    """Eight blocks of 4 MiB, one after the other: 8192 pages where each is new memory."""
+    code = (
+        "import resource, torch\nfrom bench import run\n"
+        f"assert run.ALLOCATORS[{name!r}]()\ntorch.ones(2**20)\n"
+        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\nbefore = faults()\n"
+        "for _ in range(8): torch.ones(2**20)\nprint(faults() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert (int(done.stdout) > 4096) == new

@@ -9,6 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from f2d.cli.commands import app
+from f2d.engine import restorer
 from f2d.nets import F2DNet
 from tests.nets.small import TINY
 
@@ -34,6 +35,21 @@ def f2d():
         return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
     return run
+
+
+@pytest.fixture
+def memory_ends(monkeypatch):
+    """memory_ends(width): restorations of images that wide ask PyTorch for more memory than any machine has."""
+
+    def end(width: int) -> None:
+        restore = restorer.restore_tensor
+
+        def limited(predictor, y, **options):
+            return torch.empty(2**50) if y.shape[-1] == width else restore(predictor, y, **options)
+
+        monkeypatch.setattr(restorer, "restore_tensor", limited)
+
+    return end
 
 
 def smooth_pixels(height: int, width: int) -> np.ndarray:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from f2d.degradation import CATEGORIES
+from f2d.evaluation import run
 from f2d.evaluation.folder import EvaluationFolder
 from tests.cli.conftest import assert_one_line_error
 from tests.data.conftest import picture, save
@@ -71,10 +73,15 @@ def test_run_again_it_goes_on_and_gives_the_same_bytes(f2d, model, pairs, tmp_pa
     records = sorted((first / "images").rglob("*.json"))
     kept = records[0].stat().st_mtime_ns
     records[1].unlink()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for folder in ("images", "restored"):
+        (first / folder / "pairs" / f".f2d-0123456789abcdef.{ended.pid}.part").touch()
+        os.utime(first / folder / "pairs" / f".f2d-0123456789abcdef.{ended.pid}.part", (0, 0))
     (first / "restored" / "pairs" / "2.png").unlink()
     assert f2d("eval", model, "--data", pairs, "-o", first, "--measures", "mae").exit_code == 0
     assert records[0].stat().st_mtime_ns == kept and records[1].exists()
-    assert (first / "restored" / "pairs" / "2.png").exists()
+    assert (first / "restored" / "pairs" / "2.png").exists() and not list(first.rglob("*.part"))
     assert contents(first) == contents(second)
 
 
@@ -175,6 +182,29 @@ def test_data_with_faults_are_listed_and_the_rest_evaluated(f2d, model, pairs, t
     empty = tmp_path / "empty"
     empty.mkdir()
     assert_one_line_error(f2d("eval", model, "--data", empty, "-o", tmp_path / "x"), 2, "contains no data")
+
+
+@pytest.mark.parametrize("where", ["restoration", "measure"])
+def test_memory_that_runs_out_is_recorded_and_the_rest_evaluated(
+    f2d, model, pairs, tmp_path, where, memory_ends, monkeypatch
+):
+    clean = picture(7, 20, 30)
+    for side in ("gt", "input"):
+        save(clean, pairs / side / "wide.png")
+    out = tmp_path / "out"
+    command = ("eval", model, "--data", pairs, "-o", out, "--measures", "mae")
+    with monkeypatch.context() as patch:
+        if where == "restoration":
+            memory_ends(30)
+        else:
+            patch.setattr(run, "save_image", lambda image, path: torch.empty(2**50 * (image.width == 30)))
+        failed = f2d(*command)
+    assert_one_line_error(failed, 1, "pairs/wide: ", "does not fit into memory")
+    assert "3 evaluated, 1 failed" in failed.stdout
+    assert "does not fit into memory" in json.loads((out / "images" / "pairs" / "wide.json").read_text())["error"]
+    monkeypatch.undo()
+    done = f2d(*command)
+    assert done.exit_code == 0 and "4 evaluated, 0 failed" in done.stdout, done.output
 
 
 def test_composites_have_their_tiers_and_selectivity(f2d, model, tmp_path):

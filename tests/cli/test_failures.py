@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 from f2d import F2DNet
-from f2d.engine.restorer import Restorer
 from f2d.images import Photo, read, write
 from tests.cli.conftest import assert_one_line_error, smooth_pixels
 from tests.images.png_reference import chunk
@@ -87,19 +86,10 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(f2d, model, tmp_path, monkey
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
 
 
-def test_a_photo_too_large_for_memory_is_one_line(f2d, model, tmp_path, monkeypatch):
+def test_a_photo_too_large_for_memory_is_one_line(f2d, model, tmp_path, memory_ends):
     for width in (8, 9):
         Image.fromarray(smooth_pixels(8, width)).save(tmp_path / f"{width}.png")
-    call = Restorer.__call__
-
-    def limited(restorer, image, **options):
-        if image.shape[-1] == 8:
-            raise RuntimeError(
-                "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory"
-            )
-        return call(restorer, image, **options)
-
-    monkeypatch.setattr(Restorer, "__call__", limited)
+    memory_ends(8)
     result = f2d("restore", tmp_path / "8.png", tmp_path / "9.png", "-o", tmp_path / "o", "--model", model)
     assert_one_line_error(result, 1, "8.png", "8x8 does not fit into memory")
     assert [path.name for path in (tmp_path / "o").iterdir()] == ["9.png"]

@@ -52,9 +52,13 @@ def test_clean_photographs(photographs):
         ),
         ({"low": ["a", "b"], "high": ["a", "b"]}, [("a", "a"), ("b", "b")]),
         ({"lq/x": ["a"], "gt/x": ["a"], "lq/y": ["a"], "gt/y": ["a"]}, [("a", "a"), ("a", "a")]),
+        (
+            {"Data/s1": ["1_NOISY_SRGB_010", "1_GT_SRGB_010"], "Data/s2": ["2_NOISY_SRGB_011", "2_GT_SRGB_011"]},
+            [("1_NOISY_SRGB_010", "1_GT_SRGB_010"), ("2_NOISY_SRGB_011", "2_GT_SRGB_011")],
+        ),
         ({"s1/blur": ["1"], "s1/sharp": ["1"], "s2/blur": ["1"], "s2/sharp": ["1"]}, [("1", "1"), ("1", "1")]),
     ],
-    ids=["RESIDE", "longest", "Rain100L", "Rain100L in one folder", "LOL", "below", "GoPro"],
+    ids=["RESIDE", "longest", "Rain100L", "Rain100L in one folder", "LOL", "below", "SIDD", "GoPro"],
 )
 def test_pairs_under_the_benchmarks_names(tmp_path, folders, expected):
     make_pairs(tmp_path, folders)
@@ -79,15 +83,16 @@ def test_pairs_of_the_shared_benchmarks(shared):
 
 
 def test_pairs_under_other_names(tmp_path):
-    make_pairs(tmp_path, {"bad": ["01_hazy", "02_hazy"], "good": ["01_GT", "02_GT"]})
-    pool = open_pool(tmp_path, category="haze", degraded="bad", clean="good", pattern="*_hazy -> *_GT")
-    assert names(pool.pairs) == [("01_hazy", "01_GT"), ("02_hazy", "02_GT")]
+    make_pairs(tmp_path, {"bad": ["01_fog", "02_fog"], "good": ["01_sun", "02_sun"]})
+    pool = open_pool(tmp_path, category="haze", degraded="bad", clean="good", pattern="*_fog -> *_sun")
+    assert names(pool.pairs) == [("01_fog", "01_sun"), ("02_fog", "02_sun")]
     assert pool.categories == ("haze",) and pool.category(1) == "haze"
-    for pattern in ("*_hazy", "*-> a", "a -> *", "** -> *"):
+    for pattern in ("*_fog", "*-> a", "a -> *", "** -> *"):
         with pytest.raises(ValueError, match="one \\* each"):
             find_pairs(tmp_path, "haze", "bad", "good", pattern)
-    with pytest.raises(ValueError, match=r"bad: 01_hazy\.png, 02_hazy\.png, and in .*good: 01_GT\.png, 02_GT\.png$"):
+    with pytest.raises(ValueError, match=r"bad: 01_fog\.png, 02_fog\.png, and in .*good: 01_sun\.png, 02_sun\.png$"):
         find_pairs(tmp_path, "haze", "bad", "good")
+    assert names(find_pairs(tmp_path, "haze", "bad", "good", "sorted")) == [("01_fog", "01_sun"), ("02_fog", "02_sun")]
 
 
 def test_a_test_set_is_not_trained_on(tmp_path):
@@ -98,13 +103,26 @@ def test_a_test_set_is_not_trained_on(tmp_path):
     assert len(open_pool(tmp_path / "our485", category="low")) == 1
 
 
+def test_folders_in_circles_and_in_other_cases(tmp_path):
+    make_pairs(tmp_path, {"a/Input": ["1"], "a/TARGET": ["1"]})
+    (tmp_path / "a" / "again").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "b").symlink_to(tmp_path, target_is_directory=True)
+    assert names(find_pairs(tmp_path, "haze")) == [("1", "1")]
+
+
+def test_two_photographs_of_such_names_are_no_pairs(tmp_path):
+    """Nothing but a name and its own counterpart makes a folder one of pairs."""
+    make_pairs(tmp_path, {".": ["london_hazy", "car_clean", "low_tide", "walk", "walk_1"]})
+    assert len(open_pool(tmp_path)) == 5 and open_pool(tmp_path).category(0) is None
+
+
 def test_pairs_that_do_not_fit(tmp_path):
     make_pairs(tmp_path, {"input": [f"a{i}" for i in range(9)], "gt": ["a0", "b"]})
     with pytest.raises(ValueError, match=r"input: a1\.png, a2\.png, a3\.png, a4\.png and 4 more, and in .*gt: b\.png$"):
         find_pairs(tmp_path, "haze")
     with pytest.raises(ValueError, match=r"without a category"):
         open_pool(tmp_path)
-    with pytest.raises(ValueError, match=r"such as nothing beside gt, GT"):
+    with pytest.raises(ValueError, match=r"such as nothing beside gt, target"):
         find_pairs(tmp_path, "haze", degraded="nothing")
     Image.new("RGB", (4, 5)).save(tmp_path / "gt" / "b.bmp")
     with pytest.raises(ValueError, match="two clean images of the same name"):

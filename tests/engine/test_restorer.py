@@ -13,7 +13,7 @@ import f2d
 from f2d.demo import sample_photograph
 from f2d.engine import Engine
 from f2d.engine.describe import describe
-from f2d.engine.execution import choose_execution
+from f2d.engine.execution import DoesNotFitError, choose_execution
 from f2d.engine.restorer import Restored, Restorer
 from f2d.images import ImageError, open_image
 
@@ -165,6 +165,9 @@ def test_explain_says_what_a_call_says(restorer, levels):
     found, explained = restorer(levels), restorer.explain(Image.fromarray(levels))
     assert torch.equal(found.maps, explained.maps) and torch.equal(found.gates, explained.gates)
     assert torch.equal(found.presence, explained.presence)
+    batch = restorer.explain(np.stack([levels, levels]))
+    assert batch.maps.shape == (2, *found.maps.shape)
+    torch.testing.assert_close(batch.gates, found.gates.expand(2, -1), atol=1e-2, rtol=0)
 
 
 def test_options_reach_the_engine(restorer, levels):
@@ -276,3 +279,16 @@ MISSED = pytest.mark.xfail(strict=True, reason="63 levels in one value of one pi
 def test_no_pixel_of_a_clean_photograph_is_changed_much(name):
     """Measured: 39, 63 and 14 grey levels at most."""
     assert change_of_clean(name).max() < 60
+
+
+@pytest.mark.parametrize("call", ["whole", "batch"])
+def test_memory_that_runs_out_is_one_error(restorer, monkeypatch, call):
+    """PyTorch's own error of an allocation that no machine can serve; another RuntimeError is a defect and stays."""
+    images = torch.rand(1, 3, 24, 40)
+    run = restorer if call == "whole" else restorer.restore_batch
+    monkeypatch.setattr("f2d.engine.restorer.restore_tensor", lambda *_, **__: torch.empty(2**50))
+    with pytest.raises(DoesNotFitError, match=r"^40x24 does not fit into memory$"):
+        run(images)
+    monkeypatch.setattr("f2d.engine.restorer.restore_tensor", lambda *_, **__: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError, match="size"):
+        run(images)

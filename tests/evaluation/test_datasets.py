@@ -3,11 +3,13 @@
 import pytest
 import torch
 
+from f2d.data import open_pool
 from f2d.degradation import CATEGORIES, degrade
 from f2d.evaluation.datasets import DataSet, open_data
 from f2d.evaluation.presets import PRESETS
 from f2d.images import ImageError, image_to_tensor
 from tests.data.conftest import picture, save
+from tests.evaluation.layouts import LAYOUTS
 
 
 def lay_out(root, files: str) -> None:
@@ -21,95 +23,59 @@ def found(data: DataSet) -> dict[str, tuple[str, str]]:
     return {case.name: (case.degraded and case.degraded.name, case.clean and case.clean.name) for case in data.cases}
 
 
-LAYOUTS = {
-    "cdd-11": (
-        "clear/1.png clear/2.png low/1.png low/2.png rain_haze/2.png",
-        {"low/1": ("1.png", "1.png"), "low/2": ("2.png", "2.png"), "haze_rain/2": ("2.png", "2.png")},
-    ),
-    "rain100l": (
-        "rain-001.png rain-002.png norain-001.png norain-002.png",
-        {
-            "Rain100L/rain-001": ("rain-001.png", "norain-001.png"),
-            "Rain100L/rain-002": ("rain-002.png", "norain-002.png"),
-        },
-    ),
-    "rain100h": ("rainy/a.png gt/a.png", {"Rain100H/a": ("a.png", "a.png")}),
-    "lol": (
-        "our485/low/7.png our485/high/7.png eval15/low/1.png eval15/high/1.png",
-        {"LOL/1": ("1.png", "1.png")},
-    ),
-    "sots": (
-        "indoor/hazy/1400_1.png indoor/gt/1400.png outdoor/hazy/01_0.8_0.2.jpg outdoor/gt/01.png",
-        {"outdoor/01_0.8_0.2": ("01_0.8_0.2.jpg", "01.png")},
-    ),
-    "snow100k": (
-        "Snow100K-L/synthetic/a.jpg Snow100K-L/gt/a.jpg Snow100K-L/mask/a.jpg "
-        "Snow100K-S/synthetic/a.jpg Snow100K-S/gt/a.jpg",
-        {"Snow100K-L/a": ("a.jpg", "a.jpg"), "Snow100K-S/a": ("a.jpg", "a.jpg")},
-    ),
-    "outdoor-rain": (
-        "input/im_0001_s80_a04.png input/im_0001_s90_a05.png gt/im_0001.png",
-        {
-            "Outdoor-Rain/im_0001_s80_a04": ("im_0001_s80_a04.png", "im_0001.png"),
-            "Outdoor-Rain/im_0001_s90_a05": ("im_0001_s90_a05.png", "im_0001.png"),
-        },
-    ),
-    "weatherbench": (
-        "haze/input/1.png haze/target/1.png rain/input/1.png rain/target/1.png",
-        {"haze/1": ("1.png", "1.png"), "rain/1": ("1.png", "1.png")},
-    ),
-    "gopro": (
-        "test/GOPR01/blur/1.png test/GOPR01/sharp/1.png test/GOPR02/blur/1.png test/GOPR02/sharp/1.png",
-        {"GoPro/GOPR01/1": ("1.png", "1.png"), "GoPro/GOPR02/1": ("1.png", "1.png")},
-    ),
-    "sidd": (
-        "0001_S6/0001_NOISY_SRGB_010.png 0001_S6/0001_GT_SRGB_010.png",
-        {"SIDD/0001_S6/0001_NOISY_SRGB_010": ("0001_NOISY_SRGB_010.png", "0001_GT_SRGB_010.png")},
-    ),
-    "dense-haze": ("hazy/01_hazy.png GT/01_GT.png", {"Dense-Haze/01_hazy": ("01_hazy.png", "01_GT.png")}),
-    "dpdd": ("test_c/source/1.png test_c/target/1.png", {"DPDD/1": ("1.png", "1.png")}),
-    "live1-jpeg10": ("a.png b.png", {"jpeg10/a": (None, "a.png"), "jpeg10/b": (None, "b.png")}),
-    "rtts": ("a.png", {"RTTS/a": ("a.png", None)}),
-    "three-task": (
-        "SOTS/outdoor/hazy/1_1.png SOTS/outdoor/gt/1.png Rain100L/input/1.png Rain100L/gt/1.png CBSD68/1.png",
-        {
-            "SOTS/1_1": ("1_1.png", "1.png"),
-            "Rain100L/1": ("1.png", "1.png"),
-            "noise15/1": (None, "1.png"),
-            "noise25/1": (None, "1.png"),
-            "noise50/1": (None, "1.png"),
-        },
-    ),
-    "five-task": (
-        "SOTS/hazy/1_1.png SOTS/gt/1.png derain/Rain100L/input/1.png derain/Rain100L/target/1.png denoise/1.png "
-        "GoPro/test/A/blur/1.png GoPro/test/A/sharp/1.png LOL/low/1.png LOL/high/1.png",
-        {
-            "SOTS/1_1": ("1_1.png", "1.png"),
-            "Rain100L/1": ("1.png", "1.png"),
-            "noise25/1": (None, "1.png"),
-            "GoPro/A/1": ("1.png", "1.png"),
-            "LOL/1": ("1.png", "1.png"),
-        },
-    ),
-}
+TREES = [(name, layout) for name, layouts in LAYOUTS.items() for layout in layouts]
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_a_data_set_as_it_is_handed_out(name, tmp_path):
-    files, expected = LAYOUTS[name]
-    lay_out(tmp_path, files)
-    data = open_data(f"{name}={tmp_path}")
-    assert found(data) == expected
+@pytest.mark.parametrize("name, layout", TREES)
+def test_a_data_set_as_it_is_handed_out(name, layout, tmp_path):
+    files, expected = LAYOUTS[name][layout]
+    lay_out(tmp_path / layout, files)
+    data = open_data(f"{name}={tmp_path / layout}")
     assert data.published == (name,) and data.title == PRESETS[name].title
+    assert open_data(data.spec).cases == data.cases
+    if name == "composites":
+        assert data.categories == CATEGORIES
+        return
+    assert found(data) == expected
     if name == "cdd-11":  # of which these are a part
         others = ", ".join(category for category in CATEGORIES if category not in ("low", "haze_rain"))
         assert data.problems == (
-            f"{tmp_path}: {others} missing, so averages are over the other categories only",
-            f"{tmp_path}: haze_rain has 1 of the 2 scenes",
+            f"{tmp_path / layout}: {others} missing, so averages are over the other categories only",
+            f"{tmp_path / layout}: haze_rain has 1 of the 2 scenes",
         )
     else:
         assert not data.problems
-    assert open_data(data.spec).cases == data.cases
+
+
+def test_every_data_set_has_a_layout():
+    assert set(LAYOUTS) == set(PRESETS) - {"pairs", "list", "unpaired"}
+
+
+def test_a_data_set_in_the_folder_of_its_archive(tmp_path):
+    """What an archive is unpacked into, one folder further out than the data."""
+    for name, layout in (("sidd", "SIDD_Medium_Srgb"), ("dpdd", "dd_dp_dataset_png"), ("o-haze", "archive")):
+        files, expected = LAYOUTS[name][layout]
+        lay_out(tmp_path / name / "unpacked", files)
+        pairs = found(open_data(f"{name}={tmp_path / name}"))
+        assert sorted(pairs.values()) == sorted(expected.values())
+
+
+def test_sorted_order_needs_as_many_of_either(tmp_path):
+    lay_out(tmp_path, "test_c/source/1.png test_c/source/3.png test_c/target/2.png")
+    with pytest.raises(ValueError, match=r"source has 2 images and .*target has 1, but their names do not match"):
+        open_data(f"dpdd={tmp_path}")
+
+
+def test_the_border_of_resides_indoor_ground_truth(tmp_path):
+    """Hazy images of 620x460 beside ground truth of 640x480, the same but for ten pixels on each side."""
+    clean = picture(0, 480, 640)
+    save(clean, tmp_path / "gt" / "1400.png")
+    save(clean[10:-10, 10:-10], tmp_path / "hazy" / "1400_1.png")
+    pixels = open_data(f"sots={tmp_path}").cases[0].load()
+    assert pixels.degraded.shape == (3, 460, 620) and torch.equal(pixels.clean, pixels.degraded)
+    pool = open_pool(tmp_path, category="haze")
+    degraded, truth = pool.read(0)
+    assert pool.size(0) == (620, 460) and torch.equal(degraded, truth)
 
 
 def test_composites_are_those_of_the_seeds(tmp_path):
@@ -200,9 +166,10 @@ def test_a_name_that_is_a_folder_too_is_the_data_set(tmp_path, monkeypatch):
 
 
 def test_tasks_lie_side_by_side_in_the_root(tmp_path, monkeypatch):
-    lay_out(tmp_path, LAYOUTS["three-task"][0])
+    files, expected = LAYOUTS["three-task"]["side by side"]
+    lay_out(tmp_path, files)
     monkeypatch.setenv("F2D_DATA", str(tmp_path))
-    assert found(open_data("three-task")) == LAYOUTS["three-task"][1]
+    assert found(open_data("three-task")) == expected
 
 
 def test_names_stay_apart_and_limits_count_by_category(tmp_path):

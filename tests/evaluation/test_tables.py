@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from f2d.evaluation.presets import PRESETS
 from f2d.evaluation.record import Record
 from f2d.evaluation.summary import summarize
 from f2d.evaluation.tables import SPEED, terminal_table, write_results
@@ -168,3 +169,10 @@ def test_the_terminal_gets_what_fits(count):
     text = "\n".join(lines)
     assert "[b]x" in text and "10.00" in text and "1.50" in text
     assert ("more measures in results.md" in text) == (count == 12)
+
+
+def test_data_without_published_results_say_so(tmp_path):
+    for preset in ("weatherbench", "rtts"):
+        data = SimpleNamespace(title=PRESETS[preset].title, problems=(), published=(preset,))
+        text = written(tmp_path / preset, data=data)["results.md"]
+        assert f"## Published results\n\nNone are collected here for {data.title}.\n" in text

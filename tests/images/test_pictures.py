@@ -110,7 +110,7 @@ EVERY_MODE = {
     "La": with_alpha("L").convert("La"),
     "RGBa": with_alpha("RGB").convert("RGBa"),
     "I;16": Image.fromarray(RGB[..., 0].astype(np.uint16) * 257),
-    "I;16B": Image.fromarray(RGB[..., 0].astype(np.uint16) * 257).convert("I;16B"),
+    "I;16B": Image.frombytes("I;16B", (30, 20), (RGB[..., 0].astype(">u2") * 257).astype(">u2").tobytes()),
     "I": Image.fromarray(RGB[..., 0].astype(np.int32) * 257),
     "F": Image.fromarray(RGB[..., 0].astype(np.float32) / 255),
 }

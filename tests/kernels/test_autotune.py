@@ -1,5 +1,6 @@
 """The choice of warps: what is timed, what is remembered, and what happens to files that are not as they should be."""
 
+import itertools
 import json
 import logging
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from f2d_kernels.triton import _autotune
 def fresh(monkeypatch, tmp_path):
     monkeypatch.setenv("F2D_KERNELS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(_autotune, "_chosen", None)
+    monkeypatch.setattr(_autotune, "_known", {})
     return tmp_path / "cache" / "autotune.json"
 
 
@@ -66,6 +68,39 @@ def test_the_key_holds_what_a_choice_depends_on():
     assert key(programs=101) == base and key(num_warps=8) == base
     for other in (key(programs=1000), key(device="B"), key(dtype=torch.bfloat16), key(K=5)):
         assert other != base
+
+
+def test_launches_share_a_quick_key_exactly_where_they_share_a_choice():
+    """Every two launches of different kernels, sizes, devices, dtypes, absent arguments and constants."""
+
+    def other() -> None: ...
+
+    def kernel() -> None: ...
+
+    kernels = [SimpleNamespace(fn=kernel), SimpleNamespace(fn=other)]
+    wide, narrow = torch.zeros(1), torch.zeros(1, dtype=torch.bfloat16)
+    arguments = [(wide, (wide, narrow), 3, (4, 1)), (wide, (wide, wide), 3, (4, 1)), (wide, (narrow,), 5, (2, 1))]
+    launches = list(
+        itertools.product(
+            kernels, (1, 2, 3, 4, 1000, 1024), (0, 1), arguments, [{"K": 4, "num_warps": 8, "stride": 3}, {"K": 5}]
+        )
+    )
+    texts = [_autotune.key_of(k, p, f"gpu{d}", a, c) for k, p, d, a, c in launches]
+    quick = [_autotune.launch_key(k, p, torch.device("cuda", d), a, c) for k, p, d, a, c in launches]
+    assert len(set(texts)) == len(set(quick)) == len(set(zip(texts, quick, strict=True))) == 2 * 4 * 2 * 3 * 2
+
+
+def test_a_launch_that_was_made_before_reads_no_text(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA X")
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr(_autotune.triton.testing, "do_bench", lambda f, **_: 1.0)
+    kernel = SimpleNamespace(fn=test_a_launch_that_was_made_before_reads_no_text)
+    arguments = (kernel, 9, torch.device("cuda", 0), (torch.zeros(1), None), {"K": 4, "num_warps": 4}, lambda w: None)
+    assert _autotune.tuned_warps(*arguments) == 4
+    monkeypatch.setattr(_autotune, "key_of", None)
+    assert _autotune.tuned_warps(*arguments) == 4
+    monkeypatch.setenv("F2D_KERNELS_AUTOTUNE", "0")
+    assert _autotune.tuned_warps(*arguments[:4], {"K": 4, "num_warps": 2}, None) == 2
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"key": 3}', '{"key": "8"}'])

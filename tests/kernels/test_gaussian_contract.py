@@ -182,13 +182,6 @@ def test_export_checkpoint_and_vmap():
     assert all(torch.equal(a.grad, b.grad) for a, b in zip(plain, again, strict=True))
 
 
-def test_second_derivatives_are_an_error_that_says_so():
-    x = random(1, 1, 2, 2, seed=0).requires_grad_()
-    (gradient,) = torch.autograd.grad(gaussian_transition([x], [2.0], 0).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="gaussian_transition_backward: second derivatives"):
-        gradient.sum().backward()
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_result_dtype_and_memory_format(backend):
     (x, mu), *_ = inputs(2, 2, 3, (4, 5), torch.bfloat16)

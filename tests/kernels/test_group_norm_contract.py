@@ -99,13 +99,6 @@ def test_vmap_equals_a_loop():
     assert torch.equal(mapped[1], out) and torch.equal(means[1], mean)
 
 
-def test_second_derivatives_are_an_error_that_says_so():
-    x, *parameters = double_inputs()
-    (gradient,) = torch.autograd.grad(group_norm_silu(x, 2, *parameters).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="group_norm_silu_backward: second derivatives"):
-        gradient.sum().backward()
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (3,), (4,), (0, 3), (1, 4)])
 def test_any_subset_of_gradients(backend, wanted):

@@ -105,6 +105,52 @@ def test_the_last_channel_of_a_stream_is_its_own(backend):
         assert abs(float(last[0, 0, 0, x]) - textbook_eps(5, 1, 0, 65535, 0, x)) <= NORMAL
 
 
+RAW = torch.ops.f2d_kernels
+
+
+@pytest.mark.parametrize("op", ["lognormal_transition", "gaussian_transition", "transport_step"])
+def test_ops_called_without_their_public_function_check_their_noise(op):
+    """Both directions: the noise of a backward pass must not be that of another stream either."""
+
+    def call(backward, shape=(1, 2, 1, 4), noise=None, seed=(3,), position=(0, 0, 0)):
+        x, one = torch.ones(shape, device=DEVICE), torch.ones(1, device=DEVICE)
+        seed = None if seed is None else torch.tensor(seed, device=DEVICE)
+        noise = noise if noise is None else torch.ones(noise, device=DEVICE)
+        inputs = {
+            "lognormal_transition": (x, x, one, one),
+            "gaussian_transition": ([x], one[None], one),
+            "transport_step": (x, [x], one[None], None, None, one, one, None, -1.0, 1.0),
+        }[op]
+        arguments = (*inputs, noise, seed, *position)
+        if not backward:
+            return getattr(RAW, op).default(*arguments)
+        grads = (x, x) if op == "transport_step" else (x,)
+        layout = [False, False] if op == "transport_step" else False
+        needs = [True] * 3 + [False] * 6 if op == "transport_step" else [True] * (3 if op[0] == "g" else 2)
+        needs += [False] * ({"l": 5, "g": 4, "t": 9}[op[0]] - len(needs))
+        return getattr(RAW, f"{op}_backward").default(*grads, *arguments, layout, needs, "auto")
+
+    for backward in (False, True):
+        call(backward)
+        with pytest.raises(ValueError, match=f"{op}: noise is drawn for at most 65536 channels, got C = 65537"):
+            call(backward, shape=(1, 65537, 1, 1))
+        for stream in (-1, 65536):
+            with pytest.raises(ValueError, match=f"{op}: stream must lie in 0..65535, got {stream}"):
+                call(backward, position=(stream, 0, 0))
+        with pytest.raises(ValueError, match=f"{op}: window .* must lie in"):
+            call(backward, position=(0, -1, 0))
+        with pytest.raises(ValueError, match=f"{op}: give exactly one of noise and seed"):
+            call(backward, seed=None)
+        with pytest.raises(ValueError, match=f"{op}: give exactly one of noise and seed"):
+            call(backward, noise=(1, 2, 1, 4))
+        with pytest.raises(ValueError, match=f"{op}: noise must be the shape of the result"):
+            call(backward, noise=(1, 2, 1, 3), seed=None)
+        with pytest.raises(ValueError, match=f"{op}: seed must hold one element or one per sample"):
+            call(backward, seed=(1, 2))
+        with pytest.raises(TypeError, match=f"{op}: a seed tensor must be int64"):
+            call(backward, seed=(1.0,))
+
+
 @pytest.mark.parametrize("backend", ALL_BACKENDS)
 def test_seeds_streams_samples_and_channels_all_differ(backend):
     with running_on(backend):

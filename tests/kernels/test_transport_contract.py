@@ -143,13 +143,6 @@ def test_vmap_equals_a_loop():
         assert torch.equal(a[1], b)
 
 
-def test_second_derivatives_are_an_error_that_says_so():
-    leaves = small()
-    (gradient,) = torch.autograd.grad(call(transport_step, leaves)[0].square().sum(), leaves[0], create_graph=True)
-    with pytest.raises(RuntimeError, match="transport_step_backward: second derivatives"):
-        gradient.sum().backward()
-
-
 @pytest.mark.parametrize("backend", ALL_BACKENDS)
 def test_result_dtypes_and_memory_format(backend):
     x, deltas, gates, maps, base, *_ = small(torch.float32, grad=False)

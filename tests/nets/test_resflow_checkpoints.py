@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from f2d import checkpoints
 from f2d.nets import F2DNet, F2DNetConfig
 from f2d.nets.resflow import PRESETS, ResFlowConfig, ResFlowNet
 from tests.nets.small import TINY
@@ -26,6 +27,14 @@ def test_save_and_load(variant, tmp_path):
 def test_the_transport_is_the_one_configured():
     transport = make_net(auxiliary="boundary", beta=3, gamma=0.5).transport
     assert (transport.auxiliary, transport.beta, transport.gamma) == ("boundary", 3.0, 0.5)
+    assert make_net(distribution="laplace").transport.distribution == "laplace"
+
+
+def test_checkpoints_from_before_other_distributions_are_gaussian(tmp_path):
+    net, values = make_net(), make_net().config.to_dict()
+    del values["distribution"]
+    checkpoints.write(tmp_path, values, net.state_dict())
+    assert ResFlowNet.from_pretrained(tmp_path).transport.distribution == "gaussian"
 
 
 @pytest.mark.parametrize("name", PRESETS)

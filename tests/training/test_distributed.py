@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from f2d.nets.models import load_network
-from f2d.training.recipe import Stage
+from f2d.training.recipe import LossWeights, Stage
 
 pytest.importorskip("lightning", reason="needs the [train] extra")
 from f2d.training.fit import fit
@@ -21,6 +21,7 @@ CHANGES = {
     "steps": 20,
     "validate_every": 10,
     "validation_images": 3,  # which two processes cannot share evenly
+    "losses": LossWeights(hardness=1.0),  # whose mean needs the sums of all processes
     "warmup_steps": 0,
     "learning_rate": 1e-3,
     "final_learning_rate": 1e-3,

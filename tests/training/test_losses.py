@@ -9,11 +9,12 @@ import torch
 from f2d.data import Batch
 from f2d.metrics import luma
 from f2d.training import losses
-from f2d.training.objectives import FactorizedObjective
+from f2d.training.objectives import FactorizedObjective, objective_of
 from f2d.training.recipe import LossWeights
 from f2d.transport import target_of
 from f2d.transport.interface import Draw
 from f2d.transport.lognormal import LogNormal
+from tests.training.conftest import NETWORKS
 
 
 def term(golden, name):
@@ -174,3 +175,47 @@ def test_the_loss_in_decibels():
     prediction[0, :, :2], prediction[1] = 0.4, -0.2  # mean squares 0.08 and 0.04
     expected = torch.tensor([math.log(0.0801), math.log(0.0401)])
     torch.testing.assert_close(losses.PIXEL["log_l2"](prediction, target), expected)
+
+
+ERRORS, FACTORS = [0.5, 0.1, 0.3, 0.0], [1.0, 2.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("hardness", [0.0, 0.5, 1.0, 2.0])
+def test_hard_samples_and_categories_count_more(hardness):
+    """Σ f e^h v / Σ f e^h, in Python's float64; its gradient is that of the values alone."""
+    errors, factors, values = (torch.tensor(v, dtype=torch.float64) for v in (ERRORS, FACTORS, [3.0, 1.0, 7.0, 5.0]))
+    errors.requires_grad_(), values.requires_grad_()
+    found = losses.weighted_mean(values, losses.sample_weights(errors, factors, hardness))
+    weights = [f * e**hardness for e, f in zip(ERRORS, FACTORS)]
+    assert found.item() == pytest.approx(sum(w * v for w, v in zip(weights, [3, 1, 7, 5])) / sum(weights), rel=1e-12)
+    found.backward()
+    assert errors.grad is None
+    assert values.grad.tolist() == pytest.approx([w / sum(weights) for w in weights], rel=1e-12)
+
+
+def test_a_batch_without_weight_has_no_loss():
+    values = torch.ones(3, requires_grad=True)
+    found = losses.weighted_mean(values, torch.zeros(3))
+    found.backward()
+    assert found.item() == 0 and values.grad.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("network", "term"), [("f2d", "reconstruction"), ("f2d", "pixel"), ("resflow", "pixel")])
+def test_an_objective_weights_its_samples(network, term):
+    """The weighted mean of the errors that each sample has alone, which also say how hard it is."""
+    net, generator = NETWORKS[network]().eval(), torch.Generator().manual_seed(0)
+    clean, degraded = torch.rand(2, 4, 3, 32, 32, generator=generator).unbind()
+    names = ("low", "haze_rain", "low", "snow")
+    labels = torch.tensor([[float(factor in name) for factor in ("low", "haze", "rain", "snow")] for name in names])
+    tensors = (degraded, clean, labels[:, :, None, None].expand(-1, -1, 32, 32), labels, torch.arange(4))
+
+    def loss(rows, **weights):
+        batch = Batch(*(v[rows] for v in tensors), tuple(names[row] for row in rows))
+        with torch.no_grad():
+            terms = objective_of(net, LossWeights(kind="l1", balance=0, **weights), 0.5)(net, batch).terms
+        return terms[term].item()
+
+    alone = [loss([row]) for row in range(4)]
+    weights = [factor * error**2 for factor, error in zip((3, 1, 3, 0), alone)]
+    expected = sum(w * error for w, error in zip(weights, alone)) / sum(weights)
+    assert loss([0, 1, 2, 3], hardness=2.0, categories={"low": 3.0, "snow": 0.0}) == pytest.approx(expected, rel=1e-4)

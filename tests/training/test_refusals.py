@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from f2d.data import Source
-from f2d.training.recipe import Recipe, Stage
+from f2d.training.recipe import LossWeights, Recipe, Stage
 from tests.training.conftest import picture
 
 pytest.importorskip("lightning", reason="needs the [train] extra")
@@ -31,6 +31,7 @@ def pairs(folder: Path, degraded: str, clean: str, names: int = 4, other: int = 
         ({"stages": (Stage(0, 32, 4), Stage(2, 64, 4))}, {}, "56x48, smaller than the crop of 64"),
         ({"sources": (Source(".", layout="clean", category="fog"),)}, {}, r"categories must be among .*got fog"),
         ({"sources": (Source(".", layout="clean", category="noise25"),)}, {}, "noise25 has noise.*factors: low, haze"),
+        ({"losses": LossWeights(categories={"fog": 2.0})}, {}, r"losses.categories must be among .*haze.*got fog"),
         ({"sources": (Source("nowhere"),)}, {}, "nowhere: no such file or folder"),
         ({"sources": (Source(".", layout="pairs", category="rain"),)}, {}, "pair"),
         ({"stages": (Stage(0, 32, 4), Stage(2, 32, 2))}, {"devices": 4}, "batch_size 2 .* evenly among 4 processes"),

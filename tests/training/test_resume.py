@@ -32,7 +32,9 @@ def start(recipe: Path, network: str, data: Path, out: Path, *options: str) -> s
     command = [sys.executable, "-m", "f2d", "train", str(recipe), "--data", str(data), "-o", str(out)]
     command += ["--accelerator", "cpu", "--set", f"initial={network}", *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    listening = partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # as of a terminal
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=environment, preexec_fn=listening if os.name == "posix" else None, **pipes)
 
 
 def finish(process: subprocess.Popen) -> None:
@@ -40,17 +42,17 @@ def finish(process: subprocess.Popen) -> None:
     assert process.returncode == 0, errors[-2000:]
 
 
-def kill_after(process: subprocess.Popen, out: Path, rows: int, delay: float) -> bool:
-    """SIGKILL `delay` seconds after losses.csv has that many rows; whether the process was still at work."""
+def kill_after(process: subprocess.Popen, out: Path, rows: int, delay: float, number: int = signal.SIGKILL) -> int:
+    """Send the signal `delay` seconds after losses.csv has that many rows; return the exit code."""
     end = time.monotonic() + 500
     while process.poll() is None and time.monotonic() < end:
         if (out / "losses.csv").exists() and (out / "losses.csv").read_bytes().count(b"\n") > rows:
             time.sleep(delay)
-            process.send_signal(signal.SIGKILL)
+            process.send_signal(number)
             break
         time.sleep(0.002)
-    process.communicate()
-    return process.returncode == -signal.SIGKILL
+    process.communicate(timeout=500)
+    return process.returncode
 
 
 def assert_same(one: Path, other: Path) -> None:
@@ -82,13 +84,46 @@ def test_killed_and_resumed(kind, kills, photographs, small, weights, tmp_path):
     killed = 0
     for number in range(kills):
         rows, delay = 8 * number + draws.randint(2, 9), draws.uniform(0, 0.03)
-        killed += kill_after(start(*arguments, tmp_path / "cut", "--resume"), tmp_path / "cut", rows, delay)
+        code = kill_after(start(*arguments, tmp_path / "cut", "--resume"), tmp_path / "cut", rows, delay)
+        killed += code == -signal.SIGKILL
     assert killed == kills
     finish(start(*arguments, tmp_path / "cut", "--resume"))
     finish(whole)
     assert (tmp_path / "whole" / "losses.csv").read_text().count("\n") == steps + 1
     assert_same(tmp_path / "cut", tmp_path / "whole")
     assert not list((tmp_path / "cut").rglob("*.part"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_asked_to_stop_it_saves_and_ends(number, code, photographs, small, weights, tmp_path):
+    """No step is lost, although no state would be saved before the end: the state has every step of losses.csv."""
+    recipe, cut = tmp_path / "recipe.yaml", tmp_path / "cut"
+    changes = {"save_every": 1000, "validate_every": 7, "validation_images": 1, "stages": STAGES, "accumulate": 2}
+    recipe.write_text(replace(small("f2d", steps=24, **changes), initial=None).to_yaml())
+    arguments = (recipe, weights("f2d"), photographs)
+    whole = start(*arguments, tmp_path / "whole")
+    for rows, delay in ((3, 0.01), (6, 0.0), (13, 0.02)):  # the second in the validation of step 7, or beside it
+        assert kill_after(start(*arguments, cut, "--resume"), cut, rows, delay, number) == code
+        done = torch.load(cut / "last.ckpt", weights_only=True)["global_step"]
+        assert rows <= done < rows + 6 and (cut / "losses.csv").read_text().count("\n") == done + 1
+    finish(start(*arguments, cut, "--resume"))
+    finish(whole)
+    assert_same(cut, tmp_path / "whole")
+    assert not list(cut.rglob("*.part"))
+
+
+def test_what_a_killed_drawing_left_is_removed(photographs, small, tmp_path):
+    recipe, out = small(steps=4, validate_every=2), tmp_path / "run"
+    fit(recipe, photographs, out)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = out / "samples" / f".f2d-0123456789abcdef.{ended.pid}.part"
+    ours = out / "samples" / f".f2d-0123456789abcdef.{os.getppid()}.part"  # of a process that is at work
+    for path in (left, ours):
+        path.write_bytes(b"half a drawing")
+    fit(recipe, photographs, out, resume=True)
+    assert not left.exists() and ours.exists()
 
 
 @pytest.mark.parametrize("save_every", [3, 7])

@@ -58,6 +58,9 @@ def test_errors_are_averaged_at_the_place_they_are_of():
     schedule.observe(torch.tensor([30, 30]), torch.tensor([0.25, 0.5]))
     assert float(schedule.error[place]) == pytest.approx((before + 0.25 + 0.5) / 3)
     assert float(schedule.seen.sum()) == STEPS + 3
+    for times in (torch.tensor([-1]), torch.tensor([STEPS + 1]), torch.tensor([0.5])):  # -1 was the last time
+        with pytest.raises(ValueError, match=f"times must be whole numbers from 0 to {STEPS}"):
+            schedule.observe(times, torch.tensor([0.5]))
     for _ in range(20_000):  # and old ones are forgotten
         schedule.observe(torch.tensor([0]), torch.tensor([7.0]))
     assert float(schedule.error[0]) == pytest.approx(7, rel=1e-3)

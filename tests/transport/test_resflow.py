@@ -6,8 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from f2d.transport import ResFlow
+from f2d.transport.resflow import DISTRIBUTIONS
 from f2d_kernels import gaussian_transition
 
 AUXILIARIES = ["entropy", "boundary", "constant", "none"]
@@ -180,6 +182,56 @@ def test_noise_is_standard_normal_and_differs_between_images():
     assert not torch.equal(noise[0], noise[1])
 
 
+# SciPy's distributions of mean 0 and variance 1, by their own formulas
+SCIPY = {
+    "gaussian": stats.norm(),
+    "uniform": stats.uniform(-math.sqrt(3), 2 * math.sqrt(3)),
+    "laplace": stats.laplace(scale=math.sqrt(0.5)),
+    "rademacher": stats.rv_discrete(values=([-1, 1], [0.5, 0.5])),
+}
+
+
+@pytest.mark.parametrize("distribution", SCIPY)
+def test_other_distributions_are_scipys_quantiles_of_the_same_noise(distribution):
+    """With the moments that its own formulas give: mean 0, variance 1, and a kurtosis that tells the four apart."""
+    flow = ResFlow("constant", distribution=distribution)
+    found = flow.auxiliary_at(0.3, torch.zeros(3, 3, 64, 64), seed=SEEDS).double().flatten()
+    eps = y_1(SEEDS, 3, 3, 64, 64).double().flatten()
+    expected = torch.from_numpy(SCIPY[distribution].ppf(stats.norm.cdf(eps.numpy())).astype(float))
+    torch.testing.assert_close(found, expected, rtol=2e-6, atol=1e-6)
+    mean, variance, kurtosis = (float(value) for value in SCIPY[distribution].stats(moments="mvk"))
+    assert (mean, variance) == pytest.approx((0, 1))
+    assert found.mean().item() == pytest.approx(0, abs=5 / len(found) ** 0.5)
+    assert found.pow(4).mean().item() == pytest.approx(3 + kurtosis, rel=0.1)
+
+
+@pytest.mark.parametrize("distribution", list(SCIPY)[1:])
+def test_other_distributions_in_draws_and_restorations(distribution):
+    """The target is the derivative of the path, a seed means one y_1 everywhere, and a y_1 that is given is taken."""
+    flow, y, mu = ResFlow("entropy", BETA, distribution=distribution), image(3, 3, 5, 6), image(3, 3, 5, 6, seed=1)
+    ones, position = torch.zeros(3, 3, 5, 6), torch.tensor([0.1, 0.5, 0.9])
+    drawn, seen = flow.auxiliary_at(1.0, ones, seed=SEEDS), []
+    draw = flow.draw(y, mu, position, SEEDS)
+    torch.testing.assert_close(draw.auxiliary, per_image(SIGMA["entropy"](1 - position)) * drawn)
+    torch.testing.assert_close(draw.target[:, 3:], per_image(BETA / (position + BETA) ** 2) * drawn)
+
+    def predict(x, auxiliary_t, t):
+        seen.append(auxiliary_t / flow.sigma(t))
+        return torch.zeros(3, 6, 5, 6)
+
+    flow.restore(predict, y, steps=2, sampler="euler", seed=SEEDS)
+    flow.restore(predict, y, steps=2, sampler="euler", noise=drawn[None])
+    for auxiliary in seen:
+        torch.testing.assert_close(auxiliary, drawn)
+
+
+def test_the_tails_of_laplace_are_finite():
+    flow = ResFlow("constant", distribution="laplace")
+    noise = DISTRIBUTIONS["laplace"](torch.tensor([-40.0, -6.0, 0.0, 6.0, 40.0]))
+    assert flow.distribution == "laplace" and noise.isfinite().all()
+    assert noise[3].item() == pytest.approx(SCIPY["laplace"].isf(stats.norm.sf(6.0)), rel=1e-5)
+
+
 def test_clean_is_a_step_to_the_end_with_gradients():
     flow, y, mu = ResFlow(), image(2, 3, 4, 4), image(2, 3, 4, 4, seed=1)
     draw = flow.draw(y, mu, torch.tensor([0.2, 0.7]), SEEDS[:2])
@@ -207,6 +259,8 @@ def test_errors():
     y = image(2, 3, 4, 4)
     with pytest.raises(ValueError, match=r"auxiliary must be one of entropy, boundary, constant, none.*got 'linear'"):
         ResFlow("linear")
+    with pytest.raises(ValueError, match=r"distribution must be one of gaussian, uniform.*got 'cauchy'"):
+        ResFlow(distribution="cauchy")
     for wrong in ({"beta": 0.0}, {"gamma": -1.0}, {"beta": math.nan}):
         with pytest.raises(ValueError, match="beta must be > 0 and gamma >= 0"):
             ResFlow(**wrong)

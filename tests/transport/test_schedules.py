@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from f2d.transport import SIGMA2, THETA, LogNormalSchedule
+from f2d.transport.samplers import advance
 
 PAPER = LogNormalSchedule.named("cosine", "linear", 100)
 PUBLISHED = {  # t: (log_mean, log_std)
@@ -147,3 +148,45 @@ def test_errors():
             PAPER.transition(s, t)
     with pytest.raises(ValueError, match="steps must be 1 to 100, got 0"):
         PAPER.times(0)
+
+
+@pytest.mark.parametrize("call", ["transition", "sample"])
+def test_times_in_tensors_are_not_counted_from_the_end(call):
+    """-1 was T, and [False, True] a mask."""
+    image = torch.zeros(2, 3, 1, 1)
+
+    def look(s, t):
+        return PAPER.transition(s, t) if call == "transition" else PAPER.sample(image, image, t, noise=image)
+
+    two = torch.tensor([3, 4])
+    wrong = [(0, torch.tensor([5, -1])), (0, torch.tensor([101, 2])), (0, torch.tensor(-100))]
+    if call == "transition":
+        wrong += [(two, torch.tensor([4, 3])), (-1, two), (two, 3), (torch.tensor([-1, 0]), two), (two, 101)]
+    for s, t in wrong:
+        with pytest.raises(ValueError, match="needs 0 <= s <= t <= 100, got"):
+            look(s, t)
+    for t in (0.5, True, two.float(), two > 3, "3", None):
+        with pytest.raises(TypeError, match="whole number"):
+            look(0, t)
+    assert all(torch.isfinite(v).all() for v in PAPER.transition(two.to(torch.uint8), 100))
+
+
+def test_traced_times_do_not_wrap_either():
+    def mean(t):
+        return PAPER.transition(0, t)[0]
+
+    two = torch.tensor([3, 4])
+    compiled = torch.compile(mean, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(two), mean(two))
+    assert torch.equal(torch.func.vmap(mean)(two), mean(two))
+    for traced in (compiled, torch.func.vmap(mean)):
+        with pytest.raises((IndexError, RuntimeError), match=r"out of (range|bounds)"):
+            traced(torch.tensor([3, -1]))
+
+
+@pytest.mark.parametrize("sampler", ["MC", "NMC", "EM", "mean"])
+def test_no_sampler_takes_times_out_of_range(sampler):
+    x = torch.zeros(1, 3, 1, 1)
+    for s, t in ((5, -1), (0, 101), (5, 4)):
+        with pytest.raises(ValueError, match=f"got {s} -> {t}"):
+            advance(x, x, x, PAPER, sampler, s, t, {"noise": x})

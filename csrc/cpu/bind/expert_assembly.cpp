@@ -2,7 +2,9 @@
 // f2d_kernels/ops/expert_assembly.py.
 #include "../expert_assembly.h"
 
+#include "../direct.h"
 #include "../dispatch.h"
+#include "../pages.h"
 #include "../tensors.h"
 
 namespace f2d {
@@ -25,6 +27,7 @@ AssemblyArgs assembly_args(const Tensor& image, const std::vector<Stream>& delta
 
 void expert_assembly_out(const Tensor& out, const std::vector<Tensor>& deltas, const Tensor& gates,
                          const OptionalTensor& maps, const OptionalTensor& base) {
+  use_huge_pages(out);
   const std::vector<Stream> delta_streams = expert_streams(deltas), maps_streams = map_streams(maps);
   AssemblyArgs a = assembly_args(out, delta_streams, deltas, gates, maps, maps_streams);
   a.is_double |= any_double({pointer(base)});
@@ -36,6 +39,7 @@ void expert_assembly_out(const Tensor& out, const std::vector<Tensor>& deltas, c
 void expert_assembly_backward_out(const Tensor& grad, const std::vector<Tensor>& deltas, const Tensor& gates,
                                   const OptionalTensor& maps, const std::vector<Tensor>& d_deltas,
                                   const OptionalTensor& d_gates, const OptionalTensor& d_maps) {
+  use_huge_pages(d_deltas, d_maps);
   const std::vector<Stream> delta_streams = expert_streams(deltas), maps_streams = map_streams(maps);
   const std::vector<Stream> d_delta_streams = expert_streams(d_deltas), d_maps_streams = map_streams(d_maps);
   AssemblyArgs a = assembly_args(grad, delta_streams, deltas, gates, maps, maps_streams);
@@ -56,9 +60,37 @@ void expert_assembly_backward_out(const Tensor& grad, const std::vector<Tensor>&
     store(table, i / sums / a.experts, i / sums % a.experts, i % sums, total[i]);
 }
 
+std::optional<ImageShape> assembly_shape(const std::vector<Tensor>& deltas, bool stacked, const OptionalTensor& gates,
+                                         const OptionalTensor& maps, const OptionalTensor& base) {
+  if (deltas.empty() || !gates || gates->dim() < 2) return std::nullopt;
+  const Tensor& first = deltas[0];
+  const int64_t c_dim = stacked ? 2 : 1;
+  if (first.dim() != c_dim + 3 || !is_floating(first)) return std::nullopt;
+  const int64_t experts = stacked ? first.size(1) : static_cast<int64_t>(deltas.size());
+  const ImageShape s{gates->size(0), first.size(c_dim), first.size(c_dim + 1), first.size(c_dim + 2)};
+  if (s.empty() || experts == 0) return std::nullopt;
+  if (first.size(0) != s.batch && !(stacked && first.size(0) == 1)) return std::nullopt;
+  if (!stacked)
+    for (const Tensor& t : deltas)
+      if (!matches(t, {s.batch, s.channels, s.height, s.width})) return std::nullopt;
+  if (!matches(*gates, {s.batch, experts}) && !matches(*gates, {s.batch, experts, s.channels})) return std::nullopt;
+  if (!matches(maps, {s.batch, experts, s.height, s.width}) || !matches(base, s)) return std::nullopt;
+  return s;
+}
+
+OptionalTensor expert_assembly_direct(const std::vector<Tensor>& deltas, bool stacked, const OptionalTensor& gates,
+                                      const OptionalTensor& maps, const OptionalTensor& base) {
+  const std::optional<ImageShape> shape = assembly_shape(deltas, stacked, gates, maps, base);
+  if (!shape) return std::nullopt;
+  const Tensor out = new_image(*shape, promoted({pointer(base)}, deltas), deltas[0]);
+  expert_assembly_out(out, deltas, *gates, maps, base);
+  return out;
+}
+
 }  // namespace f2d
 
 STABLE_TORCH_LIBRARY_IMPL(f2d_kernels, CPU, m) {
+  m.impl("expert_assembly_direct", TORCH_BOX(&f2d::expert_assembly_direct));
   m.impl("expert_assembly_out", TORCH_BOX(&f2d::expert_assembly_out));
   m.impl("expert_assembly_backward_out", TORCH_BOX(&f2d::expert_assembly_backward_out));
 }

@@ -2,7 +2,9 @@
 // moments, registration under the schema of f2d_kernels/ops/expert_head.py.
 #include "../expert_head.h"
 
+#include "../direct.h"
 #include "../dispatch.h"
+#include "../pages.h"
 #include "../tensors.h"
 
 namespace f2d {
@@ -37,6 +39,7 @@ int64_t head_work(const HeadArgs& a) { return kTilePixels * a.features * a.exper
 void expert_head_out(const Tensor& out, const std::vector<Tensor>& features, const Tensor& weight,
                      const OptionalTensor& bias, const OptionalTensor& scale, const Tensor& gates,
                      const OptionalTensor& maps, const OptionalTensor& base) {
+  use_huge_pages(out);
   const std::vector<Stream> streams = expert_streams(features), maps_streams = map_streams(maps);
   HeadArgs a = head_args(out, features, streams, weight, bias, scale, gates, maps, maps_streams);
   a.is_double |= any_double({pointer(base)});
@@ -87,6 +90,7 @@ void expert_head_backward_out(const Tensor& grad, const std::vector<Tensor>& fea
                               const OptionalTensor& d_weight, const OptionalTensor& d_bias,
                               const OptionalTensor& d_scale, const OptionalTensor& d_gates,
                               const OptionalTensor& d_maps) {
+  use_huge_pages(d_features, d_maps);
   const std::vector<Stream> streams = expert_streams(features), maps_streams = map_streams(maps);
   const std::vector<Stream> d_streams = expert_streams(d_features), d_maps_streams = map_streams(d_maps);
   HeadArgs a = head_args(grad, features, streams, weight, bias, scale, gates, maps, maps_streams);
@@ -103,9 +107,26 @@ void expert_head_backward_out(const Tensor& grad, const std::vector<Tensor>& fea
                  optional_table(d_bias), optional_table(d_scale), optional_table(d_gates));
 }
 
+OptionalTensor expert_head_direct(const std::vector<Tensor>& features, bool stacked, const OptionalTensor& weight,
+                                  const OptionalTensor& bias, const OptionalTensor& channel_scale,
+                                  const OptionalTensor& gates, const OptionalTensor& maps, const OptionalTensor& base) {
+  // the features are an assembly without gates per channel, and base has the channels of weight
+  const std::optional<ImageShape> s = assembly_shape(features, stacked, gates, maps, std::nullopt);
+  if (!s || !weight || weight->dim() != 3 || gates->dim() != 2 || features[0].size(0) != s->batch) return std::nullopt;
+  const int64_t experts = gates->size(1), channels = weight->size(1);
+  const ImageShape result{s->batch, channels, s->height, s->width};
+  if (result.empty() || !matches(*weight, {experts, channels, s->channels}) || !matches(bias, {experts, channels}) ||
+      !matches(channel_scale, {s->batch, experts, s->channels}) || !matches(base, result))
+    return std::nullopt;
+  const Tensor out = new_image(result, promoted({pointer(base)}, features), features[0]);
+  expert_head_out(out, features, *weight, bias, channel_scale, *gates, maps, base);
+  return out;
+}
+
 }  // namespace f2d
 
 STABLE_TORCH_LIBRARY_IMPL(f2d_kernels, CPU, m) {
+  m.impl("expert_head_direct", TORCH_BOX(&f2d::expert_head_direct));
   m.impl("expert_head_out", TORCH_BOX(&f2d::expert_head_out));
   m.impl("expert_head_backward_out", TORCH_BOX(&f2d::expert_head_backward_out));
 }

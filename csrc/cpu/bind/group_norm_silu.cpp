@@ -2,7 +2,9 @@
 // f2d_kernels/ops/group_norm_silu.py.
 #include "../group_norm_silu.h"
 
+#include "../direct.h"
 #include "../dispatch.h"
+#include "../pages.h"
 #include "../tensors.h"
 
 namespace f2d {
@@ -67,16 +69,15 @@ std::vector<double> values_of(const Tensor& t) {
   return values;
 }
 
-}  // namespace
-
-void group_norm_silu_out(const Tensor& out, const OptionalTensor& channel_mean, const Tensor& mean, const Tensor& rstd,
-                         const Tensor& x, int64_t groups, const OptionalTensor& weight, const OptionalTensor& bias,
-                         const OptionalTensor& scale, const OptionalTensor& shift, double eps) {
+void normalise(const Tensor& out, const OptionalTensor& channel_mean, double* mean, double* rstd, const Tensor& x,
+               int64_t groups, const OptionalTensor& weight, const OptionalTensor& bias, const OptionalTensor& scale,
+               const OptionalTensor& shift, double eps) {
+  use_huge_pages(out);
   GroupNormArgs a = group_norm_args(out, x, groups, weight, bias, scale, shift);
   std::vector<double> parts(2 * a.tiles() * a.walk.batch * a.walk.channels);
   a.eps = eps;
-  a.mean = reinterpret_cast<double*>(data_of(mean));
-  a.rstd = reinterpret_cast<double*>(data_of(rstd));
+  a.mean = mean;
+  a.rstd = rstd;
   a.parts = parts.data();
   a.sums_result = channel_mean.has_value();
   run(F2D_KERNEL(group_norm_silu), a);
@@ -87,12 +88,48 @@ void group_norm_silu_out(const Tensor& out, const OptionalTensor& channel_mean, 
   });
 }
 
+double* doubles(const Tensor& t) { return reinterpret_cast<double*>(data_of(t)); }
+
+}  // namespace
+
+void group_norm_silu_out(const Tensor& out, const OptionalTensor& channel_mean, const Tensor& mean, const Tensor& rstd,
+                         const Tensor& x, int64_t groups, const OptionalTensor& weight, const OptionalTensor& bias,
+                         const OptionalTensor& scale, const OptionalTensor& shift, double eps) {
+  normalise(out, channel_mean, doubles(mean), doubles(rstd), x, groups, weight, bias, scale, shift, eps);
+}
+
+// (out, channel means, mean, rstd), the last two only where a backward pass will read them.
+std::tuple<OptionalTensor, OptionalTensor, OptionalTensor, OptionalTensor> group_norm_silu_direct(
+    const Tensor& x, int64_t groups, const OptionalTensor& weight, const OptionalTensor& bias,
+    const OptionalTensor& scale, const OptionalTensor& shift, double eps, bool return_mean, bool keep) {
+  const std::optional<ImageShape> shape = image_shape(x);
+  if (!shape || groups < 1 || shape->channels % groups != 0 || !(eps >= 0.0)) return {};
+  const int64_t batch = shape->batch, channels = shape->channels;
+  if (!matches(weight, {channels}) || !matches(bias, {channels}) || !matches(scale, {batch, channels}) ||
+      !matches(shift, {batch, channels}))
+    return {};
+  const Tensor out = new_image(*shape, dtype_of(x), x);
+  OptionalTensor channel_mean, mean, rstd;
+  if (return_mean) channel_mean = new_tensor({batch, channels}, {channels, 1}, type_of(dtype_of(x)));
+  if (keep) {
+    mean = new_tensor({batch, groups}, {groups, 1}, type_of(DType::f64));
+    rstd = new_tensor({batch, groups}, {groups, 1}, type_of(DType::f64));
+    normalise(out, channel_mean, doubles(*mean), doubles(*rstd), x, groups, weight, bias, scale, shift, eps);
+  } else {
+    std::vector<double> statistics(2 * batch * groups);
+    normalise(out, channel_mean, statistics.data(), statistics.data() + batch * groups, x, groups, weight, bias, scale,
+              shift, eps);
+  }
+  return {out, channel_mean, mean, rstd};
+}
+
 void group_norm_silu_backward_out(const Tensor& grad, const OptionalTensor& grad_mean, const Tensor& mean,
                                   const Tensor& rstd, const Tensor& x, const OptionalTensor& weight,
                                   const OptionalTensor& bias, const OptionalTensor& scale, const OptionalTensor& shift,
                                   const OptionalTensor& d_x, const OptionalTensor& d_weight,
                                   const OptionalTensor& d_bias, const OptionalTensor& d_scale,
                                   const OptionalTensor& d_shift) {
+  use_huge_pages(d_x);
   GroupNormArgs a = group_norm_args(grad, x, mean.size(1), weight, bias, scale, shift);
   std::vector<double> means = values_of(mean), rstds = values_of(rstd);
   std::vector<double> parts(2 * a.tiles() * a.walk.batch * a.walk.channels);
@@ -121,6 +158,7 @@ void group_norm_silu_backward_out(const Tensor& grad, const OptionalTensor& grad
 }  // namespace f2d
 
 STABLE_TORCH_LIBRARY_IMPL(f2d_kernels, CPU, m) {
+  m.impl("group_norm_silu_direct", TORCH_BOX(&f2d::group_norm_silu_direct));
   m.impl("group_norm_silu_out", TORCH_BOX(&f2d::group_norm_silu_out));
   m.impl("group_norm_silu_backward_out", TORCH_BOX(&f2d::group_norm_silu_backward_out));
 }

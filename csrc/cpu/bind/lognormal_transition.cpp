@@ -2,7 +2,9 @@
 // f2d_kernels/ops/lognormal_transition.py.
 #include "../lognormal_transition.h"
 
+#include "../direct.h"
 #include "../dispatch.h"
+#include "../pages.h"
 #include "../tensors.h"
 
 namespace f2d {
@@ -25,6 +27,7 @@ LognormalArgs lognormal_args(const Tensor& image, const Tensor& x, const Tensor&
 void lognormal_transition_out(const Tensor& out, const Tensor& x, const Tensor& mu, const Tensor& log_mean,
                               const Tensor& log_std, const OptionalTensor& noise, const OptionalTensor& seed,
                               int64_t stream, int64_t top, int64_t left) {
+  use_huge_pages(out);
   const LognormalArgs a = lognormal_args(out, x, mu, log_mean, log_std, noise, seed, stream, top, left);
   const int64_t block = a.walk.block_elements();
   run_tasks(F2D_KERNEL(lognormal_transition), a, a.walk.batch * a.walk.planes() * a.walk.blocks(), 8 * block, 4 * block);
@@ -35,6 +38,7 @@ void lognormal_transition_backward_out(const Tensor& grad, const Tensor& x, cons
                                        int64_t stream, int64_t top, int64_t left, const OptionalTensor& d_x,
                                        const OptionalTensor& d_mu, const OptionalTensor& d_log_mean,
                                        const OptionalTensor& d_log_std, const OptionalTensor& d_noise) {
+  use_huge_pages(d_x, d_mu, d_noise);
   LognormalArgs a = lognormal_args(grad, x, mu, log_mean, log_std, noise, seed, stream, top, left);
   const Walk& walk = a.walk;
   const int64_t tiles = walk.tiles() * walk.planes(), block = walk.block_elements();
@@ -56,9 +60,26 @@ void lognormal_transition_backward_out(const Tensor& grad, const Tensor& x, cons
   finish(d_log_std, a.log_std_parts);
 }
 
+OptionalTensor lognormal_transition_direct(const Tensor& x, const Tensor& mu, const OptionalTensor& log_mean,
+                                           double mean_number, const OptionalTensor& log_std, double std_number,
+                                           const OptionalTensor& noise, const OptionalTensor& seed, int64_t seed_number,
+                                           int64_t stream) {
+  const std::optional<ImageShape> shape = image_shape(x);
+  if (!shape || !matches(OptionalTensor(mu), *shape)) return std::nullopt;
+  const bool wide = any_double({&x, &mu});
+  const OptionalTensor mean = schedule(log_mean, mean_number, shape->batch, wide);
+  const OptionalTensor std = schedule(log_std, std_number, shape->batch, wide);
+  const Source source(noise, seed, seed_number, *shape);
+  if (!mean || !std || !source.fits) return std::nullopt;
+  const Tensor out = new_image(*shape, promoted({&x, &mu}), x);
+  lognormal_transition_out(out, x, mu, *mean, *std, source.noise, source.seed, stream, 0, 0);
+  return out;
+}
+
 }  // namespace f2d
 
 STABLE_TORCH_LIBRARY_IMPL(f2d_kernels, CPU, m) {
+  m.impl("lognormal_transition_direct", TORCH_BOX(&f2d::lognormal_transition_direct));
   m.impl("lognormal_transition_out", TORCH_BOX(&f2d::lognormal_transition_out));
   m.impl("lognormal_transition_backward_out", TORCH_BOX(&f2d::lognormal_transition_backward_out));
 }

@@ -2,7 +2,9 @@
 // f2d_kernels/ops/transport_step.py.
 #include "../../transport_step.h"
 
+#include "../direct.h"
 #include "../dispatch.h"
+#include "../pages.h"
 #include "../tensors.h"
 #include "../transport_step.h"
 
@@ -52,6 +54,7 @@ void transport_step_out(const Tensor& x_next, const Tensor& mu, const Tensor& x,
                         const Tensor& log_mean, const Tensor& log_std, const OptionalTensor& anchor, double low,
                         double high, const OptionalTensor& noise, const OptionalTensor& seed, int64_t stream,
                         int64_t top, int64_t left) {
+  use_huge_pages(x_next, mu);
   TransportCall call(x_next, x, deltas, gates, maps, base, log_mean, log_std, anchor, low, high, noise, seed, stream,
                      top, left);
   TransportArgs& a = call.args;
@@ -74,6 +77,7 @@ void transport_step_backward_out(const OptionalTensor& grad_x, const OptionalTen
                                  const OptionalTensor& d_gates, const OptionalTensor& d_maps,
                                  const OptionalTensor& d_mu, const OptionalTensor& d_log_mean,
                                  const OptionalTensor& d_log_std, const OptionalTensor& d_noise) {
+  use_huge_pages(d_x, d_deltas, d_maps, d_mu, d_noise);
   const Tensor& image = d_x ? *d_x : d_mu ? *d_mu : grad_x ? *grad_x : *grad_mu;
   TransportCall call(image, x, deltas, gates, maps, base, log_mean, log_std, anchor, low, high, noise, seed, stream,
                      top, left);
@@ -120,9 +124,29 @@ void transport_step_backward_out(const OptionalTensor& grad_x, const OptionalTen
     store(table_of(*d_gates), i / channels / a.assembly.experts, i / channels % a.assembly.experts, i % channels, total[i]);
 }
 
+std::tuple<OptionalTensor, OptionalTensor> transport_step_direct(
+    const Tensor& x, const std::vector<Tensor>& deltas, bool stacked, const OptionalTensor& gates,
+    const OptionalTensor& maps, const OptionalTensor& base, const OptionalTensor& log_mean, double mean_number,
+    const OptionalTensor& log_std, double std_number, const OptionalTensor& anchor, double low, double high,
+    const OptionalTensor& noise, const OptionalTensor& seed, int64_t seed_number, int64_t stream) {
+  const std::optional<ImageShape> shape = assembly_shape(deltas, stacked, gates, maps, base);
+  if (!shape || !matches(OptionalTensor(x), *shape) || !matches(anchor, *shape)) return {};
+  const DType target = promoted({anchor ? &*anchor : &x, pointer(base)}, deltas);
+  const bool wide = any_double({&x}) || target == DType::f64;
+  const OptionalTensor mean = schedule(log_mean, mean_number, shape->batch, wide);
+  const OptionalTensor std = schedule(log_std, std_number, shape->batch, wide);
+  const Source source(noise, seed, seed_number, *shape);
+  if (!mean || !std || !source.fits) return {};
+  const Tensor mu = new_image(*shape, target, x), x_next = new_image(*shape, promoted(target, dtype_of(x)), x);
+  transport_step_out(x_next, mu, x, deltas, *gates, maps, base, *mean, *std, anchor, low, high, source.noise,
+                     source.seed, stream, 0, 0);
+  return {x_next, mu};
+}
+
 }  // namespace f2d
 
 STABLE_TORCH_LIBRARY_IMPL(f2d_kernels, CPU, m) {
+  m.impl("transport_step_direct", TORCH_BOX(&f2d::transport_step_direct));
   m.impl("transport_step_out", TORCH_BOX(&f2d::transport_step_out));
   m.impl("transport_step_backward_out", TORCH_BOX(&f2d::transport_step_backward_out));
 }

@@ -127,7 +127,7 @@ class F2DNet(SavedNetwork):
 
     def __init__(self, config: F2DNetConfig | None = None):
         super().__init__()
-        self.config = config = config or F2DNetConfig()
+        self.config = config = self.checked(config)
         light = config.design == "light"
         self.enhancer = None if config.enhancer_width is None else Enhancer(config)
         self.parser = LightParser(config) if light else Parser(config)

@@ -36,7 +36,8 @@ class ResFlowConfig(SavedConfig):
     injection: how y_t enters, "adaptor", "concatenation" or "addition" (see `adaptor`); adaptor_width: its channels.
     head: "direct": the U-Net's output is the velocity, as in the paper; "affine": v_x = G ⊙ x_t + B per pixel, which
     makes multiplicative degradations (haze, low light) easy for a small network, as in F²D-Net's small presets.
-    auxiliary, beta, gamma: the flow (see `f2d.transport.ResFlow`); with auxiliary "none" nothing is injected.
+    auxiliary, beta, gamma, distribution: the flow (see `f2d.transport.ResFlow`); with auxiliary "none" nothing is
+    injected.
 
     Raises ValueError for a field of the wrong type or out of range, and for inconsistent sizes.
     """
@@ -56,6 +57,7 @@ class ResFlowConfig(SavedConfig):
     auxiliary: str = "entropy"
     beta: float = 10.0
     gamma: float = 1.75
+    distribution: str = "gaussian"
 
     def __post_init__(self) -> None:
         check_types(self, OWNER)
@@ -89,7 +91,7 @@ class ResFlowConfig(SavedConfig):
     @property
     def transport(self) -> ResFlow:
         """The flow the network was trained for."""
-        return ResFlow(self.auxiliary, self.beta, self.gamma)
+        return ResFlow(self.auxiliary, self.beta, self.gamma, self.distribution)
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -39,7 +39,7 @@ class ResFlowNet(SavedNetwork):
 
     def __init__(self, config: ResFlowConfig | None = None):
         super().__init__()
-        self.config = config = config or ResFlowConfig()
+        self.config = config = self.checked(config)
         channels, entries = config.image_channels, entry_widths(config.widths)
         self.injection = None
         if config.auxiliary != "none":

@@ -1,0 +1,167 @@
+"""Derivatives of every op in every mode of PyTorch: against formulas in float64, and against finite differences."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
+from torch.utils._pytree import tree_leaves
+
+from f2d_kernels import accelerate
+
+from .cases import DEVICE, random
+from .derivative_cases import CASES
+
+
+def loss_of(function, weights):
+    """A scalar of all results of `function`, nonlinear in each, so that mixed second derivatives are not zero."""
+
+    def loss(*inputs):
+        results = function(*inputs)
+        results = results if isinstance(results, tuple) else (results,)
+        return sum((w * r).sin().sum() for w, r in zip(weights, results, strict=False))
+
+    return loss
+
+
+WEIGHTS = [0.7, 1.3]
+SECOND = {
+    "hessian": lambda f, n: hessian(f, argnums=n),
+    "reverse over reverse": lambda f, n: jacrev(jacrev(f, argnums=n), argnums=n),
+    "forward over forward": lambda f, n: jacfwd(jacfwd(f, argnums=n), argnums=n),
+    "reverse over forward": lambda f, n: jacrev(jacfwd(f, argnums=n), argnums=n),
+}
+TRANSFORMS = {
+    "grad": lambda f, n: grad(f, argnums=n),
+    "jacrev": lambda f, n: jacrev(f, argnums=n),
+    "jacfwd": lambda f, n: jacfwd(f, argnums=n),
+    "jvp": lambda f, n: lambda *a: jvp(f, a, tuple(t.cos() for t in a)),
+    "vjp": lambda f, n: lambda *a: vjp(f, *a)[1](torch.ones((), dtype=a[0].dtype, device=a[0].device)),
+    "vmap of grad": lambda f, n: lambda *a: vmap(grad(f, argnums=n))(*(torch.stack([t, t.sin()]) for t in a)),
+    "grad of vmap": lambda f, n: (
+        lambda *a: grad(lambda *b: vmap(f)(*(torch.stack([t, 0.5 * t]) for t in b)).sum(), n)(*a)
+    ),
+}
+
+
+def assert_same(found, expected, case=""):
+    found, expected = (tree_leaves(tree) for tree in (found, expected))
+    assert any(leaf.abs().max() > 1e-3 for leaf in expected)
+    # a kernel's noise differs by 2e-6 from that of the formula
+    limits = {"rtol": 1e-4, "atol": 1e-4} if "seed" in case else {"rtol": 1e-9, "atol": 1e-11}
+    for a, e in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, e, **limits)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("case", CASES)
+def test_transforms_of_torch_func(case, transform):
+    op, formula, _ = CASES[case]
+    inputs = CASES[case].inputs()
+    argnums = tuple(range(len(inputs)))
+    expected = TRANSFORMS[transform](loss_of(formula, WEIGHTS), argnums)(*inputs)
+    assert_same(TRANSFORMS[transform](loss_of(op, WEIGHTS), argnums)(*inputs), expected, case)
+
+
+@pytest.mark.parametrize("transform", SECOND)
+@pytest.mark.parametrize("case", ["expert_assembly", "expert_head", "transport_step of a seed", "group_norm_silu"])
+def test_second_derivatives_of_torch_func(case, transform):
+    """With respect to the first arguments, in every order of the two modes."""
+    op, formula, _ = CASES[case]
+    inputs, argnums = CASES[case].inputs(), (0, 1)
+    expected = SECOND[transform](loss_of(formula, WEIGHTS), argnums)(*inputs)
+    assert_same(SECOND[transform](loss_of(op, WEIGHTS), argnums)(*inputs), expected, case)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_finite_differences_of_forward_mode_and_second_derivatives(case):
+    inputs = [t.requires_grad_() for t in CASES[case].inputs()]
+    op = CASES[case].op
+    assert torch.autograd.gradcheck(op, inputs, check_forward_ad=True, check_backward_ad=False)
+    assert torch.autograd.gradgradcheck(op, inputs, check_fwd_over_rev=True)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_dual_numbers_carry_every_tangent(case):
+    """One argument at a time: what PyTorch does not see as differentiated must not lose its tangent either."""
+    op, formula, _ = CASES[case]
+    inputs = CASES[case].inputs()
+    for i, tensor in enumerate(inputs):
+        with forward_ad.dual_level():
+            inputs[i] = forward_ad.make_dual(tensor, tensor.cos())
+            results = [f(*inputs) for f in (op, formula)]
+            for a, e in zip(*(r if isinstance(r, tuple) else (r,) for r in results), strict=True):
+                found, expected = (forward_ad.unpack_dual(t).tangent for t in (a, e))
+                assert (found is None) == (expected is None)
+                if expected is not None:
+                    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+        inputs[i] = tensor
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("case", CASES)
+def test_results_keep_their_type_with_tangents(case, dtype):
+    inputs = CASES[case].inputs(dtype)
+    plain = CASES[case].op(*inputs)
+    value, tangent = jvp(CASES[case].op, tuple(inputs), tuple(inputs))
+    for p, v, t in zip(*(r if isinstance(r, tuple) else (r,) for r in (plain, value, tangent)), strict=True):
+        assert p.dtype == v.dtype == t.dtype and p.shape == v.shape == t.shape
+        torch.testing.assert_close(p, v, rtol=0.02, atol=0.05 if dtype == torch.bfloat16 else 1e-5)
+
+
+def test_values_and_gradients_of_vjp_in_16_bits():
+    inputs = CASES["expert_assembly"].inputs(torch.bfloat16)
+    op = CASES["expert_assembly"].op
+    leaves = [t.clone().requires_grad_() for t in inputs]
+    op(*leaves).sum().backward()
+    value, pull = vjp(op, *inputs)
+    assert torch.equal(value, op(*inputs))
+    for found, leaf in zip(pull(torch.ones_like(value)), leaves, strict=True):
+        torch.testing.assert_close(found, leaf.grad, rtol=0.02, atol=0.02)
+
+
+def test_gradient_penalty():
+    """backward() through gradients, as in WGAN-GP, outside torch.func."""
+    for name, case in CASES.items():
+        found = []
+        for function in (case.op, case.formula):
+            leaves = [t.requires_grad_() for t in case.inputs()]
+            gradients = torch.autograd.grad(loss_of(function, WEIGHTS)(*leaves), leaves, create_graph=True)
+            sum(g.square().sum() for g in gradients).backward()
+            found.append([leaf.grad for leaf in leaves])
+        assert_same(*found, name)
+
+
+def test_transforms_compile():
+    case = CASES["group_norm_silu"]
+    loss = loss_of(case.op, WEIGHTS)
+    inputs = case.inputs()
+    compiled = torch.compile(grad(loss), fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(*inputs), grad(loss)(*inputs))
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.SiLU(), nn.Conv2d(4, 1, 3)).double().to(DEVICE)
+
+
+def test_accelerated_networks_have_every_derivative():
+    x, v = random(1, 3, 8, 8, seed=0).double(), random(1, 3, 8, 8, seed=1).double()
+    plain, fused = network(), network()
+    assert accelerate(fused).fused
+
+    def of_parameters(net: nn.Module) -> dict[str, Tensor]:
+        parameters = dict(net.named_parameters())
+        return grad(lambda p: functional_call(net, p, (x,)).square().sum())(parameters)
+
+    def tangent(net: nn.Module) -> Tensor:
+        with forward_ad.dual_level():
+            return forward_ad.unpack_dual(net(forward_ad.make_dual(x, v))).tangent
+
+    def penalty(net: nn.Module) -> Tensor:
+        leaf = x.clone().requires_grad_()
+        (g,) = torch.autograd.grad(net(leaf).square().sum(), leaf, create_graph=True)
+        return torch.autograd.grad(g.square().sum(), leaf)[0]
+
+    for derivative in (of_parameters, tangent, penalty, lambda net: jvp(net, (x,), (v,))[1]):
+        assert_same(derivative(fused), derivative(plain))

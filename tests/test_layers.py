@@ -52,9 +52,10 @@ ROOMS = {
     "f2d/figures": "replacing.py images metrics transport engine evaluation",
     "f2d/report": "replacing.py images metrics transport engine evaluation",
     "f2d/demo.py": "degradation images metrics engine",
+    "f2d/video": "replacing.py engine",
     "f2d/app": "degradation images checkpoints engine demo.py",
     "f2d/cli": "replacing.py degradation images metrics data transport checkpoints nets engine export training "
-    "evaluation figures report demo.py app cluster f2d_kernels",
+    "evaluation figures report demo.py video app cluster f2d_kernels",
     "f2d/__main__.py": "cli",
     "f2d": "degradation transport nets engine f2d_kernels",
     "bench/registry.py": "",
@@ -74,8 +75,8 @@ ROOMS = {
     "bench/integrations": "timing.py memory.py environment.py f2d/nets f2d_kernels f2d_kernels/modules.py "
     "f2d_kernels/integrations",
     "bench": "registry.py memory.py environment.py cases providers.py gate.py measure.py ways.py models.py report.py "
-    "f2d/replacing.py f2d/images f2d/data f2d/transport f2d/nets f2d/engine f2d/training "
-    "f2d/demo.py f2d_kernels",
+    "f2d/replacing.py f2d/degradation f2d/images f2d/data f2d/transport f2d/nets f2d/engine f2d/training "
+    "f2d/demo.py f2d/video f2d_kernels",
 }
 PACKAGES = ("csrc", "f2d_kernels", "f2d", "bench")
 

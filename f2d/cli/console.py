@@ -38,6 +38,11 @@ def report_error(message: object) -> None:
     err.print(f"[bold red]error:[/] {shown(' '.join(str(message).split()))}")
 
 
+def warn(message: object) -> None:
+    """Print ``warning: message`` as one line on stderr."""
+    err.print(f"[yellow]warning:[/] {shown(' '.join(str(message).split()))}")
+
+
 def fail(message: object, code: int = WRONG_USAGE) -> NoReturn:
     """Print one line and leave with `code`: 2 for a command that cannot work, 1 for work that failed."""
     report_error(message)
@@ -73,7 +78,7 @@ def one_line_errors(command: Callable) -> Callable:
 
 def _one_line_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     if category is RuntimeWarning:
-        err.print(f"[yellow]warning:[/] {escape(' '.join(str(message).split()))}")
+        warn(message)
     else:
         print(f"{category.__name__}: {message}", file=sys.stderr)
 

@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 
 from f2d.cli.folders import LeftOut, Source, find_pictures, is_pattern
 from f2d.images.formats import FORMATS, ImageError, format_of
+from f2d.video import WRITABLE_SUFFIXES, is_video, output_name
+from f2d.video import Wanted as WantedVideo
 
 
 class Job(NamedTuple):
-    """One image to restore, and where its output goes."""
+    """One image or video to restore, and where its output goes."""
 
     source: Path
     target: Path
@@ -38,6 +40,7 @@ class Task:
     """The options of one command: how photographs are restored and written.
 
     options: what the restorer is called with, besides the seed. quality: of JPEG and WebP, None for the default.
+    video: how videos are written.
     """
 
     model: str
@@ -47,6 +50,7 @@ class Task:
     seed: int
     wanted: Wanted
     quality: int | None
+    video: WantedVideo
 
 
 def map_path(target: Path, factor: str) -> Path:
@@ -92,14 +96,15 @@ def plan_jobs(inputs: list[Path], out: Path, wanted: Wanted) -> Planned:
     """
     sources, failures, left_out = find_pictures(inputs, out, recursive=wanted.recursive)
     suffix = out.suffix.lower()
-    if suffix in FORMATS and not out.is_dir():
+    if (suffix in FORMATS or is_video(out)) and not out.is_dir():
         if len(inputs) != 1 or inputs[0].is_dir() or is_pattern(inputs[0]):
             raise ImageError(f"{out}: must be a folder, not a file name, as there can be more than one output")
-        if wanted.format and not _same_format(wanted.format, suffix):
+        _check_kind(inputs[0], out)
+        if wanted.format and not is_video(out) and not _same_format(wanted.format, suffix):
             raise ImageError(f"{out}: its suffix contradicts --format {wanted.format[1:]}, so give only one of them")
         jobs, folder = [Job(source.path, out) for source in sources], out.parent
     else:
-        known = ", ".join(sorted(FORMATS))
+        known = ", ".join(sorted(FORMATS.keys() | WRITABLE_SUFFIXES))
         if suffix[1:2].isalpha() and not out.exists():  # run.2 is the name of a folder, x.gif that of an image
             raise ImageError(f"{out}: must end in one of {known}, or be an existing folder")
         check_no_file(out, f"a folder, or a file name with one of {known}")
@@ -194,10 +199,28 @@ def _owners(targets: Iterable[Path]) -> dict[Path, list[Path]]:
 
 def _output_place(source: Source, suffix: str | None) -> Path:
     """Return the input's name with the requested suffix; without one, formats that cannot be written become PNG."""
+    if is_video(source.path):
+        return output_name(source.place)
     if suffix:
         return source.place.with_suffix(suffix)
     known = source.path.suffix.lower() in FORMATS
     return source.place if known else source.place.with_name(f"{source.place.name}.png")
+
+
+def _check_kind(source: Path, out: Path) -> None:
+    """Raise ImageError unless both are images, or `source` is a video and `out` can be written as one."""
+    if is_video(source):
+        known = WRITABLE_SUFFIXES
+    elif is_video(out):
+        known = frozenset(FORMATS)
+    else:
+        return
+    if out.suffix.lower() not in known:
+        raise ImageError(f"{out}: must end in one of {', '.join(sorted(known))}, as {source} is {_kind(source)}")
+
+
+def _kind(path: Path) -> str:
+    return "a video" if is_video(path) else "an image"
 
 
 def _same_format(one: str, other: str) -> bool:

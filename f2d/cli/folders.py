@@ -1,4 +1,4 @@
-"""Find the images that files, folders and patterns stand for, each with its place in the output folder."""
+"""Find the images and videos that files, folders and patterns stand for, each with its place in the output folder."""
 
 import glob
 import os
@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from f2d.images.formats import IMAGE_SUFFIXES, why_unread
+from f2d.video import VIDEO_SUFFIXES, missing_extra
 
 
 class Source(NamedTuple):
-    """An image file (path), and its path below the output folder (place), which keeps the folder structure."""
+    """An image or video file (path), and its path below the output folder (place), which keeps the folder structure."""
 
     path: Path
     place: Path
@@ -21,13 +22,13 @@ class LeftOut(Counter[str]):
 
     @property
     def photographs(self) -> int:
-        """The number of files that are pictures, as far as their suffix says."""
-        return sum(number for suffix, number in self.items() if why_unread(suffix))
+        """The number of files that are pictures or videos, as far as their suffix says."""
+        return sum(number for suffix, number in self.items() if _why_unread(suffix))
 
     def __str__(self) -> str:
         reasons: dict[str, list[str]] = {}
         for suffix, number in sorted(self.items()):
-            reasons.setdefault(why_unread(suffix) or "", []).append(f"{number} {suffix or 'without a suffix'}")
+            reasons.setdefault(_why_unread(suffix) or "", []).append(f"{number} {suffix or 'without a suffix'}")
         parts = [", ".join(files) + (f" ({reason})" if reason else "") for reason, files in reasons.items()]
         return f"left out {'1 file' if self.total() == 1 else f'{self.total()} files'}: {', '.join(parts)}"
 
@@ -78,8 +79,13 @@ def is_pattern(path: Path) -> bool:
     return not os.path.lexists(path) and glob.has_magic(str(path))
 
 
+def _why_unread(suffix: str) -> str | None:
+    """Return why files with this suffix are not read: "" if they are none to restore, None if they are read."""
+    return missing_extra() if suffix in VIDEO_SUFFIXES else why_unread(suffix)
+
+
 def _nothing_in(path: Path, recursive: bool) -> str:
-    known = ", ".join(sorted(IMAGE_SUFFIXES))
+    known = ", ".join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))
     if not path.is_dir():
         return f"{path}: matches no {known} files"
     return f"{path}: no {known} files in this folder" + (
@@ -108,7 +114,7 @@ def _in_folder(root: Path, out: Path, recursive: bool, failures: list[str], othe
                 continue
             if os.path.isdir(entry):
                 (links if entry.is_symlink() else folders).append(entry)
-            elif why_unread(entry.suffix.lower()) is None:
+            elif _why_unread(entry.suffix.lower()) is None:
                 found.append(entry)
             else:
                 others.add(entry)
@@ -129,7 +135,7 @@ def _matches(pattern: Path, out: Path, recursive: bool, failures: list[str], oth
         if path.is_dir():
             inside = _in_folder(path, out, True, failures, others) if recursive else []
             found += [Source(source.path, path.relative_to(base) / source.place) for source in inside]
-        elif any_suffix or why_unread(path.suffix.lower()) is None:
+        elif any_suffix or _why_unread(path.suffix.lower()) is None:
             found.append(Source(path, path.relative_to(base)))
         elif not path.name.startswith("."):
             others.add(path)

@@ -34,6 +34,16 @@ class Format(str, Enum):
     BMP = "bmp"
 
 
+class Codec(str, Enum):
+    """`f2d.video.CODECS`."""
+
+    H264 = "h264"
+    H265 = "h265"
+    AV1 = "av1"
+    VP9 = "vp9"
+    FFV1 = "ffv1"
+
+
 class Engine(str, Enum):
     """What runs a restoration: this process, or actors of a Ray cluster."""
 

@@ -1,4 +1,4 @@
-"""`f2d restore`: restore photographs."""
+"""`f2d restore`: restore photographs and videos."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,10 +8,12 @@ import typer
 from f2d.cli.console import FAILED, err, fail, one_line_errors, out, shown, tidy_when_terminated
 from f2d.cli.counts import Counts
 from f2d.cli.files import Job, Task, Wanted, left_to_do, plan_jobs
-from f2d.cli.options import Device, Engine, Format, Model, Overwrite, Precision, PrecisionOption, Sampler, Seed
+from f2d.cli.options import Codec, Device, Engine, Format, Model, Overwrite, Precision, PrecisionOption, Sampler, Seed
 from f2d.cli.quantities import names, size_in_bytes, strengths
 from f2d.cli.ranks import place_here
+from f2d.cli.videos import allowed
 from f2d.replacing import remove_leftovers
+from f2d.video import Wanted as WantedVideo
 
 
 @one_line_errors
@@ -21,7 +23,10 @@ def restore(
         typer.Argument(metavar="PHOTO...", help='Files, folders, or patterns such as "*.jpg".', show_default=False),
     ],
     target: Annotated[
-        Path, typer.Option("--out", "-o", help="Output folder, or a file name for a single photo.", show_default=False)
+        Path,
+        typer.Option(
+            "--out", "-o", help="Output folder, or a file name for a single photo or video.", show_default=False
+        ),
     ],
     model: Model = "f2d-lite",
     steps: Annotated[
@@ -65,6 +70,26 @@ def restore(
     quality: Annotated[
         int | None, typer.Option(min=1, max=100, help="JPEG and WebP quality (default 95).", show_default=False)
     ] = None,
+    codec: Annotated[
+        Codec | None,
+        typer.Option(
+            case_sensitive=False,
+            help="Codec of videos (default: h264, or what the depth and the container need).",
+            show_default=False,
+        ),
+    ] = None,
+    crf: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=63, help="Quality of videos, 0 is the best (default: 18 for h264).", show_default=False
+        ),
+    ] = None,
+    smooth: Annotated[
+        float,
+        typer.Option(
+            min=0, metavar="SECONDS", help="Time over which decisions about whole video frames are smoothed; 0 is off."
+        ),
+    ] = 0.5,
     overwrite: Overwrite = False,
     device: Device = "auto",
     precision: PrecisionOption = Precision.AUTO,
@@ -87,13 +112,16 @@ def restore(
     worker_cpus: Annotated[float, typer.Option(min=0, help="CPUs that each Ray actor reserves.")] = 1,
     worker_gpus: Annotated[float, typer.Option(min=0, help="GPUs, or a fraction of one, that each reserves.")] = 0,
 ) -> None:
-    """Restore PHOTO... (files, folders or patterns, any size) into -o.
+    """Restore PHOTO... (photographs and videos: files, folders or patterns, any size) into -o.
 
     Reads JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC, JPEG 2000 and PPM with 8 or 16 bits, grey or colour; formats that
     are not written become PNG. Transparency and metadata are kept; EXIF orientation is applied. Existing outputs are
     skipped, so an interrupted command can simply be rerun. If a photo fails or its format is not read, the others are
     still restored, and the exit code is 1. Under torchrun (or any launcher that sets RANK and
     WORLD_SIZE) the photos are split among the processes.
+
+    Videos (MP4, MOV, MKV, WebM, AVI, TS, ...) need the extra f2d[video]. Time stamps, rotation, colour tags and bit
+    depth are kept, and sound, subtitles and chapters copied. An interrupted video continues where it was.
     """
     place = place_here()
     if samples == 1:
@@ -134,9 +162,11 @@ def restore(
             **options,
         )
         return
-    task = Task(model, device, precision.value, options, seed, wanted, quality)
+    video = WantedVideo(codec and codec.value, crf, smooth)
+    task = Task(model, device, precision.value, options, seed, wanted, quality, video)
 
     jobs, failures, _, left_out = plan_jobs(photos, target, wanted)
+    jobs = allowed(jobs, task, failures)
     counts = Counts()
     if place.rank:
         failures = []  # every rank finds the same failures of the command's inputs, and rank 0 reports them

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.markup import escape
@@ -14,11 +15,13 @@ from f2d.cli.console import bar_of, out, shown, up, without_library_messages
 from f2d.cli.counts import Counts
 from f2d.cli.files import Job, Task, deviation_path, make_folder, map_path, numbers_path, sample_path
 from f2d.cli.ranks import Place, own_device
+from f2d.cli.videos import restore_videos
 from f2d.engine import BudgetError, control
 from f2d.engine.restorer import Restored, Restorer
 from f2d.images import ImageError, Photo, check_holds, read, replacing, save_image, stored_size, to_picture, write
 from f2d.nets.models import Config, load_config
 from f2d.transport import sampling
+from f2d.video import is_video
 
 # BATCH images of at most SMALL pixels share one call on a GPU, which larger ones fill alone. Each image draws the noise
 # it would draw alone. A CPU gains nothing (four of 256x256: 1.29 s together, 1.26 s one by one), and rounding differs.
@@ -39,7 +42,9 @@ def restore_all(jobs: list[Job], task: Task, counts: Counts, place: Place) -> No
         out.print(f"{escape(task.model)} on {restorer.execution}{share}")
         return restorer
 
-    Restoring(task, counts, load).run(jobs, progress=place.rank == 0)
+    restoring = Restoring(task, counts, load)
+    restoring.run([job for job in jobs if not is_video(job.source)], progress=place.rank == 0)
+    restore_videos([job for job in jobs if is_video(job.source)], task, counts, restoring.call, place.rank == 0)
 
 
 def _check(config: Config, task: Task) -> None:
@@ -126,7 +131,7 @@ class Restoring:
     def _restored(self, group: list[tuple[Job, Photo]]) -> Iterator[str]:
         """Yield a line for each photograph of the group that was restored."""
         try:
-            result = self._call(torch.stack([photo.tensor() for _, photo in group]), self._task.seed)
+            result = self.call(torch.stack([photo.tensor() for _, photo in group]), self._task.seed)
         except (ImageError, MemoryError) as error:
             for job, _ in group:
                 self._counts.fail(f"{job.source}: {str(error) or 'does not fit into memory'}")
@@ -174,7 +179,7 @@ class Restoring:
         for k in range(1, number + 1):
             sample = first
             if k > 1:
-                result = self._call(photo.tensor()[None], self._task.seed + k - 1)
+                result = self.call(photo.tensor()[None], self._task.seed + k - 1)
                 sample, seconds = result.image[0], seconds + result.seconds
             delta = sample - mean
             mean += delta / k
@@ -187,10 +192,11 @@ class Restoring:
         plain = Photo(photo.levels, metadata=replace(photo.metadata, icc=b""))
         return mean, plain.replaced(deviation, depth=16), seconds
 
-    def _call(self, images: torch.Tensor, seed: int) -> Restored:
+    def call(self, images: torch.Tensor, seed: int, **more: Any) -> Restored:
+        """Restore a batch with the options of the task; raise ImageError if it does not fit into memory."""
         signed = (seed + 2**63) % 2**64 - 2**63  # the same 64 bits as a signed integer, which a tensor of seeds holds
         try:
-            return self._restorer(images, seed=signed, **self._task.options)
+            return self._restorer(images, seed=signed, **self._task.options, **more)
         except BudgetError as error:
             raise ImageError(str(error)) from None
 

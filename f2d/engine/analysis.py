@@ -11,6 +11,7 @@ from f2d.nets import Analysis
 from f2d.nets.f2dnet.enhancer import LUMA, SHARPNESS, Enhancer
 from f2d.nets.f2dnet.parser import LightParser, Parser
 
+from .control import Adjust, adjusted
 from .layers import Conv, leaky, spatial_mean, wide_copy
 
 
@@ -44,8 +45,8 @@ class FastEnhancer(nn.Module):
         self.tail = nn.ModuleList([Conv.of(enhancer.tail[0], dtype), Conv.of(enhancer.tail[2], dtype)])
         self.gate_mlp = wide_copy(enhancer.gate_mlp)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        gate = self.gate_of(spatial_mean(x))
+    def forward(self, x: Tensor, adjust: Adjust | None = None) -> tuple[Tensor, Tensor]:
+        gate = adjusted(self.gate_of(spatial_mean(x)), "enhancer gate", adjust)
         h = self.conv_in(F.pixel_unshuffle(x, self.patch))
         for first, second in self.blocks:
             h = second(leaky(first(h)), h)

@@ -1,9 +1,14 @@
-"""Control how much of each factor is corrected."""
+"""Control how much of each factor is corrected, and adjust decisions about the whole image."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from torch import Tensor
+
+# Called with the name and value of a decision about the whole image, which no pixel can see changing from one frame of
+# a video to the next without flickering; returns the value to use. In order: "enhancer gate" [B, 1, 1, 1] (if there is
+# an enhancer) and "presence" [B, K] once per image, then "gates" [B, K] once per call of the network.
+Adjust = Callable[[str, Tensor], Tensor]
 
 
 def strengths(
@@ -46,3 +51,8 @@ def strengths(
 def scaled(gates: Tensor, strength: tuple[float, ...] | None) -> Tensor:
     """Multiply gates [B, K] by the strengths."""
     return gates if strength is None else gates * gates.new_tensor(strength)
+
+
+def adjusted(value: Tensor, name: str, adjust: Adjust | None) -> Tensor:
+    """Return the value to use for a decision: ``adjust(name, value)``, or the value itself without `adjust`."""
+    return value if adjust is None else adjust(name, value)

@@ -14,7 +14,7 @@ from f2d.nets.padding import pad_to_multiple
 
 from .analysis import FastEnhancer, FastLightParser, FastParser, ImageAnalysis
 from .backbone import Constants, FastBackbone
-from .control import scaled, strengths
+from .control import Adjust, adjusted, scaled, strengths
 from .experts import FastExperts
 from .layers import wide_copy
 from .plan import Plan, plan
@@ -61,13 +61,15 @@ class Engine(nn.Module):
         strength: Mapping[str, float] | None = None,
         only: Iterable[str] | None = None,
         skipping: bool | None = None,
+        adjust: Adjust | None = None,
     ) -> "Predictor":
         """Return the engine with the options of one restoration; `restore_tensor` accepts it in place of a network.
 
         strength and only are those of `control.strengths`. skipping says whether experts without a visible effect are
-        skipped (see `skipping`); None means only on a CPU, since the check makes a GPU wait.
+        skipped (see `skipping`); None means only on a CPU, since the check makes a GPU wait. adjust may replace
+        decisions about the whole image (see `control.Adjust`).
         """
-        return Predictor(self, strengths(self.config.factors, strength, only), skipping)
+        return Predictor(self, strengths(self.config.factors, strength, only), skipping, adjust)
 
     def plan(
         self, height: int, width: int, max_memory: int, *, steps: int = 1, batch: int = 1, exact: bool = False
@@ -93,8 +95,14 @@ class Predictor:
     None before it, and seen is its (maps, gates, presence).
     """
 
-    def __init__(self, engine: Engine, strength: tuple[float, ...] | None, skipping: bool | None):
-        self.engine, self.strength = engine, strength
+    def __init__(
+        self,
+        engine: Engine,
+        strength: tuple[float, ...] | None,
+        skipping: bool | None,
+        adjust: Adjust | None = None,
+    ):
+        self.engine, self.strength, self.adjust = engine, strength, adjust
         self.skipping = engine.device.type == "cpu" if skipping is None else skipping
         self.config, self.transport = engine.config, engine.transport
         self.device, self.dtype = engine.device, engine.wide
@@ -123,8 +131,9 @@ class Predictor:
         y = y.to(self.dtype, memory_format=torch.channels_last)
         image, gate = pad_to_multiple(y, self.config.stride), None
         if engine.enhancer is not None:
-            image, gate = engine.enhancer(image)
+            image, gate = engine.enhancer(image, self.adjust)
         maps, weights, logits = engine.parser(F.pixel_unshuffle(image, self.config.patch))
+        weights = adjusted(weights, "presence", self.adjust)
         return ImageAnalysis(image, maps, weights, logits, gate, height, width)
 
     def velocity(self, x_t: Tensor, analysis: ImageAnalysis, t: int) -> Prediction:
@@ -137,6 +146,7 @@ class Predictor:
         shared, features, bottleneck = engine.backbone(F.pixel_unshuffle(x, patch), constants, repeated)
         time, frequency = constants.time.expand(x.shape[0], -1), engine.backbone.frequency(bottleneck)
         gates = engine.gate(time, analysis.weights, analysis.map_means, frequency)
+        gates = adjusted(gates, "gates", self.adjust)
         effective = scaled(gates, self.strength)
         run = self._experts_to_run(effective, analysis.padded_maps, features)
         total = engine.experts(features, effective, analysis.padded_maps, shared, run)

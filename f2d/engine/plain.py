@@ -9,7 +9,7 @@ from torch import Tensor
 from f2d.nets.resflow import ResFlowNet
 from f2d.transport.interface import Predict
 
-from .control import strengths
+from .control import Adjust, strengths
 from .plan import Plan, plan_whole, weight_bytes
 
 
@@ -32,9 +32,16 @@ class PlainEngine:
         return next(self.net.parameters()).device
 
     def predictor(
-        self, *, strength: Mapping[str, float] | None = None, only: Iterable[str] | None = None
+        self,
+        *,
+        strength: Mapping[str, float] | None = None,
+        only: Iterable[str] | None = None,
+        adjust: Adjust | None = None,
     ) -> "PlainPredictor":
-        """Return what `restore_tensor` accepts in place of a network; strength and only raise ValueError."""
+        """Return what `restore_tensor` accepts in place of a network; strength and only raise ValueError.
+
+        adjust is never called, as this network takes no decision about the whole image.
+        """
         strengths(self.config.factors, strength, only)
         return PlainPredictor(self)
 

@@ -17,7 +17,7 @@ from typing_extensions import Unpack
 
 from f2d.engine import Engine, engine_of
 from f2d.engine.bands.restore import restore_banded
-from f2d.engine.control import strengths
+from f2d.engine.control import Adjust, strengths
 from f2d.engine.execution import Execution, choose_execution, telling_memory
 from f2d.engine.plan import Plan, available_memory
 from f2d.images import stored_size
@@ -39,6 +39,7 @@ class Options(TypedDict, total=False):
     only: Iterable[str] | None
     max_memory: int | None
     exact: bool
+    adjust: Adjust | None
 
 
 class BatchOptions(Options, total=False):
@@ -130,7 +131,7 @@ class Restorer:
         `f2d.engine.control.strengths`. max_memory is the number of bytes that the process may use, by default 80 % of
         what is free. An image that does not fit is restored in bands of rows, with its features in temporary files if
         necessary (see `f2d.engine.plan`); the result equals the whole-image result up to rounding. With exact, images
-        are never split. ResFlow has neither factors nor bands.
+        are never split. ResFlow has neither factors nor bands. adjust, for videos, is `f2d.engine.control.Adjust`.
 
         Raises ValueError for options that the model does not support; BudgetError, a ValueError, if max_memory is too
         small, naming the least that suffices, and DoesNotFitError, a BudgetError, if memory runs out.
@@ -188,6 +189,7 @@ class Restorer:
         only: Iterable[str] | None = None,
         max_memory: int | None = None,
         exact: bool = False,
+        adjust: Adjust | None = None,
         **options: Any,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return restored images in [0, 1], and (maps, gates, presence) of the first call."""
@@ -198,14 +200,14 @@ class Restorer:
         plan = self.plan(images, max_memory, exact=exact, steps=steps)
         if not plan.whole:
             of_each = strengths(self.config.factors, strength, only)
-            return self._by_bands(images, plan, seed, noise, strength=of_each, **options)
+            return self._by_bands(images, plan, seed, noise, strength=of_each, adjust=adjust, **options)
         y = self._to_network(images)
         seed = None if seed is None else seed.to(y.device)
         # One by one on a CPU: a batch gains nothing there, and no sum depends on the rest of the batch
         size = 1 if y.device.type == "cpu" else max(1, y.shape[0])
         results, seen = [], []
         for i in range(0, max(1, y.shape[0]), size):
-            predictor = self.engine.predictor(strength=strength, only=only)
+            predictor = self.engine.predictor(strength=strength, only=only, adjust=adjust)
             part: dict[str, Any] = {
                 "seed": None if seed is None else seed[i : i + size],
                 "noise": None if noise is None else noise[:, i : i + size],

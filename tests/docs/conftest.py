@@ -1,5 +1,6 @@
 """The folder in which a reader of the documentation sits: pictures, data sets and models as its pages name them."""
 
+import importlib.util
 import shutil
 from pathlib import Path
 
@@ -44,6 +45,10 @@ def furnished(tmp_path_factory, clean) -> Path:
         for folder in ("CDD-11_test", "their_outputs"):
             (home / folder / category).mkdir(parents=True)
             hard.save(home / folder / category / "1.png")
+    if importlib.util.find_spec("av"):
+        from tests.video.support import make_clip
+
+        make_clip(home / "drive.mp4", audio=["eng"])
     torch.manual_seed(0)
     build(config_of("resflow-lite", {})).save_pretrained(home / "runs/resflow/weights")
     f2d.F2DNet.from_pretrained("f2d-lite").save_pretrained(home / "runs/mine/best")

@@ -1,5 +1,6 @@
 """Every page does what it says: its Python blocks and its commands, read from top to bottom, run."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,12 @@ def to_run(page: Path) -> list:
 
 
 def params() -> list:
-    slow = {"docs/tutorials/export.md": pytest.mark.slow}  # ONNX takes a minute
-    return [pytest.param(page, marks=slow.get(name_of(page), ()), id=name_of(page)) for page in PAGES if to_run(page)]
+    without_av = pytest.mark.skipif(find_spec("av") is None, reason="needs PyAV, which is not installed")
+    marks = {
+        "docs/tutorials/export.md": pytest.mark.slow,  # ONNX takes a minute
+        "docs/tutorials/video.md": without_av,
+    }
+    return [pytest.param(page, marks=marks.get(name_of(page), ()), id=name_of(page)) for page in PAGES if to_run(page)]
 
 
 @pytest.mark.parametrize("page", params())

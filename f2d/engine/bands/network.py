@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from f2d.engine.backbone import Constants, FastAttention, FastBlock
-from f2d.engine.control import scaled
+from f2d.engine.control import Adjust, adjusted, scaled
 from f2d.engine.engine import Engine
 from f2d.engine.layers import Conv, Norm, leaky
 from f2d.engine.skipping import experts_to_run
@@ -43,8 +43,10 @@ class BandedNetwork:
         image: Rows,
         strength: tuple[float, ...] | None = None,
         skipping: bool = True,
+        adjust: Adjust | None = None,
     ):
         self.engine, self.bands, self.strength, self.skipping = engine, bands, strength, skipping
+        self.adjust = adjust
         self.height, self.width = image.height, image.width
         self.gates: Any = None
         self.padded_image: Rows = PaddedImage(image, engine.config.stride)
@@ -63,6 +65,7 @@ class BandedNetwork:
             image = Joined(PaddedImage(state, engine.config.stride), image)
         shared, features, frequency = self._backbone(Unshuffled(image, patch), constants, repeated)
         gates = engine.gate(constants.time, self.weights, self.map_means, frequency)
+        gates = adjusted(gates, "gates", self.adjust)
         self.gates = gates if self.gates is None else self.gates
         self._add_experts(features, scaled(gates, self.strength), shared)
         return Prediction(shared, self.padded_image, patch, engine.config.head == "affine")
@@ -85,6 +88,7 @@ class BandedNetwork:
         assert enhancer is not None
         patch = enhancer.patch
         gate = enhancer.gate_of(bands.mean(image).to(self.engine.wide))
+        gate = adjusted(gate, "enhancer gate", self.adjust)
         h = bands.convolve(enhancer.conv_in, Unshuffled(image, patch))
         for first, second in enhancer.blocks:
             h = self._residual(second, bands.convolve(first, h, leaky), h)
@@ -107,7 +111,8 @@ class BandedNetwork:
         image, light = Unshuffled(self.padded_image, self.engine.config.patch), self.engine.experts.light
         detail = self._convolved(parser.detail, image) if light else None
         encoded = self._convolved(parser.context, detail) if light else self._convolved(parser.encoder, image)
-        self.weights = parser.weight_mlp(encoded.moments.mean[None].to(wide)).sigmoid()
+        weights = parser.weight_mlp(encoded.moments.mean[None].to(wide)).sigmoid()
+        self.weights = adjusted(weights, "presence", self.adjust)
         self.maps: Field | None = None
         self._highest: Tensor | None = None
         self.map_means = torch.ones_like(self.weights)

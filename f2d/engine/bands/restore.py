@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from f2d.engine.control import Adjust
 from f2d.engine.engine import Engine
 from f2d.transport.restore import FLIPS
 from f2d.transport.samplers import check_noise, warn_if_short
@@ -43,13 +44,14 @@ def restore_banded(
     noise: Tensor | None = None,
     tta: bool = False,
     maps: bool = False,
+    adjust: Adjust | None = None,
 ) -> Banded:
     """Apply `restore_tensor` to one image [1, 3, H, W] in [0, 1] in bands; results agree up to rounding.
 
     The image stays on its device. positions and folder are the size of a band and where features are stored (None: in
-    memory), as chosen by `plan`. strength holds one number per factor, or is None. The other options are those of
-    `f2d.restore_tensor`. Noise is keyed by a pixel's position in the image, so bands draw the noise of the whole image.
-    Raises OSError if the folder is full.
+    memory), as chosen by `plan`. strength holds one number per factor, or is None. adjust is that of
+    `Engine.predictor`. The other options are those of `f2d.restore_tensor`. Noise is keyed by a pixel's position in the
+    image, so bands draw the noise of the whole image. Raises OSError if the folder is full.
     """
     times = engine.transport.times(steps, sampler)
     check_noise(noise, seed, steps, image)
@@ -63,7 +65,8 @@ def restore_banded(
     for flip in flips:
         flipped_noise = None if noise is None else noise.flip([axis + 1 for axis in flip])
         pixels = image.flip(flip) if flip else image
-        network = BandedNetwork(engine, bands, ImageRows(pixels, engine), strength, engine.device.type == "cpu")
+        rows = ImageRows(pixels, engine)
+        network = BandedNetwork(engine, bands, rows, strength, engine.device.type == "cpu", adjust)
         restored = _transport(network, times, sampler, seed, flipped_noise, pixels)
         found = Banded(restored, _maps(network, image) if maps else None, network.gates, network.weights)
         if len(flips) > 1:

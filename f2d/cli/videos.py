@@ -1,0 +1,112 @@
+"""Restore videos: what of a command applies to them, the progress bar, a line for each."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from f2d.cli.console import err, out, shown, warn
+from f2d.cli.files import Job, make_folder
+from f2d.cli.files import Task as Command
+from f2d.images.formats import ImageError
+from f2d.video import VideoError, is_video, missing_extra
+
+if TYPE_CHECKING:
+    from f2d.cli.counts import Counts
+    from f2d.video.restoring import Done
+
+
+def allowed(jobs: list[Job], task: Command, failures: list[str]) -> list[Job]:
+    """Return the jobs that can be done with what is installed; one line for all videos without PyAV goes to `failures`.
+
+    Raises ValueError for options that videos do not have.
+    """
+    videos = [job for job in jobs if is_video(job.source)]
+    if not videos:
+        return jobs
+    for option, given in (("--save-maps", task.wanted.maps), ("--samples", task.wanted.samples)):
+        if given:
+            raise ValueError(f"{option} is for photographs, and {videos[0].source} is a video")
+    missing = missing_extra()
+    if missing is None:
+        return jobs
+    more = f" and {len(videos) - 1} more" if len(videos) > 1 else ""
+    failures.append(f"{videos[0].source}{more}: {missing}")
+    return [job for job in jobs if not is_video(job.source)]
+
+
+def restore_videos(jobs: list[Job], task: Command, counts: "Counts", call: Callable, progress: bool) -> None:
+    """Restore `jobs` one after the other; call: `Restoring.call`."""
+    for job in jobs:
+        try:
+            done = _restored(job, task, call, progress)
+        except VideoError as error:
+            counts.fail(error)
+            continue
+        except (ImageError, MemoryError, OSError) as error:
+            counts.fail(f"{job.source}: {str(error) or 'does not fit into memory'}")
+            continue
+        for warning in done.warnings:
+            warn(warning)
+        counts.restored += 1
+        counts.model_seconds += done.seconds
+        new = done.frames - done.kept
+        kept = f" ({done.kept} from the interrupted run)" if done.kept else ""
+        out.print(
+            f"{shown(job.target)}  {done.width}x{done.height}  {done.frames} frames{kept}  {done.codec}  "
+            f"{done.seconds:.2f} s ({new / max(done.seconds, 1e-9):.1f} frames/s)  change {done.change:.1f} levels"
+        )
+
+
+def _restored(job: Job, task: Command, call: Callable, progress: bool) -> "Done":
+    from f2d.video.restoring import restore_video
+
+    make_folder(job.target.parent)
+    key: dict[str, Any] = {"model": task.model, "device": task.device, "precision": task.precision, "seed": task.seed}
+    bar = _Bar(job.source.name, progress and err.is_terminal)
+    try:
+        return restore_video(
+            job.source,
+            job.target,
+            partial(call, seed=task.seed),
+            task.video,
+            key=key | {name: str(value) for name, value in task.options.items()},
+            progress=bar.advance,
+        )
+    except (KeyboardInterrupt, SystemExit):
+        if bar.frames:
+            out.print(f"{shown(job.target)}  stopped at frame {bar.frames}: rerun the command to continue")
+        raise
+    finally:
+        bar.stop()
+
+
+class _Bar:
+    """A bar with frames, frames a second and the time left, up from the first frame on."""
+
+    def __init__(self, name: str, wanted: bool):
+        columns = (
+            *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()),
+            *(_Rate(), TimeRemainingColumn(elapsed_when_finished=True)),
+        )
+        self._name, self._wanted, self._bar = name, wanted, Progress(*columns, console=err, transient=True)
+        self.frames = 0
+
+    def advance(self, done: int, total: int | None) -> None:
+        self.frames = done
+        if not self._bar.tasks:
+            self._bar.add_task(shown(self._name), total=total, completed=done)
+            if self._wanted:
+                self._bar.start()
+        self._bar.update(self._bar.task_ids[0], completed=done, total=total)
+
+    def stop(self) -> None:
+        if self._bar.live.is_started:  # one that never was would print an empty line
+            self._bar.stop()
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text("" if not task.speed else f"{task.speed:.1f} frames/s")

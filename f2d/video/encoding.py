@@ -1,0 +1,109 @@
+"""Choose a codec and set up its encoder."""
+
+import os
+from fractions import Fraction
+from typing import NamedTuple
+
+import av
+from av.codec.context import Flags
+
+from .frames import range_tag
+from .names import CODECS, CONTAINERS, VideoError
+from .source import Source
+
+
+class Encoder(NamedTuple):
+    """An encoder of FFmpeg: its default quality (crf), the largest, and options that are always set."""
+
+    name: str
+    crf: int | None
+    largest: int
+    options: dict[str, str]
+
+
+# x265 and SVT-AV1 would write their logs to the terminal
+os.environ.setdefault("SVT_LOG", "1")
+# Qualities at which the loss is hard to see
+ENCODERS = {
+    "h264": Encoder("libx264", 18, 51, {}),
+    "h265": Encoder("libx265", 20, 51, {"x265-params": "log-level=none"}),
+    "av1": Encoder("libsvtav1", 24, 63, {"preset": "6"}),
+    "vp9": Encoder("libvpx-vp9", 24, 63, {"b": "0", "row-mt": "1", "cpu-used": "2"}),
+    "ffv1": Encoder("ffv1", None, 0, {"level": "3", "slicecrc": "1"}),
+}
+assert tuple(ENCODERS) == CODECS
+
+
+class Settings(NamedTuple):
+    """The codec of an output, its quality (crf; None: lossless), and the muxer of its container."""
+
+    codec: str
+    crf: int | None
+    muxer: str
+
+
+def choose(source: Source, suffix: str, codec: str | None, crf: int | None) -> Settings:
+    """Return the settings for an output with this suffix: the codec asked for, or the first that can encode the frames.
+
+    Frames of more than 8 bits go to H.265 rather than H.264, whose 10-bit profile few devices play. Raises VideoError
+    if there is no such encoder in this build of FFmpeg, or none for this pixel format and size in this container.
+    """
+    muxer, known = CONTAINERS[suffix]
+    if codec is not None and codec not in known:
+        raise VideoError(f"{suffix} cannot hold {codec}, only {', '.join(known)}")
+    deep = source.layout.colour.bits > 8
+    tried = []
+    for name in [codec] if codec else sorted(known, key=lambda name: deep and name == "h264"):
+        encoder = ENCODERS[name]
+        if crf is not None and encoder.crf is None:
+            tried.append(f"{name} is lossless and has no quality")
+            continue
+        if crf is not None and crf > encoder.largest:
+            tried.append(f"{name} has qualities up to {encoder.largest}, got {crf}")
+            continue
+        settings = Settings(name, encoder.crf if crf is None else crf, muxer)
+        problem = _problem(source, settings)
+        if problem is None:
+            return settings
+        tried.append(f"{name}: {problem}")
+    raise VideoError(f"cannot be encoded for {suffix} ({', '.join(tried)})")
+
+
+def new_encoder(source: Source, settings: Settings) -> av.VideoCodecContext:
+    """Return an encoder that is set up and not yet open."""
+    context = av.CodecContext.create(ENCODERS[settings.codec].name, "w")
+    set_up(context, source, settings)
+    return context
+
+
+def set_up(context: av.VideoCodecContext, source: Source, settings: Settings) -> None:
+    """Set size, format, colour tags, time base and quality of an encoder for the frames of `source`."""
+    encoder, first = ENCODERS[settings.codec], source.first
+    context.width, context.height, context.pix_fmt = first.width, first.height, source.layout.pixel_format
+    context.time_base, context.framerate = Fraction(source.stream.time_base), source.rate
+    if source.stream.sample_aspect_ratio:
+        context.sample_aspect_ratio = source.stream.sample_aspect_ratio
+    context.color_range, context.colorspace = range_tag(first), first.colorspace
+    context.color_trc, context.color_primaries = first.color_trc, first.color_primaries
+    context.flags |= Flags.global_header
+    quality = {} if settings.crf is None else {"crf": str(settings.crf)}
+    context.options = encoder.options | quality
+
+
+def _problem(source: Source, settings: Settings) -> str | None:
+    """Say why an encoder cannot be used here, or None: found out by opening it."""
+    name = ENCODERS[settings.codec].name
+    try:
+        codec = av.Codec(name, "w")
+    except av.codec.codec.UnknownCodecError:
+        return f"this build of FFmpeg lacks {name}"
+    formats = [form.name for form in codec.video_formats or []]
+    if source.layout.pixel_format not in formats:
+        return f"{name} does not take {source.layout.pixel_format}"
+    if settings.codec == "ffv1" and source.layout.turns:  # see muxing: its template would have to be an MP4
+        return "the rotation of the video cannot be stored with it"
+    try:
+        new_encoder(source, settings).open()
+    except (av.error.FFmpegError, ValueError):
+        return f"{name} does not take {source.first.width}x{source.first.height} {source.layout.pixel_format}"
+    return None

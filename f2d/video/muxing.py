@@ -1,0 +1,154 @@
+"""Put the restored video together with the other streams, chapters and tags of its source."""
+
+import heapq
+import io
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+from av.stream import Disposition
+
+from .encoding import Settings, new_encoder, set_up
+from .segments import Segments
+from .source import Source
+
+_MATRIX = 44  # bytes from the word tkhd to the display matrix, in version 0 of that box
+SHORTER = 1.0  # seconds that an intact file may lack, as some containers only estimate their duration
+# Tags that describe the file or encoding itself: the muxer writes its own
+_OWN_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "vendor_id"}
+_STATISTICS = ("BPS", "NUMBER_OF_", "_STATISTICS")  # of mkvmerge
+
+
+def assemble(source: Source, segments: Segments, settings: Settings, path: Path) -> None:
+    """Write `path`: the video of `segments`, all other streams of `source` as they are, chapters and tags.
+
+    Streams that the container cannot hold are not copied, with a warning in `source`.
+    """
+    with (
+        av.open(str(source.path), metadata_errors="replace") as given,
+        av.open(str(path), "w", format=settings.muxer) as out,
+    ):
+        _fill(out, given, source, segments, settings)
+
+
+def _fill(out: Any, given: Any, source: Source, segments: Segments, settings: Settings) -> None:
+    streams = {}
+    for stream in given.streams:
+        if stream.index == source.stream.index:
+            restored = _tag(_add_restored(out, source, segments, settings), stream)
+        elif _holds(settings.muxer, stream):
+            streams[stream.index] = _tag(out.add_stream_from_template(stream, opaque=True), stream)
+        elif not (stream.type == "data" and given.chapters()):  # chapters of MP4 are such a track, which is made anew
+            source.warnings.append(
+                f"{source.path}: stream {stream.index} ({stream.type}, {stream.name or 'unknown codec'}) is not "
+                f"copied, as {settings.muxer} cannot hold it"
+            )
+    out.metadata.update({name: text for name, text in given.metadata.items() if name.lower() not in _OWN_TAGS})
+    if given.chapters():
+        out.set_chapters(given.chapters())
+    out.start_encoding()
+    merged = heapq.merge(
+        _restored_packets(restored, source, segments), _copied_packets(given, streams), key=lambda timed: timed[0]
+    )
+    end = 0.0
+    for time, packet in merged:
+        end = max(end, time + float((packet.duration or 0) * packet.time_base))
+        out.mux(packet)
+    _check_end(source, given, end)
+
+
+def _check_end(source: Source, given: Any, end: float) -> None:
+    """Warn if the source is shorter than its header says."""
+    if given.duration is not None:
+        promised = ((given.start_time or 0) + given.duration) / av.time_base
+        if promised - end > SHORTER:
+            source.warnings.append(
+                f"{source.path}: is truncated: it ends after {end:.1f} of {promised:.1f} s, and is restored up to there"
+            )
+
+
+def _add_restored(out: Any, source: Source, segments: Segments, settings: Settings) -> Any:
+    matrix = next((data for data in source.first.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    if matrix is not None:
+        return _add_turned(out, source, segments, settings, bytes(matrix))
+    encoder = new_encoder(source, settings)
+    stream = out.add_stream(encoder.name, rate=source.rate)
+    set_up(stream.codec_context, source, settings)
+    stream.time_base = source.stream.time_base
+    return stream
+
+
+def _add_turned(out: Any, source: Source, segments: Segments, settings: Settings, matrix: bytes) -> Any:
+    """Add the stream of the restored video with a display matrix.
+
+    PyAV lets no one set the matrix of a new stream, but copies that of a template. So the first packet is written into
+    an MP4 in memory, whose header holds the matrix at a known place, and that file's stream is the template.
+    """
+    memory = io.BytesIO()
+    with av.open(memory, "w", format="mp4") as stub:
+        stream = stub.add_stream(new_encoder(source, settings).name, rate=source.rate)
+        set_up(stream.codec_context, source, settings)
+        stream.time_base = source.stream.time_base
+        stub.start_encoding()
+        header = stream.codec_context.extradata
+        encoded, time = next(segments.packets())
+        stub.mux(_packet(encoded, time, stream, source))
+    data = bytearray(memory.getvalue())
+    place = data.index(b"tkhd") + _MATRIX
+    data[place : place + 36] = struct.pack(">9i", *struct.unpack("=9i", matrix))
+    with av.open(io.BytesIO(data)) as stub:
+        turned = out.add_stream_from_template(stub.streams.video[0], opaque=True)
+    turned.codec_context.extradata = header  # as the encoder made it: the muxer knows by it how packets are framed
+    turned.codec_context.framerate, turned.time_base = source.rate, source.stream.time_base
+    return turned
+
+
+def _tag(stream: Any, like: Any) -> Any:
+    """Give a new stream the disposition and the tags of another."""
+    stream.disposition = Disposition(like.disposition)
+    tags = {
+        name: text
+        for name, text in like.metadata.items()
+        if name.lower() not in _OWN_TAGS and not name.startswith(_STATISTICS)
+    }
+    stream.metadata.update(tags)
+    return stream
+
+
+def _holds(muxer: str, stream: Any) -> bool:
+    """Whether a container can hold a stream as it is: found out by writing a header."""
+    try:
+        with av.open(io.BytesIO(), "w", format=muxer) as out:
+            out.add_stream_from_template(stream, opaque=True)
+            out.start_encoding()
+    except (ValueError, av.error.FFmpegError):
+        return False
+    return True
+
+
+def _restored_packets(stream: Any, source: Source, segments: Segments) -> Iterator[tuple[float, av.Packet]]:
+    for encoded, time in segments.packets():
+        packet = _packet(encoded, time, stream, source)
+        yield float(time * packet.time_base), packet
+
+
+def _packet(encoded: Any, time: int, stream: Any, source: Source) -> av.Packet:
+    packet = av.Packet(encoded.data)
+    packet.stream, packet.time_base = stream, source.stream.time_base
+    packet.pts, packet.dts, packet.duration, packet.is_keyframe = encoded.pts, time, encoded.duration, encoded.key
+    return packet
+
+
+def _copied_packets(given: Any, streams: dict[int, Any]) -> Iterator[tuple[float, av.Packet]]:
+    wanted = [stream for stream in given.streams if stream.index in streams and stream.type != "attachment"]
+    if not wanted:
+        return
+    for packet in given.demux(*wanted):
+        if not packet.size:  # what demux ends with
+            continue
+        time = packet.pts if packet.dts is None else packet.dts
+        seconds = float("-inf") if time is None else float(time * packet.time_base)
+        packet.stream = streams[packet.stream.index]
+        yield seconds, packet

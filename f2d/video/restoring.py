@@ -1,0 +1,155 @@
+"""Restore a video frame by frame, with a working memory that does not grow with its length."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import torch
+
+from f2d.replacing import replacing
+
+from .colour import changed, to_rgb
+from .encoding import Settings, choose, new_encoder
+from .frames import frame_of, planes_of
+from .muxing import assemble
+from .names import VideoError, Wanted
+from .segments import Encoded, Segments
+from .smoothing import Restore, Smoother, State
+from .source import Source, opened
+
+# Frames of a segment, and the most pixels of one: what an interruption costs, and at most how far key frames lie apart
+SEGMENT, PIXELS = 120, 2**28
+
+Progress = Callable[[int, int | None], None]
+
+
+class Done(NamedTuple):
+    """A restored video. kept: frames found restored from an earlier run. change: mean change, in levels of 255."""
+
+    frames: int
+    kept: int
+    width: int
+    height: int
+    codec: str
+    seconds: float
+    change: float
+    cuts: int
+    warnings: list[str]
+
+
+def restore_video(
+    path: Path,
+    target: Path,
+    restore: Restore,
+    wanted: Wanted = Wanted(),  # noqa: B008  # immutable
+    *,
+    key: dict[str, Any] | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Done:
+    """``frame + (restore(frame) - frame)``, the difference in the frame's own colour space, for all frames of `path`.
+
+    restore must use one seed: noise is keyed by position, so that every frame gets the same. It is given frames upright
+    as RGB [1, 3, H, W] clamped to [0, 1]. Time stamps, rotation, colour tags and bit depth are kept, and all other
+    streams, chapters and tags copied. progress(frames done, number of frames or None) is called after each frame.
+    `target` appears when it is complete. Until then finished segments lie beside it, and a call with the same source,
+    `wanted` and `key` (what `restore` depends on, in JSON's types) continues from them.
+
+    Raises VideoError for a video that cannot be read, restored or encoded, with its name and the reason.
+    """
+    with opened(path) as source:
+        settings = choose(source, target.suffix.lower(), wanted.codec, wanted.crf)
+        segments = Segments(target, _key(source, settings, wanted) | {"restore": key})
+        try:
+            work = _Work(source, restore, wanted, segments)
+            work.run(settings, progress)
+            with replacing(target) as temporary:
+                assemble(source, segments, settings, temporary)
+        except VideoError:  # found in the video itself, so that a rerun would fail as well
+            segments.remove()
+            raise
+        segments.remove()
+        if source.broken:
+            source.warnings.append(f"{path}: packets that could not be decoded and were skipped: {source.broken}")
+        return work.done(settings)
+
+
+def _key(source: Source, settings: Settings, wanted: Wanted) -> dict[str, Any]:
+    status = source.path.stat()
+    return {
+        "source": [str(source.path.resolve()), status.st_size, status.st_mtime_ns],
+        "settings": [*settings, wanted.smoothing],
+        "libraries": {name: list(version) for name, version in av.library_versions.items()},
+    }
+
+
+class _Work:
+    def __init__(self, source: Source, restore: Restore, wanted: Wanted, segments: Segments):
+        self._source, self._restore, self._segments = source, restore, segments
+        self._smoother = Smoother(wanted.smoothing) if wanted.smoothing > 0 else None
+        self._kept, self._seconds, self._change = segments.frames, 0.0, 0.0
+        if segments.last is not None:
+            self._change = segments.last.state["change"]
+            if self._smoother is not None:
+                self._smoother.state = State(**segments.last.state["smoother"])
+
+    def run(self, settings: Settings, progress: Progress) -> None:
+        """Restore the frames that no finished segment has."""
+        last = self._segments.last
+        frames = self._source.decoded(None if last is None else last.times[-1])
+        first = self._source.first
+        length = max(1, min(SEGMENT, PIXELS // (first.width * first.height)))
+        while (frame := next(frames, None)) is not None:
+            self._segments.write(self._encoded(frame, frames, length, settings, progress), self._state)
+
+    def done(self, settings: Settings) -> Done:
+        first, frames = self._source.first, self._segments.frames
+        cuts = 0 if self._smoother is None else self._smoother.cuts
+        return Done(
+            *(frames, self._kept, first.width, first.height, settings.codec, self._seconds),
+            *(255 * self._change / max(1, frames), cuts, self._source.warnings),
+        )
+
+    def _state(self) -> dict[str, Any]:
+        return {"change": self._change, "smoother": self._smoother and self._smoother.state._asdict()}
+
+    def _encoded(
+        self,
+        first: av.VideoFrame,
+        rest: Iterator[av.VideoFrame],
+        length: int,
+        settings: Settings,
+        progress: Progress,
+    ) -> Iterator[Encoded]:
+        """Restore and encode one segment: `first` and the next length - 1 frames of `rest`."""
+        encoder, durations = new_encoder(self._source, settings), {}
+        frame: av.VideoFrame | None = first
+        for count in range(1, length + 1):
+            assert frame is not None
+            durations[frame.pts] = frame.duration
+            for packet in encoder.encode(self._restored(frame)):
+                yield _stored(packet, durations)
+            progress(self._segments.frames + count, self._source.frames)
+            if count == length or (frame := next(rest, None)) is None:
+                break
+        for packet in encoder.encode(None):
+            yield _stored(packet, durations)
+
+    def _restored(self, frame: av.VideoFrame) -> av.VideoFrame:
+        layout = self._source.layout
+        planes = planes_of(frame, layout)
+        image = to_rgb(planes, layout.colour).clamp(0, 1)
+        upright = torch.rot90(image, layout.turns, dims=(2, 3))
+        if self._smoother is None:
+            result = self._restore(upright, adjust=None)
+            change, seconds = result.image.clamp(0, 1) - upright, result.seconds
+        else:
+            change, seconds = self._smoother.change(self._restore, upright, float(frame.time))
+        change = torch.rot90(change, -layout.turns, dims=(2, 3))
+        self._seconds += seconds
+        self._change += float(change.abs().mean())
+        return frame_of(changed(planes, change, layout.colour), layout, frame)
+
+
+def _stored(packet: av.Packet, durations: dict[int, int]) -> Encoded:
+    return Encoded(packet.pts, durations.pop(packet.pts, 0), packet.is_keyframe, bytes(packet))

@@ -1,0 +1,139 @@
+"""Open a video and decode its frames in order, with time stamps that increase."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.stream import Disposition
+
+from .frames import Layout, layout_of
+from .names import VideoError
+
+_HDR = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
+
+
+@dataclass
+class Source:
+    """An open video: the stream to restore, its first frame and layout, and what was found while it was read.
+
+    frames: about how many there are, or None. broken: packets that could not be decoded. warnings: one line each.
+    """
+
+    path: Path
+    container: av.container.InputContainer
+    stream: av.VideoStream
+    first: av.VideoFrame
+    layout: Layout
+    broken: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def rate(self) -> Fraction:
+        """The mean number of frames a second."""
+        return self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
+
+    @property
+    def frames(self) -> int | None:
+        if self.stream.frames:
+            return self.stream.frames
+        return round(self.container.duration / av.time_base * self.rate) if self.container.duration else None
+
+    def decoded(self, after: int | None = None) -> Iterator[av.VideoFrame]:
+        """Yield the frames with time stamps greater than `after` (None: all) in the order of presentation.
+
+        A frame without a time stamp comes one mean frame after the last, and one whose time stamp does not increase as
+        soon as possible. Broken packets are skipped and counted. Raises VideoError if the size or the pixel format of
+        frames changes.
+        """
+        last = None
+        step = max(1, round(1 / (self.rate * self.stream.time_base)))
+        for frame in self._resumed(after):
+            if frame.pts is None:
+                frame.pts = 0 if last is None else last + step
+            elif last is not None and frame.pts <= last:
+                frame.pts = last + 1
+            last = frame.pts
+            if after is None or last > after:
+                self._check(frame)
+                yield frame
+
+    def _resumed(self, after: int | None) -> Iterator[av.VideoFrame]:
+        """Decode from the key frame before `after`, or from the start where seeking does not find one."""
+        if after is not None:
+            frames = self._all(after)
+            first = next(frames, None)
+            if first is not None and first.pts is not None and first.pts <= after:
+                yield first
+                yield from frames
+                return
+        yield from self._all()
+
+    def _all(self, after: int | None = None) -> Iterator[av.VideoFrame]:
+        """Decode the file, opened once more: not every format can be rewound to its first frame."""
+        with av.open(str(self.path), metadata_errors="replace") as container:
+            stream = container.streams[self.stream.index]
+            stream.thread_type = "AUTO"
+            if after is not None:
+                container.seek(after, stream=stream)
+            for packet in container.demux(stream):
+                try:
+                    yield from packet.decode()
+                except av.error.InvalidDataError:
+                    self.broken += 1
+
+    def _check(self, frame: av.VideoFrame) -> None:
+        form, size = frame.format.name, (frame.width, frame.height)
+        if (form, *size) != (self.first.format.name, self.first.width, self.first.height):
+            raise VideoError(
+                f"frames change from {self.first.width}x{self.first.height} {self.first.format.name} to "
+                f"{size[0]}x{size[1]} {form} at {frame.time:.2f} s, and one output cannot hold both"
+            )
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Source]:
+    """``with opened(path) as source:``; raises VideoError, with the file's name, for what cannot be restored."""
+    try:
+        container = av.open(str(path), metadata_errors="replace")
+    except (av.error.FFmpegError, OSError) as error:
+        raise VideoError(f"{path}: cannot be read as a video ({_reason(error)})") from None
+    with container:
+        try:
+            yield _probed(path, container)
+        except VideoError as error:
+            raise VideoError(f"{path}: {error}") from None
+        except av.error.FFmpegError as error:
+            raise VideoError(f"{path}: {_reason(error)}") from None
+
+
+def _probed(path: Path, container: av.container.InputContainer) -> Source:
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        raise VideoError("has no video stream")
+    stream = streams[0]
+    if stream.codec_context is None:
+        raise VideoError("its video codec is not known to this build of FFmpeg")
+    source = Source(path, container, stream, None, None)  # type: ignore[arg-type]  # both follow from the first frame
+    first = next(source._all(), None)
+    if first is None:
+        raise VideoError("has no frame that can be decoded")
+    if first.interlaced_frame:
+        raise VideoError(
+            "is interlaced, and the network restores whole frames, so deinterlace it first (ffmpeg -i IN -vf bwdif OUT)"
+        )
+    source.first, source.layout, source.broken = first, layout_of(first), 0  # broken ones are met again
+    if first.color_trc in _HDR:
+        source.warnings.append(
+            f"{path}: is HDR ({_HDR[first.color_trc]}), which the network takes for sRGB, all that it was trained on"
+        )
+    if len(streams) > 1:
+        source.warnings.append(f"{path}: has {len(streams)} video streams, and the first is restored")
+    return source
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,168 @@
+"""An interrupted video leaves nothing that looks finished, and a rerun does what is missing, with the same result."""
+
+import json
+from fractions import Fraction
+from itertools import pairwise
+
+import pytest
+import torch
+
+from f2d.nets import F2DNet
+from f2d.video import Wanted
+from tests.nets.small import small_config
+
+from .support import av, frames_of, gentle, identity, make_clip, read_planes, times_of
+
+from f2d.engine.restorer import Restorer  # isort: skip
+from f2d.engine.execution import choose_execution  # isort: skip
+from f2d.video import restoring  # isort: skip
+from f2d.video.restoring import restore_video  # isort: skip
+from f2d.video.segments import Encoded, Segments  # isort: skip
+
+VARIABLE = [0, 700, 1300, 2900, 3000, 3900, 5500, 5600, 5700, 7100, 8000, 9000]
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Segments of five frames."""
+    monkeypatch.setattr(restoring, "SEGMENT", 5)
+
+
+@pytest.fixture(scope="module")
+def restorer() -> Restorer:
+    torch.manual_seed(1)
+    net = F2DNet(small_config())
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return Restorer(net, choose_execution("cpu", "float32"))
+
+
+class Interrupting:
+    """A restoration that is interrupted at its n-th frame, and counts."""
+
+    def __init__(self, restore, at=None):
+        self.restore, self.at, self.count = restore, at, 0
+
+    def __call__(self, image, /, *, adjust=None):
+        self.count += 1
+        if self.count == self.at:
+            raise KeyboardInterrupt
+        return self.restore(image, adjust=adjust, seed=7)
+
+
+@pytest.mark.parametrize("times", [None, VARIABLE], ids=["constant", "variable"])
+def test_a_rerun_does_what_is_missing_and_ends_the_same(tmp_path, short, restorer, times):
+    """To the byte, the smoothing over time included, as it goes on where it was."""
+    base = None if times is None else Fraction(1, 30000)
+    source = make_clip(tmp_path / "a.mp4", audio=["eng"], times=times, time_base=base)
+    whole = Interrupting(restorer)
+    restore_video(source, tmp_path / "whole.mp4", whole)
+    interrupted, rest = Interrupting(restorer, at=9), Interrupting(restorer)
+    with pytest.raises(KeyboardInterrupt):
+        restore_video(source, tmp_path / "parts.mp4", interrupted)
+    assert not (tmp_path / "parts.mp4").exists()
+    (folder,) = [path for path in tmp_path.iterdir() if path.is_dir()]
+    assert folder.name.startswith(".")
+    done = restore_video(source, tmp_path / "parts.mp4", rest)
+    assert (whole.count, rest.count, done.frames, done.kept) == (12, 7, 12, 5)
+    assert (tmp_path / "parts.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "parts.mp4", "whole.mp4"]
+
+
+def test_other_options_or_another_source_begin_anew(tmp_path, short):
+    source = make_clip(tmp_path / "a.mp4")
+
+    def left(key, wanted=Wanted()):  # noqa: B008  # immutable
+        rest = Interrupting(lambda image, adjust, seed: identity(image))
+        restore_video(source, tmp_path / "b.mp4", rest, wanted, key=key)
+        return rest.count
+
+    def interrupt():
+        with pytest.raises(KeyboardInterrupt):
+            restore_video(
+                source,
+                tmp_path / "b.mp4",
+                Interrupting(lambda image, adjust, seed: identity(image), at=7),
+                key={"seed": 1},
+            )
+
+    for key, wanted, expected in (
+        ({"seed": 1}, Wanted(), 7),
+        ({"seed": 2}, Wanted(), 12),
+        ({"seed": 1}, Wanted(crf=30), 12),
+        ({"seed": 1}, Wanted(smoothing=0), 12),
+    ):
+        interrupt()
+        assert left(key, wanted) == expected
+    interrupt()
+    make_clip(source, count=13)
+    assert left({"seed": 1}) == 13
+
+
+def test_a_segment_without_its_mark_does_not_count(tmp_path):
+    segments = Segments(tmp_path / "a.mp4", {})
+    packets = [Encoded(10 * i, 10, i == 0, bytes([i])) for i in range(3)]
+    segments.write(packets, lambda: {})
+
+    def fails():
+        yield packets[0]
+        raise OSError
+
+    with pytest.raises(OSError):
+        segments.write(fails(), lambda: {})
+    again = Segments(tmp_path / "a.mp4", {})
+    assert (again.count, again.frames) == (1, 3)
+    assert [encoded for encoded, _ in again.packets()] == packets
+    assert not list(segments.folder.glob("*.part"))
+
+
+@pytest.mark.parametrize("codec", ["h264", "h265"])
+def test_decoding_times(tmp_path, short, codec, monkeypatch):
+    """They increase over all segments and never come after the presentation, whatever the rate does."""
+    kept = []
+    monkeypatch.setattr(Segments, "remove", lambda self: kept.append(self))
+    times = [t + 9000 * k for k in range(3) for t in VARIABLE[:-1]]
+    source = make_clip(tmp_path / "a.mp4", count=33, times=times, time_base=Fraction(1, 30000))
+    restore_video(source, tmp_path / "b.mp4", identity, Wanted(codec))
+    packets = list(kept[-1].packets())
+    decoding = [time for _, time in packets]
+    assert len(packets) == 33 and decoding == sorted(set(decoding))
+    assert all(time <= encoded.pts for encoded, time in packets)
+    assert sorted(encoded.pts for encoded, _ in packets) == times
+    assert [i for i, (encoded, _) in enumerate(packets) if encoded.key] == list(range(0, 33, 5))
+    assert any(a.pts > b.pts for (a, _), (b, _) in pairwise(packets)), "the encoder should reorder frames"
+    assert times_of(tmp_path / "b.mp4") == times_of(source)
+    with av.open(str(tmp_path / "b.mp4")) as container:  # a key frame is where one can seek to
+        container.seek(round(times[12] * 1e6 / 30000))
+        assert next(container.decode(video=0)).pts == times[10]
+
+
+@pytest.mark.parametrize("codec", ["h264", "h265", "av1", "vp9", "ffv1"])
+def test_segments_of_every_codec_join(tmp_path, short, codec):
+    """Every frame of the joined stream decodes to what was encoded, across the joints too."""
+    source = make_clip(tmp_path / "a.mkv", codec="ffv1", picture=gentle)
+    done = restore_video(source, tmp_path / "b.mkv", identity, Wanted(codec, None if codec == "ffv1" else 1))
+    before, after = frames_of(source), frames_of(tmp_path / "b.mkv")
+    assert (done.codec, len(after)) == (codec, 12)
+    for one, other in zip(before, after):
+        luma = [read_planes(frame)[0].astype(int) for frame in (one, other)]
+        assert abs(luma[0] - luma[1]).mean() < 1.5  # consecutive frames of this clip differ by 3.7
+
+
+def test_a_file_that_cannot_be_sought_is_read_from_its_start(tmp_path, short, monkeypatch):
+    """A rerun finds its place in MPEG streams without an index too."""
+    source = make_clip(tmp_path / "a.ts")
+    with pytest.raises(KeyboardInterrupt):
+        restore_video(source, tmp_path / "b.mkv", Interrupting(lambda image, adjust, seed: identity(image), at=9))
+    rest = Interrupting(lambda image, adjust, seed: identity(image))
+    done = restore_video(source, tmp_path / "b.mkv", rest)
+    assert (rest.count, done.frames) == (7, 12)
+    assert len(times_of(tmp_path / "b.mkv")) == 12
+
+
+def test_marks_are_plain_json(tmp_path):
+    segments = Segments(tmp_path / "a.mp4", {"b": 1, "a": [2]})
+    segments.write([Encoded(pts, 1, pts == 3, b"x") for pts in (3, 1, 2)], lambda: {"s": 1})
+    assert json.loads((segments.folder / "0.json").read_text()) == {"times": [1, 2, 3], "depth": 1, "state": {"s": 1}}
+    assert [time for _, time in segments.packets()] == [0, 1, 2]

@@ -70,7 +70,7 @@ class _Allocations(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
         name = function.overloadpacket.__name__
-        for tensor in [result] if isinstance(result, Tensor) else [t for t in result or () if isinstance(t, Tensor)]:
+        for tensor in _tensors(result):
             address = tensor.untyped_storage().data_ptr()
             if name.startswith(("empty", "new_empty")):
                 self.capture.add("a workspace", tensor, written=False, writable=True)

@@ -49,7 +49,9 @@ def starting(run: Callable[..., None]) -> Iterator[None]:
     def launch(kernel: Any, programs: int, device: Any, *arguments: Any, tuned: bool = True, **constants: Any) -> None:
         built = kernel.warmup(*arguments, **constants, grid=(programs,), enable_fp_fusion=False)
         program = _program(built.asm["ptx"], built.metadata.name)
-        run(program, programs, 32 * built.metadata.num_warps, _parameters(built, arguments, program), built.metadata.shared)
+        named = dict(zip(kernel.arg_names, arguments)) | constants
+        parameters = _parameters(program, built.src.signature, named)
+        run(program, programs, 32 * built.metadata.num_warps, parameters, built.metadata.shared)
 
     before = driver._active
     driver.set_active(Device())
@@ -70,12 +72,12 @@ def _program(ptx: str, name: str) -> Program:
     return program_of(parse(ptx, name)[name])
 
 
-def _parameters(built: Any, arguments: tuple, program: Program) -> bytes:
+def _parameters(program: Program, signature: dict[str, Any], arguments: dict[str, Any]) -> bytes:
     """The flattened arguments that are no constants of the compiled kernel, and two empty scratch pointers."""
-    source = built.src
-    values: list[tuple[str, Any]] = []
-    _flatten(arguments, list(source.signature.values()), values)
-    kinds = [*values, ("*", 0), ("*", 0)]
+    kinds: list[tuple[str, Any]] = []
+    for name, kind in signature.items():
+        _flatten(arguments.get(name), kind, kinds)
+    kinds += [("*", 0), ("*", 0)]
     data = bytearray(program.kernel.parameter_bytes)
     if len(kinds) != len(program.kernel.parameters):
         raise ValueError(f"{program.kernel.name}: {len(kinds)} arguments for {len(program.kernel.parameters)} parameters")

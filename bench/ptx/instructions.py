@@ -146,7 +146,7 @@ def of_bits(value: int, kind: str) -> np.ndarray:
 
 def _without_sign(kind: str, flush: bool = False) -> Meaning:
     unsigned = f"u{WIDTHS[kind]}"
-    mask = {"bf16x2": 0x7FFF7FFF, "f32": 2**31 - 1, "f64": 2**63 - 1}[kind]
+    mask = {"bf16": 0x7FFF, "bf16x2": 0x7FFF7FFF, "f32": 2**31 - 1, "f64": 2**63 - 1}[kind]
 
     def function(a: np.ndarray) -> np.ndarray:
         size = a & of_bits(mask, unsigned)
@@ -187,14 +187,19 @@ def _pack(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return low.astype(np.uint32) | high.astype(np.uint32) << np.uint32(16)
 
 
-def _pairwise(operation: Function) -> Meaning:
-    """Of two bfloat16 each: through float32, whose 24 bits are enough that rounding twice equals rounding once."""
+def _in_bf16(operation: Function, shape: str) -> Meaning:
+    """Of one bfloat16, or of two in a register: through float32, whose 24 bits are enough that rounding twice equals
+    rounding once."""
 
-    def function(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    def one(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return floats.to_bf16(operation(floats.from_bf16(a), floats.from_bf16(b)))
+
+    def two(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         low, high = map(operation, _halves(a), _halves(b))
         return _pack(floats.to_bf16(low), floats.to_bf16(high))
 
-    return Meaning(("u4", "u4"), "u4", function)
+    kind = "u4" if shape == "bf16x2" else "u2"
+    return Meaning((kind, kind), kind, two if shape == "bf16x2" else one)
 
 
 def _convert(rounding: str | None, to: str, of: str) -> Meaning:
@@ -242,11 +247,11 @@ _TABLE: list[tuple[str, Callable[..., Meaning]]] = [
     (rf"max\.{_FLOAT}", _same(floats.maximum, 2)),
     (r"fma\.rn\.(f32)", _same(floats.fma32, 3)),
     (r"fma\.rn\.(f64)", _same(floats.fma64, 3)),
-    (r"abs\.(f32|f64|bf16x2)", _without_sign),
+    (r"abs\.(f32|f64|bf16|bf16x2)", _without_sign),
     (r"abs\.ftz\.(f32)", lambda kind: _without_sign(kind, flush=True)),
-    (r"add\.rn\.bf16x2", lambda: _pairwise(np.add)),
-    (r"sub\.rn\.bf16x2", lambda: _pairwise(np.subtract)),
-    (r"mul\.rn\.bf16x2", lambda: _pairwise(np.multiply)),
+    (r"add\.rn\.(bf16|bf16x2)", lambda shape: _in_bf16(np.add, shape)),
+    (r"sub\.rn\.(bf16|bf16x2)", lambda shape: _in_bf16(np.subtract, shape)),
+    (r"mul\.rn\.(bf16|bf16x2)", lambda shape: _in_bf16(np.multiply, shape)),
     (rf"and\.{_INT[:-1]}|pred)", _same(np.bitwise_and, 2)),
     (rf"or\.{_INT[:-1]}|pred)", _same(np.bitwise_or, 2)),
     (rf"xor\.{_INT[:-1]}|pred)", _same(np.bitwise_xor, 2)),

@@ -94,7 +94,8 @@ def _symbol(operand: Operand) -> str:
 def _compute(kernel: Kernel, instruction: Instruction) -> Do:
     target, *sources = instruction.operands
     kinds, result, function = meaning(instruction.opcode)
-    reads = [reader(kernel, source, kind) for source, kind in zip(sources, kinds, strict=True)]
+    moves = instruction.parts[0] == "selp"  # it may move what it does not choose, and what nobody uses
+    reads = [reader(kernel, source, kind, unset=moves) for source, kind in zip(sources, kinds, strict=True)]
     if isinstance(target, Register):
         write = writer(kernel, target)
 

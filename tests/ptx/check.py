@@ -33,9 +33,10 @@ def check(case: Case, backend: str) -> list[str]:
     plain = _results(problem.formula, problem.leaves, eps if eps is None else eps.to(case.small))
     names = [f"result {i}" for i in range(len(ours) - sum(t is not None for t in problem.leaves))]
     _compare(case, problem, names, ours, plain, exact)
-    with use_backend("cpp"):
-        cpp = _results(problem.ours, problem.leaves, eps)
-    _compare_bits(problem, len(names), ours, cpp)
+    if case.dtype != torch.float64:  # for which nothing is promised
+        with use_backend("cpp"):
+            cpp = _results(problem.ours, problem.leaves, eps)
+        _compare_bits(problem, len(names), ours, cpp)
     return [launch.kernel for launch in capture.launches]
 
 

@@ -8,6 +8,7 @@ The ops' own schemas say which tensors a backend may write. These are filled wit
 others may only be read. What a launcher allocates on its way is a workspace: writable, and never written either.
 """
 
+import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -43,9 +44,11 @@ class Capture:
 
     counting: bool = False
     blocks: Callable[[int], Sequence[int]] | None = None  # of a grid, those that run; None: all
+    edited: Callable[[str, str], str] = lambda name, ptx: ptx  # what runs in place of a kernel's PTX
     memory: Memory = field(default_factory=Memory)
     launches: list[Launch] = field(default_factory=list)
     op: str = ""
+    kept: list[Tensor] = field(default_factory=list)  # alive as long as the memory writes to them
 
     def run(self, program: Program, grid: int, block: int, parameters: bytes, shared: int = 0) -> None:
         blocks = None if self.blocks is None else self.blocks(grid)
@@ -53,11 +56,31 @@ class Capture:
         self.launches.append(Launch(self.op, program.kernel.name, grid, block, counts))
 
     def add(self, name: str, tensor: Tensor, *, written: bool, writable: bool) -> None:
-        storage = tensor.untyped_storage()
-        real = torch.empty(0, dtype=torch.uint8).set_(storage).numpy()
-        if not written:
-            real[:] = 0xFF  # a NaN in every floating-point type
-        self.memory.add(name, storage.data_ptr(), real, written=written, writable=writable)
+        """Make the tensor's storage known; of a storage too large to copy, the parts that the tensor occupies."""
+        self.kept.append(tensor.detach())
+        for address, size in _extents(tensor):
+            real = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+            if not written:
+                real[:] = 0xFF  # a NaN in every floating-point type
+            self.memory.add(name, address, real, written=written, writable=writable)
+
+
+LARGE = 2**28  # bytes
+
+
+def _extents(tensor: Tensor) -> Iterator[tuple[int, int]]:
+    """(address, bytes) of the storage, or, where it is large, of the rows along the dimension with the largest stride."""
+    storage, size = tensor.untyped_storage(), tensor.element_size()
+    if storage.nbytes() <= LARGE:
+        if storage.nbytes():
+            yield storage.data_ptr(), storage.nbytes()
+        return
+    reach = 1 + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride()))
+    if reach * size <= LARGE:
+        yield tensor.data_ptr(), reach * size
+        return
+    for part in tensor.unbind(max(range(tensor.dim()), key=tensor.stride)):
+        yield from _extents(part)
 
 
 class _Allocations(TorchDispatchMode):
@@ -124,7 +147,7 @@ def captured(backend: str, **options: Any) -> Iterator[Capture]:
     registry.REGISTRY[backend] = registry.Backend(backend, lambda device: None, implementation, real.ops)
     registry._resolve.cache_clear()
     try:
-        with registry.use_backend(backend), source.starting(capture.run):
+        with registry.use_backend(backend), source.starting(capture.run, capture.edited):
             yield capture
     finally:
         registry.REGISTRY[backend] = real

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from bench.ptx.parser import parse
-from bench.ptx.program import Program, program_of
+from bench.ptx.parser import split
+from bench.ptx.program import program_in
 
 ROOT = Path(__file__).resolve().parents[2]
 _LAUNCHED = ctypes.CFUNCTYPE(
@@ -75,23 +75,11 @@ def _run(command: list[str]) -> None:
 
 @cache
 def _loaded() -> tuple[ctypes.CDLL, dict[str, str]]:
-    """The launchers, registered with PyTorch under its CUDA key, and the name of each kernel -> its module's PTX."""
+    """The launchers, registered with PyTorch under its CUDA key, and the name of each kernel -> its PTX."""
     folder = built()
     torch.ops.load_library(str(folder / "launchers.so"))
-    kernels = {}
-    for path in sorted(folder.glob("*.ptx")):
-        text = path.read_text()
-        kernels.update(dict.fromkeys(parse_names(text), text))
+    kernels = {name: text for path in folder.glob("*.ptx") for name, text in split(path.read_text()).items()}
     return ctypes.CDLL(str(folder / "launchers.so")), kernels
-
-
-def parse_names(text: str) -> list[str]:
-    return [line.split(".entry", 1)[1].split("(")[0].strip() for line in text.splitlines() if ".entry" in line]
-
-
-@cache
-def program(name: str) -> Program:
-    return program_of(parse(_loaded()[1][name], name)[name])
 
 
 def functions(op: str) -> tuple[Callable, Callable]:
@@ -119,12 +107,13 @@ _faults: list[Exception] = []  # of the last call: an exception does not pass th
 
 
 @contextmanager
-def starting(run: Callable[..., None]) -> Iterator[None]:
-    """Launchers hand their kernels to `run`."""
+def starting(run: Callable[..., None], edited: Callable[[str, str], str]) -> Iterator[None]:
+    """Launchers hand their kernels to `run`; `edited(name, PTX)` is what runs."""
 
     def launched(name: bytes, grid: int, block: int, arguments: Any, shared: int) -> int:
         try:
-            of = program(name.decode())
+            kernel = name.decode()
+            of = program_in(edited(kernel, _loaded()[1][kernel]), kernel)
             data = bytearray(of.kernel.parameter_bytes)
             for i, (_, offset, size) in enumerate(of.kernel.parameters):
                 data[offset : offset + size] = ctypes.string_at(arguments[i], size)

@@ -139,6 +139,23 @@ def _insert(kind: str) -> Meaning:
     return Meaning((of, of, "u4", "u4"), of, function)
 
 
+def _permute() -> Meaning:
+    """prmt: each byte of the result is one of the eight of a and b that a nibble of c names; where its highest bit is
+    set, that byte's sign repeated."""
+
+    def function(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+        both = a.astype(np.uint64) | b.astype(np.uint64) << np.uint64(32)
+        result = np.zeros(1, np.uint64)
+        for i in range(4):
+            nibble = c.astype(np.uint64) >> np.uint64(4 * i) & np.uint64(15)
+            byte = both >> np.uint64(8) * (nibble & np.uint64(7)) & np.uint64(255)
+            sign = np.where(byte >= 128, np.uint64(255), np.uint64(0))
+            result = result | np.where(nibble >= 8, sign, byte) << np.uint64(8 * i)
+        return result.astype(np.uint32)
+
+    return Meaning(("u4",) * 3, "u4", function)
+
+
 def of_bits(value: int, kind: str) -> np.ndarray:
     """An integer as the raw bits of a register: an array of one element, which numpy broadcasts."""
     return np.array([value % 2 ** (8 * np.dtype(kind).itemsize)], f"u{np.dtype(kind).itemsize}").view(kind)
@@ -202,6 +219,16 @@ def _in_bf16(operation: Function, shape: str) -> Meaning:
     return Meaning((kind, kind), kind, two if shape == "bf16x2" else one)
 
 
+def _to_f16(values: np.ndarray) -> np.ndarray:
+    return floats.canonical(values.astype("f2")).view("u2")
+
+
+def _convert_pair(shape: str) -> Meaning:
+    """The first operand becomes the upper half."""
+    to_half = floats.to_bf16 if shape == "bf16x2" else _to_f16
+    return Meaning(("f4", "f4"), "u4", lambda high, low: _pack(to_half(low), to_half(high)))
+
+
 def _convert(rounding: str | None, to: str, of: str) -> Meaning:
     source, target = numpy_type(of), numpy_type(to)
     if to == "bf16":
@@ -209,7 +236,7 @@ def _convert(rounding: str | None, to: str, of: str) -> Meaning:
     if of == "bf16":
         return Meaning(("u2",), target, lambda a: floats.from_bf16(a).astype(target))
     if to == "f16":
-        return Meaning((source,), "u2", lambda a: floats.canonical(a.astype("f2")).view("u2"))
+        return Meaning((source,), "u2", _to_f16)
     if of == "f16":
         return Meaning(("u2",), target, lambda a: floats.canonical(a.view("f2").astype(target)))
     if rounding in ("rni", "rzi", "rmi", "rpi"):
@@ -260,11 +287,11 @@ _TABLE: list[tuple[str, Callable[..., Meaning]]] = [
     (rf"shr\.{_INT}", _shift_right),
     (r"bfe\.(s32|u32|s64|u64)", _extract),
     (r"bfi\.(b32|b64)", _insert),
+    (r"prmt\.b32", _permute),
     (r"setp\.(\w+)\.(\w+)", _compare),
     (rf"selp\.{_INT[:-1]}|f32|f64)", lambda kind: Meaning((f"u{WIDTHS[kind]}",) * 2 + ("?",), f"u{WIDTHS[kind]}",
                                                         lambda a, b, which: np.where(which, a, b))),
-    (r"cvt\.rn\.bf16x2\.f32", lambda: Meaning(("f4", "f4"), "u4",
-                                              lambda high, low: _pack(floats.to_bf16(low), floats.to_bf16(high)))),
+    (r"cvt\.rn\.(bf16x2|f16x2)\.f32", _convert_pair),
     (r"cvt\.(?:(rn|rni|rzi|rmi|rpi)\.)?(\w+)\.(\w+)", _convert),
     (r"cvta(?:\.to)?\.(?:global|shared|param)\.(u64)", _same(lambda a: a, 1)),
 ]  # fmt: skip

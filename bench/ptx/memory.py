@@ -116,15 +116,15 @@ class Memory:
 
     def _places(self, addresses: np.ndarray, size: int, forbidden: str | None) -> np.ndarray:
         """Where accesses of `size` bytes lie in the array of all bytes; raises the first violation."""
+        askew = addresses & np.uint64(size - 1)
+        if askew.any():
+            at = int(np.flatnonzero(askew)[0])
+            raise Violation(MISALIGNED, self._describe(int(addresses[at]), size), at)
         owner = np.searchsorted(self._starts, addresses, side="right") - 1
         outside = (owner < 0) | (addresses + np.uint64(size) > self._ends[owner])
         if outside.any():
             at = int(np.flatnonzero(outside)[0])
             raise Violation(OUT_OF_BOUNDS, self._describe(int(addresses[at]), size), at)
-        askew = addresses & np.uint64(size - 1)
-        if askew.any():
-            at = int(np.flatnonzero(askew)[0])
-            raise Violation(MISALIGNED, self._describe(int(addresses[at]), size), at)
         if forbidden and not self._writable[owner].all():
             at = int(np.flatnonzero(~self._writable[owner])[0])
             raise Violation(forbidden, self._describe(int(addresses[at]), size), at)

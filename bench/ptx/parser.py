@@ -108,6 +108,16 @@ def parse(text: str, only: str | None = None) -> dict[str, Kernel]:
     return kernels
 
 
+def split(text: str) -> dict[str, str]:
+    """Name -> the module with this kernel alone, on the lines where it was, of every entry function in `text`."""
+    entries = [(found.start(), found.group(1)) for found in re.finditer(r"^\.(?:visible|weak) \.entry ([\w$]+)", text, re.M)]
+    head = text[: entries[0][0]]
+    parts = {}
+    for (start, name), (end, _) in zip(entries, [*entries[1:], (len(text), "")]):
+        parts[name] = head + "\n" * text.count("\n", len(head), start) + text[start:end]
+    return parts
+
+
 def _without_comments(text: str) -> str:
     text = re.sub(r"/\*.*?\*/", lambda found: "\n" * found.group().count("\n"), text, flags=re.DOTALL)
     return re.sub(r"//[^\n]*", "", text)

@@ -6,6 +6,7 @@ does together) carry their `control`, and the machine deals with them.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from bench.ptx import warps
 from bench.ptx.counts import kind_of
 from bench.ptx.instructions import UnknownInstruction, meaning
 from bench.ptx.operands import Lanes, Read, address_reader, reader, writer
-from bench.ptx.parser import WIDTHS, Instruction, Kernel, Operand, Register, Symbol
+from bench.ptx.parser import WIDTHS, Instruction, Kernel, Operand, Register, Symbol, parse
 
 Do = Callable[..., None]
 
@@ -38,6 +39,12 @@ class Program:
 
 def program_of(kernel: Kernel) -> Program:
     return Program(kernel, [_step(kernel, instruction) for instruction in kernel.instructions])
+
+
+@cache
+def program_in(text: str, name: str) -> Program:
+    """The kernel `name` of a text of PTX."""
+    return program_of(parse(text, name)[name])
 
 
 def _step(kernel: Kernel, instruction: Instruction) -> Step:

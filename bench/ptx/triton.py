@@ -6,7 +6,6 @@ The launchers choose grids and constants; in place of starting a kernel, its PTX
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -15,8 +14,7 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from bench.ptx.parser import parse
-from bench.ptx.program import Program, program_of
+from bench.ptx.program import Program, program_in
 
 MODULES = ("_reduce", "expert_assembly", "expert_head", "gaussian_transition", "group_norm_silu",
            "group_norm_silu_backward", "lognormal_transition", "transport_step", "transport_step_backward")  # fmt: skip
@@ -43,12 +41,12 @@ def functions(op: str) -> tuple[Callable, Callable]:
 
 
 @contextmanager
-def starting(run: Callable[..., None]) -> Iterator[None]:
-    """Launchers hand their kernels to `run`."""
+def starting(run: Callable[..., None], edited: Callable[[str, str], str]) -> Iterator[None]:
+    """Launchers hand their kernels to `run`; `edited(name, PTX)` is what runs."""
 
     def launch(kernel: Any, programs: int, device: Any, *arguments: Any, tuned: bool = True, **constants: Any) -> None:
         built = kernel.warmup(*arguments, **constants, grid=(programs,), enable_fp_fusion=False)
-        program = _program(built.asm["ptx"], built.metadata.name)
+        program = program_in(edited(built.metadata.name, built.asm["ptx"]), built.metadata.name)
         named = dict(zip(kernel.arg_names, arguments)) | constants
         parameters = _parameters(program, built.src.signature, named)
         run(program, programs, 32 * built.metadata.num_warps, parameters, built.metadata.shared)
@@ -65,11 +63,6 @@ def starting(run: Callable[..., None]) -> Iterator[None]:
         for module, function in zip(modules, real, strict=True):
             module.launch = function
         driver._active = before
-
-
-@cache
-def _program(ptx: str, name: str) -> Program:
-    return program_of(parse(ptx, name)[name])
 
 
 def _parameters(program: Program, signature: dict[str, Any], arguments: dict[str, Any]) -> bytes:

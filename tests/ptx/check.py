@@ -16,14 +16,14 @@ from tests.kernels.tolerances import BACKWARD, FORWARD, NORMAL, assert_close_as_
 from tests.ptx.ops import PROBLEMS, SEED, STREAM, Case, Problem, Tensors
 
 
-def check(case: Case, backend: str) -> list[str]:
+def check(case: Case, backend: str, **options: Any) -> list[str]:
     """The kernels that ran; AssertionError with what is wrong. (Faults have arguments that do not pass between
     processes, so that their text is raised.)"""
     torch.set_num_threads(1)
     problem = PROBLEMS[case.op](case)
     eps = _eps(case)
     try:
-        with captured(backend) as capture:
+        with captured(backend, **options) as capture:
             ours = _results(problem.ours, problem.leaves, eps)
     except AssertionError:
         raise

@@ -13,6 +13,7 @@ from tests.kernels.cases import lay_out, random
 
 Tensors = list[Tensor | None]
 CLAMP = (-0.75, 1.0)
+FAR = 2**31 + 64
 SEED, STREAM, WINDOW = 5, 3, (7, 5)
 
 
@@ -40,6 +41,10 @@ class Case:
 
     def image(self, seed: int, *lead: int, dtype: torch.dtype | None = None) -> Tensor:
         shape = (self.batch, *lead, self.channels, *self.size)
+        if self.layout == "far":  # samples more than 2^31 elements apart, in memory of which the rest is never touched
+            room = torch.empty((self.batch - 1) * FAR + 2**16, dtype=dtype or self.dtype)
+            image = room.as_strided(shape, (FAR, *torch.empty(shape[1:]).stride()))
+            return image.copy_(random(*shape, seed=seed))
         return lay_out(random(*shape, seed=seed, dtype=dtype or self.dtype), self.layout)
 
     def maps(self, seed: int, experts: int) -> Tensor:

@@ -38,6 +38,9 @@ class Program:
 
 
 def program_of(kernel: Kernel) -> Program:
+    """Raises UnknownInstruction for what the executor does not know."""
+    if not kernel.instructions or kernel.instructions[-1].parts[0] not in ("ret", "exit", "bra"):
+        raise UnknownInstruction(f"{kernel.name} runs off its end")
     return Program(kernel, [_step(kernel, instruction) for instruction in kernel.instructions])
 
 

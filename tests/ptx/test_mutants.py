@@ -58,7 +58,7 @@ MUTANTS = [
     Mutant("missing barrier before shared memory is used again", "triton", NORM, "_statistics",
            r"(?s)(bar\.sync\s+0;.*?)bar\.sync\s+0;", r"\1", faults.RACE, 1),
     Mutant("a barrier that one warp passes by", "triton", ASSEMBLY, "_sum_rows", r"\n\tret;",
-           " .reg .pred %low; .reg .b32 %me; mov.u32 %me, %tid.x; setp.lt.u32 %low, %me, 32; @!%low bar.sync 0; ret;",
+           "\n.reg .pred %low; .reg .b32 %me; mov.u32 %me, %tid.x; setp.lt.u32 %low, %me, 32; @!%low bar.sync 0; ret;",
            faults.NOT_REACHED),
     Mutant("wrong shuffle distance", "triton", ASSEMBLY, "_backward", r" 16, 31, -1;", " 8, 31, -1;", WRONG),
     Mutant("swapped gradient: d_mu where d_x belongs", "triton", LOGNORMAL, "_backward", **swapped(10, 11), caught=UNWRITTEN),

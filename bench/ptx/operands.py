@@ -26,7 +26,7 @@ POISON = 0x7FBADBAD7FBADBAD  # of threads that never wrote a register: a NaN of 
 
 def reader(kernel: Kernel, operand: Operand, kind: str, *, unset: bool = False) -> Read:
     """A function that gives the operand's value as numpy type `kind`; `unset`: even of a register never written, which
-    may be moved (where paths join, compilers do), not used."""
+    may be computed with, and moved, but not stored, and not decide anything."""
     if isinstance(operand, Immediate):
         return _constant(_bits_of(operand, kind))
     if isinstance(operand, Symbol):
@@ -43,10 +43,10 @@ def reader(kernel: Kernel, operand: Operand, kind: str, *, unset: bool = False) 
 
     def read(machine: Machine, lanes: Lanes) -> np.ndarray:
         value = machine.registers[number]
-        if value is None and unset:
-            return _poison(width)
         if value is None:
-            raise Violation(UNSET_REGISTER, name)
+            if not unset:
+                raise Violation(UNSET_REGISTER, name)
+            value = _poison(width)
         value = _chosen(value, lanes)
         return value.view(kind) if width == size else value.astype(f"u{size}").view(kind)
 

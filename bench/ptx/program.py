@@ -104,8 +104,8 @@ def _symbol(operand: Operand) -> str:
 def _compute(kernel: Kernel, instruction: Instruction) -> Do:
     target, *sources = instruction.operands
     kinds, result, function = meaning(instruction.opcode)
-    moves = instruction.parts[0] == "selp"  # it may move what it does not choose, and what nobody uses
-    reads = [reader(kernel, source, kind, unset=moves) for source, kind in zip(sources, kinds, strict=True)]
+    # unset: compilers compute ahead of a choice what is then not chosen; what is used shows as a NaN or a wild address
+    reads = [reader(kernel, source, kind, unset=True) for source, kind in zip(sources, kinds, strict=True)]
     if isinstance(target, Register):
         write = writer(kernel, target)
 

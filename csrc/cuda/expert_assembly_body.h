@@ -34,7 +34,8 @@ struct ExpertGradients {
 
 struct AssemblyArgs : Experts, ExpertGradients<kMaxListed> {
   bool channels_inside;
-  View image;  // out or grad
+  int64_t splits;  // backward: warps that share the experts of a tile
+  View image;      // out or grad
 };
 
 template <class A>
@@ -42,7 +43,7 @@ F2D_FN A gate_at(const Experts& a, int64_t b, int64_t k, int64_t c) {
   return load_one<A>(a.gates, b * a.gates.b + k * a.gates.k + c * a.gates.c);
 }
 
-// Forward, planes dense and aligned: thread `index` does eight pixels of plane (b, c), kCount experts at a time.
+// Forward, planes dense and aligned: thread `index` does four pixels of plane (b, c), kCount experts at a time.
 template <int kCount>
 F2D_FN void add_expert_vectors(const Experts& a, int64_t b, int64_t c, int64_t pixel, int64_t k, float sum[kVector]) {
   Raw deltas[kCount], maps[kCount];
@@ -64,7 +65,7 @@ F2D_FN void add_expert_vectors(const Experts& a, int64_t b, int64_t c, int64_t p
   }
 }
 
-// base + sum_k gates * maps * deltas of eight pixels of plane (b, c).
+// base + sum_k gates * maps * deltas of four pixels of plane (b, c).
 F2D_FN void assemble_vector(const Experts& a, int64_t b, int64_t c, int64_t pixel, float sum[kVector]) {
   F2D_UNROLL
   for (int i = 0; i < kVector; ++i) sum[i] = 0.0f;
@@ -74,7 +75,7 @@ F2D_FN void assemble_vector(const Experts& a, int64_t b, int64_t c, int64_t pixe
   for (; k < a.experts; ++k) add_expert_vectors<1>(a, b, c, pixel, k, sum);
 }
 
-// Eight neighbours of a plane, counted plane by plane.
+// Four neighbours of a plane, counted plane by plane.
 struct PlaneVector {
   int64_t b, c, pixel;
 
@@ -94,7 +95,7 @@ F2D_FN void assembly_forward_planar(const AssemblyArgs& a, int64_t index) {
   store_vector(a.image, at.offset(a.image), sum);
 }
 
-// Forward, channels_last, dense and aligned: eight neighbours in memory span a few pixels.
+// Forward, channels_last, dense and aligned: four neighbours in memory span a few pixels.
 F2D_FN void assembly_forward_interleaved(const AssemblyArgs& a, int64_t index) {
   const int64_t channels = a.shape.channels, vectors = a.shape.pixels() * channels / kVector;
   const int64_t b = quotient(index, vectors), first = (index - b * vectors) * kVector;
@@ -151,7 +152,7 @@ F2D_FN void assembly_forward_element(const AssemblyArgs& a, int64_t index) {
   store_one(v, b * v.b + c * v.c + y * v.h + x * v.w, assemble_element<A>(a, b, c, y, x));
 }
 
-// One lane's pixels of a warp's tile: eight neighbours as vectors.
+// One lane's pixels of a warp's tile: four neighbours as vectors.
 struct VectorPixels {
   using Value = float;
   using Fetched = Raw;
@@ -281,13 +282,15 @@ F2D_FN void assembly_backward_experts(const Args& a, int64_t b, int64_t tile, co
 
 template <class Pixels, class Reduce>
 F2D_FN void assembly_backward_lane(const AssemblyArgs& a, int64_t warp, int lane, Reduce reduce) {
-  const int64_t b = quotient(warp, a.tiles), tile = warp - b * a.tiles;
+  const int64_t unit = quotient(warp, a.splits), split = warp - unit * a.splits;
+  const int64_t b = quotient(unit, a.tiles), tile = unit - b * a.tiles;
   const Pixels pixels(a.shape, tile, lane);
   const GivenGradient<Pixels> grad{a, b};
-  int64_t k = 0;
-  for (; k + kBackwardGroup <= a.experts; k += kBackwardGroup)
+  int64_t k = split * a.experts / a.splits;
+  const int64_t end = (split + 1) * a.experts / a.splits;
+  for (; k + kBackwardGroup <= end; k += kBackwardGroup)
     assembly_backward_experts<kBackwardGroup>(a, b, tile, pixels, k, grad, reduce);
-  for (; k < a.experts; ++k) assembly_backward_experts<1>(a, b, tile, pixels, k, grad, reduce);
+  for (; k < end; ++k) assembly_backward_experts<1>(a, b, tile, pixels, k, grad, reduce);
 }
 
 // d_deltas shared by the batch: one element [k, c, pixel] per thread, samples in order.

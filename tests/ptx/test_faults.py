@@ -43,7 +43,8 @@ FAULTS = {  # name -> (kind, the thread that is named, body)
         faults.NOT_REACHED, 1, "setp.ge.u32 %p0, %r0, 2;\n@%p0 bra $on;\nshfl.sync.bfly.b32 %r1, %r0, 2, 31, 3;\n$on:",
     ),
     "division by zero": (faults.DIVISION_BY_ZERO, 5, "sub.s32 %r1, %r0, 5;\ndiv.s32 %r2, 1, %r1;"),
-    "a register nobody wrote": (faults.UNSET_REGISTER, 0, "add.s32 %r1, %r2, 1;"),
+    "a register nobody wrote": (faults.UNSET_REGISTER, 0, AT_LANE + "st.global.b32 [%d4], %r2;"),
+    "a branch on what nobody wrote": (faults.UNSET_REGISTER, 0, "@%p3 bra $on;\n$on:"),
 }  # fmt: skip
 # where the named thread is any of several, or the order among lanes decides it
 ANY_THREAD = {"a shuffle of a lane that takes no part": 0, "two values for one place": 0}

@@ -1,10 +1,11 @@
 """Counts what the GPU kernels would do on an H100, by executing their PTX here: `python -m bench.ptx`.
 
-    python -m bench.ptx                            every op, 64x64, two samples; ten minutes of one core
+    python -m bench.ptx                            every op at 256x256, eight samples; some minutes of one core
     python -m bench.ptx --ops expert_assembly --backends cuda
     python -m bench.ptx --output bench/results/ptx-counts.txt
 
-Nothing is timed: bounds follow from counts. bench/README.md and docs/performance.md explain the columns.
+Of each launch a sample of blocks is executed and counted for all. Nothing is timed: bounds follow from counts.
+docs/performance.md explains the columns.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from bench.registry import Case, Op
 from f2d_kernels.registry import WITH_CUDA
 
 CPU = torch.device("cpu")
-SIZE, PRINTED = (2, 64, 64), 8 * 256 * 256  # what is executed, and the pixels that times are printed for
+SIZE, BLOCKS = (8, 256), 48  # samples, height (and width) of an image; blocks of a launch that are executed
 OPTIONS = {  # channels and options of each op, as in f2d-lite and the transport of images
     "expert_assembly": (3, {"stacked": False}),
     "lognormal_transition": (3, {}),
@@ -38,12 +39,12 @@ OPTIONS = {  # channels and options of each op, as in f2d-lite and the transport
     "group_norm_silu": (32, {"film": True, "mean": False}),
 }
 VARIANTS = {  # name -> dtype, channels_last, width
-    "f32": (torch.float32, False, 64),
-    "bf16": (torch.bfloat16, False, 64),
-    "f32 odd width": (torch.float32, False, 61),
-    "bf16 odd width": (torch.bfloat16, False, 61),
-    "f32 channels_last": (torch.float32, True, 64),
-    "bf16 channels_last": (torch.bfloat16, True, 64),
+    "f32": (torch.float32, False, 256),
+    "bf16": (torch.bfloat16, False, 256),
+    "f32 odd width": (torch.float32, False, 253),
+    "bf16 odd width": (torch.bfloat16, False, 253),
+    "f32 channels_last": (torch.float32, True, 256),
+    "bf16 channels_last": (torch.bfloat16, True, 256),
 }
 
 
@@ -69,7 +70,7 @@ def run(op: Op, case: Case, backend: str, **options: object) -> Capture:
 
 def largest(op: Op, case: Case, backend: str) -> dict[str, int]:
     """Call -> warps of its largest launch at 64x64, eight samples, of which no block is executed."""
-    capture = run(op, replace(case, batch=8), backend, blocks=lambda grid: [])
+    capture = run(op, replace(case, height=64, width=64), backend, sample=0)
     warps: dict[str, int] = {}
     for each in capture.launches:
         warps[each.op] = max(warps.get(each.op, 0), each.grid * each.block // 32)
@@ -78,7 +79,8 @@ def largest(op: Op, case: Case, backend: str) -> dict[str, int]:
 
 def rows(op: Op, variant: str, backend: str) -> Iterator[Row]:
     case = case_of(op, variant)
-    launches, warps = run(op, case, backend, counting=True).launches, largest(op, case, backend)
+    launches = run(op, case, backend, counting=True, sample=BLOCKS).launches
+    warps = largest(op, case, backend)
     for mode, call in (("forward", op.name), ("backward", f"{op.name} backward")):
         total, here = Counts(), [each for each in launches if each.op == call]
         for each in here:
@@ -86,7 +88,7 @@ def rows(op: Op, variant: str, backend: str) -> Iterator[Row]:
         pixels = case.batch * case.height * case.width
         yield Row(
             f"{backend} {op.name} {mode} {variant}", pixels * case.channels, op.traffic(case, mode).total, total,
-            len(here), PRINTED / pixels, warps[call],
+            len(here), warps[call],
         )  # fmt: skip
 
 

@@ -25,13 +25,17 @@ class Counts:
     distinct_bytes: int = 0  # read, and written, by each launch
     wavefronts: int = 0
     least_wavefronts: int = 0
-    launches: int = 0
 
     def add(self, other: "Counts") -> None:
         self.warp_instructions.update(other.warp_instructions)
-        for name in ("lane_instructions", "warps", "requests", "sectors", "bytes_requested", "distinct_bytes",
-                     "wavefronts", "least_wavefronts", "launches"):  # fmt: skip
+        for name in _NUMBERS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    def scaled(self, factor: float) -> "Counts":
+        """Of a launch of which only one in `factor` blocks was executed."""
+        numbers = {name: round(factor * getattr(self, name)) for name in _NUMBERS}
+        kinds = Counter({kind: round(factor * number) for kind, number in self.warp_instructions.items()})
+        return Counts(kinds, **numbers)
 
     @property
     def issued(self) -> int:
@@ -56,6 +60,9 @@ class Counts:
         self.wavefronts += int(np.maximum.reduceat(passes, begin).sum())
         self.least_wavefronts += parts.size
 
+
+_NUMBERS = ("lane_instructions", "warps", "requests", "sectors", "bytes_requested", "distinct_bytes", "wavefronts",
+            "least_wavefronts")  # fmt: skip
 
 KINDS = {
     "memory": ("ld", "st"),

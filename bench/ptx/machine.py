@@ -37,7 +37,7 @@ def launch(
         raise ValueError(f"{kernel.name} takes {kernel.parameter_bytes} bytes of parameters, got {len(parameters)}")
     numbers = list(range(grid)) if blocks is None else list(blocks)
     together = max(1, LANES // block)
-    counts = Counts(warps=len(numbers) * block // WARP, launches=1)
+    counts = Counts(warps=len(numbers) * block // WARP)
     memory.begin_launch()
     with np.errstate(all="ignore"):
         for first in range(0, len(numbers), together):

@@ -4,10 +4,8 @@ A register holds raw bits: an array with one element per thread, or with a singl
 numpy's broadcasting turns into every thread's. Arrays in registers are never changed in place.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
@@ -15,12 +13,10 @@ from bench.ptx.faults import UNSET_REGISTER, Violation
 from bench.ptx.instructions import UnknownInstruction, of_bits
 from bench.ptx.parser import Address, Immediate, Kernel, Operand, Register, Symbol
 
-if TYPE_CHECKING:
-    from bench.ptx.machine import Machine
-
 Lanes = np.ndarray | None  # numbers of the threads that take part, in order; None: all
-Read = Callable[["Machine", Lanes], np.ndarray]
-Write = Callable[["Machine", Lanes, np.ndarray], None]
+Machine = Any  # bench.ptx.machine.Machine, which imports this file
+Read = Callable[[Machine, Lanes], np.ndarray]
+Write = Callable[[Machine, Lanes, np.ndarray], None]
 POISON = 0x7FBADBAD7FBADBAD  # of threads that never wrote a register: a NaN of either width
 
 

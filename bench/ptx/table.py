@@ -11,16 +11,14 @@ PROCESSORS, SLOTS, CLOCK = 132, 4, 1.75e9  # each processor issues four warp ins
 @dataclass(frozen=True)
 class Row:
     """One call of an op, forward or backward: name, elements of its image, least traffic in bytes, counts of all its
-    launches, and how many they are. scale: of the times, from the size that was counted to the one that is printed.
-    warps: of its largest launch at 64x64 and eight samples."""
+    launches, and how many they are. warps: of its largest launch at 64x64 and eight samples."""
 
     name: str
     elements: int
     least: int
     counts: Counts
     kernels: int
-    scale: float = 1.0
-    warps: int = 0
+    warps: int
 
     @property
     def sector_ratio(self) -> float:
@@ -35,12 +33,12 @@ class Row:
     @property
     def byte_bound(self) -> float:
         """Seconds that the sectors take to move."""
-        return self.scale * self.counts.sectors * SECTOR / BANDWIDTH
+        return self.counts.sectors * SECTOR / BANDWIDTH
 
     @property
     def instruction_bound(self) -> float:
         """Seconds that the instructions take to issue, if every slot issues one each clock."""
-        return self.scale * self.counts.issued / (PROCESSORS * SLOTS * CLOCK)
+        return self.counts.issued / (PROCESSORS * SLOTS * CLOCK)
 
     @property
     def instructions_per_element(self) -> float:

@@ -91,7 +91,7 @@ void expert_assembly_out(const Tensor& out, const std::vector<Tensor>& deltas, c
                           all_fit(a.deltas, a, inside);
   const bool maps_linear = !maps || steps(a.maps.h, a.shape.height, a.shape.width * a.maps.w);
   if (images_fit && !inside && fits_vectors(a.maps, a.shape, false)) {
-    launch(expert_assembly_planar, a, out.numel() / kVector, stream);
+    launch(expert_assembly_planar, a, PlaneVector::count(a), stream);
   } else if (images_fit && inside && (!maps || (maps_linear && steps(a.maps.w, a.shape.width, 1)))) {
     launch(expert_assembly_interleaved, a, out.numel() / kVector, stream);
   } else if (p.is_double) {

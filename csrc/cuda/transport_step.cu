@@ -104,7 +104,7 @@ void transport_step_out(const Tensor& x_next, const Tensor& mu, const Tensor& x,
   if (p.is_double) {
     launch(transport_step_quad<double>, a, quads, current);
   } else if (fits_vectors(a)) {
-    launch(transport_step_vector, a, x_next.numel() / kVector, current);
+    launch(transport_step_vector, a, PlaneVector::count(a), current);
   } else {
     launch(transport_step_quad<float>, a, quads, current);
   }

@@ -49,26 +49,31 @@ F2D_FN void plane_noise(const TransportArgs& a, int64_t b, int64_t c, int64_t pi
   draw_vector(a.noise, a.shape, b, c, pixel, eps);
 }
 
-// Forward, planes dense and aligned: thread `index` does four pixels of plane (b, c).
+// Forward, planes dense and aligned: four pixels of a run of planes.
 F2D_FN void transport_forward_vector(const TransportArgs& a, int64_t index) {
-  const PlaneVector at(a.shape, index);
-  const Raw raw_x = load_raw(a.x, at.offset(a.x));
-  const Raw raw_anchor = a.anchor.data ? load_raw(a.anchor, at.offset(a.anchor)) : raw_x;
+  const PlaneVector at(a, index);
   const float log_mean = load_one<float>(a.log_mean, at.b * a.log_mean.b);
   const float log_std = load_one<float>(a.log_std, at.b * a.log_std.b);
   const float low = static_cast<float>(a.low), high = static_cast<float>(a.high);
-  float mu[kVector], x[kVector], eps[kVector];
-  assemble_vector(a, at.b, at.c, at.pixel, mu);
-  unpack(raw_anchor, a.anchor.data ? a.anchor.dtype : a.x.dtype, x);
-  total_vector(a, x, mu);
-  F2D_UNROLL
-  for (int i = 0; i < kVector; ++i) mu[i] = transport_clamp(mu[i], low, high);
-  store_vector(a.mu, at.offset(a.mu), mu);
-  unpack(raw_x, a.x.dtype, x);
-  plane_noise(a, at.b, at.c, at.pixel, eps);
-  F2D_UNROLL
-  for (int i = 0; i < kVector; ++i) x[i] = lognormal_step(x[i], mu[i], log_mean, log_std, eps[i]);
-  store_vector(a.x_next, at.offset(a.x_next), x);
+  Raw maps[kGroup];
+  load_maps<kGroup>(a, at.b, at.pixel, 0, maps);
+  for (int64_t c = at.c; c < at.end; ++c) {
+    const auto offset = [&](const View& v) { return plane_offset(v, at.b, c, at.pixel); };
+    const Raw raw_x = load_raw(a.x, offset(a.x));
+    const Raw raw_anchor = a.anchor.data ? load_raw(a.anchor, offset(a.anchor)) : raw_x;
+    float mu[kVector], x[kVector], eps[kVector];
+    assemble_vector(a, at.b, c, at.pixel, maps, mu);
+    unpack(raw_anchor, a.anchor.data ? a.anchor.dtype : a.x.dtype, x);
+    total_vector(a, x, mu);
+    F2D_UNROLL
+    for (int i = 0; i < kVector; ++i) mu[i] = transport_clamp(mu[i], low, high);
+    store_vector(a.mu, offset(a.mu), mu);
+    unpack(raw_x, a.x.dtype, x);
+    plane_noise(a, at.b, c, at.pixel, eps);
+    F2D_UNROLL
+    for (int i = 0; i < kVector; ++i) x[i] = lognormal_step(x[i], mu[i], log_mean, log_std, eps[i]);
+    store_vector(a.x_next, offset(a.x_next), x);
+  }
 }
 
 // Forward, any strides and dtypes: one counter's four elements per thread.
@@ -153,7 +158,11 @@ F2D_FN void transport_backward_vector(const TransportArgs& a, int64_t warp, int 
     if (index >= a.shape.channels * plane) break;
     const int64_t c = quotient(index, plane), pixel = (index - c * plane) * kVector;
     float v[kVector] = {};
-    if (a.needs_total) assemble_vector(a, b, c, pixel, v);
+    if (a.needs_total) {
+      Raw maps[kGroup];
+      load_maps<kGroup>(a, b, pixel, 0, maps);
+      assemble_vector(a, b, c, pixel, maps, v);
+    }
     transport_gradient_vector(a, b, c, pixel, v, sums);
   }
   reduce_exponent(a, sums, warp, reduce);

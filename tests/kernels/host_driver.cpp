@@ -17,6 +17,7 @@ View view(const int64_t* v) {
 void set_experts(Experts& a, const int64_t* shape, const int64_t* flags, const int64_t* views, const int64_t* deltas) {
   a.shape = {shape[0], shape[1], shape[2], shape[3]};
   a.experts = shape[4];
+  a.run = 1;
   a.listed = flags[0], a.channel_gates = flags[1];
   a.gates = view(views), a.maps = view(views + 7), a.base = view(views + 14);
   for (int64_t k = 0; k < (a.listed ? a.experts : 1); ++k) a.deltas[k] = view(deltas + 7 * k);

@@ -126,7 +126,8 @@ def _watched(capture: Capture, op: str, variant: str, function: Callable) -> Cal
                 info = argument.alias_info
                 if may_write == (info is not None and info.is_write):
                     for tensor in _tensors(value):
-                        capture.add(argument.name, tensor, written=not may_write, writable=may_write)
+                        written = not may_write or capture.sample is not None
+                        capture.add(argument.name, tensor, written=written, writable=may_write)
         with _Allocations(capture):
             function(*values)
 

@@ -44,6 +44,8 @@ FULL = [
     *(Case(TRANSPORT, dtype, options=options) for dtype in (F32, BF16) for options in (
         {"experts": 2, "anchor": True}, {"experts": 1, "bare": True}, {"per_channel": True, "experts": 3},
         {"shared": True}, {"experts": 5, "listed": True}, {"experts": 10})),
+    # large enough that a thread does all channels, and one pass the gradients of all experts
+    *(Case(op, dtype, size=(260, 264), channels=2, batch=1) for op in (ASSEMBLY, TRANSPORT) for dtype in (F32, BF16)),
     Case(TRANSPORT, F32, noise="given"),
     Case(TRANSPORT, BF16, window=WINDOW),
 ]  # fmt: skip

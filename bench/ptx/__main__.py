@@ -94,10 +94,15 @@ def rows(op: Op, variant: str, backend: str) -> Iterator[Row]:
 
 def main(arguments: list[str]) -> int:
     known = ops()
-    parser = argparse.ArgumentParser(prog="python -m bench.ptx", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("--ops", nargs="+", choices=known, default=list(known), help="Ops to count (default: all).")
-    parser.add_argument("--backends", nargs="+", choices=("cuda", "triton"), default=["cuda", "triton"], help="Backends to count (default: both).")  # fmt: skip
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="Dtypes and layouts to count (default: all).")  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.ptx", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name, values, what in (
+        ("--ops", list(known), "Ops"),
+        ("--backends", ["cuda", "triton"], "Backends"),
+        ("--variants", list(VARIANTS), "Dtypes and layouts"),
+    ):
+        parser.add_argument(name, nargs="+", choices=values, default=values, help=f"{what} to count (default: all).")
     parser.add_argument("--output", type=Path, help="Also write the tables to this file.")
     chosen = parser.parse_args(arguments)
     if "cuda" in chosen.backends and (reason := missing()) is not None:

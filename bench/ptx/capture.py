@@ -73,7 +73,7 @@ LARGE = 2**28  # bytes
 
 
 def _extents(tensor: Tensor) -> Iterator[tuple[int, int]]:
-    """(address, bytes) of the storage, or, where it is large, of the rows along the dimension with the largest stride."""
+    """(address, bytes) of the storage, or, where it is large, of its parts along the dimension of largest stride."""
     storage, size = tensor.untyped_storage(), tensor.element_size()
     if storage.nbytes() <= LARGE:
         if storage.nbytes():

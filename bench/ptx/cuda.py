@@ -1,7 +1,8 @@
 """Launches of the CUDA C++ kernels: the launchers of csrc/cuda compiled by nvcc for sm_90, and run without a GPU.
 
-The launchers are the real ones, in a shared object of their own: what they ask of the CUDA runtime and of PyTorch's CUDA
-part is answered by no_gpu.cpp, which hands each launch to the executor. The kernels are nvcc's PTX of the same run.
+The launchers are the real ones, in a shared object of their own: what they ask of the CUDA runtime and of PyTorch's
+CUDA part is answered by no_gpu.cpp, which hands each launch to the executor. The kernels are nvcc's PTX of the same
+run.
 """
 
 import ctypes

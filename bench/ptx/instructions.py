@@ -173,7 +173,8 @@ def _without_sign(kind: str, flush: bool = False) -> Meaning:
 
 
 _COMPARE = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
-            "ge": np.greater_equal, "lo": np.less, "ls": np.less_equal, "hi": np.greater, "hs": np.greater_equal}  # fmt: skip
+            "ge": np.greater_equal, "lo": np.less, "ls": np.less_equal, "hi": np.greater,
+            "hs": np.greater_equal}  # fmt: skip
 
 
 def _compare(how: str, kind: str) -> Meaning:

@@ -161,10 +161,7 @@ class Machine:
         if at in self.waiting:
             lanes = np.union1d(self.numbers(lanes), self.waiting.pop(at))
         masks = np.broadcast_to(step.members(self, lanes), self.numbers(lanes).shape)
-        if lanes is None:
-            whole = np.ones(self.threads, bool)
-        else:
-            whole = complete(lanes, masks)
+        whole = np.ones(self.threads, bool) if lanes is None else complete(lanes, masks)
         outside = masks >> (self.numbers(lanes) % WARP).astype(np.uint32) & 1 == 0
         if outside.any():
             raise Violation(NOT_REACHED, "a lane that the member mask does not name", int(np.flatnonzero(outside)[0]))

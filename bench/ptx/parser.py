@@ -110,7 +110,9 @@ def parse(text: str, only: str | None = None) -> dict[str, Kernel]:
 
 def split(text: str) -> dict[str, str]:
     """Name -> the module with this kernel alone, on the lines where it was, of every entry function in `text`."""
-    entries = [(found.start(), found.group(1)) for found in re.finditer(r"^\.(?:visible|weak) \.entry ([\w$]+)", text, re.M)]
+    entries = [
+        (found.start(), found.group(1)) for found in re.finditer(r"^\.(?:visible|weak) \.entry ([\w$]+)", text, re.M)
+    ]
     head = text[: entries[0][0]]
     parts = {}
     for (start, name), (end, _) in zip(entries, [*entries[1:], (len(text), "")]):

@@ -55,9 +55,7 @@ def _step(kernel: Kernel, instruction: Instruction) -> Step:
         guard = instruction.guard
         read = reader(kernel, Register(guard.register), "?") if guard else None
         negated = bool(guard and guard.negated)
-        return replace(
-            _unguarded(kernel, instruction), kind=kind_of(instruction.opcode), guard=read, negated=negated
-        )
+        return replace(_unguarded(kernel, instruction), kind=kind_of(instruction.opcode), guard=read, negated=negated)
     except (UnknownInstruction, KeyError, ValueError) as error:
         raise UnknownInstruction(f"{kernel.name}, PTX line {instruction.line}: {instruction.text}: {error}") from error
 
@@ -81,12 +79,18 @@ def _unguarded(kernel: Kernel, instruction: Instruction) -> Step:
             do = lambda machine, lanes: machine.shared.warp_barrier(np.unique(machine.numbers(lanes) // warps.WARP))  # noqa: E731
             return Step(instruction, do, control="warp", members=reader(kernel, operands[0], "u4"))
         case "shfl":
-            return Step(instruction, _shuffle(kernel, instruction), control="warp", members=reader(kernel, operands[4], "u4"))
+            return Step(
+                instruction, _shuffle(kernel, instruction), control="warp", members=reader(kernel, operands[4], "u4")
+            )
         case "redux":
-            return Step(instruction, _redux(kernel, instruction), control="warp", members=reader(kernel, operands[2], "u4"))
+            return Step(
+                instruction, _redux(kernel, instruction), control="warp", members=reader(kernel, operands[2], "u4")
+            )
         case "ldmatrix" | "stmatrix":
             everybody = np.array([warps.EVERYBODY], np.uint32)
-            return Step(instruction, _matrix(kernel, instruction), control="warp", members=lambda machine, lanes: everybody)
+            return Step(
+                instruction, _matrix(kernel, instruction), control="warp", members=lambda machine, lanes: everybody
+            )
         case "ld" | "st":
             return Step(instruction, _memory(kernel, instruction))
         case "mov":
@@ -103,7 +107,7 @@ def _symbol(operand: Operand) -> str:
 
 def _compute(kernel: Kernel, instruction: Instruction) -> Do:
     target, *sources = instruction.operands
-    kinds, result, function = meaning(instruction.opcode)
+    kinds, _, function = meaning(instruction.opcode)
     # unset: compilers compute ahead of a choice what is then not chosen; what is used shows as a NaN or a wild address
     reads = [reader(kernel, source, kind, unset=True) for source, kind in zip(sources, kinds, strict=True)]
     if isinstance(target, Register):

@@ -27,7 +27,7 @@ class Row:
 
     @property
     def overfetch(self) -> float:
-        """Sectors touched times 32, over the bytes that the launches touch at all: the waste of their access pattern."""
+        """Sectors touched times 32, over the bytes that the launches touch at all: the waste of their accesses."""
         return self.counts.sectors * SECTOR / self.counts.distinct_bytes
 
     @property
@@ -54,8 +54,8 @@ class Row:
         return self.warps / PROCESSORS
 
 
-HEAD = ["case", "launches", "instr/elt", "int64 %", "requests", "sect/req", "sect·32/least", "sect·32/touched", "conflicts",
-        "µs by bytes", "µs by instr", "instr/bytes", "warps/SM"]  # fmt: skip
+HEAD = ["case", "launches", "instr/elt", "int64 %", "requests", "sect/req", "sect·32/least", "sect·32/touched",
+        "conflicts", "µs by bytes", "µs by instr", "instr/bytes", "warps/SM"]  # fmt: skip
 
 
 def cells(row: Row) -> list[str]:

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-import triton
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
@@ -73,7 +72,9 @@ def _parameters(program: Program, signature: dict[str, Any], arguments: dict[str
     kinds += [("*", 0), ("*", 0)]
     data = bytearray(program.kernel.parameter_bytes)
     if len(kinds) != len(program.kernel.parameters):
-        raise ValueError(f"{program.kernel.name}: {len(kinds)} arguments for {len(program.kernel.parameters)} parameters")
+        raise ValueError(
+            f"{program.kernel.name}: {len(kinds)} arguments for {len(program.kernel.parameters)} parameters"
+        )
     for (kind, value), (_, offset, size) in zip(kinds, program.kernel.parameters, strict=True):
         number = value.data_ptr() if isinstance(value, Tensor) else value
         packed = struct.pack("<Q" if kind.startswith("*") else _FORMATS[kind], number)

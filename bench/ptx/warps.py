@@ -1,6 +1,7 @@
 """Instructions that the lanes of a warp carry out together: shuffles, reductions, matrices through shared memory.
 
-`lanes` are the threads that take part, in order, whole warps as far as their masks go; a value has one element per lane.
+`lanes` are the threads that take part, in order, whole warps as far as their masks go; values have one element per
+lane.
 """
 
 import numpy as np

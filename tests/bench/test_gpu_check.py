@@ -108,7 +108,8 @@ def test_what_is_left_is_at_most_eight_files_of_16_mib(tmp_path, run):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (["--train", "nowhere"], "no folder 'nowhere'"), (["--fast"], "unknown option --fast"), (["again"], "two output folders"),
+    (["--train", "nowhere"], "no folder 'nowhere'"), (["--fast"], "unknown option --fast"),
+    (["again"], "two output folders"),
     (["--train", "{}"], "needs --data"), (["--train", "{}", "--data", "{}"], "has no last.ckpt"),
 ])  # fmt: skip
 def test_wrong_use_is_explained(tmp_path, arguments, message):

@@ -12,7 +12,6 @@ from bench.ptx.capture import captured
 from f2d_kernels import gaussian_transition, use_backend
 from tests.kernels.cases import random
 from tests.kernels.tolerances import BACKWARD, EPSILON, FORWARD, NORMAL, assert_close_as_formula
-
 from tests.ptx.ops import PROBLEMS, SEED, STREAM, Case, Problem, Tensors
 
 
@@ -52,7 +51,9 @@ def _eps(case: Case) -> Tensor | None:
         return random(case.batch, case.channels, *case.size, seed=20, dtype=case.dtype)
     zero = torch.zeros(case.batch, case.channels, *case.size)
     with use_backend("cpp"):
-        return gaussian_transition([zero], torch.zeros(case.batch, 1), 1.0, seed=SEED, stream=STREAM, window=case.window)
+        return gaussian_transition(
+            [zero], torch.zeros(case.batch, 1), 1.0, seed=SEED, stream=STREAM, window=case.window
+        )
 
 
 def _results(function: Any, leaves: Tensors, eps: Tensor | None) -> list[Tensor]:
@@ -88,4 +89,6 @@ def _compare_bits(problem: Problem, results: int, ours: list[Tensor], cpp: list[
     equal = [*problem.equal_results, *(places[i] for i in problem.equal_gradients if i in places)]
     for i in equal:
         same = ours[i] == cpp[i]
-        assert same.all(), f"{int((~same).sum())} of {same.numel()} elements of result {i} differ from the C++ backend's"
+        assert same.all(), (
+            f"{int((~same).sum())} of {same.numel()} elements of result {i} differ from the C++ backend's"
+        )

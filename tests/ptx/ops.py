@@ -125,7 +125,10 @@ def lognormal(case: Case) -> Problem:
 
 def transport(case: Case) -> Problem:
     experts = _experts(case)
-    schedule = [-0.5 * random(case.batch, seed=7, dtype=case.small).abs(), 0.4 * random(case.batch, seed=8, dtype=case.small)]
+    schedule = [
+        -0.5 * random(case.batch, seed=7, dtype=case.small).abs(),
+        0.4 * random(case.batch, seed=8, dtype=case.small),
+    ]
     anchor = case.image(9) if case.options.get("anchor") else None
     x = case.image(5)
     for _ in range(3):  # no sum so near to a bound that 16 bits clamp another element than float64 does
@@ -159,7 +162,9 @@ def gaussian(case: Case) -> Problem:
     std = None if case.noise == "none" else random(count, seed=2, dtype=case.small)
 
     def ours(coefficients: Tensor, std: Tensor | None, *rest: Any) -> Tensor:
-        return f2d_kernels.gaussian_transition(rest[:-1], coefficients, 0 if std is None else std, **_noise(case, rest[-1]))
+        return f2d_kernels.gaussian_transition(
+            rest[:-1], coefficients, 0 if std is None else std, **_noise(case, rest[-1])
+        )
 
     def formula(coefficients: Tensor, std: Tensor | None, *rest: Any) -> Tensor:
         total = sum(_column(coefficients[:, j]) * term for j, term in enumerate(rest[:-1]))
@@ -175,7 +180,8 @@ def head(case: Case) -> Problem:
     shape = (case.batch, experts, features, *case.size)
     stack = lay_out(random(*shape, seed=0, dtype=case.dtype), case.layout)
     small = [random(*s, seed=1 + i, dtype=case.small) for i, s in enumerate(
-        [(experts, case.channels, features), (experts, case.channels), (case.batch, experts, features), (case.batch, experts)])]  # fmt: skip
+        [(experts, case.channels, features), (experts, case.channels), (case.batch, experts, features),
+         (case.batch, experts)])]  # fmt: skip
 
     def formula(features: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, gates: Tensor, maps: Tensor,
                 base: Tensor, _: Any) -> Tensor:  # fmt: skip

@@ -39,4 +39,5 @@ def kernel(body: str, arrays: int = 2, name: str = "k") -> str:
     parameters = ", ".join(f".param .u64 a{i}" for i in range(arrays))
     loads = "".join(f"ld.param.u64 %d{i}, [a{i}];\n" for i in range(arrays))
     shared = ".extern .shared .align 16 .b8 smem[];\n"
-    return f"{HEAD}{shared}.visible .entry {name}({parameters})\n{{\n{REGISTERS}{loads}mov.u32 %r0, %tid.x;\n{body}\nret;\n}}\n"
+    head = f"{HEAD}{shared}.visible .entry {name}({parameters})\n{{\n{REGISTERS}{loads}"
+    return f"{head}mov.u32 %r0, %tid.x;\n{body}\nret;\n}}\n"

@@ -34,7 +34,9 @@ FAULTS = {  # name -> (kind, the thread that is named, body)
     "a barrier of the warp alone": (
         faults.RACE, 31, SLOT + NEXT + "st.shared.b32 [%r2], %r0;\nbar.warp.sync -1;\nld.shared.b32 %r4, [%r3];",
     ),
-    "a barrier that some pass by": (faults.NOT_REACHED, 0, "setp.ge.u32 %p0, %r0, 40;\n@%p0 bra $on;\nbar.sync 0;\n$on:"),
+    "a barrier that some pass by": (
+        faults.NOT_REACHED, 0, "setp.ge.u32 %p0, %r0, 40;\n@%p0 bra $on;\nbar.sync 0;\n$on:",
+    ),
     "a barrier after some have left": (faults.NOT_REACHED, 32, "setp.lt.u32 %p0, %r0, 32;\n@%p0 ret;\nbar.sync 0;"),
     "a shuffle that one passes by": (
         faults.NOT_REACHED, 0, "setp.eq.u32 %p0, %r0, 7;\n@%p0 bra $on;\nshfl.sync.bfly.b32 %r1, %r0, 1, 31, -1;\n$on:",
@@ -72,7 +74,8 @@ def test_a_fault_is_reported_with_its_place(name):
 
 
 @pytest.mark.parametrize("body", [
-    SLOT + NEXT + "st.shared.b32 [%r2], %r0;\nbar.sync 0;\nld.shared.b32 %r4, [%r3];\nbar.sync 0;\nst.shared.b32 [%r2], %r4;",
+    SLOT + NEXT + "st.shared.b32 [%r2], %r0;\nbar.sync 0;\nld.shared.b32 %r4, [%r3];\nbar.sync 0;\n"
+                  "st.shared.b32 [%r2], %r4;",
     SLOT + "st.shared.b32 [%r1], 5;\nbar.sync 0;\nld.shared.b32 %r3, [%r1];",  # all write one value
     SLOT + "st.shared.b32 [%r2], %r0;\nxor.b32 %r3, %r0, 1;\nmad.lo.s32 %r3, %r3, 4, %r1;\nbar.warp.sync -1;\n"
            "ld.shared.b32 %r4, [%r3];",

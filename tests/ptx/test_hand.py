@@ -71,13 +71,16 @@ def test_reductions_of_a_warp(how, result):
     assert (out == result).all()
 
 
-MATRIX = "mov.b32 %r1, smem;\nshl.b32 %r2, %r0, 4;\nadd.s32 %r3, %r1, %r2;\nmul.wide.u32 %d2, %r0, 16;\nadd.s64 %d2, %d0, %d2;\n"
+MATRIX = (
+    "mov.b32 %r1, smem;\nshl.b32 %r2, %r0, 4;\nadd.s32 %r3, %r1, %r2;\n"
+    "mul.wide.u32 %d2, %r0, 16;\nadd.s64 %d2, %d0, %d2;\n"
+)
 
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_matrices_from_shared_memory(transposed):
-    """Element (row, column) of matrix j is 64 j + 8 row + column; lane t gets elements 2 (t % 4) and the next one of row
-    t / 4 (of column t / 4 where the matrices are transposed)."""
+    """Element (row, column) of matrix j is 64 j + 8 row + column; lane t gets elements 2 (t % 4) and the next one of
+    row t / 4 (of column t / 4 where the matrices are transposed)."""
     out = aligned(np.zeros((32, 4, 2), np.uint16))
     fill = "".join(f"mad.lo.s32 %r{10 + i}, %r0, 524296, {(2 * i + 1) << 16 | 2 * i};\n" for i in range(4))
     how = ".trans" if transposed else ""

@@ -1,5 +1,5 @@
-"""Deliberately broken kernels: one place of the compiled PTX is changed, and the executor or the comparison with float64
-and with the C++ backend must notice, each by the name beside it."""
+"""Deliberately broken kernels: one place of the compiled PTX is changed, and the executor or the comparison with
+float64 and with the C++ backend must notice, each by the name beside it."""
 
 import re
 from dataclasses import dataclass
@@ -61,9 +61,10 @@ MUTANTS = [
            "\n.reg .pred %low; .reg .b32 %me; mov.u32 %me, %tid.x; setp.lt.u32 %low, %me, 32; @!%low bar.sync 0; ret;",
            faults.NOT_REACHED),
     Mutant("wrong shuffle distance", "triton", ASSEMBLY, "_backward", r" 16, 31, -1;", " 8, 31, -1;", WRONG),
-    Mutant("swapped gradient: d_mu where d_x belongs", "triton", LOGNORMAL, "_backward", **swapped(10, 11), caught=UNWRITTEN),
-    Mutant("wrong stride: bytes of a bfloat16 counted twice", "triton", LOGNORMAL, "_forward", r"(shl\.b64\s+\S+, \S+), 1;",
-           r"\1, 2;", faults.OUT_OF_BOUNDS),
+    Mutant("swapped gradient: d_mu where d_x belongs", "triton", LOGNORMAL, "_backward",
+           **swapped(10, 11), caught=UNWRITTEN),
+    Mutant("wrong stride: bytes of a bfloat16 counted twice", "triton", LOGNORMAL, "_forward",
+           r"(shl\.b64\s+\S+, \S+), 1;", r"\1, 2;", faults.OUT_OF_BOUNDS),
     Mutant("32-bit overflow of an offset", "triton", FAR, "_forward", r"(mul\.lo\.s64\s+(%rd\d+), .*?;)",
            r"\1 shl.b64 \2, \2, 32; shr.s64 \2, \2, 32;", faults.OUT_OF_BOUNDS),
     Mutant("a multiply-add that rounds twice", "triton", Case("lognormal_transition"), "_forward",
@@ -71,20 +72,22 @@ MUTANTS = [
     Mutant("a wrong constant of the noise", "triton", GAUSSIAN, "_forward", r"-766435501", "-766435503", WRONG),
     Mutant("division by a width of zero", "triton", GAUSSIAN, "_forward", r"(div\.s32\s+\S+, \S+), \S+;", r"\1, 0;",
            faults.DIVISION_BY_ZERO, 1),
-    Mutant("a workspace that is read before it is filled", "triton", NORM, "_moments", r"@%p\d+ st\.global\.b64[^;]*;", "",
-           faults.NEVER_WRITTEN),
+    Mutant("a workspace that is read before it is filled", "triton", NORM, "_moments",
+           r"@%p\d+ st\.global\.b64[^;]*;", "", faults.NEVER_WRITTEN),
     Mutant("a result that nobody stores", "triton", NORM, "_apply", r"@%p\d+ st\.global\.b16[^;]*;", "", UNWRITTEN, 1),
-    Mutant("misaligned vectors", "cuda", LOGNORMAL, "transition_vector", r"(ld\.global\.nc\.v4\.u32 [^;]*\[%rd\d+)\]", r"\1+4]",
-           faults.MISALIGNED),
-    Mutant("a missing end of the loop over all threads", "cuda", LOGNORMAL, "transition_vector", r"@%p1 bra", "@!%p1 bra",
-           faults.OUT_OF_BOUNDS, 1),
+    Mutant("misaligned vectors", "cuda", LOGNORMAL, "transition_vector",
+           r"(ld\.global\.nc\.v2\.u32 [^;]*\[%rd\d+)\]", r"\1+4]", faults.MISALIGNED),
+    Mutant("a missing end of the loop over all threads", "cuda", LOGNORMAL, "transition_vector", r"@%p1 bra",
+           "@!%p1 bra", faults.OUT_OF_BOUNDS, 1),
     Mutant("a shuffle whose mask names half of the warp", "cuda", ASSEMBLY, "sum_parts", r"mov\.u32\s+(%r\d+), -1;",
            r"mov.u32 \1, 65535;", faults.NOT_REACHED),
-    Mutant("half of the warp is added", "cuda", ASSEMBLY, "sum_parts", r"mov\.u32\s+(%r\d+), 16;", r"mov.u32 \1, 8;", WRONG),
+    Mutant("half of the warp is added", "cuda", ASSEMBLY, "sum_parts", r"mov\.u32\s+(%r\d+), 16;",
+           r"mov.u32 \1, 8;", WRONG),
     Mutant("an input is written", "cuda", LOGNORMAL, "transition_vector",
-           r"(?s)(ld\.global\.nc\.v4\.u32 [^;]*\[(%rd\d+)\];.*?st\.global\.v4\.u32\s+\[)%rd\d+(.*?;)", r"\1\2\3",
-           faults.WRITE_TO_INPUT, 1),
-    Mutant("the wrong plane of the deltas", "cuda", ASSEMBLY, "planar", r"mul\.lo\.s64", "add.s64", faults.OUT_OF_BOUNDS, 3),
+           r"(?s)(ld\.global\.nc\.v2\.u32 [^;]*\[(%rd\d+)\];.*?st\.global(?:\.wb)?\.v2\.u32\s+\[)%rd\d+(.*?;)",
+           r"\1\2\3", faults.WRITE_TO_INPUT, 1),
+    Mutant("the wrong plane of the deltas", "cuda", ASSEMBLY, "planar", r"mul\.lo\.s64", "add.s64",
+           faults.OUT_OF_BOUNDS, 3),
 ]  # fmt: skip
 
 

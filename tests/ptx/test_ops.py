@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from bench.ptx import cuda
-
 from tests.ptx.check import check
 from tests.ptx.ops import WINDOW, Case
 
@@ -55,12 +54,14 @@ FULL_TRITON = [
         (F16, "contiguous", "none", 3), (F32, "expanded", "seed", 2))),
     *(Case(HEAD, dtype, layout, size, channels=c, options={"experts": k, "features": f})
       for dtype, layout, size, c, k, f in (
-        (BF16, "contiguous", (16, 32), 3, 2, 8), (F32, "channels_last", ODD, 3, 2, 4), (BF16, "channels_last", (8, 8), 5, 1, 9),
+        (BF16, "contiguous", (16, 32), 3, 2, 8), (F32, "channels_last", ODD, 3, 2, 4),
+        (BF16, "channels_last", (8, 8), 5, 1, 9),
         (F64, "sliced", ODD, 2, 2, 3), (F32, "contiguous", ODD, 24, 1, 3), (BF16, "contiguous", (4, 4), 3, 9, 2),
         (F32, "contiguous", (1, 1), 1, 1, 1))),
     *(Case(NORM, dtype, layout, size, channels=c, options={"groups": groups})
       for dtype, layout, size, c, groups in (
-        (F32, "contiguous", (8, 16), 8, 2), (BF16, "channels_last", (9, 7), 8, 4), (F32, "channels_last", (40, 33), 6, 1),
+        (F32, "contiguous", (8, 16), 8, 2), (BF16, "channels_last", (9, 7), 8, 4),
+        (F32, "channels_last", (40, 33), 6, 1), (F32, "contiguous", (129, 256), 2, 1),
         (F64, "contiguous", ODD, 4, 2), (F32, "contiguous", (1, 2), 2, 1), (F16, "sliced", (30, 37), 4, 1))),
 ]  # fmt: skip
 kernels_seen: dict[str, set[str]] = {"triton": set(), "cuda": set()}

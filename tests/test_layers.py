@@ -72,6 +72,7 @@ ROOMS = {
     "bench/models.py": "registry.py timing.py memory.py measure.py ways.py f2d/data f2d/nets f2d/training f2d_kernels "
     "f2d_kernels/modules.py",
     "bench/report.py": "measure.py",
+    "bench/ptx": "registry.py cases providers.py f2d_kernels/registry.py",
     "bench/integrations": "timing.py memory.py environment.py f2d/nets f2d_kernels f2d_kernels/modules.py "
     "f2d_kernels/integrations",
     "bench": "registry.py memory.py environment.py cases providers.py gate.py measure.py ways.py models.py report.py "

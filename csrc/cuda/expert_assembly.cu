@@ -1,5 +1,6 @@
 // The expert assembly on CUDA: kernels over the bodies of expert_assembly_body.h, and their launchers.
 #include "expert_assembly.h"
+#include "expert_assembly_triples.h"
 
 namespace f2d {
 
@@ -30,12 +31,16 @@ template <class Pixels>
 __global__ void __launch_bounds__(kThreads, 1)
     expert_assembly_backward(const __grid_constant__ AssemblyArgs a, int64_t threads) {
   using A = typename Pixels::Value;
-  const auto reduce = [&a](A value, int64_t slot) {
-    value = warp_sum(value);
-    if (threadIdx.x % kWarp == 0) static_cast<A*>(a.gate_parts)[slot] = value;
-  };
+  const auto reduce = [&a](A value, int64_t slot) { WarpReduce<A>()(value, a.gate_parts, slot); };
   for (int64_t i = first_thread(); i < threads; i += all_threads())
     assembly_backward_lane<Pixels>(a, i / kWarp, static_cast<int>(i % kWarp), reduce);
+}
+
+__global__ void __launch_bounds__(kThreads, 1)
+    expert_assembly_backward_triples(const __grid_constant__ AssemblyArgs a, int64_t threads) {
+  const auto reduce = [&a](float value, int64_t slot) { WarpReduce<float>()(value, a.gate_parts, slot); };
+  for (int64_t i = first_thread(); i < threads; i += all_threads())
+    assembly_backward_triples(a, i / kWarp, static_cast<int>(i % kWarp), reduce);
 }
 
 namespace {
@@ -58,6 +63,21 @@ Problem problem_of(const Tensor& image, const std::vector<Tensor>& deltas, const
   return p;
 }
 
+// Pixels that follow each other at one distance, of which channels are the innermost where `channels` is not 1.
+bool walks(const View& v, const Shape& s, int64_t channels) {
+  if (!v.data) return true;
+  const bool flat = steps(v.h, s.height, s.width * v.w) || s.width == 1;
+  return flat && (channels == 1 || (v.c == 1 && steps(v.w, s.width, channels) && steps(v.h, s.height, s.width * channels)));
+}
+
+// Images [h, w, 3] without gaps, maps whose pixels can be counted.
+bool has_triples(const AssemblyArgs& a) {
+  if (!a.channels_inside || a.shape.channels != 3 || !walks(a.image, a.shape, 3)) return false;
+  for (int64_t k = 0; k < (a.listed ? a.experts : 1); ++k)
+    if (!walks(a.deltas[k], a.shape, 3) || !walks(a.d_deltas[k], a.shape, 3)) return false;
+  return a.shape.width > 1 && walks(a.maps, a.shape, 1) && walks(a.d_maps, a.shape, 1);
+}
+
 }  // namespace
 
 void expert_assembly_out(const Tensor& out, const std::vector<Tensor>& deltas, const Tensor& gates,
@@ -71,7 +91,7 @@ void expert_assembly_out(const Tensor& out, const std::vector<Tensor>& deltas, c
                           all_fit(a.deltas, a, inside);
   const bool maps_linear = !maps || steps(a.maps.h, a.shape.height, a.shape.width * a.maps.w);
   if (images_fit && !inside && fits_vectors(a.maps, a.shape, false)) {
-    launch(expert_assembly_planar, a, out.numel() / kVector, stream);
+    launch(expert_assembly_planar, a, PlaneVector::count(a), stream);
   } else if (images_fit && inside && (!maps || (maps_linear && steps(a.maps.w, a.shape.width, 1)))) {
     launch(expert_assembly_interleaved, a, out.numel() / kVector, stream);
   } else if (p.is_double) {
@@ -100,6 +120,8 @@ void expert_assembly_backward_out(const Tensor& grad, const std::vector<Tensor>&
     if (!d_gates && !d_maps) return;
   }
   if (d_maps) a.d_maps = view_of(*d_maps, 0, 1, -1);
+  if (!d_gates && !d_maps)  // d_deltas do not look at the deltas: stand-ins came
+    for (View& delta : a.deltas) delta = View{};
   const bool vectors = !p.is_double && fits_vectors(a.image, a.shape, false) && fits_vectors(a.maps, a.shape, false) &&
                        fits_vectors(a.d_maps, a.shape, false) && all_fit(a.deltas, a, false) &&
                        all_fit(a.d_deltas, a, false);
@@ -110,9 +132,12 @@ void expert_assembly_backward_out(const Tensor& grad, const std::vector<Tensor>&
     parts = new_parts(grad, p.is_double, gates.numel() * a.tiles);
     a.gate_parts = parts->data_ptr();
   }
-  const int64_t threads = a.shape.batch * a.tiles * kWarp;
+  a.splits = a.shape.batch * a.tiles < kFewWarps ? a.experts : 1;
+  const int64_t threads = a.shape.batch * a.tiles * a.splits * kWarp;
   if (vectors) {
     launch(expert_assembly_backward<VectorPixels>, a, threads, stream);
+  } else if (!p.is_double && has_triples(a)) {
+    launch(expert_assembly_backward_triples, a, threads, stream);
   } else if (p.is_double) {
     launch(expert_assembly_backward<ElementPixels<double>>, a, threads, stream);
   } else {

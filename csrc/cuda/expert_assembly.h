@@ -23,6 +23,8 @@ inline void set_experts(Experts& a, const char* op, const Tensor& image, const s
   a.shape = {image.size(0), image.size(1), image.size(2), image.size(3)};
   a.experts = stacked ? deltas[0].size(1) : static_cast<int64_t>(deltas.size());
   a.listed = !stacked;
+  const int64_t vectors = a.shape.batch * a.shape.pixels() / kVector;
+  a.run = a.shape.channels <= 4 && vectors / kWarp >= kFewWarps ? a.shape.channels : 1;
   a.channel_gates = gates.dim() == 3;
   a.gates = table_view(gates);
   if (maps) a.maps = view_of(*maps, 0, 1, -1);

@@ -8,13 +8,14 @@ namespace f2d {
 
 constexpr int kMaxListed = 32;  // tensors in a list of deltas: what fits the kernel's 4 KiB of parameters
 constexpr int kGroup = 4;       // experts whose loads are under way together
-constexpr int kBackwardGroup = 2;  // fewer there: 4 need 204 registers, which halves the warps a multiprocessor holds
+constexpr int kBackwardGroup = 4;  // the same in the backward pass, so that the gradient is read once for all of them
 constexpr int kWarp = 32;       // lanes; a warp's pixels are one tile of the backward pass
 
 // What is assembled.
 struct Experts {
   Shape shape;
   int64_t experts;
+  int64_t run;  // forward, vectors of a plane: channels that a thread does one after another, with the same maps
   bool listed;  // deltas[k] are tensors of their own; else deltas[0] holds all, k its stride
   bool channel_gates;
   View gates, maps, base;
@@ -34,7 +35,8 @@ struct ExpertGradients {
 
 struct AssemblyArgs : Experts, ExpertGradients<kMaxListed> {
   bool channels_inside;
-  View image;  // out or grad
+  int64_t splits;  // backward: warps that share the experts of a tile
+  View image;      // out or grad
 };
 
 template <class A>
@@ -42,15 +44,23 @@ F2D_FN A gate_at(const Experts& a, int64_t b, int64_t k, int64_t c) {
   return load_one<A>(a.gates, b * a.gates.b + k * a.gates.k + c * a.gates.c);
 }
 
-// Forward, planes dense and aligned: thread `index` does eight pixels of plane (b, c), kCount experts at a time.
+// The maps of kCount experts from k on at four pixels.
 template <int kCount>
-F2D_FN void add_expert_vectors(const Experts& a, int64_t b, int64_t c, int64_t pixel, int64_t k, float sum[kVector]) {
-  Raw deltas[kCount], maps[kCount];
+F2D_FN void load_maps(const Experts& a, int64_t b, int64_t pixel, int64_t k, Raw maps[kCount]) {
+  F2D_UNROLL
+  for (int j = 0; j < kCount; ++j)
+    if (a.maps.data && k + j < a.experts) maps[j] = load_raw(a.maps, b * a.maps.b + (k + j) * a.maps.k + pixel);
+}
+
+// Forward, planes dense and aligned: four pixels of plane (b, c), kCount experts at a time.
+template <int kCount>
+F2D_FN void add_expert_vectors(const Experts& a, int64_t b, int64_t c, int64_t pixel, int64_t k, const Raw maps[kCount],
+                               float sum[kVector]) {
+  Raw deltas[kCount];
   F2D_UNROLL
   for (int j = 0; j < kCount; ++j) {
     const View& delta = a.delta(k + j);
     deltas[j] = load_raw(delta, b * delta.b + (k + j) * delta.k + c * delta.c + pixel);
-    if (a.maps.data) maps[j] = load_raw(a.maps, b * a.maps.b + (k + j) * a.maps.k + pixel);
   }
   F2D_UNROLL
   for (int j = 0; j < kCount; ++j) {
@@ -64,37 +74,49 @@ F2D_FN void add_expert_vectors(const Experts& a, int64_t b, int64_t c, int64_t p
   }
 }
 
-// base + sum_k gates * maps * deltas of eight pixels of plane (b, c).
-F2D_FN void assemble_vector(const Experts& a, int64_t b, int64_t c, int64_t pixel, float sum[kVector]) {
+// base + sum_k gates * maps * deltas of four pixels of plane (b, c); `maps`: those of the first kGroup experts.
+F2D_FN void assemble_vector(const Experts& a, int64_t b, int64_t c, int64_t pixel, const Raw maps[kGroup],
+                            float sum[kVector]) {
   F2D_UNROLL
   for (int i = 0; i < kVector; ++i) sum[i] = 0.0f;
   if (a.base.data) unpack(load_raw(a.base, b * a.base.b + c * a.base.c + pixel), a.base.dtype, sum);
-  int64_t k = 0;
-  for (; k + kGroup <= a.experts; k += kGroup) add_expert_vectors<kGroup>(a, b, c, pixel, k, sum);
-  for (; k < a.experts; ++k) add_expert_vectors<1>(a, b, c, pixel, k, sum);
+  if (a.experts == kGroup) return add_expert_vectors<kGroup>(a, b, c, pixel, 0, maps, sum);
+  for (int64_t k = 0; k < a.experts; ++k) {
+    Raw map[1];
+    load_maps<1>(a, b, pixel, k, map);
+    add_expert_vectors<1>(a, b, c, pixel, k, map, sum);
+  }
 }
 
-// Eight neighbours of a plane, counted plane by plane.
+// Four neighbours of a.run planes, counted run by run.
 struct PlaneVector {
-  int64_t b, c, pixel;
+  int64_t b, c, end, pixel;  // channels c to end - 1
 
-  F2D_MEMBER PlaneVector(const Shape& shape, int64_t index) {
-    const int64_t vectors = shape.pixels() / kVector, plane = quotient(index, vectors);
-    pixel = (index - plane * vectors) * kVector;
-    b = quotient(plane, shape.channels);
-    c = plane - b * shape.channels;
+  F2D_MEMBER PlaneVector(const Experts& a, int64_t index) {
+    const int64_t vectors = a.shape.pixels() / kVector, runs = (a.shape.channels + a.run - 1) / a.run;
+    const int64_t part = quotient(index, vectors);
+    pixel = (index - part * vectors) * kVector;
+    b = quotient(part, runs);
+    c = (part - b * runs) * a.run;
+    end = c + a.run < a.shape.channels ? c + a.run : a.shape.channels;
   }
-  F2D_MEMBER int64_t offset(const View& v) const { return b * v.b + c * v.c + pixel; }
+  F2D_MEMBER static int64_t count(const Experts& a) {
+    return a.shape.batch * ((a.shape.channels + a.run - 1) / a.run) * (a.shape.pixels() / kVector);
+  }
 };
 
 F2D_FN void assembly_forward_planar(const AssemblyArgs& a, int64_t index) {
-  const PlaneVector at(a.shape, index);
-  float sum[kVector];
-  assemble_vector(a, at.b, at.c, at.pixel, sum);
-  store_vector(a.image, at.offset(a.image), sum);
+  const PlaneVector at(a, index);
+  Raw maps[kGroup];
+  load_maps<kGroup>(a, at.b, at.pixel, 0, maps);
+  for (int64_t c = at.c; c < at.end; ++c) {
+    float sum[kVector];
+    assemble_vector(a, at.b, c, at.pixel, maps, sum);
+    store_vector(a.image, at.b * a.image.b + c * a.image.c + at.pixel, sum);
+  }
 }
 
-// Forward, channels_last, dense and aligned: eight neighbours in memory span a few pixels.
+// Forward, channels_last, dense and aligned: four neighbours in memory span a few pixels.
 F2D_FN void assembly_forward_interleaved(const AssemblyArgs& a, int64_t index) {
   const int64_t channels = a.shape.channels, vectors = a.shape.pixels() * channels / kVector;
   const int64_t b = quotient(index, vectors), first = (index - b * vectors) * kVector;
@@ -151,7 +173,7 @@ F2D_FN void assembly_forward_element(const AssemblyArgs& a, int64_t index) {
   store_one(v, b * v.b + c * v.c + y * v.h + x * v.w, assemble_element<A>(a, b, c, y, x));
 }
 
-// One lane's pixels of a warp's tile: eight neighbours as vectors.
+// One lane's pixels of a warp's tile: four neighbours as vectors.
 struct VectorPixels {
   using Value = float;
   using Fetched = Raw;
@@ -281,13 +303,15 @@ F2D_FN void assembly_backward_experts(const Args& a, int64_t b, int64_t tile, co
 
 template <class Pixels, class Reduce>
 F2D_FN void assembly_backward_lane(const AssemblyArgs& a, int64_t warp, int lane, Reduce reduce) {
-  const int64_t b = quotient(warp, a.tiles), tile = warp - b * a.tiles;
+  const int64_t unit = quotient(warp, a.splits), split = warp - unit * a.splits;
+  const int64_t b = quotient(unit, a.tiles), tile = unit - b * a.tiles;
   const Pixels pixels(a.shape, tile, lane);
   const GivenGradient<Pixels> grad{a, b};
-  int64_t k = 0;
-  for (; k + kBackwardGroup <= a.experts; k += kBackwardGroup)
+  int64_t k = split * a.experts / a.splits;
+  const int64_t end = (split + 1) * a.experts / a.splits;
+  for (; k + kBackwardGroup <= end; k += kBackwardGroup)
     assembly_backward_experts<kBackwardGroup>(a, b, tile, pixels, k, grad, reduce);
-  for (; k < a.experts; ++k) assembly_backward_experts<1>(a, b, tile, pixels, k, grad, reduce);
+  for (; k < end; ++k) assembly_backward_experts<1>(a, b, tile, pixels, k, grad, reduce);
 }
 
 // d_deltas shared by the batch: one element [k, c, pixel] per thread, samples in order.

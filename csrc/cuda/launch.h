@@ -32,7 +32,7 @@ inline View table_view(const Tensor& t) {
 // Whether a dimension of `size` steps by `wanted` (or does not step at all).
 inline bool steps(int64_t stride, int64_t size, int64_t wanted) { return size == 1 || stride == wanted; }
 
-// Planes [h, w] dense and every eight of their elements 16-byte aligned; absent tensors fit. With channels_inside the
+// Planes [h, w] dense and every four of their elements aligned to their size; absent tensors fit. With channels_inside the
 // same of images [h, w, c].
 inline bool fits_vectors(const View& v, const Shape& s, bool channels_inside) {
   if (!v.data) return true;
@@ -41,7 +41,8 @@ inline bool fits_vectors(const View& v, const Shape& s, bool channels_inside) {
   if (!steps(v.w, s.width, c) || !steps(v.h, s.height, s.width * c)) return false;
   if (channels_inside && !steps(v.c, s.channels, 1)) return false;
   const int64_t outer = channels_inside ? 0 : v.c;
-  return block % kVector == 0 && (v.b | v.k | outer) % kVector == 0 && reinterpret_cast<uintptr_t>(v.data) % 16 == 0;
+  return block % kVector == 0 && (v.b | v.k | outer) % kVector == 0 &&
+         reinterpret_cast<uintptr_t>(v.data) % (kVector * size_of(v.dtype)) == 0;
 }
 
 // Planes that follow each other without a gap.
@@ -68,15 +69,25 @@ inline NoiseSource noise_source(const OptionalTensor& noise, const OptionalTenso
   return source;
 }
 
-// Whether eight aligned neighbours always lie in one row, from the first lane of a counter on.
+// Whether four aligned neighbours always lie in one row, from the first lane of a counter on.
 inline bool draws_vectors(const NoiseSource& s, const Shape& shape) {
-  return shape.width % kVector == 0 && s.left % 4 == 0;
+  static_assert(kVector == 4, "a counter of Philox gives the noise of four");
+  return shape.width % 4 == 0 && s.left % 4 == 0;
 }
 
 inline cudaStream_t current_stream(const Tensor& t) {
   void* stream = nullptr;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(t.get_device_index(), &stream));
   return static_cast<cudaStream_t>(stream);
+}
+
+// Fewer warps than this, four on each of an H100's 132 multiprocessors, leave much of a GPU idle: then work is cut finer,
+// though that costs traffic. A fixed number, since results may depend on sizes and not on the device.
+constexpr int64_t kFewWarps = 4 * 132;
+
+// Vectors or quads per lane of a warp's tile: `most`, or one where that leaves too few warps. `work`: of each sample.
+inline int64_t steps_for(int64_t batch, int64_t work, int64_t most) {
+  return batch * work / (32 * most) < kFewWarps ? 1 : most;
 }
 
 // Four times the 16 blocks that fill a multiprocessor, not more: the kernels stride over the rest.
@@ -96,6 +107,14 @@ void launch(void (*kernel)(Args, int64_t), const Args& args, int64_t threads, cu
 
 __device__ __forceinline__ int64_t first_thread() { return blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x; }
 __device__ __forceinline__ int64_t all_threads() { return gridDim.x * static_cast<int64_t>(kThreads); }
+
+// Of kernels whose lanes have a quad each: they share out the elements unless many channels already lie side by side, and
+// where positions fit into 32 bits.
+template <class Args>
+__device__ __forceinline__ SharedQuads shared_quads(const Args& a) {
+  const bool few = a.shape.height < (int64_t{1} << 30) && a.shape.width < (int64_t{1} << 30);
+  return {few && (!a.channels_inside || a.shape.channels <= 8)};
+}
 
 template <class A>
 __device__ __forceinline__ A warp_sum(A value) {

@@ -12,7 +12,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 template <class A>
 __global__ void __launch_bounds__(kThreads, 1)
     lognormal_transition_quad(const __grid_constant__ LognormalArgs a, int64_t threads) {
-  for (int64_t i = first_thread(); i < threads; i += all_threads()) lognormal_forward_quad<A>(a, i);
+  for (int64_t i = first_thread(); i < threads; i += all_threads()) lognormal_forward_quad<A>(a, i, shared_quads(a));
 }
 
 __global__ void __launch_bounds__(kThreads, 1)
@@ -25,7 +25,7 @@ template <class A>
 __global__ void __launch_bounds__(kThreads, 1)
     lognormal_transition_backward_quad(const __grid_constant__ LognormalArgs a, int64_t threads) {
   for (int64_t i = first_thread(); i < threads; i += all_threads())
-    lognormal_backward_quad<A>(a, i / 32, static_cast<int>(i % 32), WarpReduce<A>());
+    lognormal_backward_quad<A>(a, i / 32, static_cast<int>(i % 32), shared_quads(a), WarpReduce<A>());
 }
 
 namespace {
@@ -45,7 +45,7 @@ LognormalArgs lognormal_args(const Tensor& image, const Tensor& x, const Tensor&
   return a;
 }
 
-// Eight elements together in all tensors; with a seed also in one row, from the first lane of a counter on.
+// Four elements together in all tensors; with a seed also in one row, from the first lane of a counter on.
 bool fits_vectors(const LognormalArgs& a) {
   const bool inside = a.channels_inside;
   for (const View* v : {&a.image, &a.x, &a.mu, &a.noise.given, &a.d_x, &a.d_mu, &a.d_noise})
@@ -62,11 +62,11 @@ void lognormal_transition_out(const Tensor& out, const Tensor& x, const Tensor& 
   const LognormalArgs a = lognormal_args(out, x, mu, log_mean, log_std, noise, seed, stream, top, left);
   const cudaStream_t current = current_stream(out);
   if (any_double({&out, &x, &mu, &log_mean, &log_std, pointer(noise)})) {
-    launch(lognormal_transition_quad<double>, a, a.shape.batch * Quad::per_sample(a.noise, a.shape), current);
+    launch(lognormal_transition_quad<double>, a, a.shape.batch * Quad::lanes(a.noise, a.shape), current);
   } else if (fits_vectors(a)) {
     launch(lognormal_transition_vector, a, out.numel() / kVector, current);
   } else {
-    launch(lognormal_transition_quad<float>, a, a.shape.batch * Quad::per_sample(a.noise, a.shape), current);
+    launch(lognormal_transition_quad<float>, a, a.shape.batch * Quad::lanes(a.noise, a.shape), current);
   }
 }
 
@@ -81,11 +81,12 @@ void lognormal_transition_backward_out(const Tensor& grad, const Tensor& x, cons
   a.d_x = image_view(d_x);
   a.d_mu = image_view(d_mu);
   a.d_noise = image_view(d_noise);
+  if (!d_log_mean && !d_log_std && !d_noise) a.x = a.mu = View{};  // d_x and d_mu do not look at them: stand-ins came
   const bool is_double = any_double({&grad, &x, &mu, &log_mean, &log_std, pointer(noise)});
   const bool vectors = !is_double && fits_vectors(a);
-  const int64_t per_warp = 32 * (vectors ? kSteps * kVector : kQuadSteps);
-  const int64_t work = vectors ? a.shape.channels * a.shape.pixels() : Quad::per_sample(a.noise, a.shape);
-  a.tiles = (work + per_warp - 1) / per_warp;
+  const int64_t work = vectors ? a.shape.channels * a.shape.pixels() / kVector : Quad::per_sample(a.noise, a.shape);
+  a.steps = steps_for(a.shape.batch, work, kSteps);
+  a.tiles = (work + 32 * a.steps - 1) / (32 * a.steps);
   const int64_t count = a.shape.batch * a.tiles, threads = count * 32;
   std::optional<Tensor> mean_parts, std_parts;
   if (d_log_mean || d_log_std) {

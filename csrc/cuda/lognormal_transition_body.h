@@ -6,21 +6,20 @@
 
 namespace f2d {
 
-constexpr int kSteps = 4;        // vectors per lane of a warp's tile in the backward pass
-constexpr int kQuadSteps = 8;    // quads per lane, likewise
+constexpr int kSteps = 8;  // vectors or quads per lane of a warp's tile in the backward pass, at most
 
 struct LognormalArgs {
   Shape shape;
-  int64_t tiles;  // warps per sample in the backward pass
+  int64_t tiles, steps;  // in the backward pass: warps per sample; vectors or quads per lane
   bool channels_inside;
   NoiseSource noise;
-  View x, mu, image;       // image: out or grad
+  View x, mu, image;       // image: out or grad; backward: x and mu absent where no gradient looks at them
   View log_mean, log_std;  // only b
   View d_x, d_mu, d_noise;
   void *log_mean_parts, *log_std_parts;  // [b][tile]
 };
 
-// Eight elements of sample b that lie together in every tensor, from `first` on (counted in the sample's memory order).
+// Four elements of sample b that lie together in every tensor, from `first` on (counted in the sample's memory order).
 F2D_FN void vector_noise(const LognormalArgs& a, int64_t b, int64_t first, float eps[kVector]) {
   const View& given = a.noise.given;
   if (given.data) return unpack(load_raw(given, b * given.b + first), given.dtype, eps);
@@ -50,10 +49,11 @@ F2D_FN void lognormal_backward_vector(const LognormalArgs& a, int64_t warp, int 
   const float log_mean = load_one<float>(a.log_mean, b * a.log_mean.b);
   const float log_std = load_one<float>(a.log_std, b * a.log_std.b);
   float mean_sum = 0.0f, std_sum = 0.0f;
-  for (int step = 0; step < kSteps; ++step) {
-    const int64_t first = ((tile * kSteps + step) * 32 + lane) * kVector;
+  for (int64_t step = 0; step < a.steps; ++step) {
+    const int64_t first = ((tile * a.steps + step) * 32 + lane) * kVector;
     if (first >= size) break;
-    const Raw raw_x = load_raw(a.x, b * a.x.b + first), raw_mu = load_raw(a.mu, b * a.mu.b + first);
+    const Raw raw_x = a.x.data ? load_raw(a.x, b * a.x.b + first) : Raw{};
+    const Raw raw_mu = a.mu.data ? load_raw(a.mu, b * a.mu.b + first) : Raw{};
     const Raw raw_grad = load_raw(a.image, b * a.image.b + first);
     float eps[kVector], x[kVector], mu[kVector], grad[kVector];
     vector_noise(a, b, first, eps);
@@ -78,41 +78,46 @@ F2D_FN void lognormal_backward_vector(const LognormalArgs& a, int64_t warp, int 
   reduce(std_sum, a.log_std_parts, warp);
 }
 
-template <class A>
-F2D_FN void lognormal_forward_quad(const LognormalArgs& a, int64_t index) {
-  const int64_t quads = Quad::per_sample(a.noise, a.shape), b = quotient(index, quads);
-  const Quad quad = Quad::at(a.noise, a.shape, a.channels_inside, index - b * quads);
+template <class A, class Spots>
+F2D_FN void lognormal_forward_quad(const LognormalArgs& a, int64_t index, const Spots& spots) {
+  const int64_t quads = Quad::per_sample(a.noise, a.shape), lanes = Quad::lanes(a.noise, a.shape);
+  const int64_t b = quotient(index, lanes), place = index - b * lanes;
+  const bool there = place < quads;
+  const Quad quad = Quad::at(a.noise, a.shape, a.channels_inside, there ? place : 0);
   const A log_mean = load_one<A>(a.log_mean, b * a.log_mean.b), log_std = load_one<A>(a.log_std, b * a.log_std.b);
-  A eps[4];
-  quad.noise(a.noise, a.shape, b, eps);
+  float eps[4] = {};
+  if (!a.noise.given.data) quad.draw(a.noise, b, eps);
   F2D_UNROLL
-  for (int lane = 0; lane < 4; ++lane) {
-    if (!quad.inside(a.shape, lane)) continue;
-    const A x = load_one<A>(a.x, quad.offset(a.x, b, lane)), mu = load_one<A>(a.mu, quad.offset(a.mu, b, lane));
-    store_one(a.image, quad.offset(a.image, b, lane), lognormal_step(x, mu, log_mean, log_std, eps[lane]));
+  for (int i = 0; i < 4; ++i) {
+    const Spot at = spots.spot(quad, there, eps, i);
+    if (!at.inside(a.shape)) continue;
+    const A x = load_one<A>(a.x, at.offset(a.x, b)), mu = load_one<A>(a.mu, at.offset(a.mu, b));
+    store_one(a.image, at.offset(a.image, b), lognormal_step(x, mu, log_mean, log_std, at.noise<A>(a.noise, b)));
   }
 }
 
-template <class A, class Reduce>
-F2D_FN void lognormal_backward_quad(const LognormalArgs& a, int64_t warp, int lane_of_warp, Reduce reduce) {
+template <class A, class Spots, class Reduce>
+F2D_FN void lognormal_backward_quad(const LognormalArgs& a, int64_t warp, int lane, const Spots& spots, Reduce reduce) {
   const int64_t quads = Quad::per_sample(a.noise, a.shape), b = quotient(warp, a.tiles), tile = warp - b * a.tiles;
   const A log_mean = load_one<A>(a.log_mean, b * a.log_mean.b), log_std = load_one<A>(a.log_std, b * a.log_std.b);
   A mean_sum = A(0), std_sum = A(0);
-  for (int step = 0; step < kQuadSteps; ++step) {
-    const int64_t index = (tile * kQuadSteps + step) * 32 + lane_of_warp;
-    if (index >= quads) break;
-    const Quad quad = Quad::at(a.noise, a.shape, a.channels_inside, index);
-    A eps[4];
-    quad.noise(a.noise, a.shape, b, eps);
+  for (int64_t step = 0; step < a.steps; ++step) {
+    const int64_t first = (tile * a.steps + step) * 32;
+    if (first >= quads) break;
+    const bool there = first + lane < quads;
+    const Quad quad = Quad::at(a.noise, a.shape, a.channels_inside, there ? first + lane : 0);
+    float eps[4] = {};
+    if (!a.noise.given.data) quad.draw(a.noise, b, eps);
     F2D_UNROLL
-    for (int lane = 0; lane < 4; ++lane) {
-      if (!quad.inside(a.shape, lane)) continue;
-      const LognormalGradient<A> d = lognormal_gradient(
-          load_one<A>(a.image, quad.offset(a.image, b, lane)), load_one<A>(a.x, quad.offset(a.x, b, lane)),
-          load_one<A>(a.mu, quad.offset(a.mu, b, lane)), log_mean, log_std, eps[lane]);
-      if (a.d_x.data) store_one(a.d_x, quad.offset(a.d_x, b, lane), d.x);
-      if (a.d_mu.data) store_one(a.d_mu, quad.offset(a.d_mu, b, lane), d.mu);
-      if (a.d_noise.data) store_one(a.d_noise, quad.offset(a.d_noise, b, lane), d.noise);
+    for (int i = 0; i < 4; ++i) {
+      const Spot at = spots.spot(quad, there, eps, i);
+      if (!at.inside(a.shape)) continue;
+      const auto fetch = [&](const View& v) { return v.data ? load_one<A>(v, at.offset(v, b)) : A(0); };
+      const LognormalGradient<A> d = lognormal_gradient(fetch(a.image), fetch(a.x), fetch(a.mu), log_mean, log_std,
+                                                        at.noise<A>(a.noise, b));
+      if (a.d_x.data) store_one(a.d_x, at.offset(a.d_x, b), d.x);
+      if (a.d_mu.data) store_one(a.d_mu, at.offset(a.d_mu, b), d.mu);
+      if (a.d_noise.data) store_one(a.d_noise, at.offset(a.d_noise, b), d.noise);
       mean_sum += d.log_mean;
       std_sum += d.log_std;
     }

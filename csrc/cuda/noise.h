@@ -22,15 +22,13 @@ struct NoiseSource {
   }
 };
 
-// The noise of eight pixels from `pixel` on, which lie in one row and start a counter (rows are multiples of 8 and the
-// window of 4).
+// The noise of four pixels from `pixel` on, which lie in one row and start a counter (rows and the window are multiples
+// of 4).
 F2D_FN void draw_vector(const NoiseSource& s, const Shape& shape, int64_t b, int64_t c, int64_t pixel,
                         float eps[kVector]) {
   const int64_t y = quotient(pixel, shape.width), x = pixel - y * shape.width;
-  const uint32_t quad = static_cast<uint32_t>((x + s.left) >> 2), row = static_cast<uint32_t>(y) + s.top;
-  const NoiseKey key = s.key(b);
-  normal_quad(key, quad, row, static_cast<uint32_t>(c), eps);
-  normal_quad(key, quad + 1, row, static_cast<uint32_t>(c), eps + 4);
+  normal_quad(s.key(b), static_cast<uint32_t>((x + s.left) >> 2), static_cast<uint32_t>(y) + s.top,
+              static_cast<uint32_t>(c), eps);
 }
 
 // One counter's four elements, in any tensors: a quad starts at a multiple of 4 of the whole image, so the first and
@@ -43,6 +41,10 @@ struct Quad {
   }
   F2D_MEMBER static int64_t per_sample(const NoiseSource& s, const Shape& shape) {
     return s.quads_per_row * shape.height * shape.channels;
+  }
+  // Quads that warps walk, which never straddle two samples.
+  F2D_MEMBER static int64_t lanes(const NoiseSource& s, const Shape& shape) {
+    return (per_sample(s, shape) + 31) / 32 * 32;
   }
   // Neighbouring threads take neighbouring memory: channels inside where they are.
   F2D_MEMBER static Quad at(const NoiseSource& s, const Shape& shape, bool channels_inside, int64_t index) {
@@ -61,22 +63,54 @@ struct Quad {
     }
     return {c, y, 4 * column - s.left % 4};
   }
-  F2D_MEMBER bool inside(const Shape& shape, int lane) const { return x + lane >= 0 && x + lane < shape.width; }
-  F2D_MEMBER int64_t offset(const View& v, int64_t b, int lane) const {
-    return b * v.b + c * v.c + y * v.h + (x + lane) * v.w;
-  }
-  // Of all four lanes where it is drawn, of those inside the tile where it is given.
-  template <class A>
-  F2D_MEMBER void noise(const NoiseSource& s, const Shape& shape, int64_t b, A eps[4]) const {
-    float drawn[4] = {};
-    if (!s.given.data)
-      normal_quad(s.key(b), static_cast<uint32_t>((x + s.left) >> 2), static_cast<uint32_t>(y) + s.top,
-                  static_cast<uint32_t>(c), drawn);
-    F2D_UNROLL
-    for (int lane = 0; lane < 4; ++lane)
-      eps[lane] = s.given.data && inside(shape, lane) ? load_one<A>(s.given, offset(s.given, b, lane))
-                                                      : static_cast<A>(drawn[lane]);
+  F2D_MEMBER void draw(const NoiseSource& s, int64_t b, float eps[4]) const {
+    normal_quad(s.key(b), static_cast<uint32_t>((x + s.left) >> 2), static_cast<uint32_t>(y) + s.top,
+                static_cast<uint32_t>(c), eps);
   }
 };
+
+// One element that a lane computes, and the noise drawn for it.
+struct Spot {
+  int64_t c, y, x;
+  float drawn;
+
+  F2D_MEMBER bool inside(const Shape& shape) const { return x >= 0 && x < shape.width; }
+  F2D_MEMBER int64_t offset(const View& v, int64_t b) const { return b * v.b + c * v.c + y * v.h + x * v.w; }
+  template <class A>
+  F2D_MEMBER A noise(const NoiseSource& s, int64_t b) const {
+    return s.given.data ? load_one<A>(s.given, offset(s.given, b)) : static_cast<A>(drawn);
+  }
+};
+
+// Lanes keep the quads whose noise they drew; lane i of one of them.
+struct OwnQuads {
+  F2D_MEMBER Spot spot(const Quad& quad, bool there, const float eps[4], int i) const {
+    return {quad.c, quad.y, there ? quad.x + i : -1, eps[i]};
+  }
+};
+
+#if defined(__CUDACC__)
+// The 32 lanes of a warp share out the 128 elements of their quads so that neighbours in a row, or pixels of few
+// channels, go to neighbouring lanes: each access then touches every sector once. With its own quad in every lane, lanes
+// are four elements apart, and an access touches four times as many sectors.
+struct SharedQuads {
+  bool sharing;
+
+  __device__ __forceinline__ Spot spot(const Quad& quad, bool there, const float eps[4], int i) const {
+    if (!sharing) return OwnQuads().spot(quad, there, eps, i);
+    const int lane = threadIdx.x % 32, from = 8 * i + lane / 4, part = lane % 4;
+    float drawn = 0.0f;
+    F2D_UNROLL
+    for (int j = 0; j < 4; ++j) {
+      const float of_lane = __shfl_sync(0xffffffffu, eps[j], from);
+      drawn = part == j ? of_lane : drawn;
+    }
+    const int c = __shfl_sync(0xffffffffu, static_cast<int>(quad.c), from);
+    const int y = __shfl_sync(0xffffffffu, static_cast<int>(quad.y), from);
+    const int x = __shfl_sync(0xffffffffu, there ? static_cast<int>(quad.x) : -4, from);
+    return {c, y, x + part, drawn};
+  }
+};
+#endif
 
 }  // namespace f2d

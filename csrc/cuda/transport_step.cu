@@ -12,7 +12,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 template <class A>
 __global__ void __launch_bounds__(kThreads, 1)
     transport_step_quad(const __grid_constant__ TransportArgs a, int64_t threads) {
-  for (int64_t i = first_thread(); i < threads; i += all_threads()) transport_forward_quad<A>(a, i);
+  for (int64_t i = first_thread(); i < threads; i += all_threads()) transport_forward_quad<A>(a, i, shared_quads(a));
 }
 
 __global__ void __launch_bounds__(kThreads, 1)
@@ -25,7 +25,7 @@ template <class A>
 __global__ void __launch_bounds__(kThreads, 1)
     transport_step_backward_quad(const __grid_constant__ TransportArgs a, int64_t threads) {
   for (int64_t i = first_thread(); i < threads; i += all_threads())
-    transport_backward_quad<A>(a, i / kWarp, static_cast<int>(i % kWarp), WarpReduce<A>());
+    transport_backward_quad<A>(a, i / kWarp, static_cast<int>(i % kWarp), shared_quads(a), WarpReduce<A>());
 }
 
 template <int kExperts>
@@ -54,6 +54,7 @@ TransportProblem transport_problem(const Tensor& image, const Tensor& x, const s
   a.noise = noise_source(noise, seed, stream, top, left, a.shape);
   a.x = image_view(x);
   a.anchor = image_view(anchor);
+  a.anchored = anchor.has_value();
   a.log_mean = table_view(log_mean);
   a.log_std = table_view(log_std);
   p.is_double = any_double({&x, &gates, pointer(maps), pointer(base), &log_mean, &log_std, pointer(anchor), pointer(noise)});
@@ -68,7 +69,7 @@ TransportProblem transport_problem(const Tensor& image, const Tensor& x, const s
   return p;
 }
 
-// Eight neighbours of a plane together in all tensors; with a seed also in one row, from the first lane of a counter on.
+// Four neighbours of a plane together in all tensors; with a seed also in one row, from the first lane of a counter on.
 bool fits_vectors(const TransportArgs& a) {
   for (const View* v : {&a.x, &a.anchor, &a.base, &a.maps, &a.x_next, &a.mu, &a.noise.given, &a.grad_x, &a.grad_mu,
                         &a.d_x, &a.d_mu, &a.d_noise})
@@ -99,11 +100,11 @@ void transport_step_out(const Tensor& x_next, const Tensor& mu, const Tensor& x,
   TransportArgs& a = p.args;
   a.x_next = image_view(x_next);
   a.mu = image_view(mu);
-  const int64_t quads = a.shape.batch * Quad::per_sample(a.noise, a.shape);
+  const int64_t quads = a.shape.batch * Quad::lanes(a.noise, a.shape);
   if (p.is_double) {
     launch(transport_step_quad<double>, a, quads, current);
   } else if (fits_vectors(a)) {
-    launch(transport_step_vector, a, x_next.numel() / kVector, current);
+    launch(transport_step_vector, a, PlaneVector::count(a), current);
   } else {
     launch(transport_step_quad<float>, a, quads, current);
   }
@@ -132,9 +133,16 @@ void transport_step_backward_out(const OptionalTensor& grad_x, const OptionalTen
   a.d_noise = image_view(d_noise);
   const bool of_experts = !d_deltas.empty() || d_gates || d_maps, of_exponent = d_log_mean || d_log_std;
   a.needs_total = of_experts || of_exponent || d_mu || d_noise || (d_x && !anchor);
+  if (!of_exponent && !d_noise && (anchor || !a.needs_total)) a.x = View{};  // stand-ins came for what nobody looks at
+  if (!a.needs_total) {
+    a.maps = a.base = a.anchor = View{};
+    for (View& delta : a.deltas) delta = View{};
+  }
 
   const bool shared = !d_deltas.empty() && a.shape.batch > 1 && !a.listed && deltas[0].size(0) == 1;
-  bool vectors = !is_double && fits_vectors(a), fused = vectors && of_experts && a.experts <= kFused && !shared;
+  a.tiles = (a.shape.pixels() + kWarp * kVector - 1) / (kWarp * kVector);
+  const bool few = 2 * a.shape.batch * a.tiles < kFewWarps;  // one pass over everything has a warp per tile, two have more
+  bool vectors = !is_double && fits_vectors(a), fused = vectors && of_experts && a.experts <= kFused && !shared && !few;
   if (fused) {
     set_listed(a.d_deltas, d_deltas);
     if (d_maps) a.d_maps = view_of(*d_maps, 0, 1, -1);
@@ -154,10 +162,9 @@ void transport_step_backward_out(const OptionalTensor& grad_x, const OptionalTen
     }
   }
 
-  const int64_t per_warp = kWarp * kTransportSteps;
   const int64_t work = vectors ? a.shape.channels * a.shape.pixels() / kVector : Quad::per_sample(a.noise, a.shape);
-  a.tiles = (a.shape.pixels() + kWarp * kVector - 1) / (kWarp * kVector);
-  a.warps = fused ? a.tiles : (work + per_warp - 1) / per_warp;
+  a.steps = steps_for(a.shape.batch, work, kTransportSteps);
+  a.warps = fused ? a.tiles : (work + kWarp * a.steps - 1) / (kWarp * a.steps);
   const int64_t warps = a.shape.batch * a.warps, threads = warps * kWarp;
   std::optional<Tensor> mean_parts, std_parts, gate_parts;
   if (of_exponent) {

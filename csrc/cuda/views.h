@@ -1,8 +1,8 @@
-// Strided tensors of any dtype as the CUDA kernels see them, and the ways to read and write eight neighbours of one:
-// raw 16-byte accesses where they lie together, element by element where not. Compiles for the host too, where the tests
+// Strided tensors of any dtype as the CUDA kernels see them, and the ways to read and write four neighbours of one: one
+// raw access of 16 bytes (8 at 16 bits) where they lie together, element by element where not. Compiles for the host too, where the tests
 // run every kernel's body thread by thread.
 //
-// The dtype is a run-time value: it is the same for all threads, so its branch costs a few instructions per 16 bytes, and
+// The dtype is a run-time value: it is the same for all threads, so its branch costs a few instructions per access, and
 // one kernel serves every mix of dtypes. Loads stay raw until all of a group are under way.
 #pragma once
 
@@ -10,15 +10,13 @@
 
 namespace f2d {
 
-constexpr int kVector = 8;  // elements per thread and stream: one 16-byte access at 16 bits, two at 32
+// Elements per thread and stream. Eight, in two accesses of 16 bytes, touched every sector of 32 bytes of a float32
+// tensor twice, since the lanes of each access lay 32 bytes apart (bench/results/ptx-counts.md).
+constexpr int kVector = 4;
 
-struct alignas(16) Chunk {
+// Four raw elements, widths up to 4 bytes.
+struct alignas(16) Raw {
   uint32_t word[4];
-};
-
-// Eight raw elements, widths up to 4 bytes.
-struct Raw {
-  Chunk chunk[2];
 };
 
 // Strides in elements of dimensions b, k (expert), c, h, w; 0 where the tensor does not vary. data null: absent.
@@ -40,65 +38,62 @@ F2D_FN int64_t quotient(int64_t a, int64_t b) {
   return a / b;
 }
 
-F2D_FN Chunk load_chunk(const void* p) {
-#if defined(__CUDA_ARCH__)
-  const uint4 v = __ldg(static_cast<const uint4*>(p));
-  return {{v.x, v.y, v.z, v.w}};
-#else
-  Chunk chunk;
-  memcpy(&chunk, p, sizeof(chunk));
-  return chunk;
-#endif
-}
-
-F2D_FN void store_chunk(void* p, Chunk chunk) {
-#if defined(__CUDA_ARCH__)
-  *static_cast<uint4*>(p) = make_uint4(chunk.word[0], chunk.word[1], chunk.word[2], chunk.word[3]);
-#else
-  memcpy(p, &chunk, sizeof(chunk));
-#endif
-}
-
 F2D_FN Raw load_raw(const View& s, int64_t offset) {
   const char* p = s.data + offset * size_of(s.dtype);
-  Raw raw;
-  raw.chunk[0] = load_chunk(p);
-  if (s.dtype == DType::f32) raw.chunk[1] = load_chunk(p + 16);
+  Raw raw{};
+#if defined(__CUDA_ARCH__)
+  if (s.dtype == DType::f32) {
+    const uint4 v = __ldg(reinterpret_cast<const uint4*>(p));
+    raw = {{v.x, v.y, v.z, v.w}};
+  } else {
+    const uint2 v = __ldg(reinterpret_cast<const uint2*>(p));
+    raw = {{v.x, v.y}};
+  }
+#else
+  memcpy(&raw, p, static_cast<size_t>(kVector * size_of(s.dtype)));
+#endif
   return raw;
 }
 
-F2D_FN void unpack(const Raw& raw, DType dtype, float value[kVector]) {
-  if (dtype == DType::f32) {
-    F2D_UNROLL
-    for (int i = 0; i < kVector; ++i) value[i] = bit_cast<float>(raw.chunk[i / 4].word[i % 4]);
-  } else if (dtype == DType::bf16) {
-    F2D_UNROLL
-    for (int i = 0; i < kVector; ++i)
-      value[i] = to_float(bf16{static_cast<uint16_t>(raw.chunk[0].word[i / 2] >> 16 * (i % 2))});
+// By __stwb, an ordinary store: of two assignments nvcc makes one store of 8 bytes and two of 4.
+F2D_FN void store_raw(const View& s, int64_t offset, const Raw& raw) {
+  char* p = s.data + offset * size_of(s.dtype);
+#if defined(__CUDA_ARCH__)
+  if (s.dtype == DType::f32) {
+    __stwb(reinterpret_cast<uint4*>(p), make_uint4(raw.word[0], raw.word[1], raw.word[2], raw.word[3]));
   } else {
-    F2D_UNROLL
-    for (int i = 0; i < kVector; ++i)
-      value[i] = to_float(f16{static_cast<uint16_t>(raw.chunk[0].word[i / 2] >> 16 * (i % 2))});
+    __stwb(reinterpret_cast<uint2*>(p), make_uint2(raw.word[0], raw.word[1]));
+  }
+#else
+  memcpy(p, &raw, static_cast<size_t>(kVector * size_of(s.dtype)));
+#endif
+}
+
+F2D_FN void unpack(const Raw& raw, DType dtype, float value[kVector]) {
+  F2D_UNROLL
+  for (int i = 0; i < kVector; ++i) {
+    const uint16_t half = static_cast<uint16_t>(raw.word[i / 2] >> 16 * (i % 2));
+    value[i] = dtype == DType::f32    ? bit_cast<float>(raw.word[i])
+               : dtype == DType::bf16 ? to_float(bf16{half})
+                                      : to_float(f16{half});
   }
 }
 
 F2D_FN void store_vector(const View& s, int64_t offset, const float value[kVector]) {
-  char* p = s.data + offset * size_of(s.dtype);
-  Raw raw;
+  Raw raw{};
   if (s.dtype == DType::f32) {
     F2D_UNROLL
-    for (int i = 0; i < kVector; ++i) raw.chunk[i / 4].word[i % 4] = bit_cast<uint32_t>(value[i]);
-    store_chunk(p + 16, raw.chunk[1]);
+    for (int i = 0; i < kVector; ++i) raw.word[i] = bit_cast<uint32_t>(value[i]);
   } else {
     F2D_UNROLL
     for (int i = 0; i < kVector / 2; ++i) {
       const float a = value[2 * i], b = value[2 * i + 1];
       const uint32_t low = s.dtype == DType::bf16 ? to_bf16(a).bits : to_f16(a).bits;
       const uint32_t high = s.dtype == DType::bf16 ? to_bf16(b).bits : to_f16(b).bits;
-      raw.chunk[0].word[i] = low | high << 16;
+      raw.word[i] = low | high << 16;
     }
   }
-  store_chunk(p, raw.chunk[0]);
+  store_raw(s, offset, raw);
 }
 
 template <class A>

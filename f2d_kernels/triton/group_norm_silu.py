@@ -29,7 +29,8 @@ from f2d_kernels.triton.group_norm_silu_backward import backward
 
 __all__ = ["backward", "forward"]
 
-WHOLE_GROUP = 4096  # largest group that one program keeps in registers, 16 elements per thread
+SEGMENT = 512  # tiles that one program merges, where a group has more of them
+WHOLE_GROUP = 4096  # elements of a group that one program keeps in registers: 16 per thread
 
 
 @triton.jit
@@ -102,25 +103,54 @@ def _moments_kernel(
 
 
 @triton.jit
+def _counts(counts, group, parts, i, pixels, tiles, TILE: tl.constexpr, INDEX: tl.constexpr):
+    """Elements of parts i of a group: stored, or those of a tile."""
+    if counts is None:
+        return tl.minimum(pixels - (i % tiles).to(INDEX) * TILE, TILE).to(tl.float64)
+    else:
+        return tl.load(counts + group * parts + i, mask=i < parts, other=0.0)
+
+
+@triton.jit
+def _combine_kernel(
+    merged_means, merged_squares, merged_counts, means, squares, parts, segments, pixels, tiles,
+    TILE: tl.constexpr, SEGMENT: tl.constexpr, INDEX: tl.constexpr,
+):  # fmt: skip
+    """One program: SEGMENT neighbouring tiles of one group become one part, so that a large group is no serial walk."""
+    group = (tl.program_id(0) // segments).to(tl.int64)
+    i = (tl.program_id(0) % segments).to(INDEX) * SEGMENT + tl.arange(0, SEGMENT)
+    inside = i < parts
+    count = tl.where(inside, _counts(None, group, parts, i, pixels, tiles, TILE, INDEX), 0.0)
+    mean = tl.load(means + group * parts + i, mask=inside, other=0.0)
+    total = tl.sum(tree_sum(count, SEGMENT), axis=0)
+    average = tl.sum(tree_sum(count * mean, SEGMENT), axis=0) / total
+    distance = mean - average
+    square = tl.load(squares + group * parts + i, mask=inside, other=0.0) + count * distance * distance
+    tl.store(merged_means + tl.program_id(0), average)
+    tl.store(merged_squares + tl.program_id(0), tl.sum(tree_sum(square, SEGMENT), axis=0))
+    tl.store(merged_counts + tl.program_id(0), total)
+
+
+@triton.jit
 def _statistics_kernel(
-    mean, rstd, means, squares, eps, group_channels, pixels, tiles,
+    mean, rstd, means, squares, counts, eps, group_channels, parts, pixels, tiles,
     TILE: tl.constexpr, LANES: tl.constexpr, INDEX: tl.constexpr,
 ):  # fmt: skip
-    """Combine the tiles of one group per program, in order, lane by lane."""
+    """Combine the parts of one group per program, in order, lane by lane."""
     group = tl.program_id(0).to(tl.int64)
-    parts = tl.cast(group_channels, INDEX) * tiles
+    parts = tl.cast(parts, INDEX)
     lane = tl.arange(0, LANES)
     total = tl.cast(group_channels, tl.float64) * tl.cast(pixels, tl.float64)
     sums = tl.zeros([LANES], tl.float64)
     for first in range(0, parts, LANES):
         i = first + lane
-        count = tl.minimum(pixels - (i % tiles).to(INDEX) * TILE, TILE).to(tl.float64)
+        count = _counts(counts, group, parts, i, pixels, tiles, TILE, INDEX)
         sums += count * tl.load(means + group * parts + i, mask=i < parts, other=0.0)
     average = tl.sum(tree_sum(sums, LANES), axis=0) / total
     sums = tl.zeros([LANES], tl.float64)
     for first in range(0, parts, LANES):
         i = first + lane
-        count = tl.minimum(pixels - (i % tiles).to(INDEX) * TILE, TILE).to(tl.float64)
+        count = _counts(counts, group, parts, i, pixels, tiles, TILE, INDEX)
         distance = tl.load(means + group * parts + i, mask=i < parts, other=average) - average
         sums += tl.load(squares + group * parts + i, mask=i < parts, other=0.0) + count * distance * distance
     tl.store(mean + group, average)
@@ -184,10 +214,19 @@ def forward(
         _moments_kernel, programs, x.device,
         means, squares, x, channels, pixels, width, strides(x), tiles, TILE=TILE, **grid,
     )  # fmt: skip
+    parts, counts, index = group_channels * tiles, None, index_type(group_channels * pixels)
+    if parts > SEGMENT:
+        segments = triton.cdiv(parts, SEGMENT)
+        merged = [empty_partials((batch, num_groups, segments), torch.float64, x) for _ in range(3)]
+        launch(
+            _combine_kernel, batch * num_groups * segments, x.device,
+            *merged, means, squares, parts, segments, pixels, tiles, TILE=TILE, SEGMENT=SEGMENT, INDEX=index,
+        )  # fmt: skip
+        (means, squares, counts), parts = merged, segments
     launch(
         _statistics_kernel, batch * num_groups, x.device,
-        mean, rstd, means, squares, eps, group_channels, pixels, tiles,
-        TILE=TILE, LANES=LANES, INDEX=index_type(group_channels * pixels),
+        mean, rstd, means, squares, counts, eps, group_channels, parts, pixels, tiles,
+        TILE=TILE, LANES=LANES, INDEX=index,
     )  # fmt: skip
     launch(
         _apply_kernel, programs, x.device,

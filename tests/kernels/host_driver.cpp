@@ -17,6 +17,7 @@ View view(const int64_t* v) {
 void set_experts(Experts& a, const int64_t* shape, const int64_t* flags, const int64_t* views, const int64_t* deltas) {
   a.shape = {shape[0], shape[1], shape[2], shape[3]};
   a.experts = shape[4];
+  a.run = 1;
   a.listed = flags[0], a.channel_gates = flags[1];
   a.gates = view(views), a.maps = view(views + 7), a.base = view(views + 14);
   for (int64_t k = 0; k < (a.listed ? a.experts : 1); ++k) a.deltas[k] = view(deltas + 7 * k);
@@ -34,6 +35,7 @@ AssemblyArgs assembly(const int64_t* shape, const int64_t* flags, const int64_t*
   AssemblyArgs a{};
   set_experts(a, shape, flags, views, deltas);
   a.channels_inside = flags[2];
+  a.splits = 1;
   a.image = view(views + 21);
   set_gradients(a, a, views + 28, d_deltas);
   return a;
@@ -86,7 +88,7 @@ TransportArgs transport(const int64_t* shape, const int64_t* flags, const int64_
   TransportArgs a{};
   set_experts(a, shape, flags, views, deltas);
   set_gradients(a, a, views + 21, d_deltas);
-  a.channels_inside = flags[2], a.needs_total = true;
+  a.channels_inside = flags[2], a.needs_total = true, a.anchored = views[28 + 7] != 0;
   View* const rest[] = {&a.x, &a.anchor, &a.noise.given, &a.log_mean, &a.log_std, &a.x_next,
                         &a.mu, &a.grad_x, &a.grad_mu, &a.d_x, &a.d_mu, &a.d_noise, &a.v};
   for (int i = 0; i < 13; ++i) *rest[i] = view(views + 28 + 7 * i);
@@ -121,7 +123,7 @@ void transport_experts(TransportArgs& a, double* const* sums) {
 template <class A>
 void transport_quads(TransportArgs& a, int64_t warps, double* const* sums) {
   transport_warps<A>(a, warps, false, sums, [](const TransportArgs& args, int64_t warp, int lane, auto reduce) {
-    transport_backward_quad<A>(args, warp, lane, reduce);
+    transport_backward_quad<A>(args, warp, lane, OwnQuads(), reduce);
   });
 }
 
@@ -196,24 +198,24 @@ void driver_lognormal_forward(int kind, int64_t begin, int64_t end, const int64_
   const LognormalArgs a = lognormal(shape, views, noise);
   for (int64_t i = begin; i < end; ++i) {
     if (kind == 0) lognormal_forward_vector(a, i);
-    if (kind == 2) lognormal_forward_quad<float>(a, i);
-    if (kind == 3) lognormal_forward_quad<double>(a, i);
+    if (kind == 2) lognormal_forward_quad<float>(a, i, OwnQuads());
+    if (kind == 3) lognormal_forward_quad<double>(a, i, OwnQuads());
   }
 }
 
 void driver_lognormal_backward(int kind, const int64_t* shape, const int64_t* views, const int64_t* noise,
                                double* d_log_mean, double* d_log_std) {
   LognormalArgs a = lognormal(shape, views, noise);
-  const int64_t per_warp = 32 * (kind == 0 ? kSteps * kVector : kQuadSteps);
-  const int64_t work = kind == 0 ? a.shape.channels * a.shape.pixels() : Quad::per_sample(a.noise, a.shape);
-  a.tiles = (work + per_warp - 1) / per_warp;
+  const int64_t work = kind == 0 ? a.shape.channels * a.shape.pixels() / kVector : Quad::per_sample(a.noise, a.shape);
+  a.steps = kSteps;
+  a.tiles = (work + 32 * a.steps - 1) / (32 * a.steps);
   a.log_mean_parts = d_log_mean;
   a.log_std_parts = d_log_std;
   for (int64_t warp = 0; warp < a.shape.batch * a.tiles; ++warp)
     for (int lane = 0; lane < 32; ++lane) {
       if (kind == 0) lognormal_backward_vector(a, warp, lane, AddTo<float>{a, d_log_mean, d_log_std});
-      if (kind == 2) lognormal_backward_quad<float>(a, warp, lane, AddTo<float>{a, d_log_mean, d_log_std});
-      if (kind == 3) lognormal_backward_quad<double>(a, warp, lane, AddTo<double>{a, d_log_mean, d_log_std});
+      if (kind == 2) lognormal_backward_quad<float>(a, warp, lane, OwnQuads(), AddTo<float>{a, d_log_mean, d_log_std});
+      if (kind == 3) lognormal_backward_quad<double>(a, warp, lane, OwnQuads(), AddTo<double>{a, d_log_mean, d_log_std});
     }
 }
 
@@ -221,7 +223,7 @@ void driver_lognormal_backward(int kind, const int64_t* shape, const int64_t* vi
 int64_t driver_lognormal_threads(int kind, const int64_t* shape, const int64_t* views, const int64_t* noise) {
   const LognormalArgs a = lognormal(shape, views, noise);
   if (kind == 0) return a.shape.batch * a.shape.channels * a.shape.pixels() / kVector;
-  return a.shape.batch * Quad::per_sample(a.noise, a.shape);
+  return a.shape.batch * Quad::lanes(a.noise, a.shape);
 }
 
 // Threads [begin, end) of a forward kernel, all of them where end is -1. kind: 0 vectors, 2 quads in float, 3 in double
@@ -230,11 +232,11 @@ void driver_transport_forward(int kind, int64_t begin, int64_t end, const int64_
                               const double* bounds) {
   const TransportArgs a = transport(shape, flags, views, deltas, nullptr, noise, dtypes, bounds);
   const int64_t vectors = a.shape.batch * a.shape.channels * a.shape.pixels() / kVector;
-  const int64_t all = kind == 0 ? vectors : a.shape.batch * Quad::per_sample(a.noise, a.shape);
+  const int64_t all = kind == 0 ? vectors : a.shape.batch * Quad::lanes(a.noise, a.shape);
   for (int64_t i = begin; i < (end < 0 ? all : end); ++i) {
     if (kind == 0) transport_forward_vector(a, i);
-    if (kind == 2) transport_forward_quad<float>(a, i);
-    if (kind == 3) transport_forward_quad<double>(a, i);
+    if (kind == 2) transport_forward_quad<float>(a, i, OwnQuads());
+    if (kind == 3) transport_forward_quad<double>(a, i, OwnQuads());
   }
 }
 
@@ -248,6 +250,7 @@ void driver_transport_backward(int kind, const int64_t* shape, const int64_t* fl
   double* const sums[] = {d_log_mean, d_log_std, d_gates};
   a.tiles = (a.shape.pixels() + kWarp * kVector - 1) / (kWarp * kVector);
   const int64_t per_warp = kWarp * kTransportSteps;
+  a.steps = kTransportSteps;
   const int64_t work = kind == 0 ? a.shape.channels * a.shape.pixels() / kVector : Quad::per_sample(a.noise, a.shape);
   const int64_t warps = (work + per_warp - 1) / per_warp;
   if (kind == 0)

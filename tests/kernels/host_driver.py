@@ -39,7 +39,7 @@ class Driver:
     def assembly_forward(self, kind, out, deltas, gates, maps=None, base=None, span=None):
         shape, flags, experts = _assembly_shape(out, deltas, gates)
         views = _ints(gate_view(gates), view(maps, "bkhw"), view(base), view(out), view(None))
-        begin, end = span or (0, out.numel() // (8 if kind in (PLANAR, CHANNELS_LAST) else 1))
+        begin, end = span or (0, out.numel() // (4 if kind in (PLANAR, CHANNELS_LAST) else 1))
         self.call("assembly_forward", kind, begin, end, shape, flags, views, experts)
 
     def assembly_backward(self, kind, grad, deltas, gates, maps, d_deltas, d_maps) -> Tensor:

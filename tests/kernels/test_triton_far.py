@@ -34,7 +34,11 @@ from f2d_kernels.triton import (  # noqa: E402
 
 NAN, BATCH = float("nan"), 2
 SIZES = [(1, 2**31 - 1), (1, 2**31 - 4), (2**31 - 4, 1), (2, 2**30 - 512), (2, 2**30)]
-OF_TILES = {"_sum_rows_kernel", "_statistics_kernel"}  # walk over sums of tiles, whose count is far below 2^31
+OF_TILES = {
+    "_sum_rows_kernel",
+    "_combine_kernel",
+    "_statistics_kernel",
+}  # walk over sums of tiles, far fewer than 2^31
 
 
 @triton.jit

@@ -119,6 +119,7 @@ CASES = {
     "gaussian": lambda: gaussian(4),
     "norm of a small group": lambda: norm((5, 9)),
     "norm of a large group": lambda: norm((33, 63)),
+    "norm of a group of many tiles": lambda: norm((129, 256)),
 }
 
 

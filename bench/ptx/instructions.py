@@ -1,0 +1,298 @@
+"""What each arithmetic instruction of PTX computes, on arrays of all threads at once (section 9.7 of the PTX ISA).
+
+`meaning(opcode)` gives the types of an instruction's operands, the type of its result, and the function between them.
+Types are numpy's: "u4" is a 32-bit register as an unsigned integer, "?" a predicate. bfloat16 is "u2": its bits.
+"""
+
+import re
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from bench.ptx import floats
+from bench.ptx.faults import DIVISION_BY_ZERO, Violation
+from bench.ptx.parser import WIDTHS
+
+Function = Callable[..., np.ndarray | tuple[np.ndarray, np.ndarray]]
+
+
+class Meaning(NamedTuple):
+    operands: tuple[str, ...]
+    result: str
+    function: Function
+
+
+class UnknownInstruction(NotImplementedError):
+    """The executor does not know an instruction; it never guesses."""
+
+
+def numpy_type(kind: str) -> str:
+    if kind == "pred":
+        return "?"
+    if kind in ("f32", "f64"):
+        return f"f{WIDTHS[kind]}"
+    return f"i{WIDTHS[kind]}" if kind[0] == "s" else f"u{WIDTHS[kind]}"
+
+
+@cache
+def meaning(opcode: str) -> Meaning:
+    """Raises UnknownInstruction for what is not here; nothing is guessed."""
+    for pattern, make in _TABLE:
+        if found := re.fullmatch(pattern, opcode):
+            return make(*found.groups())
+    raise UnknownInstruction(f"PTX instruction {opcode} is unknown to the executor")
+
+
+def _same(function: Function, count: int) -> Callable[[str], Meaning]:
+    """`count` operands and the result of one type, the opcode's last part."""
+
+    def make(kind: str) -> Meaning:
+        return Meaning((numpy_type(kind),) * count, numpy_type(kind), function)
+
+    return make
+
+
+def _wide(kind: str) -> str:
+    return f"{numpy_type(kind)[0]}{2 * WIDTHS[kind]}"
+
+
+def _multiply_wide(kind: str) -> Meaning:
+    return Meaning((numpy_type(kind),) * 2, _wide(kind), lambda a, b: a.astype(_wide(kind)) * b.astype(_wide(kind)))
+
+
+def _multiply_add_wide(kind: str) -> Meaning:
+    wide = _wide(kind)
+    return Meaning((numpy_type(kind),) * 2 + (wide,), wide, lambda a, b, c: a.astype(wide) * b.astype(wide) + c)
+
+
+def _multiply_high(kind: str) -> Meaning:
+    wide, bits = _wide(kind), 8 * WIDTHS[kind]
+
+    def function(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return ((a.astype(wide) * b.astype(wide)) >> bits).astype(numpy_type(kind))
+
+    return Meaning((numpy_type(kind),) * 2, numpy_type(kind), function)
+
+
+def _checked(divide: Function) -> Function:
+    def function(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        zero = np.broadcast_to(b == 0, np.broadcast_shapes(a.shape, b.shape))
+        if zero.any():
+            raise Violation(DIVISION_BY_ZERO, "the divisor is 0", int(np.flatnonzero(zero)[0]))
+        return divide(a, b)
+
+    return function
+
+
+def _quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Rounded towards zero."""
+    floor = a // b
+    return floor + ((floor < 0) & (floor * b != a)).astype(a.dtype)
+
+
+def _shift_left(kind: str) -> Meaning:
+    bits, unsigned = 8 * WIDTHS[kind], f"u{WIDTHS[kind]}"
+
+    def function(a: np.ndarray, by: np.ndarray) -> np.ndarray:
+        return np.where(by < bits, a << np.minimum(by, bits - 1).astype(unsigned), 0).astype(unsigned)
+
+    return Meaning((unsigned, "u4"), unsigned, function)
+
+
+def _shift_right(kind: str) -> Meaning:
+    bits, of = 8 * WIDTHS[kind], numpy_type(kind)
+
+    def function(a: np.ndarray, by: np.ndarray) -> np.ndarray:
+        shifted = a >> np.minimum(by, bits - 1).astype(of)
+        return shifted if of[0] == "i" else np.where(by < bits, shifted, 0).astype(of)
+
+    return Meaning((of, "u4"), of, function)
+
+
+def _extract(kind: str) -> Meaning:
+    """bfe: `length` bits from `start` on, extended by their sign where the type has one."""
+    of, bits = numpy_type(kind), 8 * WIDTHS[kind]
+
+    def function(a: np.ndarray, start: np.ndarray, length: np.ndarray) -> np.ndarray:
+        start, length = (start & 0xFF).astype(np.int64), (length & 0xFF).astype(np.int64)
+        if ((length == 0) | (start + length > bits)).any():
+            raise UnknownInstruction("bfe of no bits, or of bits beyond the register")
+        moved = a << (bits - start - length).astype(of)
+        return moved >> (bits - length).astype(of)
+
+    return Meaning((of, "u4", "u4"), of, function)
+
+
+def _insert(kind: str) -> Meaning:
+    """bfi: the low `length` bits of a in place of those of b from `start` on."""
+    of, bits = numpy_type(kind), 8 * WIDTHS[kind]
+
+    def function(a: np.ndarray, b: np.ndarray, start: np.ndarray, length: np.ndarray) -> np.ndarray:
+        start, length = (start & 0xFF).astype(of), (length & 0xFF).astype(of)
+        if ((length == 0) | (start + length > bits)).any():
+            raise UnknownInstruction("bfi of no bits, or of bits beyond the register")
+        ones = ~np.zeros(1, of) >> (of_bits(bits, of) - length) << start
+        return (b & ~ones) | (a << start & ones)
+
+    return Meaning((of, of, "u4", "u4"), of, function)
+
+
+def _permute() -> Meaning:
+    """prmt: each byte of the result is one of the eight of a and b that a nibble of c names; where its highest bit is
+    set, that byte's sign repeated."""
+
+    def function(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+        both = a.astype(np.uint64) | b.astype(np.uint64) << np.uint64(32)
+        result = np.zeros(1, np.uint64)
+        for i in range(4):
+            nibble = c.astype(np.uint64) >> np.uint64(4 * i) & np.uint64(15)
+            byte = both >> np.uint64(8) * (nibble & np.uint64(7)) & np.uint64(255)
+            sign = np.where(byte >= 128, np.uint64(255), np.uint64(0))
+            result = result | np.where(nibble >= 8, sign, byte) << np.uint64(8 * i)
+        return result.astype(np.uint32)
+
+    return Meaning(("u4",) * 3, "u4", function)
+
+
+def of_bits(value: int, kind: str) -> np.ndarray:
+    """An integer as the raw bits of a register: an array of one element, which numpy broadcasts."""
+    return np.array([value % 2 ** (8 * np.dtype(kind).itemsize)], f"u{np.dtype(kind).itemsize}").view(kind)
+
+
+def _without_sign(kind: str, flush: bool = False) -> Meaning:
+    unsigned = f"u{WIDTHS[kind]}"
+    mask = {"bf16": 0x7FFF, "bf16x2": 0x7FFF7FFF, "f32": 2**31 - 1, "f64": 2**63 - 1}[kind]
+
+    def function(a: np.ndarray) -> np.ndarray:
+        size = a & of_bits(mask, unsigned)
+        return np.where(size < 0x00800000, 0, size).astype(unsigned) if flush else size
+
+    return Meaning((unsigned,), unsigned, function)
+
+
+_COMPARE = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
+            "ge": np.greater_equal, "lo": np.less, "ls": np.less_equal, "hi": np.greater,
+            "hs": np.greater_equal}  # fmt: skip
+
+
+def _compare(how: str, kind: str) -> Meaning:
+    """Floating-point comparisons are false of a NaN, but for those that end in u, which are true."""
+    of = numpy_type(kind)
+    if kind[0] != "f" and kind not in ("bf16", "bf16x2"):
+        return Meaning((of, of), "?", _COMPARE[how])
+    unordered = how.endswith("u")
+    compare = _COMPARE[how.removesuffix("u")]
+
+    def ordered(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        nan = np.isnan(a) | np.isnan(b)
+        return compare(a, b) | nan if unordered else compare(a, b) & ~nan
+
+    if kind == "bf16":
+        return Meaning((of, of), "?", lambda a, b: ordered(floats.from_bf16(a), floats.from_bf16(b)))
+    if kind == "bf16x2":
+        return Meaning((of, of), "?", lambda a, b: tuple(map(ordered, _halves(a), _halves(b))))
+    return Meaning((of, of), "?", ordered)
+
+
+def _halves(pair: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The two bfloat16 of a register as float32, the lower one first."""
+    return (pair << np.uint32(16)).view(np.float32), (pair & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+def _pack(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    return low.astype(np.uint32) | high.astype(np.uint32) << np.uint32(16)
+
+
+def _in_bf16(operation: Function, shape: str) -> Meaning:
+    """Of one bfloat16, or of two in a register: through float32, whose 24 bits are enough that rounding twice equals
+    rounding once."""
+
+    def one(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return floats.to_bf16(operation(floats.from_bf16(a), floats.from_bf16(b)))
+
+    def two(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        low, high = map(operation, _halves(a), _halves(b))
+        return _pack(floats.to_bf16(low), floats.to_bf16(high))
+
+    kind = "u4" if shape == "bf16x2" else "u2"
+    return Meaning((kind, kind), kind, two if shape == "bf16x2" else one)
+
+
+def _to_f16(values: np.ndarray) -> np.ndarray:
+    return floats.canonical(values.astype("f2")).view("u2")
+
+
+def _convert_pair(shape: str) -> Meaning:
+    """The first operand becomes the upper half."""
+    to_half = floats.to_bf16 if shape == "bf16x2" else _to_f16
+    return Meaning(("f4", "f4"), "u4", lambda high, low: _pack(to_half(low), to_half(high)))
+
+
+def _convert(rounding: str | None, to: str, of: str) -> Meaning:
+    source, target = numpy_type(of), numpy_type(to)
+    if to == "bf16":
+        return Meaning((source,), "u2", floats.to_bf16)
+    if of == "bf16":
+        return Meaning(("u2",), target, lambda a: floats.from_bf16(a).astype(target))
+    if to == "f16":
+        return Meaning((source,), "u2", _to_f16)
+    if of == "f16":
+        return Meaning(("u2",), target, lambda a: floats.canonical(a.view("f2").astype(target)))
+    if rounding in ("rni", "rzi", "rmi", "rpi"):
+        whole = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}[rounding]
+        if target[0] == "f":
+            return Meaning((source,), target, lambda a: floats.canonical(whole(a).astype(target)))
+        return Meaning((source,), target, lambda a: floats.to_integer(a, target, whole))
+    if "f" in source + target:
+        return Meaning((source,), target, lambda a: floats.canonical(a.astype(target)))
+    return Meaning((source,), target, lambda a: a.astype(target))
+
+
+_INT = r"(s16|u16|s32|u32|s64|u64|b16|b32|b64)"
+_FLOAT = r"(f32|f64)"
+_TABLE: list[tuple[str, Callable[..., Meaning]]] = [
+    (rf"add\.{_INT}", _same(np.add, 2)),
+    (rf"sub\.{_INT}", _same(np.subtract, 2)),
+    (rf"mul\.lo\.{_INT}", _same(np.multiply, 2)),
+    (rf"mad\.lo\.{_INT}", _same(lambda a, b, c: a * b + c, 3)),
+    (r"mul\.wide\.(s16|u16|s32|u32)", _multiply_wide),
+    (r"mad\.wide\.(s16|u16|s32|u32)", _multiply_add_wide),
+    (r"mul\.hi\.(s32|u32)", _multiply_high),
+    (rf"div\.{_INT}", _same(_checked(_quotient), 2)),
+    (rf"rem\.{_INT}", _same(_checked(np.fmod), 2)),
+    (rf"neg\.{_INT}", _same(np.negative, 1)),
+    (rf"min\.{_INT}", _same(np.minimum, 2)),
+    (rf"max\.{_INT}", _same(np.maximum, 2)),
+    (rf"add\.(?:rn\.)?{_FLOAT}", _same(floats.rounded(np.add), 2)),
+    (rf"sub\.(?:rn\.)?{_FLOAT}", _same(floats.rounded(np.subtract), 2)),
+    (rf"mul\.(?:rn\.)?{_FLOAT}", _same(floats.rounded(np.multiply), 2)),
+    (rf"div\.rn\.{_FLOAT}", _same(floats.rounded(np.divide), 2)),
+    (rf"sqrt\.rn\.{_FLOAT}", _same(floats.rounded(np.sqrt), 1)),
+    (rf"neg\.{_FLOAT}", _same(np.negative, 1)),
+    (rf"min\.{_FLOAT}", _same(floats.minimum, 2)),
+    (rf"max\.{_FLOAT}", _same(floats.maximum, 2)),
+    (r"fma\.rn\.(f32)", _same(floats.fma32, 3)),
+    (r"fma\.rn\.(f64)", _same(floats.fma64, 3)),
+    (r"abs\.(f32|f64|bf16|bf16x2)", _without_sign),
+    (r"abs\.ftz\.(f32)", lambda kind: _without_sign(kind, flush=True)),
+    (r"add\.rn\.(bf16|bf16x2)", lambda shape: _in_bf16(np.add, shape)),
+    (r"sub\.rn\.(bf16|bf16x2)", lambda shape: _in_bf16(np.subtract, shape)),
+    (r"mul\.rn\.(bf16|bf16x2)", lambda shape: _in_bf16(np.multiply, shape)),
+    (rf"and\.{_INT[:-1]}|pred)", _same(np.bitwise_and, 2)),
+    (rf"or\.{_INT[:-1]}|pred)", _same(np.bitwise_or, 2)),
+    (rf"xor\.{_INT[:-1]}|pred)", _same(np.bitwise_xor, 2)),
+    (rf"not\.{_INT[:-1]}|pred)", _same(np.invert, 1)),
+    (rf"shl\.{_INT}", _shift_left),
+    (rf"shr\.{_INT}", _shift_right),
+    (r"bfe\.(s32|u32|s64|u64)", _extract),
+    (r"bfi\.(b32|b64)", _insert),
+    (r"prmt\.b32", _permute),
+    (r"setp\.(\w+)\.(\w+)", _compare),
+    (rf"selp\.{_INT[:-1]}|f32|f64)", lambda kind: Meaning((f"u{WIDTHS[kind]}",) * 2 + ("?",), f"u{WIDTHS[kind]}",
+                                                        lambda a, b, which: np.where(which, a, b))),
+    (r"cvt\.rn\.(bf16x2|f16x2)\.f32", _convert_pair),
+    (r"cvt\.(?:(rn|rni|rzi|rmi|rpi)\.)?(\w+)\.(\w+)", _convert),
+    (r"cvta(?:\.to)?\.(?:global|shared|param)\.(u64)", _same(lambda a: a, 1)),
+]  # fmt: skip

@@ -1,0 +1,1 @@
+"""Tests of the executor of PTX, and of every kernel in it."""

@@ -117,7 +117,7 @@ def restore_on_ray(
     if not left:
         return Outcome(0, 0, len(items), 0.0, 0.0)
     if not ray.is_initialized():
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     number = min(actors.number or _room(ray.cluster_resources(), actors), len(left))

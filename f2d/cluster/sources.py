@@ -132,7 +132,8 @@ class ParquetImages:
         self._starts = [0]
         for group in range(self._file.num_row_groups):
             self._starts.append(self._starts[-1] + self._file.metadata.row_group(group).num_rows)
-        self._group, self._values = -1, []
+        self._group = -1
+        self._values: Any = []
 
     def names(self) -> list[str]:
         """Return the name of every row."""

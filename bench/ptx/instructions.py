@@ -163,7 +163,14 @@ def of_bits(value: int, kind: str) -> np.ndarray:
 
 def _without_sign(kind: str, flush: bool = False) -> Meaning:
     unsigned = f"u{WIDTHS[kind]}"
-    mask = {"bf16": 0x7FFF, "bf16x2": 0x7FFF7FFF, "f32": 2**31 - 1, "f64": 2**63 - 1}[kind]
+    mask = {
+        "f16": 0x7FFF,
+        "bf16": 0x7FFF,
+        "f16x2": 0x7FFF7FFF,
+        "bf16x2": 0x7FFF7FFF,
+        "f32": 2**31 - 1,
+        "f64": 2**63 - 1,
+    }[kind]
 
     def function(a: np.ndarray) -> np.ndarray:
         size = a & of_bits(mask, unsigned)
@@ -180,7 +187,7 @@ _COMPARE = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equ
 def _compare(how: str, kind: str) -> Meaning:
     """Floating-point comparisons are false of a NaN, but for those that end in u, which are true."""
     of = numpy_type(kind)
-    if kind[0] != "f" and kind not in ("bf16", "bf16x2"):
+    if kind[0] != "f" and not kind.startswith("bf16"):
         return Meaning((of, of), "?", _COMPARE[how])
     unordered = how.endswith("u")
     compare = _COMPARE[how.removesuffix("u")]
@@ -189,35 +196,41 @@ def _compare(how: str, kind: str) -> Meaning:
         nan = np.isnan(a) | np.isnan(b)
         return compare(a, b) | nan if unordered else compare(a, b) & ~nan
 
-    if kind == "bf16":
-        return Meaning((of, of), "?", lambda a, b: ordered(floats.from_bf16(a), floats.from_bf16(b)))
-    if kind == "bf16x2":
-        return Meaning((of, of), "?", lambda a, b: tuple(map(ordered, _halves(a), _halves(b))))
+    if "f16" in kind:
+        read = _from_f16 if kind.startswith("f16") else floats.from_bf16
+
+        def one(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+            return ordered(read(a.astype(np.uint16)), read(b.astype(np.uint16)))
+
+        def two(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return one(a, b), one(a >> np.uint32(16), b >> np.uint32(16))
+
+        return Meaning((of, of), "?", two if kind.endswith("x2") else one)
     return Meaning((of, of), "?", ordered)
-
-
-def _halves(pair: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The two bfloat16 of a register as float32, the lower one first."""
-    return (pair << np.uint32(16)).view(np.float32), (pair & np.uint32(0xFFFF0000)).view(np.float32)
 
 
 def _pack(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return low.astype(np.uint32) | high.astype(np.uint32) << np.uint32(16)
 
 
-def _in_bf16(operation: Function, shape: str) -> Meaning:
-    """Of one bfloat16, or of two in a register: through float32, whose 24 bits are enough that rounding twice equals
-    rounding once."""
+def _from_f16(bits: np.ndarray) -> np.ndarray:
+    return bits.view("f2").astype(np.float32)
+
+
+def _in_16_bits(operation: Function, shape: str) -> Meaning:
+    """Of one 16-bit number, or of two in a register: through float32, whose 24 bits are enough that rounding twice
+    equals rounding once."""
+    read, write = (_from_f16, _to_f16) if shape.startswith("f16") else (floats.from_bf16, floats.to_bf16)
 
     def one(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return floats.to_bf16(operation(floats.from_bf16(a), floats.from_bf16(b)))
+        return write(operation(read(a), read(b)))
 
     def two(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        low, high = map(operation, _halves(a), _halves(b))
-        return _pack(floats.to_bf16(low), floats.to_bf16(high))
+        low = one(a.astype(np.uint16), b.astype(np.uint16))
+        return _pack(low, one((a >> np.uint32(16)).astype(np.uint16), (b >> np.uint32(16)).astype(np.uint16)))
 
-    kind = "u4" if shape == "bf16x2" else "u2"
-    return Meaning((kind, kind), kind, two if shape == "bf16x2" else one)
+    kind = "u4" if shape.endswith("x2") else "u2"
+    return Meaning((kind, kind), kind, two if shape.endswith("x2") else one)
 
 
 def _to_f16(values: np.ndarray) -> np.ndarray:
@@ -275,11 +288,11 @@ _TABLE: list[tuple[str, Callable[..., Meaning]]] = [
     (rf"max\.{_FLOAT}", _same(floats.maximum, 2)),
     (r"fma\.rn\.(f32)", _same(floats.fma32, 3)),
     (r"fma\.rn\.(f64)", _same(floats.fma64, 3)),
-    (r"abs\.(f32|f64|bf16|bf16x2)", _without_sign),
+    (r"abs\.(f32|f64|b?f16(?:x2)?)", _without_sign),
     (r"abs\.ftz\.(f32)", lambda kind: _without_sign(kind, flush=True)),
-    (r"add\.rn\.(bf16|bf16x2)", lambda shape: _in_bf16(np.add, shape)),
-    (r"sub\.rn\.(bf16|bf16x2)", lambda shape: _in_bf16(np.subtract, shape)),
-    (r"mul\.rn\.(bf16|bf16x2)", lambda shape: _in_bf16(np.multiply, shape)),
+    (r"add\.(?:rn\.)?(b?f16(?:x2)?)", lambda shape: _in_16_bits(np.add, shape)),
+    (r"sub\.(?:rn\.)?(b?f16(?:x2)?)", lambda shape: _in_16_bits(np.subtract, shape)),
+    (r"mul\.(?:rn\.)?(b?f16(?:x2)?)", lambda shape: _in_16_bits(np.multiply, shape)),
     (rf"and\.{_INT[:-1]}|pred)", _same(np.bitwise_and, 2)),
     (rf"or\.{_INT[:-1]}|pred)", _same(np.bitwise_or, 2)),
     (rf"xor\.{_INT[:-1]}|pred)", _same(np.bitwise_xor, 2)),

@@ -57,11 +57,11 @@ def _tile_moments(x, inside, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, TILE:
 @triton.jit
 def _whole_group_kernel(
     out, channel_mean, mean, rstd, x, parameters,
-    eps, groups, group_channels, pixels, width, out_stride, x_stride, parameter_strides,
-    FLAT: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, TILE: tl.constexpr, INDEX: tl.constexpr,
-    COMPUTE: tl.constexpr,
+    groups, group_channels, pixels, width, out_stride, x_stride, parameter_strides,
+    EPS: tl.constexpr, FLAT: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, TILE: tl.constexpr,
+    INDEX: tl.constexpr, COMPUTE: tl.constexpr,
 ):  # fmt: skip
-    """Process one group of one sample per program, reading it once."""
+    """Process one group of one sample per program, reading it once. EPS is a constant, as an argument would be float32."""
     b = (tl.program_id(0) // groups).to(tl.int64)
     first = tl.program_id(0) % groups * group_channels
     c = first + tl.arange(0, BLOCK_C)
@@ -76,7 +76,7 @@ def _whole_group_kernel(
     distance = means - average
     squares += count * distance * distance
     variance = tl.sum(tree_sum(tl.reshape(squares, [PARTS]), PARTS), axis=0) / total
-    inverse = 1.0 / tl.sqrt(variance + eps)
+    inverse = 1.0 / tl.sqrt(variance + EPS)
     tl.store(mean + tl.program_id(0), average)
     tl.store(rstd + tl.program_id(0), inverse)
     ones = tl.full([BLOCK_C], 1.0, tl.float64)
@@ -133,8 +133,8 @@ def _combine_kernel(
 
 @triton.jit
 def _statistics_kernel(
-    mean, rstd, means, squares, counts, eps, group_channels, parts, pixels, tiles,
-    TILE: tl.constexpr, LANES: tl.constexpr, INDEX: tl.constexpr,
+    mean, rstd, means, squares, counts, group_channels, parts, pixels, tiles,
+    EPS: tl.constexpr, TILE: tl.constexpr, LANES: tl.constexpr, INDEX: tl.constexpr,
 ):  # fmt: skip
     """Combine the parts of one group per program, in order, lane by lane."""
     group = tl.program_id(0).to(tl.int64)
@@ -154,7 +154,7 @@ def _statistics_kernel(
         distance = tl.load(means + group * parts + i, mask=i < parts, other=average) - average
         sums += tl.load(squares + group * parts + i, mask=i < parts, other=0.0) + count * distance * distance
     tl.store(mean + group, average)
-    tl.store(rstd + group, 1.0 / tl.sqrt(tl.sum(tree_sum(sums, LANES), axis=0) / total + eps))
+    tl.store(rstd + group, 1.0 / tl.sqrt(tl.sum(tree_sum(sums, LANES), axis=0) / total + EPS))
 
 
 @triton.jit
@@ -203,8 +203,8 @@ def forward(
         launch(
             _whole_group_kernel, batch * num_groups, x.device,
             out, channel_mean, mean, rstd, x, parameters,
-            eps, num_groups, group_channels, pixels, width, strides(out), strides(x), parameter_strides,
-            TILE=TILE, **grid,
+            num_groups, group_channels, pixels, width, strides(out), strides(x), parameter_strides,
+            EPS=eps, TILE=TILE, **grid,
         )  # fmt: skip
         return
     tiles = triton.cdiv(pixels, TILE)
@@ -225,8 +225,8 @@ def forward(
         (means, squares, counts), parts = merged, segments
     launch(
         _statistics_kernel, batch * num_groups, x.device,
-        mean, rstd, means, squares, counts, eps, group_channels, parts, pixels, tiles,
-        TILE=TILE, LANES=LANES, INDEX=index,
+        mean, rstd, means, squares, counts, group_channels, parts, pixels, tiles,
+        EPS=eps, TILE=TILE, LANES=LANES, INDEX=index,
     )  # fmt: skip
     launch(
         _apply_kernel, programs, x.device,

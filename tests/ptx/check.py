@@ -5,6 +5,7 @@ Runs in a process of its own, since the other tests set Triton to interpret its 
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,20 +24,35 @@ def check(case: Case, backend: str, **options: Any) -> list[str]:
     eps = _eps(case)
     try:
         with captured(backend, **options) as capture:
-            ours = _results(problem.ours, problem.leaves, eps)
+            ours = results_of(problem.ours, problem.leaves, eps)
     except AssertionError:
         raise
     except Exception as error:
         raise AssertionError(f"{type(error).__name__}: {error}") from error
-    exact = _results(problem.formula, [_double(t) for t in problem.leaves], _double(eps))
-    plain = _results(problem.formula, problem.leaves, eps if eps is None else eps.to(case.small))
+    exact = results_of(problem.formula, [_double(t) for t in problem.leaves], _double(eps))
+    plain = results_of(problem.formula, problem.leaves, eps if eps is None else eps.to(case.small))
     names = [f"result {i}" for i in range(len(ours) - sum(t is not None for t in problem.leaves))]
     _compare(case, problem, names, ours, plain, exact)
     if case.dtype != torch.float64:  # for which nothing is promised
         with use_backend("cpp"):
-            cpp = _results(problem.ours, problem.leaves, eps)
+            cpp = results_of(problem.ours, problem.leaves, eps)
         _compare_bits(problem, len(names), ours, cpp)
     return [launch.kernel for launch in capture.launches]
+
+
+def executed(case: Case) -> list[np.ndarray]:
+    """Results and gradients on Triton's kernels in the executor."""
+    torch.set_num_threads(1)
+    problem = PROBLEMS[case.op](case)
+    with captured("triton"):
+        return [t.numpy() for t in results_of(problem.ours, problem.leaves, _eps(case))]
+
+
+def interpreted(case: Case) -> list[np.ndarray]:
+    """The same in Triton's interpreter, in a process that has been told to interpret."""
+    problem = PROBLEMS[case.op](case)
+    with use_backend("triton"):
+        return [t.numpy() for t in results_of(problem.ours, problem.leaves, _eps(case))]
 
 
 def _double(value: Tensor | None) -> Tensor | None:
@@ -56,7 +72,7 @@ def _eps(case: Case) -> Tensor | None:
         )
 
 
-def _results(function: Any, leaves: Tensors, eps: Tensor | None) -> list[Tensor]:
+def results_of(function: Any, leaves: Tensors, eps: Tensor | None) -> list[Tensor]:
     """Results, then the gradients of the leaves that there are."""
     leaves = [None if t is None else t.detach().requires_grad_() for t in leaves]
     out = function(*leaves, eps)

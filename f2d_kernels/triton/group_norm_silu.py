@@ -61,7 +61,7 @@ def _whole_group_kernel(
     EPS: tl.constexpr, FLAT: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, TILE: tl.constexpr,
     INDEX: tl.constexpr, COMPUTE: tl.constexpr,
 ):  # fmt: skip
-    """Process one group of one sample per program, reading it once. EPS is a constant, as an argument would be float32."""
+    """Process one group of one sample per program, reading it once. EPS is a constant: an argument would be float32."""
     b = (tl.program_id(0) // groups).to(tl.int64)
     first = tl.program_id(0) % groups * group_channels
     c = first + tl.arange(0, BLOCK_C)

@@ -1,7 +1,10 @@
 """Choose a codec and set up its encoder."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from fractions import Fraction
+from pathlib import Path
 from typing import NamedTuple
 
 import av
@@ -69,6 +72,34 @@ def choose(source: Source, suffix: str, codec: str | None, crf: int | None) -> S
     raise VideoError(f"cannot be encoded for {suffix} ({', '.join(tried)})")
 
 
+@contextmanager
+def ordinary_priority() -> Iterator[None]:
+    """Keep the scheduling of this process while an encoder is opened inside the block.
+
+    Run by root, SVT-AV1 makes its threads and the calling one real-time (SCHED_FIFO, priority 99), and processes that
+    are started later inherit that: they would starve everything else on the machine.
+    """
+    threads = Path("/proc/self/task")
+    if not threads.is_dir():  # not Linux, where SVT-AV1 does not do it
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        for thread in threads.iterdir():
+            with suppress(ProcessLookupError):  # it has ended
+                os.sched_setscheduler(int(thread.name), policy, parameters)
+
+
+def open_encoder(source: Source, settings: Settings) -> av.VideoCodecContext:
+    """Return an open encoder for the frames of `source`; raise FFmpegError or ValueError if it does not take them."""
+    context = new_encoder(source, settings)
+    with ordinary_priority():
+        context.open()
+    return context
+
+
 def new_encoder(source: Source, settings: Settings) -> av.VideoCodecContext:
     """Return an encoder that is set up and not yet open."""
     context = av.CodecContext.create(ENCODERS[settings.codec].name, "w")
@@ -103,7 +134,7 @@ def _problem(source: Source, settings: Settings) -> str | None:
     if settings.codec == "ffv1" and source.layout.turns:  # see muxing: its template would have to be an MP4
         return "the rotation of the video cannot be stored with it"
     try:
-        new_encoder(source, settings).open()
+        open_encoder(source, settings)
     except (av.error.FFmpegError, ValueError):
         return f"{name} does not take {source.first.width}x{source.first.height} {source.layout.pixel_format}"
     return None

@@ -10,7 +10,7 @@ from typing import Any
 import av
 from av.stream import Disposition
 
-from .encoding import Settings, new_encoder, set_up
+from .encoding import Settings, new_encoder, ordinary_priority, set_up
 from .segments import Segments
 from .source import Source
 
@@ -48,7 +48,8 @@ def _fill(out: Any, given: Any, source: Source, segments: Segments, settings: Se
     out.metadata.update({name: text for name, text in given.metadata.items() if name.lower() not in _OWN_TAGS})
     if given.chapters():
         out.set_chapters(given.chapters())
-    out.start_encoding()
+    with ordinary_priority():
+        out.start_encoding()
     merged = heapq.merge(
         _restored_packets(restored, source, segments), _copied_packets(given, streams), key=lambda timed: timed[0]
     )
@@ -91,7 +92,8 @@ def _add_turned(out: Any, source: Source, segments: Segments, settings: Settings
         stream = stub.add_stream(new_encoder(source, settings).name, rate=source.rate)
         set_up(stream.codec_context, source, settings)
         stream.time_base = source.stream.time_base
-        stub.start_encoding()
+        with ordinary_priority():
+            stub.start_encoding()
         header = stream.codec_context.extradata
         encoded, time = next(segments.packets())
         stub.mux(_packet(encoded, time, stream, source))

@@ -10,7 +10,7 @@ import torch
 from f2d.replacing import replacing
 
 from .colour import changed, to_rgb
-from .encoding import Settings, choose, new_encoder
+from .encoding import Settings, choose, open_encoder
 from .frames import frame_of, planes_of
 from .muxing import assemble
 from .names import VideoError, Wanted
@@ -122,7 +122,7 @@ class _Work:
         progress: Progress,
     ) -> Iterator[Encoded]:
         """Restore and encode one segment: `first` and the next length - 1 frames of `rest`."""
-        encoder, durations = new_encoder(self._source, settings), {}
+        encoder, durations = open_encoder(self._source, settings), {}
         frame: av.VideoFrame | None = first
         for count in range(1, length + 1):
             assert frame is not None

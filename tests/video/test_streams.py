@@ -1,7 +1,9 @@
 """What a restored video has in common with its source: pictures, time stamps, streams, tags."""
 
+import os
 import weakref
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,6 +94,24 @@ def test_a_restoration_arrives(tmp_path):
     for frame in frames_of(tmp_path / "b.mkv"):
         assert [int(np.unique(plane)[0]) for plane in read_planes(frame)] == [63, 102, 240]
     assert done.frames == 2 and 100 < done.change < 130
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are listed in /proc")
+@pytest.mark.parametrize("turned", [False, True])
+def test_no_thread_becomes_real_time(tmp_path, turned):
+    """SVT-AV1 gives itself and its caller SCHED_FIFO where it may, as root may."""
+    source, seen = make_clip(tmp_path / "a.mp4"), set()
+    if turned:
+        turn(source)
+
+    def restore(*arguments, **options):
+        seen.update(os.sched_getscheduler(int(thread.name)) for thread in Path("/proc/self/task").iterdir())
+        return identity(*arguments, **options)
+
+    before = os.sched_getscheduler(0)
+    restore_video(source, tmp_path / "b.mp4", restore, Wanted("av1"))
+    seen.update(os.sched_getscheduler(int(thread.name)) for thread in Path("/proc/self/task").iterdir())
+    assert seen == {before}
 
 
 VARIABLE = [0, 700, 1300, 2900, 3000, 3900, 5500, 5600, 5700, 7100, 8000, 9000]

@@ -1,6 +1,6 @@
 """Counts what the GPU kernels would do on an H100, by executing their PTX here: `python -m bench.ptx`.
 
-    python -m bench.ptx                            every op at 256x256, eight samples; some minutes of one core
+    python -m bench.ptx                            every op at 256x256; some minutes of one core
     python -m bench.ptx --ops expert_assembly --backends cuda
     python -m bench.ptx --output bench/results/ptx-counts.txt
 
@@ -29,14 +29,14 @@ from bench.registry import Case, Op
 from f2d_kernels.registry import WITH_CUDA
 
 CPU = torch.device("cpu")
-SIZE, BLOCKS = (8, 256), 48  # samples, height (and width) of an image; blocks of a launch that are executed
-OPTIONS = {  # channels and options of each op, as in f2d-lite and the transport of images
-    "expert_assembly": (3, {"stacked": False}),
-    "lognormal_transition": (3, {}),
-    "transport_step": (3, {"mixed": False}),
-    "gaussian_transition": (3, {}),
-    "expert_head": (24, {"features": 16}),
-    "group_norm_silu": (32, {"film": True, "mean": False}),
+HEIGHT, BLOCKS = 256, 48  # of an image; blocks of a launch that are executed
+OPTIONS = {  # samples, channels and options of each op, as in f2d-lite and the transport of images
+    "expert_assembly": (8, 3, {"stacked": False}),
+    "lognormal_transition": (8, 3, {}),
+    "transport_step": (8, 3, {"mixed": False}),
+    "gaussian_transition": (8, 3, {}),
+    "expert_head": (2, 24, {"features": 16}),
+    "group_norm_silu": (2, 32, {"film": True, "mean": False}),
 }
 VARIANTS = {  # name -> dtype, channels_last, width
     "f32": (torch.float32, False, 256),
@@ -49,11 +49,11 @@ VARIANTS = {  # name -> dtype, channels_last, width
 
 
 def case_of(op: Op, variant: str) -> Case:
-    channels, options = OPTIONS[op.name]
+    batch, channels, options = OPTIONS[op.name]
     dtype, channels_last, width = VARIANTS[variant]
     base = op.cases[0]
     return replace(
-        base, name=variant, batch=SIZE[0], channels=channels, height=SIZE[1], width=width, dtype=dtype,
+        base, name=variant, batch=batch, channels=channels, height=HEIGHT, width=width, dtype=dtype,
         channels_last=channels_last, variant="seed" if base.variant else "", train=True,
         options={**base.options, **options},
     )  # fmt: skip
@@ -70,7 +70,7 @@ def run(op: Op, case: Case, backend: str, **options: object) -> Capture:
 
 def largest(op: Op, case: Case, backend: str) -> dict[str, int]:
     """Call -> warps of its largest launch at 64x64, eight samples, of which no block is executed."""
-    capture = run(op, replace(case, height=64, width=64), backend, sample=0)
+    capture = run(op, replace(case, batch=8, height=64, width=64), backend, sample=0)
     warps: dict[str, int] = {}
     for each in capture.launches:
         warps[each.op] = max(warps.get(each.op, 0), each.grid * each.block // 32)

@@ -128,7 +128,8 @@ def _backward_kernel(
             chart = _pixels(maps, map_stride, b, k, p, width, on_image, FLAT, COMPUTE)
         s = tl.zeros([BLOCK_P], COMPUTE)
         if partials is not None:
-            moments = _plane(partials, partial_stride, b, k) + c.to(tl.int64) * partial_stride[2] + tile
+            moments = _plane(partials, partial_stride, b, k) + tl.cast(tile, tl.int64) * partial_stride[4]
+            moments += c.to(tl.int64) * partial_stride[2]
         for f in tl.range(0, feature_count, loop_unroll_factor=UNROLL):
             w = _weights(weight, scale, weight_stride, scale_stride, b, k, c, f, on, COMPUTE)
             q = tl.sum(w * g, axis=0)
@@ -246,8 +247,10 @@ def backward(
     blocks = backward_blocks(channels)
     tiles = triton.cdiv(pixels, blocks["BLOCK_P"])
     wanted = any(t is not None for t in (d_weight, d_bias, d_channel_scale, d_gates))
-    shape = (batch, len(experts), channels, count + 1, tiles)
-    partials = empty_partials(shape, torch_type, grad) if wanted else None
+    partials = None
+    if wanted:  # [B,K,C,F+1,tiles], in memory with the channels innermost, since a program writes all of them together
+        shape = (batch, len(experts), tiles, count + 1, channels)
+        partials = empty_partials(shape, torch_type, grad).permute(0, 1, 4, 3, 2)
     for group in groups_of(len(experts)):
         chosen, chart, d_chart = experts[group], select(maps, group), select(d_maps, group)
         small, small_strides = _parameters(weight, bias, channel_scale, gates, group)
@@ -260,7 +263,7 @@ def backward(
             grad, chosen, *small, chart, results, d_chart, partial,
             channels, pixels, width, count,
             grad_stride, feature_strides, *small_strides, map_stride,
-            result_strides, d_map_stride, (0, 0, 0, 0) if partial is None else partial.stride()[:4],
+            result_strides, d_map_stride, (0,) * 5 if partial is None else partial.stride(),
             tuned=False, K=len(chosen), UNROLL=1, INDEX=index_type(pixels), COMPUTE=compute, **blocks,
             FLAT=flat_pixels(width, (grad_stride, map_stride, d_map_stride, *feature_strides, *result_strides)),
         )  # fmt: skip

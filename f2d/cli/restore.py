@@ -19,11 +19,11 @@ from f2d.video import Wanted as WantedVideo
 @one_line_errors
 def restore(
     photos: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(metavar="PHOTO...", help='Files, folders, or patterns such as "*.jpg".', show_default=False),
     ],
     target: Annotated[
-        Path,
+        str,
         typer.Option(
             "--out", "-o", help="Output folder, or a file name for a single photo or video.", show_default=False
         ),
@@ -109,8 +109,13 @@ def restore(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Ray actors (default: as many as there is room for).", show_default=False)
     ] = None,
-    worker_cpus: Annotated[float, typer.Option(min=0, help="CPUs that each Ray actor reserves.")] = 1,
-    worker_gpus: Annotated[float, typer.Option(min=0, help="GPUs, or a fraction of one, that each reserves.")] = 0,
+    worker_cpus: Annotated[
+        float | None, typer.Option(min=0, help="CPUs that each Ray actor reserves (default: 1).", show_default=False)
+    ] = None,
+    worker_gpus: Annotated[
+        float | None,
+        typer.Option(min=0, help="GPUs, or a fraction of one, that each reserves (default: 0).", show_default=False),
+    ] = None,
 ) -> None:
     """Restore PHOTO... (photographs and videos: files, folders or patterns, any size) into -o.
 
@@ -120,7 +125,7 @@ def restore(
     still restored, and the exit code is 1. Under torchrun (or any launcher that sets RANK and
     WORLD_SIZE) the photos are split among the processes.
 
-    Videos (MP4, MOV, MKV, WebM, AVI, TS, ...) need the extra f2d[video]. Time stamps, rotation, colour tags and bit
+    Videos (MP4, MOV, MKV, WebM, AVI, TS, ...) need the extra `video` of f2d. Time stamps, rotation, colour tags and bit
     depth are kept, and sound, subtitles and chapters copied. An interrupted video continues where it was.
     """
     place = place_here()
@@ -139,33 +144,24 @@ def restore(
         "sampler": sampler and sampler.value,
     }
     options = {"tta": tta} | {name: value for name, value in asked.items() if value is not None}
-    if engine is Engine.RAY:
-        if save_maps or samples:
-            fail("--engine ray writes restored images only, so omit --save-maps and --samples")
-        from f2d.cli.cluster import restore_on_cluster
-
-        restore_on_cluster(
-            photos,
-            target,
-            model=model,
-            address=address,
-            workers=workers,
-            cpus=worker_cpus,
-            gpus=worker_gpus,
-            overwrite=overwrite,
-            recursive=recursive,
-            device=device,
-            precision=precision.value,
-            seed=seed,
-            format=format and format.value,
-            quality=quality,
-            **options,
-        )
-        return
     video = WantedVideo(codec and codec.value, crf, smooth)
     task = Task(model, device, precision.value, options, seed, wanted, quality, video)
 
-    jobs, failures, _, left_out = plan_jobs(photos, target, wanted)
+    cluster = {"--address": address, "--workers": workers, "--worker-cpus": worker_cpus, "--worker-gpus": worker_gpus}
+    if engine is Engine.RAY:
+        from f2d.cli.cluster import restore_on_cluster
+
+        refused = {"--save-maps": save_maps, "--samples": samples, "--codec": codec, "--crf": crf}
+        for name in (name for name, value in refused.items() if value):
+            fail(f"--engine ray restores photos into photos only, so omit {name}")
+        if place.world > 1:
+            fail("--engine ray starts its own processes, so run it without torchrun")
+        cpus = 1 if worker_cpus is None else worker_cpus
+        restore_on_cluster(photos, target, task, address, workers, cpus, worker_gpus or 0)
+        return
+    for name in (name for name, value in cluster.items() if value is not None):
+        fail(f"{name} needs --engine ray")
+    jobs, failures, _, left_out = plan_jobs([Path(photo) for photo in photos], Path(target), wanted)
     jobs = allowed(jobs, task, failures)
     counts = Counts()
     if place.rank:

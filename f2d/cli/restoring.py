@@ -34,7 +34,7 @@ def restore_all(jobs: list[Job], task: Task, counts: Counts, place: Place) -> No
     Mistakes that can be found without weights are found before these are loaded, and weights are not loaded unless a
     photograph can be read.
     """
-    _check(load_config(task.model), task)
+    check_options(load_config(task.model), task)
     share = f", rank {place.rank} of {place.world}: {len(jobs)} photographs" if place.world > 1 else ""
 
     def load() -> Restorer:
@@ -47,7 +47,7 @@ def restore_all(jobs: list[Job], task: Task, counts: Counts, place: Place) -> No
     restore_videos([job for job in jobs if is_video(job.source)], task, counts, restoring.call, place.rank == 0)
 
 
-def _check(config: Config, task: Task) -> None:
+def check_options(config: Config, task: Task) -> None:
     """Raise ValueError for an option that this model does not support."""
     steps, _ = sampling(config.transport, task.options.get("steps"), task.options.get("sampler"))
     control.strengths(config.factors, task.options.get("strength"), task.options.get("only"))

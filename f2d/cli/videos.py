@@ -61,10 +61,15 @@ def restore_videos(jobs: list[Job], task: Command, counts: "Counts", call: Calla
 
 
 def _restored(job: Job, task: Command, call: Callable, progress: bool) -> "Done":
+    from f2d.engine.execution import choose_execution
+    from f2d.evaluation.method import digest
     from f2d.video.restoring import restore_video
+    from f2d_kernels import __version__
 
     make_folder(job.target.parent)
-    key: dict[str, Any] = {"model": task.model, "device": task.device, "precision": task.precision, "seed": task.seed}
+    # segments of an interrupted run are kept only if the same weights would make the same ones here
+    execution = choose_execution(task.device, task.precision)
+    key: dict[str, Any] = {"weights": digest(task.model), "on": str(execution), "seed": task.seed, "f2d": __version__}
     bar = _Bar(job.source.name, progress and err.is_terminal)
     try:
         return restore_video(

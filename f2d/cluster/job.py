@@ -11,24 +11,27 @@ import numpy as np
 import pyarrow
 import ray
 import ray.data
+import ray.exceptions
 
 from f2d.images.formats import FORMATS
 from f2d.integrations.ray import RestoreImages, reason
 
-from .sources import Item, ParquetImages, Storage, find_items
+from .sources import Item, ParquetImages, Storage, check_distinct, find_items
 
 BATCH = 8  # images an actor takes at a time: their files are read and written together, which hides a store's latency
 BLOCKS = 16  # blocks of images for each actor, so that a slow one does not hold up the end
 
 
 class Outcome(NamedTuple):
-    """The numbers of a job. seconds: of the whole job, without starting Ray; model_seconds: of all actors together."""
+    """The numbers of a job. seconds: of the whole job, without starting Ray; model_seconds: of all actors together.
+    left_out: files of the folder that are not read, by suffix."""
 
     restored: int
     failed: int
     skipped: int
     seconds: float
     model_seconds: float
+    left_out: dict[str, int]
 
 
 class Actors(NamedTuple):
@@ -42,11 +45,11 @@ class Actors(NamedTuple):
 class RestoreFiles:
     """One actor: restores the images of columns path, row and place, and returns place, error and seconds."""
 
-    def __init__(self, source: Storage, destination: Storage, model: str, options: dict[str, Any]):
-        self._source, self._destination = source, destination
+    def __init__(self, source: str, destination: str, model: str, options: dict[str, Any]):
+        self._source, self._destination = Storage.at(source), Storage.at(destination)
         self._restore = RestoreImages(model, **options)
         self._pool = ThreadPoolExecutor(BATCH)
-        self._parquet: dict[str, ParquetImages] = {}
+        self._parquet: tuple[str, ParquetImages] | None = None  # the last one
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         items = [Item(*row) for row in zip(batch["path"], batch["row"], batch["place"])]
@@ -69,9 +72,9 @@ class RestoreFiles:
         try:
             if item.row < 0:
                 return self._source.read(item.path)
-            if item.path not in self._parquet:
-                self._parquet = {item.path: ParquetImages(self._source, item.path)}
-            return self._parquet[item.path].bytes(int(item.row))
+            if self._parquet is None or self._parquet[0] != item.path:
+                self._parquet = item.path, ParquetImages(self._source, item.path)
+            return self._parquet[1].bytes(int(item.row))
         except Exception as error:
             return error
 
@@ -109,13 +112,16 @@ def restore_on_ray(
     image that is done and its error ("" if none). options: of `RestoreImages`. Results are those of `f2d restore`, bit
     for bit. Raises ValueError for a source without images, and the errors of `Restorer.load`.
     """
-    storage, items = find_items(source, recursive=recursive)
+    items, others = find_items(source, recursive=recursive)
+    target, origin = Storage.at(destination), Storage.at(source)
+    if target.filesystem == origin.filesystem and target.folder != origin.folder:  # outputs of an earlier run
+        items = [item for item in items if not item.path.startswith(f"{target.folder}/")]
     items = [item._replace(place=_output(item.place, format)) for item in items]
-    target = Storage.at(destination)
+    check_distinct(items)
     there = set() if overwrite else {target.below(path) for path in target.files(recursive=True)}
     left = [item for item in items if item.place not in there]
     if not left:
-        return Outcome(0, 0, len(items), 0.0, 0.0)
+        return Outcome(0, 0, len(items), 0.0, 0.0, others)
     if not ray.is_initialized():
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
@@ -127,19 +133,22 @@ def restore_on_ray(
     tables = [_table(left[i : i + size]) for i in range(0, len(left), size)]
     done = ray.data.from_arrow(tables).map_batches(
         RestoreFiles,
-        fn_constructor_args=(storage, target, model, {**options, "format": format}),
+        fn_constructor_args=(source, destination, model, {**options, "format": format}),
         batch_size=size,
         compute=ray.data.ActorPoolStrategy(size=number),
         num_cpus=actors.cpus,
         num_gpus=actors.gpus,
     )
     failed, model_seconds = 0, 0.0
-    for row in done.iter_rows():
-        failed += bool(row["error"])
-        model_seconds += row["seconds"]
-        progress(row["place"], row["error"])
+    try:
+        for row in done.iter_rows():
+            failed += bool(row["error"])
+            model_seconds += row["seconds"]
+            progress(row["place"], row["error"])
+    except ray.exceptions.RayError as error:  # an actor that cannot start: its traceback ends with the reason
+        raise ValueError(str(error).strip().splitlines()[-1]) from error
     seconds = time.perf_counter() - begun
-    return Outcome(len(left) - failed, failed, len(items) - len(left), seconds, model_seconds)
+    return Outcome(len(left) - failed, failed, len(items) - len(left), seconds, model_seconds, others)
 
 
 def _table(items: list[Item]) -> pyarrow.Table:
@@ -147,9 +156,10 @@ def _table(items: list[Item]) -> pyarrow.Table:
 
 
 def _room(resources: dict[str, float], actors: Actors) -> int:
-    rooms = [resources.get("CPU", 0) // actors.cpus if actors.cpus else None]
-    rooms += [resources.get("GPU", 0) // actors.gpus if actors.gpus else None]
-    found = min(int(room) for room in rooms if room is not None)
+    wanted = {name: number for name, number in (("CPU", actors.cpus), ("GPU", actors.gpus)) if number}
+    if not wanted:
+        raise ValueError("an actor must reserve CPUs or GPUs (--worker-cpus, --worker-gpus)")
+    found = min(int(resources.get(name, 0) / number + 1e-6) for name, number in wanted.items())
     if not found:
         raise ValueError(f"the cluster has no room for an actor with {actors.cpus} CPUs and {actors.gpus} GPUs")
     return found

@@ -2,6 +2,7 @@
 
 import posixpath
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,7 +52,8 @@ class Storage(NamedTuple):
 
     def write(self, path: str, data: bytes) -> None:
         """Write a whole file: a reader sees all of it or none, as objects appear when complete and files are moved."""
-        if not isinstance(self.filesystem, pyarrow.fs.LocalFileSystem):
+        stores = [getattr(pyarrow.fs, name, None) for name in ("S3FileSystem", "GcsFileSystem", "AzureFileSystem")]
+        if isinstance(self.filesystem, tuple(kind for kind in stores if kind)):
             with self.filesystem.open_output_stream(path) as file:
                 file.write(data)
             return
@@ -79,6 +81,13 @@ class Storage(NamedTuple):
         return posixpath.relpath(path, self.folder)
 
 
+class Found(NamedTuple):
+    """The images of a source, and the number of its other files by suffix."""
+
+    items: list["Item"]
+    others: Counter[str]
+
+
 class Item(NamedTuple):
     """One image: the path of its file (of the Parquet file, with its row) and its place below the destination."""
 
@@ -86,18 +95,26 @@ class Item(NamedTuple):
     row: int  # -1 for a file that is the image itself
     place: str
 
+    @property
+    def source(self) -> str:
+        """The path for messages, with the row of a Parquet file."""
+        return self.path if self.row < 0 else f"row {self.row} of {self.path}"
 
-def find_items(source: str, *, recursive: bool) -> tuple[Storage, list[Item]]:
-    """Return the storage that `source` lies in, and its images in the order of their paths.
+
+def find_items(source: str, *, recursive: bool) -> Found:
+    """Return the images of `source` in the order of their paths.
 
     A folder stands for its images (in subfolders too if `recursive`); a .txt or .lst file for the paths in it, one a
     line, relative to its folder; a .parquet file, or the .parquet files of a folder without images, for their rows,
     with a binary column bytes, image, content or data (or a struct of bytes and path, as in Hugging Face data sets) and
-    a column path, file_name, filename, name or key. Raises ValueError for a source without images, and for two images
-    with the same place.
+    a column path, file_name, filename, name or key. Raises ValueError for a source that does not exist or has no
+    images, and for a name that is empty.
     """
     storage = Storage.at(source)
     info = storage.filesystem.get_file_info(storage.folder)
+    if info.type is pyarrow.fs.FileType.NotFound:
+        raise ValueError(f"{source}: no such file or folder (Ray takes no patterns)")
+    others: Counter[str] = Counter()
     if info.is_file:
         storage = storage._replace(folder=posixpath.dirname(info.path))
         files = [info.path]
@@ -105,29 +122,36 @@ def find_items(source: str, *, recursive: bool) -> tuple[Storage, list[Item]]:
         files = sorted(storage.files(recursive=recursive))
     pictures = [path for path in files if _suffix(path) in IMAGE_SUFFIXES]
     if info.is_file and _suffix(info.path) in LISTS:
-        lines = storage.read(info.path).decode().splitlines()
-        items = [Item(storage.path(line.strip()), -1, _place(line.strip())) for line in lines if line.strip()]
+        items = _listed(storage, info.path)
     elif pictures:
         items = [Item(path, -1, storage.below(path)) for path in pictures]
+        others = Counter(_suffix(path) for path in files if _suffix(path) not in IMAGE_SUFFIXES)
     else:
         tables = [path for path in files if _suffix(path) == PARQUET]
         items = [item for path in tables for item in _rows(storage, path)]
     if not items:
         deeper = "" if recursive else " (--recursive also searches its subfolders)"
         raise ValueError(f"{source}: contains no images, list of images or Parquet file of images{deeper}")
+    return Found(items, others)
+
+
+def check_distinct(items: list[Item]) -> None:
+    """Raise ValueError if two images would be written to one place."""
     places: dict[str, Item] = {}
     for item in items:
         other = places.setdefault(item.place, item)
         if other is not item:
-            raise ValueError(f"{item.place}: would be written by {other.path} and by {item.path}")
-    return storage, items
+            raise ValueError(f"{item.place}: would be written by {other.source} and by {item.source}")
 
 
 class ParquetImages:
     """The encoded images of one Parquet file, read a row group at a time."""
 
     def __init__(self, storage: Storage, path: str):
-        self._file = pyarrow.parquet.ParquetFile(storage.filesystem.open_input_file(path))
+        try:
+            self._file = pyarrow.parquet.ParquetFile(storage.filesystem.open_input_file(path))
+        except pyarrow.lib.ArrowInvalid as invalid:
+            raise ValueError(f"{path}: is not a readable Parquet file ({invalid})") from None
         self._names, self._image = _columns(self._file.schema_arrow, path)
         self._starts = [0]
         for group in range(self._file.num_row_groups):
@@ -138,8 +162,8 @@ class ParquetImages:
     def names(self) -> list[str]:
         """Return the name of every row."""
         if self._names is not None:
-            return [str(name) for name in self._file.read([self._names])[0].to_pylist()]
-        return [str(value["path"]) for value in self._file.read([f"{self._image}.path"])[0].to_pylist()]
+            return [str(name or "") for name in self._file.read([self._names])[0].to_pylist()]
+        return [(value or {}).get("path") or "" for value in self._file.read([f"{self._image}.path"])[0].to_pylist()]
 
     def bytes(self, row: int) -> bytes:
         """Return the encoded image of a row."""
@@ -150,18 +174,31 @@ class ParquetImages:
         return value["bytes"] if isinstance(value, dict) else value
 
 
+def _listed(storage: Storage, path: str) -> list[Item]:
+    try:
+        lines = storage.read(path).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: must be a text file with one path per line, in UTF-8") from None
+    items = []
+    for number, line in enumerate((line.strip() for line in lines), start=1):
+        if "://" in line:
+            raise ValueError(f"{path}, line {number}: must be a path in the list's own storage, got {line}")
+        if line:
+            items.append(Item(storage.path(line), -1, _place(line, f"line {number} of {path}")))
+    return items
+
+
 def _rows(storage: Storage, path: str) -> list[Item]:
-    return [Item(path, row, _place(name)) for row, name in enumerate(ParquetImages(storage, path).names())]
+    names = ParquetImages(storage, path).names()
+    return [Item(path, row, _place(name, f"row {row} of {path}")) for row, name in enumerate(names)]
 
 
 def _columns(schema: pyarrow.Schema, path: str) -> tuple[str | None, str]:
     """Return the column of names (None: inside the images' structs) and the column of encoded images."""
-    image = next((name for name in BYTES if name in schema.names), None)
+    image = next((name for name in BYTES if name in schema.names and _holds_images(schema.field(name).type)), None)
     names = next((name for name in NAMES if name in schema.names), None)
-    kind = None if image is None else schema.field(image).type
-    binary = kind is not None and (pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind))
-    struct = kind is not None and pyarrow.types.is_struct(kind) and {"bytes", "path"} <= {field.name for field in kind}
-    if image is None or not (binary or struct) or (names is None and not struct):
+    struct = image is not None and pyarrow.types.is_struct(schema.field(image).type)
+    if image is None or (names is None and not struct):
         raise ValueError(
             f"{path}: must have a binary column ({', '.join(BYTES)}) and a column of names ({', '.join(NAMES)}), "
             f"got {', '.join(schema.names)}"
@@ -169,10 +206,18 @@ def _columns(schema: pyarrow.Schema, path: str) -> tuple[str | None, str]:
     return names, image
 
 
-def _place(name: str) -> str:
-    """Return a name as a place below the destination: no root, no scheme, nothing above it."""
-    parts = name.rpartition("://")[2].split("/")
-    return "/".join(part for part in parts if part not in ("", ".", ".."))
+def _holds_images(kind: pyarrow.DataType) -> bool:
+    if pyarrow.types.is_struct(kind):
+        return {"bytes", "path"} <= {field.name for field in kind}
+    return pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
+
+
+def _place(name: str, where: str) -> str:
+    """Return a name as a place below the destination: no root, and nothing above it. where: for the error."""
+    place = posixpath.normpath(posixpath.join("/", name)).lstrip("/")
+    if not place:
+        raise ValueError(f"{where}: must name an image, got {name!r}")
+    return place
 
 
 def _suffix(path: str) -> str:

@@ -14,6 +14,8 @@ def pixels_of(image: Image.Image) -> tuple[np.ndarray, str]:
     Raises ImageError for numbers without a defined range.
     """
     note = ""
+    if 0 in image.size:
+        raise ImageError(f"has no pixels: {image.size[0]}x{image.size[1]}")
     if image.mode == "F":
         return float_levels(np.asarray(image))[..., None], "32-bit floats became 16 bits"
     if image.mode.startswith("I"):

@@ -23,7 +23,7 @@ class RestoreImages:
 
     Batches are columns in Ray's format "numpy". Each row has either `bytes`, an encoded image with an optional `path`
     whose suffix names the output format (PNG without one), or `image`, an array
-    [H,W], [H,W,3] or [H,W,4] as `Restorer` takes it. The same columns come back restored, encoded with metadata,
+    [H,W,3] as `Restorer` takes it. The same columns come back restored, encoded with metadata,
     transparency and bit depth, together with `error` (the reason, "" if there is none) and `seconds` (of the model). A
     row that cannot be restored keeps its input and has its error; it does not stop the job. Other columns are kept.
 

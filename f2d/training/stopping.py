@@ -35,8 +35,9 @@ class Stopping:
         raise SystemExit(128 + self._number)  # where the handler returned
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        again, self.asked, self._number = self.asked, True, number
-        if again and number == signal.SIGINT:
+        again = self.asked and self._number == number == signal.SIGINT
+        self.asked, self._number = True, number
+        if again:
             self.leave()
 
     def _restore(self) -> None:

@@ -88,7 +88,12 @@ def test_the_command(cluster, f2d, model, photo, tmp_path):
     (tmp_path / "bad" / "bad.png").write_text("no picture")
     failed = f2d("restore", tmp_path / "bad", "--engine", "ray", "--model", model, "-o", tmp_path / "o")
     assert_one_line_error(failed, 1, "bad.png: is not a readable image")
-    assert_one_line_error(f2d(*command, "-o", tmp_path / "o", "--save-maps"), 2, "--save-maps")
+    for options in (("--save-maps",), ("--crf", "20"), ("--only", "fog"), ("--worker-cpus", "0")):
+        assert_one_line_error(f2d(*command, "-o", tmp_path / "o", *options), 2)
+    assert_one_line_error(f2d(*command, "-o", tmp_path / "o.png"), 2, "must be a folder")
+    assert_one_line_error(f2d("restore", photo, "-o", tmp_path / "o", "--workers", "2"), 2, "--engine ray")
+    Image.open(photo).save(photo.with_suffix(".bmp"))
+    assert_one_line_error(f2d(*command, "-o", tmp_path / "o"), 2, "photo.jpg: would be written by")
     assert_one_line_error(f2d("restore", "a", "b", "--engine", "ray", "-o", tmp_path / "o"), 2, "one folder", "got 2")
 
 

@@ -6,7 +6,7 @@ pyarrow = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'f2d
 
 import pyarrow.parquet as parquet  # noqa: E402
 
-from f2d.cluster.sources import ParquetImages, Storage, find_items  # noqa: E402
+from f2d.cluster.sources import ParquetImages, Storage, check_distinct, find_items  # noqa: E402
 
 
 def touch(folder, *names):
@@ -16,21 +16,21 @@ def touch(folder, *names):
 
 
 def places(source, recursive=True):
-    return [item.place for item in find_items(str(source), recursive=recursive)[1]]
+    return [item.place for item in find_items(str(source), recursive=recursive).items]
 
 
 def test_a_folder_is_its_images(tmp_path):
-    touch(tmp_path, "b.JPG", "a.png", "notes.md", ".hidden.png", "sub/c.tif", ".git/d.png", "list.txt")
+    touch(tmp_path, "film.mp4", "b.JPG", "a.png", "notes.md", ".hidden.png", "sub/c.tif", ".git/d.png", "list.txt")
     assert places(tmp_path) == ["a.png", "b.JPG", "sub/c.tif"]
     assert places(tmp_path, recursive=False) == ["a.png", "b.JPG"]
+    assert find_items(str(tmp_path), recursive=True).others == {".md": 1, ".mp4": 1, ".txt": 1}
 
 
 def test_a_list_is_its_paths_below_the_destination(tmp_path):
     touch(tmp_path, "a.png", "sub/b.png")
     (tmp_path / "list.txt").write_text(f"a.png\n\n sub/b.png \n{tmp_path}/sub/../a.png\n")
-    storage, items = find_items(str(tmp_path / "list.txt"), recursive=False)
-    assert [item.place for item in items][:2] == ["a.png", "sub/b.png"]
-    assert ".." not in items[2].place and not items[2].place.startswith("/")
+    storage, items = Storage.at(str(tmp_path)), find_items(str(tmp_path / "list.txt"), recursive=False).items
+    assert [item.place for item in items] == ["a.png", "sub/b.png", f"{tmp_path}/a.png"[1:]]
     assert [storage.read(item.path) for item in items[:2]] == [b"a.png", b"sub/b.png"]
 
 
@@ -42,7 +42,7 @@ def test_a_parquet_file_is_its_rows(tmp_path, kind):
         columns = {"image": [{"bytes": b, "path": p} for b, p in zip(data, names)]}
     parquet.write_table(pyarrow.table(columns), tmp_path / "x.parquet", row_group_size=3)
     for source in (tmp_path, tmp_path / "x.parquet"):
-        storage, items = find_items(str(source), recursive=False)
+        storage, items = Storage.at(str(source)), find_items(str(source), recursive=False).items
         assert [item.place for item in items] == names
         images = ParquetImages(storage, items[0].path)
         assert [images.bytes(item.row) for item in reversed(items)] == data[::-1]
@@ -57,13 +57,28 @@ def test_mistakes_are_named(tmp_path):
         find_items(str(tmp_path / "x.parquet"), recursive=False)
     (tmp_path / "twice.txt").write_text("x.png\n./x.png\n")
     with pytest.raises(ValueError, match=r"x.png: would be written by .* and by"):
-        find_items(str(tmp_path / "twice.txt"), recursive=False)
+        check_distinct(find_items(str(tmp_path / "twice.txt"), recursive=False).items)
+    with pytest.raises(ValueError, match="no such file or folder"):
+        find_items(str(tmp_path / "nowhere"), recursive=False)
+    (tmp_path / "other.lst").write_text("a.png\ns3://bucket/b.png\n")
+    with pytest.raises(ValueError, match=r"other.lst, line 2: must be a path"):
+        find_items(str(tmp_path / "other.lst"), recursive=False)
+    (tmp_path / "binary.lst").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"binary.lst: must be a text file"):
+        find_items(str(tmp_path / "binary.lst"), recursive=False)
+    parquet.write_table(pyarrow.table({"bytes": [b"a", b"b"], "path": ["a.png", None]}), tmp_path / "null.parquet")
+    with pytest.raises(ValueError, match=r"row 1 of .*null.parquet: must name an image"):
+        find_items(str(tmp_path / "null.parquet"), recursive=False)
+    (tmp_path / "bad.parquet").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"bad.parquet: is not a readable Parquet file"):
+        find_items(str(tmp_path / "bad.parquet"), recursive=False)
     with pytest.raises(ValueError, match="nowhere://a: no file system"):
         Storage.at("nowhere://a")
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    storage = Storage.at(str(tmp_path / "new"))
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, scheme):
+    storage = Storage.at(f"{scheme}{tmp_path / 'new'}")
     storage.write(storage.path("a/b.png"), b"first")
     storage.write(storage.path("a/b.png"), b"second")
     assert storage.read(storage.path("a/b.png")) == b"second"

@@ -236,7 +236,7 @@ def test_a_step_takes_a_batch_from_one_time():
     wanted = scheduler.step(mu, 25, x, seed=1, original_sample=x).prev_sample
     for same in (torch.tensor(25), torch.tensor([25]), torch.tensor([25, 25])):
         assert torch.equal(scheduler.step(mu, same, x, seed=1, original_sample=x).prev_sample, wanted)
-    with pytest.raises(ValueError, match=r"all images from one time, not from \[25, 50\]"):
+    with pytest.raises(ValueError, match=r"timestep must be the same for all images, got \[25, 50\]"):
         scheduler.step(mu, torch.tensor([25, 50]), x)
     with pytest.raises(TypeError, match=r"integer, got 25\.0"):
         scheduler.step(mu, torch.tensor(25.0), x)

@@ -133,7 +133,7 @@ def test_the_warning_of_em_points_at_the_caller(make_net):
     for call in (
         lambda: restore_tensor(net, y, sampler="EM", steps=2, seed=0),
         lambda: restore_tensor(net, y, sampler="EM", steps=2, seed=0, tta=True),
-        lambda: restorer.restore_batch(y, sampler="EM", steps=2, seed=0),
+        lambda: restorer.restore_batch((y + 1) / 2, sampler="EM", steps=2, seed=0),
     ):
         with pytest.warns(RuntimeWarning, match="stop short") as caught:
             call()

@@ -126,7 +126,7 @@ def restore_on_ray(
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    number = min(actors.number or _room(ray.cluster_resources(), actors), len(left))
+    number = min(actors.number or room(ray.cluster_resources(), actors), len(left))
     started(len(left), number)
     begun = time.perf_counter()
     size = max(1, min(BATCH, len(left) // (number * BLOCKS)))
@@ -155,7 +155,8 @@ def _table(items: list[Item]) -> pyarrow.Table:
     return pyarrow.table(dict(zip(Item._fields, map(list, zip(*items)))))
 
 
-def _room(resources: dict[str, float], actors: Actors) -> int:
+def room(resources: dict[str, float], actors: Actors) -> int:
+    """Return the number of actors that a cluster with these resources has room for; ValueError if there is none."""
     wanted = {name: number for name, number in (("CPU", actors.cpus), ("GPU", actors.gpus)) if number}
     if not wanted:
         raise ValueError("an actor must reserve CPUs or GPUs (--worker-cpus, --worker-gpus)")

@@ -30,6 +30,9 @@ EXPECTED = (
     "Method not implemented.",  # a warning of gradio's client at every upload
     "Failed to load resource: the server responded with a status of 413 (Request Entity Too Large)",
     "Failed to load resource: the server responded with a status of 413 ()",
+    # gradio's client asks for the progress of an upload that has ended already, and prints the answer
+    "Failed to load resource: the server responded with a status of 404 (Not Found)",
+    "Response",
 )
 
 

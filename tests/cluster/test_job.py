@@ -15,6 +15,7 @@ pytest.importorskip("ray", reason="needs Ray: pip install 'f2d[ray]'")
 pytest.importorskip("pyarrow")
 
 from f2d.cluster import Actors, Storage, restore_on_ray
+from f2d.cluster.job import room
 from f2d.integrations.ray import RestoreImages
 
 
@@ -88,13 +89,22 @@ def test_the_command(cluster, f2d, model, photo, tmp_path):
     (tmp_path / "bad" / "bad.png").write_text("no picture")
     failed = f2d("restore", tmp_path / "bad", "--engine", "ray", "--model", model, "-o", tmp_path / "o")
     assert_one_line_error(failed, 1, "bad.png: is not a readable image")
-    for options in (("--save-maps",), ("--crf", "20"), ("--only", "fog"), ("--worker-cpus", "0")):
+    for options in (("--save-maps",), ("--crf", "20"), ("--only", "fog")):
         assert_one_line_error(f2d(*command, "-o", tmp_path / "o", *options), 2)
     assert_one_line_error(f2d(*command, "-o", tmp_path / "o.png"), 2, "must be a folder")
     assert_one_line_error(f2d("restore", photo, "-o", tmp_path / "o", "--workers", "2"), 2, "--engine ray")
     Image.open(photo).save(photo.with_suffix(".bmp"))
     assert_one_line_error(f2d(*command, "-o", tmp_path / "o"), 2, "photo.jpg: would be written by")
     assert_one_line_error(f2d("restore", "a", "b", "--engine", "ray", "-o", tmp_path / "o"), 2, "one folder", "got 2")
+
+
+def test_the_room_for_actors():
+    resources = {"CPU": 4.0, "GPU": 1.0}
+    assert [room(resources, Actors(None, *share)) for share in ((1, 0), (0.1, 0), (1, 0.25), (0, 0.5))] == [4, 40, 4, 2]
+    with pytest.raises(ValueError, match="must reserve CPUs or GPUs"):
+        room(resources, Actors(None, 0, 0))
+    with pytest.raises(ValueError, match="no room for an actor with 8 CPUs"):
+        room(resources, Actors(None, 8))
 
 
 def test_batches_of_a_pipeline(model, photo):

@@ -52,8 +52,7 @@ class Storage(NamedTuple):
 
     def write(self, path: str, data: bytes) -> None:
         """Write a whole file: a reader sees all of it or none, as objects appear when complete and files are moved."""
-        stores = [getattr(pyarrow.fs, name, None) for name in ("S3FileSystem", "GcsFileSystem", "AzureFileSystem")]
-        if isinstance(self.filesystem, tuple(kind for kind in stores if kind)):
+        if self.filesystem.type_name in ("s3", "gcs", "abfs"):
             with self.filesystem.open_output_stream(path) as file:
                 file.write(data)
             return

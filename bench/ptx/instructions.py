@@ -24,7 +24,7 @@ class Meaning(NamedTuple):
     function: Function
 
 
-class UnknownInstruction(NotImplementedError):
+class UnknownInstruction(ValueError):
     """The executor does not know an instruction; it never guesses."""
 
 

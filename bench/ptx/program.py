@@ -38,7 +38,7 @@ class Program:
 
 
 def program_of(kernel: Kernel) -> Program:
-    """Raises UnknownInstruction for what the executor does not know."""
+    """Raise UnknownInstruction for an instruction that the executor does not have."""
     if not kernel.instructions or kernel.instructions[-1].parts[0] not in ("ret", "exit", "bra"):
         raise UnknownInstruction(f"{kernel.name} runs off its end")
     return Program(kernel, [_step(kernel, instruction) for instruction in kernel.instructions])
@@ -56,7 +56,7 @@ def _step(kernel: Kernel, instruction: Instruction) -> Step:
         read = reader(kernel, Register(guard.register), "?") if guard else None
         negated = bool(guard and guard.negated)
         return replace(_unguarded(kernel, instruction), kind=kind_of(instruction.opcode), guard=read, negated=negated)
-    except (UnknownInstruction, KeyError, ValueError) as error:
+    except (KeyError, ValueError) as error:
         raise UnknownInstruction(f"{kernel.name}, PTX line {instruction.line}: {instruction.text}: {error}") from error
 
 

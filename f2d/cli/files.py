@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from f2d.cli.folders import LeftOut, Source, find_pictures, is_pattern
-from f2d.images.formats import FORMATS, ImageError, format_of
+from f2d.images.formats import FORMATS, ImageError, format_of, image_name
 from f2d.video import WRITABLE_SUFFIXES, is_video, output_name
 from f2d.video import Wanted as WantedVideo
 
@@ -201,10 +201,7 @@ def _output_place(source: Source, suffix: str | None) -> Path:
     """Return the input's name with the requested suffix; without one, formats that cannot be written become PNG."""
     if is_video(source.path):
         return output_name(source.place)
-    if suffix:
-        return source.place.with_suffix(suffix)
-    known = source.path.suffix.lower() in FORMATS
-    return source.place if known else source.place.with_name(f"{source.place.name}.png")
+    return image_name(source.place, suffix)
 
 
 def _check_kind(source: Path, out: Path) -> None:

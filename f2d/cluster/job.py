@@ -1,10 +1,10 @@
 """The job on the cluster: actors read, restore and write; the driver counts."""
 
 import logging
-import posixpath
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ import ray
 import ray.data
 import ray.exceptions
 
-from f2d.images.formats import FORMATS
+from f2d.images.formats import image_name
 from f2d.integrations.ray import RestoreImages, reason
 
 from .sources import Item, ParquetImages, Storage, check_distinct, find_items
@@ -116,7 +116,8 @@ def restore_on_ray(
     target, origin = Storage.at(destination), Storage.at(source)
     if target.filesystem == origin.filesystem and target.folder != origin.folder:  # outputs of an earlier run
         items = [item for item in items if not item.path.startswith(f"{target.folder}/")]
-    items = [item._replace(place=_output(item.place, format)) for item in items]
+    suffix = f".{format}" if format else None
+    items = [item._replace(place=str(image_name(PurePosixPath(item.place), suffix))) for item in items]
     check_distinct(items)
     there = set() if overwrite else {target.below(path) for path in target.files(recursive=True)}
     left = [item for item in items if item.place not in there]
@@ -164,11 +165,3 @@ def room(resources: dict[str, float], actors: Actors) -> int:
     if not found:
         raise ValueError(f"the cluster has no room for an actor with {actors.cpus} CPUs and {actors.gpus} GPUs")
     return found
-
-
-def _output(place: str, format: str | None) -> str:
-    """Return the output's place: with the suffix of the format; formats that cannot be written become PNG."""
-    stem, suffix = posixpath.splitext(place)
-    if format:
-        return f"{stem}.{format}"
-    return place if suffix.lower() in FORMATS else f"{place}.png"

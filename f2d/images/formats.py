@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import TypeVar
 
 from PIL import features
+
+Name = TypeVar("Name", bound=PurePath)
 
 
 class ImageError(ValueError):
@@ -56,6 +59,13 @@ def format_of(path: Path) -> Format:
     if suffix not in FORMATS:
         raise ImageError(f"{path}: image suffix must be one of {', '.join(sorted(FORMATS))}, got {path.suffix!r}")
     return FORMATS[suffix]
+
+
+def image_name(path: Name, suffix: str | None) -> Name:
+    """Return the name of an output: with this suffix; without one, formats that cannot be written become PNG."""
+    if suffix:
+        return path.with_suffix(suffix)
+    return path if path.suffix.lower() in FORMATS else path.with_name(f"{path.name}.png")
 
 
 def why_unread(suffix: str) -> str | None:

@@ -15,17 +15,21 @@ Columns = dict[str, Any]
 
 
 class RestoreImages:
-    """``dataset.map_batches(RestoreImages, concurrency=N, batch_size=8)``: one `Restorer` per actor.
+    """``dataset.map_batches(RestoreImages, compute=ActorPoolStrategy(size=N))``: one `Restorer` per actor.
 
         ray.data.read_binary_files(folder, include_paths=True).map_batches(
-            RestoreImages, fn_constructor_kwargs={"model": "f2d-lite"}, concurrency=4, num_gpus=0.5, batch_size=8
+            RestoreImages,
+            fn_constructor_kwargs={"model": "f2d-lite"},
+            compute=ray.data.ActorPoolStrategy(size=4),
+            num_gpus=0.5,
+            batch_size=8,
         )
 
     Batches are columns in Ray's format "numpy". Each row has either `bytes`, an encoded image with an optional `path`
-    whose suffix names the output format (PNG without one), or `image`, an array
-    [H,W,3] as `Restorer` takes it. The same columns come back restored, encoded with metadata,
-    transparency and bit depth, together with `error` (the reason, "" if there is none) and `seconds` (of the model). A
-    row that cannot be restored keeps its input and has its error; it does not stop the job. Other columns are kept.
+    whose suffix names the output format (PNG without one), or `image`, an array [H,W,3] as `Restorer` takes it. The
+    same columns come back restored, encoded with metadata, transparency and bit depth, together with `error` (the
+    reason, "" if there is none) and `seconds` (of the model). A row that cannot be restored keeps its input and has its
+    error; it does not stop the job. Other columns are kept.
 
     model, device, precision: as in `Restorer.load`. seed, and options such as steps, sampler, strength and max_memory:
     as in a call of `Restorer`. format: suffix of the output without a dot. quality: 1 to 100, JPEG and WebP. Ray sets
@@ -63,7 +67,7 @@ class RestoreImages:
         return {**batch, name: column, "error": np.array(errors, dtype=object), "seconds": np.array(seconds, float)}
 
     def restored(self, data: bytes, path: str = "") -> tuple[bytes, float]:
-        """Return the restored image encoded as `path`, or the class's format, says, and the model's seconds.
+        """Return the restored image, encoded in the chosen format or that of `path`, and the model's seconds.
 
         Raises ImageError, one line that begins with `path`, for what is not a readable image.
         """

@@ -40,7 +40,7 @@ def _fill(out: Any, given: Any, source: Source, segments: Segments, settings: Se
             restored = _tag(_add_restored(out, source, segments, settings), stream)
         elif _holds(settings.muxer, stream):
             streams[stream.index] = _tag(out.add_stream_from_template(stream, opaque=True), stream)
-        elif not (stream.type == "data" and given.chapters()):  # chapters of MP4 are such a track, which is made anew
+        elif not (stream.type == "data" and given.chapters()):  # MP4 has chapters in such a track; the muxer writes it
             source.warnings.append(
                 f"{source.path}: stream {stream.index} ({stream.type}, {stream.name or 'unknown codec'}) is not "
                 f"copied, as {settings.muxer} cannot hold it"

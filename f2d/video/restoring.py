@@ -34,7 +34,6 @@ class Done(NamedTuple):
     codec: str
     seconds: float
     change: float
-    cuts: int
     warnings: list[str]
 
 
@@ -104,10 +103,9 @@ class _Work:
 
     def done(self, settings: Settings) -> Done:
         first, frames = self._source.first, self._segments.frames
-        cuts = 0 if self._smoother is None else self._smoother.cuts
         return Done(
             *(frames, self._kept, first.width, first.height, settings.codec, self._seconds),
-            *(255 * self._change / max(1, frames), cuts, self._source.warnings),
+            *(255 * self._change / max(1, frames), self._source.warnings),
         )
 
     def _state(self) -> dict[str, Any]:

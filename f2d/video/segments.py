@@ -1,4 +1,4 @@
-"""Finished parts of a video on disk, so that an interrupted command goes on where it was.
+"""Finished parts of a video on disk, so that an interrupted command resumes.
 
 They lie in a hidden folder beside the output: numbered pairs of `N.packets`, the encoded packets in the order of the
 encoder, and `N.json`, which is written last and says that the segment is complete. Every segment starts with a key
@@ -58,7 +58,7 @@ class Segments:
 
     def write(self, packets: Iterable[Encoded], state: Any) -> None:
         """Write the packets of one segment; state() is called once all are written."""
-        times, depth = [], 0
+        times = []
         with replacing(self._path("packets", self.count)) as temporary, open(temporary, "wb") as file:
             for packet in packets:
                 file.write(_HEADER.pack(packet.pts, packet.duration, packet.key, len(packet.data)))

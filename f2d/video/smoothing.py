@@ -28,7 +28,7 @@ class Restore(Protocol):
 
 
 class State(NamedTuple):
-    """All that a `Smoother` knows, in plain numbers, so that an interrupted video goes on as if it had not been."""
+    """All that a `Smoother` knows, in plain numbers, so that an interrupted video resumes without a seam."""
 
     time: float | None = None
     difference: float = 0.0

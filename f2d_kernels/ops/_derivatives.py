@@ -65,7 +65,10 @@ def derivatives(op: str, fake: Callable, setup_context: Callable, backward: Call
 
 
 def backward_of(op: str, kernel: Callable, ctx: Any, *grads: Tensor | None) -> Callable:
-    """What computes the gradients of `op` in its node's backward: the op, or its kernel where the op adds nothing."""
+    """What computes the gradients of `op` in its node's backward: the op, or its kernel where the op adds nothing.
+
+    It adds nothing if the forward call was direct, nothing is recorded, and `_direct` takes the gradients as they are.
+    """
     if ctx.direct and not torch.is_grad_enabled() and differentiated((), *grads) is not None:
         return kernel
     return getattr(torch.ops.f2d_kernels, f"{op}_backward").default
@@ -79,8 +82,8 @@ def second_derivatives(op: str, fake: Callable) -> Callable:
     inputs = names.index("channels_last") if "channels_last" in names else needs_at
 
     def kernel(keyset: Any, *arguments: Any) -> Any:
-        differentiated = torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments)
-        if differentiated or _has_tangent(arguments):
+        tracked = torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments)
+        if tracked or _has_tangent(arguments):
             return _like(fake(*arguments), formulas(op).gradients(*arguments[:inputs], arguments[needs_at]))
         return _below(overload, keyset, arguments)
 

@@ -64,17 +64,16 @@ FULL_TRITON = [
         (F32, "channels_last", (40, 33), 6, 1), (F32, "contiguous", (129, 256), 2, 1),
         (F64, "contiguous", ODD, 4, 2), (F32, "contiguous", (1, 2), 2, 1), (F16, "sliced", (30, 37), 4, 1))),
 ]  # fmt: skip
-kernels_seen: dict[str, set[str]] = {"triton": set(), "cuda": set()}
 
 needs_nvcc = pytest.mark.skipif(cuda.missing() is not None, reason=str(cuda.missing()))
 
 
 @pytest.mark.parametrize("case", [*QUICK, *TRITON_ONLY, *map(SLOW, [*FULL, *FULL_TRITON])], ids=str)
 def test_triton(case, compiling):
-    kernels_seen["triton"] |= {f"{case.op} {name}" for name in compiling.submit(check, case, "triton").result()}
+    compiling.submit(check, case, "triton").result()
 
 
 @needs_nvcc
 @pytest.mark.parametrize("case", [*QUICK, *map(SLOW, FULL)], ids=str)
 def test_cuda(case, compiling):
-    kernels_seen["cuda"] |= set(compiling.submit(check, case, "cuda").result())
+    compiling.submit(check, case, "cuda").result()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from f2d.metrics.batch import eight_bits, luma
-from f2d.metrics.measure import About
+from f2d.metrics.measure import About, FunctionMeasure
 
 PATCH = 96  # pixels, at full size; half as many at half size
 _SHAPES = np.arange(0.2, 10.0005, 0.001)  # candidates for the shape of a generalised Gaussian
@@ -48,15 +48,9 @@ def niqe(image: Tensor) -> float:
     return float(np.sqrt(difference @ np.linalg.pinv(pooled) @ difference))
 
 
-class Niqe:
-    """`niqe` of the image rounded to 8 bits; a `Measure`. NaN if a side is below 192 pixels."""
-
-    about = About("niqe", "NIQE", "lower", digits=2)
-    needs_ground_truth = False
-
-    def __call__(self, restored: Tensor, ground_truth: Tensor | None = None) -> float:
-        """restored: [3,H,W]; ground_truth is ignored."""
-        return niqe(eight_bits(restored)) if min(restored.shape[1:]) >= 2 * PATCH else float("nan")
+NIQE = FunctionMeasure(
+    About("niqe", "NIQE", "lower", digits=2), lambda image: niqe(eight_bits(image)), False, smallest=2 * PATCH
+)
 
 
 @cache

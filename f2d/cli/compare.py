@@ -14,7 +14,7 @@ from rich.text import Text
 from f2d.cli.console import one_line_errors, out, shown
 from f2d.cli.files import check_no_file
 from f2d.cli.options import Evaluations, Seed
-from f2d.replacing import replacing
+from f2d.replacing import write_texts
 
 if TYPE_CHECKING:
     from f2d.evaluation.bootstrap import Interval
@@ -152,10 +152,7 @@ def _write(target: Path, comparison: "Comparison", resamples: int, seed: int) ->
         "compare.md": "\n".join(parts),
         "compare.csv": _csv(comparison),
     }
-    target.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        with replacing(target / name, alone=True) as part:
-            part.write_text(text, encoding="utf-8", newline="\n")
+    write_texts(target, texts)
 
 
 def _entries(comparison: "Comparison") -> Iterator[dict[str, object]]:

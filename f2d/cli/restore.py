@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from f2d.cli.console import FAILED, err, fail, one_line_errors, out, shown, tidy_when_terminated
-from f2d.cli.counts import Counts
+from f2d.cli.console import FAILED, fail, one_line_errors, tidy_when_terminated
+from f2d.cli.counts import Counts, tell_left_out
 from f2d.cli.files import Job, Task, Wanted, left_to_do, plan_jobs
 from f2d.cli.options import (
     Codec,
@@ -104,14 +104,16 @@ def restore(
         str | None, typer.Option(help="Ray cluster to join (default: start one here).", show_default=False)
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Ray actors (default: as many as there is room for).", show_default=False)
+        int | None, typer.Option(min=1, help="Number of Ray actors (default: as many as fit).", show_default=False)
     ] = None,
     worker_cpus: Annotated[
         float | None, typer.Option(min=0, help="CPUs that each Ray actor reserves (default: 1).", show_default=False)
     ] = None,
     worker_gpus: Annotated[
         float | None,
-        typer.Option(min=0, help="GPUs, or a fraction of one, that each reserves (default: 0).", show_default=False),
+        typer.Option(
+            min=0, help="GPUs that each Ray actor reserves; fractions are allowed (default: 0).", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Restore PHOTO... (photographs and videos: files, folders or patterns, any size) into -o.
@@ -123,7 +125,7 @@ def restore(
     WORLD_SIZE) the photos are split among the processes.
 
     Videos (MP4, MOV, MKV, WebM, AVI, TS, ...) need the extra `video` of f2d. Time stamps, rotation, colour tags and bit
-    depth are kept, and sound, subtitles and chapters copied. An interrupted video continues where it was.
+    depth are kept, and sound, subtitles and chapters copied. An interrupted video resumes where it stopped.
     """
     place = place_here()
     if samples == 1:
@@ -167,11 +169,8 @@ def restore(
     mine, counts.skipped, taken = left_to_do(sorted(place.share(jobs)), wanted)
     for failure in (*failures, *taken):
         counts.fail(failure)
-    if left_out and not place.rank:
-        if left_out.photographs:
-            err.print(f"[yellow]warning:[/] {shown(left_out)}")
-        else:
-            out.print(shown(left_out))
+    if not place.rank:
+        tell_left_out(left_out)
     remove_leftovers(job.target for job in mine)
     with tidy_when_terminated():
         try:

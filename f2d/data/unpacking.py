@@ -27,8 +27,8 @@ def unpack(
     """Write every entry as FOLDER/CATEGORY/NAME.png and its ground truth as FOLDER/clear/NAME.png, 8 bits, lossless.
 
     NAME: what the scene's first key says besides the category. Where two scenes have one name, each category becomes a
-    pair of folders instead: FOLDER/CATEGORY/input and FOLDER/CATEGORY/gt. Files that are there are kept, so that a run
-    that was stopped goes on, unless `overwrite`. `each` is told (done, all) after every entry.
+    pair of folders instead: FOLDER/CATEGORY/input and FOLDER/CATEGORY/gt. Existing files are kept, so that an
+    interrupted run resumes, unless `overwrite` is set. `each` is called with (done, all) after every entry.
 
     Returns (files written, files kept). Raises ValueError as `LmdbPool` does, and for a category that is no folder
     name; OSError where a file cannot be written.

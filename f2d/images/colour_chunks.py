@@ -40,7 +40,7 @@ def with_chunks(png: bytes, chunks: Mapping[bytes, bytes]) -> bytes:
 
 
 def profile_of(chunks: Mapping[bytes, bytes], embedded: bytes, grey: bool) -> tuple[bytes, str]:
-    """Return the ICC profile by which the pixels are to be understood (b"" for sRGB), and in words what is damaged."""
+    """Return the ICC profile of the pixels (b"" for sRGB), and a note on what is damaged ("" for nothing)."""
     if embedded or not chunks:
         return embedded, ""
     try:

@@ -28,7 +28,7 @@ SEED = 7
 
 @dataclass(frozen=True)
 class Row:
-    """published, ours: (*tensors, noise, or None to draw it) -> a tensor; shapes: of the tensors."""
+    """One step in two versions, each (*tensors, noise, or None to draw it) -> a tensor; shapes are those of the tensors."""
 
     name: str
     published: Callable[..., Tensor]

@@ -16,7 +16,7 @@ LEVEL = 2 / 255  # of 8 bits, in [-1, 1]
 
 
 class _Parts(NamedTuple):
-    """convolutions: their numbers; wide: what is kept in float32; norms: number of group_norm_silu; ops: the others."""
+    """Parts of a description: the numbers of convolutions, what stays in float32, the number of group_norm_silu, ..."""
 
     network: nn.Module
     convolutions: str

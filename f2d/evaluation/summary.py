@@ -47,8 +47,9 @@ class Speed(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """rows: categories in published order, then tiers, then "all". localisation: by factor, empty without maps or
-    ground-truth masks. speed: None if nothing was timed.
+    """The results of `summarize`. rows: categories in published order, then tiers, then "all".
+
+    localisation: by factor, empty without maps or ground-truth masks. speed: None if nothing was timed.
     """
 
     rows: tuple[Row, ...]

@@ -1,4 +1,4 @@
-"""What a PNG says about its colours besides an ICC profile: chunks that another PNG keeps, and a profile for others.
+"""Read a PNG's colour chunks besides an ICC profile: another PNG keeps them, other formats get a profile.
 
 Precedence: cICP, iCCP, sRGB, then gAMA with cHRM (PNG specification, third edition, 13.13).
 """

@@ -28,7 +28,7 @@ SEED = 7
 
 @dataclass(frozen=True)
 class Row:
-    """One step in two versions, each (*tensors, noise, or None to draw it) -> a tensor; shapes are those of the tensors."""
+    """One step in two versions, each (*tensors, noise, or None to draw it) -> a tensor; shapes: of the tensors."""
 
     name: str
     published: Callable[..., Tensor]

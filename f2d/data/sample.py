@@ -24,9 +24,9 @@ class Sample(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """Stacked samples before synthesis: clean, degraded [B,3,H,W]; given [B] bool: whether degraded is given (else it is
-    zero); seeds [B] int64; categories, one name each. All are tensors and strings, so that a loader can pickle, pin and
-    move them to a device."""
+    """Stacked samples before synthesis: clean, degraded [B,3,H,W]; given [B] bool: whether degraded is given (else it
+    is zero); seeds [B] int64; categories, one name each. All are tensors and strings, so that a loader can pickle, pin
+    and move them to a device."""
 
     clean: Tensor
     degraded: Tensor

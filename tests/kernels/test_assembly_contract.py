@@ -1,16 +1,13 @@
-"""What the ops promise beyond numbers: PyTorch integration, result types, memory formats, errors."""
+"""What expert_assembly and lognormal_transition promise beyond numbers: result types, memory formats, errors."""
 
 import pytest
 import torch
-from torch.utils.checkpoint import checkpoint
 
 from f2d_kernels import expert_assembly, lognormal_transition
 from f2d_kernels.modules import ExpertAssembly, LogNormalTransition
 
 from .cases import DEVICE, random
-from .support import ALL_BACKENDS, SWEEP_BACKENDS, assert_compiles_once, running_on
-
-OPS = torch.ops.f2d_kernels
+from .support import ALL_BACKENDS, SWEEP_BACKENDS, running_on
 
 
 def assembly_inputs(dtype=torch.float64, grad=True):
@@ -48,95 +45,6 @@ def test_gradcheck_transition(backend):
     with running_on(backend):
         assert torch.autograd.gradcheck(lambda *a: lognormal_transition(*a[:4], noise=a[4]), (*state, noise))
         assert torch.autograd.gradcheck(lambda *a: lognormal_transition(*a, seed=5, stream=2), tuple(state))
-
-
-def opcheck_samples():
-    deltas, gates, maps, base = assembly_inputs(torch.float32)
-    yield OPS.expert_assembly.default, ([deltas], gates, maps, base)
-    yield OPS.expert_assembly.default, ([deltas.detach()], gates, None, None)
-    yield OPS.expert_assembly.default, (list(deltas.detach().bfloat16().unbind(1)), gates.detach(), maps, None)
-    arguments = (base.detach(), [deltas.detach()], gates.detach(), maps.detach(), False, [True, True, True], "auto")
-    yield OPS.expert_assembly_backward.default, arguments
-    *state, noise = transition_inputs(torch.float32)
-    yield OPS.lognormal_transition.default, (*state, noise, None, 1, 2, 3)
-    yield OPS.lognormal_transition.default, (*state, None, torch.tensor([5], device=DEVICE), 1, 2, 3)
-    detached = [t.detach() for t in (*state, noise)]
-    arguments = (detached[0], *detached, None, 0, 0, 0, False, [True] * 5, "auto")
-    yield OPS.lognormal_transition_backward.default, arguments
-
-
-@pytest.mark.parametrize("index", range(7))
-def test_opcheck(index):
-    op, arguments = list(opcheck_samples())[index]
-    torch.library.opcheck(op, arguments)
-
-
-@pytest.mark.parametrize("backend", ["reference", "cpp"])
-def test_compiles_as_one_graph_with_dynamic_shapes_without_recompiling(backend):
-    def step(deltas, gates, maps, base, seed):
-        mu = expert_assembly(deltas, gates, maps, base)
-        return lognormal_transition(base, mu, -1.0, 0.5, seed=seed, window=(1, 2))
-
-    def arguments_of(size):
-        experts = [random(2, 3, 2, *size, seed=0), random(2, 3, seed=1), random(2, 3, *size, seed=2)]
-        return [*experts, random(2, 2, *size, seed=3), torch.tensor([7], device=DEVICE)]
-
-    assert_compiles_once(backend, step, arguments_of)
-
-
-def test_compiled_gradients_through_inductor_equal_eager():
-    def loss(deltas, gates, maps, base):
-        return lognormal_transition(base, expert_assembly(deltas, gates, maps, base), -1.0, 0.5, seed=3).square().sum()
-
-    eager, compiled = assembly_inputs(torch.float32), assembly_inputs(torch.float32)
-    loss(*eager).backward()
-    torch.compile(loss, fullgraph=True)(*compiled).backward()
-    for a, b in zip(eager, compiled, strict=True):
-        torch.testing.assert_close(a.grad, b.grad)
-
-
-def test_export_keeps_the_ops_whole():
-    class Step(torch.nn.Module):
-        def forward(self, deltas, gates, maps, base):
-            return lognormal_transition(base, expert_assembly(deltas, gates, maps, base), -1.0, 0.5, seed=3)
-
-    arguments = tuple(assembly_inputs(torch.float32, grad=False))
-    program = torch.export.export(Step(), arguments)
-    names = {str(node.target) for node in program.graph.nodes}
-    assert {"f2d_kernels.expert_assembly.default", "f2d_kernels.lognormal_transition.default"} <= names
-    assert torch.equal(program.module()(*arguments), Step()(*arguments))
-
-
-def test_activation_checkpointing_gives_the_same_gradients():
-    plain, again = assembly_inputs(torch.float32), assembly_inputs(torch.float32)
-    expert_assembly(*plain).square().sum().backward()
-    checkpoint(expert_assembly, *again, use_reentrant=False).square().sum().backward()
-    for a, b in zip(plain, again, strict=True):
-        assert torch.equal(a.grad, b.grad)
-
-
-def test_vmap_equals_a_loop():
-    deltas, gates, maps, base = assembly_inputs(torch.float32, grad=False)
-    mapped = torch.func.vmap(expert_assembly, in_dims=(None, 0, None, None))(
-        deltas, torch.stack([gates, 2 * gates]), maps, base
-    )
-    assert torch.equal(mapped[1], expert_assembly(deltas, 2 * gates, maps, base))
-    x, mu, *_ = transition_inputs(torch.float32, grad=False)
-    mapped = torch.func.vmap(lambda m: lognormal_transition(x, m, -1.0, 0.5, seed=3))(torch.stack([mu, -mu]))
-    assert torch.equal(mapped[1], lognormal_transition(x, -mu, -1.0, 0.5, seed=3))
-
-
-@pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (3,), (0, 2), (1, 3)])
-def test_any_subset_of_gradients(wanted):
-    full, part = assembly_inputs(torch.float32), assembly_inputs(torch.float32, grad=False)
-    for i in wanted:
-        part[i].requires_grad_()
-    expert_assembly(*full).square().sum().backward()
-    expert_assembly(*part).square().sum().backward()
-    for i, (a, b) in enumerate(zip(full, part, strict=True)):
-        assert (b.grad is not None) == (i in wanted)
-        if i in wanted:
-            torch.testing.assert_close(b.grad, a.grad)
 
 
 def test_saves_only_what_the_wanted_gradients_look_at():

@@ -110,7 +110,7 @@ def to_json(rows: Sequence[Row], environment: dict, left_out: Sequence[str] = ()
 
 
 def from_json(text: str) -> tuple[list[Row], dict]:
-    """Return (rows, environment). ValueError for any other text."""
+    """Return (rows, environment). Raises ValueError for any other text."""
     try:
         content = json.loads(text)
         return [Row(**row) for row in content["rows"]], content["environment"]

@@ -79,7 +79,7 @@ def _print_presets() -> None:
 
 
 def _without_weights(model: str) -> bool:
-    """Whether `model` is a preset without shipped weights."""
+    """Return whether `model` is a preset without shipped weights."""
     from f2d import checkpoints
     from f2d.nets.models import PRESETS
 

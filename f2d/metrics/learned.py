@@ -81,7 +81,7 @@ class Fid:
         self._metric = FrechetInceptionDistance(feature=2048, normalize=False).to(device)
 
     def __call__(self, restored: list[Path], ground_truth: list[Path]) -> float:
-        """NaN for fewer than two images on either side. `f2d.images.ImageError` if a file cannot be read."""
+        """NaN for fewer than two images on either side. Raises `f2d.images.ImageError` if a file cannot be read."""
         if min(len(restored), len(ground_truth)) < 2:
             return float("nan")
         self._metric.reset()

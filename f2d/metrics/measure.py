@@ -58,7 +58,10 @@ class FunctionMeasure:
     smallest: int = 1
 
     def __call__(self, restored: Tensor, ground_truth: Tensor | None = None) -> float:
-        """restored, ground_truth: [3, H, W]. NaN if a side is below `smallest`. ValueError if the shapes differ."""
+        """restored, ground_truth: [3, H, W]. NaN if a side is below `smallest`.
+
+        Raises ValueError if the shapes differ.
+        """
         images = [restored]
         if self.needs_ground_truth:
             images.append(check_pair(self.about.key, restored, ground_truth))

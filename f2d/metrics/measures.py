@@ -65,8 +65,8 @@ def find(
     """Return the measures of single images, each once, and for each unavailable name in `extra` the reason.
 
     conventions: names in `CONVENTIONS`. extra: names in `NAMES`, of which those of sets (see `find_sets`) and
-    `OF_METHODS` are skipped. stlpips_weights: see `st_lpips`. device: where networks run. ValueError for
-    unknown names and wrong weights.
+    `OF_METHODS` are skipped. stlpips_weights: see `st_lpips`. device: where networks run. Raises ValueError for unknown
+    names and wrong weights.
     """
     _check("convention", conventions, tuple(CONVENTIONS))
     _check("measure", extra, NAMES)

@@ -39,8 +39,8 @@ def prepare(
 ) -> Shown:
     """Read the restorations of an image, and encode them with input and ground truth in a share of `budget` characters.
 
-    The share is `FOR_PHOTOGRAPHS`. `f2d.images.ImageError` if a file cannot be read. ValueError if a restoration does
-    not have the size of its input.
+    The share is `FOR_PHOTOGRAPHS`. Raises `f2d.images.ImageError` if a file cannot be read, and ValueError if a
+    restoration does not have the size of its input.
     """
     restored = [image_to_tensor(method.folder.restored(case.name)) for method in methods]
     for method, one in zip(methods, restored):

@@ -67,8 +67,8 @@ class Content(NamedTuple):
 def gather(folders: Sequence[Path], images: int) -> Content:
     """Open the evaluations in `folders` and choose at most `images` images to show.
 
-    ValueError if a folder holds no evaluation or no results, if the evaluations use different data, or if they define a
-    convention differently.
+    Raises ValueError if a folder holds no evaluation or no results, if the evaluations use different data, or if they
+    define a convention differently.
     """
     if len(folders) > MOST:
         raise ValueError(f"there are {len(folders)} evaluations, but one page compares at most {MOST}")

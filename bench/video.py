@@ -1,6 +1,6 @@
 """`python -m bench.video`: what restoring a video keeps, its memory at two lengths, and flicker.
 
-The clips are pans over the demo's coffee in haze and rain, whose drops fall anew in every frame. For each kind
+The clips are pans over the demo's coffee in haze and rain, whose drops are new in every frame. For each kind
 (constant and variable rate, rotated, 10 bits) the streams are listed before and after `f2d restore`. Memory is the
 process's peak resident memory. Flicker is the mean absolute difference of consecutive frames in grey levels, shifted
 by the pan, so that it is zero where a clean scene stands still: per pixel, and of the mean over all pixels.
@@ -9,7 +9,6 @@ by the pan, so that it is zero where a clean scene stands still: per pixel, and 
 import argparse
 import itertools
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -38,9 +37,9 @@ KINDS = {
     "10 bits": {"deep": True},
 }
 RESTORE = (
-    "import re, sys; from pathlib import Path; from f2d.cli.commands import app\n"
+    "import sys; from f2d.cli.commands import app; from f2d.evaluation.memory import peak_memory\n"
     "try: app(sys.argv[1:])\n"
-    "finally: print(re.search(r'VmHWM:.*', Path('/proc/self/status').read_text())[0])\n"
+    "finally: print(peak_memory() >> 20)\n"
 )
 
 
@@ -113,8 +112,7 @@ def restore(source: Path, target: Path, *options: str) -> tuple[str, int]:
     command = [sys.executable, "-c", RESTORE, "restore", str(source), "-o", str(target), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
     line = next(line for line in done.stdout.splitlines() if str(target) in line)
-    peak = int(re.search(r"VmHWM:\s*(\d+) kB", done.stdout)[1]) >> 10
-    return line.removeprefix(str(target)).strip(), peak
+    return line.removeprefix(str(target)).strip(), int(done.stdout.splitlines()[-1])
 
 
 def flicker(frames: list[Tensor], step: int) -> tuple[float, float]:

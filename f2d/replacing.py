@@ -4,7 +4,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -36,6 +36,14 @@ def replacing(path: Path, *, alone: bool = False) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
+    """Write files of a folder, created if missing, in UTF-8 with newlines as they are; each as `replacing` does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        with replacing(folder / name, alone=True) as part:
+            part.write_text(text, encoding="utf-8", newline="\n")
 
 
 @contextmanager

@@ -17,8 +17,10 @@ GROUPS = 8
 
 @dataclass(frozen=True)
 class Preset:
-    """head: channels that the shared head and each expert predict. expert: features of an expert. stages: widths of the
-    U-Net. patch: 2 where everything runs at half the resolution. stride: sizes are padded to multiples of it."""
+    """The sizes of a preset. head: channels that the shared head and each expert predict. expert: an expert's features.
+    stages: widths of the U-Net. patch: 2 if everything runs at half the resolution. stride: sizes are padded to
+    multiples of it.
+    """
 
     head: int
     expert: int

@@ -38,7 +38,7 @@ def numpy_type(kind: str) -> str:
 
 @cache
 def meaning(opcode: str) -> Meaning:
-    """Raises UnknownInstruction for what is not here; nothing is guessed."""
+    """Raises UnknownInstruction for unsupported instructions; nothing is guessed."""
     for pattern, make in _TABLE:
         if found := re.fullmatch(pattern, opcode):
             return make(*found.groups())

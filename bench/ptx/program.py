@@ -1,7 +1,7 @@
 """A kernel made ready to run: each instruction a step, a Python function of the machine and the lanes that take part.
 
-Steps that only compute or move data are plain; those that decide where threads go on (branches, barriers, what a warp
-does together) carry their `control`, and the machine deals with them.
+Steps that only compute or move data are plain; those that decide where threads continue (branches, barriers, what a
+warp does together) carry their `control`, and the machine deals with them.
 """
 
 from collections.abc import Callable

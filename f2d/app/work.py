@@ -45,7 +45,7 @@ class Factor(NamedTuple):
 
 class Done(NamedTuple):
     """before, after: files for the screen, of `size` (width, height). download: the whole picture, in the format named
-    `format`. line: the restoration in words."""
+    `format`. line: a one-line description of the restoration."""
 
     before: Path
     after: Path

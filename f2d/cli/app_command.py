@@ -8,18 +8,13 @@ import typer
 from rich.markup import escape
 
 from f2d.cli.console import err, fail, one_line_errors, out, tidy_when_terminated
-from f2d.cli.options import Device, Precision, PrecisionOption
+from f2d.cli.options import Device, MaxMemory, ModelArgument, PrecisionOption
 from f2d.cli.quantities import size_in_bytes
 
 
 @one_line_errors
 def app_command(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL", help="A preset with shipped weights, a checkpoint folder, or owner/name on the Hub."
-        ),
-    ] = "f2d-lite",
+    model: ModelArgument = "f2d-lite",
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 opens the page to the network.")
     ] = "127.0.0.1",
@@ -27,7 +22,7 @@ def app_command(
         int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes the first free one from 7860 on.")
     ] = 0,
     device: Device = "auto",
-    precision: PrecisionOption = Precision.AUTO,
+    precision: PrecisionOption = "auto",
     max_megapixels: Annotated[
         float, typer.Option(min=0.01, max=178, help="Largest image accepted, in megapixels.")
     ] = 24.0,
@@ -36,12 +31,7 @@ def app_command(
         int, typer.Option(min=1, max=64, help="Restorations that run at once; further requests wait.")
     ] = 1,
     queue: Annotated[int, typer.Option(min=1, help="Requests that may wait; further ones are refused.")] = 20,
-    max_memory: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE", help="Memory limit of the server, for example 4G (default: 80 % of what is free)."
-        ),
-    ] = None,
+    max_memory: MaxMemory = None,
     max_disk: Annotated[
         float, typer.Option(min=0.01, metavar="GIB", help="Disk space for uploads and results, in GiB.")
     ] = 4.0,
@@ -62,7 +52,7 @@ def app_command(
 
     check_free(host, port)
     limits = Limits(max_megapixels, max_upload * 2**20, memory, threads, queue, disk=int(max_disk * 2**30))
-    restorer = Restorer.load(model, device=device, precision=precision.value)
+    restorer = Restorer.load(model, device=device, precision=precision)
     out.print(f"{escape(model)} on {restorer.execution}")
     with tidy_when_terminated(), ExitStack() as server:
         with err.status("starting"):

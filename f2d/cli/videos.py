@@ -89,7 +89,7 @@ def _restored(job: Job, task: Command, call: Callable, progress: bool) -> "Done"
 
 
 class _Bar:
-    """A bar with frames, frames a second and the time left, up from the first frame on."""
+    """A bar with frames, frames per second and the time left, shown from the first frame on."""
 
     def __init__(self, name: str, wanted: bool):
         columns = (

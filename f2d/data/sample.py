@@ -13,8 +13,9 @@ from f2d.degradation import CATEGORIES, FACTORS, degrade_batch, varied_parameter
 
 
 class Sample(NamedTuple):
-    """clean [3,H,W] in [0, 1]; degraded alike, or None: to be made from category and seed; category: names of factors
-    joined by ``_``, "clear" for none, "noise25" (sigma of 255; "noise": drawn from 0..50) or "jpeg10" (quality)."""
+    """One sample. clean, degraded: [3,H,W] in [0, 1]; degraded is None if it is to be synthesised by category and seed.
+    category: names of factors joined by ``_``, "clear", "noise25" (sigma of 255; "noise": drawn from 0..50) or "jpeg10"
+    (quality)."""
 
     clean: Tensor
     degraded: Tensor | None
@@ -23,9 +24,9 @@ class Sample(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """Stacked samples, before anything is synthesised: clean, degraded [B,3,H,W]; given [B] bool: where degraded is
-    there (it is zero elsewhere); seeds [B] int64; categories, one name each. Tensors and strings alone, so that it is
-    pickled, pinned and moved to a device as any batch is."""
+    """Stacked samples before synthesis: clean, degraded [B,3,H,W]; given [B] bool: whether degraded is given (else it
+    is zero); seeds [B] int64; categories, one name each. All are tensors and strings, so that a loader can pickle, pin
+    and move them to a device."""
 
     clean: Tensor
     degraded: Tensor

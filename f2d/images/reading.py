@@ -139,7 +139,7 @@ def _photo(path: Path, image: ImageFile, header: Header) -> Photo:
 
 
 def _described(path: Path, image: ImageFile, header: Header, data: Metadata, grey: bool) -> tuple[Metadata, str]:
-    """Add what the file says about its colours besides an ICC profile; return also what cannot be carried, in words."""
+    """Add what the file says about its colours besides an ICC profile; return also a note on what is lost."""
     chunks: dict[bytes, bytes] = {}
     if image.format == "PNG":
         with path.open("rb") as file:

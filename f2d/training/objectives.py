@@ -26,8 +26,11 @@ class Loss(NamedTuple):
 
 
 class Objective(ABC):
-    """weights: of the terms. one_call_fraction: share of the samples at the degraded end of the path, the state that a
-    one-call restoration sees; the others lie uniformly on it."""
+    """A training objective: weighted terms, computed at random positions on the path.
+
+    one_call_fraction is the share of the samples at the degraded end of the path, the state that a one-call restoration
+    sees; the positions of the others are uniform.
+    """
 
     def __init__(self, weights: LossWeights, one_call_fraction: float):
         self.weights, self.one_call_fraction = weights, one_call_fraction

@@ -65,7 +65,7 @@ def _code(tree: ast.FunctionDef, forward: FunctionType, *more: str) -> CodeType:
 
 @cache
 def _compiled(text: str) -> tuple[CodeType, ...]:
-    """Every function's code in a file, compiled anew."""
+    """Compile a file again, and return the code of every function in it."""
     found, left = [], [compile(text, "", "exec", dont_inherit=True)]
     while left:
         found.append(left.pop())

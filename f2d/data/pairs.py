@@ -9,9 +9,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from f2d.data.naming import CLEAN_FOLDERS, DEGRADED_FOLDERS, beside, clean_names, is_named_clean, is_test_set
-from f2d.data.pictures import Pictures, find_images, size_of, some
+from f2d.data.pictures import Pictures, find_images, some
 from f2d.data.pool import Pool, in_order
-from f2d.images import IMAGE_SUFFIXES
+from f2d.images import IMAGE_SUFFIXES, upright_size
 
 SORTED = "sorted"  # in place of a pattern
 _DEPTH = 7  # Snow100K's test set lies six folders deep
@@ -51,7 +51,7 @@ class PairPool(Pool):
 
     def size(self, entry: int) -> tuple[int, int]:
         pair = self.pairs[entry]
-        sizes = size_of(pair.degraded), size_of(pair.clean)
+        sizes = upright_size(pair.degraded), upright_size(pair.clean)
         if sizes != _RESIDE_INDOOR and sizes[0] != sizes[1]:
             raise _two_sizes(pair.degraded, pair.clean, *sizes)
         return sizes[0]

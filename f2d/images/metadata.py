@@ -34,6 +34,7 @@ _HELD = {
     "TIFF": ("exif", "xmp", "iptc", "icc"),
     "BMP": (),
 }
+_EMPTY_EXIF = re.compile(rb"(Exif\0\0)?((II|MM).{6}\0*)?", re.DOTALL)
 MOST_DPI = 100_000  # larger values are damage: a PNG cannot hold 4 · 10⁹ pixels per metre
 
 
@@ -152,6 +153,8 @@ def _exif(image: Image.Image, size: tuple[int, int]) -> bytes:
     exif, stored = Image.Exif(), image.info.get("exif")
     if stored:
         exif.load(stored)  # Pillow's own copy is empty after an error, which `orientation` has met first
+        if not exif and not _EMPTY_EXIF.fullmatch(stored):
+            raise ValueError("none of its tags can be read")
     else:
         exif = image.getexif()
     for tag in (_LAYOUT if image.format == "TIFF" else _LAYOUT - COLOUR_TAGS).intersection(exif):

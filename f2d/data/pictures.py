@@ -45,7 +45,12 @@ def as_bytes(levels: np.ndarray) -> Tensor:
 def find_images(folder: Path) -> list[Path]:
     """Return all image files below `folder`, sorted; hidden files and folders are skipped."""
     found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir())
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    return sorted(path for path in found if not any(map(is_hidden, path.relative_to(folder).parts)))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is none of the data: hidden, or what a Mac adds to an archive."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def some(names: Iterable[object], most: int = 4) -> str:

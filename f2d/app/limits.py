@@ -1,27 +1,14 @@
 """Limits of the server's inputs and of a restoration's memory, checked before an image is decoded."""
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image
 
 from f2d.engine.plan import PROGRAM, available_memory
-from f2d.images import ImageError, stored_size
+from f2d.images import ImageError, stored
+from f2d.images.formats import TooManyPixelsError
 
-# Pillow's name of what is read -> the suffix that is written: the same format, or PNG where it cannot be written
-SUFFIXES = {
-    "JPEG": ".jpg",
-    "MPO": ".jpg",
-    "PNG": ".png",
-    "WEBP": ".webp",
-    "TIFF": ".tif",
-    "BMP": ".bmp",
-    "GIF": ".png",
-    "PPM": ".png",
-    "JPEG2000": ".png",
-}
 MAX_STEPS = 20
 MAX_STRENGTH = 2.0
 
@@ -55,19 +42,13 @@ class Limits:
                 f"the file has {size / 2**20:.1f} MiB, but this page accepts at most {self.upload / 2**20:.4g} MiB"
             )
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                with Image.open(path, formats=[name for name in SUFFIXES if name != "MPO"]) as image:
-                    (width, height), format = image.size, image.format
-        except Image.DecompressionBombError:
+            format, (width, height) = stored(path)
+        except TooManyPixelsError:
             raise ImageError(
                 f"the image is too large, as this page accepts at most {self.megapixels:g} megapixels"
             ) from None
-        except Exception:  # a damaged header is any of them, by the format
-            try:
-                (width, height), format = stored_size(path), None  # AVIF and HEIC, which become PNG
-            except ImageError:
-                return None
+        except ImageError:
+            return None
         if width * height > self.megapixels * 1e6:
             raise ImageError(
                 f"the image has {width} × {height} = {width * height / 1e6:.2f} megapixels, "

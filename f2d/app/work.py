@@ -12,12 +12,12 @@ from PIL import Image
 
 from f2d.app import shown
 from f2d.app.disk import used
-from f2d.app.limits import SUFFIXES, Limits
+from f2d.app.limits import Limits
 from f2d.engine import BudgetError
 from f2d.engine.execution import DoesNotFitError
 from f2d.engine.restorer import Restored, Restorer
 from f2d.images import ImageError, Photo, check_holds, read, save_image, write
-from f2d.images.formats import FORMATS
+from f2d.images.formats import FORMATS, image_name
 
 BROWSERS_SHOW = {"JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF"}
 
@@ -91,11 +91,11 @@ class Work:
         """`path` restored: the same pixels as `f2d restore` and `f2d.load` give."""
         with _named(self.inside(path)):
             self._check_room()
-            format = self.limits.check(path)
+            self.limits.check(path)
             photo = read(path)
             result = self._call(photo, options)
         restored, place = photo.replaced(result.image), self._place()
-        download = place / f"{path.stem}_restored{_suffix(path, format, photo)}"
+        download = _download(place, path, photo)
         with _named(download):
             write(restored, download)
         before, after = shown.fitted(photo.picture()), shown.fitted(restored.picture())
@@ -171,14 +171,11 @@ def _named(path: Path) -> Iterator[None]:
         raise ImageError(f"{path.name}: {str(error).removeprefix(f'{path}: ')}") from None
 
 
-def _suffix(path: Path, format: str | None, photo: Photo) -> str:
-    """Return the suffix of the file if it matches, else that of its format; PNG if that cannot hold the photo."""
-    suffix = SUFFIXES[format or "PNG"]
-    given = path.suffix.lower()
-    if given in FORMATS and FORMATS[given] is FORMATS[suffix]:
-        suffix = path.suffix
+def _download(place: Path, path: Path, photo: Photo) -> Path:
+    """Return the file to write, named as by `f2d restore`; a PNG too where a wrong suffix could not hold `photo`."""
+    download = image_name(place / f"{path.stem}_restored{path.suffix}", None)
     try:
-        check_holds(photo, path.with_suffix(suffix))
+        check_holds(photo, download)
     except ImageError:
-        return ".png"
-    return suffix
+        return download.with_suffix(".png")
+    return download

@@ -18,7 +18,7 @@ from f2d.cli.ranks import Place, own_device
 from f2d.cli.videos import restore_videos
 from f2d.engine import BudgetError, control
 from f2d.engine.restorer import Restored, Restorer
-from f2d.images import ImageError, Photo, check_holds, read, replacing, save_image, stored_size, to_picture, write
+from f2d.images import ImageError, Photo, check_holds, read, replacing, save_image, stored, to_picture, write
 from f2d.nets.models import Config, load_config
 from f2d.transport import sampling
 from f2d.video import is_video
@@ -106,7 +106,7 @@ class Restoring:
     def _check_fits(self, job: Job) -> None:
         """Raise ImageError for a photograph that cannot be restored within the memory, before it is decoded: a file of
         20 kB can decode to gigabytes. A small one is left to the restorer, which need not be loaded for it yet."""
-        width, height = stored_size(job.source)
+        width, height = stored(job.source).size
         try:
             if width * height > SMALL:
                 self._restorer.plan_for((width, height), **self._task.options)

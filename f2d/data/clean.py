@@ -4,10 +4,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from f2d.data.pictures import Pictures, find_images, size_of
+from f2d.data.pictures import Pictures, find_images
 from f2d.data.pool import Pool
 from f2d.degradation import CATEGORIES
-from f2d.images import IMAGE_SUFFIXES
+from f2d.images import IMAGE_SUFFIXES, upright_size
 
 
 class CleanPool(Pool):
@@ -29,7 +29,7 @@ class CleanPool(Pool):
         return None, self.pictures(self.paths[entry])
 
     def size(self, entry: int) -> tuple[int, int]:
-        return size_of(self.paths[entry])
+        return upright_size(self.paths[entry])
 
     def name(self, entry: int) -> str:
         return str(self.paths[entry])

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from f2d.data.naming import CLEAN_FOLDERS, DEGRADED_FOLDERS, beside, clean_names, is_named_clean, is_test_set
-from f2d.data.pictures import Pictures, find_images, size_of, some
+from f2d.data.pictures import Pictures, find_images, is_hidden, some
 from f2d.data.pool import Pool, in_order
-from f2d.images import IMAGE_SUFFIXES
+from f2d.images import IMAGE_SUFFIXES, upright_size
 
 SORTED = "sorted"  # in place of a pattern
 _DEPTH = 7  # Snow100K's test set lies six folders deep
@@ -51,7 +51,7 @@ class PairPool(Pool):
 
     def size(self, entry: int) -> tuple[int, int]:
         pair = self.pairs[entry]
-        sizes = size_of(pair.degraded), size_of(pair.clean)
+        sizes = upright_size(pair.degraded), upright_size(pair.clean)
         if sizes != _RESIDE_INDOOR and sizes[0] != sizes[1]:
             raise _two_sizes(pair.degraded, pair.clean, *sizes)
         return sizes[0]
@@ -166,7 +166,7 @@ def _homes(folder: Path, degraded: str | None, clean: str | None, depth: int, se
         if len(seen) == 1:
             raise
         return []
-    folders = [folder / entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    folders = [folder / entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name)]
     home = _home(folder, folders, [entry.name for entry in entries], degraded, clean)
     if home is not None:
         return [home]
@@ -202,7 +202,7 @@ def _sides(home: Home) -> tuple[list[Path], list[Path]]:
     """Return (degraded, clean) images; within one folder their names distinguish them."""
     if home.degraded != home.clean and home.clean != home.folder:
         return find_images(home.degraded), find_images(home.clean)
-    here = [path for path in sorted(home.folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
+    here = [path for path in find_images(home.folder) if path.parent == home.folder]
     clean = [path for path in here if is_named_clean(path.stem)]
     if home.degraded != home.clean:
         return find_images(home.degraded), clean

@@ -1,16 +1,13 @@
-"""Read images as bytes, decoded once while there is room, and their sizes from the headers alone."""
+"""Read images as bytes, decoded once while there is room; find them in folders."""
 
-import struct
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from f2d.images import IMAGE_SUFFIXES, ImageError, read
-from f2d.images.metadata import orientation
+from f2d.images import IMAGE_SUFFIXES, read
 
 BUDGET = 2**30
 
@@ -45,21 +42,15 @@ def as_bytes(levels: np.ndarray) -> Tensor:
     return torch.from_numpy(levels).permute(2, 0, 1).expand(3, -1, -1)
 
 
-def size_of(path: Path) -> tuple[int, int]:
-    """Return (width, height) of the upright image from its header alone; raise ImageError if there is none."""
-    try:
-        with Image.open(path) as image:
-            # Pillow gives a TIFF's size as it will be turned
-            turned = image.format != "TIFF" and orientation(image) >= 5
-            return image.size[::-1] if turned else image.size
-    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
-        raise ImageError(f"{path}: is not a readable image ({error})") from None
-
-
 def find_images(folder: Path) -> list[Path]:
-    """Return all image files below `folder`, sorted; hidden files are skipped."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(path for path in found if not path.name.startswith("."))
+    """Return all image files below `folder`, sorted; hidden files and folders are skipped."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir())
+    return sorted(path for path in found if not any(map(is_hidden, path.relative_to(folder).parts)))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is none of the data: hidden, or what a Mac adds to an archive."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def some(names: Iterable[object], most: int = 4) -> str:

@@ -20,7 +20,7 @@ from f2d.engine.bands.restore import restore_banded
 from f2d.engine.control import Adjust, strengths
 from f2d.engine.execution import Execution, choose_execution, telling_memory
 from f2d.engine.plan import Plan, available_memory
-from f2d.images import stored_size
+from f2d.images import stored
 from f2d.images.kinds import ImageLike, check_range, unpack
 from f2d.nets.models import Network, load_network
 from f2d.transport import sampling
@@ -137,7 +137,7 @@ class Restorer:
         small, naming the least that suffices, and DoesNotFitError, a BudgetError, if memory runs out.
         """
         if isinstance(image, (str, os.PathLike)):
-            self.plan_for(stored_size(Path(image)), **options)  # before it is decoded: 20 kB can decode to gigabytes
+            self.plan_for(stored(Path(image)).size, **options)  # before it is decoded: 20 kB can decode to gigabytes
         pixels, batched, pack = unpack(image)
         with telling_memory(_size(pixels)):
             self.execution.synchronize()

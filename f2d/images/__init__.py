@@ -6,7 +6,7 @@
 from f2d.images.formats import IMAGE_SUFFIXES, ImageError
 from f2d.images.photo import Change, Photo
 from f2d.images.pictures import image_to_tensor, open_image, to_picture, to_tensor
-from f2d.images.reading import from_picture, read, stored_size
+from f2d.images.reading import from_picture, read, stored, upright_size
 from f2d.images.writing import check_holds, replacing, save_image, write
 
 __all__ = [
@@ -21,8 +21,9 @@ __all__ = [
     "read",
     "replacing",
     "save_image",
-    "stored_size",
+    "stored",
     "to_picture",
     "to_tensor",
+    "upright_size",
     "write",
 ]

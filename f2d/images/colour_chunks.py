@@ -5,29 +5,35 @@ Precedence: cICP, iCCP, sRGB, then gAMA with cHRM (PNG specification, third edit
 
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 from f2d.images import icc
 
 KEPT = (b"cICP", b"sRGB", b"gAMA", b"cHRM", b"mDCV", b"cLLI", b"mDCv", b"cLLi")
+_METADATA = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 _LARGEST = 1 << 10  # bytes; these chunks have at most 32
 
 
 def read_chunks(file: BinaryIO) -> dict[bytes, bytes]:
     """Return the colour chunks of a PNG: all of them come before the pixels."""
-    file.seek(8)
     found: dict[bytes, bytes] = {}
-    while len(head := file.read(8)) == 8:
-        length, kind = struct.unpack(">I4s", head)
-        if kind in (b"IDAT", b"IEND"):
+    for kind, length in _chunks(file):
+        if kind == b"IDAT":
             break
         if kind in KEPT and length <= _LARGEST:
             found.setdefault(kind, file.read(length))
-            file.seek(4, 1)
-        else:
-            file.seek(length + 4, 1)
     return found
+
+
+def described_after_pixels(file: BinaryIO) -> bool:
+    """Return whether EXIF or text, which can hold it, comes after the pixels of a PNG."""
+    pixels = False
+    for kind, _ in _chunks(file):
+        pixels = pixels or kind == b"IDAT"
+        if pixels and kind in _METADATA:
+            return True
+    return False
 
 
 def with_chunks(png: bytes, chunks: Mapping[bytes, bytes]) -> bytes:
@@ -47,8 +53,8 @@ def profile_of(chunks: Mapping[bytes, bytes], embedded: bytes, grey: bool) -> tu
         if b"cICP" in chunks:
             primaries, transfer, *_ = struct.unpack("4B", chunks[b"cICP"])
             space = icc.from_code_points(primaries, transfer)
-            return b"" if space is None else _profile(space, grey), ""
-        return b"" if b"sRGB" in chunks else _profile(_from_numbers(chunks), grey), ""
+            return b"" if space is None else icc.profile_unless_srgb(space, grey), ""
+        return b"" if b"sRGB" in chunks else icc.profile_unless_srgb(_from_numbers(chunks), grey), ""
     except (ValueError, struct.error, ZeroDivisionError):
         return b"", "a damaged description of its colours was ignored"
 
@@ -57,6 +63,16 @@ def undescribed(chunks: Mapping[bytes, bytes]) -> str:
     """Return the name of a transfer function for which there is no ICC profile, "" for others."""
     code = chunks.get(b"cICP", b"")
     return icc.HDR.get(code[1], "") if len(code) == 4 else ""
+
+
+def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Yield (kind, length) of every chunk, with the file at its data."""
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        end = file.tell() + length + 4
+        yield kind, length
+        file.seek(end)
 
 
 def _from_numbers(chunks: Mapping[bytes, bytes]) -> icc.Space:
@@ -71,10 +87,3 @@ def _from_numbers(chunks: Mapping[bytes, bytes]) -> icc.Space:
         if not 0.1 <= 1e5 / gamma <= 10:
             raise ValueError("its gamma is damaged")
     return icc.Space(primaries, curve)
-
-
-def _profile(space: icc.Space, grey: bool) -> bytes:
-    same = space.curve == icc.SRGB.curve and all(
-        abs(a - b) < 2e-3 for one, two in zip(space.primaries, icc.BT709) for a, b in zip(one, two)
-    )
-    return b"" if same else icc.profile(space, grey)

@@ -8,7 +8,7 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from f2d.images import heif, tiff_reading
-from f2d.images.deep import read_deep
+from f2d.images.deep import raw_mode, read_deep
 from f2d.images.headers import Header
 from f2d.images.metadata import orientation
 from f2d.images.modes import cmyk_to_rgb, pixels_of
@@ -25,6 +25,7 @@ _TURNS = {
     7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
     8: lambda a: a[:, ::-1].swapaxes(0, 1),
 }
+_STEPS = {"L;2": 85, "L;4": 17}  # by which Pillow scales the grey levels of a PNG, but not the transparent one
 _CONVERTED = ("CMYK", "LAB")  # Pillow's modes that become sRGB, which the file's ICC profile does not describe
 
 
@@ -56,7 +57,8 @@ def _tiff(image: AnyTiff) -> Decoded:
     if layout is None:  # Pillow also turns a TIFF as it is loaded
         image.load()
         pixels, note = pixels_of(image)
-        return Decoded(pixels, (note,), "sRGB" if image.mode in _CONVERTED else "")
+        dropped = tiff_reading.dropped(image.tag_v2.get(277, 1) - len(image.getbands()))
+        return Decoded(pixels, (note, dropped), "sRGB" if image.mode in _CONVERTED else "")
     levels, alpha, notes = tiff_reading.read_pixels(image, layout)
     if layout.colours == 4:
         levels, note = _cmyk_levels(levels, image.tag_v2.get(34675))
@@ -70,6 +72,9 @@ def _tiff(image: AnyTiff) -> Decoded:
 def _pixels(path: Path, image: ImageFile, header: Header) -> tuple[np.ndarray, str]:
     if image.format == "HEIF" and heif.bits(image) > 8:
         return _stretched(heif.deep_pixels(path), heif.bits(image)), ""
+    step = _STEPS.get(raw_mode(image), 1)
+    if step > 1 and "transparency" in image.info:
+        image.info["transparency"] *= step
     pixels = read_deep(path, image)
     if pixels is None:
         image.load()

@@ -26,13 +26,13 @@ def read_deep(path: Path, image: ImageFile) -> np.ndarray | None:
     """Read [H, W, 1 to 4] uint16 from an opened PNG or PPM with 16 bits per channel; None for others."""
     if image.format == "PPM":
         return _read_ppm(path, image)
-    raw_mode = _raw_mode(image)
-    if raw_mode == "LA;16B":
+    stored = raw_mode(image)
+    if stored == "LA;16B":
         return _read_grey_alpha_png(path)
-    if raw_mode[:-1] not in _DEEP_MODES:
+    if stored[:-1] not in _DEEP_MODES:
         return None
     with Image.open(path) as second:
-        other = raw_mode[:-1] + _OTHER_ORDER[raw_mode[-1]]
+        other = stored[:-1] + _OTHER_ORDER[stored[-1]]
         second.tile = [tile._replace(args=_with_raw_mode(tile.args, other)) for tile in second.tile]
         low = np.asarray(_loaded(second))
     high = np.asarray(_loaded(image))
@@ -56,15 +56,16 @@ def png(pixels: np.ndarray, options: dict[str, Any]) -> bytes:
     )
 
 
-def _raw_mode(image: ImageFile) -> str:
+def raw_mode(image: ImageFile) -> str:
+    """Return how Pillow unpacks the pixels of an opened PNG, "" for other formats."""
     if image.format != "PNG" or not image.tile:
         return ""
     arguments: Any = image.tile[0].args
     return arguments if isinstance(arguments, str) else str(arguments[0])
 
 
-def _with_raw_mode(arguments: Any, raw_mode: str) -> str | tuple:
-    return raw_mode if isinstance(arguments, str) else (raw_mode, *arguments[1:])
+def _with_raw_mode(arguments: Any, mode: str) -> str | tuple:
+    return mode if isinstance(arguments, str) else (mode, *arguments[1:])
 
 
 def _loaded(image: Image.Image) -> Image.Image:

@@ -14,6 +14,10 @@ class ImageError(ValueError):
     """A file cannot be read or written as an image; the message is one line with its name and the reason."""
 
 
+class TooManyPixelsError(ImageError):
+    """An image is larger than Pillow's limit, as its header says."""
+
+
 @dataclass(frozen=True)
 class Format:
     """A format by Pillow's name; the flags are transparency, 16 bits (deep), one channel (grey), lossy (quality)."""

@@ -30,6 +30,8 @@ def header_of(file: BinaryIO) -> Header:
     start = file.read(_START)
     if start[:4] == b"MM\0\x2b":  # whose directory Pillow takes for a classic one
         raise ImageError("a BigTIFF in big-endian byte order is not supported (convert it to little-endian)")
+    if start[:2] == b"PF" and start[2:3].isspace():
+        raise ImageError("a PFM in colour is not supported (convert it to a TIFF)")
     if start[:4] in PREFIXES and start[8:10] == b"CR":  # a Canon CR2, whose first page is a preview
         raise ImageError(NEEDS_DEVELOPING)
     if start[:4] in PREFIXES:

@@ -24,6 +24,12 @@ def bits(image: ImageFile) -> int:
     return int(image.info.get("bit_depth", 8))
 
 
+def colours(image: ImageFile) -> tuple[int, int] | None:
+    """Return (primaries, transfer) of the primary image by ITU-T H.273, None if they are not given."""
+    said = image.info.get("nclx_profile")
+    return (int(said["color_primaries"]), int(said["transfer_characteristics"])) if said else None
+
+
 def deep_pixels(path: Path) -> np.ndarray:
     """Decode [H, W, 1 to 4] uint16, with the stored bits in the high bits."""
     import pillow_heif

@@ -1,4 +1,4 @@
-"""ICC profiles of colour spaces that are described by numbers: gAMA, cHRM and cICP of a PNG, nclx of an AVIF.
+"""ICC profiles of colour spaces that are described by numbers: those of a PNG, of an AVIF or HEIC, and of a TIFF.
 
 ``[X Y Z] = M · f(rgb)`` with M from the primaries and the white point, adapted to D50 (Bradford), and the curve f.
 Sources: PNG specification, third edition, 11.3.2; ITU-T H.273, tables 2 and 3; ICC.1:2022, 8.3 and 10.
@@ -39,14 +39,17 @@ _CURVES = {
 }
 HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics beyond white, for which ICC profiles have no curve
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+_SAMPLES = 1024  # of a curve of 16 bits
 _D50 = np.array([0.9642, 1.0, 0.8249])
 
 
 class Space(NamedTuple):
-    """primaries: red, green, blue and white, each (x, y). curve: parameters of an ICC parametric curve."""
+    """primaries: red, green, blue and white, each (x, y). curve: parameters of an ICC parametric curve. tables: in its
+    place, samples in [0, 1] of one curve for all channels or one for each."""
 
     primaries: tuple
     curve: tuple[float, ...]
+    tables: tuple[np.ndarray, ...] = ()
 
 
 SRGB = Space(BT709, SRGB_CURVE)
@@ -59,6 +62,16 @@ def from_code_points(primaries: int, transfer: int) -> Space | None:
     return Space(_PRIMARIES[primaries], _CURVES[transfer])
 
 
+def profile_unless_srgb(space: Space, grey: bool) -> bytes:
+    """Return `profile`, b"" for a space that is sRGB up to rounding."""
+    same = (
+        not space.tables
+        and space.curve == SRGB_CURVE
+        and all(abs(a - b) < 2e-3 for one, two in zip(space.primaries, BT709) for a, b in zip(one, two))
+    )
+    return b"" if same else profile(space, grey)
+
+
 def profile(space: Space, grey: bool) -> bytes:
     """Return an ICC profile (version 4.3, display) of `space`, for grey or RGB pixels.
 
@@ -68,13 +81,13 @@ def profile(space: Space, grey: bool) -> bytes:
     adapted = np.linalg.inv(_BRADFORD) @ np.diag((_BRADFORD @ _D50) / (_BRADFORD @ white)) @ _BRADFORD
     columns = np.stack([red, green, blue], axis=1)
     matrix = adapted @ columns @ np.diag(np.linalg.solve(columns, white))
-    curve = _parametric(space.curve)
+    curves = [_sampled(table) for table in space.tables] or [_parametric(space.curve)]
     tags = {b"desc": _text("Colours as described in the file"), b"cprt": _text("CC0"), b"wtpt": _xyz(_D50)}
     tags[b"chad"] = b"sf32\0\0\0\0" + _fixed(*adapted.flat)
     if grey:
-        tags[b"kTRC"] = curve
+        tags[b"kTRC"] = curves[0]
     else:
-        for name, column in zip((b"r", b"g", b"b"), matrix.T):
+        for name, column, curve in zip((b"r", b"g", b"b"), matrix.T, curves * (3 // len(curves))):
             tags[name + b"XYZ"], tags[name + b"TRC"] = _xyz(column), curve
     table, data = struct.pack(">I", len(tags)), b""
     for name, value in tags.items():
@@ -97,6 +110,12 @@ def _checked(primaries: tuple) -> tuple:
 
 def _parametric(parameters: tuple[float, ...]) -> bytes:
     return b"para\0\0\0\0" + struct.pack(">HH", {1: 0, 5: 3}[len(parameters)], 0) + _fixed(*parameters)
+
+
+def _sampled(table: np.ndarray) -> bytes:
+    places = np.linspace(0, len(table) - 1, min(len(table), _SAMPLES))
+    values = np.interp(places, np.arange(len(table)), table * 65535).round().astype(">u2")
+    return b"curv\0\0\0\0" + struct.pack(">I", len(values)) + values.tobytes()
 
 
 def _xyz(values: np.ndarray) -> bytes:

@@ -12,6 +12,7 @@ from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
 from f2d.images.colour_chunks import undescribed
+from f2d.images.tiff_colours import COLOUR_TAGS
 
 ORIENTATION, EXIF_IFD, GPS_IFD = 0x0112, 0x8769, 0x8825
 XMP_TAG, IPTC_TAG, X_RESOLUTION = 700, 33723, 282
@@ -33,6 +34,7 @@ _HELD = {
     "TIFF": ("exif", "xmp", "iptc", "icc"),
     "BMP": (),
 }
+_EMPTY_EXIF = re.compile(rb"(Exif\0\0)?((II|MM).{6}\0*)?", re.DOTALL)
 MOST_DPI = 100_000  # larger values are damage: a PNG cannot hold 4 · 10⁹ pixels per metre
 
 
@@ -85,10 +87,14 @@ def read_metadata(image: Image.Image, size: tuple[int, int]) -> tuple[Metadata, 
     return metadata, note
 
 
-def orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 if it is missing or unreadable."""
+def orientation(image: Image.Image, *, decode: bool = True) -> int:
+    """Return the EXIF orientation, 1 to 8; 1 if it is missing or unreadable.
+
+    decode: whether a PNG is decoded for EXIF that follows its pixels.
+    """
     try:
-        value = image.getexif().get(ORIENTATION, 1)
+        exif = image.getexif() if decode else Image.Image.getexif(image)
+        value = exif.get(ORIENTATION, 1)
     except Exception:
         return 1
     return value if value in range(1, 9) else 1
@@ -144,8 +150,14 @@ def _tiff_dpi(tags: Any) -> tuple[float, float] | None:
 
 
 def _exif(image: Image.Image, size: tuple[int, int]) -> bytes:
-    exif = image.getexif()
-    for tag in _LAYOUT.intersection(exif):
+    exif, stored = Image.Exif(), image.info.get("exif")
+    if stored:
+        exif.load(stored)  # Pillow's own copy is empty after an error, which `orientation` has met first
+        if not exif and not _EMPTY_EXIF.fullmatch(stored):
+            raise ValueError("none of its tags can be read")
+    else:
+        exif = image.getexif()
+    for tag in (_LAYOUT if image.format == "TIFF" else _LAYOUT - COLOUR_TAGS).intersection(exif):
         del exif[tag]
     if ORIENTATION in exif:
         exif[ORIENTATION] = 1

@@ -19,7 +19,7 @@ def pixels_of(image: Image.Image) -> tuple[np.ndarray, str]:
     if image.mode == "F":
         return float_levels(np.asarray(image))[..., None], "32-bit floats became 16 bits"
     if image.mode.startswith("I"):
-        return _grey_pixels(image), ""
+        return _grey_pixels(image)
     if image.mode == "CMYK":
         image, note = cmyk_to_rgb(image)
     elif image.mode in ("1", "L", "LA", "La"):
@@ -60,17 +60,18 @@ def cmyk_to_rgb(image: Image.Image) -> tuple[Image.Image, str]:
     return image.convert("RGB"), ""
 
 
-def _grey_pixels(image: Image.Image) -> np.ndarray:
+def _grey_pixels(image: Image.Image) -> tuple[np.ndarray, str]:
     values = np.asarray(image)
     if image.mode == "I" and values.size and not 0 <= values.min() <= values.max() <= 65535:
         raise ImageError("32-bit pixels have no defined range (convert the file to 8 or 16 bits)")
     values = values.astype(np.uint16)
     tags = getattr(image, "tag_v2", {})
-    if tags.get(258) in (12, (12,)):
+    bits = tags.get(258, (16,))
+    if bits == (12,):
         values = (values.astype(np.uint32) * 65535 // 4095).astype(np.uint16)
     if tags.get(262) == 0:  # white is zero
         values = 65535 - values
     clear = image.info.get("transparency")
     if isinstance(clear, int):
-        return np.dstack([values, np.where(values == clear, 0, 65535).astype(np.uint16)])
-    return values[..., None]
+        return np.dstack([values, np.where(values == clear, 0, 65535).astype(np.uint16)]), ""
+    return values[..., None], "integers of 32 bits were taken for 16 bits" if bits == (32,) else ""

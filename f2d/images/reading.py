@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
-from f2d.images import colour_chunks, heif, metadata
+from f2d.images import colour_chunks, embedded, heif, metadata, tiff_colours
 from f2d.images.decoding import decoded
-from f2d.images.formats import ImageError, why_unread
+from f2d.images.formats import ImageError, TooManyPixelsError, why_unread
 from f2d.images.headers import Header, header_of
 from f2d.images.metadata import Metadata
 from f2d.images.modes import pixels_of
@@ -22,7 +23,15 @@ from f2d.images.photo import Photo
 from f2d.images.tiff_reading import AnyTiff
 
 # These formats are decoded by libraries; others run programs (EPS) or are not photographs.
+_UNSPECIFIED = 2  # in ITU-T H.273
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
+
+
+class Stored(NamedTuple):
+    """format: Pillow's name of it. size: (width, height) before the EXIF orientation is applied (except for TIFF)."""
+
+    format: str
+    size: tuple[int, int]
 
 
 def read(path: str | Path) -> Photo:
@@ -42,25 +51,45 @@ def read(path: str | Path) -> Photo:
             return _photo(path, image, header)
 
 
-def stored_size(path: str | Path) -> tuple[int, int]:
-    """Return (width, height) from the header alone, before the EXIF orientation is applied (except for TIFF).
+def stored(path: str | Path) -> Stored:
+    """Return what the header of the file says, without decoding it: whether it fits into memory is decided first.
 
-    Raises ImageError as `read` does: whether a photograph fits into memory can be decided before it is decoded.
+    Raises ImageError as `read` does.
     """
     path = Path(path)
     with _one_line_errors(path):
         header = _header(path)
         if header.canvas:
-            return header.canvas
+            return Stored("WEBP", header.canvas)
         with _open(path, header) as image:
             _check_size(image.size)
-            return image.size
+            return Stored(image.format or header.kind, image.size)
+
+
+def upright_size(path: str | Path) -> tuple[int, int]:
+    """Return (width, height) of the image that `read` gives, without decoding it; raise ImageError as `read` does."""
+    path = Path(path)
+    with _one_line_errors(path):
+        header = _header(path)
+        with _open(path, header) as image:
+            _check_size(image.size)
+            # the size of a TIFF is given as it will be turned, and a HEIC is opened upright
+            turned = header.kind == "" and _orientation(path, image) >= 5
+            return image.size[::-1] if turned else image.size
 
 
 def from_picture(image: Image.Image) -> Photo:
     """Convert a Pillow image to a photo without metadata; raise ImageError if its pixels have no defined range."""
     pixels, note = pixels_of(image)
     return replace(_as_photo(pixels), notes=(note,) if note else ())
+
+
+def _orientation(path: Path, image: ImageFile) -> int:
+    """Return the orientation of an image that has not been decoded; Pillow decodes any PNG for it."""
+    if image.format != "PNG":
+        return metadata.orientation(image)
+    with path.open("rb") as file:
+        return metadata.orientation(image, decode=colour_chunks.described_after_pixels(file))
 
 
 def _header(path: Path) -> Header:
@@ -85,7 +114,7 @@ def _check_size(size: tuple[int, int]) -> None:
     if not (width and height):
         raise ImageError(f"has no pixels: {width}x{height}")
     if limit and width * height > 2 * limit:  # as Pillow does for the formats that it opens itself
-        raise ImageError(f"its size of {width}x{height} exceeds limit of {2 * limit} pixels")
+        raise TooManyPixelsError(f"its size of {width}x{height} exceeds limit of {2 * limit} pixels")
 
 
 @contextmanager
@@ -95,7 +124,7 @@ def _one_line_errors(path: Path) -> Iterator[None]:
             warnings.simplefilter("ignore")  # of libraries; what a person must know is in the notes
             yield
     except ImageError as error:
-        raise error if str(error).startswith(str(path)) else ImageError(f"{path}: {error}") from None
+        raise error if str(error).startswith(str(path)) else type(error)(f"{path}: {error}") from None
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except UnidentifiedImageError:
@@ -103,7 +132,7 @@ def _one_line_errors(path: Path) -> Iterator[None]:
         reason = reason if path.stat().st_size else "is an empty file"
         raise ImageError(f"{path}: {reason}") from None
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{path}: {error}") from None
+        raise TooManyPixelsError(f"{path}: {error}") from None
     except MemoryError:
         raise ImageError(f"{path}: does not fit into memory") from None
     except Exception as error:  # decoders report damage with nearly anything
@@ -122,7 +151,9 @@ def _open(path: Path, header: Header) -> ImageFile:
         except (SyntaxError, TypeError, ValueError, struct.error):  # Image.open calls these unidentified
             raise UnidentifiedImageError from None
     Image.init()
-    return Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN])  # an older Pillow has no AVIF
+    image = Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN])  # an older Pillow has no AVIF
+    image.info |= embedded.metadata_of(path, image.format)
+    return image
 
 
 def _photo(path: Path, image: ImageFile, header: Header) -> Photo:
@@ -141,11 +172,15 @@ def _photo(path: Path, image: ImageFile, header: Header) -> Photo:
 def _described(path: Path, image: ImageFile, header: Header, data: Metadata, grey: bool) -> tuple[Metadata, str]:
     """Add what the file says about its colours besides an ICC profile; return also a note on what is lost."""
     chunks: dict[bytes, bytes] = {}
+    colours = heif.colours(image) if header.kind == "HEIF" else header.colours
     if image.format == "PNG":
         with path.open("rb") as file:
             chunks = colour_chunks.read_chunks(file)
-    elif header.colours and not data.icc:
-        chunks = {b"cICP": bytes([*(min(255, number) for number in header.colours), 0, 1])}
+    elif isinstance(image, AnyTiff) and not data.icc:
+        profile, note = tiff_colours.profile_of(image.tag_v2, grey)
+        return replace(data, icc=profile), note
+    elif colours and _UNSPECIFIED not in colours and not data.icc:
+        chunks = {b"cICP": bytes([*(min(255, number) for number in colours), 0, 1])}
     profile, note = colour_chunks.profile_of(chunks, data.icc, grey)
     return replace(data, icc=profile, png={} if note else chunks, made=profile != data.icc), note
 

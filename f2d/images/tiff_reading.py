@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from PIL.ImageFile import _Tile
 from PIL.TiffImagePlugin import COMPRESSION_INFO, ImageFileDirectory_v2, TiffImageFile
 
 from f2d.images.formats import NEEDS_DEVELOPING, ImageError
@@ -33,6 +34,10 @@ class AnyTiff(TiffImageFile):
         self.decodable = True
         try:
             super()._setup()
+            if self.tag_v2.get(262) == 6 and self.info["compression"] == "raw":  # YCbCr, which Pillow leaves to libtiff
+                self.use_load_libtiff = True
+                size = self.tag_v2[256], self.tag_v2[257]
+                self.tile = [_Tile("libtiff", (0, 0, *size), 0, ("RGBX", "raw", False, self.tag_v2.offset))]
         except (SyntaxError, KeyError, AttributeError):
             self.decodable, self._mode, self.tile = False, "L", []
             size = self.tag_v2.get(256, 0), self.tag_v2.get(257, 0)
@@ -91,6 +96,8 @@ def layout_of(image: AnyTiff) -> Layout | None:
     kind = {1: "u", 3: "f", 4: "u"}.get(min(kinds), "")
     name = f"{kind}{min(bits) // 8}"
     ours = simple and known and name in ("u1", "u2", "u4", "f2", "f4", "f8") and not min(bits) % 8
+    if 2 in kinds and max(bits) != 32:  # Pillow writes 16 bits of grey as 32 with a sign
+        raise ImageError("its signed integers have no defined range (convert the file to 8 or 16 bits without a sign)")
     if image.decodable and (not ours or name == "u1"):
         if max(bits) > 12 and not ours and photometric != 1:
             raise ImageError(_unknown(photometric, bits, compression))
@@ -134,15 +141,18 @@ def read_pixels(image: AnyTiff, layout: Layout) -> Pixels:
     return Pixels(levels[..., :colours], alpha, _notes(layout, layout.channels - kept))
 
 
-def _notes(layout: Layout, dropped: int) -> tuple[str, ...]:
+def _notes(layout: Layout, extra: int) -> tuple[str, ...]:
     notes = []
     if layout.dtype.kind == "f":
         notes.append(f"{8 * layout.dtype.itemsize}-bit floats became 16 bits")
     elif layout.dtype.itemsize > 2:
         notes.append("32 bits became 16")
-    if dropped:
-        notes.append(f"{dropped} extra channel{'s were' if dropped > 1 else ' was'} dropped")
-    return tuple(notes)
+    return (*notes, dropped(extra))
+
+
+def dropped(channels: int) -> str:
+    """Return in words that so many channels are neither colours nor transparency."""
+    return "" if channels <= 0 else f"{channels} extra channel{'s were' if channels > 1 else ' was'} dropped"
 
 
 def _decode(image: AnyTiff, layout: Layout, out: np.ndarray) -> tuple[float, float]:

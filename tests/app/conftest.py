@@ -61,7 +61,10 @@ KINDS = {  # and the suffix of what is given back
     "rgba.png": ".png",
     "cmyk.jpg": ".jpg",
     "turned.JPEG": ".JPEG",
-    "moving.gif": ".png",
+    "moving.gif": ".gif.png",
+    "plain.avif": ".avif.png",
+    "plain.jfif": ".jfif",
+    "plain.ppm": ".ppm.png",
     "grey.png": ".png",
     "dot.png": ".png",
 }

@@ -24,9 +24,9 @@ def test_the_file_is_that_of_f2d_restore(work, f2d, model, tmp_path, kind):  # n
     path = draw(tmp_path, kind)
     done = work.restore(path, Options())
     assert done.download.name == f"{path.stem}_restored{KINDS[kind]}"
-    target = tmp_path / f"by_command{KINDS[kind]}"
-    result = f2d("restore", path, "-o", target, "--model", model, "--precision", "float32")
+    result = f2d("restore", path, "-o", tmp_path / "by_command", "--model", model, "--precision", "float32")
     assert result.exit_code == 0, result.output
+    target = tmp_path / "by_command" / f"{path.stem}{KINDS[kind]}"
     assert done.download.read_bytes() == target.read_bytes()
     assert not np.array_equal(read(done.download).levels, read(path).levels)
 

@@ -6,9 +6,8 @@ from PIL import Image
 
 from f2d.data import open_pool
 from f2d.data.pairs import find_pairs
-from f2d.data.pictures import Pictures, size_of
+from f2d.data.pictures import Pictures
 from f2d.degradation import CATEGORIES
-from f2d.images import ImageError, read
 from tests.data.conftest import negative, picture, save
 
 
@@ -217,20 +216,17 @@ def test_what_cannot_be_recognised(tmp_path):
         open_pool(tmp_path)
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
-@pytest.mark.parametrize("turn", [1, 3, 6, 8])
-def test_sizes_are_those_of_the_upright_picture(tmp_path, suffix, turn):
-    exif = Image.Exif()
-    exif[274] = turn
-    path = tmp_path / f"a{suffix}"
-    Image.new("RGB", (30, 20)).save(path, exif=exif)
-    assert size_of(path) == read(path).size
-
-
-def test_files_that_are_no_pictures(tmp_path):
-    (tmp_path / "a.png").write_bytes(b"nothing")
-    with pytest.raises(ImageError, match=r"a\.png: is not a readable image"):
-        size_of(tmp_path / "a.png")
+def test_folders_named_as_images_and_hidden_ones_hold_no_photographs(tmp_path):
+    save(picture(0), tmp_path / "a.png")
+    (tmp_path / "album.jpg").mkdir()
+    save(picture(1), tmp_path / "album.jpg" / "b.png")
+    for hidden in (".thumbnails", ".ipynb_checkpoints"):
+        (tmp_path / hidden).mkdir()
+        save(picture(2), tmp_path / hidden / "c.png")
+    save(picture(2), tmp_path / "._a.png")
+    pool = open_pool(tmp_path, "clean")
+    assert [pool.name(i) for i in range(len(pool))] == [str(tmp_path / "a.png"), str(tmp_path / "album.jpg" / "b.png")]
+    assert [pool.size(i) for i in range(len(pool))] == [pool.read(i)[1].shape[:0:-1] for i in range(len(pool))]
 
 
 def test_decoded_pictures_are_kept_up_to_the_budget(tmp_path):

@@ -1,5 +1,7 @@
 """Data sets of the papers, laid out as their authors hand them out: what is found, and what is said to be missing."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -45,6 +47,53 @@ def test_a_data_set_as_it_is_handed_out(name, layout, tmp_path):
         )
     else:
         assert not data.problems
+
+
+@pytest.mark.parametrize("name, layout", TREES)
+def test_what_archives_and_systems_leave_beside_the_images(name, layout, tmp_path):
+    files, _ = LAYOUTS[name][layout]
+    lay_out(tmp_path / layout, files)
+    clean = open_data(f"{name}={tmp_path / layout}")
+    for place in map(Path, files.split()):
+        copies = tmp_path / layout / "__MACOSX" / place.parent, tmp_path / layout / place.parent / ".thumbnails"
+        for folder in copies:
+            folder.mkdir(parents=True, exist_ok=True)
+        for folder in (copies[0], tmp_path / layout / place.parent):  # an exFAT disk keeps them beside their files
+            (folder / f"._{place.name}").write_bytes(b"resource fork")
+        save(picture(0, 4, 4), copies[1] / place.name)
+        for junk in (".DS_Store", "Thumbs.db", "readme.txt", f"{place.stem}.mat"):
+            (tmp_path / layout / place.parent / junk).write_bytes(b"no image")
+    littered = open_data(f"{name}={tmp_path / layout}")
+    assert littered.cases == clean.cases and littered.problems == clean.problems
+
+
+def test_pairs_to_train_on_beside_what_a_mac_archives(tmp_path):
+    lay_out(tmp_path, "input/1.png target/1.png")
+    for side in ("input", "target"):
+        (tmp_path / "__MACOSX" / side).mkdir(parents=True)
+        (tmp_path / "__MACOSX" / side / "._1.png").write_bytes(b"resource fork")
+    lay_out(tmp_path / "deeper", "Set/input/1.png Set/target/1.png")
+    for side in ("input", "target"):
+        (tmp_path / "deeper" / "__MACOSX" / "Set" / side).mkdir(parents=True)
+        (tmp_path / "deeper" / "__MACOSX" / "Set" / side / "._1.png").write_bytes(b"resource fork")
+    for folder in (tmp_path, tmp_path / "deeper"):
+        assert len(open_pool(folder, "pairs", category="rain")) == 1
+
+
+@pytest.mark.parametrize("name", ["rain100l", "rain100h", "nh-haze", "sidd"])
+def test_a_missing_partner_is_named_in_every_kind_of_layout(name, tmp_path):
+    files, _ = next(iter(LAYOUTS[name].values()))
+    for number, side in enumerate(("degraded", "clean")):
+        root = tmp_path / side
+        lay_out(root, files)
+        whole = open_data(f"{name}={root}")
+        lost, kept = whole.cases[0].degraded, whole.cases[0].clean
+        if number:
+            lost, kept = kept, lost
+        lost.unlink()
+        data = open_data(f"{name}={root}")
+        assert len(data.cases) == len(whole.cases) - 1
+        assert any(str(kept) in line and "no image to compare it with" in line for line in data.problems)
 
 
 def test_every_data_set_has_a_layout():

@@ -112,6 +112,16 @@ def test_grey_with_alpha_of_16_bits_is_read_back(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("extra", [1, 2])
+def test_extra_channels_without_a_meaning_are_said(tmp_path, dtype, extra):
+    pixels = np.dstack([RGB16, ALPHA16, GREY16])[..., : 3 + extra].astype(dtype)
+    photo = stored(tmp_path / "a.tif", pixels, extrasamples=[UNSPECIFIED] * extra)
+    assert np.array_equal(photo.levels, pixels[..., :3]) and photo.alpha is None
+    words = "1 extra channel was dropped" if extra == 1 else "2 extra channels were dropped"
+    assert photo.notes == (words,)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_extra_channels(tmp_path, dtype):
     """Unspecified ones are no transparency, and what is dropped is said."""
     colours, alpha = (RGB16 >> (16 - 8 * dtype().itemsize)).astype(dtype), ALPHA16.astype(dtype)
@@ -176,6 +186,31 @@ def test_other_raw_photographs_and_formats_say_why(tmp_path, suffix):
     words = "this format is not read" if suffix == ".jxl" else "must be developed"
     with pytest.raises(ImageError, match=f"a{suffix}: .*{words}"):
         read(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize("photometric", ["rgb", "minisblack"])
+@pytest.mark.parametrize("dtype", ["i1", "i2"])
+def test_signed_integers_have_no_range(tmp_path, dtype, photometric):
+    pixels = RGB16.astype(dtype)
+    tifffile.imwrite(
+        tmp_path / "a.tif", pixels if photometric == "rgb" else pixels[..., 0], photometric=photometric, metadata=None
+    )
+    with pytest.raises(ImageError, match=r"a\.tif: its signed integers have no defined range"):
+        read(tmp_path / "a.tif")
+
+
+def test_16_bits_that_pillow_wrote_as_32_are_said(tmp_path):
+    Image.fromarray(GREY16.astype(np.int32)).save(tmp_path / "a.tif")
+    photo = read(tmp_path / "a.tif")
+    assert np.array_equal(photo.levels[..., 0], GREY16)
+    assert photo.notes == ("integers of 32 bits were taken for 16 bits",)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_ycbcr_that_is_not_in_a_jpeg(tmp_path, compression):
+    given = Image.fromarray((RGB16 >> 8).astype(np.uint8)).convert("YCbCr")
+    photo = stored(tmp_path / "a.tif", np.asarray(given), "ycbcr", compression=compression)
+    assert np.abs(photo.levels.astype(int) - np.asarray(given.convert("RGB"))).max() <= 1
 
 
 def test_pages_are_counted(tmp_path):

@@ -20,7 +20,22 @@ from f2d.images import Photo, write
 from .test_job import contents
 
 NUMBER, BROKEN, GONE = 500, 25, 40
-ODD = ("with space", "ünïcode 日本", "100%", "%20", "a+b", "hash#1", "what?", "[x]", "-o", "a&b=c", "it's \"it\"", "a..b")
+ODD = (
+    *("with space", "ünïcode 日本", "100%", "%20", "a+b", "hash#1", "what?", "[x]", "-o", "a&b=c", "it's \"it\"", "a..b"),
+)
+    "with space",
+    "ünïcode 日本",
+    "100%",
+    "%20",
+    "a+b",
+    "hash#1",
+    "what?",
+    "[x]",
+    "-o",
+    "a&b=c",
+    'it\'s "it"',
+    "a..b",
+)
 
 
 def kinds(pixels: np.ndarray) -> dict[str, Photo | Image.Image]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from heapq import heappop, heappush
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 from av.stream import Disposition
@@ -117,16 +118,30 @@ class Source:
             )
 
 
+class About(NamedTuple):
+    """What the header of a video says. seconds, frames: None where it does not."""
+
+    width: int
+    height: int
+    seconds: float | None
+    frames: int | None
+
+
+def about(path: Path) -> About:
+    """Describe a video without decoding it; raise VideoError, with the file's name, for what is none."""
+    with _open(path) as container:
+        try:
+            stream = _stream(container)
+        except VideoError as error:
+            raise VideoError(f"{path}: {error}") from None
+        seconds = container.duration / av.time_base if container.duration else None
+        return About(stream.width, stream.height, seconds, stream.frames or None)
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Source]:
     """``with opened(path) as source:``; raises VideoError, with the file's name, for what cannot be restored."""
-    try:
-        container = open_file(path)
-    except av.error.ArgumentError:  # what the whitelist of formats does not have
-        raise VideoError(f"{path}: cannot be read as a video (it is something else)") from None
-    except (av.error.FFmpegError, OSError) as error:
-        raise VideoError(f"{path}: cannot be read as a video ({_reason(error)})") from None
-    with container:
+    with _open(path) as container:
         try:
             yield _probed(path, container)
         except VideoError as error:
@@ -135,7 +150,17 @@ def opened(path: Path) -> Iterator[Source]:
             raise VideoError(f"{path}: {_reason(error)}") from None
 
 
-def _probed(path: Path, container: av.container.InputContainer) -> Source:
+def _open(path: Path) -> av.container.InputContainer:
+    try:
+        return open_file(path)
+    except av.error.ArgumentError:  # what the whitelist of formats does not have
+        raise VideoError(f"{path}: cannot be read as a video (it is something else)") from None
+    except (av.error.FFmpegError, OSError) as error:
+        raise VideoError(f"{path}: cannot be read as a video ({_reason(error)})") from None
+
+
+def _stream(container: av.container.InputContainer) -> av.VideoStream:
+    """Return the video stream to restore; raise VideoError if there is none that can be."""
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
         raise VideoError("has no video stream")
@@ -144,6 +169,11 @@ def _probed(path: Path, container: av.container.InputContainer) -> Source:
         raise VideoError("its video codec is not known to this build of FFmpeg")
     if stream.metadata.get("alpha_mode") == "1":  # VP9 and VP8, whose decoders leave the transparency out
         raise VideoError("transparency is not supported, so convert the video to a format without alpha")
+    return stream
+
+
+def _probed(path: Path, container: av.container.InputContainer) -> Source:
+    stream = _stream(container)
     source = Source(path, container, stream, None, None)  # type: ignore[arg-type]  # both follow from the first frame
     first = next(source._all(), None)
     if first is None:
@@ -157,8 +187,9 @@ def _probed(path: Path, container: av.container.InputContainer) -> Source:
         source.warnings.append(
             f"{path}: is HDR ({_HDR[first.color_trc]}), which the network takes for sRGB, all that it was trained on"
         )
-    if len(streams) > 1:
-        source.warnings.append(f"{path}: has {len(streams)} video streams, and the first is restored")
+    videos = sum(not other.disposition & Disposition.attached_pic for other in container.streams.video)
+    if videos > 1:
+        source.warnings.append(f"{path}: has {videos} video streams, and the first is restored")
     return source
 
 

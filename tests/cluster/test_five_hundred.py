@@ -21,20 +21,8 @@ from .test_job import contents
 
 NUMBER, BROKEN, GONE = 500, 25, 40
 ODD = (
-    *("with space", "ünïcode 日本", "100%", "%20", "a+b", "hash#1", "what?", "[x]", "-o", "a&b=c", "it's \"it\"", "a..b"),
-)
-    "with space",
-    "ünïcode 日本",
-    "100%",
-    "%20",
-    "a+b",
-    "hash#1",
-    "what?",
-    "[x]",
-    "-o",
-    "a&b=c",
-    'it\'s "it"',
-    "a..b",
+    *("with space", "ünïcode 日本", "100%", "%20", "a+b", "hash#1"),
+    *("what?", "[x]", "-o", "a&b=c", 'it\'s "it"', "a..b"),
 )
 
 

@@ -53,7 +53,7 @@ ROOMS = {
     "f2d/report": "replacing.py images metrics transport engine evaluation",
     "f2d/demo.py": "degradation images metrics engine",
     "f2d/video": "replacing.py engine",
-    "f2d/app": "degradation images checkpoints engine demo.py",
+    "f2d/app": "degradation images checkpoints engine demo.py video",
     "f2d/cli": "replacing.py degradation images metrics data transport checkpoints nets engine export training "
     "evaluation figures report demo.py video app cluster f2d_kernels",
     "f2d/__main__.py": "cli",
@@ -229,4 +229,4 @@ def test_the_table_is_the_rule():
 def test_gradio_is_known_to_the_page_alone(sources):
     """`f2d app` is optional: nothing else of f2d fails where gradio is missing."""
     users = {path for path, text in sources.items() if re.search(r"^\s*(import|from) gradio", text, re.MULTILINE)}
-    assert users == {"f2d/app/page.py", "f2d/app/parts.py", "f2d/app/theme.py"}
+    assert users == {f"f2d/app/{name}.py" for name in ("clip_parts", "page", "parts", "theme")}

@@ -1,4 +1,4 @@
-"""`f2d app`: serve a browser page that restores the photographs dropped on it."""
+"""`f2d app`: serve a browser page that restores the photographs and short videos dropped on it."""
 
 from contextlib import ExitStack
 from importlib.util import find_spec
@@ -35,12 +35,16 @@ def app_command(
     max_disk: Annotated[
         float, typer.Option(min=0.01, metavar="GIB", help="Disk space for uploads and results, in GiB.")
     ] = 4.0,
+    max_seconds: Annotated[float, typer.Option(min=0.1, help="Longest video accepted, in seconds.")] = 10.0,
+    max_frame: Annotated[
+        float, typer.Option(min=0.01, max=178, help="Largest frame of a video accepted, in megapixels.")
+    ] = 2.1,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser of this machine.")] = False,
 ) -> None:
-    r"""Serve a browser page that restores photographs with MODEL: upload, compare, download.
+    r"""Serve a browser page that restores photographs and short videos with MODEL: upload, compare, download.
 
     The server runs until Ctrl-C. Images stay on this machine and are deleted after an hour and when the server ends.
-    Needs: pip install "f2d\[app]"
+    Needs: pip install "f2d\[app]", and for videos "f2d\[app,video]"
     """
     memory = size_in_bytes(max_memory)
     if find_spec("gradio") is None:
@@ -51,7 +55,12 @@ def app_command(
     from f2d.engine.restorer import Restorer
 
     check_free(host, port)
-    limits = Limits(max_megapixels, max_upload * 2**20, memory, threads, queue, disk=int(max_disk * 2**30))
+    limits = Limits(
+        *(max_megapixels, max_upload * 2**20, memory, threads, queue),
+        disk=int(max_disk * 2**30),
+        clip_seconds=max_seconds,
+        clip_megapixels=max_frame,
+    )
     restorer = Restorer.load(model, device=device, precision=precision)
     out.print(f"{escape(model)} on {restorer.execution}")
     with tidy_when_terminated(), ExitStack() as server:

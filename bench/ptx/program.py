@@ -11,8 +11,9 @@ from functools import cache
 import numpy as np
 
 from bench.ptx import warps
+from bench.ptx.bits import UnknownInstruction
 from bench.ptx.counts import kind_of
-from bench.ptx.instructions import UnknownInstruction, meaning
+from bench.ptx.instructions import meaning
 from bench.ptx.operands import Lanes, Read, address_reader, reader, writer
 from bench.ptx.parser import WIDTHS, Instruction, Kernel, Operand, Register, Symbol, parse
 

@@ -52,6 +52,16 @@ def starting(run: Callable[..., None], edited: Callable[[str, str], str]) -> Ite
 
     before = driver._active
     driver.set_active(Device())
+    try:
+        with launching(launch):
+            yield
+    finally:
+        driver._active = before
+
+
+@contextmanager
+def launching(launch: Callable[..., None]) -> Iterator[None]:
+    """The launchers call `launch` in place of their own function of that name."""
     modules = [import_module(f"f2d_kernels.triton.{name}") for name in MODULES]
     real = [module.launch for module in modules]
     for module in modules:
@@ -61,7 +71,6 @@ def starting(run: Callable[..., None], edited: Callable[[str, str], str]) -> Ite
     finally:
         for module, function in zip(modules, real, strict=True):
             module.launch = function
-        driver._active = before
 
 
 def _parameters(program: Program, signature: dict[str, Any], arguments: dict[str, Any]) -> bytes:

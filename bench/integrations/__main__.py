@@ -1,10 +1,10 @@
-"""`python -m bench.integrations`: compare the adapters with the methods' published code, and measure `accelerate`.
+"""`python -m bench.integrations`: the adapters against the way their methods are published, and `accelerate`.
 
-Each row is a step on float32 images of 3x512x512 (features for the mixtures): plain PyTorch as the methods'
-repositories write it (a schedule look-up, a few elementwise passes, `randn_like`) beside one call of
-`f2d_kernels.integrations`. Both must agree to 1e-5 on given noise before they are timed, and they take turns on buffers
-larger than the last-level cache. Before that, whole networks run without and with `accelerate`: difference, time of a
-forward pass, peak memory of a training step.
+A step per row, on images of 3x512x512 in float32 (the mixtures on features): plain PyTorch as the methods'
+repositories write it (the schedule looked up, a handful of elementwise passes, `randn_like`) beside one call of
+`f2d_kernels.integrations`. Nothing is timed before both agree to 1e-5 on given noise. The two take turns on buffers
+larger than the last cache. Before that, whole networks without and with `accelerate`: difference, time of a forward,
+peak memory of a training step.
 """
 
 import argparse
@@ -61,8 +61,7 @@ def training_step(net: nn.Module, inputs: tuple) -> None:
 
 
 def network_rows(rounds: int) -> Iterator[list[str]]:
-    """Yield a row per network. Both versions take turns, so that other load on the machine affects both equally; the
-    ratio is the median over the rounds."""
+    """The two take turns, and the ratio is the median of the rounds': what else the machine does meets both."""
     for name, plain, inputs in networks():
         fast = copy.deepcopy(plain.eval())
         report = accelerate(fast, verify=inputs)
@@ -96,8 +95,8 @@ def print_table(names: list[str], rows: Iterator[list[str]]) -> None:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.integrations", description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--samples", type=int, default=60, help="samples of each version")
-    parser.add_argument("--seconds", type=float, default=20.0, help="time limit for a step")
+    parser.add_argument("--samples", type=int, default=60, help="of each way")
+    parser.add_argument("--seconds", type=float, default=20.0, help="at most, for a step")
     parser.add_argument("--rounds", type=int, default=9, help="forward passes of each network")
     parser.add_argument("--only", choices=("adapters", "networks"))
     options = parser.parse_args(arguments)

@@ -84,7 +84,7 @@ class OpMeasurement:
         self._host: dict[tuple, float] = {}
 
     def rows(self, case: Case) -> Iterator[list[Row]]:
-        """Yield the rows of each mode. RedGateError, before anything of the case is timed, if a provider is wrong."""
+        """Yield the rows of each mode. Raises RedGateError before the case is timed if a provider is wrong."""
         device = self.settings.device
         torch.compiler.reset()
         gc.collect()
@@ -103,7 +103,7 @@ class OpMeasurement:
         ]
 
     def _pass_gate(self, case: Case, inputs: Inputs, chosen: list[Provider]) -> dict[str, float]:
-        """Return the seconds of each provider's first call; RedGateError if a provider is wrong."""
+        """Return the seconds of each provider's first call; raise RedGateError if a provider is wrong."""
         gate, seconds, wrong = Gate(self.op, case, inputs), {}, []
         for provider in chosen:
             start = time.perf_counter()

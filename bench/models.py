@@ -64,7 +64,7 @@ class ModelMeasurement:
         self.settings = settings
 
     def rows(self, case: Case) -> Iterator[list[Row]]:
-        """Yield one list of rows. ImportError if a package is missing; RedGateError if a way is wrong."""
+        """Yield one list of rows. Raises ImportError if a package is missing, and RedGateError if a way is wrong."""
         device, restore = self.settings.device, case.op == "restore"
         mode = "forward" if restore else "both"
         if mode not in self.settings.modes:

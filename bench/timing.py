@@ -29,7 +29,7 @@ class Times:
 
     @classmethod
     def of(cls, milliseconds: list[float]) -> "Times":
-        """Summarise samples in milliseconds. ValueError without a sample."""
+        """Summarise samples in milliseconds; raise ValueError if there are none."""
         if not milliseconds:
             raise ValueError("Times.of: no samples")
         return cls(*np.quantile(milliseconds, (0.5, 0.2, 0.8)).tolist(), len(milliseconds))

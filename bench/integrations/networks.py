@@ -1,4 +1,4 @@
-"""Networks with group norm and SiLU as most people write them, to accelerate."""
+"""Networks with group norm and SiLU in the usual notation, for `accelerate`."""
 
 from collections.abc import Iterator
 
@@ -10,9 +10,9 @@ from f2d.nets.resflow.unet import UNet
 
 
 def plain_unet(widths: tuple[int, ...]) -> nn.Module:
-    """The U-Net of DDPM with a GroupNorm and a SiLU where ours has one op."""
+    """Build the U-Net of DDPM with a GroupNorm and a SiLU in place of our op."""
     net = with_plain_norms(UNet(3, 3, widths, blocks=(2, 2, 2), attention_levels=0, groups=8, time_dim=128))
-    net.mid_blocks[0].attention = nn.Identity()  # its matrix of all pixels would be most of the time
+    net.mid_blocks[0].attention = nn.Identity()  # its matrix over all pixels would take most of the time
     for parameter in net.parameters():
         if float(parameter.detach().abs().sum()) == 0:  # zero-initialised convolutions would hide any difference
             nn.init.normal_(parameter, std=0.02)

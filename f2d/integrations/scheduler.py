@@ -166,7 +166,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         images' shape, or drawn from a seed (one, or [B]), a generator (one, or a list of B), or PyTorch's default
         generator.
 
-        TypeError or ValueError for other timesteps. Values on a GPU are not checked here; they fail there.
+        Raises TypeError or ValueError for other timesteps. Values on a GPU are not checked here; they fail there.
         """
         source = noise_source(noise, generator, seed, epsilon)
         return self.transport.schedule.sample(noise, original_samples, self._times_of(timesteps, noise), **source)

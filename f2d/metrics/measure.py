@@ -23,13 +23,16 @@ class About(NamedTuple):
 
 
 class Measure(Protocol):
-    """A measure of one image. needs_ground_truth: whether it compares with the clean image."""
-
-    needs_ground_truth: bool
+    """A measure of one image."""
 
     @property
     def about(self) -> About:
         """The key, title and unit."""
+        ...
+
+    @property
+    def needs_ground_truth(self) -> bool:
+        """Whether it compares with the clean image."""
         ...
 
     def __call__(self, restored: Tensor, ground_truth: Tensor | None) -> float:

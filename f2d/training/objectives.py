@@ -15,7 +15,7 @@ from f2d.training import losses
 from f2d.training.recipe import LossWeights
 from f2d_kernels import lognormal_transition
 
-GATE_STREAM = 65535  # of the noise on the gates: no sampler has so many steps, so that no transport's noise is reused
+GATE_STREAM = 65535  # stream of the gates' noise; no sampler has as many steps, so no transport shares it
 
 
 class Loss(NamedTuple):

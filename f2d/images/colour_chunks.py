@@ -76,14 +76,14 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
 
 
 def _from_numbers(chunks: Mapping[bytes, bytes]) -> icc.Space:
-    primaries, curve = icc.SRGB
+    primaries, curve = icc.BT709, icc.SRGB_CURVE
     if b"cHRM" in chunks:
         white, red, green, blue = ((x / 1e5, y / 1e5) for x, y in struct.iter_unpack(">II", chunks[b"cHRM"]))
         primaries = (red, green, blue, white)
     if b"gAMA" in chunks:
         (gamma,) = struct.unpack(">I", chunks[b"gAMA"])
         # 1 / 2.2 is how sRGB is written: browsers take both for the same
-        curve = icc.SRGB.curve if abs(gamma - 45455) < 10 else (1e5 / gamma,)
+        curve = icc.SRGB_CURVE if abs(gamma - 45455) < 10 else (1e5 / gamma,)
         if not 0.1 <= 1e5 / gamma <= 10:
             raise ValueError("its gamma is damaged")
     return icc.Space(primaries, curve)

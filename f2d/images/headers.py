@@ -30,6 +30,8 @@ def header_of(file: BinaryIO) -> Header:
     start = file.read(_START)
     if start[:4] == b"MM\0\x2b":  # whose directory Pillow takes for a classic one
         raise ImageError("a BigTIFF in big-endian byte order is not supported (convert it to little-endian)")
+    if start[:2] == b"\xff\xd8":
+        _check_jpeg(start)
     if start[:2] == b"PF" and start[2:3].isspace():
         raise ImageError("a PFM in colour is not supported (convert it to a TIFF)")
     if start[:4] in PREFIXES and start[8:10] == b"CR":  # a Canon CR2, whose first page is a preview
@@ -49,6 +51,18 @@ def header_of(file: BinaryIO) -> Header:
         depth = start.find(b"\xff\x4f\xff\x51") + 42  # of the first component
         return Header("", (start[depth] & 127) + 1 if 42 <= depth < len(start) else 0)
     return Header()
+
+
+def _check_jpeg(start: bytes) -> None:
+    """Raise ImageError for more than 8 bits, which the first frame header tells: ITU-T T.81, B.2.2."""
+    at = 2
+    while start[at : at + 1] == b"\xff" and at + 5 <= len(start):
+        marker, length, bits = start[at + 1], int.from_bytes(start[at + 2 : at + 4], "big"), start[at + 4]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            if bits != 8:
+                raise ImageError(f"a JPEG with {bits} bits per channel is not supported (convert it to a 16-bit TIFF)")
+            return
+        at += 2 + length
 
 
 def _avif_bits(start: bytes) -> int:

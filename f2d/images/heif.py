@@ -30,6 +30,11 @@ def colours(image: ImageFile) -> tuple[int, int] | None:
     return (int(said["color_primaries"]), int(said["transfer_characteristics"])) if said else None
 
 
+def further(image: ImageFile) -> int:
+    """Return how many pictures belong to the primary image: gain maps, depth, mattes."""
+    return sum(map(len, image.info.get("aux", {}).values())) + len(image.info.get("depth_images", ()))
+
+
 def deep_pixels(path: Path) -> np.ndarray:
     """Decode [H, W, 1 to 4] uint16, with the stored bits in the high bits."""
     import pillow_heif

@@ -52,9 +52,6 @@ class Space(NamedTuple):
     tables: tuple[np.ndarray, ...] = ()
 
 
-SRGB = Space(BT709, SRGB_CURVE)
-
-
 def from_code_points(primaries: int, transfer: int) -> Space | None:
     """Return the space of these numbers of H.273 (cICP, nclx), None if it is unspecified or has no profile."""
     if primaries not in _PRIMARIES or transfer not in _CURVES:

@@ -20,6 +20,7 @@ _ICC_TAG, _RESOLUTION_UNIT = 34675, 296
 _PIXEL_WIDTH, _PIXEL_HEIGHT = 0xA002, 0xA003
 _IPTC_RESOURCE = 0x0404  # Photoshop's number for IPTC, in APP13 of a JPEG
 _XMP_KEYS = ("xmp", "XML:com.adobe.xmp")
+_ELSEWHERE = (*_XMP_KEYS, "Raw profile type exif", "Raw profile type APP1")  # texts of a PNG that hold EXIF or XMP
 # TIFF 6.0: sizes, strips, tiles, compression, colour layout; sub-files; what is carried on its own; Photoshop's layers
 _LAYOUT = {*range(254, 260), *range(262, 267), 273, *range(277, 282), 284, *range(288, 294), 301, *range(317, 326)}
 _LAYOUT |= {330, 332, *range(338, 343), 347, *range(512, 522), *range(529, 533), XMP_TAG, IPTC_TAG, 34377, 34675, 37724}
@@ -80,9 +81,7 @@ def read_metadata(image: Image.Image, size: tuple[int, int]) -> tuple[Metadata, 
         icc=_bytes(icc),
         dpi=(float(dpi[0]), float(dpi[1])) if dpi and all(0 < value <= MOST_DPI for value in dpi[:2]) else None,
         comment=_bytes(comment),
-        text={
-            k: str(v) for k, v in getattr(image, "text", {}).items() if k not in _XMP_KEYS and not k.startswith("Raw")
-        },
+        text={k: str(v) for k, v in getattr(image, "text", {}).items() if k not in _ELSEWHERE},
     )
     return metadata, note
 

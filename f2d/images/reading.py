@@ -152,13 +152,15 @@ def _open(path: Path, header: Header) -> ImageFile:
             raise UnidentifiedImageError from None
     Image.init()
     image = Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN])  # an older Pillow has no AVIF
-    image.info |= embedded.metadata_of(path, image.format)
+    image.info.update(embedded.metadata_of(path, image.format))
     return image
 
 
 def _photo(path: Path, image: ImageFile, header: Header) -> Photo:
     _check_size(image.size)
-    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # MPO: a phone's preview or second lens
+    several = getattr(image, "n_frames", 1)
+    frames = 1 if image.format == "MPO" else several
+    others = several - 1 if image.format == "MPO" else heif.further(image)
     pixels, notes, space = decoded(path, image, header)
     photo = _as_photo(pixels)
     data, damage = metadata.read_metadata(image, photo.size)
@@ -166,7 +168,14 @@ def _photo(path: Path, image: ImageFile, header: Header) -> Photo:
         data, colours = replace(data, icc=b""), ""
     else:
         data, colours = _described(path, image, header, data, photo.grey)
-    return replace(photo, metadata=data, frames=frames, notes=tuple(filter(None, (*notes, damage, colours))))
+    return replace(
+        photo, metadata=data, frames=frames, notes=tuple(filter(None, (*notes, damage, colours, _further(others))))
+    )
+
+
+def _further(pictures: int) -> str:
+    words = f"{pictures} further picture{'s' if pictures > 1 else ''} of the file"
+    return f"{words} dropped (a preview, gain map, depth or second lens)" if pictures > 0 else ""
 
 
 def _described(path: Path, image: ImageFile, header: Header, data: Metadata, grey: bool) -> tuple[Metadata, str]:

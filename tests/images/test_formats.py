@@ -176,6 +176,36 @@ def test_frames_are_counted(tmp_path):
     assert photo.frames == 2 and np.array_equal(photo.levels, RGB)
 
 
+@pytest.mark.parametrize("others, words", [(1, "1 further picture of"), (2, "2 further pictures of")])
+def test_what_a_camera_stores_beside_the_picture_is_said(tmp_path, others, words):
+    Image.fromarray(RGB).save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[Image.fromarray(RGB)] * others)
+    photo = read(tmp_path / "a.jpg")
+    assert photo.frames == 1 and len(photo.notes) == 1 and words in photo.notes[0]
+    Image.fromarray(RGB).save(tmp_path / "b.jpg")
+    assert read(tmp_path / "b.jpg").notes == ()
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+def test_a_jpeg_of_more_than_8_bits_is_named(tmp_path, bits):
+    Image.fromarray(RGB).save(tmp_path / "a.jpg", exif=b"Exif\0\0" + bytes(60_000))
+    data = bytearray((tmp_path / "a.jpg").read_bytes())
+    data[data.index(b"\xff\xc0") + 4] = bits
+    (tmp_path / "a.jpg").write_bytes(data)
+    with pytest.raises(ImageError, match=f"a JPEG with {bits} bits per channel is not supported"):
+        read(tmp_path / "a.jpg")
+
+
+def test_texts_of_a_png_that_hold_iptc_are_kept(tmp_path):
+    info = PngInfo()
+    info.add_text("Raw profile type iptc", "\niptc\n       4\n38425052\n", zip=True)
+    info.add_text("Title", "kept")
+    Image.fromarray(RGB).save(tmp_path / "a.png", pnginfo=info)
+    write(read(tmp_path / "a.png"), tmp_path / "b.png")
+    with Image.open(tmp_path / "b.png") as image:
+        assert image.text == {"Raw profile type iptc": "\niptc\n       4\n38425052\n", "Title": "kept"}
+    assert write(read(tmp_path / "a.png"), tmp_path / "b.jpg") == ("text dropped, which JPEG cannot hold",)
+
+
 def test_programs_are_not_run_for_postscript(tmp_path):
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
     with pytest.raises(ImageError, match="is not a readable image"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, features
 
-from f2d.images import read, upright_size, write
+from f2d.images import heif, read, upright_size, write
 from tests.images.test_colours import P3_TO_SRGB, chunks_of, encoded, linear, seen
 
 pillow_heif = pytest.importorskip("pillow_heif")
@@ -83,6 +83,14 @@ def test_colours_by_number(tmp_path, suffix, bits):
         return
     meant = encoded(linear(colour / 255.0) @ P3_TO_SRGB.T)
     assert np.abs(seen(tmp_path / f"b{suffix}") - meant).mean() * 255 < 3
+
+
+def test_gain_maps_and_depth_count_as_further_pictures(tmp_path):
+    pillow_heif.from_pillow(Image.fromarray(QUARTERS).convert("RGBA")).save(tmp_path / "a.heic")
+    image = heif.opened(tmp_path / "a.heic")
+    assert heif.further(image) == 0 and read(tmp_path / "a.heic").notes == ()  # alpha is none
+    image.info |= {"aux": {"urn:com:apple:photo:2020:aux:hdrgainmap": [7], "matte": [8, 9]}, "depth_images": [None]}
+    assert heif.further(image) == 4
 
 
 def test_unspecified_colours_are_none(tmp_path):

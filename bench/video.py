@@ -146,8 +146,9 @@ def truncate(source: Path, target: Path) -> list[str]:
     for flags in ({}, {"movflags": "faststart"}):
         half = source.with_name("half.mp4")
         with av.open(str(source)) as given, av.open(str(half), "w", options=flags) as out:
-            streams = [out.add_stream_from_template(stream, opaque=True) for stream in given.streams[:2]]
-            for packet in given.demux(given.streams[:2]):
+            wanted = [*given.streams.video, *given.streams.audio]
+            streams = {stream.index: out.add_stream_from_template(stream, opaque=True) for stream in wanted}
+            for packet in given.demux(wanted):
                 if packet.size:
                     packet.stream = streams[packet.stream.index]
                     out.mux(packet)

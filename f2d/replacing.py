@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_ABANDONED = 600  # seconds without a write after which a temporary file counts as abandoned
+ABANDONED = 600  # seconds without a write after which a temporary file counts as abandoned
 
 
 class WriteError(OSError):
@@ -73,7 +73,7 @@ def remove_leftovers(paths: Iterable[Path], folders: Iterable[Path] = ()) -> Non
         for part in folder.glob(".f2d-*.part"):
             prefix, number = part.name[: -len(".part")].rsplit(".", 1)
             with suppress(OSError):
-                old = time.time() - part.stat().st_mtime > _ABANDONED
+                old = time.time() - part.stat().st_mtime > ABANDONED
                 mine = "" in ours or f"{prefix}." in ours
                 if old or (mine and has_ended(int(number) if number.isdecimal() else 0)):
                     part.unlink()

@@ -131,13 +131,14 @@ def _finish(evaluation: "Evaluation", place: Place) -> bool:
     """
     from f2d.evaluation.tables import terminal_table
 
-    if place.world > 1 and (missing := evaluation.missing()):
+    records = evaluation.records()
+    if place.world > 1 and (missing := records.count(None)):
         out.print(
             f"rank {place.rank} of {place.world} is done; {missing} images are still missing, and the process that "
             "completes them writes the results"
         )
         return False
-    summary = evaluation.finish()
+    summary = evaluation.finish(records)
     out.print(terminal_table(evaluation.folder.settings, summary))
     problems = len(evaluation.data.problems)
     out.print(

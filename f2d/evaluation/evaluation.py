@@ -51,7 +51,7 @@ class Request:
 
 class Evaluation:
     """``evaluation = Evaluation(request, folder); evaluation.folder.create(); cases = evaluation.data.cases;
-    for record in evaluation.run(evaluation.left(cases)): ...; evaluation.finish()``.
+    for record in evaluation.run(evaluation.left(cases)): ...; evaluation.finish(evaluation.records())``.
 
     Everything that can be checked without loading a model is checked on creation: ValueError or OSError for missing
     data, unknown measures, invalid steps or samplers, and a folder with another evaluation unless `overwrite` is set.
@@ -132,15 +132,16 @@ class Evaluation:
         )
         yield from run(cases)
 
-    def missing(self) -> int:
-        """Return the number of cases without a record."""
-        return sum(self._record(case) is None for case in self.data.cases)
+    def records(self) -> list[Record | None]:
+        """Return the record of every case, None where there is none yet."""
+        return [self._record(case) for case in self.data.cases]
 
-    def finish(self) -> Summary:
-        """Summarise the records of all cases, and write the results."""
+    def finish(self, records: Sequence[Record | None]) -> Summary:
+        """Summarise the `records` of all cases, and write the results."""
         missing = Record("", "", error="was not evaluated; run the command again")
         found = [
-            self._record(case) or replace(missing, name=case.name, category=case.category) for case in self.data.cases
+            record or replace(missing, name=case.name, category=case.category)
+            for record, case in zip(records, self.data.cases)
         ]
         summary = summarize(found, self.data.tiers)
         write_results(self.folder, self.data, summary, found, self._over_sets(found), str(self.execution))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import av
+import torch
 from av.codec.context import Flags
 
 from . import hdr
@@ -29,9 +30,11 @@ class Encoder(NamedTuple):
 
 # x265 and SVT-AV1 would write their logs to the terminal
 os.environ.setdefault("SVT_LOG", "1")
+# x264 (core 165) reads memory that it has not set in its AVX-512 code of --mbtree: the same frames gave several files
+_X264 = {"x264-params": "asm=avx2"} if torch.backends.cpu.get_cpu_capability() == "AVX512" else {}
 # Qualities at which the loss is hard to see
 ENCODERS = {
-    "h264": Encoder("libx264", 18, 51, {}),
+    "h264": Encoder("libx264", 18, 51, _X264),
     "h265": Encoder("libx265", 20, 51, {"x265-params": "log-level=none"}, "x265-params"),
     "av1": Encoder("libsvtav1", 24, 63, {"preset": "6"}, "svtav1-params"),
     "vp9": Encoder("libvpx-vp9", 24, 63, {"b": "0", "row-mt": "1", "cpu-used": "2"}),

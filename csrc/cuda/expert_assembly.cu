@@ -89,9 +89,9 @@ void expert_assembly_out(const Tensor& out, const std::vector<Tensor>& deltas, c
              (!maps || (equidistant(a.maps, a.shape) && a.maps.w == 1))) {
     const std::optional<DType> one = t.one_type();
     if (one == DType::f32) {
-      launch(expert_assembly_interleaved<OneType<DType::f32>>, a, out.numel() / 4, stream);
-    } else if (one == DType::bf16 && t.fit(true, 8)) {
-      launch(expert_assembly_interleaved<OneType<DType::bf16>>, a, out.numel() / 8, stream);
+      launch(expert_assembly_interleaved<Floats>, a, out.numel() / 4, stream);
+    } else if (one == DType::bf16 && t.fit(true, 8) && out.numel() / (8 * kWarp) >= kFewWarps) {
+      launch(expert_assembly_interleaved<BFloats>, a, out.numel() / 8, stream);
     } else {
       launch(expert_assembly_interleaved<AnyType>, a, out.numel() / 4, stream);
     }

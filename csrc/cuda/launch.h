@@ -131,13 +131,13 @@ enum class Walk { elements, any, f32, bf16, f32_triples, bf16_triples };
 inline Walk walk_of(const Touched& t) {
   if (t.shape.width >> 31) return Walk::elements;  // columns are counted in 32 bits
   const std::optional<DType> one = t.one_type();
-  const bool wide = one == DType::bf16;  // eight elements a lane, which leaves half as many warps
-  const int64_t count = wide ? 8 : 4, warps = t.shape.batch * t.shape.pixels() / (kWarp * count);
-  if (one && t.fit(false, count) && (!wide || warps * t.shape.channels >= kFewWarps)) return wide ? Walk::bf16 : Walk::f32;
+  const int64_t warps = t.shape.batch * t.shape.pixels() / (kWarp * 4);
+  if (one == DType::f32 && t.fit(false, 4)) return Walk::f32;
+  if (one == DType::bf16 && t.fit(false, 8) && warps / 2 * t.shape.channels >= kFewWarps) return Walk::bf16;
   if (t.fit(false, 4)) return Walk::any;
-  if (one && t.shape.channels == 3 && warps >= kFewWarps && t.shape.pixels() % count == 0 && t.fit(true, count) &&
+  if (one && t.shape.channels == 3 && warps >= kFewWarps && t.shape.pixels() % 4 == 0 && t.fit(true, 4) &&
       t.maps_equidistant())
-    return wide ? Walk::bf16_triples : Walk::f32_triples;
+    return one == DType::f32 ? Walk::f32_triples : Walk::bf16_triples;
   return Walk::elements;
 }
 
@@ -150,10 +150,10 @@ struct Tag {
 template <class Act>
 void with_pixels(Walk walk, Act act) {
   switch (walk) {
-    case Walk::f32: return act(Tag<VectorPixels<OneType<DType::f32>>>());
-    case Walk::bf16: return act(Tag<VectorPixels<OneType<DType::bf16>>>());
-    case Walk::f32_triples: return act(Tag<TriplePixels<OneType<DType::f32>>>());
-    case Walk::bf16_triples: return act(Tag<TriplePixels<OneType<DType::bf16>>>());
+    case Walk::f32: return act(Tag<VectorPixels<Floats>>());
+    case Walk::bf16: return act(Tag<VectorPixels<BFloats>>());
+    case Walk::f32_triples: return act(Tag<TriplePixels<Floats>>());
+    case Walk::bf16_triples: return act(Tag<TriplePixels<HalfBFloats>>());
     default: return act(Tag<VectorPixels<AnyType>>());
   }
 }

@@ -62,6 +62,11 @@ Walk settle(LognormalArgs& a) {
   return walk_of(t);
 }
 
+void set_warps(LognormalArgs& a, int64_t units) {
+  a.steps = steps_for(a.shape.batch, units, kSteps);
+  a.warps = (units + a.steps - 1) / a.steps;
+}
+
 }  // namespace
 
 void lognormal_transition_out(const Tensor& out, const Tensor& x, const Tensor& mu, const Tensor& log_mean,
@@ -76,7 +81,8 @@ void lognormal_transition_out(const Tensor& out, const Tensor& x, const Tensor& 
     with_pixels(walk, [&](auto tag) {
       using Pixels = typename decltype(tag)::Pixels;
       a.tiles = tiles_of<Pixels>(a.shape);
-      launch(lognormal_transition_forward<Pixels>, a, a.shape.batch * units_of<Pixels>(a) * kWarp, current);
+      set_warps(a, units_of<Pixels>(a));
+      launch(lognormal_transition_forward<Pixels>, a, a.shape.batch * a.warps * kWarp, current);
     });
   } else if (is_double) {
     launch(lognormal_transition_quad<double>, a, a.shape.batch * Quad::lanes(a.noise, a.shape), current);
@@ -101,8 +107,7 @@ void lognormal_transition_backward_out(const Tensor& grad, const Tensor& x, cons
   const Walk walk = is_double ? Walk::elements : settle(a);
   std::optional<Tensor> mean_parts, std_parts;
   const auto start = [&](auto kernel, int64_t units) {
-    a.steps = steps_for(a.shape.batch, units, kSteps);
-    a.warps = (units + a.steps - 1) / a.steps;
+    set_warps(a, units);
     const int64_t count = a.shape.batch * a.warps;
     if (d_log_mean || d_log_std) {
       mean_parts = new_parts(grad, is_double, count);

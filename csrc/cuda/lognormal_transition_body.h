@@ -6,12 +6,12 @@
 
 namespace f2d {
 
-constexpr int kSteps = 8;  // tiles or quads that a warp of the backward pass takes, at most
+constexpr int kSteps = 8;  // tiles or quads that a warp takes, at most
 
 struct LognormalArgs {
   Shape shape;
   int64_t tiles;         // of a plane or, with channels inside, of a sample: a warp's pixels each
-  int64_t warps, steps;  // in the backward pass: per sample; tiles or quads that a warp takes
+  int64_t warps, steps;  // per sample; tiles or quads that a warp takes (in the forward pass not of quads)
   bool channels_inside;
   NoiseSource noise;
   View x, mu, image;       // image: out or grad; backward: x and mu absent where no gradient looks at them
@@ -29,24 +29,27 @@ F2D_FN typename Pixels::Index units_of(const LognormalArgs& a) {
 template <class Pixels>
 F2D_FN void lognormal_forward_pixels(const LognormalArgs& a, typename Pixels::Index warp, int lane) {
   using Index = typename Pixels::Index;
-  const Index units = units_of<Pixels>(a), b = quotient(warp, units), unit = warp - b * units;
-  const Index c = quotient(unit, static_cast<Index>(a.tiles));
-  const Pixels pixels(a.shape, unit - c * static_cast<Index>(a.tiles), lane);
-  const auto fetch = [&](const View& v) { return pixels.fetch(v, place<Index>(v, b, 0, c)); };
-  const auto raw_x = fetch(a.x), raw_mu = fetch(a.mu);
+  const Index b = quotient(warp, static_cast<Index>(a.warps)), first = warp - b * static_cast<Index>(a.warps);
   const float log_mean = load_one<float>(a.log_mean, b * a.log_mean.b);
   const float log_std = load_one<float>(a.log_std, b * a.log_std.b);
-  float eps[Pixels::kChannels][Pixels::kCount], x[Pixels::kChannels][Pixels::kCount];
-  float mu[Pixels::kChannels][Pixels::kCount];
-  pixel_noise(a, pixels, b, c, eps);
-  pixels.decode(raw_x, a.x, x);
-  pixels.decode(raw_mu, a.mu, mu);
-  F2D_UNROLL
-  for (int i = 0; i < Pixels::kChannels; ++i) {
+  const Index steps = static_cast<Index>(a.steps), tiles = static_cast<Index>(a.tiles), units = units_of<Pixels>(a);
+  for (Index unit = first * steps; unit < (first + 1) * steps && unit < units; ++unit) {
+    const Index c = quotient(unit, tiles);
+    const Pixels pixels(a.shape, unit - c * tiles, lane);
+    const auto fetch = [&](const View& v) { return pixels.fetch(v, place<Index>(v, b, 0, c)); };
+    const auto raw_x = fetch(a.x), raw_mu = fetch(a.mu);
+    float eps[Pixels::kChannels][Pixels::kCount], x[Pixels::kChannels][Pixels::kCount];
+    float mu[Pixels::kChannels][Pixels::kCount];
+    pixel_noise(a, pixels, b, c, eps);
+    pixels.decode(raw_x, a.x, x);
+    pixels.decode(raw_mu, a.mu, mu);
     F2D_UNROLL
-    for (int p = 0; p < Pixels::kCount; ++p) x[i][p] = lognormal_step(x[i][p], mu[i][p], log_mean, log_std, eps[i][p]);
+    for (int i = 0; i < Pixels::kChannels; ++i) {
+      F2D_UNROLL
+      for (int p = 0; p < Pixels::kCount; ++p) x[i][p] = lognormal_step(x[i][p], mu[i][p], log_mean, log_std, eps[i][p]);
+    }
+    pixels.write(a.image, place<Index>(a.image, b, 0, c), x);
   }
-  pixels.write(a.image, place<Index>(a.image, b, 0, c), x);
 }
 
 // `reduce(value, parts, slot)` sums value over the warp and stores it.

@@ -80,7 +80,7 @@ struct TriplePixels {
     for (int j = 0; j < 3; ++j) {
       const int round = round_of(owner(j), j), from = (3 * lane + j) % kWarp;
       F2D_UNROLL
-      for (int i = 0; i < 4; ++i) {
+      for (int i = 0; i < Of::kWords; ++i) {
         const uint32_t given = round == 0   ? loaded.part[0].word[i]
                                : round == 1 ? loaded.part[1].word[i]
                                             : loaded.part[2].word[i];
@@ -110,7 +110,7 @@ struct TriplePixels {
     for (int j = 0; j < 3; ++j) {
       const Raw own = pack<Of>(v.dtype, flat + j * kCount);
       F2D_UNROLL
-      for (int i = 0; i < 4; ++i) got.part[j].word[i] = __shfl_sync(0xffffffffu, own.word[i], owner(j));
+      for (int i = 0; i < Of::kWords; ++i) got.part[j].word[i] = __shfl_sync(0xffffffffu, own.word[i], owner(j));
     }
     F2D_UNROLL
     for (int round = 0; round < 3; ++round) {
@@ -118,7 +118,8 @@ struct TriplePixels {
       F2D_UNROLL
       for (int j = 0; j < 2; ++j) {
         F2D_UNROLL
-        for (int i = 0; i < 4; ++i) out.word[i] = round_of(owner(j), j) == round ? got.part[j].word[i] : out.word[i];
+        for (int i = 0; i < Of::kWords; ++i)
+          out.word[i] = round_of(owner(j), j) == round ? got.part[j].word[i] : out.word[i];
       }
       const Index at = begin + (kWarp * round + lane) * kCount;
       if (at < count) store_raw<Of>(v, start + at, out);

@@ -30,20 +30,24 @@ struct Shape {
 // tensor twice, since the lanes of each access lay 32 bytes apart.
 struct AnyType {
   using Index = int64_t;
-  static constexpr int kVector = 4;
+  static constexpr int kVector = 4, kWords = 4;
 
   F2D_MEMBER static DType known(DType dtype) { return dtype; }
 };
 
-// Access to tensors that all have one dtype and fewer than 2^31 elements: 16 bytes at a time, in 32-bit arithmetic. The
-// branches for other dtypes and 64-bit offsets made up most of a kernel's instructions (bench/results/ptx-counts.md).
-template <DType kType>
+// Access to tensors that all have one dtype and fewer than 2^31 elements, in 32-bit arithmetic. The branches for other dtypes
+// and 64-bit offsets made up most of a kernel's instructions (bench/results/ptx-counts.md).
+template <DType kType, int kCount>
 struct OneType {
   using Index = int32_t;
-  static constexpr int kVector = kType == DType::f32 ? 4 : 8;
+  static constexpr int kVector = kCount, kWords = kType == DType::f32 ? kCount : kCount / 2;
 
   F2D_MEMBER static constexpr DType known(DType) { return kType; }
 };
+
+using Floats = OneType<DType::f32, 4>;
+using BFloats = OneType<DType::bf16, 8>;
+using HalfBFloats = OneType<DType::bf16, 4>;  // of kernels that would have no registers for eight
 
 // Offsets need 64 bits, but rarely use them: dividing 32 bits costs a quarter.
 F2D_FN int64_t quotient(int64_t a, int64_t b) {

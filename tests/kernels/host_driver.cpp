@@ -27,10 +27,10 @@ template <class Act>
 void with_pixels(int kind, DType dtype, Act act) {
   const bool f32 = dtype == DType::f32;
   if (kind == kAny) act(Tag<VectorPixels<AnyType>>());
-  if (kind == kOne && f32) act(Tag<VectorPixels<OneType<DType::f32>>>());
-  if (kind == kOne && !f32) act(Tag<VectorPixels<OneType<DType::bf16>>>());
-  if (kind == kTriples && f32) act(Tag<TriplePixels<OneType<DType::f32>>>());
-  if (kind == kTriples && !f32) act(Tag<TriplePixels<OneType<DType::bf16>>>());
+  if (kind == kOne && f32) act(Tag<VectorPixels<Floats>>());
+  if (kind == kOne && !f32) act(Tag<VectorPixels<BFloats>>());
+  if (kind == kTriples && f32) act(Tag<TriplePixels<Floats>>());
+  if (kind == kTriples && !f32) act(Tag<TriplePixels<HalfBFloats>>());
 }
 
 bool walks_vectors(int kind) { return kind == kAny || kind == kOne || kind == kTriples; }
@@ -245,7 +245,9 @@ void driver_lognormal_forward(int kind, int64_t begin, int64_t end, const int64_
   with_pixels(kind, a.image.dtype, [&](auto tag) {
     using Pixels = typename decltype(tag)::Pixels;
     a.tiles = tiles_of<Pixels>(a.shape);
-    every_lane(a.shape.batch * units_of<Pixels>(a), [&](int64_t warp, int lane) {
+    a.steps = kSteps;
+    a.warps = (units_of<Pixels>(a) + a.steps - 1) / a.steps;
+    every_lane(a.shape.batch * a.warps, [&](int64_t warp, int lane) {
       lognormal_forward_pixels<Pixels>(a, warp, lane);
     });
   });

@@ -15,8 +15,9 @@ from triton.runtime import driver
 
 from bench.ptx.program import Program, program_in
 
-MODULES = ("_reduce", "expert_assembly", "expert_head", "gaussian_transition", "group_norm_silu",
-           "group_norm_silu_backward", "lognormal_transition", "transport_step", "transport_step_backward")  # fmt: skip
+MODULES = ("_reduce", "expert_assembly", "expert_head", "expert_head_backward", "gaussian_transition",
+           "group_norm_silu", "group_norm_silu_backward", "lognormal_transition", "transport_step",
+           "transport_step_backward")  # fmt: skip
 _FORMATS = {"i1": "<i", "i8": "<b", "i16": "<h", "i32": "<i", "i64": "<q", "u32": "<I", "u64": "<Q", "fp32": "<f",
             "f32": "<f", "fp64": "<d"}  # fmt: skip
 

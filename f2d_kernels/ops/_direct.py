@@ -56,7 +56,7 @@ def differentiated(required: Sequence[Any], *optional: Any) -> bool | None:
 
 def number_or_tensor(value: Any) -> tuple[Tensor | None, float] | None:
     """(tensor, 0) or (None, number) as compiled ops take a schedule value; None for anything else."""
-    if type(value) is float or type(value) is int:
+    if type(value) is float or (type(value) is int and abs(value) < 2**63):
         return None, value
     return (value, 0.0) if isinstance(value, Tensor) else None
 

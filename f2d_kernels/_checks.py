@@ -71,6 +71,10 @@ def real(op: str, name: str, value: Any, meaning: str = "a number") -> float:
 
 def bounds(op: str, name: str, value: Any) -> tuple[float, float]:
     """(low, high) as floats, low <= high."""
+    if type(value) is tuple and len(value) == 2:
+        low, high = value
+        if type(low) is float and type(high) is float and low <= high:
+            return value
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise ValueError(f"{op}: {name} must be (low, high), got {value!r}")
     low, high = (real(op, name, bound, "(low, high), two numbers") for bound in value)

@@ -41,17 +41,13 @@ def differentiated(required: Sequence[Any], *optional: Any) -> bool | None:
         or not runs_on_cpp()
     ):
         return None
-    requires_grad = False
     for tensor in required:
         if type(tensor) not in _PLAIN or not tensor.is_cpu:
             return None
-        requires_grad = requires_grad or tensor.requires_grad
     for tensor in optional:  # if one is elsewhere, the compiled op declines
-        if tensor is not None:
-            if type(tensor) not in _PLAIN:
-                return None
-            requires_grad = requires_grad or tensor.requires_grad
-    return requires_grad and torch.is_grad_enabled()
+        if tensor is not None and type(tensor) not in _PLAIN:
+            return None
+    return torch.is_grad_enabled() and torch._C._any_requires_grad(*required, *optional)
 
 
 def number_or_tensor(value: Any) -> tuple[Tensor | None, float] | None:

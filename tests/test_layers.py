@@ -29,7 +29,7 @@ ROOMS = {
     "f2d_kernels/registry.py": "environment.py compiled.py",
     "f2d_kernels/ops": "_checks.py noise.py registry.py",
     "f2d_kernels/modules.py": "ops",
-    "f2d_kernels/integrations": "ops",
+    "f2d_kernels/integrations": "_checks.py ops",
     "f2d_kernels/fusing": "ops",
     "f2d_kernels": "version.py registry.py ops fusing",
     "f2d_kernels/info.py": "compiled.py f2d_kernels",

@@ -99,6 +99,8 @@ def accelerate(module: nn.Module, verify: Any = None, tolerance: float = 1e-4) -
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"accelerate: module must be an nn.Module, got {type(module).__name__}")
+    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not tolerance >= 0:
+        raise ValueError(f"accelerate: tolerance must be a number of at least 0, got {tolerance!r}")
     before = None if verify is None else _outputs(module, verify)
     report = Report()
     names = {id(m): name for name, m in module.named_modules()}

@@ -41,10 +41,10 @@ def silu_of_norm(
 
 
 def _gains(x: Any) -> bool:
-    """Return whether the op is faster than the modules. Compilers and tracers can optimise the modules better.
+    """Whether the op is faster than the modules. A compiler and a tracer see more in the modules.
 
-    For fewer elements the op's host time exceeds its savings: below these sizes one pair on one core, forward alone and
-    with backward, ran 0.2 to 1.2 times as fast. Threads divide the work, but not the host time.
+    With fewer elements the op's host time outweighs what it saves: one pair on one core, forward alone and with
+    backward, ran 0.2 to 1.2 times as fast below these sizes. Threads divide the work, but not the host time.
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) not in PLAIN_TENSORS:
         return False
@@ -66,7 +66,7 @@ def at_any_size() -> Iterator[None]:
 
 def _fused(norm: Any, x: Tensor, scale: Any, shift: Any) -> Tensor | None:
     """Return the op's result, or None if it would differ from the modules'."""
-    # transforms of torch.func may need rules that the op lacks
+    # transforms of torch.func may ask for what the op lacks
     if torch._C._are_functorch_transforms_active() or x.dim() not in (3, 4) or x.shape[1] != norm.num_channels:
         return None
     if any(p is not None and type(p) not in PLAIN_TENSORS for p in (norm.weight, norm.bias)):
@@ -108,7 +108,7 @@ def _memory_format(x: Tensor) -> torch.memory_format | None:
 
 
 def _result_type(norm: nn.GroupNorm, x: Tensor) -> torch.dtype | None:
-    """Return the dtype of norm(x); None if PyTorch would raise, or if the dtype is unknown."""
+    """The dtype of norm(x); None where PyTorch would refuse, or where we do not know."""
     weight = x.dtype if norm.weight is None else norm.weight.dtype
     if type(norm).forward is not nn.GroupNorm.forward:  # statistics in float32, result as x
         return x.dtype if weight == torch.float32 or norm.weight is None else None

@@ -25,7 +25,10 @@ Thunk = Callable[[], object]
 
 
 def ceilings(traffic: Traffic, sets: int, device: torch.device) -> dict[str, list[Thunk]]:
-    """Map each name to one thunk per set of buffers. RuntimeError, with the compiler's message, if the build fails."""
+    """Map each name to one thunk per set of buffers.
+
+    Raises RuntimeError with the compiler's message if the build fails.
+    """
     read_lines = -(-traffic.read // traffic.reads // LINE)
     write_lines = -(-traffic.written // traffic.writes // LINE)
     buffers = [

@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -61,6 +62,12 @@ class Row:
     rate: float | None = None
     unit: str | None = None
 
+    @classmethod
+    def of(cls, case: Case, mode: str, name: str, role: str, times: Times, **more: Any) -> "Row":
+        """Return the row of a provider or way that was timed."""
+        clock = (times.median, times.p20, times.p80, times.samples)
+        return cls(case.op, case.name, case.variant, mode, name, role, *clock, **more)
+
     def to_dict(self) -> dict:
         return asdict(self)
 
@@ -77,7 +84,7 @@ class OpMeasurement:
         self._host: dict[tuple, float] = {}
 
     def rows(self, case: Case) -> Iterator[list[Row]]:
-        """Yield the rows of each mode. RedGateError, before anything of the case is timed, if a provider is wrong."""
+        """Yield the rows of each mode. Raises RedGateError before the case is timed if a provider is wrong."""
         device = self.settings.device
         torch.compiler.reset()
         gc.collect()
@@ -96,7 +103,7 @@ class OpMeasurement:
         ]
 
     def _pass_gate(self, case: Case, inputs: Inputs, chosen: list[Provider]) -> dict[str, float]:
-        """Return the seconds of each provider's first call; RedGateError if a provider is wrong."""
+        """Return the seconds of each provider's first call; raise RedGateError if a provider is wrong."""
         gate, seconds, wrong = Gate(self.op, case, inputs), {}, []
         for provider in chosen:
             start = time.perf_counter()
@@ -128,28 +135,24 @@ class OpMeasurement:
         copy = times["copy_"].median
         rows = []
         for provider in chosen:
-            row = _row(case, mode, provider.name, provider.role, times[provider.name], traffic.total)
             with provider.running(), torch.set_grad_enabled(case.train):
                 peak = peak_bytes(thunk(provider, sets[0], mode), device)
             gradients = self._gradient_bytes(case, provider, sets[0])
             host = self._host_us(case, mode, provider)
-            rows.append(
-                replace(
-                    row,
-                    ceiling_share=ceiling / row.ms,
-                    copy_share=copy / row.ms,
-                    peak_mib=peak / 2**20,
-                    extra_mib=(peak - gradients) / 2**20 if mode == "both" else None,
-                    host_us=host,
-                    compile_s=compile_seconds[provider.name] if provider.role == "compile" else None,
-                    ns_per_element=1e6 * row.ms / (case.image_bytes / case.dtype.itemsize),
-                )
+            row = Row.of(
+                *(case, mode, provider.name, provider.role, times[provider.name]),
+                peak_mib=peak / 2**20,
+                extra_mib=(peak - gradients) / 2**20 if mode == "both" else None,
+                host_us=host,
+                compile_s=compile_seconds[provider.name] if provider.role == "compile" else None,
             )
+            rows.append(replace(row, ns_per_element=1e6 * row.ms / (case.image_bytes / case.dtype.itemsize)))
         for name in loops:
-            role = "copy" if name == "copy_" else "ceiling"
-            row = _row(case, mode, name, role, times[name], traffic.total)
-            rows.append(replace(row, ceiling_share=ceiling / row.ms, copy_share=copy / row.ms))
-        return rows
+            rows.append(Row.of(case, mode, name, "copy" if name == "copy_" else "ceiling", times[name]))
+        return [
+            replace(row, gbps=traffic.total / row.ms / 1e6, ceiling_share=ceiling / row.ms, copy_share=copy / row.ms)
+            for row in rows
+        ]
 
     def _gradient_bytes(self, case: Case, provider: Provider, inputs: Inputs) -> int:
         """Return the memory of the returned gradients; one that is the incoming gradient itself (d_base) takes none."""
@@ -172,22 +175,6 @@ class OpMeasurement:
             with provider.running(), torch.set_grad_enabled(case.train):
                 self._host[key] = host_microseconds(thunk(provider, inputs, mode), self.settings.device)
         return self._host[key]
-
-
-def _row(case: Case, mode: str, name: str, role: str, times: Times, total_bytes: int) -> Row:
-    return Row(
-        op=case.op,
-        case=case.name,
-        variant=case.variant,
-        mode=mode,
-        provider=name,
-        role=role,
-        ms=times.median,
-        p20_ms=times.p20,
-        p80_ms=times.p80,
-        samples=times.samples,
-        gbps=total_bytes / times.median / 1e6,
-    )
 
 
 def _matches(provider: Provider, pattern: str) -> bool:

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from bench.measure import RedGateError, Row, Settings
 from bench.memory import peak_bytes
+from bench.plain_norms import with_plain_norms
 from bench.registry import Case
-from bench.timing import Thunk, Times, interleaved
+from bench.timing import Thunk, interleaved
 from f2d_kernels import use_backend
-from f2d_kernels.modules import GroupNormSiLU
 
 # Training: largest difference between the losses, relative to the loss. In bf16 networks rounding errors pass through
 # every layer.
@@ -64,7 +64,7 @@ class ModelMeasurement:
         self.settings = settings
 
     def rows(self, case: Case) -> Iterator[list[Row]]:
-        """Yield one list of rows. ImportError if a package is missing; RedGateError if a way is wrong."""
+        """Yield one list of rows. Raises ImportError if a package is missing, and RedGateError if a way is wrong."""
         device, restore = self.settings.device, case.op == "restore"
         mode = "forward" if restore else "both"
         if mode not in self.settings.modes:
@@ -74,15 +74,15 @@ class ModelMeasurement:
         ways = [way for way in ways if way.role == "ours" or self._wanted(way)]
         blocks = {way.name: partial(_block, way) for way in ways}
         times = interleaved(blocks, device, self.settings.samples, self.settings.seconds)
-        found = []
+        amount = case.batch * (case.height * case.width / 1e6 if restore else 1.0)
+        unit, found = "MP/s" if restore else "images/s", []
         for way in ways:
             with _block(way) as (step,):
                 peak = peak_bytes(step, device) / 2**20
-            found.append(replace(_row(case, mode, way, times[way.name]), peak_mib=peak))
+            row = Row.of(case, mode, way.name, way.role, times[way.name], peak_mib=peak, unit=unit)
+            found.append(replace(row, rate=amount / (row.ms / 1e3)))
         gc.collect()
-        amount = case.batch * (case.height * case.width / 1e6 if restore else 1.0)
-        unit = "MP/s" if restore else "images/s"
-        yield [replace(row, rate=amount / (row.ms / 1e3), unit=unit) for row in found]
+        yield found
 
     def _wanted(self, way: "Way") -> bool:
         return any(fnmatch(way.name, pattern) or fnmatch(way.role, pattern) for pattern in self.settings.providers)
@@ -102,10 +102,6 @@ class Way:
 def _block(way: Way) -> Iterator[list[Thunk]]:
     with use_backend(way.backend):
         yield [way.step]
-
-
-def _row(case: Case, mode: str, way: Way, times: Times) -> Row:
-    return Row(case.op, case.name, "", mode, way.name, way.role, times.median, times.p20, times.p80, times.samples)
 
 
 def _restoring(case: Case, device: torch.device) -> list[Way]:
@@ -132,7 +128,7 @@ def _network(case: Case, device: torch.device):
 def _training(case: Case, device: torch.device) -> list[Way]:
     """Return the ways to train on one prepared batch: with our ops, the reference ops, and PyTorch's own modules."""
     net = _network(case, device).train()
-    ours, plain = _training_step(case, net, device), _training_step(case, _with_plain_norms(net), device)
+    ours, plain = _training_step(case, net, device), _training_step(case, with_plain_norms(copy.deepcopy(net)), device)
     _agree(case, ours, plain)
     return [
         Way("our ops", "ours", ours),
@@ -168,29 +164,6 @@ def _training_step(case: Case, net: nn.Module, device: torch.device) -> Callable
         return loss
 
     return step
-
-
-class PlainNormSiLU(nn.Module):
-    """silu(group_norm(x) (1 + scale) + shift) as it is usually written, with the parameters of our module."""
-
-    def __init__(self, norm: nn.GroupNorm):
-        super().__init__()
-        self.weight, self.bias, self.groups, self.eps = norm.weight, norm.bias, norm.num_groups, norm.eps
-
-    def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
-        h = nn.functional.group_norm(x, self.groups, self.weight, self.bias, self.eps)
-        if scale is not None:
-            h = h * (1 + scale[:, :, None, None]) + shift[:, :, None, None]
-        return nn.functional.silu(h)
-
-
-def _with_plain_norms(net: nn.Module) -> nn.Module:
-    plain = copy.deepcopy(net)
-    for module in list(plain.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, GroupNormSiLU):
-                setattr(module, name, PlainNormSiLU(child))
-    return plain
 
 
 def _agree(case: Case, ours: Callable[[], Tensor], plain: Callable[[], Tensor]) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 from bench.environment import environment
+from bench.profile import shares, table
 from f2d.demo import sample_photograph
 from f2d.engine.restorer import Restorer
 from f2d.images import open_image, save_image
@@ -39,25 +39,16 @@ def command_seconds(photo: Path, out: Path, model: str, repeats: int = 3) -> lis
     return seconds[1:]
 
 
-def where_time_goes(restorer: Restorer, picture, rows: int = 12) -> str:
-    """Return a table of the operators' self time in one restoration."""
-    with profile(activities=[ProfilerActivity.CPU]) as recorded:
-        restorer(picture)
-    totals = sorted(recorded.key_averages(), key=lambda event: -event.self_cpu_time_total)
-    everything = sum(event.self_cpu_time_total for event in totals)
-    lines = ["| operator | calls | ms | share |", "|---|---:|---:|---:|"]
-    for event in totals[:rows]:
-        share = event.self_cpu_time_total / everything
-        lines.append(f"| {event.key} | {event.count} | {event.self_cpu_time_total / 1000:.1f} | {share:.1%} |")
-    return "\n".join(lines)
-
-
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.photo_time", description=__doc__)
     parser.add_argument("--model", default="f2d-lite", help="preset with shipped weights, or checkpoint folder")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     parser.add_argument("--repeats", type=int, default=7, help="timed calls of the model (default 7)")
-    parser.add_argument("--profile", action="store_true", help="also print the self time of each operator")
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="also print self times, as bench.profile does",
+    )
     options = parser.parse_args(arguments)
 
     torch.set_num_threads(options.threads)
@@ -70,10 +61,10 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         photo = Path(folder) / "photo.png"
         save_image(picture, photo)
-        seconds = command_seconds(photo, Path(folder) / "restored.png", options.model)
-    print(f"whole command: {median(seconds):.2f} s (median of {len(seconds)})")
+        whole = command_seconds(photo, Path(folder) / "restored.png", options.model)
+    print(f"whole command: {median(whole):.2f} s (median of {len(whole)})")
     if options.profile:
-        print(where_time_goes(restorer, picture))
+        print(table({options.model: (1000 * median(seconds), shares(lambda: restorer(picture)))}))
     print(environment())
 
 

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import geometric_mean
 
 import matplotlib
 
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 
 from bench import report
 from bench.measure import Row
+from f2d.replacing import replacing
 
 OURS, OTHERS, CEILING = "#1b6ca8", "#c4c4c4", "#222222"
 
@@ -50,7 +52,7 @@ def ratio_plot(rows: Sequence[Row], about: str) -> Figure:
     figure, axes = plt.subplots(figsize=(11, 1.5 + 0.28 * len(found)), layout="constrained")
     for y, (_, values) in enumerate(found):
         axes.plot(list(values.values()), [y] * len(values), "o", color=OURS, alpha=0.4, markersize=4)
-        axes.plot([report.geometric_mean(values.values())] * 2, [y - 0.35, y + 0.35], color=OURS, linewidth=3)
+        axes.plot([geometric_mean(values.values())] * 2, [y - 0.35, y + 0.35], color=OURS, linewidth=3)
     axes.axvline(1, color=CEILING, linewidth=0.8)
     axes.set_xscale("log")
     axes.set_yticks(range(len(found)), [name for name, _ in found], fontsize=7)
@@ -73,9 +75,8 @@ def main(command_line: list[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     for name, draw in (("roofline", roofline), ("ratios", ratio_plot)):
         figure = draw(rows, about)
-        scratch = options.out / f".{name}.png"
-        figure.savefig(scratch, dpi=130)
-        scratch.replace(options.out / f"{name}.png")
+        with replacing(options.out / f"{name}.png") as part:
+            figure.savefig(part, format="png", dpi=130)
         plt.close(figure)
         print(options.out / f"{name}.png")
     return 0

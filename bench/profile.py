@@ -10,7 +10,6 @@ from statistics import median
 from time import perf_counter
 
 import torch
-from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from bench.environment import environment
@@ -33,7 +32,7 @@ def class_of(operator: str) -> str:
     return next((name for name, words in CLASSES.items() if any(word in operator for word in words)), "other")
 
 
-def shares(call: Callable[[], Tensor]) -> dict[str, float]:
+def shares(call: Callable[[], object]) -> dict[str, float]:
     """Map each class to its milliseconds of self time in one call, after a warm-up call."""
     call()
     with profile(activities=[ProfilerActivity.CPU]) as recorded:

@@ -17,8 +17,8 @@ OURS = {"cpu": ("cpp",), "cuda": ("cuda", "triton")}
 
 @dataclass(frozen=True)
 class Provider:
-    """name: as printed. role: ours, eager, compile, published, or the provider's own name. call: the op's keywords ->
-    result. own_noise: whether it draws other noise than our ops.
+    """An implementation of an op. name: as printed. role: ours, eager, compile, published, or the provider's own name.
+    call: the op's keywords -> result. own_noise: whether it draws other noise than our ops.
     """
 
     name: str

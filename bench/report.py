@@ -3,14 +3,13 @@
 import csv
 import io
 import json
-import math
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
+from statistics import geometric_mean
 
 from bench.measure import Row
+from f2d.replacing import replacing
 
 # column: (width, text of a row)
 COLUMNS = {
@@ -47,14 +46,6 @@ def lines(rows: Sequence[Row]) -> list[str]:
         "".join(f"{fill(r):<{w}}" if name == "provider" else f"{fill(r):>{w}}" for name, (w, fill) in COLUMNS.items())
         for r in shown
     ]
-
-
-def geometric_mean(values: Iterable[float]) -> float:
-    """exp(mean(log v)). ValueError for no values, or values that are not positive."""
-    logs = [math.log(v) for v in values]
-    if not logs:
-        raise ValueError("geometric_mean: no values")
-    return math.exp(sum(logs) / len(logs))
 
 
 def by_case(rows: Iterable[Row]) -> dict[tuple[str, str, str, str], list[Row]]:
@@ -119,7 +110,7 @@ def to_json(rows: Sequence[Row], environment: dict, left_out: Sequence[str] = ()
 
 
 def from_json(text: str) -> tuple[list[Row], dict]:
-    """Return (rows, environment). ValueError for any other text."""
+    """Return (rows, environment). Raises ValueError for any other text."""
     try:
         content = json.loads(text)
         return [Row(**row) for row in content["rows"]], content["environment"]
@@ -139,11 +130,5 @@ def to_csv(rows: Sequence[Row]) -> str:
 def write(path: Path, text: str) -> None:
     """Write under a temporary name, then rename, so that no reader sees an incomplete file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        os.replace(scratch, path)
-    except BaseException:
-        os.unlink(scratch)
-        raise
+    with replacing(path) as part:
+        part.write_text(text)

@@ -8,7 +8,6 @@ difference on the rows where bands meet and elsewhere. `--picture` saves the dif
 import argparse
 import json
 import math
-import re
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from torch import Tensor
 from bench.environment import environment
 from f2d.demo import sample_photograph
 from f2d.engine.restorer import Restorer
+from f2d.evaluation.memory import peak_memory
 from f2d.images import open_image, to_picture, to_tensor
 
 GIB = 1 << 30
@@ -42,10 +42,8 @@ def one_size(megapixels: int, max_memory: int, precision: str, threads: int) -> 
     start = time.perf_counter()
     restorer(image, max_memory=max_memory)
     seconds = time.perf_counter() - start
-    # getrusage would report the parent's peak if that is larger
-    peak = int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]) >> 10
     how = "whole" if chosen.whole else "bands, features in " + ("files" if chosen.in_files else "memory")
-    return {"how": how, "seconds": seconds, "peak": peak, "predicted": chosen.predicted_bytes >> 20}
+    return {"how": how, "seconds": seconds, "peak": peak_memory() >> 20, "predicted": chosen.predicted_bytes >> 20}
 
 
 def table(max_memory: int, precision: str, threads: int) -> None:

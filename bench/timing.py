@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 Thunk = Callable[[], object]
@@ -28,19 +29,10 @@ class Times:
 
     @classmethod
     def of(cls, milliseconds: list[float]) -> "Times":
-        """Summarise samples in milliseconds. ValueError without a sample."""
+        """Summarise samples in milliseconds; raise ValueError if there are none."""
         if not milliseconds:
             raise ValueError("Times.of: no samples")
-        ordered = sorted(milliseconds)
-        return cls(*(_quantile(ordered, q) for q in (0.5, 0.2, 0.8)), len(ordered))
-
-
-def _quantile(ordered: list[float], q: float) -> float:
-    """Interpolate linearly between the two nearest values, as NumPy does."""
-    place = q * (len(ordered) - 1)
-    low = int(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+        return cls(*np.quantile(milliseconds, (0.5, 0.2, 0.8)).tolist(), len(milliseconds))
 
 
 def last_cache_bytes(device: torch.device) -> int:

@@ -49,7 +49,10 @@ def pixels_per_second(recipe: Recipe, data: Path, processes: int, warmup: int, s
 
 
 def _wait_for_row(process: subprocess.Popen, losses: Path, row: int) -> float:
-    """Wait for row `row` of losses.csv (the first step is 1) and return the time; RuntimeError if the command ends."""
+    """Wait for row `row` of losses.csv (the first step is 1) and return the time.
+
+    Raises RuntimeError if the command ends before.
+    """
     while not (losses.exists() and losses.read_bytes().count(b"\n") > row):
         if process.poll() is not None:
             assert process.stderr is not None

@@ -25,7 +25,7 @@ STRAIGHT = LogNormalSchedule.named("straight", "none")
 
 
 class Case(NamedTuple):
-    """y: value of the degraded pixels. odds: probability of the upper mode."""
+    """One experiment. y: value of the degraded pixels. odds: probability of the upper mode."""
 
     y: float
     odds: float

@@ -1,18 +1,20 @@
-"""`python -m bench.video`: what restoring a video keeps, its memory at two lengths, and flicker.
+"""`python -m bench.video`: what restoring a video keeps, its memory at two lengths, interruption, and flicker.
 
-The clips are pans over the demo's coffee in haze and rain, whose drops fall anew in every frame. For each kind
+The clips are pans over the demo's coffee in haze and rain, whose drops are new in every frame. For each kind
 (constant and variable rate, rotated, 10 bits) the streams are listed before and after `f2d restore`. Memory is the
-process's peak resident memory. Flicker is the mean absolute difference of consecutive frames in grey levels, shifted
+process's peak resident memory. One run is interrupted by Ctrl-C after its first segment and started again, and one
+gets half a file. Flicker is the mean absolute difference of consecutive frames in grey levels, shifted
 by the pan, so that it is zero where a clean scene stands still: per pixel, and of the mean over all pixels.
 """
 
 import argparse
 import itertools
 import os
-import re
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -29,7 +31,7 @@ from f2d.engine.restorer import Restorer
 from f2d.images import open_image, to_tensor
 from f2d.video.smoothing import Smoother
 
-STEP = 2  # pixels a frame
+STEP, SIZE = 2, (192, 128)  # pixels a frame; width and height
 RAIN = {"angle": 0.3, "veil": 0.06, "contrast": 0.5, "streaks": 0.3, "density": 0.003, "length": 14.0}
 KINDS = {
     "constant rate": {},
@@ -38,9 +40,10 @@ KINDS = {
     "10 bits": {"deep": True},
 }
 RESTORE = (
-    "import re, sys; from pathlib import Path; from f2d.cli.commands import app\n"
+    "import signal, sys; from f2d.cli.commands import app; from f2d.evaluation.memory import peak_memory\n"
+    "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell in the background has it ignored
     "try: app(sys.argv[1:])\n"
-    "finally: print(re.search(r'VmHWM:.*', Path('/proc/self/status').read_text())[0])\n"
+    "finally: print(peak_memory() >> 20)\n"
 )
 
 
@@ -54,11 +57,11 @@ def scene(count: int, width: int, height: int, *, step: int = STEP, exposure: fl
 
 
 def write_clip(path: Path, count: int, *, variable: bool = False, rotated: bool = False, deep: bool = False) -> None:
-    """Write 96x64 at 25 frames a second with a tone, and chapters of one second."""
+    """Write 192x128 at 25 frames a second with a tone, and chapters of one second."""
     form, base = ("yuv420p10le" if deep else "yuv420p"), Fraction(1, 12800)
     with av.open(str(path), "w") as out:
         video = out.add_stream("libx265" if deep else "libx264", rate=25)
-        video.width, video.height, video.pix_fmt, video.codec_context.time_base = 96, 64, form, base
+        video.width, video.height, video.pix_fmt, video.codec_context.time_base = *SIZE, form, base
         video.codec_context.options = {"crf": "10"} | ({"x265-params": "log-level=none"} if deep else {})
         sound = out.add_stream("aac", rate=48000, layout="mono")
         spans = [(1000 * i, 1000 * i + 1000) for i in range(count // 25)]
@@ -68,7 +71,7 @@ def write_clip(path: Path, count: int, *, variable: bool = False, rotated: bool 
                 for i, (a, b) in enumerate(spans)
             ]
         )
-        for i, image in enumerate(scene(count, 96, 64)):
+        for i, image in enumerate(scene(count, *SIZE)):
             pixels = (image[0].permute(1, 2, 0) * 255).round().byte().numpy()
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format=form)
             frame.pts, frame.time_base = 512 * i + (200 * (i % 3) if variable else 0), base
@@ -108,13 +111,52 @@ def listing(path: Path) -> list[str]:
     return lines
 
 
+def command_of(source: Path, target: Path, *options: str) -> list[str]:
+    """Return the command line of `f2d restore` in a process that prints its peak resident memory at the end."""
+    return [sys.executable, "-c", RESTORE, "restore", str(source), "-o", str(target), *options]
+
+
 def restore(source: Path, target: Path, *options: str) -> tuple[str, int]:
     """Run `f2d restore` in its own process; return its line, and its peak resident memory in MiB."""
-    command = [sys.executable, "-c", RESTORE, "restore", str(source), "-o", str(target), *options]
+    command = command_of(source, target, *options)
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
     line = next(line for line in done.stdout.splitlines() if str(target) in line)
-    peak = int(re.search(r"VmHWM:\s*(\d+) kB", done.stdout)[1]) >> 10
-    return line.removeprefix(str(target)).strip(), peak
+    return line.removeprefix(str(target)).strip(), int(done.stdout.splitlines()[-1])
+
+
+def interrupt(source: Path, target: Path) -> list[str]:
+    """Interrupt a restoration after its first segment and start it again; return what it said."""
+    restore(source, target, "--overwrite")
+    whole = target.read_bytes()
+    target.unlink()
+    with subprocess.Popen(command_of(source, target), stdout=subprocess.PIPE, text=True) as process:
+        while not list(target.parent.glob(".f2d-*.segments/0.json")):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate()
+    lines = [line for line in said.replace(f"{target.parent}/", "").splitlines() if "frame" in line]
+    lines += [f"exit code {process.returncode}, output there: {target.exists()}", restore(source, target)[0]]
+    same = "the same bytes as" if target.read_bytes() == whole else "OTHER BYTES THAN"
+    return [*lines, f"{same} the uninterrupted run; left behind: {len(list(target.parent.glob('.f2d-*')))}"]
+
+
+def truncate(source: Path, target: Path) -> list[str]:
+    """Restore half a file, and half of one whose index comes first; return what is said."""
+    lines = []
+    for flags in ({}, {"movflags": "faststart"}):
+        half = source.with_name("half.mp4")
+        with av.open(str(source)) as given, av.open(str(half), "w", options=flags) as out:
+            wanted = [*given.streams.video, *given.streams.audio]
+            streams = {stream.index: out.add_stream_from_template(stream, opaque=True) for stream in wanted}
+            for packet in given.demux(wanted):
+                if packet.size:
+                    packet.stream = streams[packet.stream.index]
+                    out.mux(packet)
+        half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
+        done = subprocess.run(command_of(half, target, "--overwrite"), capture_output=True, text=True)
+        said = (done.stderr + done.stdout).replace(f"{target.parent}/", "").splitlines()
+        lines += [line for line in said if "half" in line or "frames" in line] + [f"exit code {done.returncode}"]
+    return lines
 
 
 def flicker(frames: list[Tensor], step: int) -> tuple[float, float]:
@@ -152,7 +194,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "drive.mp4", Path(folder) / "clear.mp4"
         for name, kind in KINDS.items():
-            write_clip(source, options.frames[0], **kind)
+            write_clip(source, options.frames[1], **kind)
             line, _ = restore(source, target, "--overwrite")
             print(f"\n{name}: {line}")
             for before, after in zip(listing(source), listing(target)):
@@ -162,6 +204,8 @@ def main() -> None:
             write_clip(source, count)
             line, peak = restore(source, target, "--overwrite")
             print(f"| {count} | {line} | {peak} |")
+        print("\ninterrupted and started again:", *interrupt(source, target), sep="\n  ")
+        print("\ntruncated, with the index at the end and at the beginning:", *truncate(source, target), sep="\n  ")
     restorer = Restorer.load("f2d-lite", device="cpu")
     for what, step, exposure in (
         ("still camera", 0, 0.0),

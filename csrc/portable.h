@@ -22,14 +22,17 @@
 #if defined(__CUDACC__)
 #define F2D_MEMBER __host__ __device__ __forceinline__
 #define F2D_UNROLL _Pragma("unroll")
+#define F2D_ROLLED _Pragma("unroll 1")
 #elif defined(__GNUC__)
 #define F2D_MEMBER inline __attribute__((always_inline))
 #define F2D_INLINED __attribute__((always_inline))  // for a lambda, after its parameters
 #define F2D_UNROLL
+#define F2D_ROLLED
 #else
 #define F2D_MEMBER inline
 #define F2D_INLINED
 #define F2D_UNROLL
+#define F2D_ROLLED
 #endif
 
 namespace f2d {

@@ -4,11 +4,11 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_ABANDONED = 600  # seconds without a write after which a temporary file counts as abandoned
+ABANDONED = 600  # seconds without a write after which a temporary file counts as abandoned
 
 
 class WriteError(OSError):
@@ -38,6 +38,14 @@ def replacing(path: Path, *, alone: bool = False) -> Iterator[Path]:
             temporary.unlink()
 
 
+def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
+    """Write files of a folder, created if missing, in UTF-8 with newlines as they are; each as `replacing` does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        with replacing(folder / name, alone=True) as part:
+            part.write_text(text, encoding="utf-8", newline="\n")
+
+
 @contextmanager
 def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
     """Raise WriteError about `path` for an OSError about it, about `temporary`, or about no file that it names."""
@@ -65,7 +73,7 @@ def remove_leftovers(paths: Iterable[Path], folders: Iterable[Path] = ()) -> Non
         for part in folder.glob(".f2d-*.part"):
             prefix, number = part.name[: -len(".part")].rsplit(".", 1)
             with suppress(OSError):
-                old = time.time() - part.stat().st_mtime > _ABANDONED
+                old = time.time() - part.stat().st_mtime > ABANDONED
                 mine = "" in ours or f"{prefix}." in ours
                 if old or (mine and has_ended(int(number) if number.isdecimal() else 0)):
                     part.unlink()

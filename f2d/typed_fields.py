@@ -1,7 +1,7 @@
 """Check dataclasses filled from files: each field against its annotation, with errors that name the field."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -23,6 +23,23 @@ def check_types(instance: Any, owner: str) -> None:
             object.__setattr__(instance, field.name, _converted(value, kind))
         except TypeError:
             raise ValueError(f"{owner}: {field.name} must be {_described(kind)}, got {_shown(value)}") from None
+
+
+def checked(instance: Any, owner: str, limits: Mapping[str, tuple[int, int]]) -> Callable[[str, bool, str], None]:
+    """Check a dataclass by `check_types`, and its sizes against `limits`: field -> (least, most), of each of a tuple.
+
+    Returns check(name, condition, wanted), which requires a condition of a field.
+    """
+    check_types(instance, owner)
+
+    def check(name: str, condition: bool, wanted: str) -> None:
+        require(condition, owner, name, getattr(instance, name), wanted)
+
+    for name, (least, most) in limits.items():
+        values = getattr(instance, name)
+        sizes = values if isinstance(values, tuple) else (values,)
+        check(name, all(size is None or least <= size <= most for size in sizes), f"{least} to {most:,}")
+    return check
 
 
 def require(condition: bool, owner: str, name: str, value: Any, wanted: str) -> None:

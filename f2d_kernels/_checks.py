@@ -1,6 +1,8 @@
 """Argument checks whose errors name the op and the argument, what it must be, and what was given."""
 
+import numbers
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,8 +13,15 @@ FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 def check_floating(op: str, name: str, value: object) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+    check_dense(op, name, value)
     if value.dtype not in FLOATING:
         raise TypeError(f"{op}: {name} must be float16, bfloat16, float32 or float64, got {value.dtype}")
+
+
+def check_dense(op: str, name: str, value: Tensor) -> None:
+    if value.layout != torch.strided or value.is_nested:
+        kind = "a nested tensor" if value.is_nested else str(value.layout)
+        raise TypeError(f"{op}: {name} must be a dense (torch.strided) tensor, got {kind}")
 
 
 def check_shape(op: str, name: str, value: Tensor, expected: Sequence[int], meaning: str) -> None:
@@ -36,6 +45,39 @@ def per_sample(op: str, name: str, value: Tensor | float, image: Tensor, dtype: 
             return value.to(torch.promote_types(value.dtype, torch.float32)).expand(batch)
         check_shape(op, name, value, (batch,), "a scalar or [B]")
         return value
-    if isinstance(value, bool) or not isinstance(value, (int, float, torch.SymFloat, torch.SymInt)):
-        raise TypeError(f"{op}: {name} must be a number or a tensor [B], got {type(value).__name__}")
-    return torch.full((batch,), value, dtype=dtype, device=image.device)
+    return torch.full((batch,), real(op, name, value, "a number or a tensor [B]"), dtype=dtype, device=image.device)
+
+
+def whole(op: str, name: str, value: Any, meaning: str = "a whole number") -> int:
+    """An int, a torch.SymInt, or a NumPy integer as an int; TypeError for bools, floats and everything else."""
+    if type(value) is int or isinstance(value, torch.SymInt):
+        return value
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{op}: {name} must be {meaning}, got {type(value).__name__}")
+    return int(value)
+
+
+def real(op: str, name: str, value: Any, meaning: str = "a number") -> float:
+    """A float, a torch.SymFloat, or another real number as a float; TypeError for bools and everything else."""
+    if type(value) is float or isinstance(value, (torch.SymFloat, torch.SymInt)):
+        return value
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{op}: {name} must be {meaning}, got {type(value).__name__}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{op}: {name} must fit in a float, got a number of more than 10**308") from None
+
+
+def bounds(op: str, name: str, value: Any) -> tuple[float, float]:
+    """(low, high) as floats, low <= high."""
+    if type(value) is tuple and len(value) == 2:
+        low, high = value
+        if type(low) is float and type(high) is float and low <= high:
+            return value
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise ValueError(f"{op}: {name} must be (low, high), got {value!r}")
+    low, high = (real(op, name, bound, "(low, high), two numbers") for bound in value)
+    if not low <= high:  # NaN too
+        raise ValueError(f"{op}: {name} must be (low, high) with low <= high, got {value!r}")
+    return low, high

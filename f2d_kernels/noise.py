@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from f2d_kernels._checks import check_device, check_floating, check_shape
+from f2d_kernels._checks import check_dense, check_device, check_floating, check_shape, whole
 
 MAX_STREAM = 65535
 MAX_CHANNELS = 65536  # a counter holds c + 65536 · stream: one more channel would draw the noise of the next stream
@@ -18,9 +18,7 @@ def resolve_noise(
     Raises ValueError when two sources are given, a shape, device or range does not fit, or noise would be drawn for
     more than 65536 channels; TypeError for wrong types.
     """
-    given = [n for n, v in (("noise", noise), ("seed", seed), ("generator", generator)) if v is not None]
-    if len(given) > 1:
-        raise ValueError(f"{op}: give one source of noise, not {' and '.join(given)} at once")
+    check_one_source(op, noise, seed, generator)
     if noise is not None:
         check_floating(op, "noise", noise)
         check_device(op, "noise", noise, x.device)
@@ -32,6 +30,14 @@ def resolve_noise(
     where = x.device if generator is None else generator.device
     drawn = torch.randint(-(2**63), 2**63 - 1, (1,), dtype=torch.int64, device=where, generator=generator)
     return None, drawn.to(x.device)
+
+
+def check_one_source(op: str, noise: object, seed: object, generator: object) -> None:
+    given = [n for n, v in (("noise", noise), ("seed", seed), ("generator", generator)) if v is not None]
+    if len(given) > 1:
+        raise ValueError(f"{op}: give one source of noise, not {' and '.join(given)} at once")
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(f"{op}: generator must be a torch.Generator, got {type(generator).__name__}")
 
 
 def check_source(op: str, x: Tensor, noise: Tensor | None, seed: Tensor | None, *position: int) -> None:
@@ -58,32 +64,31 @@ def _seed_tensor(op: str, x: Tensor, seed: int | Tensor) -> Tensor:
     if isinstance(seed, Tensor):
         if seed.dtype != torch.int64:
             raise TypeError(f"{op}: a seed tensor must be int64, got {seed.dtype}")
+        check_dense(op, "seed", seed)
         check_device(op, "seed", seed, x.device)
         if seed.dim() > 1 or seed.numel() not in (1, x.shape[0]):
             raise ValueError(
                 f"{op}: seed must hold one element or one per sample (B = {x.shape[0]}), got shape {list(seed.shape)}"
             )
         return seed.reshape(-1).contiguous()  # every other element, or one for all: kernels read it densely
-    if isinstance(seed, bool) or not isinstance(seed, (int, torch.SymInt)):
-        raise TypeError(f"{op}: seed must be an int or an int64 tensor, got {type(seed).__name__}")
+    seed = whole(op, "seed", seed, "an int or an int64 tensor")
     if not -(2**63) <= seed < 2**64:
         raise ValueError(f"{op}: seed must fit in 64 bits, got {seed}")
     # a fill on the device, so that no copy from the host stalls the stream
     return torch.full((1,), seed - 2**64 if seed >= 2**63 else seed, dtype=torch.int64, device=x.device)
 
 
-def check_position(op: str, stream: int, window: tuple[int, int] | None) -> tuple[int, int]:
-    """Return (top, left) of `window`, (0, 0) for None; raise ValueError if `stream` or `window` is out of range."""
-    for name, value in (("stream", stream), *zip(("top", "left"), window or (), strict=False)):
-        if not isinstance(value, (int, torch.SymInt)):
-            raise TypeError(f"{op}: {name} must be a whole number, got {type(value).__name__}")
+def check_position(op: str, stream: int, window: tuple[int, int] | None) -> tuple[int, int, int]:
+    """Return (stream, top, left) as ints, (0, 0) for no `window`; raise TypeError for what is no whole number,
+    ValueError for what is out of range."""
+    stream = whole(op, "stream", stream)
     if not 0 <= stream <= MAX_STREAM:
         raise ValueError(f"{op}: stream must lie in 0..{MAX_STREAM}, got {stream}")
     if window is None:
-        return 0, 0
-    if len(window) != 2:
+        return stream, 0, 0
+    if not isinstance(window, (tuple, list)) or len(window) != 2:
         raise ValueError(f"{op}: window must be (top, left), got {window!r}")
-    top, left = window
+    top, left = (whole(op, f"window's {name}", value) for name, value in zip(("top", "left"), window, strict=True))
     if not (0 <= top <= MAX_POSITION and 0 <= left <= MAX_POSITION):
         raise ValueError(f"{op}: window (top, left) must lie in 0..{MAX_POSITION}, got ({top}, {left})")
-    return top, left
+    return stream, top, left

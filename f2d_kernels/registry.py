@@ -99,7 +99,7 @@ _requested: ContextVar[str | None] = ContextVar("f2d_kernels_backend", default=N
 
 
 def _checked(name: str, source: str) -> str:
-    if name != "auto" and name not in REGISTRY:
+    if not isinstance(name, str) or (name != "auto" and name not in REGISTRY):
         raise ValueError(f"{source}: unknown backend {name!r}; known are auto, {', '.join(REGISTRY)}")
     return name
 

@@ -29,7 +29,7 @@ ROOMS = {
     "f2d_kernels/registry.py": "environment.py compiled.py",
     "f2d_kernels/ops": "_checks.py noise.py registry.py",
     "f2d_kernels/modules.py": "ops",
-    "f2d_kernels/integrations": "ops",
+    "f2d_kernels/integrations": "_checks.py ops",
     "f2d_kernels/fusing": "ops",
     "f2d_kernels": "version.py registry.py ops fusing",
     "f2d_kernels/info.py": "compiled.py f2d_kernels",
@@ -45,7 +45,7 @@ ROOMS = {
     "f2d/engine": "images transport nets f2d_kernels f2d_kernels/modules.py",
     "f2d/export": "replacing.py transport nets engine f2d_kernels",
     "f2d/integrations": "images transport checkpoints nets engine",
-    "f2d/cluster": "images integrations",
+    "f2d/cluster": "replacing.py images integrations",
     "f2d/training": "replacing.py typed_fields.py degradation images metrics data transport checkpoints nets "
     "f2d_kernels",
     "f2d/evaluation": "replacing.py degradation images metrics data transport checkpoints nets engine f2d_kernels",
@@ -53,7 +53,7 @@ ROOMS = {
     "f2d/report": "replacing.py images metrics transport engine evaluation",
     "f2d/demo.py": "degradation images metrics engine",
     "f2d/video": "replacing.py engine",
-    "f2d/app": "degradation images checkpoints engine demo.py",
+    "f2d/app": "degradation images checkpoints engine demo.py video",
     "f2d/cli": "replacing.py degradation images metrics data transport checkpoints nets engine export training "
     "evaluation figures report demo.py video app cluster f2d_kernels",
     "f2d/__main__.py": "cli",
@@ -62,6 +62,7 @@ ROOMS = {
     "bench/timing.py": "",
     "bench/memory.py": "",
     "bench/environment.py": "f2d_kernels",
+    "bench/plain_norms.py": "f2d_kernels/modules.py",
     "bench/cases": "registry.py f2d_kernels",
     "bench/ceiling_triton.py": "",
     "bench/ceiling.py": "registry.py ceiling_triton.py",
@@ -69,15 +70,15 @@ ROOMS = {
     "bench/gate.py": "registry.py providers.py f2d_kernels f2d_kernels/ops",
     "bench/measure.py": "registry.py timing.py memory.py ceiling.py providers.py gate.py",
     "bench/ways.py": "registry.py f2d/images f2d/transport f2d/nets f2d/engine f2d/demo.py",
-    "bench/models.py": "registry.py timing.py memory.py measure.py ways.py f2d/data f2d/nets f2d/training f2d_kernels "
-    "f2d_kernels/modules.py",
-    "bench/report.py": "measure.py",
+    "bench/models.py": "registry.py timing.py memory.py plain_norms.py measure.py ways.py f2d/data f2d/nets "
+    "f2d/training f2d_kernels",
+    "bench/report.py": "measure.py f2d/replacing.py",
     "bench/ptx": "registry.py cases providers.py f2d_kernels/registry.py",
-    "bench/integrations": "timing.py memory.py environment.py f2d/nets f2d_kernels f2d_kernels/modules.py "
+    "bench/integrations": "timing.py memory.py environment.py plain_norms.py f2d/nets f2d_kernels "
     "f2d_kernels/integrations",
     "bench": "registry.py memory.py environment.py cases providers.py gate.py measure.py ways.py models.py report.py "
     "f2d/replacing.py f2d/degradation f2d/images f2d/data f2d/transport f2d/nets f2d/engine f2d/training "
-    "f2d/demo.py f2d/video f2d_kernels",
+    "f2d/evaluation f2d/demo.py f2d/video f2d_kernels",
 }
 PACKAGES = ("csrc", "f2d_kernels", "f2d", "bench")
 
@@ -228,4 +229,4 @@ def test_the_table_is_the_rule():
 def test_gradio_is_known_to_the_page_alone(sources):
     """`f2d app` is optional: nothing else of f2d fails where gradio is missing."""
     users = {path for path, text in sources.items() if re.search(r"^\s*(import|from) gradio", text, re.MULTILINE)}
-    assert users == {"f2d/app/page.py", "f2d/app/parts.py", "f2d/app/theme.py"}
+    assert users == {f"f2d/app/{name}.py" for name in ("clip_parts", "page", "parts", "theme")}

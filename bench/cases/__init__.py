@@ -12,7 +12,7 @@ OPS = (EXPERT_ASSEMBLY, LOGNORMAL_TRANSITION, TRANSPORT_STEP, GAUSSIAN_TRANSITIO
 
 
 def ops() -> dict[str, Op]:
-    """All ops by name, in the order of the specification. ValueError where two cases of one have the same name."""
+    """Return all ops by name, in the order of the specification; raise ValueError if two cases have the same name."""
     for op in OPS:
         names = [case.name for case in op.cases]
         if len(names) != len(set(names)):

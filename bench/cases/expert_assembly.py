@@ -7,7 +7,7 @@ from bench.cases.stages import EXPERTS, PRESETS, stage_case
 from bench.registry import Arguments, Case, Op, Traffic, draw, uniform
 from f2d_kernels import expert_assembly
 
-# the model hands over a list of K predictions; "stacked" is one tensor [B,K,C,H,W]
+# the model passes a list of K predictions; "stacked" is one tensor [B,K,C,H,W]
 NAMES = {
     "paper/restore/1080x720/f32": True,
     "paper/restore/1080x720/bf16/nhwc": False,
@@ -48,7 +48,7 @@ def by_einsum(deltas: Tensor | list[Tensor], gates: Tensor, maps: Tensor, base: 
 
 
 def by_loop(deltas: Tensor | list[Tensor], gates: Tensor, maps: Tensor, base: Tensor) -> Tensor:
-    """Small weights first, so that each expert costs one multiply and one add of a full image."""
+    """Multiply the small weights first, so that each expert costs one multiply and one add of a full image."""
     weights = gates[:, :, None, None] * maps
     parts = deltas.unbind(1) if isinstance(deltas, Tensor) else deltas
     for k, delta in enumerate(parts):
@@ -57,7 +57,7 @@ def by_loop(deltas: Tensor | list[Tensor], gates: Tensor, maps: Tensor, base: Te
 
 
 def published(deltas: Tensor | list[Tensor], gates: Tensor, maps: Tensor, base: Tensor) -> Tensor:
-    """One expert after the other, gate and map multiplied onto the full image."""
+    """Add one expert after the other, with gate and map multiplied onto the full image."""
     parts = deltas.unbind(1) if isinstance(deltas, Tensor) else deltas
     total = base
     for k, delta in enumerate(parts):

@@ -1,5 +1,7 @@
 """base + Σ_k gates · maps · (weight[k] (channel_scale ⊙ features) + bias[k]): the experts' last convolution, mixed."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,51 +36,35 @@ def inputs(case: Case, device: torch.device) -> Arguments:
     }
 
 
-def _mixed(deltas: Tensor, gates: Tensor, maps: Tensor, base: Tensor) -> Tensor:
-    return base + ((gates[:, :, None, None] * maps)[:, :, None] * deltas).sum(1)
+def mixing(deltas_of: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Mix the experts' predictions ``deltas_of(features, weight, bias, channel_scale)`` by gates and maps."""
+
+    def mixed(gates: Tensor, maps: Tensor, base: Tensor, **of_experts: Tensor) -> Tensor:
+        return base + ((gates[:, :, None, None] * maps)[:, :, None] * deltas_of(**of_experts)).sum(1)
+
+    return mixed
 
 
-def by_einsum(
-    features: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    channel_scale: Tensor,
-    gates: Tensor,
-    maps: Tensor,
-    base: Tensor,
-) -> Tensor:
+@mixing
+def by_einsum(features: Tensor, weight: Tensor, bias: Tensor, channel_scale: Tensor) -> Tensor:
     deltas = torch.einsum("kcf,bkfhw->bkchw", weight, channel_scale[..., None, None] * features)
-    return _mixed(deltas + bias[:, :, None, None], gates, maps, base)
+    return deltas + bias[:, :, None, None]
 
 
-def by_grouped_convolution(
-    features: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    channel_scale: Tensor,
-    gates: Tensor,
-    maps: Tensor,
-    base: Tensor,
-) -> Tensor:
+@mixing
+def by_grouped_convolution(features: Tensor, weight: Tensor, bias: Tensor, channel_scale: Tensor) -> Tensor:
     experts, channels, _ = weight.shape
     scaled = (channel_scale[..., None, None] * features).flatten(1, 2)
     deltas = F.conv2d(scaled, weight.flatten(0, 1)[..., None, None], bias.flatten(), groups=experts)
-    return _mixed(deltas.unflatten(1, (experts, channels)), gates, maps, base)
+    return deltas.unflatten(1, (experts, channels))
 
 
-def by_folded_weights(
-    features: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    channel_scale: Tensor,
-    gates: Tensor,
-    maps: Tensor,
-    base: Tensor,
-) -> Tensor:
-    """The scale moved into the weights, one matrix product per sample and expert: no scaled features."""
+@mixing
+def by_folded_weights(features: Tensor, weight: Tensor, bias: Tensor, channel_scale: Tensor) -> Tensor:
+    """Fold the scale into the weights: one matrix product per sample and expert, without scaled features."""
     folded = weight * channel_scale[:, :, None]
     deltas = (folded @ features.flatten(3)).unflatten(3, features.shape[-2:])
-    return _mixed(deltas + bias[:, :, None, None], gates, maps, base)
+    return deltas + bias[:, :, None, None]
 
 
 def published(
@@ -90,7 +76,7 @@ def published(
     maps: Tensor,
     base: Tensor,
 ) -> Tensor:
-    """One expert after the other: squeeze-excitation scale, 1x1 convolution, then gate and map."""
+    """Process one expert after the other: squeeze-excitation scale, 1x1 convolution, then gate and map."""
     total = base
     for k, kernel in enumerate(weight):
         scaled = features[:, k] * channel_scale[:, k, :, None, None]

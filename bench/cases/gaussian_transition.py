@@ -7,7 +7,7 @@ from bench.cases.stages import stage_case
 from bench.registry import Arguments, Case, Op, Traffic, draw, uniform
 from f2d_kernels import gaussian_transition
 
-# the process a case is named after has so many terms
+# number of terms of the process that a case is named after
 TERMS = {"ddim": 2, "irsde": 2, "resshift": 3, "rddm": 3, "goub": 4}
 NAMES = {
     "paper/restore/1080x720/f32/ddim/seed": True,
@@ -63,7 +63,7 @@ def by_einsum(
 def published(
     terms: list[Tensor], coefficients: Tensor, std: Tensor, noise: Tensor | None = None, seed: int | None = None
 ) -> Tensor:
-    """Each coefficient gathered from its table and expanded to full size, noise drawn apart."""
+    """Gather each coefficient from its table and expand it to full size; draw the noise separately."""
     noise = torch.randn_like(terms[0]) if noise is None else noise
     steps = torch.arange(len(std), device=std.device)
 
@@ -83,7 +83,7 @@ def forward(case: Case) -> Traffic:
 
 
 def backward(case: Case) -> Traffic:
-    """g in, d_terms out: the coefficients are a schedule and want no gradient."""
+    """g in, d_terms out: the coefficients are a schedule and need no gradient."""
     terms = case.options["terms"]
     return Traffic(case.image_bytes, terms * case.image_bytes, 1, terms)
 

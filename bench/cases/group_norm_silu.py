@@ -1,5 +1,6 @@
 """silu(group_norm(x) · (1 + scale) + shift): before every convolution of the U-Net, and in the experts."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ NAMES = {
     "paper/train/256x256/b2/f32/level1": (1, False),
     "base/train/256x256/b2/bf16/nhwc/mean": (0, False),
 }
-# half of a common last cache: below it, what the statistics were made of is still there when it is normalised
+# half the size of a common last-level cache: smaller groups are still cached when they are read again
 CACHED_BYTES = 16 * 2**20
 
 
@@ -44,37 +45,32 @@ def inputs(case: Case, device: torch.device) -> Arguments:
     return arguments
 
 
-def _with_mean(out: Tensor, return_mean: bool) -> Any:
-    return (out, out.mean((2, 3))) if return_mean else out
+def with_mean(result: Callable[..., Tensor]) -> Callable[..., Any]:
+    """Add the argument `return_mean` of the op."""
+
+    def results(return_mean: bool = False, **arguments: Any) -> Any:
+        out = result(**arguments)
+        return (out, out.mean((2, 3))) if return_mean else out
+
+    return results
 
 
 def _modulated(out: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
     return out if scale is None else out * (1 + scale[:, :, None, None]) + shift[:, :, None, None]
 
 
+@with_mean
 def by_functions(
-    x: Tensor,
-    num_groups: int,
-    weight: Tensor,
-    bias: Tensor,
-    scale: Tensor | None = None,
-    shift: Tensor | None = None,
-    return_mean: bool = False,
-) -> Any:
-    out = F.silu(_modulated(F.group_norm(x, num_groups, weight, bias), scale, shift))
-    return _with_mean(out, return_mean)
+    x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, scale: Tensor | None = None, shift: Tensor | None = None
+) -> Tensor:
+    return F.silu(_modulated(F.group_norm(x, num_groups, weight, bias), scale, shift))
 
 
+@with_mean
 def by_folded_statistics(
-    x: Tensor,
-    num_groups: int,
-    weight: Tensor,
-    bias: Tensor,
-    scale: Tensor | None = None,
-    shift: Tensor | None = None,
-    return_mean: bool = False,
-) -> Any:
-    """Statistics, weights and modulation gathered into one factor and one summand per channel."""
+    x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, scale: Tensor | None = None, shift: Tensor | None = None
+) -> Tensor:
+    """Fold statistics, weights and modulation into one factor and one summand per channel."""
     batch, channels = x.shape[:2]
     variance, mean = torch.var_mean(x.unflatten(1, (num_groups, -1)), dim=(2, 3, 4), correction=0)
     each = channels // num_groups
@@ -83,22 +79,17 @@ def by_folded_statistics(
     if scale is not None:
         factor, summand = factor * (1 + scale), summand * (1 + scale) + shift
     shape = (batch, channels, 1, 1)
-    return _with_mean(F.silu(torch.addcmul(summand.view(shape), x, factor.view(shape))), return_mean)
+    return F.silu(torch.addcmul(summand.view(shape), x, factor.view(shape)))
 
 
+@with_mean
 def published(
-    x: Tensor,
-    num_groups: int,
-    weight: Tensor,
-    bias: Tensor,
-    scale: Tensor | None = None,
-    shift: Tensor | None = None,
-    return_mean: bool = False,
-) -> Any:
-    """Normalised in float32 whatever comes in, then modulated, then x · sigmoid(x): as diffusion restorers have it."""
+    x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, scale: Tensor | None = None, shift: Tensor | None = None
+) -> Tensor:
+    """Normalise in float32 for any input type, modulate, multiply by the sigmoid: as diffusion restorers do."""
     out = F.group_norm(x.float(), num_groups, weight.float(), bias.float()).to(x.dtype)
     out = _modulated(out, scale, shift)
-    return _with_mean(out * torch.sigmoid(out), return_mean)
+    return out * torch.sigmoid(out)
 
 
 def _stays_in_cache(case: Case) -> bool:

@@ -7,7 +7,7 @@ from bench.cases.stages import stage_case
 from bench.registry import Arguments, Case, Op, Traffic, draw, uniform
 from f2d_kernels import lognormal_transition
 
-# the transport runs in float32; bf16 is what other restorers would use
+# the transport runs in float32; other restorers use bf16
 NAMES = {
     "paper/restore/1080x720/f32/seed": True,
     "paper/restore/1080x720/bf16/seed": False,
@@ -36,7 +36,7 @@ def inputs(case: Case, device: torch.device) -> Arguments:
 def formula(
     x: Tensor, mu: Tensor, log_mean: Tensor, log_std: Tensor, noise: Tensor | None = None, seed: int | None = None
 ) -> Tensor:
-    """As the formula reads; where ours has a seed, this draws from torch.randn."""
+    """Evaluate the formula as written; where our op takes a seed, this draws from torch.randn."""
     noise = torch.randn_like(x) if noise is None else noise
     shape = (-1, 1, 1, 1)
     z = log_mean.to(x.dtype).view(shape) + log_std.to(x.dtype).view(shape) * noise
@@ -55,7 +55,7 @@ def by_lerp(
 def published(
     x: Tensor, mu: Tensor, log_mean: Tensor, log_std: Tensor, noise: Tensor | None = None, seed: int | None = None
 ) -> Tensor:
-    """Schedule gathered from its table and expanded to full size, noise drawn apart."""
+    """Gather the schedule from its table and expand it to full size; draw the noise separately."""
     noise = torch.randn_like(x) if noise is None else noise
     steps = torch.arange(len(x), device=x.device)
     full_mean = log_mean.to(x.dtype).gather(0, steps).view(-1, 1, 1, 1).expand(x.shape)

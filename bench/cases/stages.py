@@ -1,6 +1,6 @@
-"""The stages of F²D-Net at which the ops run: sizes of the presets, and how a case is named after its stage.
+"""The stages of F²D-Net at which the ops run: sizes of the presets, and cases by the name of their stage.
 
-Written down here, because the GPU machine has none of the packages that `f2d` imports; a test compares it with
+The sizes are repeated here because the GPU machine lacks the packages that `f2d` imports; a test compares them with
 `f2d.nets.f2dnet.config.PRESETS`.
 """
 
@@ -17,8 +17,10 @@ GROUPS = 8
 
 @dataclass(frozen=True)
 class Preset:
-    """head: channels that the shared head and each expert predict. expert: features of an expert. stages: widths of the
-    U-Net. patch: 2 where everything runs at half the resolution. stride: sizes are padded to multiples of it."""
+    """The sizes of a preset. head: channels that the shared head and each expert predict. expert: an expert's features.
+    stages: widths of the U-Net. patch: 2 if everything runs at half the resolution. stride: sizes are padded to
+    multiples of it.
+    """
 
     head: int
     expert: int
@@ -27,7 +29,7 @@ class Preset:
     stride: int
 
     def plane(self, height: int, width: int, level: int = 0) -> tuple[int, int]:
-        """Height and width inside the network, at a level of the U-Net, of an image height x width."""
+        """Return (height, width) of an image height x width inside the network, at a level of the U-Net."""
         padded = (-(-side // self.stride) * self.stride // self.patch for side in (height, width))
         h, w = padded
         return h >> level, w >> level
@@ -55,11 +57,10 @@ DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 def stage_case(
     op: str, name: str, *, channels: int, level: int | None = 0, quick: bool = False, **options: Any
 ) -> Case:
-    """The case of a name like "lite/restore/1080x720/bf16/nhwc/seed".
+    """Return the case of a name like "lite/restore/1080x720/bf16/nhwc/seed".
 
-    First the preset, then a key of STAGES, a dtype, and what applies of: "nhwc" (channels innermost in memory), "seed"
-    or "noise" (the variant). Anything else in the name is the op's own affair. level: of the U-Net; None: the image
-    itself.
+    A name has a preset, a key of STAGES, a dtype, and optionally "nhwc" (channels innermost in memory) and the variant,
+    "seed" or "noise". Other words belong to the op. level: of the U-Net; None: the image itself.
     """
     preset, rest = name.split("/", 1)
     stage = next(stage for stage in STAGES if rest.startswith(stage + "/"))

@@ -9,7 +9,7 @@ from bench.cases.stages import EXPERTS, stage_case
 from bench.registry import Arguments, Case, Op, Traffic, draw, uniform
 from f2d_kernels import expert_assembly, lognormal_transition, transport_step
 
-# "mixed": the network under autocast hands over bf16 predictions, the state is float32
+# "mixed": the network under autocast passes bf16 predictions, and the state is float32
 NAMES = {
     "paper/restore/1080x720/f32/seed": True,
     "paper/restore/1080x720/bf16/nhwc/seed": False,
@@ -23,7 +23,7 @@ NAMES = {
 
 
 def inputs(case: Case, device: torch.device) -> Arguments:
-    """mu lies well inside the clamp, and in a tenth of the pixels far outside: rounding moves none across the bound."""
+    """Draw mu well inside the clamp, and far outside in a tenth of the pixels, so that rounding crosses no bound."""
     batch, _, height, width = case.image
     mixed = case.options["mixed"]
     outside = (torch.rand(case.image, device=device) < 0.1) * 5

@@ -1,39 +1,18 @@
-"""Networks with group norm and SiLU as most people write them, to accelerate."""
+"""Networks with group norm and SiLU in the usual notation, for `accelerate`."""
 
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
+from bench.plain_norms import with_plain_norms
 from f2d.nets.resflow.unet import UNet
-from f2d_kernels import modules
-
-
-class Plain(nn.Module):
-    """GroupNorm, modulation and SiLU as most U-Nets write them, with the parameters of a `GroupNormSiLU`."""
-
-    def __init__(self, norm: modules.GroupNormSiLU):
-        super().__init__()
-        self.norm = nn.GroupNorm(norm.num_groups, norm.num_channels, norm.eps)
-        self.norm.load_state_dict(norm.state_dict())
-
-    def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
-        h = self.norm(x)
-        if scale is not None:
-            scale, shift = scale[:, :, None, None], shift[:, :, None, None]
-            h = h * (1 + scale) + shift
-        return F.silu(h)
 
 
 def plain_unet(widths: tuple[int, ...]) -> nn.Module:
-    """The U-Net of DDPM with a GroupNorm and a SiLU where ours has one op."""
-    net = UNet(3, 3, widths, blocks=(2, 2, 2), attention_levels=0, groups=8, time_dim=128)
-    for parent in list(net.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, modules.GroupNormSiLU):
-                setattr(parent, name, Plain(child))
-    net.mid_blocks[0].attention = nn.Identity()  # its matrix of all pixels would be most of the time
+    """Build the U-Net of DDPM with a GroupNorm and a SiLU in place of our op."""
+    net = with_plain_norms(UNet(3, 3, widths, blocks=(2, 2, 2), attention_levels=0, groups=8, time_dim=128))
+    net.mid_blocks[0].attention = nn.Identity()  # its matrix over all pixels would take most of the time
     for parameter in net.parameters():
         if float(parameter.detach().abs().sum()) == 0:  # zero-initialised convolutions would hide any difference
             nn.init.normal_(parameter, std=0.02)

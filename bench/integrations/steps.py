@@ -1,4 +1,4 @@
-"""One step of each method, as its repository writes it in PyTorch and as one call of `f2d_kernels.integrations`."""
+"""One step of each method: in PyTorch as in its repository, and as one call of `f2d_kernels.integrations`."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ SEED = 7
 
 @dataclass(frozen=True)
 class Row:
-    """published, ours: (*tensors, noise, or None to draw it) -> a tensor; shapes: of the tensors."""
+    """One step in two versions, called as (*tensors, noise, or None to draw it) -> tensor; shapes: of the tensors."""
 
     name: str
     published: Callable[..., Tensor]
@@ -46,7 +46,7 @@ def like(x: Tensor, noise: Tensor | None) -> Tensor:
 
 
 def cosine_rates(spread: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """theta, its sums, dt, sigma and the deviation of a state, [T + 1] each, as IR-SDE and GOUB publish them."""
+    """Return theta, its sums, dt, sigma and a state's standard deviation, [T + 1] each, as in IR-SDE and GOUB."""
     place = torch.arange(T + 3, dtype=torch.float64) / (T + 2)
     level = torch.cos((place + 0.008) / 1.008 * math.pi / 2) ** 2
     rate = (1 - (level / level[0])[1:-1]).float()

@@ -83,6 +83,11 @@ def _loaded() -> tuple[ctypes.CDLL, dict[str, str]]:
     return ctypes.CDLL(str(folder / "launchers.so")), kernels
 
 
+def kernels() -> set[str]:
+    """The (mangled) names of all kernels that nvcc made."""
+    return set(_loaded()[1])
+
+
 def functions(op: str) -> tuple[Callable, Callable]:
     """The launchers under PyTorch's CUDA key, called with CPU tensors."""
     _loaded()

@@ -126,7 +126,7 @@ class Machine:
                 return
 
     def _control(self, step: Step, at: int, lanes: Lanes, acting: Lanes) -> tuple[int, Lanes] | None:
-        """(program counter, threads) to go on with; None where another group must run."""
+        """(program counter, threads) to continue with; None where another group must run."""
         if step.control == "branch":
             return self._branch(step.target, at + 1, lanes, acting)
         if acting is not None and not acting.size:
@@ -135,7 +135,7 @@ class Machine:
             self.ended[self.numbers(acting)] = True
             rest = np.setdiff1d(self.numbers(lanes), self.numbers(acting), assume_unique=True)
             return (at + 1, rest) if rest.size else None
-        if acting is not lanes:  # those that the guard leaves out go on
+        if acting is not lanes:  # those that the guard excludes continue
             self._join(at + 1, np.setdiff1d(self.numbers(lanes), acting, assume_unique=True))
             lanes = acting
         if step.control == "barrier":
@@ -174,7 +174,7 @@ class Machine:
         return at + 1, lanes
 
     def _release(self) -> None:
-        """Nothing can run: let blocks go on whose threads all wait at one barrier."""
+        """Nothing can run: release blocks whose threads all wait at one barrier."""
         for at, lanes in sorted(self.waiting.items()):
             step = self.program.steps[at]
             if step.control == "barrier":

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from bench.ptx.bits import UnknownInstruction, of_bits
 from bench.ptx.faults import UNSET_REGISTER, Violation
-from bench.ptx.instructions import UnknownInstruction, of_bits
 from bench.ptx.parser import Address, Immediate, Kernel, Operand, Register, Symbol
 
 Lanes = np.ndarray | None  # numbers of the threads that take part, in order; None: all

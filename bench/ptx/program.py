@@ -1,7 +1,7 @@
 """A kernel made ready to run: each instruction a step, a Python function of the machine and the lanes that take part.
 
-Steps that only compute or move data are plain; those that decide where threads go on (branches, barriers, what a warp
-does together) carry their `control`, and the machine deals with them.
+Steps that only compute or move data are plain; those that decide where threads continue (branches, barriers, what a
+warp does together) carry their `control`, and the machine deals with them.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,9 @@ from functools import cache
 import numpy as np
 
 from bench.ptx import warps
+from bench.ptx.bits import UnknownInstruction
 from bench.ptx.counts import kind_of
-from bench.ptx.instructions import UnknownInstruction, meaning
+from bench.ptx.instructions import meaning
 from bench.ptx.operands import Lanes, Read, address_reader, reader, writer
 from bench.ptx.parser import WIDTHS, Instruction, Kernel, Operand, Register, Symbol, parse
 

@@ -15,8 +15,9 @@ from triton.runtime import driver
 
 from bench.ptx.program import Program, program_in
 
-MODULES = ("_reduce", "expert_assembly", "expert_head", "gaussian_transition", "group_norm_silu",
-           "group_norm_silu_backward", "lognormal_transition", "transport_step", "transport_step_backward")  # fmt: skip
+MODULES = ("_reduce", "expert_assembly", "expert_head", "expert_head_backward", "gaussian_transition",
+           "group_norm_silu", "group_norm_silu_backward", "lognormal_transition", "transport_step",
+           "transport_step_backward")  # fmt: skip
 _FORMATS = {"i1": "<i", "i8": "<b", "i16": "<h", "i32": "<i", "i64": "<q", "u32": "<I", "u64": "<Q", "fp32": "<f",
             "f32": "<f", "fp64": "<d"}  # fmt: skip
 
@@ -52,6 +53,16 @@ def starting(run: Callable[..., None], edited: Callable[[str, str], str]) -> Ite
 
     before = driver._active
     driver.set_active(Device())
+    try:
+        with launching(launch):
+            yield
+    finally:
+        driver._active = before
+
+
+@contextmanager
+def launching(launch: Callable[..., None]) -> Iterator[None]:
+    """The launchers call `launch` in place of their own function of that name."""
     modules = [import_module(f"f2d_kernels.triton.{name}") for name in MODULES]
     real = [module.launch for module in modules]
     for module in modules:
@@ -61,7 +72,6 @@ def starting(run: Callable[..., None], edited: Callable[[str, str], str]) -> Ite
     finally:
         for module, function in zip(modules, real, strict=True):
             module.launch = function
-        driver._active = before
 
 
 def _parameters(program: Program, signature: dict[str, Any], arguments: dict[str, Any]) -> bytes:

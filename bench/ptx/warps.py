@@ -6,8 +6,8 @@ lane.
 
 import numpy as np
 
+from bench.ptx.bits import UnknownInstruction
 from bench.ptx.faults import NOT_REACHED, Violation
-from bench.ptx.instructions import UnknownInstruction
 
 WARP = 32
 EVERYBODY = 0xFFFFFFFF

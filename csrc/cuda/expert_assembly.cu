@@ -1,17 +1,22 @@
 // The expert assembly on CUDA: kernels over the bodies of expert_assembly_body.h, and their launchers.
 #include "expert_assembly.h"
-#include "expert_assembly_triples.h"
 
 namespace f2d {
 
+template <class Pixels>
 __global__ void __launch_bounds__(kThreads, 1)
-    expert_assembly_planar(const __grid_constant__ AssemblyArgs a, int64_t threads) {
-  for (int64_t i = first_thread(); i < threads; i += all_threads()) assembly_forward_planar(a, i);
+    expert_assembly_forward(const __grid_constant__ AssemblyArgs a, int64_t threads) {
+  using Index = typename Pixels::Index;
+  const Index warps = static_cast<Index>(threads / kWarp);
+  for (Index i = first_warp<Index>(); i < warps; i += all_warps<Index>())
+    assembly_forward_pixels<Pixels>(a, i, this_lane());
 }
 
+template <class Access>
 __global__ void __launch_bounds__(kThreads, 1)
     expert_assembly_interleaved(const __grid_constant__ AssemblyArgs a, int64_t threads) {
-  for (int64_t i = first_thread(); i < threads; i += all_threads()) assembly_forward_interleaved(a, i);
+  for (int64_t i = first_thread(); i < threads; i += all_threads())
+    assembly_forward_interleaved<Access>(a, static_cast<typename Access::Index>(i));
 }
 
 template <class A>
@@ -26,21 +31,15 @@ __global__ void __launch_bounds__(kThreads, 1)
   for (int64_t i = first_thread(); i < threads; i += all_threads()) assembly_shared_delta_element<A>(a, i);
 }
 
-// A warp's 32 threads stay together: `threads` is a multiple of 32, and so is the stride.
 template <class Pixels>
 __global__ void __launch_bounds__(kThreads, 1)
     expert_assembly_backward(const __grid_constant__ AssemblyArgs a, int64_t threads) {
   using A = typename Pixels::Value;
+  using Index = typename Pixels::Index;
   const auto reduce = [&a](A value, int64_t slot) { WarpReduce<A>()(value, a.gate_parts, slot); };
-  for (int64_t i = first_thread(); i < threads; i += all_threads())
-    assembly_backward_lane<Pixels>(a, i / kWarp, static_cast<int>(i % kWarp), reduce);
-}
-
-__global__ void __launch_bounds__(kThreads, 1)
-    expert_assembly_backward_triples(const __grid_constant__ AssemblyArgs a, int64_t threads) {
-  const auto reduce = [&a](float value, int64_t slot) { WarpReduce<float>()(value, a.gate_parts, slot); };
-  for (int64_t i = first_thread(); i < threads; i += all_threads())
-    assembly_backward_triples(a, i / kWarp, static_cast<int>(i % kWarp), reduce);
+  const Index warps = static_cast<Index>(threads / kWarp);
+  for (Index i = first_warp<Index>(); i < warps; i += all_warps<Index>())
+    assembly_backward_lane<Pixels>(a, i, this_lane(), reduce);
 }
 
 namespace {
@@ -63,19 +62,11 @@ Problem problem_of(const Tensor& image, const std::vector<Tensor>& deltas, const
   return p;
 }
 
-// Pixels that follow each other at one distance, of which channels are the innermost where `channels` is not 1.
-bool walks(const View& v, const Shape& s, int64_t channels) {
-  if (!v.data) return true;
-  const bool flat = steps(v.h, s.height, s.width * v.w) || s.width == 1;
-  return flat && (channels == 1 || (v.c == 1 && steps(v.w, s.width, channels) && steps(v.h, s.height, s.width * channels)));
-}
-
-// Images [h, w, 3] without gaps, maps whose pixels can be counted.
-bool has_triples(const AssemblyArgs& a) {
-  if (!a.channels_inside || a.shape.channels != 3 || !walks(a.image, a.shape, 3)) return false;
-  for (int64_t k = 0; k < (a.listed ? a.experts : 1); ++k)
-    if (!walks(a.deltas[k], a.shape, 3) || !walks(a.d_deltas[k], a.shape, 3)) return false;
-  return a.shape.width > 1 && walks(a.maps, a.shape, 1) && walks(a.d_maps, a.shape, 1);
+Touched touched(const AssemblyArgs& a) {
+  Touched t{a.shape, a.experts, {&a.image, &a.base}, {&a.maps, &a.d_maps}};
+  add_views(t.images, a.deltas, a);
+  add_views(t.images, a.d_deltas, a);
+  return t;
 }
 
 }  // namespace
@@ -84,16 +75,26 @@ void expert_assembly_out(const Tensor& out, const std::vector<Tensor>& deltas, c
                          const OptionalTensor& maps, const OptionalTensor& base) {
   const torch::stable::accelerator::DeviceGuard guard(out.get_device_index());
   const cudaStream_t stream = current_stream(out);
-  const Problem p = problem_of(out, deltas, gates, maps, base);
-  const AssemblyArgs& a = p.args;
-  const bool inside = a.channels_inside;
-  const bool images_fit = !p.is_double && fits_vectors(a.image, a.shape, inside) && fits_vectors(a.base, a.shape, inside) &&
-                          all_fit(a.deltas, a, inside);
-  const bool maps_linear = !maps || steps(a.maps.h, a.shape.height, a.shape.width * a.maps.w);
-  if (images_fit && !inside && fits_vectors(a.maps, a.shape, false)) {
-    launch(expert_assembly_planar, a, PlaneVector::count(a), stream);
-  } else if (images_fit && inside && (!maps || (maps_linear && steps(a.maps.w, a.shape.width, 1)))) {
-    launch(expert_assembly_interleaved, a, out.numel() / kVector, stream);
+  Problem p = problem_of(out, deltas, gates, maps, base);
+  AssemblyArgs& a = p.args;
+  const Touched t = touched(a);
+  const Walk walk = p.is_double ? Walk::elements : walk_of(t);
+  if (walk != Walk::elements) {
+    with_pixels(walk, [&](auto tag) {
+      using Pixels = typename decltype(tag)::Pixels;
+      set_tiles<Pixels>(a);
+      launch(expert_assembly_forward<Pixels>, a, a.shape.batch * units_of(a) * kWarp, stream);
+    });
+  } else if (!p.is_double && a.channels_inside && t.fit(true, 4) &&
+             (!maps || (equidistant(a.maps, a.shape) && a.maps.w == 1))) {
+    const std::optional<DType> one = t.one_type();
+    if (one == DType::f32) {
+      launch(expert_assembly_interleaved<Floats>, a, out.numel() / 4, stream);
+    } else if (one == DType::bf16 && t.fit(true, 8) && out.numel() / (8 * kWarp) >= kFewWarps) {
+      launch(expert_assembly_interleaved<BFloats>, a, out.numel() / 8, stream);
+    } else {
+      launch(expert_assembly_interleaved<AnyType>, a, out.numel() / 4, stream);
+    }
   } else if (p.is_double) {
     launch(expert_assembly_element<double>, a, out.numel(), stream);
   } else {
@@ -122,26 +123,24 @@ void expert_assembly_backward_out(const Tensor& grad, const std::vector<Tensor>&
   if (d_maps) a.d_maps = view_of(*d_maps, 0, 1, -1);
   if (!d_gates && !d_maps)  // d_deltas do not look at the deltas: stand-ins came
     for (View& delta : a.deltas) delta = View{};
-  const bool vectors = !p.is_double && fits_vectors(a.image, a.shape, false) && fits_vectors(a.maps, a.shape, false) &&
-                       fits_vectors(a.d_maps, a.shape, false) && all_fit(a.deltas, a, false) &&
-                       all_fit(a.d_deltas, a, false);
-  const int64_t tile_pixels = kWarp * (vectors ? kVector : 1);
-  a.tiles = (a.shape.pixels() + tile_pixels - 1) / tile_pixels;
   std::optional<Tensor> parts;
-  if (d_gates) {
-    parts = new_parts(grad, p.is_double, gates.numel() * a.tiles);
-    a.gate_parts = parts->data_ptr();
-  }
-  a.splits = a.shape.batch * a.tiles < kFewWarps ? a.experts : 1;
-  const int64_t threads = a.shape.batch * a.tiles * a.splits * kWarp;
-  if (vectors) {
-    launch(expert_assembly_backward<VectorPixels>, a, threads, stream);
-  } else if (!p.is_double && has_triples(a)) {
-    launch(expert_assembly_backward_triples, a, threads, stream);
+  const auto start = [&](auto tag) {
+    using Pixels = typename decltype(tag)::Pixels;
+    a.tiles = tiles_of<Pixels>(a.shape);
+    a.splits = a.shape.batch * a.tiles < kFewWarps ? a.experts : 1;
+    if (d_gates) {
+      parts = new_parts(grad, p.is_double, gates.numel() * a.tiles);
+      a.gate_parts = parts->data_ptr();
+    }
+    launch(expert_assembly_backward<Pixels>, a, a.shape.batch * a.tiles * a.splits * kWarp, stream);
+  };
+  const Walk walk = p.is_double ? Walk::elements : walk_of(touched(a));
+  if (walk != Walk::elements) {
+    with_pixels(walk, start);
   } else if (p.is_double) {
-    launch(expert_assembly_backward<ElementPixels<double>>, a, threads, stream);
+    start(Tag<ElementPixels<double>>());
   } else {
-    launch(expert_assembly_backward<ElementPixels<float>>, a, threads, stream);
+    start(Tag<ElementPixels<float>>());
   }
   if (d_gates) sum_parts(*parts, p.is_double, a.tiles, *d_gates, stream);
 }

@@ -23,8 +23,7 @@ inline void set_experts(Experts& a, const char* op, const Tensor& image, const s
   a.shape = {image.size(0), image.size(1), image.size(2), image.size(3)};
   a.experts = stacked ? deltas[0].size(1) : static_cast<int64_t>(deltas.size());
   a.listed = !stacked;
-  const int64_t vectors = a.shape.batch * a.shape.pixels() / kVector;
-  a.run = a.shape.channels <= 4 && vectors / kWarp >= kFewWarps ? a.shape.channels : 1;
+  a.run = a.tiles = 1;
   a.channel_gates = gates.dim() == 3;
   a.gates = table_view(gates);
   if (maps) a.maps = view_of(*maps, 0, 1, -1);
@@ -32,11 +31,19 @@ inline void set_experts(Experts& a, const char* op, const Tensor& image, const s
   set_listed(a.deltas, deltas);
 }
 
-inline bool all_fit(const View* views, const Experts& a, bool channels_inside) {
-  for (int64_t k = 0; k < (a.listed ? a.experts : 1); ++k)
-    if (!fits_vectors(views[k], a.shape, channels_inside)) return false;
-  return true;
+inline void add_views(std::vector<const View*>& to, const View* views, const Experts& a) {
+  for (int64_t k = 0; k < (a.listed ? a.experts : 1); ++k) to.push_back(views + k);
 }
+
+// Tiles of Pixels, and for a forward pass all channels of a tile in one warp where there are few and warps are many.
+template <class Pixels>
+void set_tiles(Experts& a) {
+  a.tiles = tiles_of<Pixels>(a.shape);
+  a.run = Pixels::kChannels > 1 || (a.shape.channels <= 4 && a.shape.batch * a.tiles >= kFewWarps) ? a.shape.channels : 1;
+}
+
+// Warps of a pass over runs of channels and tiles.
+inline int64_t units_of(const Experts& a) { return (a.shape.channels + a.run - 1) / a.run * a.tiles; }
 
 // expert_assembly.cu
 void expert_assembly_backward_out(const Tensor& grad, const std::vector<Tensor>& deltas, const Tensor& gates,

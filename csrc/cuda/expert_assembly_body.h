@@ -2,20 +2,19 @@
 #pragma once
 
 #include "../expert_assembly.h"
-#include "views.h"
+#include "pixels.h"
 
 namespace f2d {
 
 constexpr int kMaxListed = 32;  // tensors in a list of deltas: what fits the kernel's 4 KiB of parameters
-constexpr int kGroup = 4;       // experts whose loads are under way together
-constexpr int kBackwardGroup = 4;  // the same in the backward pass, so that the gradient is read once for all of them
-constexpr int kWarp = 32;       // lanes; a warp's pixels are one tile of the backward pass
+constexpr int kGroup = 4;       // experts whose loads are under way together; the last group may have fewer
 
 // What is assembled.
 struct Experts {
   Shape shape;
   int64_t experts;
-  int64_t run;  // forward, vectors of a plane: channels that a thread does one after another, with the same maps
+  int64_t tiles;  // of a sample, a warp's pixels each
+  int64_t run;    // channels that a warp does one after another, with the same maps
   bool listed;  // deltas[k] are tensors of their own; else deltas[0] holds all, k its stride
   bool channel_gates;
   View gates, maps, base;
@@ -27,7 +26,6 @@ struct Experts {
 // The gradients of up to kRoom listed experts.
 template <int kRoom>
 struct ExpertGradients {
-  int64_t tiles;
   View d_maps;
   View d_deltas[kRoom];
   void* gate_parts;  // [b][k][c or 1][tile]
@@ -41,101 +39,134 @@ struct AssemblyArgs : Experts, ExpertGradients<kMaxListed> {
 
 template <class A>
 F2D_FN A gate_at(const Experts& a, int64_t b, int64_t k, int64_t c) {
-  return load_one<A>(a.gates, b * a.gates.b + k * a.gates.k + c * a.gates.c);
+  return load_one<A>(a.gates, place(a.gates, b, k, c));
 }
 
-// The maps of kCount experts from k on at four pixels.
-template <int kCount>
-F2D_FN void load_maps(const Experts& a, int64_t b, int64_t pixel, int64_t k, Raw maps[kCount]) {
-  F2D_UNROLL
-  for (int j = 0; j < kCount; ++j)
-    if (a.maps.data && k + j < a.experts) maps[j] = load_raw(a.maps, b * a.maps.b + (k + j) * a.maps.k + pixel);
-}
+// What a warp does: channels c to end - 1 of one tile of sample b; unit: counts runs of channels, then tiles.
+template <class Index>
+struct Part {
+  Index b, c, end, tile;
 
-// Forward, planes dense and aligned: four pixels of plane (b, c), kCount experts at a time.
-template <int kCount>
-F2D_FN void add_expert_vectors(const Experts& a, int64_t b, int64_t c, int64_t pixel, int64_t k, const Raw maps[kCount],
-                               float sum[kVector]) {
-  Raw deltas[kCount];
-  F2D_UNROLL
-  for (int j = 0; j < kCount; ++j) {
-    const View& delta = a.delta(k + j);
-    deltas[j] = load_raw(delta, b * delta.b + (k + j) * delta.k + c * delta.c + pixel);
+  F2D_MEMBER static Index units(const Experts& a) {
+    const Index channels = static_cast<Index>(a.shape.channels), run = static_cast<Index>(a.run);
+    return quotient(channels + run - 1, run) * static_cast<Index>(a.tiles);
   }
-  F2D_UNROLL
-  for (int j = 0; j < kCount; ++j) {
-    const float gate = gate_at<float>(a, b, k + j, c);
-    float delta[kVector], map[kVector];
-    unpack(deltas[j], a.delta(k + j).dtype, delta);
-    if (a.maps.data) unpack(maps[j], a.maps.dtype, map);
-    F2D_UNROLL
-    for (int i = 0; i < kVector; ++i)
-      sum[i] = assembly_add(sum[i], a.maps.data ? assembly_weight(gate, map[i]) : gate, delta[i]);
-  }
-}
-
-// base + sum_k gates * maps * deltas of four pixels of plane (b, c); `maps`: those of the first kGroup experts.
-F2D_FN void assemble_vector(const Experts& a, int64_t b, int64_t c, int64_t pixel, const Raw maps[kGroup],
-                            float sum[kVector]) {
-  F2D_UNROLL
-  for (int i = 0; i < kVector; ++i) sum[i] = 0.0f;
-  if (a.base.data) unpack(load_raw(a.base, b * a.base.b + c * a.base.c + pixel), a.base.dtype, sum);
-  if (a.experts == kGroup) return add_expert_vectors<kGroup>(a, b, c, pixel, 0, maps, sum);
-  for (int64_t k = 0; k < a.experts; ++k) {
-    Raw map[1];
-    load_maps<1>(a, b, pixel, k, map);
-    add_expert_vectors<1>(a, b, c, pixel, k, map, sum);
-  }
-}
-
-// Four neighbours of a.run planes, counted run by run.
-struct PlaneVector {
-  int64_t b, c, end, pixel;  // channels c to end - 1
-
-  F2D_MEMBER PlaneVector(const Experts& a, int64_t index) {
-    const int64_t vectors = a.shape.pixels() / kVector, runs = (a.shape.channels + a.run - 1) / a.run;
-    const int64_t part = quotient(index, vectors);
-    pixel = (index - part * vectors) * kVector;
-    b = quotient(part, runs);
-    c = (part - b * runs) * a.run;
-    end = c + a.run < a.shape.channels ? c + a.run : a.shape.channels;
-  }
-  F2D_MEMBER static int64_t count(const Experts& a) {
-    return a.shape.batch * ((a.shape.channels + a.run - 1) / a.run) * (a.shape.pixels() / kVector);
+  F2D_MEMBER Part(const Experts& a, Index b, Index unit) : b(b) {
+    const Index channels = static_cast<Index>(a.shape.channels), run = static_cast<Index>(a.run);
+    const Index part = quotient(unit, static_cast<Index>(a.tiles));
+    tile = unit - part * static_cast<Index>(a.tiles);
+    c = part * run;
+    end = c + run < channels ? c + run : channels;
   }
 };
 
-F2D_FN void assembly_forward_planar(const AssemblyArgs& a, int64_t index) {
-  const PlaneVector at(a, index);
-  Raw maps[kGroup];
-  load_maps<kGroup>(a, at.b, at.pixel, 0, maps);
-  for (int64_t c = at.c; c < at.end; ++c) {
-    float sum[kVector];
-    assemble_vector(a, at.b, c, at.pixel, maps, sum);
-    store_vector(a.image, at.b * a.image.b + c * a.image.c + at.pixel, sum);
+// Gates and maps of the experts from k to end - 1, a group at most, which serve several channels; gates per channel are read
+// with each.
+template <class Pixels>
+struct Weights {
+  using A = typename Pixels::Value;
+  A gate[kGroup];
+  typename Pixels::FetchedPlane map[kGroup];
+
+  F2D_MEMBER Weights(const Experts& a, const Pixels& pixels, typename Pixels::Index b, typename Pixels::Index k,
+                     typename Pixels::Index end) {
+    F2D_UNROLL
+    for (int j = 0; j < kGroup; ++j) {
+      map[j] = {};
+      gate[j] = A(1);
+      if (k + j >= end) continue;
+      if (a.maps.data) map[j] = pixels.fetch_plane(a.maps, place<typename Pixels::Index>(a.maps, b, k + j, 0));
+      if (!a.channel_gates) gate[j] = gate_at<A>(a, b, k + j, 0);
+    }
+  }
+};
+
+// Adds a group of experts from k on to `sum`.
+template <class Pixels>
+F2D_FN void add_experts(const Experts& a, const Pixels& pixels, typename Pixels::Index b, typename Pixels::Index c,
+                        typename Pixels::Index k, const Weights<Pixels>& weights,
+                        typename Pixels::Value (&sum)[Pixels::kChannels][Pixels::kCount]) {
+  using A = typename Pixels::Value;
+  using Index = typename Pixels::Index;
+  typename Pixels::Fetched deltas[kGroup] = {};
+  F2D_UNROLL
+  for (int j = 0; j < kGroup; ++j) {
+    if (k + j >= a.experts) continue;
+    const View& view = a.delta(k + j);
+    deltas[j] = pixels.fetch(view, place<Index>(view, b, k + j, c));
+  }
+  F2D_UNROLL
+  for (int j = 0; j < kGroup; ++j) {
+    if (k + j >= a.experts) continue;
+    A delta[Pixels::kChannels][Pixels::kCount], map[Pixels::kCount];
+    pixels.decode(deltas[j], a.delta(k + j), delta);
+    if (a.maps.data) pixels.decode_plane(weights.map[j], a.maps, map);
+    F2D_UNROLL
+    for (int i = 0; i < Pixels::kChannels; ++i) {
+      const A gate = a.channel_gates ? gate_at<A>(a, b, k + j, c + i) : weights.gate[j];
+      F2D_UNROLL
+      for (int p = 0; p < Pixels::kCount; ++p)
+        sum[i][p] = assembly_add(sum[i][p], a.maps.data ? assembly_weight(gate, map[p]) : gate, delta[i][p]);
+    }
   }
 }
 
-// Forward, channels_last, dense and aligned: four neighbours in memory span a few pixels.
-F2D_FN void assembly_forward_interleaved(const AssemblyArgs& a, int64_t index) {
-  const int64_t channels = a.shape.channels, vectors = a.shape.pixels() * channels / kVector;
-  const int64_t b = quotient(index, vectors), first = (index - b * vectors) * kVector;
-  const int64_t first_pixel = quotient(first, channels), first_channel = first - first_pixel * channels;
-  float sum[kVector] = {};
-  if (a.base.data) unpack(load_raw(a.base, b * a.base.b + first), a.base.dtype, sum);
-  for (int64_t k = 0; k < a.experts; ++k) {
+// base + sum_k gates * maps * deltas from channel c on; `weights`: of the first group of experts.
+template <class Pixels>
+F2D_FN void assemble(const Experts& a, const Pixels& pixels, typename Pixels::Index b, typename Pixels::Index c,
+                     const Weights<Pixels>& weights, typename Pixels::Value (&sum)[Pixels::kChannels][Pixels::kCount]) {
+  using Index = typename Pixels::Index;
+  F2D_UNROLL
+  for (int i = 0; i < Pixels::kChannels; ++i) {
+    F2D_UNROLL
+    for (int p = 0; p < Pixels::kCount; ++p) sum[i][p] = 0;
+  }
+  if (a.base.data) pixels.decode(pixels.fetch(a.base, place<Index>(a.base, b, 0, c)), a.base, sum);
+  const Index experts = static_cast<Index>(a.experts);
+  if (experts <= kGroup) return add_experts(a, pixels, b, c, Index(0), weights, sum);
+  F2D_ROLLED
+  for (Index k = 0; k < experts; k += kGroup)
+    add_experts(a, pixels, b, c, k, Weights<Pixels>(a, pixels, b, k, experts), sum);
+}
+
+template <class Pixels>
+F2D_FN void assembly_forward_pixels(const AssemblyArgs& a, typename Pixels::Index warp, int lane) {
+  using Index = typename Pixels::Index;
+  const Index units = Part<Index>::units(a), b = quotient(warp, units);
+  const Part<Index> part(a, b, warp - b * units);
+  const Pixels pixels(a.shape, part.tile, lane);
+  const Weights<Pixels> weights(a, pixels, b, 0, static_cast<Index>(a.experts));
+  for (Index c = part.c; c < part.end; c += Pixels::kChannels) {
+    float sum[Pixels::kChannels][Pixels::kCount];
+    assemble(a, pixels, b, c, weights, sum);
+    pixels.write(a.image, place<Index>(a.image, b, 0, c), sum);
+  }
+}
+
+// Forward, channels_last with any number of channels, dense and aligned: neighbours in memory span a few pixels.
+template <class Access>
+F2D_FN void assembly_forward_interleaved(const AssemblyArgs& a, typename Access::Index index) {
+  using Index = typename Access::Index;
+  constexpr int kCount = Access::kVector;
+  const Index channels = static_cast<Index>(a.shape.channels);
+  const Index vectors = quotient(static_cast<Index>(a.shape.pixels() * a.shape.channels), Index(kCount));
+  const Index b = quotient(index, vectors), first = (index - b * vectors) * kCount;
+  const Index first_pixel = quotient(first, channels), first_channel = first - first_pixel * channels;
+  float sum[kCount] = {};
+  if (a.base.data) unpack<Access>(load_raw<Access>(a.base, place<Index>(a.base, b, 0, 0) + first), a.base.dtype, sum);
+  for (Index k = 0; k < a.experts; ++k) {
     const View& view = a.delta(k);
-    const Raw raw = load_raw(view, b * view.b + k * view.k + first);
-    int64_t pixel = first_pixel, c = first_channel;
-    const int64_t map_at = b * a.maps.b + k * a.maps.k;
+    const Raw raw = load_raw<Access>(view, place<Index>(view, b, k, 0) + first);
+    Index pixel = first_pixel, c = first_channel;
+    const Index map_at = place<Index>(a.maps, b, k, 0);
     float gate = gate_at<float>(a, b, k, c);
     float map = a.maps.data ? load_one<float>(a.maps, map_at + pixel) : 1.0f;
-    float delta[kVector];
-    unpack(raw, view.dtype, delta);
+    float delta[kCount];
+    unpack<Access>(raw, view.dtype, delta);
     F2D_UNROLL
-    for (int i = 0; i < kVector; ++i) {
+    for (int i = 0; i < kCount; ++i) {
       sum[i] = assembly_add(sum[i], a.maps.data ? assembly_weight(gate, map) : gate, delta[i]);
-      if (i + 1 == kVector) break;
+      if (i + 1 == kCount) break;
       if (++c == channels) {
         c = 0;
         ++pixel;
@@ -144,7 +175,7 @@ F2D_FN void assembly_forward_interleaved(const AssemblyArgs& a, int64_t index) {
       if (a.channel_gates) gate = gate_at<float>(a, b, k, c);
     }
   }
-  store_vector(a.image, b * a.image.b + first, sum);
+  store_vector<Access>(a.image, place<Index>(a.image, b, 0, 0) + first, sum);
 }
 
 // base + sum_k gates * maps * deltas of one element.
@@ -173,48 +204,6 @@ F2D_FN void assembly_forward_element(const AssemblyArgs& a, int64_t index) {
   store_one(v, b * v.b + c * v.c + y * v.h + x * v.w, assemble_element<A>(a, b, c, y, x));
 }
 
-// One lane's pixels of a warp's tile: four neighbours as vectors.
-struct VectorPixels {
-  using Value = float;
-  using Fetched = Raw;
-  static constexpr int kCount = kVector;
-
-  int64_t first, count;
-
-  F2D_MEMBER VectorPixels(const Shape& shape, int64_t tile, int lane)
-      : first((tile * kWarp + lane) * kVector), count(shape.pixels()) {}
-  F2D_MEMBER Raw fetch(const View& v, int64_t start) const { return first < count ? load_raw(v, start + first) : Raw{}; }
-  F2D_MEMBER void decode(const Raw& raw, const View& v, float value[kVector]) const { unpack(raw, v.dtype, value); }
-  F2D_MEMBER void write(const View& v, int64_t start, const float value[kVector]) const {
-    if (first < count) store_vector(v, start + first, value);
-  }
-};
-
-// One lane's pixel of a warp's tile, any strides and dtypes.
-template <class A>
-struct ElementPixels {
-  using Value = A;
-  using Fetched = A;
-  static constexpr int kCount = 1;
-
-  int64_t y, x;
-  bool inside;
-
-  F2D_MEMBER ElementPixels(const Shape& shape, int64_t tile, int lane) {
-    const int64_t pixel = tile * kWarp + lane;
-    y = quotient(pixel, shape.width);
-    x = pixel - y * shape.width;
-    inside = pixel < shape.pixels();
-  }
-  F2D_MEMBER A fetch(const View& v, int64_t start) const {
-    return inside ? load_one<A>(v, start + y * v.h + x * v.w) : A(0);
-  }
-  F2D_MEMBER void decode(A fetched, const View&, A value[1]) const { value[0] = fetched; }
-  F2D_MEMBER void write(const View& v, int64_t start, const A value[1]) const {
-    if (inside) store_one(v, start + y * v.h + x * v.w, value[0]);
-  }
-};
-
 template <class Args>
 F2D_FN int64_t gate_part(const Args& a, int64_t b, int64_t k, int64_t c, int64_t tile) {
   return ((b * a.experts + k) * (a.channel_gates ? a.shape.channels : 1) + c) * a.tiles + tile;
@@ -225,93 +214,110 @@ template <class Pixels>
 struct GivenGradient {
   static constexpr bool kReadsDeltas = false;
   const AssemblyArgs& a;
-  int64_t b;
+  typename Pixels::Index b;
 
-  template <class Deltas, class Maps, class Value>
-  F2D_MEMBER void operator()(const Pixels& pixels, int64_t c, const Deltas&, const Maps&, Value* grad) const {
-    pixels.decode(pixels.fetch(a.image, b * a.image.b + c * a.image.c), a.image, grad);
+  template <class Deltas, class Maps, class Gates, class Value>
+  F2D_MEMBER void operator()(const Pixels& pixels, typename Pixels::Index c, const Deltas&, const Maps&, const Gates&,
+                             Value& grad) const {
+    pixels.decode(pixels.fetch(a.image, place<typename Pixels::Index>(a.image, b, 0, c)), a.image, grad);
   }
 };
 
-// Backward for kCount experts from k on, channel by channel: one pass over their deltas and what `gradient` reads.
-// `reduce(value, slot)` sums value over the warp and stores it; every lane of the warp calls it.
-template <int kExperts, class Args, class Pixels, class Gradient, class Reduce>
-F2D_FN void assembly_backward_experts(const Args& a, int64_t b, int64_t tile, const Pixels& pixels, int64_t k,
+// Backward for the experts from k to end - 1, a group at most, channel by channel: one pass over their deltas and what
+// `gradient` reads. `reduce(value, slot)` sums value over the warp and stores it; every lane of the warp calls it.
+template <class Args, class Pixels, class Gradient, class Reduce>
+F2D_FN void assembly_backward_experts(const Args& a, typename Pixels::Index b, typename Pixels::Index tile,
+                                      const Pixels& pixels, typename Pixels::Index k, typename Pixels::Index end,
                                       Gradient& gradient, Reduce reduce) {
   using A = typename Pixels::Value;
-  constexpr int kCount = Pixels::kCount;
+  using Index = typename Pixels::Index;
+  constexpr int kCount = Pixels::kCount, kChannels = Pixels::kChannels;
   const bool correlate = a.d_maps.data || a.gate_parts;
-  A map[kExperts][kCount], s[kExperts][kCount];
+  A map[kGroup][kCount], s[kGroup][kCount];
+  const Weights<Pixels> weights(a, pixels, b, k, end);
   F2D_UNROLL
-  for (int j = 0; j < kExperts; ++j) {
-    if (a.maps.data) pixels.decode(pixels.fetch(a.maps, b * a.maps.b + (k + j) * a.maps.k), a.maps, map[j]);
+  for (int j = 0; j < kGroup; ++j) {
+    if (a.maps.data) pixels.decode_plane(weights.map[j], a.maps, map[j]);
     F2D_UNROLL
-    for (int i = 0; i < kCount; ++i) {
-      s[j][i] = A(0);
-      if (!a.maps.data) map[j][i] = A(1);
+    for (int p = 0; p < kCount; ++p) {
+      s[j][p] = A(0);
+      if (!a.maps.data) map[j][p] = A(1);
     }
   }
-  for (int64_t c = 0; c < a.shape.channels; ++c) {
-    typename Pixels::Fetched deltas[kExperts] = {};
-    A grad[kCount];
+  for (Index c = 0; c < a.shape.channels; c += kChannels) {
+    typename Pixels::Fetched deltas[kGroup] = {};
+    A grad[kChannels][kCount], gate[kGroup][kChannels];
     F2D_UNROLL
-    for (int j = 0; j < kExperts; ++j) {
+    for (int j = 0; j < kGroup; ++j) {
+      if (k + j >= end) continue;
       const View& v = a.delta(k + j);
-      if (correlate || Gradient::kReadsDeltas) deltas[j] = pixels.fetch(v, b * v.b + (k + j) * v.k + c * v.c);
+      if (correlate || Gradient::kReadsDeltas) deltas[j] = pixels.fetch(v, place<Index>(v, b, k + j, c));
+      F2D_UNROLL
+      for (int i = 0; i < kChannels; ++i)
+        gate[j][i] = a.channel_gates ? gate_at<A>(a, b, k + j, c + i) : weights.gate[j];
     }
-    gradient(pixels, c, deltas, map, grad);
+    gradient(pixels, c, deltas, map, gate, grad);
     F2D_UNROLL
-    for (int j = 0; j < kExperts; ++j) {
-      const A gate = gate_at<A>(a, b, k + j, c);
+    for (int j = 0; j < kGroup; ++j) {
+      if (k + j >= end) continue;
       const View& d = a.d_deltas[a.listed ? k + j : 0];
-      A delta[kCount];
+      A delta[kChannels][kCount];
       if (d.data) {
         F2D_UNROLL
-        for (int i = 0; i < kCount; ++i) delta[i] = assembly_delta_gradient(assembly_weight(gate, map[j][i]), grad[i]);
-        pixels.write(d, b * d.b + (k + j) * d.k + c * d.c, delta);
+        for (int i = 0; i < kChannels; ++i) {
+          F2D_UNROLL
+          for (int p = 0; p < kCount; ++p)
+            delta[i][p] = assembly_delta_gradient(assembly_weight(gate[j][i], map[j][p]), grad[i][p]);
+        }
+        pixels.write(d, place<Index>(d, b, k + j, c), delta);
       }
       if (!correlate) continue;
       pixels.decode(deltas[j], a.delta(k + j), delta);
-      A sum = A(0);
       F2D_UNROLL
-      for (int i = 0; i < kCount; ++i) {
-        if (!a.channel_gates) {
-          s[j][i] = assembly_correlate(s[j][i], delta[i], grad[i]);
-          continue;
+      for (int i = 0; i < kChannels; ++i) {
+        A sum = A(0);
+        F2D_UNROLL
+        for (int p = 0; p < kCount; ++p) {
+          if (!a.channel_gates) {
+            s[j][p] = assembly_correlate(s[j][p], delta[i][p], grad[i][p]);
+            continue;
+          }
+          const A product = delta[i][p] * grad[i][p];
+          s[j][p] = assembly_correlate_gated(s[j][p], product, gate[j][i]);
+          sum = fma(map[j][p], product, sum);
         }
-        const A product = delta[i] * grad[i];
-        s[j][i] = assembly_correlate_gated(s[j][i], product, gate);
-        sum = fma(map[j][i], product, sum);
+        if (a.channel_gates && a.gate_parts) reduce(sum, gate_part(a, b, k + j, c + i, tile));
       }
-      if (a.channel_gates && a.gate_parts) reduce(sum, gate_part(a, b, k + j, c, tile));
     }
   }
   if (!correlate) return;
   F2D_UNROLL
-  for (int j = 0; j < kExperts; ++j) {
-    const A gate = a.channel_gates ? A(1) : gate_at<A>(a, b, k + j, 0);
+  for (int j = 0; j < kGroup; ++j) {
+    if (k + j >= end) continue;
     A sum = A(0);
     F2D_UNROLL
-    for (int i = 0; i < kCount; ++i) {
-      sum = fma(map[j][i], s[j][i], sum);
-      s[j][i] = gate * s[j][i];
+    for (int p = 0; p < kCount; ++p) {
+      sum = fma(map[j][p], s[j][p], sum);
+      s[j][p] = weights.gate[j] * s[j][p];  // 1 where gates are per channel
     }
     if (!a.channel_gates && a.gate_parts) reduce(sum, gate_part(a, b, k + j, 0, tile));
-    if (a.d_maps.data) pixels.write(a.d_maps, b * a.d_maps.b + (k + j) * a.d_maps.k, s[j]);
+    if (a.d_maps.data) pixels.write_plane(a.d_maps, place<Index>(a.d_maps, b, k + j, 0), s[j]);
   }
 }
 
 template <class Pixels, class Reduce>
-F2D_FN void assembly_backward_lane(const AssemblyArgs& a, int64_t warp, int lane, Reduce reduce) {
-  const int64_t unit = quotient(warp, a.splits), split = warp - unit * a.splits;
-  const int64_t b = quotient(unit, a.tiles), tile = unit - b * a.tiles;
+F2D_FN void assembly_backward_lane(const AssemblyArgs& a, typename Pixels::Index warp, int lane, Reduce reduce) {
+  using Index = typename Pixels::Index;
+  const Index splits = static_cast<Index>(a.splits), tiles = static_cast<Index>(a.tiles);
+  const Index unit = quotient(warp, splits), split = warp - unit * splits;
+  const Index b = quotient(unit, tiles), tile = unit - b * tiles, experts = static_cast<Index>(a.experts);
   const Pixels pixels(a.shape, tile, lane);
-  const GivenGradient<Pixels> grad{a, b};
-  int64_t k = split * a.experts / a.splits;
-  const int64_t end = (split + 1) * a.experts / a.splits;
-  for (; k + kBackwardGroup <= end; k += kBackwardGroup)
-    assembly_backward_experts<kBackwardGroup>(a, b, tile, pixels, k, grad, reduce);
-  for (; k < end; ++k) assembly_backward_experts<1>(a, b, tile, pixels, k, grad, reduce);
+  GivenGradient<Pixels> grad{a, b};
+  Index k = quotient(split * experts, splits);
+  const Index end = quotient((split + 1) * experts, splits);
+  F2D_ROLLED
+  for (; k < end; k += kGroup)
+    assembly_backward_experts(a, b, tile, pixels, k, end < k + kGroup ? end : k + kGroup, grad, reduce);
 }
 
 // d_deltas shared by the batch: one element [k, c, pixel] per thread, samples in order.

@@ -5,6 +5,10 @@
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/macros.h>
 
+#include <algorithm>
+#include <optional>
+#include <vector>
+
 #include "../tensors.h"
 #include "noise.h"
 
@@ -32,21 +36,23 @@ inline View table_view(const Tensor& t) {
 // Whether a dimension of `size` steps by `wanted` (or does not step at all).
 inline bool steps(int64_t stride, int64_t size, int64_t wanted) { return size == 1 || stride == wanted; }
 
-// Planes [h, w] dense and every four of their elements aligned to their size; absent tensors fit. With channels_inside the
+// Planes [h, w] dense and every `count` of their elements aligned to their size; absent tensors fit. With channels_inside the
 // same of images [h, w, c].
-inline bool fits_vectors(const View& v, const Shape& s, bool channels_inside) {
+inline bool fits_vectors(const View& v, const Shape& s, bool channels_inside, int64_t count) {
   if (!v.data) return true;
   if (v.dtype == DType::f64) return false;
   const int64_t c = channels_inside ? s.channels : 1, block = s.pixels() * c;
   if (!steps(v.w, s.width, c) || !steps(v.h, s.height, s.width * c)) return false;
   if (channels_inside && !steps(v.c, s.channels, 1)) return false;
   const int64_t outer = channels_inside ? 0 : v.c;
-  return block % kVector == 0 && (v.b | v.k | outer) % kVector == 0 &&
-         reinterpret_cast<uintptr_t>(v.data) % (kVector * size_of(v.dtype)) == 0;
+  return block % count == 0 && (v.b | v.k | outer) % count == 0 &&
+         reinterpret_cast<uintptr_t>(v.data) % (count * size_of(v.dtype)) == 0;
 }
 
-// Planes that follow each other without a gap.
-inline bool planes_adjacent(const View& v, const Shape& s) { return !v.data || steps(v.c, s.channels, s.pixels()); }
+// Pixels that follow each other at one distance.
+inline bool equidistant(const View& v, const Shape& s) {
+  return !v.data || (s.width > 1 && steps(v.h, s.height, s.width * v.w));
+}
 
 inline bool channels_inside(const View& v, const Shape& s) {
   return s.channels > 1 && v.c == 1 && s.pixels() > 1;
@@ -69,12 +75,6 @@ inline NoiseSource noise_source(const OptionalTensor& noise, const OptionalTenso
   return source;
 }
 
-// Whether four aligned neighbours always lie in one row, from the first lane of a counter on.
-inline bool draws_vectors(const NoiseSource& s, const Shape& shape) {
-  static_assert(kVector == 4, "a counter of Philox gives the noise of four");
-  return shape.width % 4 == 0 && s.left % 4 == 0;
-}
-
 inline cudaStream_t current_stream(const Tensor& t) {
   void* stream = nullptr;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(t.get_device_index(), &stream));
@@ -85,9 +85,83 @@ inline cudaStream_t current_stream(const Tensor& t) {
 // though that costs traffic. A fixed number, since results may depend on sizes and not on the device.
 constexpr int64_t kFewWarps = 4 * 132;
 
-// Vectors or quads per lane of a warp's tile: `most`, or one where that leaves too few warps. `work`: of each sample.
-inline int64_t steps_for(int64_t batch, int64_t work, int64_t most) {
-  return batch * work / (32 * most) < kFewWarps ? 1 : most;
+// Units of a sample that one warp of a backward pass takes: `most`, or one where that leaves too few warps.
+inline int64_t steps_for(int64_t batch, int64_t units, int64_t most) {
+  return batch * units / most < kFewWarps ? 1 : most;
+}
+
+// What a launch touches, absent tensors among it: images [b, c, h, w], stacks of them, and maps [b, k, h, w].
+struct Touched {
+  Shape shape;
+  int64_t experts;
+  std::vector<const View*> images, maps;
+
+  bool fit(bool channels_inside, int64_t count) const {
+    for (const View* v : images)
+      if (!fits_vectors(*v, shape, channels_inside, count)) return false;
+    for (const View* v : maps)
+      if (!channels_inside && !fits_vectors(*v, shape, false, count)) return false;
+    return true;
+  }
+  bool maps_equidistant() const {
+    for (const View* v : maps)
+      if (!equidistant(*v, shape)) return false;
+    return true;
+  }
+  // The dtype of all, if there is one that OneType serves and no offset or number of threads needs more than 31 bits.
+  std::optional<DType> one_type() const {
+    constexpr int64_t kMost = (int64_t{1} << 31) - (int64_t{1} << 16);
+    std::optional<DType> one;
+    if (shape.batch * shape.channels * shape.pixels() >= kMost) return {};
+    for (const auto* list : {&images, &maps})
+      for (const View* v : *list) {
+        if (!v->data) continue;
+        if (one && *one != v->dtype) return {};
+        one = v->dtype;
+        if (shape.batch * v->b + experts * v->k + shape.channels * v->c + shape.height * v->h + shape.width * v->w >= kMost)
+          return {};
+      }
+    return one == DType::f32 || one == DType::bf16 ? one : std::nullopt;
+  }
+};
+
+// How the kernels walk: elements of any layout, vectors of planes, vectors of images [h, w, 3].
+enum class Walk { elements, any, f32, bf16, f32_triples, bf16_triples };
+
+inline Walk walk_of(const Touched& t) {
+  if (t.shape.width >> 31) return Walk::elements;  // columns are counted in 32 bits
+  const std::optional<DType> one = t.one_type();
+  const int64_t warps = t.shape.batch * t.shape.pixels() / (kWarp * 4);
+  if (one == DType::f32 && t.fit(false, 4)) return Walk::f32;
+  if (one == DType::bf16 && t.fit(false, 8) && warps / 2 * t.shape.channels >= kFewWarps) return Walk::bf16;
+  if (t.fit(false, 4)) return Walk::any;
+  if (one && t.shape.channels == 3 && warps >= kFewWarps && t.shape.pixels() % 4 == 0 && t.fit(true, 4) &&
+      t.maps_equidistant())
+    return one == DType::f32 ? Walk::f32_triples : Walk::bf16_triples;
+  return Walk::elements;
+}
+
+template <class P>
+struct Tag {
+  using Pixels = P;
+};
+
+// Calls `act` with a Tag of the Pixels of a walk over vectors.
+template <class Act>
+void with_pixels(Walk walk, Act act) {
+  switch (walk) {
+    case Walk::f32: return act(Tag<VectorPixels<Floats>>());
+    case Walk::bf16: return act(Tag<VectorPixels<BFloats>>());
+    case Walk::f32_triples: return act(Tag<TriplePixels<Floats>>());
+    case Walk::bf16_triples: return act(Tag<TriplePixels<HalfBFloats>>());
+    default: return act(Tag<VectorPixels<AnyType>>());
+  }
+}
+
+template <class Pixels>
+int64_t tiles_of(const Shape& s) {
+  constexpr int64_t pixels = kWarp * Pixels::kCount;
+  return (s.pixels() + pixels - 1) / pixels;
 }
 
 // Four times the 16 blocks that fill a multiprocessor, not more: the kernels stride over the rest.
@@ -107,6 +181,17 @@ void launch(void (*kernel)(Args, int64_t), const Args& args, int64_t threads, cu
 
 __device__ __forceinline__ int64_t first_thread() { return blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x; }
 __device__ __forceinline__ int64_t all_threads() { return gridDim.x * static_cast<int64_t>(kThreads); }
+
+// Of kernels whose warps have a part each. `threads` is a multiple of 32, and so is the stride.
+template <class Index>
+__device__ __forceinline__ Index first_warp() {
+  return static_cast<Index>(blockIdx.x * (kThreads / kWarp) + threadIdx.x / kWarp);
+}
+template <class Index>
+__device__ __forceinline__ Index all_warps() {
+  return static_cast<Index>(gridDim.x * (kThreads / kWarp));
+}
+__device__ __forceinline__ int this_lane() { return static_cast<int>(threadIdx.x % kWarp); }
 
 // Of kernels whose lanes have a quad each: they share out the elements unless many channels already lie side by side, and
 // where positions fit into 32 bits.

@@ -4,9 +4,13 @@
 
 namespace f2d {
 
+template <class Pixels>
 __global__ void __launch_bounds__(kThreads, 1)
-    lognormal_transition_vector(const __grid_constant__ LognormalArgs a, int64_t threads) {
-  for (int64_t i = first_thread(); i < threads; i += all_threads()) lognormal_forward_vector(a, i);
+    lognormal_transition_forward(const __grid_constant__ LognormalArgs a, int64_t threads) {
+  using Index = typename Pixels::Index;
+  const Index warps = static_cast<Index>(threads / kWarp);
+  for (Index i = first_warp<Index>(); i < warps; i += all_warps<Index>())
+    lognormal_forward_pixels<Pixels>(a, i, this_lane());
 }
 
 template <class A>
@@ -15,10 +19,13 @@ __global__ void __launch_bounds__(kThreads, 1)
   for (int64_t i = first_thread(); i < threads; i += all_threads()) lognormal_forward_quad<A>(a, i, shared_quads(a));
 }
 
+template <class Pixels>
 __global__ void __launch_bounds__(kThreads, 1)
-    lognormal_transition_backward_vector(const __grid_constant__ LognormalArgs a, int64_t threads) {
-  for (int64_t i = first_thread(); i < threads; i += all_threads())
-    lognormal_backward_vector(a, i / 32, static_cast<int>(i % 32), WarpReduce<float>());
+    lognormal_transition_backward(const __grid_constant__ LognormalArgs a, int64_t threads) {
+  using Index = typename Pixels::Index;
+  const Index warps = static_cast<Index>(threads / kWarp);
+  for (Index i = first_warp<Index>(); i < warps; i += all_warps<Index>())
+    lognormal_backward_pixels<Pixels>(a, i, this_lane(), WarpReduce<float>());
 }
 
 template <class A>
@@ -45,12 +52,19 @@ LognormalArgs lognormal_args(const Tensor& image, const Tensor& x, const Tensor&
   return a;
 }
 
-// Four elements together in all tensors; with a seed also in one row, from the first lane of a counter on.
-bool fits_vectors(const LognormalArgs& a) {
-  const bool inside = a.channels_inside;
-  for (const View* v : {&a.image, &a.x, &a.mu, &a.noise.given, &a.d_x, &a.d_mu, &a.d_noise})
-    if (!fits_vectors(*v, a.shape, inside) || (!inside && !planes_adjacent(*v, a.shape))) return false;
-  return a.noise.given.data || (!inside && draws_vectors(a.noise, a.shape));
+// How to walk; with noise given, images without gaps that are all alike become one row a sample.
+Walk settle(LognormalArgs& a) {
+  Touched t{a.shape, 1, {&a.image, &a.x, &a.mu, &a.noise.given, &a.d_x, &a.d_mu, &a.d_noise}, {}};
+  if (a.channels_inside && a.noise.given.data && t.fit(true, 4)) {
+    t.shape = a.shape = {a.shape.batch, 1, 1, a.shape.channels * a.shape.pixels()};
+    for (View* v : {&a.image, &a.x, &a.mu, &a.noise.given, &a.d_x, &a.d_mu, &a.d_noise}) v->c = v->h = 0, v->w = 1;
+  }
+  return walk_of(t);
+}
+
+void set_warps(LognormalArgs& a, int64_t units) {
+  a.steps = steps_for(a.shape.batch, units, kSteps);
+  a.warps = (units + a.steps - 1) / a.steps;
 }
 
 }  // namespace
@@ -59,12 +73,19 @@ void lognormal_transition_out(const Tensor& out, const Tensor& x, const Tensor& 
                               const Tensor& log_std, const OptionalTensor& noise, const OptionalTensor& seed,
                               int64_t stream, int64_t top, int64_t left) {
   const torch::stable::accelerator::DeviceGuard guard(out.get_device_index());
-  const LognormalArgs a = lognormal_args(out, x, mu, log_mean, log_std, noise, seed, stream, top, left);
+  LognormalArgs a = lognormal_args(out, x, mu, log_mean, log_std, noise, seed, stream, top, left);
   const cudaStream_t current = current_stream(out);
-  if (any_double({&out, &x, &mu, &log_mean, &log_std, pointer(noise)})) {
+  const bool is_double = any_double({&out, &x, &mu, &log_mean, &log_std, pointer(noise)});
+  const Walk walk = is_double ? Walk::elements : settle(a);
+  if (walk != Walk::elements) {
+    with_pixels(walk, [&](auto tag) {
+      using Pixels = typename decltype(tag)::Pixels;
+      a.tiles = tiles_of<Pixels>(a.shape);
+      set_warps(a, units_of<Pixels>(a));
+      launch(lognormal_transition_forward<Pixels>, a, a.shape.batch * a.warps * kWarp, current);
+    });
+  } else if (is_double) {
     launch(lognormal_transition_quad<double>, a, a.shape.batch * Quad::lanes(a.noise, a.shape), current);
-  } else if (fits_vectors(a)) {
-    launch(lognormal_transition_vector, a, out.numel() / kVector, current);
   } else {
     launch(lognormal_transition_quad<float>, a, a.shape.batch * Quad::lanes(a.noise, a.shape), current);
   }
@@ -83,27 +104,33 @@ void lognormal_transition_backward_out(const Tensor& grad, const Tensor& x, cons
   a.d_noise = image_view(d_noise);
   if (!d_log_mean && !d_log_std && !d_noise) a.x = a.mu = View{};  // d_x and d_mu do not look at them: stand-ins came
   const bool is_double = any_double({&grad, &x, &mu, &log_mean, &log_std, pointer(noise)});
-  const bool vectors = !is_double && fits_vectors(a);
-  const int64_t work = vectors ? a.shape.channels * a.shape.pixels() / kVector : Quad::per_sample(a.noise, a.shape);
-  a.steps = steps_for(a.shape.batch, work, kSteps);
-  a.tiles = (work + 32 * a.steps - 1) / (32 * a.steps);
-  const int64_t count = a.shape.batch * a.tiles, threads = count * 32;
+  const Walk walk = is_double ? Walk::elements : settle(a);
   std::optional<Tensor> mean_parts, std_parts;
-  if (d_log_mean || d_log_std) {
-    mean_parts = new_parts(grad, is_double, count);
-    std_parts = new_parts(grad, is_double, count);
-    a.log_mean_parts = mean_parts->data_ptr();
-    a.log_std_parts = std_parts->data_ptr();
-  }
-  if (vectors) {
-    launch(lognormal_transition_backward_vector, a, threads, current);
+  const auto start = [&](auto kernel, int64_t units) {
+    set_warps(a, units);
+    const int64_t count = a.shape.batch * a.warps;
+    if (d_log_mean || d_log_std) {
+      mean_parts = new_parts(grad, is_double, count);
+      std_parts = new_parts(grad, is_double, count);
+      a.log_mean_parts = mean_parts->data_ptr();
+      a.log_std_parts = std_parts->data_ptr();
+    }
+    launch(kernel, a, count * kWarp, current);
+  };
+  const int64_t quads = (Quad::per_sample(a.noise, a.shape) + kWarp - 1) / kWarp;
+  if (walk != Walk::elements) {
+    with_pixels(walk, [&](auto tag) {
+      using Pixels = typename decltype(tag)::Pixels;
+      a.tiles = tiles_of<Pixels>(a.shape);
+      start(lognormal_transition_backward<Pixels>, units_of<Pixels>(a));
+    });
   } else if (is_double) {
-    launch(lognormal_transition_backward_quad<double>, a, threads, current);
+    start(lognormal_transition_backward_quad<double>, quads);
   } else {
-    launch(lognormal_transition_backward_quad<float>, a, threads, current);
+    start(lognormal_transition_backward_quad<float>, quads);
   }
-  if (d_log_mean) sum_parts(*mean_parts, is_double, a.tiles, *d_log_mean, current);
-  if (d_log_std) sum_parts(*std_parts, is_double, a.tiles, *d_log_std, current);
+  if (d_log_mean) sum_parts(*mean_parts, is_double, a.warps, *d_log_mean, current);
+  if (d_log_std) sum_parts(*std_parts, is_double, a.warps, *d_log_std, current);
 }
 
 }  // namespace f2d

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "../normal.h"
-#include "views.h"
+#include "pixels.h"
 
 namespace f2d {
 
@@ -22,13 +22,43 @@ struct NoiseSource {
   }
 };
 
-// The noise of four pixels from `pixel` on, which lie in one row and start a counter (rows and the window are multiples
-// of 4).
-F2D_FN void draw_vector(const NoiseSource& s, const Shape& shape, int64_t b, int64_t c, int64_t pixel,
-                        float eps[kVector]) {
-  const int64_t y = quotient(pixel, shape.width), x = pixel - y * shape.width;
-  normal_quad(s.key(b), static_cast<uint32_t>((x + s.left) >> 2), static_cast<uint32_t>(y) + s.top,
-              static_cast<uint32_t>(c), eps);
+// The noise of kCount neighbours in the order of rows, from `pixel` on. A counter gives that of four columns; where rows or
+// the window are no multiples of 4, the neighbours begin within one, and end in a row after the first.
+template <int kCount, class Index>
+F2D_FN void draw_pixels(const NoiseSource& s, const Shape& shape, Index b, Index c, Index pixel, float (&eps)[kCount]) {
+  const NoiseKey key = s.key(b);
+  const int width = static_cast<int>(shape.width);
+  const Index row = quotient(pixel, static_cast<Index>(shape.width));
+  uint32_t y = static_cast<uint32_t>(row) + s.top;
+  int x = static_cast<int>(pixel - row * static_cast<Index>(shape.width));
+  F2D_ROLLED
+  for (int done = 0; done < kCount;) {
+    float four[4];
+    const uint32_t column = static_cast<uint32_t>(x) + s.left;
+    normal_quad(key, column >> 2, y, static_cast<uint32_t>(c), four);
+    const int turn = static_cast<int>(column) - done;  // eps[i] = four[(i + turn) % 4] from i = done on
+    const float half[4] = {turn & 1 ? four[1] : four[0], turn & 1 ? four[2] : four[1], turn & 1 ? four[3] : four[2],
+                           turn & 1 ? four[0] : four[3]};
+    const float turned[4] = {turn & 2 ? half[2] : half[0], turn & 2 ? half[3] : half[1], turn & 2 ? half[0] : half[2],
+                             turn & 2 ? half[1] : half[3]};
+    F2D_UNROLL
+    for (int i = 0; i < kCount; ++i) eps[i] = i < done ? eps[i] : turned[i % 4];
+    const int of_counter = 4 - static_cast<int>(column & 3), of_row = width - x;
+    const int taken = of_counter < of_row ? of_counter : of_row;
+    done += taken;
+    x += taken;
+    if (x == width) x = 0, ++y;
+  }
+}
+
+// The noise from channel c on, given or drawn.
+template <class Args, class Pixels, class Index>
+F2D_FN void pixel_noise(const Args& a, const Pixels& pixels, Index b, Index c,
+                        float (&eps)[Pixels::kChannels][Pixels::kCount]) {
+  const View& given = a.noise.given;
+  if (given.data) return pixels.decode(pixels.fetch(given, place<Index>(given, b, 0, c)), given, eps);
+  F2D_UNROLL
+  for (int i = 0; i < Pixels::kChannels; ++i) draw_pixels(a.noise, a.shape, b, c + i, pixels.first, eps[i]);
 }
 
 // One counter's four elements, in any tensors: a quad starts at a multiple of 4 of the whole image, so the first and

@@ -4,9 +4,13 @@
 
 namespace f2d {
 
+template <class Pixels>
 __global__ void __launch_bounds__(kThreads, 1)
-    transport_step_vector(const __grid_constant__ TransportArgs a, int64_t threads) {
-  for (int64_t i = first_thread(); i < threads; i += all_threads()) transport_forward_vector(a, i);
+    transport_step_forward(const __grid_constant__ TransportArgs a, int64_t threads) {
+  using Index = typename Pixels::Index;
+  const Index warps = static_cast<Index>(threads / kWarp);
+  for (Index i = first_warp<Index>(); i < warps; i += all_warps<Index>())
+    transport_forward_pixels<Pixels>(a, i, this_lane());
 }
 
 template <class A>
@@ -15,10 +19,13 @@ __global__ void __launch_bounds__(kThreads, 1)
   for (int64_t i = first_thread(); i < threads; i += all_threads()) transport_forward_quad<A>(a, i, shared_quads(a));
 }
 
+template <class Pixels>
 __global__ void __launch_bounds__(kThreads, 1)
-    transport_step_backward_vector(const __grid_constant__ TransportArgs a, int64_t threads) {
-  for (int64_t i = first_thread(); i < threads; i += all_threads())
-    transport_backward_vector(a, i / kWarp, static_cast<int>(i % kWarp), WarpReduce<float>());
+    transport_step_backward(const __grid_constant__ TransportArgs a, int64_t threads) {
+  using Index = typename Pixels::Index;
+  const Index warps = static_cast<Index>(threads / kWarp);
+  for (Index i = first_warp<Index>(); i < warps; i += all_warps<Index>())
+    transport_backward_pixels<Pixels>(a, i, this_lane(), WarpReduce<float>());
 }
 
 template <class A>
@@ -28,11 +35,13 @@ __global__ void __launch_bounds__(kThreads, 1)
     transport_backward_quad<A>(a, i / kWarp, static_cast<int>(i % kWarp), shared_quads(a), WarpReduce<A>());
 }
 
-template <int kExperts>
+template <class Pixels>
 __global__ void __launch_bounds__(kThreads, 1)
     transport_step_backward_experts(const __grid_constant__ TransportArgs a, int64_t threads) {
-  for (int64_t i = first_thread(); i < threads; i += all_threads())
-    transport_backward_experts<kExperts>(a, i / kWarp, static_cast<int>(i % kWarp), WarpReduce<float>());
+  using Index = typename Pixels::Index;
+  const Index warps = static_cast<Index>(threads / kWarp);
+  for (Index i = first_warp<Index>(); i < warps; i += all_warps<Index>())
+    transport_backward_experts<Pixels>(a, i, this_lane(), WarpReduce<float>());
 }
 
 namespace {
@@ -69,21 +78,13 @@ TransportProblem transport_problem(const Tensor& image, const Tensor& x, const s
   return p;
 }
 
-// Four neighbours of a plane together in all tensors; with a seed also in one row, from the first lane of a counter on.
-bool fits_vectors(const TransportArgs& a) {
-  for (const View* v : {&a.x, &a.anchor, &a.base, &a.maps, &a.x_next, &a.mu, &a.noise.given, &a.grad_x, &a.grad_mu,
-                        &a.d_x, &a.d_mu, &a.d_noise})
-    if (!fits_vectors(*v, a.shape, false)) return false;
-  return all_fit(a.deltas, a, false) && (a.noise.given.data || draws_vectors(a.noise, a.shape));
-}
-
-void launch_experts(const TransportArgs& a, int64_t threads, cudaStream_t stream) {
-  switch (a.experts) {
-    case 1: return launch(transport_step_backward_experts<1>, a, threads, stream);
-    case 2: return launch(transport_step_backward_experts<2>, a, threads, stream);
-    case 3: return launch(transport_step_backward_experts<3>, a, threads, stream);
-    default: return launch(transport_step_backward_experts<4>, a, threads, stream);
-  }
+Touched touched(const TransportArgs& a) {
+  Touched t{a.shape, a.experts,
+            {&a.x, &a.anchor, &a.base, &a.x_next, &a.mu, &a.noise.given, &a.grad_x, &a.grad_mu, &a.d_x, &a.d_mu, &a.d_noise, &a.v},
+            {&a.maps, &a.d_maps}};
+  add_views(t.images, a.deltas, a);
+  for (int64_t k = 0; k < (a.listed ? std::min<int64_t>(a.experts, kGroup) : 1); ++k) t.images.push_back(a.d_deltas + k);
+  return t;
 }
 
 }  // namespace
@@ -101,10 +102,15 @@ void transport_step_out(const Tensor& x_next, const Tensor& mu, const Tensor& x,
   a.x_next = image_view(x_next);
   a.mu = image_view(mu);
   const int64_t quads = a.shape.batch * Quad::lanes(a.noise, a.shape);
-  if (p.is_double) {
+  const Walk walk = p.is_double ? Walk::elements : walk_of(touched(a));
+  if (walk != Walk::elements) {
+    with_pixels(walk, [&](auto tag) {
+      using Pixels = typename decltype(tag)::Pixels;
+      set_tiles<Pixels>(a);
+      launch(transport_step_forward<Pixels>, a, a.shape.batch * units_of(a) * kWarp, current);
+    });
+  } else if (p.is_double) {
     launch(transport_step_quad<double>, a, quads, current);
-  } else if (fits_vectors(a)) {
-    launch(transport_step_vector, a, PlaneVector::count(a), current);
   } else {
     launch(transport_step_quad<float>, a, quads, current);
   }
@@ -140,13 +146,15 @@ void transport_step_backward_out(const OptionalTensor& grad_x, const OptionalTen
   }
 
   const bool shared = !d_deltas.empty() && a.shape.batch > 1 && !a.listed && deltas[0].size(0) == 1;
-  a.tiles = (a.shape.pixels() + kWarp * kVector - 1) / (kWarp * kVector);
-  const bool few = 2 * a.shape.batch * a.tiles < kFewWarps;  // one pass over everything has a warp per tile, two have more
-  bool vectors = !is_double && fits_vectors(a), fused = vectors && of_experts && a.experts <= kFused && !shared && !few;
+  Walk walk = Walk::elements;
+  bool fused = of_experts && !is_double && a.experts <= kGroup && !shared;
   if (fused) {
     set_listed(a.d_deltas, d_deltas);
     if (d_maps) a.d_maps = view_of(*d_maps, 0, 1, -1);
-    fused = fits_vectors(a.d_maps, a.shape, false) && all_fit(a.d_deltas, a, false);
+    walk = walk_of(touched(a));
+    if (walk != Walk::elements) with_pixels(walk, [&](auto tag) { a.tiles = tiles_of<typename decltype(tag)::Pixels>(a.shape); });
+    // one pass over everything has a warp per tile, two have more
+    fused = walk != Walk::elements && 2 * a.shape.batch * a.tiles >= kFewWarps;
   }
   std::optional<Tensor> v;
   if (of_experts && !fused) {
@@ -158,33 +166,39 @@ void transport_step_backward_out(const OptionalTensor& grad_x, const OptionalTen
     } else {
       v = torch::stable::new_empty(x, {a.shape.batch, a.shape.channels, a.shape.height, a.shape.width}, scalar);
       a.v = image_view(*v);
-      vectors = vectors && fits_vectors(a.v, a.shape, false);
     }
   }
+  if (!fused && !is_double) walk = walk_of(touched(a));
 
-  const int64_t work = vectors ? a.shape.channels * a.shape.pixels() / kVector : Quad::per_sample(a.noise, a.shape);
-  a.steps = steps_for(a.shape.batch, work, kTransportSteps);
-  a.warps = fused ? a.tiles : (work + kWarp * a.steps - 1) / (kWarp * a.steps);
-  const int64_t warps = a.shape.batch * a.warps, threads = warps * kWarp;
   std::optional<Tensor> mean_parts, std_parts, gate_parts;
-  if (of_exponent) {
-    mean_parts = new_parts(x, is_double, warps);
-    std_parts = new_parts(x, is_double, warps);
-    a.log_mean_parts = mean_parts->data_ptr();
-    a.log_std_parts = std_parts->data_ptr();
-  }
-  if (fused && d_gates) {
-    gate_parts = new_parts(x, is_double, gates.numel() * a.tiles);
-    a.gate_parts = gate_parts->data_ptr();
-  }
-  if (fused) {
-    launch_experts(a, threads, current);
-  } else if (vectors) {
-    launch(transport_step_backward_vector, a, threads, current);
+  const auto start = [&](auto kernel, int64_t units) {
+    a.steps = fused ? 1 : steps_for(a.shape.batch, units, kTransportSteps);
+    a.warps = (units + a.steps - 1) / a.steps;
+    const int64_t warps = a.shape.batch * a.warps;
+    if (of_exponent) {
+      mean_parts = new_parts(x, is_double, warps);
+      std_parts = new_parts(x, is_double, warps);
+      a.log_mean_parts = mean_parts->data_ptr();
+      a.log_std_parts = std_parts->data_ptr();
+    }
+    if (fused && d_gates) {
+      gate_parts = new_parts(x, is_double, gates.numel() * a.tiles);
+      a.gate_parts = gate_parts->data_ptr();
+    }
+    launch(kernel, a, warps * kWarp, current);
+  };
+  const int64_t quads = (Quad::per_sample(a.noise, a.shape) + kWarp - 1) / kWarp;
+  if (walk != Walk::elements) {
+    with_pixels(walk, [&](auto tag) {
+      using Pixels = typename decltype(tag)::Pixels;
+      set_tiles<Pixels>(a);
+      if (fused) return start(transport_step_backward_experts<Pixels>, a.tiles);
+      start(transport_step_backward<Pixels>, units_of(a));
+    });
   } else if (is_double) {
-    launch(transport_step_backward_quad<double>, a, threads, current);
+    start(transport_step_backward_quad<double>, quads);
   } else {
-    launch(transport_step_backward_quad<float>, a, threads, current);
+    start(transport_step_backward_quad<float>, quads);
   }
   if (d_log_mean) sum_parts(*mean_parts, is_double, a.warps, *d_log_mean, current);
   if (d_log_std) sum_parts(*std_parts, is_double, a.warps, *d_log_std, current);

@@ -7,10 +7,9 @@
 
 namespace f2d {
 
-constexpr int kFused = 4;           // experts whose gradients one pass makes: more leave no registers
-constexpr int kTransportSteps = 4;  // vectors or quads per lane of a warp's tile in the other backward passes, at most
+constexpr int kTransportSteps = 4;  // tiles or quads that a warp takes in the other backward passes, at most
 
-struct TransportArgs : Experts, ExpertGradients<kFused> {
+struct TransportArgs : Experts, ExpertGradients<kGroup> {
   bool channels_inside;     // of x_next; backward: of x
   bool needs_total;         // backward: whether anything looks at the sum under the clamp; if not, its parts are absent
   bool anchored;            // whether the step starts at an anchor, so that d_x does not hold d_mu
@@ -23,56 +22,54 @@ struct TransportArgs : Experts, ExpertGradients<kFused> {
   View grad_x, grad_mu;     // backward, data null where no gradient arrives
   View d_x, d_mu, d_noise;  // backward, data null where not wanted; d_mu: the gradient under the clamp
   View v;                   // the same, not rounded, where another kernel makes the experts' gradients from it
-  int64_t warps, steps;     // in the backward passes that make no experts' gradients: per sample; per lane
+  int64_t warps, steps;     // in the backward passes that make no experts' gradients: per sample; tiles or quads that one takes
   void *log_mean_parts, *log_std_parts;  // [b][warp]
 };
 
-F2D_FN void as_stored_vector(float value[kVector], DType dtype) {
-  if (dtype == DType::f32) return;
-  F2D_UNROLL
-  for (int i = 0; i < kVector; ++i) value[i] = as_stored(value[i], dtype);
-}
-
 // What lies under the clamp, from what the experts add up to.
-F2D_FN void total_vector(const TransportArgs& a, const float anchor[kVector], float sum[kVector]) {
-  as_stored_vector(sum, a.assembled);
+template <class Pixels>
+F2D_FN void total_of(const TransportArgs& a, const float (&anchor)[Pixels::kChannels][Pixels::kCount],
+                     float (&sum)[Pixels::kChannels][Pixels::kCount]) {
+  const DType assembled = Pixels::Access::known(a.assembled), target = Pixels::Access::known(a.target);
   F2D_UNROLL
-  for (int i = 0; i < kVector; ++i) sum[i] = anchor[i] + sum[i];
-  as_stored_vector(sum, a.target);
+  for (int i = 0; i < Pixels::kChannels; ++i) {
+    F2D_UNROLL
+    for (int p = 0; p < Pixels::kCount; ++p) sum[i][p] = as_stored(anchor[i][p] + as_stored(sum[i][p], assembled), target);
+  }
 }
 
-F2D_FN int64_t plane_offset(const View& v, int64_t b, int64_t c, int64_t pixel) { return b * v.b + c * v.c + pixel; }
-
-F2D_FN void plane_noise(const TransportArgs& a, int64_t b, int64_t c, int64_t pixel, float eps[kVector]) {
-  const View& given = a.noise.given;
-  if (given.data) return unpack(load_raw(given, plane_offset(given, b, c, pixel)), given.dtype, eps);
-  draw_vector(a.noise, a.shape, b, c, pixel, eps);
-}
-
-// Forward, planes dense and aligned: four pixels of a run of planes.
-F2D_FN void transport_forward_vector(const TransportArgs& a, int64_t index) {
-  const PlaneVector at(a, index);
-  const float log_mean = load_one<float>(a.log_mean, at.b * a.log_mean.b);
-  const float log_std = load_one<float>(a.log_std, at.b * a.log_std.b);
+// Forward, pixels that lie together.
+template <class Pixels>
+F2D_FN void transport_forward_pixels(const TransportArgs& a, typename Pixels::Index warp, int lane) {
+  using Index = typename Pixels::Index;
+  const Index units = Part<Index>::units(a), b = quotient(warp, units);
+  const Part<Index> part(a, b, warp - b * units);
+  const Pixels pixels(a.shape, part.tile, lane);
+  const float log_mean = load_one<float>(a.log_mean, b * a.log_mean.b);
+  const float log_std = load_one<float>(a.log_std, b * a.log_std.b);
   const float low = static_cast<float>(a.low), high = static_cast<float>(a.high);
-  Raw maps[kGroup];
-  load_maps<kGroup>(a, at.b, at.pixel, 0, maps);
-  for (int64_t c = at.c; c < at.end; ++c) {
-    const auto offset = [&](const View& v) { return plane_offset(v, at.b, c, at.pixel); };
-    const Raw raw_x = load_raw(a.x, offset(a.x));
-    const Raw raw_anchor = a.anchor.data ? load_raw(a.anchor, offset(a.anchor)) : raw_x;
-    float mu[kVector], x[kVector], eps[kVector];
-    assemble_vector(a, at.b, c, at.pixel, maps, mu);
-    unpack(raw_anchor, a.anchor.data ? a.anchor.dtype : a.x.dtype, x);
-    total_vector(a, x, mu);
+  const Weights<Pixels> weights(a, pixels, b, 0, static_cast<Index>(a.experts));
+  for (Index c = part.c; c < part.end; c += Pixels::kChannels) {
+    const auto at = [&](const View& v) { return place<Index>(v, b, 0, c); };
+    const auto raw_x = pixels.fetch(a.x, at(a.x));
+    const auto raw_anchor = a.anchor.data ? pixels.fetch(a.anchor, at(a.anchor)) : raw_x;
+    float mu[Pixels::kChannels][Pixels::kCount], x[Pixels::kChannels][Pixels::kCount];
+    float eps[Pixels::kChannels][Pixels::kCount];
+    assemble(a, pixels, b, c, weights, mu);
+    pixels.decode(raw_anchor, a.anchor.data ? a.anchor : a.x, x);
+    total_of<Pixels>(a, x, mu);
+    pixels.decode(raw_x, a.x, x);
+    pixel_noise(a, pixels, b, c, eps);
     F2D_UNROLL
-    for (int i = 0; i < kVector; ++i) mu[i] = transport_clamp(mu[i], low, high);
-    store_vector(a.mu, offset(a.mu), mu);
-    unpack(raw_x, a.x.dtype, x);
-    plane_noise(a, at.b, c, at.pixel, eps);
-    F2D_UNROLL
-    for (int i = 0; i < kVector; ++i) x[i] = lognormal_step(x[i], mu[i], log_mean, log_std, eps[i]);
-    store_vector(a.x_next, offset(a.x_next), x);
+    for (int i = 0; i < Pixels::kChannels; ++i) {
+      F2D_UNROLL
+      for (int p = 0; p < Pixels::kCount; ++p) {
+        mu[i][p] = transport_clamp(mu[i][p], low, high);
+        x[i][p] = lognormal_step(x[i][p], mu[i][p], log_mean, log_std, eps[i][p]);
+      }
+    }
+    pixels.write(a.mu, at(a.mu), mu);
+    pixels.write(a.x_next, at(a.x_next), x);
   }
 }
 
@@ -106,38 +103,46 @@ struct ExponentSums {
   A mean, std;
 };
 
-// All gradients of four pixels but those of the experts. In: what the experts add up to; out: v.
-F2D_FN void transport_gradient_vector(const TransportArgs& a, int64_t b, int64_t c, int64_t pixel, float v[kVector],
-                                      ExponentSums<float>& sums) {
+// All gradients but those of the experts. In: what the experts add up to; out: v.
+template <class Pixels>
+F2D_FN void transport_gradients(const TransportArgs& a, const Pixels& pixels, typename Pixels::Index b,
+                                typename Pixels::Index c, float (&v)[Pixels::kChannels][Pixels::kCount],
+                                ExponentSums<float>& sums) {
+  using Index = typename Pixels::Index;
+  const auto at = [&](const View& view) { return place<Index>(view, b, 0, c); };
   const auto fetch = [&](const View& view) {
-    return view.data ? load_raw(view, plane_offset(view, b, c, pixel)) : Raw{};
+    return view.data ? pixels.fetch(view, at(view)) : typename Pixels::Fetched{};
   };
-  const Raw raw_x = fetch(a.x), raw_anchor = a.anchor.data ? fetch(a.anchor) : raw_x;
-  const Raw raw_grad_x = fetch(a.grad_x), raw_grad_mu = fetch(a.grad_mu);
+  const auto raw_x = fetch(a.x), raw_anchor = a.anchor.data ? fetch(a.anchor) : raw_x;
+  const auto raw_grad_x = fetch(a.grad_x), raw_grad_mu = fetch(a.grad_mu);
   const float log_mean = load_one<float>(a.log_mean, b * a.log_mean.b);
   const float log_std = load_one<float>(a.log_std, b * a.log_std.b);
   const float low = static_cast<float>(a.low), high = static_cast<float>(a.high);
-  float x[kVector], eps[kVector] = {}, grad_x[kVector], grad_mu[kVector];
-  unpack(raw_anchor, a.anchor.data ? a.anchor.dtype : a.x.dtype, x);
-  total_vector(a, x, v);
-  unpack(raw_x, a.x.dtype, x);
-  unpack(raw_grad_x, a.grad_x.dtype, grad_x);
-  unpack(raw_grad_mu, a.grad_mu.dtype, grad_mu);
-  if (a.grad_x.data) plane_noise(a, b, c, pixel, eps);
+  float x[Pixels::kChannels][Pixels::kCount], eps[Pixels::kChannels][Pixels::kCount] = {};
+  float grad_x[Pixels::kChannels][Pixels::kCount], grad_mu[Pixels::kChannels][Pixels::kCount];
+  pixels.decode(raw_anchor, a.anchor.data ? a.anchor : a.x, x);
+  total_of<Pixels>(a, x, v);
+  pixels.decode(raw_x, a.x, x);
+  pixels.decode(raw_grad_x, a.grad_x, grad_x);
+  pixels.decode(raw_grad_mu, a.grad_mu, grad_mu);
+  if (a.grad_x.data) pixel_noise(a, pixels, b, c, eps);
   F2D_UNROLL
-  for (int i = 0; i < kVector; ++i) {
-    const LognormalGradient<float> d =
-        transport_gradient(grad_x[i], grad_mu[i], x[i], v[i], low, high, log_mean, log_std, eps[i]);
-    v[i] = d.mu;
-    x[i] = a.anchored ? d.x : d.x + d.mu;
-    eps[i] = d.noise;
-    sums.mean += d.log_mean;
-    sums.std += d.log_std;
+  for (int i = 0; i < Pixels::kChannels; ++i) {
+    F2D_UNROLL
+    for (int p = 0; p < Pixels::kCount; ++p) {
+      const LognormalGradient<float> d = transport_gradient(grad_x[i][p], grad_mu[i][p], x[i][p], v[i][p], low, high,
+                                                            log_mean, log_std, eps[i][p]);
+      v[i][p] = d.mu;
+      x[i][p] = a.anchored ? d.x : d.x + d.mu;
+      eps[i][p] = d.noise;
+      sums.mean += d.log_mean;
+      sums.std += d.log_std;
+    }
   }
-  if (a.d_x.data) store_vector(a.d_x, plane_offset(a.d_x, b, c, pixel), x);
-  if (a.d_mu.data) store_vector(a.d_mu, plane_offset(a.d_mu, b, c, pixel), v);
-  if (a.v.data) store_vector(a.v, plane_offset(a.v, b, c, pixel), v);
-  if (a.d_noise.data) store_vector(a.d_noise, plane_offset(a.d_noise, b, c, pixel), eps);
+  if (a.d_x.data) pixels.write(a.d_x, at(a.d_x), x);
+  if (a.d_mu.data) pixels.write(a.d_mu, at(a.d_mu), v);
+  if (a.d_noise.data) pixels.write(a.d_noise, at(a.d_noise), eps);
+  if (a.v.data) pixels.write(a.v, at(a.v), v);
 }
 
 // `reduce(value, parts, slot)` sums value over the warp and stores it.
@@ -148,22 +153,21 @@ F2D_FN void reduce_exponent(const TransportArgs& a, const ExponentSums<A>& sums,
   reduce(sums.std, a.log_std_parts, slot);
 }
 
-// Backward without the experts' gradients, planes dense and aligned.
-template <class Reduce>
-F2D_FN void transport_backward_vector(const TransportArgs& a, int64_t warp, int lane, Reduce reduce) {
-  const int64_t b = quotient(warp, a.warps), tile = warp - b * a.warps, plane = a.shape.pixels() / kVector;
+// Backward without the experts' gradients, pixels that lie together.
+template <class Pixels, class Reduce>
+F2D_FN void transport_backward_pixels(const TransportArgs& a, typename Pixels::Index warp, int lane, Reduce reduce) {
+  using Index = typename Pixels::Index;
+  const Index b = quotient(warp, static_cast<Index>(a.warps)), first = warp - b * static_cast<Index>(a.warps);
+  const Index steps = static_cast<Index>(a.steps), units = Part<Index>::units(a);
   ExponentSums<float> sums{};
-  for (int64_t step = 0; step < a.steps; ++step) {
-    const int64_t index = (tile * a.steps + step) * kWarp + lane;
-    if (index >= a.shape.channels * plane) break;
-    const int64_t c = quotient(index, plane), pixel = (index - c * plane) * kVector;
-    float v[kVector] = {};
-    if (a.needs_total) {
-      Raw maps[kGroup];
-      load_maps<kGroup>(a, b, pixel, 0, maps);
-      assemble_vector(a, b, c, pixel, maps, v);
+  for (Index unit = first * steps; unit < (first + 1) * steps && unit < units; ++unit) {
+    const Part<Index> part(a, b, unit);
+    const Pixels pixels(a.shape, part.tile, lane);
+    for (Index c = part.c; c < part.end; c += Pixels::kChannels) {
+      float v[Pixels::kChannels][Pixels::kCount] = {};
+      if (a.needs_total) assemble(a, pixels, b, c, Weights<Pixels>(a, pixels, b, 0, static_cast<Index>(a.experts)), v);
+      transport_gradients(a, pixels, b, c, v, sums);
     }
-    transport_gradient_vector(a, b, c, pixel, v, sums);
   }
   reduce_exponent(a, sums, warp, reduce);
 }
@@ -208,39 +212,49 @@ F2D_FN void transport_backward_quad(const TransportArgs& a, int64_t warp, int la
 }
 
 // v as the gradient that the assembly's backward pass asks for, from the deltas and maps it has loaded.
+template <class Pixels>
 struct ThroughTransport {
   static constexpr bool kReadsDeltas = true;
+  static constexpr int kCount = Pixels::kCount, kChannels = Pixels::kChannels;
+  using Index = typename Pixels::Index;
   const TransportArgs& a;
-  int64_t b;
+  Index b;
   ExponentSums<float> sums;
 
-  template <int kExperts>
-  F2D_MEMBER void operator()(const VectorPixels& pixels, int64_t c, const Raw (&deltas)[kExperts],
-                             const float (&maps)[kExperts][kVector], float v[kVector]) {
+  F2D_MEMBER void operator()(const Pixels& pixels, Index c, const typename Pixels::Fetched (&deltas)[kGroup],
+                             const float (&maps)[kGroup][kCount], const float (&gates)[kGroup][kChannels],
+                             float (&v)[kChannels][kCount]) {
     F2D_UNROLL
-    for (int i = 0; i < kVector; ++i) v[i] = 0.0f;
-    if (pixels.first >= pixels.count) return;
-    if (a.base.data) unpack(load_raw(a.base, plane_offset(a.base, b, c, pixels.first)), a.base.dtype, v);
-    F2D_UNROLL
-    for (int k = 0; k < kExperts; ++k) {
-      const float gate = gate_at<float>(a, b, k, c);
-      float delta[kVector];
-      unpack(deltas[k], a.delta(k).dtype, delta);
+    for (int i = 0; i < kChannels; ++i) {
       F2D_UNROLL
-      for (int i = 0; i < kVector; ++i) v[i] = assembly_add(v[i], assembly_weight(gate, maps[k][i]), delta[i]);
+      for (int p = 0; p < kCount; ++p) v[i][p] = 0.0f;
     }
-    transport_gradient_vector(a, b, c, pixels.first, v, sums);
+    if (a.base.data) pixels.decode(pixels.fetch(a.base, place<Index>(a.base, b, 0, c)), a.base, v);
+    F2D_UNROLL
+    for (int k = 0; k < kGroup; ++k) {
+      if (k >= a.experts) continue;
+      float delta[kChannels][kCount];
+      pixels.decode(deltas[k], a.delta(k), delta);
+      F2D_UNROLL
+      for (int i = 0; i < kChannels; ++i) {
+        F2D_UNROLL
+        for (int p = 0; p < kCount; ++p)
+          v[i][p] = assembly_add(v[i][p], assembly_weight(gates[k][i], maps[k][p]), delta[i][p]);
+      }
+    }
+    transport_gradients(a, pixels, b, c, v, sums);
   }
 };
 
-// Backward with the gradients of kExperts experts, planes dense and aligned: one pass over everything. `reduce` as above.
-template <int kExperts, class Reduce>
-F2D_FN void transport_backward_experts(const TransportArgs& a, int64_t warp, int lane, Reduce reduce) {
-  const int64_t b = quotient(warp, a.tiles), tile = warp - b * a.tiles;
-  const VectorPixels pixels(a.shape, tile, lane);
-  ThroughTransport v{a, b, {}};
-  assembly_backward_experts<kExperts>(a, b, tile, pixels, 0, v,
-                                      [&](float value, int64_t slot) { reduce(value, a.gate_parts, slot); });
+// Backward with the gradients of one group of experts, pixels that lie together: one pass over everything. `reduce` as above.
+template <class Pixels, class Reduce>
+F2D_FN void transport_backward_experts(const TransportArgs& a, typename Pixels::Index warp, int lane, Reduce reduce) {
+  using Index = typename Pixels::Index;
+  const Index b = quotient(warp, static_cast<Index>(a.tiles)), tile = warp - b * static_cast<Index>(a.tiles);
+  const Pixels pixels(a.shape, tile, lane);
+  ThroughTransport<Pixels> v{a, b, {}};
+  assembly_backward_experts(a, b, tile, pixels, Index(0), static_cast<Index>(a.experts), v,
+                            [&](float value, int64_t slot) { reduce(value, a.gate_parts, slot); });
   reduce_exponent(a, v.sums, warp, reduce);
 }
 

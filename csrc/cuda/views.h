@@ -1,20 +1,13 @@
-// Strided tensors of any dtype as the CUDA kernels see them, and the ways to read and write four neighbours of one: one
-// raw access of 16 bytes (8 at 16 bits) where they lie together, element by element where not. Compiles for the host too, where the tests
-// run every kernel's body thread by thread.
-//
-// The dtype is a run-time value: it is the same for all threads, so its branch costs a few instructions per access, and
-// one kernel serves every mix of dtypes. Loads stay raw until all of a group are under way.
+// Strided tensors as the CUDA kernels see them, and the ways to read and write neighbours of one: one raw access of up to
+// 16 bytes where they lie together, element by element where not. Compiles for the host too, where the tests run every
+// kernel's body thread by thread.
 #pragma once
 
 #include "../portable.h"
 
 namespace f2d {
 
-// Elements per thread and stream. Eight, in two accesses of 16 bytes, touched every sector of 32 bytes of a float32
-// tensor twice, since the lanes of each access lay 32 bytes apart (bench/results/ptx-counts.md).
-constexpr int kVector = 4;
-
-// Four raw elements, widths up to 4 bytes.
+// Raw neighbours, as many as lie in 16 bytes or fewer.
 struct alignas(16) Raw {
   uint32_t word[4];
 };
@@ -32,17 +25,52 @@ struct Shape {
   F2D_MEMBER int64_t pixels() const { return height * width; }
 };
 
+// Access to tensors of any mix of 16- and 32-bit dtypes and of any size: four elements at a time, of a dtype that is known
+// at run time, in 64-bit arithmetic. Eight, in two accesses of 16 bytes, would touch every sector of 32 bytes of a float32
+// tensor twice, since the lanes of each access lay 32 bytes apart.
+struct AnyType {
+  using Index = int64_t;
+  static constexpr int kVector = 4, kWords = 4;
+
+  F2D_MEMBER static DType known(DType dtype) { return dtype; }
+};
+
+// Access to tensors that all have one dtype and fewer than 2^31 elements, in 32-bit arithmetic. The branches for other dtypes
+// and 64-bit offsets made up most of a kernel's instructions (bench/results/ptx-counts.md).
+template <DType kType, int kCount>
+struct OneType {
+  using Index = int32_t;
+  static constexpr int kVector = kCount, kWords = kType == DType::f32 ? kCount : kCount / 2;
+
+  F2D_MEMBER static constexpr DType known(DType) { return kType; }
+};
+
+using Floats = OneType<DType::f32, 4>;
+using BFloats = OneType<DType::bf16, 8>;
+using HalfBFloats = OneType<DType::bf16, 4>;  // of kernels that would have no registers for eight
+
 // Offsets need 64 bits, but rarely use them: dividing 32 bits costs a quarter.
 F2D_FN int64_t quotient(int64_t a, int64_t b) {
   if (((a | b) >> 32) == 0) return static_cast<uint32_t>(a) / static_cast<uint32_t>(b);
   return a / b;
 }
 
-F2D_FN Raw load_raw(const View& s, int64_t offset) {
-  const char* p = s.data + offset * size_of(s.dtype);
+F2D_FN int32_t quotient(int32_t a, int32_t b) {
+  return static_cast<int32_t>(static_cast<uint32_t>(a) / static_cast<uint32_t>(b));
+}
+
+template <class Index>
+F2D_FN Index place(const View& v, Index b, Index k, Index c) {
+  return b * static_cast<Index>(v.b) + k * static_cast<Index>(v.k) + c * static_cast<Index>(v.c);
+}
+
+template <class Access>
+F2D_FN Raw load_raw(const View& s, typename Access::Index offset) {
+  const DType dtype = Access::known(s.dtype);
+  const char* p = s.data + offset * size_of(dtype);
   Raw raw{};
 #if defined(__CUDA_ARCH__)
-  if (s.dtype == DType::f32) {
+  if (Access::kVector * size_of(dtype) == 16) {
     const uint4 v = __ldg(reinterpret_cast<const uint4*>(p));
     raw = {{v.x, v.y, v.z, v.w}};
   } else {
@@ -50,50 +78,72 @@ F2D_FN Raw load_raw(const View& s, int64_t offset) {
     raw = {{v.x, v.y}};
   }
 #else
-  memcpy(&raw, p, static_cast<size_t>(kVector * size_of(s.dtype)));
+  memcpy(&raw, p, static_cast<size_t>(Access::kVector * size_of(dtype)));
 #endif
   return raw;
 }
 
 // By __stwb, an ordinary store: of two assignments nvcc makes one store of 8 bytes and two of 4.
-F2D_FN void store_raw(const View& s, int64_t offset, const Raw& raw) {
-  char* p = s.data + offset * size_of(s.dtype);
+template <class Access>
+F2D_FN void store_raw(const View& s, typename Access::Index offset, const Raw& raw) {
+  const DType dtype = Access::known(s.dtype);
+  char* p = s.data + offset * size_of(dtype);
 #if defined(__CUDA_ARCH__)
-  if (s.dtype == DType::f32) {
+  if (Access::kVector * size_of(dtype) == 16) {
     __stwb(reinterpret_cast<uint4*>(p), make_uint4(raw.word[0], raw.word[1], raw.word[2], raw.word[3]));
   } else {
     __stwb(reinterpret_cast<uint2*>(p), make_uint2(raw.word[0], raw.word[1]));
   }
 #else
-  memcpy(p, &raw, static_cast<size_t>(kVector * size_of(s.dtype)));
+  memcpy(p, &raw, static_cast<size_t>(Access::kVector * size_of(dtype)));
 #endif
 }
 
-F2D_FN void unpack(const Raw& raw, DType dtype, float value[kVector]) {
+template <class Access>
+F2D_FN void unpack(const Raw& raw, DType stored, float value[Access::kVector]) {
+  const DType dtype = Access::known(stored);
   F2D_UNROLL
-  for (int i = 0; i < kVector; ++i) {
-    const uint16_t half = static_cast<uint16_t>(raw.word[i / 2] >> 16 * (i % 2));
-    value[i] = dtype == DType::f32    ? bit_cast<float>(raw.word[i])
-               : dtype == DType::bf16 ? to_float(bf16{half})
-                                      : to_float(f16{half});
+  for (int i = 0; i < Access::kVector; ++i) {
+    const uint32_t pair = raw.word[i / 2];
+    if (dtype == DType::f32) {
+      value[i] = bit_cast<float>(raw.word[i % 4]);
+    } else if (dtype == DType::bf16) {
+      value[i] = bit_cast<float>(i % 2 ? pair & 0xffff0000u : pair << 16);
+    } else {
+      value[i] = to_float(f16{static_cast<uint16_t>(pair >> 16 * (i % 2))});
+    }
   }
 }
 
-F2D_FN void store_vector(const View& s, int64_t offset, const float value[kVector]) {
+// Two 16-bit numbers in one word, the first in its low half.
+F2D_FN uint32_t packed(DType dtype, float low, float high) {
+#if defined(__CUDA_ARCH__)
+  if (dtype == DType::bf16) return bit_cast<uint32_t>(__floats2bfloat162_rn(low, high));
+  return bit_cast<uint32_t>(__floats2half2_rn(low, high));
+#else
+  const bool is_bf16 = dtype == DType::bf16;
+  const uint32_t a = is_bf16 ? to_bf16(low).bits : to_f16(low).bits, b = is_bf16 ? to_bf16(high).bits : to_f16(high).bits;
+  return a | b << 16;
+#endif
+}
+
+template <class Access>
+F2D_FN Raw pack(DType stored, const float value[Access::kVector]) {
+  const DType dtype = Access::known(stored);
   Raw raw{};
-  if (s.dtype == DType::f32) {
+  if (dtype == DType::f32) {
     F2D_UNROLL
-    for (int i = 0; i < kVector; ++i) raw.word[i] = bit_cast<uint32_t>(value[i]);
+    for (int i = 0; i < 4; ++i) raw.word[i] = bit_cast<uint32_t>(value[i]);
   } else {
     F2D_UNROLL
-    for (int i = 0; i < kVector / 2; ++i) {
-      const float a = value[2 * i], b = value[2 * i + 1];
-      const uint32_t low = s.dtype == DType::bf16 ? to_bf16(a).bits : to_f16(a).bits;
-      const uint32_t high = s.dtype == DType::bf16 ? to_bf16(b).bits : to_f16(b).bits;
-      raw.word[i] = low | high << 16;
-    }
+    for (int i = 0; i < Access::kVector / 2; ++i) raw.word[i] = packed(dtype, value[2 * i], value[2 * i + 1]);
   }
-  store_raw(s, offset, raw);
+  return raw;
+}
+
+template <class Access>
+F2D_FN void store_vector(const View& s, typename Access::Index offset, const float value[Access::kVector]) {
+  store_raw<Access>(s, offset, pack<Access>(s.dtype, value));
 }
 
 template <class A>

@@ -1,4 +1,4 @@
-"""`python docs/figures` draws every figure of the documentation anew; the same bytes each time."""
+"""`python docs/figures` draws every figure of the documentation; the files are byte-identical each time."""
 
 from pathlib import Path
 

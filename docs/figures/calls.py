@@ -1,4 +1,4 @@
-"""What several calls of a perfect network can do, and one cannot: the truth is -1/2 or +1/2, with equal odds."""
+"""Compare one call of a perfect network with several; the clean value is -1/2 or +1/2, with equal odds."""
 
 import torch
 from torch import Tensor

@@ -11,7 +11,7 @@ BLOCK = 4096
 
 
 def used(folder: Path) -> int:
-    """Bytes of what is below `folder`, each file and folder counted as a block at least: empty ones take room too."""
+    """Return the bytes used below `folder`; files and folders count as at least one block, as on a disk."""
     total = 0
     for path in folder.rglob("*"):
         with suppress(OSError):  # gone meanwhile
@@ -20,13 +20,13 @@ def used(folder: Path) -> int:
 
 
 def delete_old(folder: Path, age: float, stay: set[Path]) -> set[Path]:
-    """Delete what was last written more than `age` seconds ago below `folder`, but not `stay`: the files deleted.
+    """Delete everything below `folder` last written more than `age` seconds ago, except `stay`; return deleted files.
 
-    A folder that is emptied goes `age` after its last file: an upload is made in two steps, a folder and its file.
+    An empty folder is deleted `age` seconds after its last file, since an upload first makes a folder, then its file.
     """
     before, gone = time.time() - age, set()
-    for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder before the folder
-        with suppress(OSError):  # gone meanwhile, not empty, or not to be deleted: the rest is deleted all the same
+    for path in sorted(folder.rglob("*"), reverse=True):  # contents before their folder
+        with suppress(OSError):  # deleted meanwhile, not empty, or not deletable: continue with the others
             if path in stay or path.lstat().st_mtime > before:
                 continue
             if path.is_dir() and not path.is_symlink():
@@ -39,7 +39,10 @@ def delete_old(folder: Path, age: float, stay: set[Path]) -> set[Path]:
 
 @contextmanager
 def deleting(folder: Path, age: float, stay: set[Path], forget: Callable[[set[Path]], None]) -> Iterator[None]:
-    """`delete_old` ten times in `age` while inside, in a thread that no error ends. forget: told what was deleted."""
+    """Call `delete_old` ten times per `age` inside the block, in a thread that survives errors.
+
+    forget is called with the deleted files.
+    """
     end = threading.Event()
 
     def run() -> None:

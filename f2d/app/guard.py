@@ -1,4 +1,4 @@
-"""Only let requests of the page reach gradio: of bounded size and duration, and without access to other hosts."""
+"""Let only the page's own requests reach gradio: bounded in size and duration, without access to other hosts."""
 
 import asyncio
 import re
@@ -16,16 +16,13 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-OVERHEAD = 64 * 2**10  # of a form around its file: boundaries, headers, the name
-LARGEST_CALL = 2**20  # bytes of a request that is no upload: numbers, and names of files
+OVERHEAD = 64 * 2**10  # bytes of a form around its file: boundaries, headers, the name
+LARGEST_CALL = 2**20  # bytes of other requests: numbers and file names
 PATIENCE, SLOWEST = 60.0, 32 * 2**10  # seconds for any body, and bytes per second beyond them
-LINGER = (
-    4 * 2**20,
-    5.0,
-)  # bytes and seconds that a refused request is still read for, so that its sender gets the answer
+LINGER = 4 * 2**20, 5.0  # bytes and seconds to keep reading a refused request, so that its sender gets the answer
 UPLOAD = re.compile(r"/gradio_api/upload/?$")
-CALLS = re.compile(r"/gradio_api/(queue/join|run/[^/]+|cancel|reset)/?$")  # all else that the page posts
-ELSEWHERE = re.compile(r"/gradio_api/(proxy=|file=https?:)", re.IGNORECASE)  # gradio would fetch it for the visitor
+CALLS = re.compile(r"/gradio_api/(queue/join|run/[^/]+|cancel|reset)/?$")  # the other requests that the page posts
+ELSEWHERE = re.compile(r"/gradio_api/(proxy=|file=https?:)", re.IGNORECASE)  # gradio would fetch these for the visitor
 CLOSE = b"connection", b"close"
 FULL = "The server has no room for another picture just now; try again later."
 SLOW = "The upload took too long; try again with a faster connection or a smaller file."
@@ -34,16 +31,16 @@ SLOW = "The upload took too long; try again with a faster connection or a smalle
 class Guard:
     """ASGI middleware before `app`, whose uploads lie in `folder`.
 
-    A body has at most `limits.upload` bytes and a form's overhead for an upload, 1 MiB otherwise. A larger
-    Content-Length is refused before the body is read, and one in chunks when it exceeds the limit (413). A body that
-    takes longer than a minute and its size at 32 KiB per second is cut off (408). An upload that `limits.disk` has no
-    room for, with those on their way, is refused (507). gradio's other addresses that take something in, or fetch from
-    other hosts, are not there (404). After a refusal the connection is closed.
+    The body of an upload has at most `limits.upload` bytes and a form's overhead, other bodies 1 MiB. A larger
+    Content-Length is refused before the body is read, and a chunked body when it exceeds the limit (413). A body that
+    takes longer than a minute plus its size at 32 KiB per second is cut off (408). An upload is refused if the
+    folder with all uploads in progress would exceed `limits.disk` (507). gradio's other addresses that accept data or
+    fetch from other hosts are not found (404). After a refusal the connection is closed.
     """
 
     def __init__(self, app: Callable, limits: Limits, folder: Path):
         self.app, self.limits, self.folder = app, limits, folder
-        self._coming = 0  # bytes of uploads on their way; of the one thread that runs the server
+        self._coming = 0  # bytes of uploads in progress; used only by the thread that runs the server
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -72,7 +69,7 @@ class Guard:
 
 
 class _CutOffError(MultiPartException):
-    """The rest of a body is not read; of all errors, gradio removes a half file after this one alone."""
+    """The rest of a body is not read. This base class is the only error after which gradio removes a partial file."""
 
 
 class Body:
@@ -84,7 +81,7 @@ class Body:
         self._refusal: tuple[int, str] | None = None  # status and message
 
     async def through(self, app: Callable, scope: Message) -> None:
-        """Let `app` answer; where the body is cut off, answer in its place, whatever it makes of that."""
+        """Let `app` answer; if the body is cut off, send the refusal in place of its answer or error."""
         self._end = asyncio.get_running_loop().time() + self._seconds
         try:
             await app(scope, self._next, self._pass)
@@ -97,12 +94,12 @@ class Body:
     async def _next(self) -> Message:
         if self._refusal is not None:
             raise _CutOffError("cut off")
-        if self._complete:  # who waits for more waits for the visitor to leave
+        if self._complete:  # a read after the end waits for the visitor to leave
             return await self._receive()
         try:
             left = self._end - asyncio.get_running_loop().time()
             message = await asyncio.wait_for(self._receive(), max(0.0, left))
-        except asyncio.TimeoutError:  # another class than TimeoutError before Python 3.11
+        except asyncio.TimeoutError:  # differs from TimeoutError before Python 3.11
             self._refusal = 408, SLOW
             raise _CutOffError("cut off") from None
         self._read += len(message.get("body", b""))
@@ -134,7 +131,7 @@ def _too_large(most: int) -> str:
 
 
 async def _refuse(receive: Receive, send: Send, status: int, message: str) -> None:
-    """Answer at once: a sender whose connection were reset while it sends would see no answer."""
+    """Answer at once, but do not reset the connection: a client that is still sending would lose the answer."""
     body = message.encode()
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),
@@ -146,7 +143,7 @@ async def _refuse(receive: Receive, send: Send, status: int, message: str) -> No
 
 
 async def _end(receive: Receive, send: Send, message: Message) -> None:
-    """Send all of an answer, and read on for a moment before the server takes it as ended and closes."""
+    """Send the whole answer, and keep reading for a moment before the server ends it and closes."""
     await send({**message, "more_body": True})
     with suppress(asyncio.TimeoutError):
         await asyncio.wait_for(_discard(receive, LINGER[0]), LINGER[1])

@@ -17,7 +17,8 @@ MAX_STRENGTH = 2.0
 class Limits:
     """megapixels (10^6) and upload (bytes): of one picture. memory: bytes of the whole server, None for four fifths of
     what is free at the start. together: restorations at once. waiting: requests in the queue. keep: seconds after
-    which uploads and results are deleted. disk: bytes that they may take until then."""
+    which uploads and results are deleted. disk: bytes that they may take until then. clip_seconds, clip_megapixels:
+    of one video, and of each of its frames."""
 
     megapixels: float = 24.0
     upload: int = 64 * 2**20
@@ -26,6 +27,8 @@ class Limits:
     waiting: int = 20
     keep: int = 3600
     disk: int = 4 * 2**30
+    clip_seconds: float = 10.0
+    clip_megapixels: float = 2.1
 
     def share(self, device: torch.device) -> int:
         """``program + (memory - program) / together``: bytes that one restoration is planned for, as the program is

@@ -11,6 +11,8 @@ import gradio as gr
 from gradio import routes
 
 from f2d.app import parts
+from f2d.app.clip_parts import clips
+from f2d.app.clips import Clips
 from f2d.app.limits import MAX_STEPS, MAX_STRENGTH
 from f2d.app.work import Done, Options, Work
 
@@ -93,17 +95,17 @@ def build(work: Work, title: str, licence: str, examples: list[Path]) -> gr.Bloc
                 line = gr.HTML(parts.line(), elem_id="f2d-line")
                 download = gr.DownloadButton("Download the restored picture", interactive=False, elem_id="f2d-download")
                 factors = parts.factors() if names else None
-        gr.HTML(_foot(licence))
         original = gr.State(None)
 
-        def restore(
-            path: str | None, preview: Preview | None, steps: int, sampler: str, seed: float | None, *amounts: float
-        ) -> list:
+        def options(steps: int, sampler: str, seed: float | None, *amounts: float) -> Options:
+            strength = {name: float(amount) for name, amount in zip(names, amounts) if amount != 1}
+            return Options(steps, sampler, int(seed or 0), strength)
+
+        def restore(path: str | None, preview: Preview | None, *values: Any) -> list:
             if path is None:
                 raise ValueError("Choose a photograph first.")
             path = preview.original if preview and preview.shown == path else path
-            strength = {name: float(amount) for name, amount in zip(names, amounts) if amount != 1}
-            done = work.restore(Path(path), Options(steps, sampler, int(seed or 0), strength))
+            done = work.restore(Path(path), options(*values))
             results = [parts.compared(done), parts.line(done.line), _download(done)]
             return [*results, parts.explained(done)] if names else results
 
@@ -114,12 +116,12 @@ def build(work: Work, title: str, licence: str, examples: list[Path]) -> gr.Bloc
         def pick(event: gr.EventData) -> str:
             return str(examples[event.index])
 
-        hidden = {"api_visibility": "private"}
+        hidden, chosen = {"api_visibility": "private"}, [number, sampler, seed, *strengths]
         upload.upload(_told(look, [None, None]), [upload], [upload, original], concurrency_limit=2, **hidden)
         button.click(None, js=_TO_RESULT, **hidden)
         button.click(
             _told(restore),
-            [upload, original, number, sampler, seed, *strengths],
+            [upload, original, *chosen],
             [compare, line, download, *([factors] if names else [])],
             concurrency_limit=limits.together,
             show_progress_on=compare,
@@ -128,6 +130,8 @@ def build(work: Work, title: str, licence: str, examples: list[Path]) -> gr.Bloc
         new_seed.click(None, None, seed, js=f"() => Math.floor(Math.random() * {LARGEST_SEED + 1})", **hidden)
         if examples:
             tried.click(pick, None, upload, queue=False, show_progress="hidden", **hidden)
+        clips(Clips(work), _told, options, chosen, hidden)
+        gr.HTML(_foot(licence))
     return page.queue(max_size=limits.waiting, api_open=False)
 
 

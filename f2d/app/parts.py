@@ -166,7 +166,7 @@ def factors() -> gr.HTML:
 
 def examples(paths: list[Path]) -> gr.HTML:
     """Buttons with the pictures `paths`, named as the files are; the data of its click event has the index."""
-    value = [{"file": _file(path), "name": path.stem.replace("_", " ")} for path in paths]
+    value = [{"file": file(path), "name": path.stem.replace("_", " ")} for path in paths]
     return gr.HTML(
         value, html_template=_EXAMPLES, css_template=_EXAMPLES_CSS, js_on_load=_EXAMPLES_JS, elem_id="f2d-examples"
     )
@@ -174,13 +174,13 @@ def examples(paths: list[Path]) -> gr.HTML:
 
 def line(text: str = "") -> str:
     """HTML that screen readers say when it changes."""
-    return f'<p role="status" style="margin: 0">{escape(text)}</p>'
+    return f'<p role="status" style="margin: 0; white-space: pre-line">{escape(text)}</p>'
 
 
 def compared(done: Done) -> dict[str, Any]:
     """The value of `compare`."""
     width, height = done.size
-    return {"before": _file(done.before), "after": _file(done.after), "width": width, "height": height}
+    return {"before": file(done.before), "after": file(done.after), "width": width, "height": height}
 
 
 def explained(done: Done) -> dict[str, Any]:
@@ -188,7 +188,7 @@ def explained(done: Done) -> dict[str, Any]:
     found = []
     for factor in done.factors:
         numbers = {name: f"{getattr(factor, name):.2f}" for name in ("mean", "gate", "presence")}
-        found.append({"name": named(factor.name), "overlay": _file(factor.overlay), **numbers})
+        found.append({"name": named(factor.name), "overlay": file(factor.overlay), **numbers})
     return {"factors": found, "width": done.size[0], "height": done.size[1]}
 
 
@@ -197,6 +197,6 @@ def named(factor: str) -> str:
     return "low light" if factor == "low" else factor
 
 
-def _file(path: Path) -> dict[str, Any]:
+def file(path: Path) -> dict[str, Any]:
     """A file as gradio carries it: it gets an address, and is deleted when its time has come."""
     return gr.FileData(path=str(path), orig_name=path.name).model_dump()

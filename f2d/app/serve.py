@@ -14,21 +14,21 @@ from f2d.app.disk import deleting
 from f2d.app.limits import Limits
 from f2d.engine.restorer import Restorer
 
-FIRST_PORT = 7860  # gradio's own, and the next hundred
+FIRST_PORT = 7860  # gradio's default; gradio tries the next hundred
 
 
 @contextmanager
 def serving(
     restorer: Restorer, title: str, limits: Limits, *, host: str = "127.0.0.1", port: int = 0, licence: str = ""
 ) -> Iterator[str]:
-    """``with serving(restorer, "f2d-lite", Limits()) as address:`` the page is there inside, and nothing of it after.
+    """``with serving(restorer, "f2d-lite", Limits()) as address:`` serve the page inside the block.
 
-    port: 0 for the next that is free from `FIRST_PORT` on. Uploads and results lie in a folder of this server's own,
-    which nobody else reads. Nothing is sent to another host. ImportError without gradio, OSError where host and port
-    cannot be listened to.
+    port: 0 for the first free port from `FIRST_PORT`. Uploads and results lie in a private folder, which is deleted at
+    the end. Nothing is sent to another host. Raises ImportError without gradio, and OSError if the server cannot listen
+    on host and port.
     """
     check_free(host, port)
-    with ExitStack() as tidy:  # all of it is done, whatever interrupts a part
+    with ExitStack() as tidy:  # every clean-up runs, even if one is interrupted
         folder = Path(tempfile.mkdtemp(prefix="f2d-app-")).resolve()
         tidy.callback(shutil.rmtree, folder, ignore_errors=True)
         # read by gradio: where it writes, whether it sends statistics, whether the browser keeps what was done
@@ -85,7 +85,7 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 
 def wait() -> None:
-    """Until the process is interrupted or terminated."""
+    """Wait until the process is interrupted or terminated."""
     threading.Event().wait()
 
 
@@ -97,7 +97,7 @@ def licence_of(model: str) -> str:
 
 
 def check_free(host: str, port: int) -> None:
-    """OSError, one line, unless host and port can be listened to; port 0 is any."""
+    """Raise OSError with a one-line message unless the server can listen on host and port; port 0 is any."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as test:

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from threading import Semaphore
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from f2d.app import shown
 from f2d.app.disk import used
@@ -45,7 +47,7 @@ class Factor(NamedTuple):
 
 class Done(NamedTuple):
     """before, after: files for the screen, of `size` (width, height). download: the whole picture, in the format named
-    `format`. line: the restoration in words."""
+    `format`. line: a one-line description of the restoration."""
 
     before: Path
     after: Path
@@ -67,6 +69,7 @@ class Work:
     def __init__(self, restorer: Restorer, limits: Limits, folder: Path):
         self.restorer, self.limits, self.folder = restorer, limits, folder.resolve()
         self._memory = limits.share(restorer.execution.device)
+        self._turns = Semaphore(limits.together)
 
     def inside(self, path: Path) -> Path:
         """`path` itself, a file below `folder`; FileNotFoundError for everything else, links that lead out too."""
@@ -85,7 +88,7 @@ class Work:
             if self.limits.check(path) in BROWSERS_SHOW:
                 return None
             picture = shown.fitted(read(path).picture())
-        return self._screen(picture, self._place(), "preview")
+        return self._screen(picture, self.place(), "preview")
 
     def restore(self, path: Path, options: Options) -> Done:
         """`path` restored: the same pixels as `f2d restore` and `f2d.load` give."""
@@ -93,8 +96,8 @@ class Work:
             self._check_room()
             self.limits.check(path)
             photo = read(path)
-            result = self._call(photo, options)
-        restored, place = photo.replaced(result.image), self._place()
+            result = self.call(photo.tensor(), options)
+        restored, place = photo.replaced(result.image), self.place()
         download = _download(place, path, photo)
         with _named(download):
             write(restored, download)
@@ -117,21 +120,29 @@ class Work:
             factors,
         )
 
+    def check_room(self, path: Path) -> None:
+        """Raise ImageError, with the name of `path`, if the server's folder is full."""
+        with _named(path):
+            self._check_room()
+
     def _check_room(self) -> None:
         if used(self.folder) > self.limits.disk:
             raise ImageError("the server has no room for another image at the moment, so try again later")
 
-    def _call(self, photo: Photo, options: Options) -> Restored:
-        size = "{} × {} pixels".format(*photo.size)
+    def call(self, image: Tensor, options: Options, **more: Any) -> Restored:
+        """Restore an image [3, H, W] or [1, 3, H, W], at most `limits.together` at one time."""
+        size = f"{image.shape[-1]} × {image.shape[-2]} pixels"
         try:
-            return self.restorer(
-                photo.tensor(),
-                seed=options.seed,
-                max_memory=self._memory,
-                steps=options.steps,
-                sampler=options.sampler,
-                strength=options.strength or None,
-            )
+            with self._turns:
+                return self.restorer(
+                    image,
+                    seed=options.seed,
+                    max_memory=self._memory,
+                    steps=options.steps,
+                    sampler=options.sampler,
+                    strength=options.strength or None,
+                    **more,
+                )
         except DoesNotFitError:
             raise ImageError(
                 f"{size} did not fit into memory at the moment, so try again, or make it smaller"
@@ -140,16 +151,22 @@ class Work:
             raise ImageError(f"{size} need more memory than this page has for one image, so make it smaller") from None
 
     def _line(self, photo: Photo, restored: Photo, result: Restored) -> str:
-        change, execution = photo.change_to(restored), self.restorer.execution
-        device = "CPU" if execution.device.type == "cpu" else torch.cuda.get_device_name(execution.device)
+        change = photo.change_to(restored)
         frames = f" · the first of {photo.frames} frames" if photo.frames > 1 else ""
         return (
             f"Changed by {change.mean:.1f} grey levels of 255 on average, {change.largest:.0f} at most · "
-            f"{result.seconds:.2f} s, {execution.precision} on {device} · {photo.size[0]} × {photo.size[1]}, "
+            f"{result.seconds:.2f} s, {self.execution()} · {photo.size[0]} × {photo.size[1]}, "
             f"{photo.depth}\N{NO-BREAK SPACE}bits{frames}"
         )
 
-    def _place(self) -> Path:
+    def execution(self) -> str:
+        """Return the precision and the name of the device."""
+        execution = self.restorer.execution
+        device = "CPU" if execution.device.type == "cpu" else torch.cuda.get_device_name(execution.device)
+        return f"{execution.precision} on {device}"
+
+    def place(self) -> Path:
+        """Make a folder below `folder` whose name cannot be guessed."""
         place = self.folder / secrets.token_hex(16)
         place.mkdir(mode=0o700)
         return place

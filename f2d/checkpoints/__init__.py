@@ -138,7 +138,7 @@ def pinned(source: str) -> str:
 
 
 def names_weights(text: str) -> bool:
-    """Whether `find` would look for weights under that name: a preset, a checkpoint folder, or a missing path."""
+    """Return whether `find` would look for weights under that name: a preset, a checkpoint folder, or no path."""
     path = Path(text)
     return (path / CONFIG).is_file() or text in shipped() or (hub.parse(text) is not None and not path.exists())
 

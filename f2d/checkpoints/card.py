@@ -85,11 +85,11 @@ def card(
     limits: str = UNKNOWN,
     evaluation: str | os.PathLike | None = None,
 ) -> "ModelCard":
-    """The card of a network, its sizes and what it restores filled in.
+    """Return the model card of a network, with its size and the degradations that it restores.
 
-    name: what it is loaded by, such as owner/name. license: of the weights, as the Hub abbreviates it.
-    description, training_data, limits: Markdown. evaluation: a folder of `f2d eval` with results, which become a table,
-    and metadata that the Hub lists them by. FileNotFoundError, ValueError where that folder holds none.
+    name: the name to load it by, such as owner/name. license: of the weights, as the Hub abbreviates it. description,
+    training_data, limits: Markdown. evaluation: a folder of `f2d eval`, whose results become a table and the Hub's
+    metadata. Raises FileNotFoundError if that folder has no results, and ValueError if they are damaged.
     """
     from huggingface_hub import ModelCard, ModelCardData
 
@@ -141,7 +141,7 @@ class _Results:
 
     @property
     def metrics(self) -> list[str]:
-        """Short names, as the Hub has them: the first word of a key such as "psnr rgb 8bit"."""
+        """The Hub's short names: the first word of a key such as "psnr rgb 8bit"."""
         return list(dict.fromkeys(measure["key"].split()[0] for measure, *_ in self._measured))
 
     @property
@@ -157,7 +157,7 @@ class _Results:
         ]
 
     def metadata(self) -> list:
-        """`EvalResult`s; what is not finite is no number of YAML that the Hub takes."""
+        """Return `EvalResult`s; infinite and undefined values are omitted, since the Hub rejects them."""
         from huggingface_hub import EvalResult
 
         return [

@@ -57,9 +57,8 @@ def fetch(
     # the base class of the HTTP library's errors, for either library that versions of the client use
     failures: tuple[type[Exception], ...] = (OSError, EntryNotFoundError, *HfHubHTTPError.__bases__)
     name, revision = repository
-    if (
-        revision is not None and _COMMIT.fullmatch(revision) and not force_download
-    ):  # the content of a commit never changes
+    # the content of a commit never changes
+    if revision is not None and _COMMIT.fullmatch(revision) and not force_download:
         place = None if cache_dir is None else Path(cache_dir)
         cached = [try_to_load_from_cache(name, file, cache_dir=place, revision=revision) for file in files]
         if all(isinstance(path, str) for path in cached):

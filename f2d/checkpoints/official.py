@@ -88,7 +88,7 @@ def read_official(path: str | os.PathLike, weights: str = "ema") -> tuple[dict, 
 
 
 def _averaged(ema: object, path: str | os.PathLike) -> dict[str, Tensor]:
-    """The averaged tensors: "shadow" and "shadow_buffers" of the mapping `ema`, or that mapping."""
+    """Return the averaged tensors: "shadow" and "shadow_buffers" of the mapping `ema`, or that mapping itself."""
     if isinstance(ema, Mapping) and ema and all(isinstance(value, Tensor) for value in ema.values()):
         return _tensors(ema, f"{path}: 'ema'")
     if not isinstance(ema, Mapping) or "shadow" not in ema:
@@ -100,7 +100,7 @@ def _averaged(ema: object, path: str | os.PathLike) -> dict[str, Tensor]:
 
 
 def _options(args: object, config: dict[str, Any], path: str | os.PathLike) -> dict[str, Any]:
-    """Fields of `F2DNetConfig` that the authors' options `args` set; those of training alone are left."""
+    """Return the fields of `F2DNetConfig` that the authors' options `args` set; training options are ignored."""
     if args is None:
         return {}
     if not isinstance(args, Mapping):

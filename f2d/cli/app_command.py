@@ -1,4 +1,4 @@
-"""`f2d app`: serve a browser page that restores the photographs dropped on it."""
+"""`f2d app`: serve a browser page that restores the photographs and short videos dropped on it."""
 
 from contextlib import ExitStack
 from importlib.util import find_spec
@@ -8,18 +8,13 @@ import typer
 from rich.markup import escape
 
 from f2d.cli.console import err, fail, one_line_errors, out, tidy_when_terminated
-from f2d.cli.options import Device, Precision, PrecisionOption
+from f2d.cli.options import Device, MaxMemory, ModelArgument, PrecisionOption
 from f2d.cli.quantities import size_in_bytes
 
 
 @one_line_errors
 def app_command(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL", help="A preset with shipped weights, a checkpoint folder, or owner/name on the Hub."
-        ),
-    ] = "f2d-lite",
+    model: ModelArgument = "f2d-lite",
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 opens the page to the network.")
     ] = "127.0.0.1",
@@ -27,7 +22,7 @@ def app_command(
         int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes the first free one from 7860 on.")
     ] = 0,
     device: Device = "auto",
-    precision: PrecisionOption = Precision.AUTO,
+    precision: PrecisionOption = "auto",
     max_megapixels: Annotated[
         float, typer.Option(min=0.01, max=178, help="Largest image accepted, in megapixels.")
     ] = 24.0,
@@ -36,21 +31,20 @@ def app_command(
         int, typer.Option(min=1, max=64, help="Restorations that run at once; further requests wait.")
     ] = 1,
     queue: Annotated[int, typer.Option(min=1, help="Requests that may wait; further ones are refused.")] = 20,
-    max_memory: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE", help="Memory limit of the server, for example 4G (default: 80 % of what is free)."
-        ),
-    ] = None,
+    max_memory: MaxMemory = None,
     max_disk: Annotated[
         float, typer.Option(min=0.01, metavar="GIB", help="Disk space for uploads and results, in GiB.")
     ] = 4.0,
+    max_seconds: Annotated[float, typer.Option(min=0.1, help="Longest video accepted, in seconds.")] = 10.0,
+    max_frame: Annotated[
+        float, typer.Option(min=0.01, max=178, help="Largest frame of a video accepted, in megapixels.")
+    ] = 2.1,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser of this machine.")] = False,
 ) -> None:
-    r"""Serve a browser page that restores photographs with MODEL: upload, compare, download.
+    r"""Serve a browser page that restores photographs and short videos with MODEL: upload, compare, download.
 
     The server runs until Ctrl-C. Images stay on this machine and are deleted after an hour and when the server ends.
-    Needs: pip install "f2d\[app]"
+    Needs: pip install "f2d\[app]", and for videos "f2d\[app,video]"
     """
     memory = size_in_bytes(max_memory)
     if find_spec("gradio") is None:
@@ -61,8 +55,13 @@ def app_command(
     from f2d.engine.restorer import Restorer
 
     check_free(host, port)
-    limits = Limits(max_megapixels, max_upload * 2**20, memory, threads, queue, disk=int(max_disk * 2**30))
-    restorer = Restorer.load(model, device=device, precision=precision.value)
+    limits = Limits(
+        *(max_megapixels, max_upload * 2**20, memory, threads, queue),
+        disk=int(max_disk * 2**30),
+        clip_seconds=max_seconds,
+        clip_megapixels=max_frame,
+    )
+    restorer = Restorer.load(model, device=device, precision=precision)
     out.print(f"{escape(model)} on {restorer.execution}")
     with tidy_when_terminated(), ExitStack() as server:
         with err.status("starting"):

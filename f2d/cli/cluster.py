@@ -5,7 +5,8 @@ from pathlib import Path
 import typer
 from rich.markup import escape
 
-from f2d.cli.console import FAILED, bar_of, err, fail, out, report_error, shown, up
+from f2d.cli.console import FAILED, bar_of, err, fail, out, report_error, up
+from f2d.cli.counts import done, tell_left_out
 from f2d.cli.files import Task
 from f2d.cli.folders import LeftOut
 from f2d.images.formats import FORMATS
@@ -61,12 +62,10 @@ def restore_on_cluster(
             **task.options,
         )
     left_out = LeftOut(outcome.left_out)
-    if left_out:
-        (err if left_out.photographs else out).print(shown(left_out))
-    skipped = f", {outcome.skipped} skipped (they exist, and --overwrite replaces them)" if outcome.skipped else ""
+    tell_left_out(left_out)
     rate = outcome.restored / outcome.seconds if outcome.seconds else 0.0
     out.print(
-        f"{outcome.restored} restored, {outcome.failed} failed{skipped}; {rate:.2f} images per second, "
+        f"{done(outcome.restored, outcome.failed, outcome.skipped)}; {rate:.2f} images per second, "
         f"model {outcome.model_seconds:.2f} s, whole job {outcome.seconds:.2f} s"
     )
     if outcome.failed or left_out.photographs:

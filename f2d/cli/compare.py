@@ -13,8 +13,8 @@ from rich.text import Text
 
 from f2d.cli.console import one_line_errors, out, shown
 from f2d.cli.files import check_no_file
-from f2d.cli.options import Seed
-from f2d.replacing import replacing
+from f2d.cli.options import Evaluations, Seed
+from f2d.replacing import write_texts
 
 if TYPE_CHECKING:
     from f2d.evaluation.bootstrap import Interval
@@ -28,10 +28,7 @@ _COLUMNS = ("", "pictures", "method", "mean", "difference", "95 % interval", "")
 
 @one_line_errors
 def compare(
-    folders: Annotated[
-        list[Path],
-        typer.Argument(metavar="EVALUATION...", help="Two or more result folders of f2d eval.", show_default=False),
-    ],
+    evaluations: Evaluations,
     target: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Folder for compare.json, compare.md and compare.csv.", show_default=False),
@@ -43,7 +40,7 @@ def compare(
     resamples: Annotated[int, typer.Option(min=100, help="Number of bootstrap resamples.")] = 10_000,
     seed: Seed = 0,
 ) -> None:
-    """Compare two or more EVALUATIONs of the same data: means, and differences from the first with 95 % intervals.
+    """Compare two or more evaluations of the same data: means, and differences from the first with 95 % intervals.
 
     By default all rows of the first measure and the averages of the others are printed; --measure prints all rows of
     the measures it names. Only pictures that every evaluation contains are compared; the others are listed. The
@@ -55,7 +52,7 @@ def compare(
     from f2d.evaluation.folder import EvaluationFolder
 
     comparison = compare_folders(
-        [EvaluationFolder.open(folder) for folder in folders], measure or (), resamples=resamples, seed=seed
+        [EvaluationFolder.open(folder) for folder in evaluations], measure or (), resamples=resamples, seed=seed
     )
     for i, about in enumerate(comparison.measures):
         lines = comparison.lines[about.key]
@@ -155,10 +152,7 @@ def _write(target: Path, comparison: "Comparison", resamples: int, seed: int) ->
         "compare.md": "\n".join(parts),
         "compare.csv": _csv(comparison),
     }
-    target.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        with replacing(target / name, alone=True) as part:
-            part.write_text(text, encoding="utf-8", newline="\n")
+    write_texts(target, texts)
 
 
 def _entries(comparison: "Comparison") -> Iterator[dict[str, object]]:

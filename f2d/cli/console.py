@@ -1,4 +1,4 @@
-"""The terminal: what commands print, a user's mistake as one line and an exit code, the progress bar, SIGTERM."""
+"""The terminal: printing, users' mistakes as one line and an exit code, the progress bar, SIGTERM."""
 
 import functools
 import logging
@@ -27,7 +27,7 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 def shown(path: object) -> str:
-    """A path as one printable line, whatever is in it: a newline, a byte that is no character, rich's markup."""
+    """Return a path as one printable line: newlines, undecodable bytes and rich's markup are escaped."""
     return escape(
         "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(path))
     )
@@ -50,9 +50,9 @@ def fail(message: object, code: int = WRONG_USAGE) -> NoReturn:
 
 
 def one_line_errors(command: Callable) -> Callable:
-    """A command whose ValueError, OSError or unavailable backend is printed as one line, exit code 2, and no traceback.
+    """Make a command print ValueError, OSError and an unavailable backend as one line, and exit with code 2.
 
-    The package raises these for what the user gave; anything else is a defect and keeps its traceback.
+    The package raises these for the user's input; any other error is a defect and keeps its traceback.
     """
 
     @functools.wraps(command)
@@ -84,7 +84,7 @@ def _one_line_warning(message: Warning | str, category: type[Warning], *_: objec
 
 
 def bar_of(what: str, total: int) -> Progress:
-    """A bar with its one task; what: such as "restoring"."""
+    """Return a progress bar with one task, described by `what`, for example "restoring"."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     progress = Progress(*columns, console=err, transient=True)
     progress.add_task(what, total=total)
@@ -93,7 +93,7 @@ def bar_of(what: str, total: int) -> Progress:
 
 @contextmanager
 def up(bar: Progress, wanted: bool) -> Iterator[None]:
-    """The bar is up while a picture is worked on and gone when its line is printed; in a pipe there is none."""
+    """Show the bar inside the block, so that it is gone when an image's line is printed; in a pipe there is none."""
     if not (wanted and err.is_terminal):
         yield
         return
@@ -103,7 +103,7 @@ def up(bar: Progress, wanted: bool) -> Iterator[None]:
 
 @contextmanager
 def without_library_messages() -> Iterator[None]:
-    """Discard what C libraries print to stderr, as libtiff does about damage: the file's own line says it."""
+    """Discard what C libraries print to stderr, as libtiff does about damage, which the file's own line reports."""
     try:
         kept = os.dup(2)
     except OSError:  # stderr is closed
@@ -120,7 +120,7 @@ def without_library_messages() -> Iterator[None]:
 
 @contextmanager
 def tidy_when_terminated() -> Iterator[None]:
-    """SIGTERM, which launchers and schedulers send, ends the command as Ctrl-C does: no half-written file is left."""
+    """Make SIGTERM, which launchers and schedulers send, end the command as Ctrl-C does, without half-written files."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return

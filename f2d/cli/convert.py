@@ -1,8 +1,7 @@
 """`f2d convert`: turn the authors' published checkpoints and LMDBs into this package's formats."""
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,19 +10,13 @@ from f2d.cli.files import check_folder_writable, check_free, check_no_file
 from f2d.cli.options import Overwrite
 
 
-class Weights(str, Enum):
-    """The weights to take from an official checkpoint."""
-
-    EMA = "ema"
-    MODEL = "model"
-
-
 @one_line_errors
 def convert(
     source: Annotated[Path, typer.Argument(help="An official checkpoint (.pt) or an LMDB folder.", show_default=False)],
     target: Annotated[Path, typer.Option("--out", "-o", help="Output folder.", show_default=False)],
     weights: Annotated[
-        Weights | None, typer.Option(help="Weights to take from a checkpoint: ema (their average; default) or model.")
+        Literal["ema", "model"] | None,
+        typer.Option(help="Weights to take from a checkpoint: ema (their average; default) or model."),
     ] = None,
     factors: Annotated[
         str | None, typer.Option(help="Factor names of a checkpoint, if not the published ones: noise,haze,rain.")
@@ -44,7 +37,7 @@ def convert(
             fail(f"{source}: is a folder, but --weights and --factors only apply to checkpoints (.pt)")
         _unpack(source, target, overwrite)
     else:
-        _checkpoint(source, target, weights or Weights.EMA, factors, overwrite)
+        _checkpoint(source, target, weights or "ema", factors, overwrite)
 
 
 def _unpack(source: Path, target: Path, overwrite: bool) -> None:
@@ -64,13 +57,13 @@ def _unpack(source: Path, target: Path, overwrite: bool) -> None:
     out.print(f"{shown(target)}: {written} pictures written" + (f", {kept} kept" if kept else ""))
 
 
-def _checkpoint(source: Path, target: Path, weights: Weights, factors: str | None, overwrite: bool) -> None:
+def _checkpoint(source: Path, target: Path, weights: str, factors: str | None, overwrite: bool) -> None:
     from f2d.checkpoints import CONFIG, MODEL
     from f2d.nets import F2DNet
 
     check_free([target / CONFIG, target / MODEL], overwrite=overwrite)
     names = None if factors is None else tuple(name.strip() for name in factors.split(","))
-    net = F2DNet.from_official(source, weights.value, names)
+    net = F2DNet.from_official(source, weights, names)
     check_folder_writable(target)
     net.save_pretrained(target)
     out.print(f"{shown(target)}: {', '.join(net.config.factors)}, {sum(p.numel() for p in net.parameters()):,} weights")

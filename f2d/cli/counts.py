@@ -4,7 +4,8 @@ import time
 from dataclasses import dataclass
 
 from f2d.cli import STARTED
-from f2d.cli.console import out, report_error
+from f2d.cli.console import out, report_error, shown, warn
+from f2d.cli.folders import LeftOut
 from f2d.cli.ranks import ALONE, Place
 
 
@@ -26,9 +27,22 @@ class Counts:
         """Print the last line of a process, unless everything failed: failures have printed their own lines."""
         if not (self.restored or self.skipped):
             return
-        skipped = f", {self.skipped} skipped (they exist, and --overwrite replaces them)" if self.skipped else ""
         where = f"rank {place.rank} of {place.world}: " if place.world > 1 else ""
         out.print(
-            f"{where}{self.restored} restored, {self.failed} failed{skipped}; model {self.model_seconds:.2f} s, "
+            f"{where}{done(self.restored, self.failed, self.skipped)}; model {self.model_seconds:.2f} s, "
             f"whole command {time.perf_counter() - STARTED:.2f} s"
         )
+
+
+def done(restored: int, failed: int, skipped: int) -> str:
+    """Return the numbers of photographs as text."""
+    kept = f", {skipped} skipped (they exist, and --overwrite replaces them)" if skipped else ""
+    return f"{restored} restored, {failed} failed{kept}"
+
+
+def tell_left_out(left_out: LeftOut) -> None:
+    """Print the files that were not read, as a warning if photographs are among them."""
+    if left_out.photographs:
+        warn(left_out)
+    elif left_out:
+        out.print(shown(left_out))

@@ -11,7 +11,7 @@ from rich.table import Column, Table
 from f2d.cli import STARTED
 from f2d.cli.console import err, one_line_errors, out
 from f2d.cli.files import check_folder_writable, check_free, check_no_file
-from f2d.cli.options import Device, Model, Overwrite, Precision, PrecisionOption
+from f2d.cli.options import Device, Model, Overwrite, PrecisionOption
 from f2d.images import save_image
 
 
@@ -21,7 +21,7 @@ def demo(
     model: Model = "f2d-lite",
     overwrite: Overwrite = False,
     device: Device = "auto",
-    precision: PrecisionOption = Precision.AUTO,
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Degrade free photographs with overlapping haze, rain, snow and low light, restore them, and measure the result.
 
@@ -35,7 +35,7 @@ def demo(
     figures = {case: target / f"{i}_{case.photo}_{case.category}.png" for i, case in enumerate(CASES, 1)}
     check_free(list(figures.values()), overwrite=overwrite)
     check_folder_writable(target)
-    restorer = Restorer.load(model, device=device, precision=precision.value)
+    restorer = Restorer.load(model, device=device, precision=precision)
     out.print(f"{escape(model)} on {restorer.execution}")
     table = Table("photo", "category", *(_right(name) for name in ("before, dB", "after, dB", "gain", "seconds")))
     gains = []

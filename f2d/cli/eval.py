@@ -7,7 +7,7 @@ import typer
 
 from f2d.cli.console import FAILED, bar_of, one_line_errors, out, report_error, shown, tidy_when_terminated, up
 from f2d.cli.files import check_no_file
-from f2d.cli.options import Device, Precision, PrecisionOption, Sampler, Seed
+from f2d.cli.options import Device, PrecisionOption, SamplerOption, Seed, Steps
 from f2d.cli.quantities import names
 from f2d.cli.ranks import Place, own_device, place_here
 
@@ -47,18 +47,8 @@ def evaluate(
         ),
     ] = "mae,niqe",
     name: Annotated[str | None, typer.Option(help="Name of the method in tables.", show_default=False)] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Network calls per image (default: the model's own).", show_default=False)
-    ] = None,
-    sampler: Annotated[
-        Sampler | None,
-        typer.Option(
-            case_sensitive=False,
-            help="Sampler: mc, nmc, em or mean (one deterministic step) for F²D-Net; euler for ResFlow "
-            "(default: the model's own).",
-            show_default=False,
-        ),
-    ] = None,
+    steps: Steps = None,
+    sampler: SamplerOption = None,
     seed: Seed = 0,
     limit: Annotated[
         int | None,
@@ -72,7 +62,7 @@ def evaluate(
         bool, typer.Option("--overwrite", help="Overwrite an evaluation in -o, whatever its settings.")
     ] = False,
     device: Device = "auto",
-    precision: PrecisionOption = Precision.AUTO,
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Evaluate MODEL on --data: PSNR, SSIM and more by the papers' conventions, beside their published results.
 
@@ -92,11 +82,11 @@ def evaluate(
         measures=names(measures, "--measures", "mae,niqe") or (),
         name=name,
         steps=steps,
-        sampler=sampler and sampler.value,
+        sampler=sampler,
         seed=seed,
         limit=limit,
         device=own_device(device, place),
-        precision=precision.value,
+        precision=precision,
         stlpips_weights=stlpips,
         keep_images=images,
     )
@@ -141,13 +131,14 @@ def _finish(evaluation: "Evaluation", place: Place) -> bool:
     """
     from f2d.evaluation.tables import terminal_table
 
-    if place.world > 1 and (missing := evaluation.missing()):
+    records = evaluation.records()
+    if place.world > 1 and (missing := records.count(None)):
         out.print(
             f"rank {place.rank} of {place.world} is done; {missing} images are still missing, and the process that "
             "completes them writes the results"
         )
         return False
-    summary = evaluation.finish()
+    summary = evaluation.finish(records)
     out.print(terminal_table(evaluation.folder.settings, summary))
     problems = len(evaluation.data.problems)
     out.print(

@@ -7,7 +7,7 @@ import typer
 
 from f2d.cli.console import FAILED, fail, one_line_errors, out, shown
 from f2d.cli.files import check_folder_writable, check_free
-from f2d.cli.options import Device, Overwrite, Precision, PrecisionOption, Sampler
+from f2d.cli.options import Device, ModelArgument, Overwrite, PrecisionOption, Sampler, Steps
 
 MOST = 1e-3  # a quarter of an 8-bit level
 MOST_BF16 = 2e-2
@@ -15,16 +15,11 @@ MOST_BF16 = 2e-2
 
 @one_line_errors
 def export(
-    model: Annotated[str, typer.Argument(help="A preset, a checkpoint folder, or owner/name on the Hub.")],
+    model: ModelArgument,
     target: Annotated[
         Path, typer.Option("--out", "-o", help="File to write, named .onnx or .pt2.", show_default=False)
     ],
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Network calls to unroll (default: 1 for F²D-Net, 4 for ResFlow).", show_default=False
-        ),
-    ] = None,
+    steps: Steps = None,
     sampler: Annotated[
         Sampler | None,
         typer.Option(
@@ -38,7 +33,7 @@ def export(
     ] = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
-    precision: PrecisionOption = Precision.AUTO,
+    precision: PrecisionOption = "auto",
 ) -> None:
     r"""Export MODEL as ONNX (-o name.onnx) or as a PyTorch exported program (-o name.pt2).
 
@@ -48,7 +43,7 @@ def export(
     """
     if target.is_dir():
         fail(f"{target}: is a folder, but must be a file name that ends in .onnx or .pt2")
-    if target.suffix == ".onnx" and (device != "auto" or precision is Precision.BF16):
+    if target.suffix == ".onnx" and (device != "auto" or precision == "bf16"):
         fail(f"{target}: --device and --precision do not apply to ONNX files, which are float32 for any device")
     check_free([target], overwrite=overwrite)
 
@@ -66,9 +61,9 @@ def export(
     net = load_network(model)
     options: dict[str, Any] = {}
     if target.suffix == ".pt2":
-        execution = choose_execution(device, precision.value)
+        execution = choose_execution(device, precision)
         options = {"dtype": execution.dtype, "device": execution.device}
-    work.export(net, target, steps=steps, sampler=sampler and sampler.value, **options)
+    work.export(net, target, steps=steps, sampler=sampler, **options)
     out.print(f"{shown(target)}: {target.stat().st_size / 2**20:.1f} MiB")
     for name, text in work.description(target).items():
         if name != "config":

@@ -1,30 +1,18 @@
 """`f2d figures`: draw evaluations for papers and pages, as images or vector graphics."""
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from f2d.cli.console import fail, one_line_errors, out, shown
 from f2d.cli.files import check_no_file
-from f2d.cli.options import Device, Overwrite
-
-
-class Kind(str, Enum):
-    """A figure format."""
-
-    PNG = "png"
-    PDF = "pdf"
-    SVG = "svg"
+from f2d.cli.options import Device, Evaluations, Overwrite
 
 
 @one_line_errors
 def figures(
-    evaluations: Annotated[
-        list[Path],
-        typer.Argument(metavar="EVAL...", help="Result folders of f2d eval on the same data.", show_default=False),
-    ],
+    evaluations: Evaluations,
     target: Annotated[Path, typer.Option("--out", "-o", help="Folder for the figures.", show_default=False)],
     case: Annotated[
         list[str] | None,
@@ -34,7 +22,9 @@ def figures(
             show_default=False,
         ),
     ] = None,
-    format: Annotated[Kind, typer.Option(case_sensitive=False, help="File format of the figures.")] = Kind.PNG,
+    format: Annotated[
+        Literal["png", "pdf", "svg"], typer.Option(case_sensitive=False, help="File format of the figures.")
+    ] = "png",
     steps: Annotated[int, typer.Option(min=2, help="Sampling steps of the trajectory figure.")] = 10,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -50,7 +40,5 @@ def figures(
         fail('f2d figures needs matplotlib, which is not installed: pip install "f2d[eval]"')
     from f2d.figures.draw import draw
 
-    for path in draw(
-        evaluations, target, case or [], suffix=format.value, steps=steps, device=device, overwrite=overwrite
-    ):
+    for path in draw(evaluations, target, case or [], suffix=format, steps=steps, device=device, overwrite=overwrite):
         out.print(shown(path))

@@ -2,6 +2,7 @@
 
 import os
 import re
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ class Wanted(NamedTuple):
     samples: int = 0
 
     def writes(self, path: Path) -> bool:
-        """Whether an output is to be written: existing files are kept unless they are to be replaced."""
+        """Return whether to write an output: existing files are kept unless `overwrite` is set."""
         return self.overwrite or not os.path.exists(path)  # False, too, for a name that is too long
 
 
@@ -159,12 +160,9 @@ def check_no_file(folder: Path, wanted: str = "a folder") -> None:
 def check_folder_writable(folder: Path) -> None:
     """Create `folder` if it is missing; raise ImageError unless a file can be written in it."""
     make_folder(folder)
-    probe = folder / f".f2d.{os.getpid()}.part"
     try:
-        try:
-            probe.touch()
-        finally:
-            probe.unlink(missing_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise ImageError(f"{folder}: cannot be written ({error.strerror})") from None
 

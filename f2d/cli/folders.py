@@ -1,6 +1,7 @@
 """Find the images and videos that files, folders and patterns stand for, each with its place in the output folder."""
 
 import glob
+import itertools
 import os
 from collections import Counter
 from pathlib import Path
@@ -22,7 +23,7 @@ class LeftOut(Counter[str]):
 
     @property
     def photographs(self) -> int:
-        """The number of files that are pictures or videos, as far as their suffix says."""
+        """The number of files that are images or videos, judged by their suffix."""
         return sum(number for suffix, number in self.items() if _why_unread(suffix))
 
     def __str__(self) -> str:
@@ -75,7 +76,7 @@ def find_pictures(inputs: list[Path], out: Path, *, recursive: bool) -> Found:
 
 
 def is_pattern(path: Path) -> bool:
-    """Whether `path` has wildcards and is not the name of an existing file."""
+    """Return whether `path` has wildcards and is not the name of an existing file."""
     return not os.path.lexists(path) and glob.has_magic(str(path))
 
 
@@ -124,7 +125,7 @@ def _in_folder(root: Path, out: Path, recursive: bool, failures: list[str], othe
 
 
 def _matches(pattern: Path, out: Path, recursive: bool, failures: list[str], others: set[Path]) -> list[Source]:
-    base = Path(*_before_wildcards(pattern))
+    base = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts[:-1]))
     hidden = out.resolve() if base.resolve() in out.resolve().parents else None
     any_suffix = not glob.has_magic(pattern.suffix) and pattern.suffix != ""
     found = []
@@ -140,15 +141,6 @@ def _matches(pattern: Path, out: Path, recursive: bool, failures: list[str], oth
         elif not path.name.startswith("."):
             others.add(path)
     return found
-
-
-def _before_wildcards(pattern: Path) -> list[str]:
-    parts = []
-    for part in pattern.parts[:-1]:
-        if glob.has_magic(part):
-            break
-        parts.append(part)
-    return parts
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:

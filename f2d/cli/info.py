@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from f2d.cli.console import one_line_errors, out
-from f2d.cli.options import Device, Precision, PrecisionOption
+from f2d.cli.options import Device, PrecisionOption
 
 if TYPE_CHECKING:
     from f2d.engine.execution import Execution
@@ -25,7 +25,7 @@ def info(
         typer.Argument(help="Model to describe: a preset, a checkpoint folder, or owner/name on the Hub."),
     ] = None,
     device: Device = "auto",
-    precision: PrecisionOption = Precision.AUTO,
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Show versions, devices, kernel backends with reasons, presets, and what `f2d restore` would run."""
     import torch
@@ -37,7 +37,7 @@ def info(
     if model is not None:
         model = pinned(model)
     net = None if model is None else _network(model)
-    execution = choose_execution(device, precision.value)
+    execution = choose_execution(device, precision)
     gpus = (
         [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     )
@@ -79,7 +79,7 @@ def _print_presets() -> None:
 
 
 def _without_weights(model: str) -> bool:
-    """Whether `model` is a preset without shipped weights."""
+    """Return whether `model` is a preset without shipped weights."""
     from f2d import checkpoints
     from f2d.nets.models import PRESETS
 

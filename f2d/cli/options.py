@@ -1,57 +1,38 @@
 """Options that several commands share."""
 
-from enum import Enum
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
+Precision = Literal["auto", "float32", "bf16"]  # `f2d.engine.execution.PRECISIONS`, known without importing PyTorch
+Sampler = Literal["MC", "NMC", "EM", "mean", "euler"]  # of all transports; each model has some of them
+Format = Literal["jpg", "png", "webp", "tiff", "bmp"]  # an output format, named by its suffix
+Codec = Literal["h264", "h265", "av1", "vp9", "ffv1"]  # `f2d.video.CODECS`
 
-class Sampler(str, Enum):
-    """The samplers of all transports, known without importing PyTorch; each model has some of them."""
-
-    MC = "MC"
-    NMC = "NMC"
-    EM = "EM"
-    MEAN = "mean"
-    EULER = "euler"
-
-
-class Precision(str, Enum):
-    """`f2d.engine.execution.PRECISIONS`, known without importing PyTorch."""
-
-    AUTO = "auto"
-    FLOAT32 = "float32"
-    BF16 = "bf16"
-
-
-class Format(str, Enum):
-    """An output format, named by its suffix."""
-
-    JPG = "jpg"
-    PNG = "png"
-    WEBP = "webp"
-    TIF = "tiff"
-    BMP = "bmp"
-
-
-class Codec(str, Enum):
-    """`f2d.video.CODECS`."""
-
-    H264 = "h264"
-    H265 = "h265"
-    AV1 = "av1"
-    VP9 = "vp9"
-    FFV1 = "ffv1"
-
-
-class Engine(str, Enum):
-    """What runs a restoration: this process, or actors of a Ray cluster."""
-
-    LOCAL = "local"
-    RAY = "ray"
-
-
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A preset, a checkpoint folder, or owner/name on the Hub.")
+]
+Evaluations = Annotated[
+    list[Path],
+    typer.Argument(metavar="EVAL...", help="Result folders of f2d eval on the same data.", show_default=False),
+]
 Model = Annotated[str, typer.Option(help="A preset, a checkpoint folder, or owner/name on the Hub.")]
+Steps = Annotated[
+    int | None,
+    typer.Option(min=1, help="Network calls per image (default: 1 for F²D-Net, 4 for ResFlow).", show_default=False),
+]
+SamplerOption = Annotated[
+    Sampler | None,
+    typer.Option(
+        case_sensitive=False,
+        help="Sampler: mc (default), nmc, em or mean (one deterministic step) for F²D-Net; euler for ResFlow.",
+        show_default=False,
+    ),
+]
+MaxMemory = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="Memory limit, for example 4G (default: 80 % of what is free).")
+]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1, ...")]
 Seed = Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Random seed.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Overwrite existing outputs.")]

@@ -9,14 +9,12 @@ from rich.markup import escape
 
 from f2d.cli.console import err, fail, one_line_errors, out, shown
 from f2d.cli.files import check_folder_writable, check_free
-from f2d.cli.options import Device, Overwrite
+from f2d.cli.options import Device, Evaluations, Overwrite
 
 
 @one_line_errors
 def report(
-    evaluations: Annotated[
-        list[Path], typer.Argument(metavar="EVAL...", help="Result folders of f2d eval.", show_default=False)
-    ],
+    evaluations: Evaluations,
     target: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.", show_default=False)],
     images: Annotated[
         int,

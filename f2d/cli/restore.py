@@ -1,14 +1,25 @@
 """`f2d restore`: restore photographs and videos."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from f2d.cli.console import FAILED, err, fail, one_line_errors, out, shown, tidy_when_terminated
-from f2d.cli.counts import Counts
+from f2d.cli.console import FAILED, fail, one_line_errors, tidy_when_terminated
+from f2d.cli.counts import Counts, tell_left_out
 from f2d.cli.files import Job, Task, Wanted, left_to_do, plan_jobs
-from f2d.cli.options import Codec, Device, Engine, Format, Model, Overwrite, Precision, PrecisionOption, Sampler, Seed
+from f2d.cli.options import (
+    Codec,
+    Device,
+    Format,
+    MaxMemory,
+    Model,
+    Overwrite,
+    PrecisionOption,
+    SamplerOption,
+    Seed,
+    Steps,
+)
 from f2d.cli.quantities import names, size_in_bytes, strengths
 from f2d.cli.ranks import place_here
 from f2d.cli.videos import allowed
@@ -29,20 +40,8 @@ def restore(
         ),
     ],
     model: Model = "f2d-lite",
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Network calls per photo (default: 1 for F²D-Net, 4 for ResFlow).", show_default=False
-        ),
-    ] = None,
-    sampler: Annotated[
-        Sampler | None,
-        typer.Option(
-            case_sensitive=False,
-            help="Sampler: mc (default), nmc, em or mean (one deterministic step) for F²D-Net; euler for ResFlow.",
-            show_default=False,
-        ),
-    ] = None,
+    steps: Steps = None,
+    sampler: SamplerOption = None,
     seed: Seed = 0,
     samples: Annotated[
         int, typer.Option(min=0, help="Write this many samples, their mean and standard deviation; needs --steps.")
@@ -92,29 +91,29 @@ def restore(
     ] = 0.5,
     overwrite: Overwrite = False,
     device: Device = "auto",
-    precision: PrecisionOption = Precision.AUTO,
-    max_memory: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="Memory limit, for example 4G (default: 80 % of what is free)."),
-    ] = None,
+    precision: PrecisionOption = "auto",
+    max_memory: MaxMemory = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Never split an image into bands, whatever memory it needs.")
     ] = False,
     engine: Annotated[
-        Engine, typer.Option(help="local: this process; ray: actors of a Ray cluster, from and to any storage.")
-    ] = Engine.LOCAL,
+        Literal["local", "ray"],
+        typer.Option(help="local: this process; ray: actors of a Ray cluster, from and to any storage."),
+    ] = "local",
     address: Annotated[
         str | None, typer.Option(help="Ray cluster to join (default: start one here).", show_default=False)
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Ray actors (default: as many as there is room for).", show_default=False)
+        int | None, typer.Option(min=1, help="Number of Ray actors (default: as many as fit).", show_default=False)
     ] = None,
     worker_cpus: Annotated[
         float | None, typer.Option(min=0, help="CPUs that each Ray actor reserves (default: 1).", show_default=False)
     ] = None,
     worker_gpus: Annotated[
         float | None,
-        typer.Option(min=0, help="GPUs, or a fraction of one, that each reserves (default: 0).", show_default=False),
+        typer.Option(
+            min=0, help="GPUs that each Ray actor reserves; fractions are allowed (default: 0).", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Restore PHOTO... (photographs and videos: files, folders or patterns, any size) into -o.
@@ -126,14 +125,14 @@ def restore(
     WORLD_SIZE) the photos are split among the processes.
 
     Videos (MP4, MOV, MKV, WebM, AVI, TS, ...) need the extra `video` of f2d. Time stamps, rotation, colour tags and bit
-    depth are kept, and sound, subtitles and chapters copied. An interrupted video continues where it was.
+    depth are kept, and sound, subtitles and chapters copied. An interrupted video resumes where it stopped.
     """
     place = place_here()
     if samples == 1:
         fail("--samples must be 0 or at least 2, got 1")
-    suffix = None if format is None else f".{format.value}"
+    suffix = None if format is None else f".{format}"
     if quality is not None and format is not None and suffix not in (".jpg", ".webp"):
-        fail(f"--quality applies to jpg and webp only, as {format.value} is lossless")
+        fail(f"--quality applies to jpg and webp only, as {format} is lossless")
     wanted = Wanted(overwrite, recursive, suffix, save_maps, samples)
     asked = {
         "strength": strengths(strength or []),
@@ -141,14 +140,14 @@ def restore(
         "max_memory": size_in_bytes(max_memory),
         "exact": exact or None,
         "steps": steps,
-        "sampler": sampler and sampler.value,
+        "sampler": sampler,
     }
     options = {"tta": tta} | {name: value for name, value in asked.items() if value is not None}
-    video = WantedVideo(codec and codec.value, crf, smooth)
-    task = Task(model, device, precision.value, options, seed, wanted, quality, video)
+    video = WantedVideo(codec, crf, smooth)
+    task = Task(model, device, precision, options, seed, wanted, quality, video)
 
     cluster = {"--address": address, "--workers": workers, "--worker-cpus": worker_cpus, "--worker-gpus": worker_gpus}
-    if engine is Engine.RAY:
+    if engine == "ray":
         from f2d.cli.cluster import restore_on_cluster
 
         refused = {"--save-maps": save_maps, "--samples": samples, "--codec": codec, "--crf": crf}
@@ -170,11 +169,8 @@ def restore(
     mine, counts.skipped, taken = left_to_do(sorted(place.share(jobs)), wanted)
     for failure in (*failures, *taken):
         counts.fail(failure)
-    if left_out and not place.rank:
-        if left_out.photographs:
-            err.print(f"[yellow]warning:[/] {shown(left_out)}")
-        else:
-            out.print(shown(left_out))
+    if not place.rank:
+        tell_left_out(left_out)
     remove_leftovers(job.target for job in mine)
     with tidy_when_terminated():
         try:

@@ -11,6 +11,7 @@ from f2d.cli.console import err, out, shown, warn
 from f2d.cli.files import Job, make_folder
 from f2d.cli.files import Task as Command
 from f2d.images.formats import ImageError
+from f2d.replacing import WriteError
 from f2d.video import VideoError, is_video, missing_extra
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ def restore_videos(jobs: list[Job], task: Command, counts: "Counts", call: Calla
         try:
             done = _restored(job, task, call, progress)
         except VideoError as error:
+            counts.fail(error)
+            continue
+        except WriteError as error:
             counts.fail(error)
             continue
         except (ImageError, MemoryError, OSError) as error:
@@ -89,7 +93,7 @@ def _restored(job: Job, task: Command, call: Callable, progress: bool) -> "Done"
 
 
 class _Bar:
-    """A bar with frames, frames a second and the time left, up from the first frame on."""
+    """A bar with frames, frames per second and the time left, shown from the first frame on."""
 
     def __init__(self, name: str, wanted: bool):
         columns = (

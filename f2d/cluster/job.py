@@ -119,6 +119,7 @@ def restore_on_ray(
     suffix = f".{format}" if format else None
     items = [item._replace(place=str(image_name(PurePosixPath(item.place), suffix))) for item in items]
     check_distinct(items)
+    target.remove_leftovers()
     there = set() if overwrite else {target.below(path) for path in target.files(recursive=True)}
     left = [item for item in items if item.place not in there]
     if not left:
@@ -148,6 +149,7 @@ def restore_on_ray(
             progress(row["place"], row["error"])
     except ray.exceptions.RayError as error:  # an actor that cannot start: its traceback ends with the reason
         raise ValueError(str(error).strip().splitlines()[-1]) from error
+    target.remove_leftovers()  # of actors that were killed meanwhile
     seconds = time.perf_counter() - begun
     return Outcome(len(left) - failed, failed, len(items) - len(left), seconds, model_seconds, others)
 

@@ -1,9 +1,13 @@
 """Find the images that a folder, a list of files or a Parquet file stands for, on any file system."""
 
+import os
 import posixpath
+import re
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,8 +15,12 @@ import pyarrow.fs
 import pyarrow.parquet
 
 from f2d.images import IMAGE_SUFFIXES
+from f2d.replacing import ABANDONED, has_ended
 
 LISTS, PARQUET = (".txt", ".lst"), ".parquet"
+OBJECT_STORES = ("s3", "gcs", "abfs")
+HERE = f"{uuid.getnode():012x}"  # this machine
+PART = re.compile(r"\.f2d-(?P<machine>[0-9a-f]{12})\.(?P<process>\d+)\.[0-9a-f]{32}\.part")
 NAMES, BYTES = ("path", "file_name", "filename", "name", "key"), ("bytes", "image", "content", "data")
 
 
@@ -52,13 +60,13 @@ class Storage(NamedTuple):
 
     def write(self, path: str, data: bytes) -> None:
         """Write a whole file: a reader sees all of it or none, as objects appear when complete and files are moved."""
-        if self.filesystem.type_name in ("s3", "gcs", "abfs"):
+        if self.filesystem.type_name in OBJECT_STORES:
             with self.filesystem.open_output_stream(path) as file:
                 file.write(data)
             return
         folder, _ = posixpath.split(path)
         self.filesystem.create_dir(folder, recursive=True)
-        part = posixpath.join(folder, f".f2d-{uuid.uuid4().hex}.part")
+        part = posixpath.join(folder, f".f2d-{HERE}.{os.getpid()}.{uuid.uuid4().hex}.part")
         try:
             with self.filesystem.open_output_stream(part) as file:
                 file.write(data)
@@ -67,6 +75,21 @@ class Storage(NamedTuple):
             if self.filesystem.get_file_info(part).is_file:
                 self.filesystem.delete_file(part)
             raise
+
+    def remove_leftovers(self) -> None:
+        """Remove temporary files of `write` below the folder that killed processes left: those of processes of this
+        machine that have ended, and old ones of any machine."""
+        if self.filesystem.type_name in OBJECT_STORES:
+            return
+        selector = pyarrow.fs.FileSelector(self.folder, allow_not_found=True, recursive=True)
+        for info in self.filesystem.get_file_info(selector):
+            part = PART.fullmatch(info.base_name)
+            if part is None or not info.is_file:
+                continue
+            ended = part["machine"] == HERE and has_ended(int(part["process"]))
+            if ended or _is_old(info):
+                with suppress(OSError):  # gone meanwhile, or not to be deleted
+                    self.filesystem.delete_file(info.path)
 
     def files(self, *, recursive: bool) -> Iterator[str]:
         """Yield the paths of the files below the folder, none if it does not exist; hidden ones are skipped."""
@@ -217,6 +240,10 @@ def _place(name: str, where: str) -> str:
     if not place:
         raise ValueError(f"{where}: must name an image, got {name!r}")
     return place
+
+
+def _is_old(info: pyarrow.fs.FileInfo) -> bool:
+    return info.mtime is not None and time.time() - info.mtime.timestamp() > ABANDONED
 
 
 def _suffix(path: str) -> str:

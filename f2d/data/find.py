@@ -28,13 +28,13 @@ def open_pool(
 ) -> Pool:
     """Open the pool of entries at `path`.
 
-    layout: "clean" photographs in a folder and those below; "pairs": `f2d.data.pairs.find_pairs`, which is told
-    `degraded`, `clean` and `pattern`; "cdd11": a folder for each category and `clear`; "list": a .txt or .csv of pairs;
-    "lmdb": the authors'; "auto": the first of lmdb, cdd11, pairs, clean that fits a folder, list for a file. category:
-    of all pairs of a folder or a list (needed there), or of an LMDB in place of its own names. pictures: a cache that
-    several pools share.
+    layout: "clean", photographs in a folder and its subfolders; "pairs", see `f2d.data.pairs.find_pairs`, which gets
+    degraded, clean and pattern; "cdd11", a folder for each category and `clear`; "list", a .txt or .csv file of pairs;
+    "lmdb", the authors' LMDB; "auto", the first of lmdb, cdd11, pairs and clean that fits a folder, or list for a file.
+    category: the category of all pairs of a folder or list (required there), or of an LMDB, whose own names it
+    replaces. pictures: a cache that several pools share.
 
-    Raises ValueError, which names what was looked for, for a missing path or files in another layout.
+    Raises ValueError, which names the expected files, for a missing path or files in another layout.
     """
     path, pictures = Path(path), pictures or Pictures()
     category = None if category is None else canonical(category)

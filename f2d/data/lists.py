@@ -9,13 +9,12 @@ from f2d.data.pairs import Pair
 
 
 def read_list(path: Path, category: str | None = None, missing: list[str] | None = None) -> list[Pair]:
-    """Pairs of a text file: ``degraded clean`` in each line, paths relative to the file, and a category if there is a
-    third column.
+    """Read the pairs of a text file: ``degraded clean [category]`` in each line, with paths relative to the file.
 
-    Columns are divided by commas in a .csv (its first line may name them: degraded,clean[,category]), else by tabs or,
-    where there are none, by blanks. Empty lines and those that start with # are left out. ValueError names the line:
-    for other numbers of columns, a file that is not there (or a line about it in `missing`, if that is given), a
-    category that is neither given here nor there.
+    Columns are separated by commas in a .csv file (whose first line may name them: degraded,clean[,category]), else by
+    tabs or, if a line has none, by spaces. Empty lines and lines that start with # are skipped. Raises ValueError,
+    which names the line, for a wrong number of columns, a missing file (or adds a line to `missing`, if given), and a
+    category that is given neither in the file nor as an argument.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

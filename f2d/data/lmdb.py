@@ -14,7 +14,7 @@ from f2d.data.pool import Pool, in_order
 from f2d.data.unpickling import Array, loads, middle
 
 FILE = "data.mdb"
-_CLEAN_NAMES = (None, "", "clean", "gt", CLEAR)  # what stands for a picture that nothing was done to
+_CLEAN_NAMES = (None, "", "clean", "gt", CLEAR)  # names of undegraded images
 _opened: dict[str, tuple[int, Any]] = {}  # real path -> (process, environment)
 
 
@@ -28,11 +28,11 @@ class Record(NamedTuple):
 
 
 class LmdbPool(Pool):
-    """All entries of an LMDB; `category`, if given, replaces their deg_name.
+    """The entries of an LMDB; `category`, if given, replaces their deg_name.
 
-    Pickles are read through `f2d.data.unpickling`: arrays and plain values, nothing is run. The index reads a few
-    pages of each value; readers are opened in the process that reads. ValueError for a folder that is no LMDB, one
-    that is empty, and a value of another kind, with its key; ModuleNotFoundError where `lmdb` is not installed.
+    Pickles are read by `f2d.data.unpickling`, which accepts arrays and plain values and executes nothing. The index
+    reads a few pages of each value, and every process opens its own reader. Raises ValueError for a folder that is not
+    an LMDB, an empty one, and a value of another kind, naming its key; ModuleNotFoundError if `lmdb` is not installed.
     """
 
     def __init__(self, path: Path, category: str | None = None):
@@ -94,9 +94,9 @@ def is_lmdb(path: Path) -> bool:
 
 
 def environment(path: Path) -> Any:
-    """The LMDB of `path`, opened for reading once in this process: one that was opened before a fork is no use after.
+    """Return the LMDB of `path`, opened for reading once per process, since it cannot be used across a fork.
 
-    ValueError where it cannot be opened, ModuleNotFoundError without `lmdb`.
+    Raises ValueError if it cannot be opened, and ModuleNotFoundError if `lmdb` is not installed.
     """
     try:
         import lmdb

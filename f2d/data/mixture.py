@@ -85,12 +85,12 @@ class Mixture(Dataset):
                 _check_crop(part.pool.name(entry), part.pool.size(entry), crop)
 
     def split(self, count: int, crop: int) -> tuple["Mixture", list[Sample]]:
-        """(the mixture without the scenes held out, `count` samples of these): what a run trains and validates on.
+        """Return (the mixture without the held-out scenes, `count` samples of these), for training and validation.
 
-        Every source gives its share of the samples, from scenes spread evenly over it, at most a tenth of them; all
-        entries of a scene are held out together. Centre crops, categories in turn, fixed seeds: the same at every
-        validation. Of pairs none is taken twice, so that there may be fewer. ValueError for a source of one scene, and
-        one that would be left without pictures for a category.
+        Each source contributes its share of the samples, from evenly spaced scenes, at most a tenth of its scenes; all
+        entries of a scene are held out together. The samples are centre crops with fixed seeds, taking the categories
+        in turn, so every validation uses the same ones. No pair is used twice, so there may be fewer than `count`.
+        Raises ValueError for a source with a single scene, and if no image would be left to train a category.
         """
         train = copy.copy(self)
         train.parts, chosen = [], []
@@ -104,9 +104,8 @@ class Mixture(Dataset):
 
 
 def mixed(*numbers: int) -> int:
-    """64 bits of whole numbers in which all count: SplitMix64's finaliser over each, so that for equal beginnings
-    different last numbers never meet. Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators"
-    (OOPSLA 2014)."""
+    """Hash whole numbers to 64 bits by SplitMix64's finaliser; sequences that differ only in the last number never
+    collide. Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators" (OOPSLA 2014)."""
     state, mask = 0, 2**64 - 1
     for number in numbers:
         state = ((state ^ (number & mask)) + 0x9E3779B97F4A7C15) & mask
@@ -155,7 +154,7 @@ def _frequencies(source: Source, pool: Pool, where: str) -> dict[str, float]:
 
 
 def _divided(part: _Part, share: int) -> tuple[_Part, _Part]:
-    """(what is left, what is held out): whole scenes, evenly spread, no more than `share` and a tenth of all."""
+    """Return (remaining, held-out) parts: whole scenes, evenly spaced, at most `share` and a tenth of all."""
     scene_of = {entry: part.pool.scene(entry) for entry in part.used()}
     scenes = sorted(set(scene_of.values()))
     if len(scenes) < 2:
@@ -181,13 +180,13 @@ def _divided(part: _Part, share: int) -> tuple[_Part, _Part]:
 
 
 def _in_turn(held: _Part, count: int) -> list[tuple[str, int]]:
-    """`count` pairs of category and entry, each as often as the others; of given pairs no more than there are."""
+    """Return `count` (category, entry), all equally often; entries of given pairs are not repeated."""
     categories = [category for category, entries in held.entries.items() if entries]
     picks = []
     for j in range(count):
         category = categories[j % len(categories)]
         entries = held.entries[category]
-        # one step further whenever categories and entries have met in all the ways that turning in step allows
+        # an extra step once all combinations that cycling both in step can reach have been used
         picks.append((category, entries[(j + j // lcm(len(categories), len(entries))) % len(entries)]))
     return picks if held.pool.synthesised else list(dict.fromkeys(picks))
 
@@ -201,7 +200,7 @@ def _fixed_sample(part: _Part, category: str, entry: int, crop: int, number: int
 
 def _sample(clean: Tensor, degraded: Tensor | None, category: str, seed: int) -> Sample:
     quality = jpeg_quality(category)
-    if degraded is None and quality is not None:  # here and not in the step: it is work of the CPU
+    if degraded is None and quality is not None:  # here rather than in the step, since it runs on the CPU
         degraded = compress(clean, quality)
     return Sample(clean, degraded, category, seed)
 

@@ -27,7 +27,7 @@ class Pair(NamedTuple):
 
 
 class Home(NamedTuple):
-    """The folders of the degraded and the clean images in `folder`; both may be `folder` itself, as may the clean."""
+    """The folders of the degraded and the clean images in `folder`; both, or only the clean one, may be `folder`."""
 
     folder: Path
     degraded: Path
@@ -67,8 +67,9 @@ class PairPool(Pool):
 
 
 class Matches(NamedTuple):
-    """pairs; alone: pictures without a partner, by the folder they lie in, which are none where it holds no picture;
-    twice: clean pictures of one name, none of which is anyone's partner."""
+    """The result of matching two folders. alone: images without a partner, by folder; a folder without any images has
+    an empty list. twice: clean images of the same name, which are not used.
+    """
 
     pairs: list[Pair]
     alone: dict[Path, list[Path]]
@@ -76,8 +77,8 @@ class Matches(NamedTuple):
 
 
 def fitted(clean: Tensor, degraded: Tensor, clean_path: Path, degraded_path: Path) -> Tensor:
-    """Return clean [3, H, W] at the size of degraded; the ground truth of RESIDE's indoor sets (SOTS, ITS) loses the
-    border of ten pixels that its hazy images lack. ValueError for other pairs of two sizes."""
+    """Return clean [3, H, W] at the size of degraded: the ground truth of RESIDE's indoor sets (SOTS, ITS) is cropped
+    by the border of ten pixels that its hazy images lack. Raises ValueError for other images of different sizes."""
     sizes = (degraded.shape[2], degraded.shape[1]), (clean.shape[2], clean.shape[1])
     if sizes == _RESIDE_INDOOR:
         return clean[:, 10:-10, 10:-10]
@@ -94,8 +95,8 @@ def _two_sizes(degraded: Path, clean: Path, one: tuple[int, int], other: tuple[i
 def find_pairs(
     folder: Path, category: str, degraded: str | None = None, clean: str | None = None, pattern: str | None = None
 ) -> list[Pair]:
-    """`match_pairs` of a complete folder to train on: ValueError names a test set among the folders inside, and the
-    first few pictures without a partner of either side."""
+    """Match a complete folder of training pairs by `match_pairs`; raise ValueError, which names them, for a test set
+    among its subfolders and for images without a partner on either side."""
     homes = [home.folder.relative_to(folder) for home in pair_folders(folder, degraded, clean)]
     tests = sorted(str(home) for home in homes if is_test_set(home.parts))
     if tests:
@@ -117,13 +118,12 @@ def match_pairs(
 ) -> Matches:
     """Match every degraded image with its clean one, in two folders inside `folder`, sorted.
 
-    degraded, clean: the folders' names, else the first that is there of `f2d.data.naming`; where there is none, they
-    are looked for in the folders inside (GoPro's sequences). Names match below either folder: equal but for the suffix,
-    or by a rule of `f2d.data.naming`, such as rain-N with norain-N (Rain100L) and NOISY with GT (SIDD), also where both
-    are in one folder, or the clean one is what stands before an underscore in the degraded one, the longest if several
-    are (im_0001_s80_a04 -> im_0001, 1_1_0.90179 -> 1). pattern, in place of these rules: ``DEGRADED -> CLEAN`` with one
-    * each, such as ``*_hazy -> *_GT``; or ``sorted``, for names that do not match (DPDD): the first file of either
-    folder is a pair, and so on.
+    degraded, clean: the folders' names; by default the first existing ones of `f2d.data.naming`, which are also looked
+    for in the subfolders (GoPro's sequences). Two names match if they are equal except for the suffix; by a rule of
+    `f2d.data.naming`, such as rain-N with norain-N (Rain100L) and NOISY with GT (SIDD), also within one folder; or if
+    the clean name is the part of the degraded one before an underscore, the longest that exists (im_0001_s80_a04 ->
+    im_0001, 1_1_0.90179 -> 1). pattern replaces these rules: ``DEGRADED -> CLEAN`` with one * each, such as ``*_hazy ->
+    *_GT``, or ``sorted`` for names that do not match (DPDD), which pairs the files of both folders by sorted order.
 
     Raises ValueError for missing folders, and for different numbers of files to be paired by sorted order.
     """
@@ -151,7 +151,7 @@ def match_pairs(
 
 
 def pair_folders(folder: Path, degraded: str | None = None, clean: str | None = None) -> list[Home]:
-    """The pair of folders in `folder` itself, else in the folders inside it; none where it is laid out otherwise."""
+    """Return the pair of folders in `folder`, or those in its subfolders; empty for other layouts."""
     return _homes(folder, degraded, clean, _DEPTH, set())
 
 
@@ -181,14 +181,14 @@ def _home(folder: Path, inside: list[Path], names: list[str], degraded: str | No
         stems = {Path(name).stem for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES}
         if any(twin in stems for stem in stems for twin in beside(stem)):
             return Home(folder, folder, folder)
-        # as PReNet's authors hand out Rain100L: rainy/rain-N beside norain-N
+        # Rain100L as distributed by PReNet's authors: rainy/rain-N beside norain-N
         if one and any(is_named_clean(stem) for stem in stems):
             return Home(folder, one, folder)
     return None
 
 
 def _subfolder(inside: list[Path], name: str | None, usual: tuple[str, ...]) -> Path | None:
-    """The first of the names among folders, exactly or but for its case; A/B is a folder B inside A."""
+    """Return the first of the names among the folders, ignoring case if necessary; A/B is a folder B inside A."""
     for wanted in usual if name is None else (name,):
         first, _, rest = wanted.partition("/")
         same = [path for path in inside if path.name.casefold() == first.casefold()]
@@ -199,7 +199,7 @@ def _subfolder(inside: list[Path], name: str | None, usual: tuple[str, ...]) -> 
 
 
 def _sides(home: Home) -> tuple[list[Path], list[Path]]:
-    """(degraded, clean) images; in one folder they are told apart by their names."""
+    """Return (degraded, clean) images; within one folder their names distinguish them."""
     if home.degraded != home.clean and home.clean != home.folder:
         return find_images(home.degraded), find_images(home.clean)
     here = [path for path in find_images(home.folder) if path.parent == home.folder]
@@ -236,7 +236,7 @@ def _in_order(inputs: list[Path], targets: list[Path], home: Home) -> list[tuple
 def _matched(
     inputs: list[Path], targets: list[Path], home: Home, rename: Callable[[str], list[str]]
 ) -> tuple[list[tuple[Path, Path]], dict[Path, list[Path]], list[tuple[Path, ...]]]:
-    """Pairs, the pictures without a partner by folder, and the clean ones of one name."""
+    """Return the pairs, the images without a partner by folder, and the clean images of the same name."""
     one, other = home.degraded, home.clean
     by_place, twice = unique_by([path.relative_to(other).with_suffix("") for path in targets], targets)
     pairs, alone = [], []
@@ -249,13 +249,13 @@ def _matched(
             alone.append(path)
     used = {clean for _, clean in pairs}.union(*twice)
     unused = [path for path in targets if path not in used]
-    # of one folder that holds both sides, all stand under its name
+    # if one folder contains both sides, all of them are listed under its name
     sides = [(one, alone + unused)] if one == other else [(one, alone), (other, unused)]
     return pairs, {home: paths for home, paths in sides if paths}, twice
 
 
 def unique_by(places: list[Path], paths: list[Path]) -> tuple[dict[Path, Path], list[tuple[Path, ...]]]:
-    """(path by place, those that share their place with others and are left out)."""
+    """Return (path by place, groups of paths that share a place and are not used)."""
     found: dict[Path, list[Path]] = {}
     for place, path in zip(places, paths):
         found.setdefault(place, []).append(path)

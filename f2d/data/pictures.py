@@ -15,8 +15,8 @@ BUDGET = 2**30
 class Pictures:
     """``pictures(path)`` -> [3,H,W] uint8, kept decoded until `budget` bytes are full, per process.
 
-    Decoding a PNG for every crop costs 15 ms. What came later is decoded each time: samples are drawn at random, so
-    that no choice of what to drop is better than none. A pickled one is empty.
+    Decoding a PNG for every crop costs 15 ms. Images read after the budget is full are decoded each time: samples are
+    drawn at random, so no eviction rule would help. A pickled cache is empty.
     """
 
     def __init__(self, budget: int = BUDGET):

@@ -9,10 +9,10 @@ from f2d.degradation import CATEGORIES
 
 
 class Pool(ABC):
-    """Entries 0..len-1, each a clean picture with a degraded one or without. `categories`: the names there are.
+    """Entries 0..len-1, each a clean image with or without a degraded one. `categories` are the names they have.
 
-    `synthesised`: the pictures are clean, and any category can be made of them; `categories` is what is made unless
-    others are asked for.
+    With `synthesised`, the images are clean and any category can be synthesised; `categories` are those synthesised by
+    default.
     """
 
     synthesised = False

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from f2d.data.alone import add_noise, compress
 from f2d.data.categories import CLEAR, SYNTHESISED, can_synthesise, check_factors, factors_of, jpeg_quality
-from f2d.degradation import CATEGORIES, FACTORS, degrade_batch
+from f2d.degradation import CATEGORIES, FACTORS, degrade_batch, varied_parameters
 
 
 class Sample(NamedTuple):
-    """clean [3,H,W] in [0, 1]; degraded alike, or None: to be made from category and seed; category: names of factors
-    joined by ``_``, "clear" for none, "noise25" (sigma of 255; "noise": drawn from 0..50) or "jpeg10" (quality)."""
+    """One sample. clean, degraded: [3,H,W] in [0, 1]; degraded is None if it is to be synthesised by category and seed.
+    category: names of factors joined by ``_``, "clear", "noise25" (sigma of 255; "noise": drawn from 0..50) or "jpeg10"
+    (quality)."""
 
     clean: Tensor
     degraded: Tensor | None
@@ -23,9 +24,9 @@ class Sample(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """Stacked samples, before anything is synthesised: clean, degraded [B,3,H,W]; given [B] bool: where degraded is
-    there (it is zero elsewhere); seeds [B] int64; categories, one name each. Tensors and strings alone, so that it is
-    pickled, pinned and moved to a device as any batch is."""
+    """Stacked samples before synthesis: clean, degraded [B,3,H,W]; given [B] bool: whether degraded is given (else it
+    is zero); seeds [B] int64; categories, one name each. All are tensors and strings, so that a loader can pickle, pin
+    and move them to a device."""
 
     clean: Tensor
     degraded: Tensor
@@ -58,14 +59,11 @@ def stack(samples: Sequence[Sample]) -> Draft:
     )
 
 
-QUIET = 0.03  # standard deviation; the published range of the noise in the dark begins here
-
-
-def finish(draft: Draft, factors: tuple[str, ...], quiet_fraction: float = 0.0) -> Batch:
+def finish(draft: Draft, factors: tuple[str, ...], varied_fraction: float = 0.0) -> Batch:
     """Degrade clean samples on the device of `draft.clean`; labels and maps are in the order of `factors`.
 
-    quiet_fraction: share of the dark samples with a noise of U(0, QUIET) instead of the published range, so that a
-    network does not recognise darkness by its noise.
+    varied_fraction: share of the composites whose parameters are drawn from wider ranges than the published ones
+    (`f2d.degradation.varied_parameters`).
 
     Composites have their ground-truth maps (1 - light gain, 1 - transmission, R, S). If these are unknown (given pairs,
     noise, JPEG), a map equals its label, as in the papers' training. Sample b does not depend on the rest of the batch,
@@ -88,7 +86,10 @@ def finish(draft: Draft, factors: tuple[str, ...], quiet_fraction: float = 0.0) 
     composites = [b for b, there in enumerate(given) if not there and draft.categories[b] in CATEGORIES]
     if composites:
         names, chosen = [draft.categories[b] for b in composites], [seeds[b] for b in composites]
-        recorded = [_quiet(seed, quiet_fraction) if "low" in name else {} for name, seed in zip(names, chosen)]
+        recorded = [
+            varied_parameters(name, seed) if random.Random(seed).random() < varied_fraction else {}
+            for name, seed in zip(names, chosen)
+        ]
         degraded[composites], true_maps, _, _ = degrade_batch(draft.clean[composites], names, chosen, recorded)
         for k, factor in enumerate(factors):
             if factor in FACTORS:
@@ -97,12 +98,6 @@ def finish(draft: Draft, factors: tuple[str, ...], quiet_fraction: float = 0.0) 
         if not there and b not in composites:
             degraded[b] = degraded_alone(draft.clean[b], draft.categories[b], seeds[b])
     return Batch(degraded, draft.clean, maps, labels, draft.seeds, draft.categories)
-
-
-def _quiet(seed: int, fraction: float) -> dict[str, dict[str, float]]:
-    """The parameters of a dark sample that are not drawn from the published ranges, by its seed alone."""
-    draws = random.Random(seed)
-    return {"low": {"noise": QUIET * draws.random()}} if draws.random() < fraction else {}
 
 
 def degraded_alone(clean: Tensor, category: str, seed: int) -> Tensor:

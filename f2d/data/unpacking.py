@@ -26,12 +26,12 @@ def unpack(
 ) -> tuple[int, int]:
     """Write every entry as FOLDER/CATEGORY/NAME.png and its ground truth as FOLDER/clear/NAME.png, 8 bits, lossless.
 
-    NAME: what the scene's first key says besides the category. Where two scenes have one name, each category becomes a
-    pair of folders instead: FOLDER/CATEGORY/input and FOLDER/CATEGORY/gt. Files that are there are kept, so that a run
-    that was stopped goes on, unless `overwrite`. `each` is told (done, all) after every entry.
+    NAME is the scene's first key without the category. If two scenes have the same name, each category becomes a pair
+    of folders instead: FOLDER/CATEGORY/input and FOLDER/CATEGORY/gt. Existing files are kept, so that an
+    interrupted run resumes, unless `overwrite` is set. `each` is called with (done, all) after every entry.
 
-    Returns (files written, files kept). Raises ValueError as `LmdbPool` does, and for a category that is no folder
-    name; OSError where a file cannot be written.
+    Returns (files written, files kept). Raises ValueError as `LmdbPool` does, and for a category that is not a
+    valid folder name; OSError if a file cannot be written.
     """
     pool = LmdbPool(Path(path))
     places = _places(pool, Path(folder))
@@ -70,7 +70,7 @@ def _places(pool: LmdbPool, folder: Path) -> list[Files]:
 
 
 def _names(pool: LmdbPool) -> list[str]:
-    """A name for every entry, the same for all of a scene, or its own where a category has the scene twice."""
+    """Return a name for every entry: that of its scene, or its own if a category contains the scene twice."""
     first: dict[str, str] = {}
     taken = set()
     names = []

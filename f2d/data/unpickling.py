@@ -66,11 +66,11 @@ class Refused(ValueError):
 
 
 def loads(data: memoryview | bytes, what: str, *, skim: bool = False) -> Any:
-    """The pickled value: dicts, lists, tuples, texts, bytes, numbers, None, and `Array` for NumPy's arrays.
+    """Return the pickled value: dicts, lists, tuples, strings, bytes, numbers, None, and `Array` for NumPy's arrays.
 
-    skim: of everything longer than 64 KiB only the 4 KiB in its middle are read (the rest is undefined), which is what
-    an index needs. ValueError starts with `what`: for damage, and for any global but those that rebuild arrays, which
-    it names. Nothing that the pickle names is imported or called.
+    With skim, only the middle 4 KiB of values longer than 64 KiB are read (the rest is undefined), which is enough for
+    an index. Raises ValueError, which starts with `what`, for damaged pickles and for any global other than those that
+    rebuild arrays. Nothing that the pickle names is imported or called.
     """
     try:
         return _Unpickler(_Stream(memoryview(data), skim)).load()

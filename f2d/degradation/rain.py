@@ -17,6 +17,7 @@ RANGES = {
     "streaks": (0.0, 1.0),
     "density": (0.0, 1.0),
     "length": (0.0, 500.0),
+    "width": (0.1, 20.0),
 }
 
 
@@ -24,8 +25,8 @@ def draw_parameters(draws: Draws) -> dict[str, float]:
     """Draw the parameters of a shower.
 
     angle in radians from vertical; veil: mean of the distant drops; contrast: their standard deviation
-    relative to the veil; streaks: brightness of the near drops; density: near drops per pixel; length: of a streak in
-    pixels.
+    relative to the veil; streaks: brightness of the near drops; density: near drops per pixel; length and width: of a
+    streak in pixels, the width from its middle to 1/e of its brightness.
     """
     return {
         "angle": math.radians(draws.uniform(-35, 35)),
@@ -34,6 +35,24 @@ def draw_parameters(draws: Draws) -> dict[str, float]:
         "streaks": draws.uniform(0.05, 0.45) if draws.choice(0.75) else 0.0,
         "density": 10 ** draws.uniform(-3.2, -2.2),
         "length": draws.uniform(8, 36),
+        "width": 0.6,
+    }
+
+
+def draw_varied(draws: Draws) -> dict[str, float]:
+    """Draw a shower from wider ranges: none to broad streaks, with or without a veil, slanting up to 60 degrees.
+
+    Published sets differ in just this: Rain100L (Yang et al., CVPR 2017) has long separate streaks and no veil,
+    Outdoor-Rain (Li et al., CVPR 2019) short dense ones in a veil.
+    """
+    width = draws.uniform(0.5, 2.0)
+    return {
+        "angle": math.radians(draws.uniform(-60, 60)),
+        "veil": draws.uniform(0.0, 0.08) if draws.choice(0.5) else 0.0,
+        "streaks": draws.uniform(0.05, 0.8),
+        "density": 10 ** draws.uniform(-3.6, -2.2) / width,
+        "length": draws.uniform(6, 70),
+        "width": width,
     }
 
 
@@ -46,14 +65,14 @@ def rain_mask(height: int, width: int, parameters: Sequence[dict[str, float]], d
 
 def _shower(height: int, width: int, parameters: dict[str, float], draws: Draws) -> Tensor:
     """Build a shower [1,H,W]: a veil of distant drops that blend into each other, and separate near streaks."""
-    angle, length = parameters["angle"], parameters["length"]
-    kernel = line_kernel(length, angle, 0.6)
+    angle, length, thickness = (parameters[name] for name in ("angle", "length", "width"))
+    kernel = line_kernel(length, angle, thickness)
     distant = _standardised(convolve(draws.rand(1, *canvas_for(len(kernel), height, width)), kernel))
     mask = parameters["veil"] * (1 + parameters["contrast"] * distant)
     for scale in (1.0, 1.6):  # two distances of near drops; nearer ones are longer, thicker and fewer
         if parameters["streaks"] == 0.0:
             break
-        kernel = line_kernel(scale * length, angle + draws.uniform(-0.06, 0.06), 0.6 * scale)
+        kernel = line_kernel(scale * length, angle + draws.uniform(-0.06, 0.06), thickness * scale)
         canvas = canvas_for(len(kernel), height, width)
         places, brightness = fall(draws, canvas, parameters["density"] / scale**2)
         near = parameters["streaks"] * draw(places, brightness, kernel / kernel.max(), height, width)

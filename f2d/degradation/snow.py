@@ -37,6 +37,18 @@ def draw_parameters(draws: Draws) -> dict[str, float]:
     }
 
 
+def draw_varied(draws: Draws) -> dict[str, float]:
+    """Draw a snowfall from wider ranges: smaller and larger, thinner and faster flakes."""
+    return {
+        "angle": math.radians(draws.uniform(-75, 75)),
+        "flurry": draws.uniform(0.0, 0.06),
+        "density": 10 ** draws.uniform(-1, 0.2),
+        "opacity": draws.uniform(0.3, 1.0),
+        "blur": draws.uniform(1, 12),
+        "size": draws.uniform(0.6, 2.5),
+    }
+
+
 # (radius in pixels, flakes per pixel, share of the opacity, softness of the edge in pixels), from far to near; the last
 # layer is out of focus
 LAYERS = ((0.8, 6e-3, 0.8, 0.5), (1.6, 1.6e-3, 1.0, 0.6), (3.0, 2.5e-4, 0.9, 0.8), (7.0, 2.5e-5, 0.45, 1.0))

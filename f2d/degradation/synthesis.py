@@ -121,6 +121,18 @@ def degrade_batch(
     return images.to(clean.dtype), maps, labels, parameters
 
 
+def varied_parameters(category: str, seed: int) -> Parameters:
+    """Draw the parameters of a category's factors from wider ranges than the published ones, for `degrade`.
+
+    A network that has seen them restores what other sets and cameras call rain, haze, snow or darkness. The ranges
+    stand in `draw_varied` of each factor's module. category: one of the eleven. seed: of the sample, in [-2^63, 2^64).
+    ValueError or TypeError for others.
+    """
+    factors = parse_category(category).split("_")
+    device = torch.device("cpu")
+    return {f: _MODULES[f].draw_varied(Draws(_as_seed(seed), f"{f}wide", device)) for f in factors}
+
+
 def _all(
     clean: Tensor,
     categories: Sequence[str],

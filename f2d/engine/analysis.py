@@ -39,18 +39,16 @@ class FastEnhancer(nn.Module):
         super().__init__()
         self.patch, self.threshold = enhancer.patch, enhancer.threshold
         self.conv_in = Conv.of(enhancer.conv_in, dtype)
-        self.blocks = nn.ModuleList(
-            nn.ModuleList([Conv.of(block[0], dtype), Conv.of(block[2], dtype)]) for block in enhancer.blocks
-        )
-        self.tail = nn.ModuleList([Conv.of(enhancer.tail[0], dtype), Conv.of(enhancer.tail[2], dtype)])
+        self.blocks = nn.ModuleList(convolutions(block, dtype) for block in enhancer.blocks)
+        self.tail = convolutions(enhancer.tail, dtype)
         self.gate_mlp = wide_copy(enhancer.gate_mlp)
 
     def forward(self, x: Tensor, adjust: Adjust | None = None) -> tuple[Tensor, Tensor]:
         gate = adjusted(self.gate_of(spatial_mean(x)), "enhancer gate", adjust)
         h = self.conv_in(F.pixel_unshuffle(x, self.patch))
         for first, second in self.blocks:
-            h = second(leaky(first(h)), h)
-        delta = F.pixel_shuffle(self.tail[1](leaky(self.tail[0](h))), self.patch).to(x.dtype).tanh_()
+            h = second(first(h), h)
+        delta = F.pixel_shuffle(self.tail(h), self.patch).to(x.dtype).tanh_()
         return torch.addcmul(x, gate, delta).clamp_(-1, 1), gate
 
     def gate_of(self, mean: Tensor) -> Tensor:
@@ -64,20 +62,16 @@ class FastParser(nn.Module):
 
     def __init__(self, parser: Parser, dtype: torch.dtype):
         super().__init__()
-        self.encoder = _convolutions(parser.encoder, dtype)
-        self.decoder = None if parser.decoder is None else _convolutions(parser.decoder, dtype)
+        self.encoder = convolutions(parser.encoder, dtype)
+        self.decoder = None if parser.decoder is None else convolutions(parser.decoder, dtype)
         self.weight_mlp, self.logit_mlp = wide_copy(parser.weight_mlp), wide_copy(parser.logit_mlp)
 
     def forward(self, y: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        for conv in self.encoder:
-            y = leaky(conv(y))
+        y = self.encoder(y)
         pooled = spatial_mean(y)
         maps = None
         if self.decoder is not None:
-            *upward, last = self.decoder
-            for conv in upward:
-                y = leaky(conv(y))
-            maps = last(y).to(pooled.dtype).sigmoid_().contiguous()  # the experts read one map at a time
+            maps = self.decoder(y).to(pooled.dtype).sigmoid_().contiguous()  # the experts read one map at a time
         return maps, self.weight_mlp(pooled).sigmoid(), self.logit_mlp(pooled)
 
 
@@ -86,33 +80,34 @@ class FastLightParser(nn.Module):
 
     def __init__(self, parser: LightParser, dtype: torch.dtype):
         super().__init__()
-        self.detail, self.context = _convolutions(parser.detail, dtype), _convolutions(parser.context, dtype)
+        self.detail, self.context = convolutions(parser.detail, dtype), convolutions(parser.context, dtype)
         self.doublings = parser.doublings
         self.weight_mlp = wide_copy(parser.weight_mlp)
         self.decoder = None
         if parser.decoder is not None:
             self.merge = Conv.of(parser.merge, dtype)
-            self.decoder = _convolutions(parser.decoder, dtype)
+            self.decoder = convolutions(parser.decoder, dtype)
 
     def forward(self, y: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        for conv in self.detail:
-            y = leaky(conv(y))
-        context = y
-        for conv in self.context:
-            context = leaky(conv(context))
+        y = self.detail(y)
+        context = self.context(y)
         logits = self.weight_mlp(spatial_mean(context))
         maps = None
         if self.decoder is not None:
             h = self.merge(context)
             for _ in range(self.doublings):
                 h = F.interpolate(h, scale_factor=2, mode="bilinear")
-            h = leaky(h.add_(y))
-            *inner, last = self.decoder
-            for conv in inner:
-                h = leaky(conv(h))
-            maps = last(h).to(logits.dtype).sigmoid_().contiguous()
+            maps = self.decoder(leaky(h.add_(y))).to(logits.dtype).sigmoid_().contiguous()
         return maps, logits.sigmoid(), logits
 
 
-def _convolutions(layers: nn.Sequential, dtype: torch.dtype) -> nn.ModuleList:
-    return nn.ModuleList(Conv.of(layer, dtype) for layer in layers if not isinstance(layer, nn.LeakyReLU))
+def convolutions(layers: nn.Sequential, dtype: torch.dtype) -> nn.Sequential:
+    """Convert the convolutions of `layers`, each with the LeakyReLU that follows it."""
+    pairs = zip(layers, (*layers[1:], None))
+    return nn.Sequential(
+        *(
+            Conv.of(layer, dtype, leaky=isinstance(after, nn.LeakyReLU))
+            for layer, after in pairs
+            if not isinstance(layer, nn.LeakyReLU)
+        )
+    )

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from f2d.nets.f2dnet.backbone import Backbone
 from f2d.nets.f2dnet.channel_attention import ChannelAttention
-from f2d.nets.f2dnet.residual_block import ResidualBlock
+from f2d.nets.residual_block import ResidualBlock
 
 from .folding import fold_film, fold_repeated_input
 from .layers import Conv, Norm, spatial_mean, wide_copy
@@ -22,7 +22,7 @@ class Constants(NamedTuple):
 
 
 class FastBlock(nn.Module):
-    """`f2d.nets.f2dnet.residual_block.ResidualBlock` with its modulation given as constants."""
+    """`f2d.nets.residual_block.ResidualBlock` with its modulation given as constants."""
 
     def __init__(self, block: ResidualBlock, name: str, dtype: torch.dtype):
         super().__init__()

@@ -1,4 +1,6 @@
-"""Describe in words what an engine will run, for `f2d info MODEL` and for tracing differences in results."""
+"""Describe what an engine will run, for `f2d info MODEL` and for tracing differences in results."""
+
+from typing import NamedTuple
 
 from torch import nn
 
@@ -13,60 +15,66 @@ from .skipping import TOLERANCE
 LEVEL = 2 / 255  # of 8 bits, in [-1, 1]
 
 
+class _Parts(NamedTuple):
+    """Parts of a description: the numbers of convolutions, what stays in float32, the number of group_norm_silu, ..."""
+
+    network: nn.Module
+    convolutions: str
+    wide: str
+    norms: int
+    ops: tuple[str, ...]
+    more: dict[str, str]
+    rounding: str
+
+
 def describe(engine: Engine | PlainEngine) -> dict[str, str]:
     """Title -> one line each: types, layouts, foldings, kernels, skipping."""
-    return _describe(engine) if isinstance(engine, Engine) else _describe_plain(engine)
-
-
-def _describe(engine: Engine) -> dict[str, str]:
-    device, name = engine.device.type, str(engine.dtype).removeprefix("torch.")
-    wide = str(engine.wide).removeprefix("torch.")
-    parts: dict[str, nn.Module | None] = {
-        "enhancer": engine.enhancer,
-        "parser": engine.parser,
-        "backbone": engine.backbone,
+    parts = _fast(engine) if isinstance(engine, Engine) else _plain(engine)
+    name, wide = (str(dtype).removeprefix("torch.") for dtype in (engine.dtype, engine.wide))
+    backends = [f"{op} on {selected_backend(engine.device.type, op=op)[0]}" for op in ("group_norm_silu", *parts.ops)]
+    found = {
+        "convolutions": f"{name}, channels_last: {parts.convolutions}",
+        f"kept in {wide}": parts.wide,
+        "kernels": f"{parts.norms} x {', '.join(backends)}",
+        **parts.more,
+        "weights in memory": f"{weight_bytes(parts.network) / 2**20:.1f} MiB",
     }
-    parts["experts"] = engine.experts
-    counts = ", ".join(
-        f"{part} {sum(isinstance(m, Conv) for m in module.modules())}"
-        for part, module in parts.items()
-        if module is not None
+    return found | {"rounding": parts.rounding} if name == "bfloat16" else found
+
+
+def _fast(engine: Engine) -> _Parts:
+    networks = {"enhancer": engine.enhancer, "parser": engine.parser}
+    networks |= {"backbone": engine.backbone, "experts": engine.experts}
+    there = {name: network for name, network in networks.items() if network is not None}
+    counts = [f"{name} {sum(isinstance(m, Conv) for m in network.modules())}" for name, network in there.items()]
+    invisible = f", and those that cannot move the image by {TOLERANCE / LEVEL:g} of an 8-bit level"
+    return _Parts(
+        engine,
+        ", ".join(counts),
+        "images, transport, GroupNorm statistics, maps, gates, attention matrix, sum of the experts",
+        sum(isinstance(module, Norm) and module.silu for module in engine.modules()),
+        ("expert_head", "lognormal_transition"),
+        {
+            "once per image": "enhancer, parser" if engine.enhancer is not None else "parser",
+            "once per step t": "time embedding, scale and shift of every residual block",
+            "folded": f"{_experts(engine)}; {_first_convolution(engine)}",
+            "skipped": "experts that are switched off" + invisible * (engine.device.type == "cpu"),
+        },
+        "features to bfloat16 after every layer; sums inside a convolution are float32",
     )
-    norms = sum(isinstance(module, Norm) and module.silu for module in engine.modules())
-    found = {
-        "convolutions": f"{name}, channels_last: {counts}",
-        "kept in " + wide: "images, transport, GroupNorm statistics, maps, gates, attention matrix, sum of the experts",
-        "kernels": f"{norms} x group_norm_silu on {_backend(device, 'group_norm_silu')}, expert_head on "
-        f"{_backend(device, 'expert_head')}, lognormal_transition on {_backend(device, 'lognormal_transition')}",
-        "once per image": "enhancer, parser" if engine.enhancer is not None else "parser",
-        "once per step t": "time embedding, scale and shift of every residual block",
-        "folded": "each expert's 1x1 into its dilated 3x3 with a channel of ones; squeeze-excitation, 1x1, gate, map "
-        f"and sum into one kernel; {_first_convolution(engine)}",
-        "skipped": "experts that are switched off"
-        + (f", and those that cannot move the image by {TOLERANCE / LEVEL:g} of an 8-bit level" * (device == "cpu")),
-        "weights in memory": f"{weight_bytes(engine) / 2**20:.1f} MiB",
-    }
-    if name == "bfloat16":
-        found["rounding"] = "features to bfloat16 after every layer; sums inside a convolution are float32"
-    return found
 
 
-def _describe_plain(engine: PlainEngine) -> dict[str, str]:
-    name, device = str(engine.dtype).removeprefix("torch."), engine.device.type
+def _plain(engine: PlainEngine) -> _Parts:
     layers = list(engine.net.modules())
-    convolutions = sum(isinstance(layer, nn.Conv2d) for layer in layers)
-    norms = sum(isinstance(layer, modules.GroupNormSiLU) for layer in layers)
-    found = {
-        "convolutions": f"{name}, channels_last: {convolutions}",
-        "kept in " + str(engine.wide).removeprefix("torch."): "images, auxiliary, transport, GroupNorm statistics",
-        "kernels": f"{norms} x group_norm_silu on {_backend(device, 'group_norm_silu')}, gaussian_transition on "
-        f"{_backend(device, 'gaussian_transition')}",
-        "images": "whole, however large: bands of rows are of F²D-Net alone",
-        "weights in memory": f"{weight_bytes(engine.net) / 2**20:.1f} MiB",
-    }
-    if name == "bfloat16":
-        found["rounding"] = "by PyTorch's autocast, the weights at every call"
-    return found
+    return _Parts(
+        engine.net,
+        str(sum(isinstance(layer, nn.Conv2d) for layer in layers)),
+        "images, auxiliary, transport, GroupNorm statistics",
+        sum(isinstance(layer, modules.GroupNormSiLU) for layer in layers),
+        ("gaussian_transition",),
+        {"images": "never split, however large: only F²D-Net can restore in bands"},
+        "by PyTorch's autocast, the weights at every call",
+    )
 
 
 def _experts(engine: Engine) -> str:
@@ -82,7 +90,3 @@ def _first_convolution(engine: Engine) -> str:
     both, one = engine.backbone.conv_in.weight.shape[1], engine.backbone.conv_in_repeated.weight.shape[1]
     where = " (where nothing is padded)" if engine.enhancer is not None else ""
     return f"at the first step the image and the state are one, {both} inputs to {one}{where}"
-
-
-def _backend(device: str, op: str) -> str:
-    return selected_backend(device, op=op)[0]

@@ -15,7 +15,8 @@ LEAK = 0.2
 
 
 class Conv(nn.Module):
-    """``conv2d(x) [+ residual]``, adding in place; with `doubles` a pixel shuffle follows, which doubles the rows.
+    """``conv2d(x) [+ residual]``, adding in place; with `doubles` a pixel shuffle follows, which doubles the rows, and
+    with `leaky` a LeakyReLU.
 
     It uses plain `F.conv2d`, as oneDNN's packed weights and fused sum were measured within 3 % of it. There are two
     exceptions where oneDNN's sums depend on the number of threads: transposed convolutions are folded
@@ -33,9 +34,10 @@ class Conv(nn.Module):
         like: nn.Conv2d | nn.ConvTranspose2d,
         dtype: torch.dtype,
         shuffled: bool = False,
+        leaky: bool = False,
     ):
         super().__init__()
-        transposed = isinstance(like, nn.ConvTranspose2d)
+        transposed, self.leaky = isinstance(like, nn.ConvTranspose2d), leaky
         self.doubles = transposed or shuffled
         if transposed:
             weight = fold_transposed(weight.detach())
@@ -49,8 +51,8 @@ class Conv(nn.Module):
         self.pointwise = weight.shape[2:] == (1, 1) and dtype != torch.bfloat16
 
     @classmethod
-    def of(cls, conv: nn.Conv2d | nn.ConvTranspose2d, dtype: torch.dtype, shuffled: bool = False) -> "Conv":
-        return cls(conv.weight, conv.bias, conv, dtype, shuffled)
+    def of(cls, conv: nn.Conv2d | nn.ConvTranspose2d, dtype: torch.dtype, **more: bool) -> "Conv":
+        return cls(conv.weight, conv.bias, conv, dtype, **more)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         x = x.to(self.weight.dtype)
@@ -58,9 +60,14 @@ class Conv(nn.Module):
             out = pixelwise_linear(x, self.weight.flatten(1), self.bias)
         else:
             out = F.conv2d(x, self.weight, self.bias, **self.geometry)
+        out = self.finished(out)
+        return out if residual is None else out.add_(residual)
+
+    def finished(self, out: Tensor) -> Tensor:
+        """Shuffle and activate the result of the convolution itself."""
         if self.doubles:
             out = F.pixel_shuffle(out, 2).contiguous(memory_format=torch.channels_last)
-        return out if residual is None else out.add_(residual)
+        return leaky(out) if self.leaky else out
 
 
 ROWS = 32

@@ -138,7 +138,7 @@ def _numbers(path: Path) -> dict[str, int]:
 
 
 def _batch_bytes(batch: int, pixels: int, each: int) -> int:
-    """Bytes of a whole pass of `each` bytes per pixel; for further images only inputs and results are held."""
+    """Count a whole pass of `each` bytes per pixel; for further images of the batch add inputs and results."""
     return (batch - 1) * pixels * 24 + batch * pixels * each
 
 

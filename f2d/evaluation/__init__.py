@@ -1,1 +1,1 @@
-"""A method and a data set in, the numbers of the papers out; each number with the convention it was computed by."""
+"""Evaluate methods on data sets by the measures of the papers, each number with its convention."""

@@ -13,8 +13,10 @@ _BLOCK = 2**20  # indices drawn at a time: 8 MB, whatever the number of pictures
 
 
 class Interval(NamedTuple):
-    """difference: the mean; low, high: its confidence interval, NaN where there is none. above: the share of resamples
-    in which the mean is above 0, ties counted half."""
+    """The mean difference, and its confidence interval from low to high (NaN if there is none).
+
+    above is the share of the resamples whose mean is above 0; ties count half.
+    """
 
     difference: float
     low: float
@@ -32,20 +34,21 @@ def paired(
 ) -> Interval:
     """``mean over categories c of mean over pictures i of d_ci``, with its BCa bootstrap interval.
 
-    differences: category -> scene -> B's value less A's. Each category counts once, however many pictures it has. A
-    scene is what the pictures made of one clean photograph have in common, as the 200 of CDD-11, which return in every
-    category; scenes are drawn whole, with all their pictures, and apart for each set of categories that scenes share:
-    of unrelated categories that is a bootstrap stratified by category. Drawn picture by picture, CDD-11 would seem to
-    be 2,200 independent ones: with half the variance of the differences due to the scenes, "95 %" held in 55 %.
+    differences maps category -> scene -> B's value minus A's. Each category has the same weight, however many images
+    it has. A scene is one clean photograph with all images made from it: CDD-11 has 200, each in every category. Whole
+    scenes are drawn, separately for each set of categories that scenes share; if no two categories share a scene, this
+    is a bootstrap stratified by category. Drawing single images instead would treat CDD-11 as 2,200 independent ones:
+    when half of the variance of the differences comes from the scenes, such a 95 % interval covers only 55 %.
 
-    BCa (bias-corrected and accelerated; Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 14;
-    acceleration over strata as Davison and Hinkley, Bootstrap Methods and their Application, 1997, eq. 5.28): it is
-    second-order correct, which the percentile interval is not: of ten exponential differences "95 %" held in 87 %
-    (percentile 85 %), of twenty in 91 % (90 %). All bootstraps are too narrow for few pictures: ten normal ones, 90 %.
+    BCa is bias-corrected and accelerated (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 14;
+    acceleration over strata: Davison and Hinkley, Bootstrap Methods and their Application, 1997, eq. 5.28). It is
+    second-order correct, unlike the percentile interval: with ten exponential differences the 95 % interval covers 87 %
+    (percentile: 85 %), with twenty 91 % (90 %). All bootstrap intervals are too narrow for few images: with ten normal
+    differences they cover 90 %.
 
-    No interval (NaN) where a difference is infinite or a category has fewer than two pictures. The result does not
-    depend on the order of what is given. ValueError for no differences, NaN among them, fewer than 100 resamples, or a
-    level outside 0..1.
+    There is no interval (NaN) if a difference is infinite or a category has fewer than two images. The result does not
+    depend on the order of the input. Raises ValueError for missing or NaN differences, fewer than 100 resamples, or a
+    level outside (0, 1).
     """
     if not differences or not all(differences.values()):
         raise ValueError("paired: every category must have the difference of at least one image")
@@ -70,10 +73,10 @@ def paired(
 
 
 def _strata(differences: Mapping[str, Mapping[str, float]]) -> list[np.ndarray]:
-    """What each scene adds to the mean, sorted, by the set of categories it is in; the sum over all is the mean.
+    """Group the scenes' contributions to the mean by the set of categories a scene is in; their sum is the mean.
 
-    Scenes that share their set with no other are one stratum, and a single such scene joins the largest: on its own it
-    would be in every resample just once.
+    Scenes that share their set with no other scene form one stratum. If there is only one such scene, it joins the
+    largest stratum, since a stratum of one would be drawn exactly once in every resample.
     """
     parts: dict[str, list[tuple[str, float]]] = defaultdict(list)
     for category in sorted(differences):
@@ -92,7 +95,7 @@ def _strata(differences: Mapping[str, Mapping[str, float]]) -> list[np.ndarray]:
 
 
 def _resampled(strata: list[np.ndarray], resamples: int, random: np.random.Generator) -> np.ndarray:
-    """The mean in each resample, [resamples]."""
+    """Return the mean of each resample, [resamples]."""
     means = np.zeros(resamples)
     for stratum in strata:
         rows = max(1, _BLOCK // len(stratum))
@@ -103,8 +106,11 @@ def _resampled(strata: list[np.ndarray], resamples: int, random: np.random.Gener
 
 
 def _bca(mean: float, means: np.ndarray, influence: np.ndarray, tie: float, level: float) -> Interval:
-    """influence: of each scene, with squares that sum to 1. tie: of six pictures 1.5 % of the resamples draw each once;
-    whether those lie above the mean is not for rounding to say."""
+    """Compute the interval from the resampled means.
+
+    influence holds each scene's influence, with squares that sum to 1. Differences within `tie` count as equal: 1.5 %
+    of the resamples of six images draw each image once, and rounding must not decide whether their mean is above.
+    """
     normal = NormalDist()
     acceleration = (influence**3).sum() / 6
     # half a resample from 0 and 1, where the normal quantile is infinite
@@ -119,5 +125,5 @@ def _bca(mean: float, means: np.ndarray, influence: np.ndarray, tie: float, leve
 
 
 def _share_above(values: np.ndarray, tie: float) -> float:
-    """Return the share of values below 0; values within `tie` of 0 count half."""
+    """Return the share of values above 0; values within `tie` of 0 count half."""
     return float(((values > tie) + 0.5 * (abs(values) <= tie)).mean())

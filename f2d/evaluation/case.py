@@ -16,8 +16,10 @@ from f2d.metrics.batch import eight_bits
 
 
 class Pixels(NamedTuple):
-    """degraded, clean: float32 [3, H, W] in [0, 1], clean None where there is no truth. maps: the true maps
-    [4, H, W] in the order of `f2d.degradation.FACTORS`, None where they are not known."""
+    """The pixels of a case, float32 [3, H, W] in [0, 1]; clean is None if there is no ground truth.
+
+    maps: the ground-truth maps [4, H, W] in the order of `f2d.degradation.FACTORS`, or None if they are unknown.
+    """
 
     degraded: Tensor
     clean: Tensor | None
@@ -25,9 +27,10 @@ class Pixels(NamedTuple):
 
 
 class Case(NamedTuple):
-    """name: unique in its data set, ``category/place``. category: the row of the tables that it counts in. factors:
-    those known to be in it. A case without `degraded` is made of `clean`, category and seed; one without `clean` has no
-    truth."""
+    """One image. name: ``category/place``, unique in its data set. category: its row in the tables. factors: those that
+    the image is known to have. A case without `degraded` is synthesised from `clean`, category and seed; a case without
+    `clean` has no ground truth.
+    """
 
     name: str
     category: str
@@ -37,9 +40,9 @@ class Case(NamedTuple):
     factors: tuple[str, ...] = ()
 
     def load(self) -> Pixels:
-        """Read, and degrade if that is asked for, rounded to 8 bits as a file would hold it.
+        """Read the image, or synthesise it, rounded to 8 bits as a file would store it.
 
-        `f2d.images.ImageError` for a file that cannot be read, ValueError for two pictures of different size.
+        Raises `f2d.images.ImageError` if a file cannot be read, and ValueError if the two images differ in size.
         """
         clean = None if self.clean is None else image_to_tensor(self.clean)
         if self.degraded is None:
@@ -52,7 +55,7 @@ class Case(NamedTuple):
         return Pixels(degraded, clean, None)
 
     def files(self, *others: Path) -> str:
-        """Names, sizes and times of the pictures that a record of this case is made of: of others, it is made anew."""
+        """Hash names, sizes and times of the files that a record depends on; if they change, it is evaluated again."""
         said = []
         for path in (self.degraded, self.clean, *others):
             with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Methods side by side on the pictures that all of them have, and how sure their differences are."""
+"""Compare methods on the images that all of them have, with confidence intervals of the differences."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -7,17 +7,17 @@ from math import isclose, nan
 from typing import NamedTuple
 
 from f2d.evaluation.bootstrap import RESAMPLES, Interval, paired
-from f2d.evaluation.folder import EvaluationFolder
+from f2d.evaluation.folder import EvaluationFolder, names_of
 from f2d.evaluation.presets import PRESETS
 from f2d.evaluation.record import Record
 from f2d.evaluation.summary import Row, Tiers, summarize
 from f2d.metrics.measure import About
 
-_SAME = 1e-3  # of an input's number: networks differ by some 1e-5 between devices, another picture by far more
+_SAME = 1e-3  # tolerance for measures of the input: devices differ by about 1e-5, other images by far more
 
 
 class Line(NamedTuple):
-    """One row of a measure's table. means: of each method; intervals: of each but the first, less the first."""
+    """One row of a measure's table: each method's mean, and the intervals of the differences from the first method."""
 
     name: str
     kind: str
@@ -28,8 +28,10 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """lines: by the key of each of `measures`. left_out: picture -> why it is in no number. skipped: measure -> why it
-    is not compared. undefined: measure -> pictures for which a method has none, which its lines leave out."""
+    """The result of `compare`. lines: the rows of each measure, by its key. left_out: image -> the reason why it is
+    excluded. skipped: measure -> the reason why it is not compared. undefined: measure -> number of images for which it
+    is undefined for some method; its rows exclude them.
+    """
 
     data: str
     methods: tuple[str, ...]
@@ -44,14 +46,17 @@ class Comparison:
 def compare(
     folders: Sequence[EvaluationFolder], measures: Sequence[str] = (), resamples: int = RESAMPLES, seed: int = 0
 ) -> Comparison:
-    """Means of every method over the pictures that all have, by category, tier and "all" as in `summarize`, and their
-    differences to the first with the intervals of `f2d.evaluation.bootstrap.paired`. measures: keys; none: all that
-    are common.
+    """Compute each method's means over the common images, and the differences from the first method.
 
-    ValueError for fewer than two folders, other data sets, no common picture or measure, a measure that is not common,
-    and pictures of one name that are not the same picture.
+    Rows are categories, tiers and "all", as in `summarize`; intervals are those of `f2d.evaluation.bootstrap.paired`.
+    measures are keys; by default all common measures are compared.
+
+    Raises ValueError for fewer than two folders, different data sets, no common image or measure, a measure that some
+    evaluation lacks, and images that have the same name but are not the same image.
     """
-    methods = _names(folders)
+    if len({folder.path.resolve() for folder in folders}) < max(2, len(folders)):
+        raise ValueError("compare needs two or more evaluations, each once")
+    methods = names_of(folders)
     data = _data(folders, methods)
     records, left_out = _common_records(folders, methods)
     for name in records[0]:
@@ -78,16 +83,8 @@ def compare(
     )
 
 
-def _names(folders: Sequence[EvaluationFolder]) -> tuple[str, ...]:
-    """Return the methods' names in the settings, with the folder if two names are equal."""
-    if len({folder.path.resolve() for folder in folders}) < max(2, len(folders)):
-        raise ValueError("compare needs two or more evaluations, each once")
-    names = [folder.settings.name for folder in folders]
-    return tuple(name if names.count(name) == 1 else f"{name} ({folder.path})" for name, folder in zip(names, folders))
-
-
 def _data(folders: Sequence[EvaluationFolder], methods: Sequence[str]) -> str:
-    """The preset that all are of; where it lies may differ."""
+    """Return the data set that all evaluations use; its folder may differ."""
     presets = [folder.settings.data.partition("=")[0] for folder in folders]
     if len(set(presets)) > 1:
         said = ", ".join(f"{method} on {preset}" for method, preset in zip(methods, presets))
@@ -121,7 +118,7 @@ def _common_records(
 
 
 def _check_same(name: str, records: Sequence[Record], methods: Sequence[str]) -> None:
-    """ValueError unless what was restored is the same picture, as far as its size and its own numbers tell."""
+    """Raise ValueError unless the records have the same input, judged by its size and its measures."""
     first = records[0]
     for method, record in zip(methods[1:], records[1:]):
         if (record.width, record.height) != (first.width, first.height):
@@ -139,7 +136,7 @@ def _check_same(name: str, records: Sequence[Record], methods: Sequence[str]) ->
 def _common_measures(
     folders: Sequence[EvaluationFolder], methods: Sequence[str], records: Sequence[dict[str, Record]]
 ) -> tuple[list[About], dict[str, str]]:
-    """Those that all have of single pictures, in the order of the first; and why others are not compared."""
+    """Return the measures of single images that all evaluations have, and the reasons why others are skipped."""
     lists = [folder.settings.measures for folder in folders]
     measured = {key for of in records for record in of.values() for key in record.values}
     common, skipped = [], {}
@@ -159,7 +156,7 @@ def _common_measures(
 
 
 def _lines(key: str, records: Sequence[dict[str, Record]], tiers: Tiers, resamples: int, seed: int) -> tuple[Line, ...]:
-    """Of one measure. A picture for which a method has no number is out of all methods' means."""
+    """Return the rows of one measure; an image for which any method's value is undefined is excluded for all."""
     names = list(records[0])
     values = {name: [of[name].values.get(key, nan) for of in records] for name in names}
     defined = {name: not any(value != value for value in values[name]) for name in names}
@@ -172,7 +169,7 @@ def _lines(key: str, records: Sequence[dict[str, Record]], tiers: Tiers, resampl
         by_category: dict[str, dict[str, float]] = defaultdict(dict)
         for name in filter(defined.get, names):
             first, own = values[name][0], values[name][i]
-            # two pictures without any error are infinitely good, and equal
+            # both values can be infinite (no error at all), and then they are equal
             by_category[of[name].category][name.partition("/")[2]] = 0.0 if first == own else own - first
         differences.append(by_category)
     return tuple(

@@ -20,14 +20,15 @@ from f2d.evaluation.case import Case
 from f2d.evaluation.presets import PRESETS, Part
 from f2d.images import IMAGE_SUFFIXES
 
-ROOT = "F2D_DATA"  # the environment's folder of data sets, each under its own name
+ROOT = "F2D_DATA"  # environment variable: a folder that contains data sets under their own names
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """spec: ``preset=folder``, which opens it again. cases: in the order of the tables. problems: a line for each
-    picture that cannot be evaluated as the data lie. tiers: (name, categories) of averages. published: the tables of
-    published results that belong to it. convention: the one of its published numbers."""
+    """An opened data set. spec: ``preset=folder``, with which it can be opened again. cases: in the order of the
+    tables. problems: one line for each image that cannot be evaluated. tiers: (name, categories) of averages.
+    published: names of its tables of published results. convention: the convention of these results.
+    """
 
     spec: str
     title: str
@@ -44,10 +45,10 @@ class DataSet:
 
 
 def open_data(text: str, limit: int | None = None) -> DataSet:
-    """A data set from ``PRESET=FOLDER``, a FOLDER or list whose layout is recognised, or a PRESET that lies, under its
-    own name, in the folder that F2D_DATA names. limit: only the first so many cases of every category.
+    """Open ``PRESET=FOLDER``, a FOLDER or list whose layout is recognised, or a PRESET in the folder named by F2D_DATA.
 
-    ValueError for what is not there, holds no picture that can be evaluated, or could be several things.
+    limit is the largest number of cases per category, taken from its start. Raises ValueError if the data set does not
+    exist, contains no image that can be evaluated, or is ambiguous.
     """
     name, path = _located(text)
     preset = PRESETS[name]
@@ -67,7 +68,7 @@ def open_data(text: str, limit: int | None = None) -> DataSet:
 
 
 def _located(text: str) -> tuple[str, Path]:
-    """(preset, folder)."""
+    """Return (preset, folder)."""
     name, equals, folder = text.partition("=")
     if equals and name in PRESETS:
         return name, Path(folder)
@@ -102,7 +103,7 @@ def _in_root(name: str) -> Path:
     wanted = {_plain(name), _plain(PRESETS[name].title)}
     found = sorted(path for path in Path(root).iterdir() if path.is_dir() and _plain(path.name) in wanted)
     if not found and all(part.folders != ("",) for part in PRESETS[name].parts):
-        return Path(root)  # a task's sets, which lie there under their own names
+        return Path(root)  # the data sets of a task have folders of their own there
     if not found:
         raise ValueError(f"{root} ({ROOT}) has no folder named {name} or {PRESETS[name].title}")
     return found[0]
@@ -138,9 +139,9 @@ def _cases(part: Part, root: Path, problems: list[str]) -> Iterator[Case]:
 def _pairs(part: Part, root: Path, problems: list[str]) -> Iterator[Case]:
     homes = pair_folders(root)
     if not homes:
-        match_pairs(root, part.row)  # raises, saying what was looked for
+        match_pairs(root, part.row)  # raises an error that names the layouts
     ranks = [split_rank(home.folder.relative_to(root).parts) for home in homes]
-    for home in (home for home, rank in zip(homes, ranks) if rank == min(ranks)):  # the test set where there are splits
+    for home in (home for home, rank in zip(homes, ranks) if rank == min(ranks)):  # of splits, only the test set
         row = part.row or _row(home, root)
         factors = part.factors or (factors_of(row) if is_category(row) else ())
         matches = match_pairs(home.folder, row, pattern=part.pattern)
@@ -178,7 +179,7 @@ def _report(matches: Matches, problems: list[str]) -> None:
 
 
 def _made(part: Part, home: Path, problems: list[str]) -> Iterator[Case]:
-    """Image i of the sorted folder, category number c: seed 1000 c + i."""
+    """Yield the cases of synthesised categories; image i of the sorted folder in category c has seed 1000 c + i."""
     paths = _some_images(home, problems)
     for c, category in enumerate(part.made):
         for i, path in enumerate(paths):
@@ -198,8 +199,7 @@ def _place(path: Path, home: Path) -> str:
 
 
 def _distinct(cases: list[Case]) -> list[Case]:
-    """Names that no other case has, and that any file can hold: those of a.jpg and a.png have their suffixes, what is
-    still the same a number."""
+    """Make the cases' names unique and valid in files: equal names get the file's suffix, then a number."""
     often = Counter(case.name for case in cases)
     taken = {name for name, times in often.items() if times == 1}
     found = []
@@ -210,6 +210,6 @@ def _distinct(cases: list[Case]) -> list[Case]:
             plain = name + (file.suffix if file is not None else "")
             name = next(n for n in chain([plain], (f"{plain} {i}" for i in count(2))) if n not in taken)
             taken.add(name)
-        # bytes that are no characters, of a file system that allows them
+        # file systems may allow names with bytes that are not Unicode
         found.append(case._replace(name=name.encode("utf-8", "backslashreplace").decode()))
     return found

@@ -26,12 +26,12 @@ RESERVED = ("input", "ground truth")  # columns of figures and pages
 
 @dataclass(frozen=True)
 class Request:
-    """A request for an evaluation, in a user's terms.
+    """The arguments of an evaluation.
 
-    method: a preset, a checkpoint folder, owner/name on the Hub, or a folder of pictures that another method restored.
-    data: as `open_data` takes it. conventions: of `f2d.metrics.conventions`; none: the data set's own. measures: of
-    `f2d.metrics.measures` besides. name: of the method in tables. limit: cases of each category. The rest as in
-    `Restorer`.
+    method: a preset, a checkpoint folder, owner/name on the Hub, or a folder of images restored by another method.
+    data: an argument of `open_data`. conventions: names in `f2d.metrics.conventions`; by default the data set's own.
+    measures: further names in `f2d.metrics.measures`. name: the method's name in tables. limit: largest number of cases
+    per category. The other fields are those of `Restorer`.
     """
 
     method: str
@@ -51,17 +51,17 @@ class Request:
 
 class Evaluation:
     """``evaluation = Evaluation(request, folder); evaluation.folder.create(); cases = evaluation.data.cases;
-    for record in evaluation.run(evaluation.left(cases)): ...; evaluation.finish()``.
+    for record in evaluation.run(evaluation.left(cases)): ...; evaluation.finish(evaluation.records())``.
 
-    All that can be said without loading a model is checked at once: ValueError, OSError for data, measures, steps and
-    samplers that are not there, and for a folder that holds an evaluation of something else, unless `overwrite`.
+    Everything that can be checked without loading a model is checked on creation: ValueError or OSError for missing
+    data, unknown measures, invalid steps or samplers, and a folder with another evaluation unless `overwrite` is set.
     """
 
     def __init__(self, request: Request, path: Path, *, overwrite: bool = False):
         if request.name in RESERVED:
             raise ValueError(f"{request.name!r} has another meaning in tables, so give another name")
         name, self._is_model = request.name or _called(request.method), names_weights(request.method)
-        if self._is_model:  # a branch on the Hub moves, and all that is asked of a model is to be of one
+        if self._is_model:  # a branch on the Hub moves, but all parts of an evaluation must use the same weights
             request = replace(request, method=pinned(request.method))
         self.request = request
         self.data: DataSet = open_data(request.data, request.limit)
@@ -82,7 +82,7 @@ class Evaluation:
         self._of_method = [about for name, about in OF_METHODS.items() if name in measures]
         if SPREAD in self._of_method and not self._is_model:
             self._of_method.remove(SPREAD)
-            absent["spread"] = "the pictures are another method's; there is no model to draw a second sample from"
+            absent["spread"] = "the images are outputs of another method, so no second sample can be drawn"
         if self._set_measures and not request.keep_images:
             raise ValueError("fid is measured on the restored images, so keep them (--images)")
         settings = Settings(
@@ -103,23 +103,26 @@ class Evaluation:
             absent=absent | absent_sets,
         )
         self.folder = EvaluationFolder(path, settings)
-        self._anew = overwrite
+        self._overwrite = overwrite
         if not overwrite:
             self._refuse_another()
 
     def left(self, cases: Sequence[Case]) -> list[Case]:
-        """Those without numbers yet, without their picture, made of other files, or measured by a version that did not
-        measure localisation where the true masks are known; what failed is tried again. All, if it is to begin anew:
-        what there was of them is removed. What killed processes left of any of them is removed too."""
+        """Return the cases that are still to be evaluated, and remove temporary files of killed processes.
+
+        These are cases without a record or restored image, cases whose files have changed, failed cases, and those of
+        versions that did not measure the localisation. With `overwrite`, these are all cases, and old results are
+        removed.
+        """
         self.folder.remove_leftovers(case.name for case in cases)
-        if self._anew:
+        if self._overwrite:
             for case in cases:
                 self.folder.remove(case.name)
         return [case for case in cases if not self._is_done(case)]
 
     def run(self, cases: Sequence[Case]) -> Iterator[Record]:
-        """Evaluate cases, each record given as it is there; the model is loaded first."""
-        # a GPU waits for pictures to be read and measured; on a CPU that would take the model's own cores
+        """Evaluate cases and yield each record as soon as it exists; the model is loaded first."""
+        # a GPU would wait while images are read and measured; on a CPU these threads would compete with the model
         workers = 1 if self.execution.device.type == "cpu" else 4
         run = Run(
             *(self.folder, self._method(), self._measures, self._files),
@@ -129,22 +132,23 @@ class Evaluation:
         )
         yield from run(cases)
 
-    def missing(self) -> int:
-        """Return the number of cases without a record."""
-        return sum(self._record(case) is None for case in self.data.cases)
+    def records(self) -> list[Record | None]:
+        """Return the record of every case, None where there is none yet."""
+        return [self._record(case) for case in self.data.cases]
 
-    def finish(self) -> Summary:
-        """Summarise the records of all cases, and write the results."""
+    def finish(self, records: Sequence[Record | None]) -> Summary:
+        """Summarise the `records` of all cases, and write the results."""
         missing = Record("", "", error="was not evaluated; run the command again")
         found = [
-            self._record(case) or replace(missing, name=case.name, category=case.category) for case in self.data.cases
+            record or replace(missing, name=case.name, category=case.category)
+            for record, case in zip(records, self.data.cases)
         ]
         summary = summarize(found, self.data.tiers)
         write_results(self.folder, self.data, summary, found, self._over_sets(found), str(self.execution))
         return summary
 
     def _over_sets(self, records: list[Record]) -> dict[str, float]:
-        """Measures of all restorations together, such as FID."""
+        """Compute the measures of all restorations together, such as FID."""
         done = {record.name for record in records if record.error is None}
         pairs = [(self.folder.restored(c.name), c.clean) for c in self.data.cases if c.name in done and c.clean]
         if not pairs:
@@ -155,7 +159,7 @@ class Evaluation:
         return case.files(*(self._outputs.files(case) if self._outputs else ()))
 
     def _record(self, case: Case) -> Record | None:
-        """Describe the image files as they are now."""
+        """Return the record of a case if it was made from the files as they are now."""
         record = self.folder.record(case.name)
         return record if record is not None and record.files == self._files(case) else None
 
@@ -176,7 +180,7 @@ class Evaluation:
         return ModelMethod(restorer, options, twice=SPREAD in self._of_method)
 
     def _options(self) -> dict[str, object]:
-        """Return the options of the restorations, spelled out; none if they already exist."""
+        """Return the options of the restorations with their defaults filled in; none for images of another method."""
         request = self.request
         if not self._is_model:
             return {}
@@ -196,17 +200,17 @@ class Evaluation:
 
 
 def _called(method: str) -> str:
-    """The name of a folder, of a run for those in it (weights, best)."""
+    """Return the name of a folder, or of the run that contains it (weights, best)."""
     path = Path(method)
     return path.resolve().parent.name if path.name in ("weights", "best") else path.resolve().name
 
 
 def _where(model: str) -> str:
-    """A preset's name, or a folder from wherever it is read."""
+    """Return a preset's name, or the absolute path of a folder."""
     return str(Path(model).resolve()) if (Path(model) / CONFIG).is_file() else model
 
 
 def _refuse_inside(path: Path, folder: Path) -> None:
-    """Refuse a folder inside the data, where the results would be read as data the next time."""
+    """Raise ValueError for an output folder inside the data, where results would be read as data next time."""
     if path.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{path} must lie outside {folder}, which is read")

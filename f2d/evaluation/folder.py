@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -16,17 +16,17 @@ from f2d.replacing import remove_leftovers, replacing
 
 SETTINGS, RECORDS, RESTORED = "evaluation.json", "images", "restored"
 RESULTS = "results.json"
-LONGEST = 200  # bytes of a name: a file system takes 255, of which replacing and suffixes need some
+LONGEST = 200  # bytes of a file name; file systems allow 255, including suffixes and temporary names
 
 
 @dataclass(frozen=True)
 class Settings:
     """The settings of an evaluation: two runs with equal settings give equal numbers on one machine.
 
-    name: what tables call the method. model: preset or checkpoint folder, None where outputs of another method stand in
-    for it; outputs: their folder. digest: SHA-256 of the weights. options: steps, sampler, seed, precision. data:
-    preset=folder as `open_data` takes it. conventions: name -> {"text": in words, "keys": of its measures}.
-    measures: in the order of the tables. absent: measure -> why it is not there.
+    name: the method's name in tables. model: a preset or checkpoint folder, or None for images of another method, whose
+    folder is outputs. digest: SHA-256 of the weights. options: steps, sampler, seed, precision. data: preset=folder, an
+    argument of `open_data`. conventions: name -> {"text": description, "keys": keys of its measures}. measures: in the
+    order of the tables. absent: measure -> the reason why it is unavailable.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Settings:
 
     @cached_property
     def key(self) -> str:
-        """Short, and another one wherever the numbers of a picture could be others."""
+        """A short hash of all settings that the measures of an image depend on."""
         values = asdict(self)
         for name in ("name", "conventions", "absent"):
             del values[name]
@@ -49,7 +49,7 @@ class Settings:
 
     @classmethod
     def from_dict(cls, values: dict) -> "Settings":
-        """The inverse of `dataclasses.asdict`, from JSON."""
+        """Convert JSON back to settings; the inverse of `dataclasses.asdict`."""
         return cls(**{**values, "measures": tuple(About(*about) for about in values["measures"])})
 
 
@@ -91,7 +91,7 @@ class EvaluationFolder:
         return found if found.settings == self.settings.key else None
 
     def write(self, record: Record) -> None:
-        """Keep a record: whole or not at all."""
+        """Write a record atomically."""
         file = self._file(record.name)
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as part:
@@ -102,14 +102,14 @@ class EvaluationFolder:
         remove_leftovers([path for name in names for path in (self._file(name), self.restored(name))])
 
     def names(self) -> list[str]:
-        """The pictures of the last results; of an evaluation that was never finished, all that are there."""
+        """Return the images of the last results; for an unfinished evaluation, all that have a record."""
         with suppress(OSError, ValueError, KeyError):
             return list(json.loads((self.path / RESULTS).read_text(encoding="utf-8"))["pictures"])
         found = (json.loads(file.read_text(encoding="utf-8")) for file in (self.path / RECORDS).rglob("*.json"))
         return sorted(record["name"] for record in found)
 
     def remove(self, name: str) -> None:
-        """Forget a case: its record first, so that none is without its picture."""
+        """Remove a case's record, then its image, so that no record is ever without its image."""
         self._file(name).unlink(missing_ok=True)
         self.restored(name).unlink(missing_ok=True)
 
@@ -122,6 +122,12 @@ class EvaluationFolder:
 
     def _file(self, name: str) -> Path:
         return self.path / RECORDS / _file_name(name, ".json")
+
+
+def names_of(folders: Sequence[EvaluationFolder]) -> tuple[str, ...]:
+    """Return the methods' names in the settings, with the folder if two names are equal."""
+    names = [folder.settings.name for folder in folders]
+    return tuple(name if names.count(name) == 1 else f"{name} ({folder.path})" for name, folder in zip(names, folders))
 
 
 def _file_name(name: str, suffix: str) -> str:

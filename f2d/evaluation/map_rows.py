@@ -15,7 +15,7 @@ MAP_COLUMNS = ("pictures", "correlation", "pooled correlation", "average precisi
 
 
 def map_cells(found: Localisation) -> list[str]:
-    """The row of a factor below `MAP_COLUMNS`."""
+    """Return a factor's cells for the columns `MAP_COLUMNS`."""
     numbers = (found.correlation, found.pooled_correlation, found.average_precision, found.share)
     return [str(found.images), *(number(value, 3) for value in numbers)]
 

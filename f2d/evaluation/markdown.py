@@ -10,7 +10,7 @@ _SPECIAL = re.compile(r"[\\`*|<>\[\]#]|(?<![^\W_])_|_(?![^\W_])")  # an undersco
 
 
 def number(value: float | None, digits: int, sign: str = "") -> str:
-    """``28.47``; ∞ for pictures without any error, – for what is not there. sign: "+" to have it printed always."""
+    """Format a number, such as ``28.47``; infinity becomes ∞, a missing value –. sign "+" always prints the sign."""
     if value is None or isnan(value):
         return "–"
     if isinf(value):
@@ -30,12 +30,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -
 
 
 def items(lines: Iterable[str]) -> str:
-    """A list, each line one item whatever is in it."""
+    """Write a list with one item per line, escaped."""
     return "".join(f"- {plain(line)}\n" for line in lines)
 
 
 def plain(text: str) -> str:
-    """On one line, with nothing in it that Markdown would take for its own."""
+    """Return the text on one line, with Markdown's special characters escaped."""
     return _SPECIAL.sub(r"\\\g<0>", " ".join(text.split()))
 
 

@@ -8,9 +8,9 @@ import torch
 
 
 def peak_memory() -> int:
-    """The most bytes this process has held at one time: on a GPU in PyTorch's allocator, else in main memory.
+    """Return the peak memory of this process in bytes: that of PyTorch's allocator on a GPU, otherwise main memory.
 
-    /proc where there is one: getrusage's figure starts with that of the process that started this one.
+    It is read from /proc if possible, since getrusage's figure includes the peak of the parent process.
     """
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated()

@@ -17,10 +17,12 @@ from f2d.images import image_to_tensor
 
 
 class Answer(NamedTuple):
-    """image: float32 [3, H, W], not clamped. seconds: of the method alone. factors, gates [K], maps [K, H, W],
-    presence [K]: as `f2d.engine.restorer.Restored` has them, K = 0 for methods without factors. spatial: whether the
-    maps are the method's own, or ones because it routes whole images. another: the restoration by the next seed, where
-    it was asked for."""
+    """A restoration. image: float32 [3, H, W], not clamped. seconds: time of the method alone.
+
+    factors, gates [K], maps [K, H, W] and presence [K] are those of `f2d.engine.restorer.Restored`; K = 0 for methods
+    without factors. spatial says whether the method computes maps (False: they are ones, since it routes whole images).
+    another is the restoration with the next seed, if requested.
+    """
 
     image: Tensor
     seconds: float
@@ -33,16 +35,17 @@ class Answer(NamedTuple):
 
 
 class Method(Protocol):
-    """A way from a degraded picture to a restored one."""
+    """A method that restores images."""
 
     def restore(self, case: Case, degraded: Tensor) -> Answer:
-        """degraded: float32 [3, H, W] in [0, 1]. ValueError where there is no answer."""
+        """Restore an image, float32 [3, H, W] in [0, 1]; raise ValueError if there is no result for it."""
         ...
 
 
 class ModelMethod:
-    """A network of this package with the options of its restorations: steps, sampler, seed. twice: whether it also
-    restores every picture by the next seed."""
+    """A network of this package with its options: steps, sampler, seed. With twice, every image is also restored with
+    the next seed.
+    """
 
     def __init__(self, restorer: Restorer, options: dict, *, twice: bool = False):
         self._restorer, self._options, self._twice = restorer, options, twice
@@ -58,11 +61,10 @@ class ModelMethod:
 
 
 class OutputsMethod:
-    """A folder of restored pictures: of `f2d eval` (``category/name``), of `f2d restore`, or of anyone's code.
+    """A folder of restored images: written by `f2d eval` (``category/name``), by `f2d restore`, or by other code.
 
-    The picture of a case is the one named ``category/place`` below the folder, else as its degraded file is, with or
-    without that file's folder, else as its clean file is; a name that several cases could have is none's, and suffixes
-    may differ.
+    The image of a case has the name ``category/place``, that of its degraded file, with or without that file's folder,
+    or that of its clean file, tried in this order. Suffixes may differ. A name that fits several cases is not used.
     """
 
     def __init__(self, folder: Path, cases: Sequence[Case]):
@@ -73,7 +75,7 @@ class OutputsMethod:
         if not self._files:
             presets = ", ".join(checkpoints.shipped())
             raise ValueError(
-                f"{folder} is no preset ({presets}), and holds neither a checkpoint nor pictures that a method restored"
+                f"{folder} is not a preset ({presets}), and contains neither a checkpoint nor restored images"
             )
         self._claims = Counter(name for case in cases for name in _names(case))
 
@@ -99,7 +101,7 @@ class OutputsMethod:
 
 
 def _names(case: Case) -> list[str]:
-    """Places that a case's picture may have, best first."""
+    """Return the names that a case's image may have, best first."""
     files = [path for path in (case.degraded, case.clean) if path is not None]
     names = [case.name, *(f"{case.category}/{path.stem}" for path in files), case.name.partition("/")[2]]
     names += [f"{path.parent.name}/{path.stem}" for path in files[:1]] + [path.stem for path in files]
@@ -107,7 +109,7 @@ def _names(case: Case) -> list[str]:
 
 
 def digest(model: str) -> str:
-    """SHA-256 of a checkpoint's weights."""
+    """Return the SHA-256 of a checkpoint's weights."""
     found = hashlib.sha256()
     with open(checkpoints.find(model) / checkpoints.MODEL, "rb") as file:
         while block := file.read(1 << 20):
@@ -116,7 +118,7 @@ def digest(model: str) -> str:
 
 
 def load_evaluated(settings: Settings, device: str = "auto") -> Restorer:
-    """The model of an evaluation, in its precision. ValueError, OSError where there is none, or no longer that one."""
+    """Load the model of an evaluation in its precision; raise ValueError or OSError if it is missing or has changed."""
     if settings.model is None:
         raise ValueError("the images are outputs of another program, so there is no model to run")
     if digest(settings.model) != settings.digest:

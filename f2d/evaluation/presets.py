@@ -6,12 +6,12 @@ from f2d.degradation import CATEGORIES
 
 
 class Part(NamedTuple):
-    """One group of pictures of a data set.
+    """One group of images of a data set.
 
-    layout: "pairs", "cdd11", "clean" (degraded in each way that `made` names), "list", "unpaired". row: what tables
-    call it; "": the category, or the name of the folder that holds a pair of folders. factors: known to be in all of
-    it. folders: its names inside the data set's folder, of which the first that is there counts; "": that folder
-    itself. pattern: as `f2d.data.pairs.match_pairs` takes it.
+    layout: "pairs", "cdd11", "clean" (degraded by each category in `made`), "list" or "unpaired". row: its row in the
+    tables; "" means the category, or the name of the folder that contains a pair of folders. factors: those that all
+    its images have. folders: possible names inside the data set's folder, of which the first existing one is used; ""
+    is that folder itself. pattern: an argument of `f2d.data.pairs.match_pairs`.
     """
 
     layout: str
@@ -23,7 +23,7 @@ class Part(NamedTuple):
 
 
 class Preset(NamedTuple):
-    """A data set by name. convention: the one its published numbers mostly follow. tiers: rows of averages."""
+    """A data set by name. convention: that of most of its published results. tiers: (name, categories) of averages."""
 
     title: str
     parts: tuple[Part, ...]

@@ -1,4 +1,4 @@
-"""Published results of other methods, each with its source and convention, to compare with."""
+"""Published results of other methods, each with its source and convention."""
 
 import json
 from collections.abc import Sequence
@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 
 class PublishedRow(NamedTuple):
-    """values: by column, None where the source has none; printed: the same with the digits of the source. parameters:
-    such as "5.98M", None where they are not given."""
+    """The results of one method. values: by column, None if the source has none. printed: with the source's digits.
+    parameters: for example "5.98M", or None if the source does not state them.
+    """
 
     method: str
     parameters: str | None
@@ -18,8 +19,9 @@ class PublishedRow(NamedTuple):
 
 
 class PublishedTable(NamedTuple):
-    """Rows of one source in one convention. convention: in words, starting with "unknown" where it is not known;
-    comparable: names of the conventions of ours (`Settings.conventions`) that compute the same."""
+    """Rows of one source in one convention. convention: a description, which starts with "unknown" if the source does
+    not state it. comparable: names of our conventions (`Settings.conventions`) that compute the same.
+    """
 
     title: str
     source: str
@@ -30,9 +32,9 @@ class PublishedTable(NamedTuple):
 
 
 def tables(names: Sequence[str]) -> list[PublishedTable]:
-    """Those for presets of data sets, in the order of `names`; none for a name that nothing was published for.
+    """Return the tables of data sets by name, in the order of `names`; a name without published results has none.
 
-    A set that is a part of the three or five tasks gets its columns of theirs, and a title that says so.
+    A data set that belongs to the three or five tasks gets its columns of their tables, with a title that says so.
     """
     return [table for name in names for entry in _file()["tables"] for table in _of(entry, name)]
 

@@ -9,13 +9,15 @@ from f2d.metrics.localisation import Located
 
 @dataclass(frozen=True)
 class Record:
-    """One picture's numbers. name, category: of its case. values: of the restoration, by the keys of the measures;
-    input: of the degraded picture itself. gates, presence: by factor, none for methods without factors. selectivity:
-    definition -> (numerator, denominator). localisation: factor present -> its map compared with the true mask, empty
-    without maps or true masks, None in records of versions that did not measure it. seconds: of the restoration alone;
-    peak_memory: the most bytes the process (on a GPU its allocator) had taken until then. error: why there are no
-    numbers, None where there are. files: of what they were made (see `Case.files`). settings: the `Settings.key` it was
-    made under, entered by the folder it is written to.
+    """The measurements of one image.
+
+    name and category are those of its case. values are the restoration's measures by key, and input those of the
+    degraded image. gates and presence are by factor, empty for methods without factors. selectivity: definition ->
+    (numerator, denominator). localisation: present factor -> comparison of its map with the ground-truth mask; empty
+    without maps or masks, None in records of versions that did not measure it. seconds: time of the restoration alone.
+    peak_memory: peak bytes of the process (on a GPU: of its allocator) so far. error: the reason why there are no
+    measurements, or None. files: hash of the files (see `Case.files`). settings: `Settings.key`, filled in by
+    `EvaluationFolder.write`.
     """
 
     name: str
@@ -35,7 +37,7 @@ class Record:
     settings: str = ""
 
     def to_json(self) -> str:
-        """Convert to one JSON object; numbers that JSON lacks become "inf" and "nan"."""
+        """Convert to a JSON object; infinity and NaN, which JSON lacks, become "inf" and "nan"."""
         values = asdict(self)
         if self.localisation is not None:
             values["localisation"] = {factor: one._asdict() for factor, one in self.localisation.items()}
@@ -43,7 +45,7 @@ class Record:
 
     @classmethod
     def from_json(cls, text: str) -> "Record":
-        """The inverse; ValueError for anything else."""
+        """Invert `to_json`; raise ValueError for any other text."""
         try:
             values = json.loads(text)
             for name in ("values", "input", "gates", "presence"):
@@ -61,7 +63,7 @@ class Record:
 
 
 def dumps(value: Any) -> str:
-    """JSON in which no number is out of place: infinities and NaN as strings, which `float` reads."""
+    """Convert to JSON; infinity and NaN become strings that `float` reads."""
     return json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 

@@ -23,9 +23,12 @@ from f2d.metrics.variation import CHANGE, SPREAD, change, spread
 
 
 class Run:
-    """Evaluates cases into a folder. files: what is noted of the pictures that a record is made of. keep_images:
-    whether restorations are written. change: whether their distance from the degraded picture is measured. workers:
-    cases that are read, measured and written at one time; the method restores one of them after the other."""
+    """Evaluates cases into a folder.
+
+    files returns the hash of a case's files. keep_images: whether restorations are written. change: whether their
+    distance from the degraded image is measured. workers: number of cases that are read, measured and written at the
+    same time; the method restores one at a time.
+    """
 
     def __init__(
         self,
@@ -43,7 +46,7 @@ class Run:
         self._turn = Lock()
 
     def __call__(self, cases: Sequence[Case]) -> Iterator[Record]:
-        """Evaluate `cases`; each record is given once it lies in the folder. What fails has its reason in it."""
+        """Evaluate `cases` and yield each record once it is written; the record of a failure contains the reason."""
         with ThreadPoolExecutor(self.workers) as pool:
             try:
                 for done in as_completed([pool.submit(self._one, case) for case in cases]):
@@ -52,11 +55,11 @@ class Run:
                 pool.shutdown(cancel_futures=True)
 
     def _one(self, case: Case) -> Record:
-        files = self.files(case)  # before they are read: what changes meanwhile is read again
+        files = self.files(case)  # before reading, so that a file that changes meanwhile is evaluated again
         try:
             with telling_memory("the image with its measures"):
                 record = self._evaluated(case)
-        # of the data, such as a file that is no picture, or of one picture's size
+        # errors of the data, such as a file that is not an image, or images of different sizes
         except (ValueError, OSError) as error:
             record = Record(case.name, case.category, error=" ".join(str(error).split()))
         record = replace(record, files=files)
@@ -99,21 +102,21 @@ def _by_factor(answer: Answer, values: Tensor | None) -> dict[str, float]:
 
 
 def _selectivity(case: Case, pixels: Pixels, answer: Answer) -> dict[str, tuple[float, float]]:
-    """Compute the selectivity; None if the method has no factors, or those of the case are unknown."""
+    """Compute the selectivity; empty if the method has no factors, or those of the case are unknown."""
     if not (answer.factors and case.factors) or answer.gates is None or answer.maps is None:
         return {}
     labels = torch.tensor([float(factor in case.factors) for factor in answer.factors])
-    truth = None
+    true_maps = None
     if pixels.maps is not None:
         absent = torch.zeros_like(pixels.maps[0])
-        truth = torch.stack(
+        true_maps = torch.stack(
             [pixels.maps[FACTORS.index(name)] if name in FACTORS else absent for name in answer.factors]
         )
-    return pairs_of(answer.gates, answer.maps, labels, truth)
+    return pairs_of(answer.gates, answer.maps, labels, true_maps)
 
 
 def _localisation(case: Case, pixels: Pixels, answer: Answer) -> dict[str, Located]:
-    """Compute the localisation by factor of the case with a map; none if the true masks are unknown."""
+    """Compute the localisation of each present factor with a map; empty if the ground-truth masks are unknown."""
     if not answer.spatial or answer.maps is None or pixels.maps is None:
         return {}
     return {

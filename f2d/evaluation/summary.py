@@ -15,9 +15,11 @@ Tiers = Sequence[tuple[str, Sequence[str]]]
 
 
 class Row(NamedTuple):
-    """Means over pictures. kind: "category", "tier" or "all". categories: what it is over. images: with numbers.
-    values, input: by the keys of the measures, of the restorations and of the degraded pictures. undefined: key ->
-    images whose restoration has no such number (NaN) and is left out of its mean; none where there are no such."""
+    """Means over images. kind: "category", "tier" or "all". categories: those it averages. images: number of images.
+
+    values and input are means by measure, of the restorations and of the degraded images. undefined: measure -> number
+    of images whose restoration has no value (NaN) and is excluded from the mean; measures without any are absent.
+    """
 
     name: str
     kind: str
@@ -29,14 +31,14 @@ class Row(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A case without numbers, and why."""
+    """A case that failed, with the reason."""
 
     name: str
     reason: str
 
 
 class Speed(NamedTuple):
-    """seconds: the median picture's; megapixels_per_second: all pixels by all seconds; peak_memory: bytes."""
+    """seconds: median per image. megapixels_per_second: all pixels divided by all seconds. peak_memory: in bytes."""
 
     images: int
     seconds: float
@@ -45,8 +47,10 @@ class Speed(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """rows: categories in published order, tiers, "all". localisation: by factor, none without maps or true masks.
-    speed: None where nothing was timed."""
+    """The results of `summarize`. rows: categories in published order, then tiers, then "all".
+
+    localisation: by factor, empty without maps or ground-truth masks. speed: None if nothing was timed.
+    """
 
     rows: tuple[Row, ...]
     failed: tuple[Failure, ...]
@@ -61,12 +65,11 @@ class Summary(NamedTuple):
 
 
 def summarize(records: Sequence[Record], tiers: Tiers = ()) -> Summary:
-    """A category is the mean over its pictures; a tier, and "all", the mean over their categories, each counted once
-    however many pictures it has: so the averages of CDD-11 are published.
+    """Average images within each category, and categories within each tier and "all", as CDD-11's publications do.
 
-    tiers: (name, categories); those without any category here are left out. A category in which no picture has a
-    number is NaN, and makes its averages NaN: one over the other categories would be another average. Sums are exact
-    (`math.fsum`), so that no number depends on the order of the records. ValueError for no records.
+    tiers are (name, categories); a tier without any of these categories is omitted. A category in which no image has a
+    value is NaN, and so are its averages, since an average over fewer categories would be a different one. Sums are
+    exact (`math.fsum`), so results do not depend on the order of the records. Raises ValueError for no records.
     """
     if not records:
         raise ValueError("summarize: there are no records")

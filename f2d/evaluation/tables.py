@@ -21,7 +21,7 @@ from f2d.evaluation.published import PublishedTable, tables
 from f2d.evaluation.record import Record, dumps
 from f2d.evaluation.summary import Row, Summary
 from f2d.metrics.measure import About
-from f2d.replacing import replacing
+from f2d.replacing import write_texts
 
 RESULTS, SPEED = "results", "speed.json"
 WIDTH = 100  # columns of a terminal
@@ -55,11 +55,11 @@ def write_results(
     over_sets: Mapping[str, float] | None = None,
     device: str = "",
 ) -> None:
-    """``results.json``, ``results.csv`` (a line per picture), ``results.md`` and ``speed.json``.
+    """Write ``results.json``, ``results.csv`` (one line per image), ``results.md`` and ``speed.json``.
 
-    over_sets: by key, the measures of all restorations together, such as FID. device: what was computed on, in words.
-    Two evaluations with equal settings and records write equal bytes, but for speed.json: nothing of time, memory or
-    the machine is in the others.
+    over_sets: the measures of all restorations together, such as FID, by key. device: a description of the device.
+    Two evaluations with equal settings and records write byte-identical files, except for speed.json, which alone
+    contains times, memory and the machine.
     """
     names = [record.name for record in records]
     results = _Results(folder.settings, data, summary, dict(over_sets or {}), names)
@@ -69,14 +69,11 @@ def write_results(
         f"{RESULTS}.md": "\n".join(results.sections()),
         SPEED: dumps(_speed(summary, device)),
     }
-    folder.path.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        with replacing(folder.path / name, alone=True) as part:
-            part.write_text(text, encoding="utf-8", newline="\n")
+    write_texts(folder.path, texts)
 
 
 def terminal_table(settings: Settings, summary: Summary) -> Table:
-    """Category, tier and "all" by the first measures that fit in 100 columns, and the input's "all" below."""
+    """Return a table with as many measures as fit in 100 columns: categories, tiers, "all", and the input's "all"."""
     fitting, room = [], WIDTH - max(len(row.name) for row in summary.rows) - 20
     measured = [about for about in settings.measures if about.key in summary.all.values]
     for about in measured:
@@ -189,7 +186,7 @@ class _Results:
         return f"Model {settings.model}{weights}" + (f"; {options}." if options else ".")
 
     def _table(self, abouts: list[About]) -> str:
-        """A row for each of the summary, and for each measure the restoration's number and the input's."""
+        """Write the summary's rows, with the restoration's value and the input's for each measure."""
         header = ["", "pictures", *chain.from_iterable((heading(about), "input") for about in abouts)]
         text = markdown.table(
             header, [[self._name(row), str(row.images), *_cells(row, abouts)] for row in self._rows()]
@@ -204,7 +201,7 @@ class _Results:
         return "\n".join([text, *notes])
 
     def _rows(self) -> list[Row]:
-        """Without the averages of a single category."""
+        """Return the rows; averages of a single category are omitted."""
         rows = self.summary.rows
         return [row for row in rows if row.kind == "category" or len(rows[-1].categories) > 1]
 
@@ -227,7 +224,7 @@ class _Results:
         return f"### {plain(table.title)}\n\n{said}\n\n{markdown.table(['method', 'parameters', *table.columns], rows)}"
 
     def _part(self) -> str:
-        """Say why the averages may not be those of the whole data set."""
+        """Say so if the averages are not those of the whole data set."""
         part = self.settings.options.get("limit") or self.summary.failed or self.data.problems
         return ", but ours is of a part of the data" if part else ""
 
@@ -239,8 +236,7 @@ def _cells(row: Row, abouts: list[About]) -> Iterator[str]:
 
 
 def _csv(settings: Settings, records: Sequence[Record]) -> str:
-    """A line per picture: all its values, those of the input, gates, presence and localisation by factor, or why there
-    are none."""
+    """Write one line per image: its values, those of the input, gates, presence and localisation, or the error."""
     keys = [about.key for about in settings.measures if any(about.key in record.values for record in records)]
     factors = list(dict.fromkeys(name for record in records for name in (*record.gates, *record.presence)))
     mapped = list(dict.fromkeys(name for record in records for name in record.localisation or {}))

@@ -33,8 +33,8 @@ def draw(
     The figures are ``comparison``, ``errors`` if there is a ground truth, and for every evaluated model ``NAME-gates``
     (if it has experts) and ``NAME-trajectory`` of the first case (if its process is log-normal).
 
-    names: of cases; if empty, the first case of each of four evenly chosen categories. ValueError, before anything is
-    drawn, for evaluations that are missing, use different data or lack a case, and for files that exist.
+    names: of cases; if empty, the first case of each of four evenly chosen categories. Raises ValueError, before
+    anything is drawn, for evaluations that are missing, use different data or lack a case, and for files that exist.
     """
     folders = [EvaluationFolder.open(path) for path in evaluations]
     sources = {folder.settings.data for folder in folders}

@@ -73,7 +73,7 @@ def errors(cases: Sequence[Shown]) -> Figure:
 def gates(restorer: Restorer, cases: Sequence[Shown]) -> Figure:
     """Draw a row for each case: the input, then ``alpha_k m_k`` of every expert at the first step.
 
-    ValueError for a model without experts.
+    Raises ValueError for a model without experts.
     """
     if not restorer.config.factors:
         raise ValueError("this model has no factors, and therefore no gates")
@@ -90,8 +90,8 @@ def gates(restorer: Restorer, cases: Sequence[Shown]) -> Figure:
 def trajectory(restorer: Restorer, case: Shown, *, steps: int = 10, seed: int = 0) -> Figure:
     """Draw states x_t of one sample by MC in `steps` steps (above), and the noise that the last step to each added.
 
-    The noise of a step is x_t minus the state that the same step reaches with ε = 0. ValueError for a model whose
-    process draws no noise at its steps.
+    The noise of a step is x_t minus the state that the same step reaches with ε = 0. Raises ValueError for a model
+    whose process draws no noise at its steps.
     """
     transport = restorer.transport
     if not isinstance(transport, LogNormal):

@@ -1,4 +1,4 @@
-"""What a PNG says about its colours besides an ICC profile: chunks that another PNG keeps, and a profile for others.
+"""Read a PNG's colour chunks besides an ICC profile: another PNG keeps them, other formats get a profile.
 
 Precedence: cICP, iCCP, sRGB, then gAMA with cHRM (PNG specification, third edition, 13.13).
 """
@@ -46,7 +46,7 @@ def with_chunks(png: bytes, chunks: Mapping[bytes, bytes]) -> bytes:
 
 
 def profile_of(chunks: Mapping[bytes, bytes], embedded: bytes, grey: bool) -> tuple[bytes, str]:
-    """Return the ICC profile by which the pixels are to be understood (b"" for sRGB), and in words what is damaged."""
+    """Return the ICC profile of the pixels (b"" for sRGB), and a note on what is damaged ("" for nothing)."""
     if embedded or not chunks:
         return embedded, ""
     try:

@@ -1,4 +1,4 @@
-"""What the first bytes of a file say that Pillow does not: its kind, its depth, its canvas, its colour space."""
+"""Read from a file's first bytes what Pillow does not tell: its kind, depth, canvas and colour space."""
 
 import struct
 from typing import BinaryIO, NamedTuple

@@ -61,7 +61,7 @@ class Metadata:
 def read_metadata(image: Image.Image, size: tuple[int, int]) -> tuple[Metadata, str]:
     """Read the metadata of a loaded image whose upright size is `size` = (width, height); return also what is dropped.
 
-    Damaged EXIF is dropped, in words, as it is no reason to reject the pixels.
+    Damaged EXIF is dropped with a note, as it is no reason to reject the pixels.
     """
     info, note = image.info, ""
     try:
@@ -100,7 +100,7 @@ def orientation(image: Image.Image, *, decode: bool = True) -> int:
 
 
 def save_options(metadata: Metadata, name: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the options with which Pillow's `save` writes `metadata` to format `name`, and in words what it drops."""
+    """Return the options with which Pillow's `save` writes `metadata` to format `name`, and notes on what it drops."""
     options: dict[str, Any] = {}
     lost = [words for kind, words in _WORDS.items() if getattr(metadata, kind) and kind not in _HELD[name]]
     notes = [f"{' and '.join(lost)} dropped, which {name} cannot hold"] if lost else []
@@ -191,7 +191,7 @@ def _photoshop_segment(iptc: bytes) -> bytes:
 
 
 def _shorten(options: dict[str, Any]) -> list[str]:
-    """Make every kind of metadata fit into a marker segment of a JPEG; return in words what that drops."""
+    """Make every kind of metadata fit into a marker segment of a JPEG; return notes on what that drops."""
     notes = []
     exif, dropped = options.get("exif", b""), list[str]()
     if len(exif) > _JPEG_SEGMENT:

@@ -9,7 +9,7 @@ from f2d.images.formats import ImageError
 
 
 def pixels_of(image: Image.Image) -> tuple[np.ndarray, str]:
-    """Return [H, W, 1 to 4] uint8 or uint16, and in words what was reduced or ignored ("" for nothing).
+    """Return [H, W, 1 to 4] uint8 or uint16, and a note on what was reduced or ignored ("" for nothing).
 
     Raises ImageError for numbers without a defined range.
     """

@@ -27,7 +27,7 @@ class Change(NamedTuple):
 class Photo:
     """Levels [H, W, 1 or 3] uint8 or uint16, alpha [H, W] of the same type or None, and the file's number of frames.
 
-    notes says in words what was reduced or dropped when the file was read.
+    notes describes what was reduced or dropped when the file was read.
     """
 
     levels: np.ndarray

@@ -178,7 +178,7 @@ def _further(pictures: int) -> str:
 
 
 def _described(path: Path, image: ImageFile, header: Header, data: Metadata, grey: bool) -> tuple[Metadata, str]:
-    """Add what the file says about its colours besides an ICC profile; return also what cannot be carried, in words."""
+    """Add what the file says about its colours besides an ICC profile; return also a note on what is lost."""
     chunks: dict[bytes, bytes] = {}
     colours = heif.colours(image) if header.kind == "HEIF" else header.colours
     if image.format == "PNG":

@@ -30,7 +30,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 def write(photo: Photo, path: str | Path, *, quality: int | None = None) -> tuple[str, ...]:
     """Write `photo` to a temporary file that then replaces `path`; quality is 1 to 100 for JPEG and WebP (default 95).
 
-    Formats with 8 bits round the levels; WebP converts grey to RGB. Returns in words what the format cannot hold.
+    Formats with 8 bits round the levels; WebP converts grey to RGB. Returns notes on what the format cannot hold.
     Raises ImageError for an unknown suffix, a format that cannot hold the photo's transparency, and a failed write, in
     which case the temporary file is removed.
     """

@@ -121,8 +121,8 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
     ) -> None:
         """Set the times ``floor(i T / n)``, i = 0..n-1, or `timesteps`, ascending in 0..T-1; the last step ends at T.
 
-        ValueError unless exactly one is given, and for a number of steps that the sampler does not support.
-        RuntimeWarning for EM in fewer than T steps, which stops short of the target.
+        Raises ValueError unless exactly one is given, and for a number of steps that the sampler does not support.
+        Warns (RuntimeWarning) about EM in fewer than T steps, which stops short of the target.
         """
         schedule, sampler = self.transport.schedule, self.config.sampler
         if (num_inference_steps is None) == (timesteps is None):
@@ -166,7 +166,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         images' shape, or drawn from a seed (one, or [B]), a generator (one, or a list of B), or PyTorch's default
         generator.
 
-        TypeError or ValueError for other timesteps. Values on a GPU are not checked here; they fail there.
+        Raises TypeError or ValueError for other timesteps. Values on a GPU are not checked here; they fail there.
         """
         source = noise_source(noise, generator, seed, epsilon)
         return self.transport.schedule.sample(noise, original_samples, self._times_of(timesteps, noise), **source)
@@ -191,9 +191,9 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         original_sample: x_0, which NMC and FLOW need if the loop does not start at time 0.
 
         timestep: one of `timesteps`, for all images; a tensor [B] must hold it B times. A tensor on a GPU is read only
-        at the first step, and never after `set_begin_index`, because reading makes the host wait. ValueError for a time
-        that is not among `timesteps`, for different times, or for a step after the last. TypeError for a time that is
-        not a whole number.
+        at the first step, and never after `set_begin_index`, because reading makes the host wait. Raises ValueError for
+        a time that is not among `timesteps`, for different times, or for a step after the last, and TypeError for a
+        time that is not a whole number.
         """
         i = self._index(timestep)
         s, t = self._times[i], self._times[i + 1]

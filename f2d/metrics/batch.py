@@ -31,7 +31,7 @@ def ssim(image: Tensor, reference: Tensor) -> Tensor:
 
     image, reference: [B,C,H,W] in [0, 1], H and W at least 6. Returns [B], means over channels and all pixels. Wang et
     al. (2004), computed by torchmetrics, which mirrors the image at its borders; MATLAB and scikit-image exclude 5
-    pixels at each border, as `f2d.metrics.fidelity` does. ModuleNotFoundError if torchmetrics is not installed.
+    pixels at each border, as `f2d.metrics.fidelity` does. Raises ModuleNotFoundError if torchmetrics is not installed.
     """
     try:
         from torchmetrics.functional.image import structural_similarity_index_measure

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from f2d.metrics.fidelity import planes, psnr
-from f2d.metrics.measure import About, check_pair
+from f2d.metrics.measure import About, FunctionMeasure
 
 
 def affine_colour_oracle(image: Tensor, ground_truth: Tensor) -> Tensor:
@@ -24,17 +24,13 @@ def affine_colour_oracle(image: Tensor, ground_truth: Tensor) -> Tensor:
     return fitted.clamp(0, 1).reshape(image.shape).to(image.dtype)
 
 
-class AffinePsnr:
-    """PSNR (RGB after 8 bits) of `affine_colour_oracle`; a `Measure`.
+def affine_psnr(restored: Tensor, ground_truth: Tensor) -> float:
+    """PSNR (RGB after 8 bits) of `affine_colour_oracle`.
 
     For a degraded input, it is the PSNR of the best affine colour map, which knows the ground truth: whatever a
     restoration gains beyond it is local. For a restored output, it ignores errors of the overall colour.
     """
+    return psnr(planes(affine_colour_oracle(restored.clamp(0, 1), ground_truth)), planes(ground_truth))
 
-    about = About("psnr affine", "PSNR affine colour oracle", "higher", "dB", 2)
-    needs_ground_truth = True
 
-    def __call__(self, restored: Tensor, ground_truth: Tensor | None) -> float:
-        """restored, ground_truth: [3,H,W]. ValueError if the shapes differ."""
-        ground_truth = check_pair(self.about.key, restored, ground_truth)
-        return psnr(planes(affine_colour_oracle(restored.clamp(0, 1), ground_truth)), planes(ground_truth))
+AFFINE_PSNR = FunctionMeasure(About("psnr affine", "PSNR affine colour oracle", "higher", "dB", 2), affine_psnr)

@@ -86,7 +86,7 @@ class Fidelity:
     def __call__(self, restored: Tensor, ground_truth: Tensor | None) -> float:
         """restored, ground_truth: [3,H,W] in [0, 1]. NaN if cropping leaves nothing, or less than one window.
 
-        ValueError for other or different shapes, or if there is no ground truth.
+        Raises ValueError for other or different shapes, or if there is no ground truth.
         """
         ground_truth = check_pair(self.about.key, restored, ground_truth)
         left = min(restored.shape[1:]) - 2 * self.border

@@ -12,37 +12,32 @@ from torch import Tensor
 
 from f2d.images import image_to_tensor
 from f2d.metrics.batch import eight_bits, to_levels
-from f2d.metrics.measure import About, check_pair
+from f2d.metrics.measure import About, FunctionMeasure
 
 SMALLEST = 32  # pixels; smaller images leave nothing in the last layers of AlexNet and VGG
 
 
-class NetworkMeasure:
-    """network(restored) or network(restored, ground_truth), both [1,3,H,W] in [0, 1] on `device`; a `Measure`."""
+def network_measure(
+    about: About, needs_ground_truth: bool, network: Callable[..., Tensor], device: torch.device
+) -> FunctionMeasure:
+    """network(restored) or network(restored, ground_truth), both [1,3,H,W] in [0, 1] on `device`, as a measure."""
 
-    def __init__(self, about: About, needs_ground_truth: bool, network: Callable[..., Tensor], device: torch.device):
-        self.about, self.needs_ground_truth, self._network, self._device = about, needs_ground_truth, network, device
+    @torch.no_grad()
+    def run(*images: Tensor) -> Tensor:
+        return network(*(eight_bits(image)[None].to(device) for image in images))
 
-    def __call__(self, restored: Tensor, ground_truth: Tensor | None) -> float:
-        """restored, ground_truth: [3,H,W]. NaN if a side is below 32 pixels. ValueError if the shapes differ."""
-        if self.needs_ground_truth:
-            check_pair(self.about.key, restored, ground_truth)
-        if min(restored.shape[1:]) < SMALLEST:
-            return float("nan")
-        pictures = (restored, ground_truth) if self.needs_ground_truth and ground_truth is not None else (restored,)
-        with torch.no_grad():
-            return float(self._network(*(eight_bits(picture)[None].to(self._device) for picture in pictures)))
+    return FunctionMeasure(about, run, needs_ground_truth, SMALLEST)
 
 
-def lpips(device: torch.device) -> NetworkMeasure:
+def lpips(device: torch.device) -> FunctionMeasure:
     """Create LPIPS with AlexNet. Zhang et al., "The Unreasonable Effectiveness of Deep Features" (2018)."""
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
     network = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True).to(device)
-    return NetworkMeasure(About("lpips alex", "LPIPS", "lower", digits=4), True, network, device)
+    return network_measure(About("lpips alex", "LPIPS", "lower", digits=4), True, network, device)
 
 
-def dists(device: torch.device) -> NetworkMeasure:
+def dists(device: torch.device) -> FunctionMeasure:
     """Create DISTS, which compares structure and texture of VGG features.
 
     Ding et al., "Image Quality Assessment: Unifying Structure and Texture Similarity" (2020).
@@ -51,23 +46,23 @@ def dists(device: torch.device) -> NetworkMeasure:
     from torchmetrics.functional.image.dists import DISTSNetwork
 
     network = DISTSNetwork().to(device).eval()
-    return NetworkMeasure(About("dists", "DISTS", "lower", digits=4), True, network, device)
+    return network_measure(About("dists", "DISTS", "lower", digits=4), True, network, device)
 
 
-def musiq(device: torch.device) -> NetworkMeasure:
+def musiq(device: torch.device) -> FunctionMeasure:
     """Create MUSIQ, a transformer's estimate of quality from 0 to 100, without ground truth. Ke et al. (2021)."""
     return _pyiqa("musiq", About("musiq", "MUSIQ", "higher", digits=2), device)
 
 
-def clip_iqa(device: torch.device) -> NetworkMeasure:
+def clip_iqa(device: torch.device) -> FunctionMeasure:
     """Create CLIP-IQA: P("good photo") against "bad photo". Wang et al., "Exploring CLIP for Assessing" (2023)."""
     return _pyiqa("clipiqa", About("clip-iqa", "CLIP-IQA", "higher"), device)
 
 
-def _pyiqa(name: str, about: About, device: torch.device) -> NetworkMeasure:
+def _pyiqa(name: str, about: About, device: torch.device) -> FunctionMeasure:
     import pyiqa
 
-    return NetworkMeasure(about, False, pyiqa.create_metric(name, device=device), device)
+    return network_measure(about, False, pyiqa.create_metric(name, device=device), device)
 
 
 class Fid:
@@ -86,7 +81,7 @@ class Fid:
         self._metric = FrechetInceptionDistance(feature=2048, normalize=False).to(device)
 
     def __call__(self, restored: list[Path], ground_truth: list[Path]) -> float:
-        """NaN for fewer than two images on either side. `f2d.images.ImageError` if a file cannot be read."""
+        """NaN for fewer than two images on either side. Raises `f2d.images.ImageError` if a file cannot be read."""
         if min(len(restored), len(ground_truth)) < 2:
             return float("nan")
         self._metric.reset()

@@ -55,7 +55,7 @@ def located(map_: Tensor, true_mask: Tensor, threshold: float | None = None) -> 
     The average precision takes the map as a score for the degraded pixels, which are those whose mask exceeds
     `threshold`. The default is the mean of the mask, because haze and low light cover the whole image with varying
     strength. The mean splits every mask that is not constant; the median splits none in which more than half of the
-    pixels share the largest value. ValueError unless both are [H,W] of one shape and not empty.
+    pixels share the largest value. Raises ValueError unless both are [H,W] of one shape and not empty.
     """
     if map_.ndim != 2 or map_.shape != true_mask.shape or map_.numel() == 0:
         raise ValueError(
@@ -96,7 +96,7 @@ def average_precision(score: np.ndarray, positive: np.ndarray) -> float:
 
 
 def localisation(pictures: Sequence[tuple[int, Located]]) -> Localisation:
-    """Combine the images of one factor, each given with its number of pixels. ValueError if there are none."""
+    """Combine the images of one factor, each given with its number of pixels. Raises ValueError if there are none."""
     if not pictures:
         raise ValueError("localisation: there must be at least one image")
     of_each = [one for _, one in pictures]

@@ -1,7 +1,9 @@
 """The interface of all measures of restorations."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -21,13 +23,16 @@ class About(NamedTuple):
 
 
 class Measure(Protocol):
-    """A measure of one image. needs_ground_truth: whether it compares with the clean image."""
-
-    needs_ground_truth: bool
+    """A measure of one image."""
 
     @property
     def about(self) -> About:
         """The key, title and unit."""
+        ...
+
+    @property
+    def needs_ground_truth(self) -> bool:
+        """Whether it compares with the clean image."""
         ...
 
     def __call__(self, restored: Tensor, ground_truth: Tensor | None) -> float:
@@ -41,6 +46,29 @@ def check_pair(key: str, restored: Tensor, ground_truth: Tensor | None) -> Tenso
         given = f"{tuple(restored.shape)} and {None if ground_truth is None else tuple(ground_truth.shape)}"
         raise ValueError(f"{key}: the restored image and the ground truth must have one shape [3, H, W], got {given}")
     return ground_truth
+
+
+@dataclass(frozen=True)
+class FunctionMeasure:
+    """``function(restored, ground_truth)``, or ``function(restored)`` without a ground truth, as a `Measure`.
+
+    smallest: shortest side in pixels for which it is defined.
+    """
+
+    about: About
+    function: Callable[..., Any]
+    needs_ground_truth: bool = True
+    smallest: int = 1
+
+    def __call__(self, restored: Tensor, ground_truth: Tensor | None = None) -> float:
+        """restored, ground_truth: [3, H, W]. NaN if a side is below `smallest`.
+
+        Raises ValueError if the shapes differ.
+        """
+        images = [restored]
+        if self.needs_ground_truth:
+            images.append(check_pair(self.about.key, restored, ground_truth))
+        return float(self.function(*images)) if min(restored.shape[1:]) >= self.smallest else float("nan")
 
 
 class SetMeasure(Protocol):

@@ -1,36 +1,25 @@
 """Find measures by name, those of conventions and additional ones, and the reason why one is unavailable."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from f2d.metrics import learned
 from f2d.metrics.batch import eight_bits, sharpness
-from f2d.metrics.colour import AffinePsnr
+from f2d.metrics.colour import AFFINE_PSNR
 from f2d.metrics.conventions import CONVENTIONS
 from f2d.metrics.fidelity import Fidelity
-from f2d.metrics.measure import About, Measure, SetMeasure, check_pair
-from f2d.metrics.niqe import Niqe
-from f2d.metrics.shift_tolerant_lpips import ShiftTolerantLpips
+from f2d.metrics.measure import About, FunctionMeasure, Measure, SetMeasure
+from f2d.metrics.niqe import NIQE
+from f2d.metrics.shift_tolerant_lpips import st_lpips
 from f2d.metrics.variation import CHANGE, SPREAD
 
-
-class Sharpness:
-    """`f2d.metrics.sharpness` after rounding to 8 bits; a `Measure`. Less than 1 is blur, more than 1 is noise."""
-
-    about = About("sharpness", "Sharpness", "")
-    needs_ground_truth = True
-
-    def __call__(self, restored: Tensor, ground_truth: Tensor | None) -> float:
-        """restored, ground_truth: [3,H,W]. NaN if a side is below 2 pixels. ValueError if the shapes differ."""
-        ground_truth = check_pair(self.about.key, restored, ground_truth)
-        if min(restored.shape[1:]) < 2:
-            return float("nan")
-        return float(sharpness(eight_bits(restored)[None], eight_bits(ground_truth)[None]))
+# less than 1 is blur, more than 1 is noise
+SHARPNESS = FunctionMeasure(
+    About("sharpness", "Sharpness", ""), lambda x, y: sharpness(eight_bits(x)[None], eight_bits(y)[None]), smallest=2
+)
 
 
 class _Learned(NamedTuple):
@@ -40,11 +29,11 @@ class _Learned(NamedTuple):
     packages: str
 
 
-_PLAIN: dict[str, Callable[[], Measure]] = {
-    "mae": partial(Fidelity, "mae"),
-    "sharpness": Sharpness,
-    "niqe": Niqe,
-    "affine-psnr": AffinePsnr,
+_PLAIN: dict[str, Measure] = {
+    "mae": Fidelity("mae"),
+    "sharpness": SHARPNESS,
+    "niqe": NIQE,
+    "affine-psnr": AFFINE_PSNR,
 }
 _LEARNED = {
     "lpips": _Learned(learned.lpips, "torchmetrics torchvision"),
@@ -76,8 +65,8 @@ def find(
     """Return the measures of single images, each once, and for each unavailable name in `extra` the reason.
 
     conventions: names in `CONVENTIONS`. extra: names in `NAMES`, of which those of sets (see `find_sets`) and
-    `OF_METHODS` are skipped. stlpips_weights: see `ShiftTolerantLpips`. device: where networks run. ValueError for
-    unknown names and wrong weights.
+    `OF_METHODS` are skipped. stlpips_weights: see `st_lpips`. device: where networks run. Raises ValueError for unknown
+    names and wrong weights.
     """
     _check("convention", conventions, tuple(CONVENTIONS))
     _check("measure", extra, NAMES)
@@ -88,11 +77,11 @@ def find(
     for name in dict.fromkeys(extra):
         measure: Measure | None = None
         if name in _PLAIN:
-            measure = _PLAIN[name]()
+            measure = _PLAIN[name]
         elif name in _LEARNED:
             measure = _make(name, _LEARNED[name], device, absent)
         elif name == "st-lpips" and stlpips_weights is not None:
-            measure = ShiftTolerantLpips(stlpips_weights, device)
+            measure = st_lpips(stlpips_weights, device)
         elif name == "st-lpips":
             absent[name] = _WEIGHTS_WANTED
         if measure is not None:

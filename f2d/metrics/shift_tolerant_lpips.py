@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from f2d.metrics.batch import eight_bits
-from f2d.metrics.measure import About, check_pair
+from f2d.metrics.measure import About, FunctionMeasure
 
 SMALLEST = 21  # pixels; smaller images leave the third blur too little to mirror
 _STRIDE = 2  # of the blurs, the only layers that downsample
@@ -34,8 +34,8 @@ def _expected() -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-class ShiftTolerantLpips:
-    """``Σ_l mean_pixels w_l · (φ_l(x) / |φ_l(x)| - φ_l(y) / |φ_l(y)|)²`` over five layers of AlexNet; a `Measure`.
+def st_lpips(weights: Path, device: str | torch.device = "cpu") -> FunctionMeasure:
+    """``Σ_l mean_pixels w_l · (φ_l(x) / |φ_l(x)| - φ_l(y) / |φ_l(y)|)²`` over five layers of AlexNet.
 
     The AlexNet has stride 1 throughout. Blurs with [1 2 1] ⊗ [1 2 1] / 16, stride 2 and mirror padding of 2 pixels
     downsample it: one between the first convolution and its ReLU, and one after each of the first two poolings (3x3,
@@ -46,37 +46,30 @@ class ShiftTolerantLpips:
     "Shift-tolerant Perceptual Similarity Metric" (ECCV 2022).
     """
 
-    about = About("st-lpips alex", "ST-LPIPS", "lower", digits=4)
-    needs_ground_truth = True
+    on_device = {name: tensor.to(device) for name, tensor in _load(Path(weights)).items()}
 
-    def __init__(self, weights: Path, device: str | torch.device = "cpu"):
-        self._device = torch.device(device)
-        self._weights = {name: tensor.to(self._device) for name, tensor in _load(Path(weights)).items()}
+    @torch.inference_mode()
+    def distance(*images: Tensor) -> Tensor:
+        pair = torch.stack([eight_bits(image) for image in images]).to(device)
+        return _distance(2 * pair - 1, on_device)
 
-    def __call__(self, restored: Tensor, ground_truth: Tensor | None) -> float:
-        """restored, ground_truth: [3,H,W] in [0, 1]. NaN if a side is below 21 pixels. ValueError for other shapes."""
-        ground_truth = check_pair(self.about.key, restored, ground_truth)
-        if min(restored.shape[1:]) < SMALLEST:
-            return float("nan")
-        pair = torch.stack([eight_bits(restored), eight_bits(ground_truth)]).to(self._device)
-        with torch.inference_mode():
-            return float(self._distance(2 * pair - 1))
+    return FunctionMeasure(About("st-lpips alex", "ST-LPIPS", "lower", digits=4), distance, smallest=SMALLEST)
 
-    def _distance(self, pair: Tensor) -> Tensor:
-        weights = self._weights
-        x = (pair - weights["scaling_layer.shift"]) / weights["scaling_layer.scale"]
-        total = x.new_zeros(())
-        for i, (name, _, _, _, padding, blur) in enumerate(_LAYERS):
-            if blur:
-                x = _blurred(F.max_pool2d(x, 3, stride=1), weights[blur])
-            x = F.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], padding=padding)
-            if i == 0:
-                x = _blurred(x, weights[_FIRST_BLUR])
-            x = x.relu()
-            directions = x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
-            difference = (directions[:1] - directions[1:]).square()
-            total = total + F.conv2d(difference, weights[f"lin{i}.model.1.weight"]).mean()
-        return total
+
+def _distance(pair: Tensor, weights: dict[str, Tensor]) -> Tensor:
+    x = (pair - weights["scaling_layer.shift"]) / weights["scaling_layer.scale"]
+    total = x.new_zeros(())
+    for i, (name, _, _, _, padding, blur) in enumerate(_LAYERS):
+        if blur:
+            x = _blurred(F.max_pool2d(x, 3, stride=1), weights[blur])
+        x = F.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], padding=padding)
+        if i == 0:
+            x = _blurred(x, weights[_FIRST_BLUR])
+        x = x.relu()
+        directions = x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
+        difference = (directions[:1] - directions[1:]).square()
+        total = total + F.conv2d(difference, weights[f"lin{i}.model.1.weight"]).mean()
+    return total
 
 
 def _blurred(x: Tensor, kernel: Tensor) -> Tensor:

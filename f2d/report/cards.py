@@ -14,7 +14,8 @@ from f2d.report.maps import Error, Scales, drawn_gates, drawn_group, error_group
 from f2d.report.markup import Markup, element
 from f2d.report.numbers import heading
 from f2d.report.pictures import MAPS, PHOTOGRAPHS, Encoded, encode_within
-from f2d.report.results import INPUT, boxed, marked
+from f2d.report.results import INPUT
+from f2d.report.tables import columns, marked, numbers, row, table
 
 GROUND_TRUTH = "Ground truth"
 FOR_PHOTOGRAPHS = 0.75  # share of a card's characters; the maps get the rest
@@ -38,8 +39,8 @@ def prepare(
 ) -> Shown:
     """Read the restorations of an image, and encode them with input and ground truth in a share of `budget` characters.
 
-    The share is `FOR_PHOTOGRAPHS`. `f2d.images.ImageError` if a file cannot be read. ValueError if a restoration does
-    not have the size of its input.
+    The share is `FOR_PHOTOGRAPHS`. Raises `f2d.images.ImageError` if a file cannot be read, and ValueError if a
+    restoration does not have the size of its input.
     """
     restored = [image_to_tensor(method.folder.restored(case.name)) for method in methods]
     for method, one in zip(methods, restored):
@@ -100,23 +101,20 @@ def _stage(shown: Shown) -> Markup:
 
 def _numbers(shown: Shown, methods: Sequence[Method], measures: Sequence[About]) -> Markup:
     records = [method.records[shown.case.name] for method in methods]
-    names = (INPUT, *(method.name for method in methods))
-    head = [element("th", "Measure", scope="col"), *(element("th", n, scope="col", class_="number") for n in names)]
+    head = columns("Measure") + columns(INPUT, *(method.name for method in methods), number=True)
     rows = []
     for about in measures:
         given = next((record.input[about.key] for record in records if about.key in record.input), None)
-        cells = marked([given, *(record.values.get(about.key) for record in records)], about)
-        rows.append(element("tr", element("th", heading(about), scope="row"), *cells))
-    seconds = [element("td", f"{record.seconds:.3g}", class_="number") for record in records]
-    rows.append(element("tr", element("th", "Seconds", scope="row"), element("td", "–", class_="number"), *seconds))
-    table = element("table", element("thead", element("tr", *head)), element("tbody", *rows))
+        values = [given, *(record.values.get(about.key) for record in records)]
+        rows.append(row(heading(about), *marked(values, about)))
+    rows.append(row("Seconds", *numbers("–", *(f"{record.seconds:.3g}" for record in records))))
     (width, height), at = shown.size, shown.photographs.pictures[0]
     note = (
         f"Measured at {width} × {height} pixels. "
         f"Shown at {at.width} × {at.height} pixels, as WebP of quality {shown.photographs.quality}."
     )
-    boxed_table = boxed(f"Measures of {shown.case.name}", table)
-    return element("div", boxed_table, element("p", note, class_="note"), class_="numbers")
+    drawn = table(f"Measures of {shown.case.name}", head, rows)
+    return element("div", drawn, element("p", note, class_="note"), class_="numbers")
 
 
 def _scores(case: Case, methods: Sequence[Method], measures: Sequence[About]) -> str:

@@ -3,7 +3,7 @@
 from f2d.evaluation.map_rows import MAP_COLUMNS, MAPS, map_cells, map_notes
 from f2d.report.gather import Content
 from f2d.report.markup import Markup, element, together
-from f2d.report.results import boxed, key
+from f2d.report.tables import columns, key, numbers, row, table
 
 
 def selectivity(content: Content) -> Markup:
@@ -14,24 +14,16 @@ def selectivity(content: Content) -> Markup:
     rows = []
     for k, method in enumerate(content.methods):
         ratios = [method.summary.selectivity.get(name) for name in names]
-        cells = [
-            element("td", "–" if ratio is None else f"{ratio.ratio:.1f} ({ratio.median:.1f})", class_="number")
-            for ratio in ratios
-        ]
-        rows.append(element("tr", element("th", key(f"method-{k}"), method.name, scope="row"), *cells))
-    head = element(
-        "tr",
-        element("th", "Method", scope="col"),
-        *(element("th", name, scope="col") for name in names),
-    )
+        told = ("–" if ratio is None else f"{ratio.ratio:.1f} ({ratio.median:.1f})" for ratio in ratios)
+        rows.append(row((key(f"method-{k}"), method.name), *numbers(*told)))
     words = (
         "The ratios show how selectively the experts act; e is the mean of gate times map, α·m. present_absent: e of "
         "the present factors over e of the absent ones. inside_masks: the same over the pixels where a present factor "
         "acts. max_min: the largest e over the smallest. Each cell gives the ratio of the means over the set and, in "
         "brackets, the median over pictures. “Selectivity ratio” has no public definition."
     )
-    table = element("table", element("thead", head), element("tbody", *rows))
-    return together(element("h3", "Selectivity"), element("p", words, class_="words"), boxed("Selectivity", table))
+    drawn = table("Selectivity", columns("Method", *names), rows)
+    return together(element("h3", "Selectivity"), element("p", words, class_="words"), drawn)
 
 
 def localisation(content: Content) -> Markup:
@@ -39,15 +31,11 @@ def localisation(content: Content) -> Markup:
     rows, notes = [], []
     for k, method in enumerate(content.methods):
         for factor, found in method.summary.localisation.items():
-            named = element("th", key(f"method-{k}"), method.name, scope="row")
-            cells = [element("td", cell, class_="number") for cell in map_cells(found)]
-            rows.append(element("tr", named, element("td", factor), *cells))
+            cells = (element("td", factor), *numbers(*map_cells(found)))
+            rows.append(row((key(f"method-{k}"), method.name), *cells))
             notes += [f"{method.name}, {note}" for note in map_notes(factor, found)]
     if not rows:
         return Markup()
-    head = [element("th", name, scope="col") for name in ("Method", "Factor")]
-    head += [element("th", name, scope="col", class_="number") for name in MAP_COLUMNS]
-    table = element("table", element("thead", element("tr", *head)), element("tbody", *rows))
+    title, head = "Maps and ground-truth masks", columns("Method", "Factor") + columns(*MAP_COLUMNS, number=True)
     told = (element("p", note, class_="note") for note in notes)
-    title = "Maps and ground-truth masks"
-    return together(element("h3", title), element("p", MAPS, class_="words"), boxed(title, table), *told)
+    return together(element("h3", title), element("p", MAPS, class_="words"), table(title, head, rows), *told)

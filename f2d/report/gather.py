@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from f2d.evaluation.case import Case
 from f2d.evaluation.datasets import DataSet, open_data
-from f2d.evaluation.folder import EvaluationFolder, Settings
+from f2d.evaluation.folder import EvaluationFolder, Settings, names_of
 from f2d.evaluation.published import PublishedTable, tables
 from f2d.evaluation.record import Record
 from f2d.evaluation.summary import Summary, summarize
@@ -67,8 +67,8 @@ class Content(NamedTuple):
 def gather(folders: Sequence[Path], images: int) -> Content:
     """Open the evaluations in `folders` and choose at most `images` images to show.
 
-    ValueError if a folder holds no evaluation or no results, if the evaluations use different data, or if they define a
-    convention differently.
+    Raises ValueError if a folder holds no evaluation or no results, if the evaluations use different data, or if they
+    define a convention differently.
     """
     if len(folders) > MOST:
         raise ValueError(f"there are {len(folders)} evaluations, but one page compares at most {MOST}")
@@ -76,7 +76,7 @@ def gather(folders: Sequence[Path], images: int) -> Content:
     _check_comparable(opened)
     first = opened[0].settings
     data = open_data(first.data, first.options.get("limit"))
-    methods = tuple(_method(name, folder, data) for name, folder in zip(_names(opened), opened))
+    methods = tuple(_method(name, folder, data) for name, folder in zip(names_of(opened), opened))
     common = [case for case in data.cases if all(_can_show(case, method) for method in methods)]
     return Content(
         data,
@@ -135,15 +135,6 @@ def _check_comparable(folders: Sequence[EvaluationFolder]) -> None:
 def _data(folder: EvaluationFolder) -> str:
     limit = folder.settings.options.get("limit")
     return folder.settings.data if limit is None else f"{folder.settings.data} (limit {limit})"
-
-
-def _names(folders: Sequence[EvaluationFolder]) -> list[str]:
-    """Return the names of the methods, with the folder appended if two names are equal."""
-    counts = Counter(folder.settings.name for folder in folders)
-    return [
-        folder.settings.name if counts[folder.settings.name] == 1 else f"{folder.settings.name} ({folder.path})"
-        for folder in folders
-    ]
 
 
 def _over_sets(folder: EvaluationFolder) -> dict[str, float]:

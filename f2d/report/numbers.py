@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from f2d.evaluation.markdown import number
 from f2d.metrics.measure import About
 
 _ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
@@ -10,11 +11,7 @@ _ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
 
 def printed(value: float | None, about: About) -> str:
     """Format a number with its measure's digits; infinity becomes its sign, an undefined value a dash."""
-    if value is None or math.isnan(value):
-        return "–"
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    return f"{value:.{about.digits}f}".replace("-", "−")
+    return number(value, about.digits).replace("-", "−")
 
 
 def best(values: Sequence[float | None], about: About) -> set[int]:

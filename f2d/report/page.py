@@ -38,8 +38,8 @@ def write_report(
     images: largest number of images to show. details: whether to run the models on `device` for maps, gates and spread.
     progress: is called with the name of each image. Returns one line for each omission, with its reason.
 
-    ValueError for evaluations that do not belong on one page (see `gather`), if matplotlib is missing, or if a restored
-    image does not have the size of its input. `f2d.images.ImageError` if an image cannot be read.
+    Raises ValueError for evaluations that do not belong on one page (see `gather`), if matplotlib is missing, or if a
+    restored image does not have the size of its input. Raises `f2d.images.ImageError` if an image cannot be read.
     """
     colours()  # fail before the work if matplotlib is missing
     content = gather(folders, images)

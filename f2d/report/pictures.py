@@ -73,7 +73,10 @@ def inferno(values: np.ndarray) -> Image.Image:
 
 @cache
 def colours() -> np.ndarray:
-    """Return inferno's colour table, [256, 3] uint8. ValueError, with the command to run, if matplotlib is missing."""
+    """Return inferno's colour table, [256, 3] uint8.
+
+    Raises ValueError, with the command to run, if matplotlib is missing.
+    """
     try:
         from matplotlib import colormaps
     except ImportError:

@@ -10,7 +10,8 @@ from f2d.metrics.measure import About
 from f2d.report.charts import Series, bars
 from f2d.report.gather import Content, Convention, Method
 from f2d.report.markup import Markup, element, together
-from f2d.report.numbers import best, heading, printed
+from f2d.report.numbers import heading
+from f2d.report.tables import boxed, columns, key, marked, numbers, row, table
 
 INPUT = "Input"
 TOLD = 200  # largest number of failures and problems that are listed
@@ -18,7 +19,7 @@ TOLD = 200  # largest number of failures and problems that are listed
 
 def methods_table(content: Content) -> Markup:
     """Write the table of methods: model, options, time and memory."""
-    columns = ("Method", "Model", "Options", "Pictures", "Seconds per picture", "Peak memory")
+    head = columns("Method", "Model", "Options", "Pictures", "Seconds per picture", "Peak memory")
     rows = []
     for k, method in enumerate(content.methods):
         settings, records = method.settings, method.records.values()
@@ -26,17 +27,14 @@ def methods_table(content: Content) -> Markup:
         digest = element("code", f"SHA-256 {settings.digest[:12]}…", class_="block") if settings.digest else ""
         options = ", ".join(f"{name} {value}" for name, value in settings.options.items() if value is not None)
         peak = max(record.peak_memory for record in records)
-        cells = (
-            element("th", key(f"method-{k}"), method.name, scope="row"),
-            element("td", element("code", model), digest),
-            element("td", options or "–"),
-            element("td", f"{len(method.records)} of {len(content.data.cases)}", class_="number"),
-            element("td", _seconds(fmean(record.seconds for record in records)), class_="number"),
-            element("td", f"{peak / 2**20:,.0f} MiB" if peak else "–", class_="number"),
+        cells = (element("td", element("code", model), digest), element("td", options or "–"))
+        measured = numbers(
+            f"{len(method.records)} of {len(content.data.cases)}",
+            f"{fmean(record.seconds for record in records):.3g} s",
+            f"{peak / 2**20:,.0f} MiB" if peak else "–",
         )
-        rows.append(element("tr", *cells))
-    head = element("tr", *(element("th", name, scope="col") for name in columns))
-    return boxed("Methods", element("table", element("thead", head), element("tbody", *rows)))
+        rows.append(row((key(f"method-{k}"), method.name), *cells, *measured))
+    return table("Methods", head, rows)
 
 
 def results(content: Content) -> Markup:
@@ -65,7 +63,7 @@ def charts(content: Content) -> Markup:
 def published(content: Content) -> Markup:
     """Write the published results on this data, each with its source and convention."""
     ours = {convention.name for convention in content.conventions}
-    return together(*(_published(table, ours) for table in content.published))
+    return together(*(_published(given, ours) for given in content.published))
 
 
 def failures(content: Content) -> Markup:
@@ -84,53 +82,29 @@ def failures(content: Content) -> Markup:
     )
 
 
-def boxed(name: str, table: Markup) -> Markup:
-    """Put a table into a box that scrolls by itself and can be focused with the keyboard."""
-    return element("div", table, class_="scroll", tabindex=0, role="region", aria_label=name)
-
-
-def key(kind: str) -> Markup:
-    """Write the colour patch of a method."""
-    return element("span", class_=f"key {kind}", aria_hidden="true")
-
-
-def marked(values: Sequence[float | None], about: About) -> list[Markup]:
-    """Write the cells of one measure; the best is bold, underlined and announced to screen readers."""
-    first = best(values, about)
-    cells = []
-    for i, value in enumerate(values):
-        text = printed(value, about)
-        said = element("span", " best", class_="said")
-        inside = element("strong", text, said) if i in first else text
-        cells.append(element("td", inside, class_="number"))
-    return cells
-
-
 def _table_of(content: Content, convention: Convention) -> Markup:
-    columns = _columns(content)
+    shown = _columns(content)
     over = [
         element("th", "Category", scope="col", rowspan=2),
         element("th", "Pictures", scope="col", rowspan=2, class_="number"),
     ]
     over += [
-        element("th", heading(about), scope="colgroup", colspan=len(columns), class_="group")
+        element("th", heading(about), scope="colgroup", colspan=len(shown), class_="group")
         for about in convention.measures
     ]
-    names = [
-        element("th", column.name, scope="col", class_="number") for _ in convention.measures for column in columns
-    ]
+    names = columns(*(column.name for column in shown), number=True) * len(convention.measures)
     bodies: list[tuple[str, list[Markup]]] = []
     last = None
     for place in _places(content):
         kind, name = place
-        cells = [element("th", name, scope="row"), element("td", _counts(content, place), class_="number")]
+        cells = numbers(_counts(content, place))
         for about in convention.measures:
-            cells += marked([column.value(place, about) for column in columns], about)
+            cells += marked([column.value(place, about) for column in shown], about)
         if kind != last:
             bodies.append((kind, []))
             last = kind
-        bodies[-1][1].append(element("tr", *cells))
-    table = element(
+        bodies[-1][1].append(row(name, *cells))
+    drawn = element(
         "table",
         element("thead", element("tr", *over), element("tr", *names)),
         *(element("tbody", *rows, class_=kind) for kind, rows in bodies),
@@ -145,7 +119,7 @@ def _table_of(content: Content, convention: Convention) -> Markup:
         if (missing := method.summary.all.undefined.get(about.key))
     ]
     notes = [element("p", line, class_="note") for line in lines]
-    return element("div", words, boxed(f"Results, {convention.name}", table), *notes, class_="convention")
+    return element("div", words, boxed(f"Results, {convention.name}", drawn), *notes, class_="convention")
 
 
 class _Column(NamedTuple):
@@ -195,14 +169,13 @@ def _over_sets(content: Content) -> Markup:
     abouts = [about for key, about in known.items() if any(key in method.over_sets for method in content.methods)]
     if not abouts:
         return Markup()
-    head = [element("th", name, scope="col") for name in ("Measure", *(method.name for method in content.methods))]
-    rows = []
-    for about in abouts:
-        cells = marked([method.over_sets.get(about.key) for method in content.methods], about)
-        rows.append(element("tr", element("th", heading(about), scope="row"), *cells))
-    table = element("table", element("thead", element("tr", *head)), element("tbody", *rows))
+    head = columns("Measure", *(method.name for method in content.methods))
+    rows = [
+        row(heading(about), *marked([method.over_sets.get(about.key) for method in content.methods], about))
+        for about in abouts
+    ]
     title = "Measures of all pictures together"
-    return together(element("h3", title), boxed(title, table))
+    return together(element("h3", title), table(title, head, rows))
 
 
 def _absent(content: Content) -> Markup:
@@ -212,29 +185,21 @@ def _absent(content: Content) -> Markup:
     return element("div", element("h3", "Not measured"), element("dl", *items), class_="absent")
 
 
-def _published(table: PublishedTable, ours: set[str]) -> Markup:
-    same = [name for name in table.comparable if name in ours]
+def _published(given: PublishedTable, ours: set[str]) -> Markup:
+    same = [name for name in given.comparable if name in ours]
     beside = f"The same as {' and '.join(same)} above." if same else "No table above uses it, so do not compare them."
-    sized = any(row.parameters for row in table.rows)
-    names = (*(("Parameters",) if sized else ()), *table.columns)
-    head = [element("th", "Method", scope="col"), *(element("th", n, scope="col", class_="number") for n in names)]
+    sized = any(line.parameters for line in given.rows)
+    head = columns("Method") + columns(*(["Parameters"] if sized else []), *given.columns, number=True)
     rows = []
-    for row in table.rows:
-        told = (*((row.parameters,) if sized else ()), *(row.printed[name] for name in table.columns))
-        cells = [element("td", value or "–", class_="number") for value in told]
-        rows.append(element("tr", element("th", row.method, scope="row"), *cells))
+    for line in given.rows:
+        told = [*([line.parameters] if sized else []), *(line.printed[name] for name in given.columns)]
+        rows.append(row(line.method, *numbers(*(value or "–" for value in told))))
     about = (
         element("b", "Published, not measured here."),
         element("br"),
-        f"Source: {table.source}",
+        f"Source: {given.source}",
         element("br"),
-        f"Convention: {table.convention}. {beside}",
+        f"Convention: {given.convention}. {beside}",
     )
-    drawn = element("table", element("thead", element("tr", *head)), element("tbody", *rows))
-    title = element("h3", table.title)
-    named = boxed(f"Published: {table.title}", drawn)
-    return element("div", title, element("p", *about, class_="words"), named, class_="published")
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.3g} s"
+    drawn = table(f"Published: {given.title}", head, rows)
+    return element("div", element("h3", given.title), element("p", *about, class_="words"), drawn, class_="published")

@@ -30,7 +30,7 @@ class TrainingData(lightning.LightningDataModule):
         batches = Batches(
             recipe.stages, recipe.steps, recipe.accumulate, self.first, place.global_rank, place.world_size
         )
-        finished = partial(_stack_and_finish, factors=self.factors, quiet_fraction=recipe.quiet_fraction)
+        finished = partial(_stack_and_finish, factors=self.factors, varied_fraction=recipe.varied_fraction)
         return DataLoader(
             self.mixture,
             batch_sampler=batches,
@@ -49,8 +49,8 @@ class TrainingData(lightning.LightningDataModule):
         )
 
     def on_after_batch_transfer(self, batch: Batch | Draft, dataloader_idx: int) -> Batch:
-        return batch if isinstance(batch, Batch) else finish(batch, self.factors, self.recipe.quiet_fraction)
+        return batch if isinstance(batch, Batch) else finish(batch, self.factors, self.recipe.varied_fraction)
 
 
-def _stack_and_finish(samples: list[Sample], factors: tuple[str, ...], quiet_fraction: float = 0.0) -> Batch:
-    return finish(stack(samples), factors, quiet_fraction)
+def _stack_and_finish(samples: list[Sample], factors: tuple[str, ...], varied_fraction: float = 0.0) -> Batch:
+    return finish(stack(samples), factors, varied_fraction)

@@ -250,10 +250,9 @@ def _placement(devices: int | None, accelerator: str) -> tuple[int, int]:
 def _strategy(recipe: Recipe, processes: int) -> Strategy | str:
     if recipe.strategy == "fsdp":
         from f2d.nets.f2dnet.experts import Expert
-        from f2d.nets.f2dnet.residual_block import ResidualBlock
-        from f2d.nets.resflow.unet import AdaptiveBlock
+        from f2d.nets.residual_block import ResidualBlock
 
-        return FSDPStrategy(auto_wrap_policy={ResidualBlock, Expert, AdaptiveBlock}, state_dict_type="full")
+        return FSDPStrategy(auto_wrap_policy={ResidualBlock, Expert}, state_dict_type="full")
     if recipe.strategy == "ddp" or processes > 1:
         # buffers follow from the same samples everywhere; broadcasting them would also synchronise validation
         return DDPStrategy(find_unused_parameters=False, broadcast_buffers=False)

@@ -43,8 +43,8 @@ class TrainingModule(lightning.LightningModule):
         self.objective = objective_of(net, recipe.losses, recipe.one_call_fraction)
         self.history: list[dict[str, Any]] = []
         self.bad_steps = 0
-        self.step_loss: list[float] = []  # losses of the parts of the current step
-        self.rate = 0.0  # its learning rate
+        self.step_loss: list[float] = []  # losses of the current step's accumulated batches
+        self.rate = 0.0  # learning rate of the current step
         self._skipped = False
         self._scores: list[tuple[str, list[float]]] = []
 
@@ -60,10 +60,10 @@ class TrainingModule(lightning.LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         self.rate = optimizer.param_groups[0]["lr"]
         finite = all(map(math.isfinite, self.step_loss))
-        if self.recipe.precision != "16-mixed":  # whose scaler looks at the gradients, and overflows while it adapts
+        if self.recipe.precision != "16-mixed":  # its scaler checks the gradients, and overflows while it adapts
             grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             finite = finite and bool(torch.stack(torch._foreach_norm(grads)).isfinite().all())
-        finite = self.trainer.strategy.reduce_boolean_decision(finite)  # of sharded gradients each process has a part
+        finite = self.trainer.strategy.reduce_boolean_decision(finite)  # a process has only its part if sharded
         self._skipped = not finite
         if finite:
             return
@@ -94,7 +94,7 @@ class TrainingModule(lightning.LightningModule):
         observed, self.objective.observed = self.objective.observed, []
         if self._skipped:
             return
-        net: Any = self.net  # only one with a learned schedule observes
+        net: Any = self.net  # only networks with a learned schedule observe
         for times, errors in observed:
             net.learned_schedule.observe(
                 *(cast(Tensor, self.all_gather(values)).flatten() for values in (times, errors))
@@ -117,15 +117,15 @@ class TrainingModule(lightning.LightningModule):
         return (restore_tensor(net, y, steps=steps, sampler=net.transport.samplers[0], seed=0) + 1) / 2
 
     def on_validation_epoch_end(self) -> None:
-        """A row of the history: step, gain (dB), the means of COLUMNS over the held-out samples that are degraded, and
-        by category."""
+        """Append a row to the history: step, gain (dB), the means of COLUMNS over the degraded held-out samples, and
+        those of each category."""
         scores = self._scores
         if self.trainer.world_size > 1:
             gathered: list[Any] = [None] * self.trainer.world_size
             dist.all_gather_object(gathered, scores)
             in_order = [score for row in zip(*gathered, strict=True) for score in row]
             data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning's connector
-            scores = in_order[: len(data.held_out)]  # without those that were taken twice
+            scores = in_order[: len(data.held_out)]  # without the repetitions that give all processes equally many
         self._scores = []
         table: dict[str, list[list[float]]] = {}
         for category, values in sorted(scores):
@@ -158,8 +158,11 @@ def optimizer_of(recipe: Recipe, net: torch.nn.Module) -> torch.optim.Optimizer:
 
 
 def rate(recipe: Recipe, step: int) -> float:
-    """The learning rate of a step as a share of the peak: linear warm-up, constant, then a cosine to
-    final_learning_rate over the last decay_steps (by default all after the warm-up)."""
+    """Return the learning rate of a step as a share of the peak.
+
+    It has a linear warm-up, is then constant, and falls by a cosine to final_learning_rate over the last decay_steps
+    (by default all steps after the warm-up).
+    """
     if step < recipe.warmup_steps:
         return (step + 1) / recipe.warmup_steps
     floor = recipe.final_learning_rate / recipe.learning_rate

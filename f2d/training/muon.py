@@ -17,11 +17,11 @@ class Muon(torch.optim.AdamW):
     W [m, n] is a matrix or a convolution kernel [out, in, h, w] seen as [out, in·h·w]; M starts at 0. The factor makes
     the root mean square of an update that of AdamW's, so that both share one learning rate η and weight decay λ.
     Parameters of fewer than two dimensions, and kernels with one input or output channel, take AdamW with `betas`.
-    Frozen parameters are left out. Results do not depend on the number of processes beyond the gradients' own rounding.
+    Frozen parameters are skipped. Results do not depend on the number of processes beyond the gradients' own rounding.
 
     Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024); the factor: Liu et al.,
     "Muon is scalable for LLM training" (2025), which `torch.optim.Muon` calls match_rms_adamw. That class takes
-    two-dimensional parameters alone and works in bfloat16, one matrix at a time; here matrices of one shape are
+    only two-dimensional parameters and works in bfloat16, one matrix at a time; here matrices of one shape are
     orthogonalised together in float32.
     """
 
@@ -66,7 +66,7 @@ class Muon(torch.optim.AdamW):
             state = self.state[p]
             if not state:
                 state["momentum"] = torch.zeros_like(p)
-                state["step"] = torch.zeros(())  # which AdamW looks for when it loads a state
+                state["step"] = torch.zeros(())  # AdamW expects it when it loads a state
             direction = p.grad.add(state["momentum"].mul_(momentum).add_(p.grad), alpha=momentum)
             matrix = direction.flatten(1)
             by_shape[matrix.shape].append((p, matrix))
@@ -78,7 +78,7 @@ class Muon(torch.optim.AdamW):
 
 
 def is_matrix(parameter: Tensor) -> bool:
-    """Whether Muon updates it: two dimensions or more, none of the matrix's two sides of length 1."""
+    """Return whether Muon updates it: at least two dimensions, and neither side of the matrix has length 1."""
     return parameter.ndim >= 2 and parameter.shape[0] > 1 and parameter[0].numel() > 1
 
 

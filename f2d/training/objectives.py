@@ -15,7 +15,7 @@ from f2d.training import losses
 from f2d.training.recipe import LossWeights
 from f2d_kernels import lognormal_transition
 
-GATE_STREAM = 65535  # of the noise on the gates: no sampler has so many steps, so that no transport's noise is reused
+GATE_STREAM = 65535  # stream of the gates' noise; no sampler has as many steps, so no transport shares it
 
 
 class Loss(NamedTuple):
@@ -26,8 +26,11 @@ class Loss(NamedTuple):
 
 
 class Objective(ABC):
-    """weights: of the terms. one_call_fraction: share of the samples at the degraded end of the path, the state that a
-    one-call restoration sees; the others lie uniformly on it."""
+    """A training objective: weighted terms, computed at random positions on the path.
+
+    one_call_fraction is the share of the samples at the degraded end of the path, the state that a one-call restoration
+    sees; the positions of the others are uniform.
+    """
 
     def __init__(self, weights: LossWeights, one_call_fraction: float):
         self.weights, self.one_call_fraction = weights, one_call_fraction

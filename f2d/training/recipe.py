@@ -94,10 +94,10 @@ class Recipe:
     "muon" (`f2d.training.muon.Muon`: matrices by Muon, the rest by AdamW; not with fsdp). The learning rate rises
     linearly for warmup_steps, stays at its peak, and falls by a cosine to final_learning_rate over the last decay_steps
     (null: over all steps after the warm-up). one_call_fraction: share of the samples at the degraded end of the path,
-    which a one-call restoration sees. quiet_fraction: share of the dark samples with less noise than the published
-    range (`f2d.data.sample.finish`). synthesis: degrade in the "workers", or on the "device" inside the step.
-    most_bad_steps: steps with a loss or gradients that are not finite are skipped, and more than this number end the
-    run. save_every: steps between saved states. validate_every: steps between validations, which use
+    which a one-call restoration sees. varied_fraction: share of the composites drawn from wider ranges than the
+    published ones (`f2d.degradation.varied_parameters`). synthesis: degrade in the "workers", or on the "device" inside
+    the step. most_bad_steps: steps with a loss or gradients that are not finite are skipped, and more than this number
+    end the run. save_every: steps between saved states. validate_every: steps between validations, which use
     `validation_images` held-out crops of validation_crop pixels (null: the largest crop of the stages). Lengths are in
     pixels, times in steps, and learning rates per step.
 
@@ -122,7 +122,7 @@ class Recipe:
     gradient_clip: float = 1.0
     ema_decay: float = 0.999
     one_call_fraction: float = 0.5
-    quiet_fraction: float = 0.0
+    varied_fraction: float = 0.0
     losses: LossWeights = field(default_factory=LossWeights)
     precision: str = "bf16-mixed"
     strategy: str = "auto"
@@ -157,7 +157,7 @@ class Recipe:
         check("betas", all(0 <= beta < 1 for beta in self.betas), "two numbers in [0, 1)")
         check("ema_decay", 0 <= self.ema_decay < 1, "a number in [0, 1)")
         check("one_call_fraction", 0 <= self.one_call_fraction <= 1, "a number in [0, 1]")
-        check("quiet_fraction", 0 <= self.quiet_fraction <= 1, "a number in [0, 1]")
+        check("varied_fraction", 0 <= self.varied_fraction <= 1, "a number in [0, 1]")
         check("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
         check("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}")
         check("strategy", self.optimizer == "adamw" or self.strategy != "fsdp", "auto or ddp with optimizer muon")

@@ -8,29 +8,35 @@ from pathlib import Path
 from typing import NamedTuple
 
 import av
+import torch
 from av.codec.context import Flags
 
-from .frames import range_tag
+from . import hdr
+from .frames import display_matrix, range_tag
 from .names import CODECS, CONTAINERS, VideoError
 from .source import Source
 
 
 class Encoder(NamedTuple):
-    """An encoder of FFmpeg: its default quality (crf), the largest, and options that are always set."""
+    """An encoder of FFmpeg: its default quality (crf), the largest, options that are always set, and the option that
+    takes static HDR metadata, if there is one."""
 
     name: str
     crf: int | None
     largest: int
     options: dict[str, str]
+    parameters: str | None = None
 
 
 # x265 and SVT-AV1 would write their logs to the terminal
 os.environ.setdefault("SVT_LOG", "1")
+# x264 (core 165) reads memory that it has not set in its AVX-512 code of --mbtree: the same frames gave several files
+_X264 = {"x264-params": "asm=avx2"} if torch.backends.cpu.get_cpu_capability() == "AVX512" else {}
 # Qualities at which the loss is hard to see
 ENCODERS = {
-    "h264": Encoder("libx264", 18, 51, {}),
-    "h265": Encoder("libx265", 20, 51, {"x265-params": "log-level=none"}),
-    "av1": Encoder("libsvtav1", 24, 63, {"preset": "6"}),
+    "h264": Encoder("libx264", 18, 51, _X264),
+    "h265": Encoder("libx265", 20, 51, {"x265-params": "log-level=none"}, "x265-params"),
+    "av1": Encoder("libsvtav1", 24, 63, {"preset": "6"}, "svtav1-params"),
     "vp9": Encoder("libvpx-vp9", 24, 63, {"b": "0", "row-mt": "1", "cpu-used": "2"}),
     "ffv1": Encoder("ffv1", None, 0, {"level": "3", "slicecrc": "1"}),
 }
@@ -119,6 +125,9 @@ def set_up(context: av.VideoCodecContext, source: Source, settings: Settings) ->
     context.flags |= Flags.global_header
     quality = {} if settings.crf is None else {"crf": str(settings.crf)}
     context.options = encoder.options | quality
+    if encoder.parameters:
+        given = [encoder.options.get(encoder.parameters), *hdr.parameters(first, encoder.name)]
+        context.options[encoder.parameters] = ":".join(filter(None, given))
 
 
 def _problem(source: Source, settings: Settings) -> str | None:
@@ -131,7 +140,7 @@ def _problem(source: Source, settings: Settings) -> str | None:
     formats = [form.name for form in codec.video_formats or []]
     if source.layout.pixel_format not in formats:
         return f"{name} does not take {source.layout.pixel_format}"
-    if settings.codec == "ffv1" and source.layout.turns:  # see muxing: its template would have to be an MP4
+    if settings.codec == "ffv1" and display_matrix(source.first):  # see muxing: its template would have to be an MP4
         return "the rotation of the video cannot be stored with it"
     try:
         open_encoder(source, settings)

@@ -1,5 +1,7 @@
 """Frames of a video as planes of code values, and back."""
 
+import math
+import struct
 from typing import Any, NamedTuple
 
 import av
@@ -15,11 +17,22 @@ _SUBSAMPLING = {(1, 1): "444", (2, 1): "422", (2, 2): "420", (1, 2): "440", (4, 
 
 
 class Layout(NamedTuple):
-    """How frames are stored: the planar pixel format, its colour, and quarter turns that put a frame upright."""
+    """How frames are stored: the planar pixel format, its colour, and what puts a frame upright: first mirrored from
+    left to right if `mirrored`, then turned counterclockwise by `turns` quarters."""
 
     pixel_format: str
     colour: Colour
     turns: int
+    mirrored: bool
+
+    def upright(self, image: Tensor) -> Tensor:
+        """Return a stored image [..., H, W] as it is shown."""
+        return torch.rot90(image.flip(-1) if self.mirrored else image, self.turns, dims=(-2, -1))
+
+    def stored(self, image: Tensor) -> Tensor:
+        """The inverse of `upright`."""
+        turned = torch.rot90(image, -self.turns, dims=(-2, -1))
+        return turned.flip(-1) if self.mirrored else turned
 
 
 def layout_of(frame: av.VideoFrame) -> Layout:
@@ -41,7 +54,23 @@ def layout_of(frame: av.VideoFrame) -> Layout:
             f"colour matrix {int(frame.colorspace)} (ITU-T H.273) must be one of {', '.join(map(str, MATRICES))}"
         )
     full = range_tag(frame) == _FULL or (form.is_rgb and range_tag(frame) != _LIMITED)
-    return Layout(planar, Colour(matrix, full, form.components[0].bits), round(frame.rotation / 90) % 4)
+    return Layout(planar, Colour(matrix, full, form.components[0].bits), *_orientation(display_matrix(frame)))
+
+
+def display_matrix(frame: av.VideoFrame) -> bytes | None:
+    """Return the matrix that tells players how to turn a frame: nine 32-bit integers a, b, u, c, d, v, x, y, w."""
+    return next((bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+
+
+def _orientation(matrix: bytes | None) -> tuple[int, bool]:
+    """Return the quarter turns and whether to mirror first: (x, y) is shown at (a x + c y, b x + d y), y downwards."""
+    if matrix is None:
+        return 0, False
+    a, b, _, c, d = struct.unpack("=5i", matrix[:20])
+    mirrored = a * d < b * c
+    if mirrored:
+        a, b = -a, -b
+    return round(-math.atan2(b, a) / (math.pi / 2)) % 4, mirrored
 
 
 def planes_of(frame: av.VideoFrame, layout: Layout) -> list[Tensor]:

@@ -11,6 +11,8 @@ import av
 from av.stream import Disposition
 
 from .encoding import Settings, new_encoder, ordinary_priority, set_up
+from .frames import display_matrix
+from .reading import open_file, packets
 from .segments import Segments
 from .source import Source
 
@@ -26,9 +28,10 @@ def assemble(source: Source, segments: Segments, settings: Settings, path: Path)
 
     Streams that the container cannot hold are not copied, with a warning in `source`.
     """
+    same = {"fflags": "bitexact"}  # Matroska would have random numbers in it, and two runs different bytes
     with (
-        av.open(str(source.path), metadata_errors="replace") as given,
-        av.open(str(path), "w", format=settings.muxer) as out,
+        open_file(source.path) as given,
+        av.open(str(path.absolute()), "w", format=settings.muxer, options=same) as out,
     ):
         _fill(out, given, source, segments, settings)
 
@@ -38,9 +41,13 @@ def _fill(out: Any, given: Any, source: Source, segments: Segments, settings: Se
     for stream in given.streams:
         if stream.index == source.stream.index:
             restored = _tag(_add_restored(out, source, segments, settings), stream)
+        elif stream.type == "data" and ("timecode" in stream.metadata or given.chapters()):
+            continue  # tracks of MOV and MP4 that the muxer writes, from a tag of the video and from the chapters
+        elif settings.muxer == "matroska" and stream.disposition & Disposition.attached_pic:
+            _attach(out, source.path, stream)
         elif _holds(settings.muxer, stream):
             streams[stream.index] = _tag(out.add_stream_from_template(stream, opaque=True), stream)
-        elif not (stream.type == "data" and given.chapters()):  # MP4 has chapters in such a track; the muxer writes it
+        else:
             source.warnings.append(
                 f"{source.path}: stream {stream.index} ({stream.type}, {stream.name or 'unknown codec'}) is not "
                 f"copied, as {settings.muxer} cannot hold it"
@@ -71,9 +78,9 @@ def _check_end(source: Source, given: Any, end: float) -> None:
 
 
 def _add_restored(out: Any, source: Source, segments: Segments, settings: Settings) -> Any:
-    matrix = next((data for data in source.first.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    matrix = display_matrix(source.first)
     if matrix is not None:
-        return _add_turned(out, source, segments, settings, bytes(matrix))
+        return _add_turned(out, source, segments, settings, matrix)
     encoder = new_encoder(source, settings)
     stream = out.add_stream(encoder.name, rate=source.rate)
     set_up(stream.codec_context, source, settings)
@@ -105,6 +112,15 @@ def _add_turned(out: Any, source: Source, segments: Segments, settings: Settings
     turned.codec_context.extradata = header  # as the encoder made it: the muxer knows by it how packets are framed
     turned.codec_context.framerate, turned.time_base = source.rate, source.stream.time_base
     return turned
+
+
+def _attach(out: Any, path: Path, stream: Any) -> None:
+    """Attach a cover picture, as Matroska has it: as a stream it would be a second video."""
+    with open_file(path) as again:
+        picture = next(packet for packet in again.demux(again.streams[stream.index]) if packet.size)
+    kind = "png" if stream.codec_context.name == "png" else "jpeg"
+    name, mime = stream.metadata.get("filename", f"cover.{kind}"), stream.metadata.get("mimetype", f"image/{kind}")
+    out.add_attachment(name, mime, bytes(picture))
 
 
 def _tag(stream: Any, like: Any) -> Any:
@@ -144,10 +160,10 @@ def _packet(encoded: Any, time: int, stream: Any, source: Source) -> av.Packet:
 
 
 def _copied_packets(given: Any, streams: dict[int, Any]) -> Iterator[tuple[float, av.Packet]]:
-    wanted = [stream for stream in given.streams if stream.index in streams and stream.type != "attachment"]
+    wanted = {stream.index for stream in given.streams if stream.index in streams and stream.type != "attachment"}
     if not wanted:
         return
-    for packet in given.demux(*wanted):
+    for packet in packets(given, wanted):
         if not packet.size:  # what demux ends with
             continue
         time = packet.pts if packet.dts is None else packet.dts

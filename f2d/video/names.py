@@ -13,7 +13,10 @@ CONTAINERS = {
     ".webm": ("webm", ("vp9", "av1")),
 }
 # Camcorders, dash cameras and older cameras write these; their videos become .mkv, which holds the streams of all
-READ_ONLY = (".3gp", ".asf", ".avi", ".flv", ".m2ts", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".wmv")
+READ_ONLY = (
+    *(".3g2", ".3gp", ".asf", ".avi", ".dav", ".flv", ".m2ts", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob"),
+    *(".wmv", ".y4m"),
+)
 WRITABLE_SUFFIXES = frozenset(CONTAINERS)
 VIDEO_SUFFIXES = WRITABLE_SUFFIXES | set(READ_ONLY)
 CODECS = ("h264", "h265", "av1", "vp9", "ffv1")
@@ -32,8 +35,17 @@ class VideoError(ValueError):
 
 
 def is_video(path: Path) -> bool:
-    """Whether the suffix of `path` is that of a video."""
-    return path.suffix.lower() in VIDEO_SUFFIXES
+    """Whether the suffix of `path` is that of a video; of a file without a suffix, whether it begins as MP4, Matroska
+    or AVI do."""
+    if path.suffix:
+        return path.suffix.lower() in VIDEO_SUFFIXES
+    try:
+        with open(path, "rb") as file:
+            head = file.read(12)
+    except OSError:
+        return False
+    film = head[4:8] == b"ftyp" and not head[8:12].startswith((b"avi", b"hei", b"hev", b"mif", b"msf"))  # photographs
+    return film or head[:4] == b"\x1aE\xdf\xa3" or (head[:4] == b"RIFF" and head[8:] == b"AVI ")
 
 
 def output_name(path: Path) -> Path:

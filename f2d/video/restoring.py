@@ -1,13 +1,15 @@
 """Restore a video frame by frame, with a working memory that does not grow with its length."""
 
+import errno
+import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
-import torch
 
-from f2d.replacing import replacing
+from f2d.replacing import WriteError, replacing
 
 from .colour import changed, to_rgb
 from .encoding import Settings, choose, open_encoder
@@ -54,9 +56,12 @@ def restore_video(
     `target` appears when it is complete. Until then finished segments lie beside it, and a call with the same source,
     `wanted` and `key` (what `restore` depends on, in JSON's types) continues from them.
 
-    Raises VideoError for a video that cannot be read, restored or encoded, with its name and the reason.
+    Raises VideoError for a video that cannot be read, restored or encoded, with its name and the reason, and
+    WriteError, an OSError, for a `target` that cannot be written.
     """
-    with opened(path) as source:
+    if target.is_dir():
+        raise WriteError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(target))
+    with opened(path) as source, _naming(target, path):
         settings = choose(source, target.suffix.lower(), wanted.codec, wanted.crf)
         segments = Segments(target, _key(source, settings, wanted) | {"restore": key})
         try:
@@ -71,6 +76,17 @@ def restore_video(
         if source.broken:
             source.warnings.append(f"{path}: packets that could not be decoded and were skipped: {source.broken}")
         return work.done(settings)
+
+
+@contextmanager
+def _naming(target: Path, source: Path) -> Iterator[None]:
+    """Raise WriteError about `target` for errors of the files that it is made of, which are all but `source`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename in (None, os.fspath(source.absolute())):
+            raise
+        raise WriteError(error.errno, error.strerror, os.fspath(target)) from None
 
 
 def _key(source: Source, settings: Settings, wanted: Wanted) -> dict[str, Any]:
@@ -137,13 +153,13 @@ class _Work:
         layout = self._source.layout
         planes = planes_of(frame, layout)
         image = to_rgb(planes, layout.colour).clamp(0, 1)
-        upright = torch.rot90(image, layout.turns, dims=(2, 3))
+        upright = layout.upright(image)
         if self._smoother is None:
             result = self._restore(upright, adjust=None)
             change, seconds = result.image.clamp(0, 1) - upright, result.seconds
         else:
             change, seconds = self._smoother.change(self._restore, upright, float(frame.time))
-        change = torch.rot90(change, -layout.turns, dims=(2, 3))
+        change = layout.stored(change)
         self._seconds += seconds
         self._change += float(change.abs().mean())
         return frame_of(changed(planes, change, layout.colour), layout, frame)

@@ -31,7 +31,7 @@ class Encoded(NamedTuple):
 class Segment(NamedTuple):
     """A finished segment. times: of its frames, increasing. depth: frames by which the encoder reorders.
 
-    state: where the next segment goes on, of the caller.
+    state: the caller's state at the start of the next segment.
     """
 
     times: list[int]

@@ -62,7 +62,7 @@ class Smoother:
         return (image + change).clamp_(0, 1) - image, result.seconds
 
     def advance(self, image: Tensor, time: float) -> None:
-        """Go on to the frame `image` [1, 3, H, W] in [0, 1], shown at `time` in seconds."""
+        """Advance to the frame `image` [1, 3, H, W] in [0, 1], shown at `time` in seconds."""
         before, self._calls = self.state, Counter()
         thumbnail = F.adaptive_avg_pool2d(image.mean(dim=1, keepdim=True), THUMBNAIL)[0, 0].cpu()
         difference, cut = 0.0, before.time is None

@@ -4,13 +4,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from heapq import heappop, heappush
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 from av.stream import Disposition
 
 from .frames import Layout, layout_of
 from .names import VideoError
+from .reading import open_file, packets, restarts
 
 _HDR = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
 
@@ -29,6 +32,7 @@ class Source:
     layout: Layout
     broken: int = 0
     warnings: list[str] = field(default_factory=list)
+    _interlaced: bool = False
 
     @property
     def rate(self) -> Fraction:
@@ -62,7 +66,7 @@ class Source:
 
     def _resumed(self, after: int | None) -> Iterator[av.VideoFrame]:
         """Decode from the key frame before `after`, or from the start where seeking does not find one."""
-        if after is not None:
+        if after is not None and not (restarts(self.container) or self._stores_no_order):
             frames = self._all(after)
             first = next(frames, None)
             if first is not None and first.pts is not None and first.pts <= after:
@@ -71,18 +75,34 @@ class Source:
                 return
         yield from self._all()
 
+    @property
+    def _stores_no_order(self) -> bool:
+        """Whether packets have only the times at which they are decoded, as in AVI."""
+        return self.container.format.name == "avi"
+
     def _all(self, after: int | None = None) -> Iterator[av.VideoFrame]:
         """Decode the file, opened once more: not every format can be rewound to its first frame."""
-        with av.open(str(self.path), metadata_errors="replace") as container:
+        with open_file(self.path) as container:
             stream = container.streams[self.stream.index]
             stream.thread_type = "AUTO"
             if after is not None:
                 container.seek(after, stream=stream)
-            for packet in container.demux(stream):
+            times: list[int] = []  # of packets whose frames are still to come: the next frame has the least
+            for packet in packets(container, {stream.index}):
+                timed = self._stores_no_order and packet.dts is not None
+                if timed:
+                    heappush(times, packet.dts)
                 try:
-                    yield from packet.decode()
+                    frames = packet.decode()
                 except av.error.InvalidDataError:
                     self.broken += 1
+                    if timed:
+                        times.remove(packet.dts)
+                    continue
+                for frame in frames:
+                    if times:
+                        frame.pts = heappop(times)
+                    yield frame
 
     def _check(self, frame: av.VideoFrame) -> None:
         form, size = frame.format.name, (frame.width, frame.height)
@@ -91,16 +111,37 @@ class Source:
                 f"frames change from {self.first.width}x{self.first.height} {self.first.format.name} to "
                 f"{size[0]}x{size[1]} {form} at {frame.time:.2f} s, and one output cannot hold both"
             )
+        if frame.interlaced_frame and not self._interlaced:
+            self._interlaced = True
+            self.warnings.append(
+                f"{self.path}: has interlaced frames from {frame.time:.2f} s on, which are restored as whole ones"
+            )
+
+
+class About(NamedTuple):
+    """What the header of a video says. seconds, frames: None where it does not."""
+
+    width: int
+    height: int
+    seconds: float | None
+    frames: int | None
+
+
+def about(path: Path) -> About:
+    """Describe a video without decoding it; raise VideoError, with the file's name, for what is none."""
+    with _open(path) as container:
+        try:
+            stream = _stream(container)
+        except VideoError as error:
+            raise VideoError(f"{path}: {error}") from None
+        seconds = container.duration / av.time_base if container.duration else None
+        return About(stream.width, stream.height, seconds, stream.frames or None)
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Source]:
     """``with opened(path) as source:``; raises VideoError, with the file's name, for what cannot be restored."""
-    try:
-        container = av.open(str(path), metadata_errors="replace")
-    except (av.error.FFmpegError, OSError) as error:
-        raise VideoError(f"{path}: cannot be read as a video ({_reason(error)})") from None
-    with container:
+    with _open(path) as container:
         try:
             yield _probed(path, container)
         except VideoError as error:
@@ -109,13 +150,30 @@ def opened(path: Path) -> Iterator[Source]:
             raise VideoError(f"{path}: {_reason(error)}") from None
 
 
-def _probed(path: Path, container: av.container.InputContainer) -> Source:
+def _open(path: Path) -> av.container.InputContainer:
+    try:
+        return open_file(path)
+    except av.error.ArgumentError:  # what the whitelist of formats does not have
+        raise VideoError(f"{path}: cannot be read as a video (it is something else)") from None
+    except (av.error.FFmpegError, OSError) as error:
+        raise VideoError(f"{path}: cannot be read as a video ({_reason(error)})") from None
+
+
+def _stream(container: av.container.InputContainer) -> av.VideoStream:
+    """Return the video stream to restore; raise VideoError if there is none that can be."""
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
         raise VideoError("has no video stream")
     stream = streams[0]
     if stream.codec_context is None:
         raise VideoError("its video codec is not known to this build of FFmpeg")
+    if stream.metadata.get("alpha_mode") == "1":  # VP9 and VP8, whose decoders leave the transparency out
+        raise VideoError("transparency is not supported, so convert the video to a format without alpha")
+    return stream
+
+
+def _probed(path: Path, container: av.container.InputContainer) -> Source:
+    stream = _stream(container)
     source = Source(path, container, stream, None, None)  # type: ignore[arg-type]  # both follow from the first frame
     first = next(source._all(), None)
     if first is None:
@@ -129,8 +187,9 @@ def _probed(path: Path, container: av.container.InputContainer) -> Source:
         source.warnings.append(
             f"{path}: is HDR ({_HDR[first.color_trc]}), which the network takes for sRGB, all that it was trained on"
         )
-    if len(streams) > 1:
-        source.warnings.append(f"{path}: has {len(streams)} video streams, and the first is restored")
+    videos = sum(not other.disposition & Disposition.attached_pic for other in container.streams.video)
+    if videos > 1:
+        source.warnings.append(f"{path}: has {videos} video streams, and the first is restored")
     return source
 
 

@@ -18,7 +18,7 @@ from f2d_kernels.fusing.source import Unprovable
 
 @dataclass(frozen=True)
 class Fused:
-    """One pair: the norm's name in the module, what follows it in the source, and whose forward that is."""
+    """A pair: the norm's name in the module, its activation in the source, and the forward that contains both."""
 
     norm: str
     activation: str
@@ -99,6 +99,8 @@ def accelerate(module: nn.Module, verify: Any = None, tolerance: float = 1e-4) -
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"accelerate: module must be an nn.Module, got {type(module).__name__}")
+    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not tolerance >= 0:
+        raise ValueError(f"accelerate: tolerance must be a number of at least 0, got {tolerance!r}")
     before = None if verify is None else _outputs(module, verify)
     report = Report()
     names = {id(m): name for name, m in module.named_modules()}
@@ -164,7 +166,7 @@ def _forward(owner: nn.Module) -> tuple[Callable, list[Pair]]:
 
 
 def _sequential(self: nn.Sequential, input: Any) -> Any:
-    """nn.Sequential.forward with pairs made one call."""
+    """Run nn.Sequential.forward with each pair as one call."""
     layers = list(self)
     while layers:
         layer = layers.pop(0)
@@ -179,7 +181,7 @@ _sequential.__wrapped__ = nn.Sequential.forward  # the source that torch.jit.scr
 
 
 class _Fused:
-    """Mark of the classes made here; their instances are pickled as what they were, and copied as they are."""
+    """Base of the classes made here; their instances are pickled with the plain class, and copied with this one."""
 
     _plain: type
 
@@ -207,7 +209,7 @@ def _fused_class(plain: type, forward: Callable) -> type:
 
 
 def _near(owner: nn.Module) -> Iterator[nn.GroupNorm]:
-    """Norms that `owner`'s forward is the one to call: its own, and those in containers without a forward."""
+    """Yield the norms that `owner`'s forward calls: its children, and those in containers without a forward."""
     for child in owner.children():
         if isinstance(child, nn.GroupNorm):
             yield child

@@ -23,11 +23,11 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 def silu_of_norm(
     activation: Callable, norm: Callable, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None
 ) -> Tensor:
-    """``activation(norm(x))``, or ``activation(norm(x) * (1 + scale) + shift)``: in one op where that is the same.
+    """``activation(norm(x))``, or ``activation(norm(x) * (1 + scale) + shift)``, in one op if the result is the same.
 
-    It is where norm is a group norm and activation a SiLU (or begins with one: nn.Sequential), neither with hooks, and
-    shapes and types are those the op has the plain modules' result for. The modules are called otherwise, and where x
-    is too small to gain.
+    The op is used if norm is a group norm and activation is a SiLU (or an nn.Sequential that begins with one), neither
+    has hooks, and the op gives the modules' result for these shapes and types. Otherwise, and if x is too small for the
+    op to be faster, the modules are called.
     """
     following = after_silu(activation) if _gains(x) else None
     if following is not None and is_group_norm(norm):
@@ -41,10 +41,10 @@ def silu_of_norm(
 
 
 def _gains(x: Any) -> bool:
-    """Whether the op is faster than the modules. A compiler and a tracer see more in the modules.
+    """Return whether the op is faster than the modules. Compilers and tracers can optimise the modules better.
 
-    With fewer elements the op's host time outweighs what it saves: one pair on one core, forward alone and with
-    backward, ran 0.2 to 1.2 times as fast below these sizes. Threads divide the work, but not the host time.
+    For fewer elements the op's host time exceeds its savings: below these sizes one pair on one core, forward alone and
+    with backward, ran 0.2 to 1.2 times as fast. Threads divide the work, but not the host time.
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) not in PLAIN_TENSORS:
         return False
@@ -56,7 +56,7 @@ def _gains(x: Any) -> bool:
 
 @contextmanager
 def at_any_size() -> Iterator[None]:
-    """Fuse pairs whatever the size of x, as a comparison of results needs it."""
+    """Fuse pairs for any size of x inside the block, so that results can be compared on a small sample."""
     before = _ANY_SIZE.set(True)
     try:
         yield
@@ -65,8 +65,8 @@ def at_any_size() -> Iterator[None]:
 
 
 def _fused(norm: Any, x: Tensor, scale: Any, shift: Any) -> Tensor | None:
-    """The op's result, None where it would not be the modules'."""
-    # transforms of torch.func may ask for what the op lacks
+    """Return the op's result, or None if it would differ from the modules'."""
+    # transforms of torch.func may need rules that the op lacks
     if torch._C._are_functorch_transforms_active() or x.dim() not in (3, 4) or x.shape[1] != norm.num_channels:
         return None
     if any(p is not None and type(p) not in PLAIN_TENSORS for p in (norm.weight, norm.bias)):
@@ -86,8 +86,7 @@ def _fused(norm: Any, x: Tensor, scale: Any, shift: Any) -> Tensor | None:
 
 
 def _memory_format(x: Tensor) -> torch.memory_format | None:
-    """Return the memory format that ``F.group_norm(x)`` gives its result; None where one channel or pixel leaves it
-    open.
+    """Return the memory format of the result of ``F.group_norm(x)``; None if one channel or pixel makes it ambiguous.
 
     It is at::Tensor::suggest_memory_format on a CPU, contiguous elsewhere. For one sample, torch calls strides such as
     those of ``x.permute(2, 3, 0, 1)`` contiguous, although the channels lie next to each other.
@@ -109,7 +108,7 @@ def _memory_format(x: Tensor) -> torch.memory_format | None:
 
 
 def _result_type(norm: nn.GroupNorm, x: Tensor) -> torch.dtype | None:
-    """The dtype of norm(x); None where PyTorch would refuse, or where we do not know."""
+    """Return the dtype of norm(x); None if PyTorch would raise, or if the dtype is unknown."""
     weight = x.dtype if norm.weight is None else norm.weight.dtype
     if type(norm).forward is not nn.GroupNorm.forward:  # statistics in float32, result as x
         return x.dtype if weight == torch.float32 or norm.weight is None else None
@@ -127,7 +126,7 @@ def _under_autocast(device: str, dtype: torch.dtype, autocast: torch.dtype) -> t
 
 
 def _per_channel(value: Any, x: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """[B or 1,C,1,1] as [B,C]; None for other shapes and types."""
+    """Return [B or 1,C,1,1] as [B,C]; None for other shapes and types."""
     if type(value) not in PLAIN_TENSORS or value.dtype != dtype or value.dim() != x.dim():
         return None
     batch, channels = x.shape[:2]
@@ -137,14 +136,14 @@ def _per_channel(value: Any, x: Tensor, dtype: torch.dtype) -> Tensor | None:
 
 
 def calls_plainly(module: Any) -> bool:
-    """Whether calling `module` is calling its class's forward: no hooks, no forward of its own."""
+    """Return whether calling `module` only calls its class's forward: no hooks, no forward set on the instance."""
     if "forward" in module.__dict__ or any(getattr(module, name) for name in HOOKS):
         return False
     return not torch_module._has_any_global_hook()
 
 
 def is_group_norm(value: Any) -> bool:
-    """An nn.GroupNorm, or the common subclass of it that computes in float32 whatever comes in."""
+    """Return whether `value` is an nn.GroupNorm, or its common subclass that computes in float32 for any input."""
     return isinstance(value, nn.GroupNorm) and has_known_forward(type(value)) and calls_plainly(value)
 
 
@@ -153,8 +152,10 @@ def has_known_forward(kind: type[nn.GroupNorm]) -> bool:
 
 
 def after_silu(value: Any) -> list[Callable] | None:
-    """What `value` does after a SiLU, which it does first: nothing for a SiLU, the rest of an nn.Sequential; else
-    None."""
+    """Return the layers that `value` calls after its leading SiLU: [] for a SiLU, the rest of an nn.Sequential.
+
+    None if it does not begin with a SiLU.
+    """
     if isinstance(value, nn.Module):
         if not calls_plainly(value):
             return None
@@ -167,7 +168,7 @@ def after_silu(value: Any) -> list[Callable] | None:
 
 
 def single_return(function: Any) -> tuple[list[str], ast.expr] | None:
-    """(names of the arguments, what is returned) of a function that does nothing else."""
+    """Return (names of the arguments, returned expression) of a function that is a single return; None for others."""
     try:
         tree = source_of(function)
     except Unprovable:
@@ -180,7 +181,7 @@ def single_return(function: Any) -> tuple[list[str], ast.expr] | None:
 
 @cache
 def _returns_silu(function: Any) -> bool:
-    """Whether a function (or method) returns ``x * sigmoid(x)`` or ``silu(x)`` of its first (second) argument."""
+    """Return whether a function (method) returns ``x * sigmoid(x)`` or ``silu(x)`` of its first (second) argument."""
     found = single_return(function)
     if found is None or not found[0]:
         return False
@@ -217,7 +218,7 @@ def _returns_silu(function: Any) -> bool:
 
 @cache
 def _is_float32_norm(kind: type[nn.GroupNorm]) -> bool:
-    """Whether forward is ``super().forward(x.float()).type(x.dtype)`` of nn.GroupNorm's."""
+    """Return whether forward is ``super().forward(x.float()).type(x.dtype)``, with nn.GroupNorm's forward."""
     found = single_return(kind.forward)
     owner = next((c for c in kind.__mro__ if "forward" in c.__dict__), None)
     if found is None or len(found[0]) != 2 or owner is None:

@@ -1,10 +1,10 @@
-"""A forward method with its pairs of group norm and SiLU made one call: only where its source proves them a pair.
+"""Rewrite a forward method so that each pair of group norm and SiLU is one call, if its source proves the pair.
 
-A norm's result is given to the SiLU and to nothing else when both are in one expression, `act(norm(x))`, or when the
-next statement replaces it or ends the method, `h = norm(h); h = act(h)`; between them may stand a modulation,
-`h = h * (1 + s) + t`. An `if` between the two does not matter: it is the same to do in each branch what is done before
-and after it. Which objects `norm` and `act` are is looked up in the module, and again in every call (`silu_of_norm`),
-so that a layer that is replaced later is called as it is.
+Only the SiLU uses a norm's result if both are in one expression, `act(norm(x))`, or if the next statement replaces the
+result or ends the method, `h = norm(h); h = act(h)`, possibly after a modulation, `h = h * (1 + s) + t`. An `if`
+between the two is allowed, since the statements before and after it can be moved into its branches. The objects `norm`
+and `act` are looked up in the module now and again in every call (`silu_of_norm`), so a layer that is replaced later is
+called unchanged.
 """
 
 import ast
@@ -33,7 +33,7 @@ SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
 
 class Pair(NamedTuple):
-    """norm: the module; activation: its expression in the source; line: where."""
+    """A norm with the source expression of its activation, and the line."""
 
     norm: nn.GroupNorm
     activation: str
@@ -41,7 +41,7 @@ class Pair(NamedTuple):
 
 
 class Normed(NamedTuple):
-    """``norm(x)``, modulated by (1 + scale) and shift if they are there: expressions of the source."""
+    """Source expressions of ``norm(x)``, modulated by (1 + scale) and shift unless these are None."""
 
     norm: ast.expr
     x: ast.expr
@@ -50,7 +50,7 @@ class Normed(NamedTuple):
 
 
 def rewritten(module: nn.Module) -> tuple[Callable, list[Pair]]:
-    """`module`'s forward with pairs made one call, and the pairs; Unprovable where the source cannot be trusted."""
+    """Return the forward of `module` with each pair as one call, and the pairs; raise Unprovable for unclear source."""
     forward = type(module).forward
     tree = source_of(forward)
     rewriter = _Rewriter(module, forward, tree)
@@ -85,7 +85,7 @@ class _Rewriter:
         return done
 
     def _inside(self, statement: ast.stmt) -> ast.stmt:
-        """Pairs in the blocks and expressions of one statement."""
+        """Rewrite the pairs in the blocks and expressions of one statement."""
         if isinstance(statement, SCOPES):
             return statement
         for field, value in ast.iter_fields(statement):
@@ -99,7 +99,7 @@ class _Rewriter:
         return statement
 
     def _pair_of_statements(self, statements: list[ast.stmt]) -> tuple[list[ast.stmt], int] | None:
-        """``v = norm(x) ... v = act(v)`` at the beginning of `statements`: what to have instead of how many."""
+        """Match ``v = norm(x) ... v = act(v)`` at the start; return (new statements, number of statements replaced)."""
         name, value = simple(statements[0])
         normed = self.normed(value) if name else None
         if normed is None:
@@ -127,7 +127,7 @@ class _Rewriter:
     def _pushed(
         self, first: ast.stmt, branching: ast.If, following: list[ast.stmt], name: str, normed: Normed
     ) -> tuple[list[ast.stmt], int] | None:
-        """``v = norm(x); if c: ...; v = act(v)`` with the norm and the SiLU in each branch."""
+        """Rewrite ``v = norm(x); if c: ...; v = act(v)`` with the norm and the SiLU in each branch."""
         if not following or not isinstance(normed.x, ast.Name) or not self._harmless(branching.test):
             return None
         if mentions(branching.test, name) or mentions(branching.test, normed.x.id):
@@ -136,7 +136,7 @@ class _Rewriter:
         return self._both(branching, bodies, following[0], 3) if self.ends(following[0]) == name else None
 
     def _branches_that_meet(self, statements: list[ast.stmt]) -> tuple[list[ast.stmt], int] | None:
-        """``if c: ... v = norm(x) else: ...; v = act(v)`` with the SiLU in each branch."""
+        """Rewrite ``if c: ... v = norm(x) else: ...; v = act(v)`` with the SiLU in each branch."""
         if not isinstance(statements[0], ast.If) or len(statements) < 2:
             return None
         branching = statements[0]
@@ -152,14 +152,14 @@ class _Rewriter:
             self.block(deepcopy(body))
         alone, self.pairs = len(self.pairs), list(found)
         made = [self.block(deepcopy([*body, last])) for body in bodies]
-        if len(self.pairs) <= alone:  # nothing is gained by doing it in each branch
+        if len(self.pairs) <= alone:  # moving it into the branches gains no pair
             self.pairs = found
             return None
         branched = ast.If(branching.test, made[0], made[1])
         return [ast.copy_location(branched, branching)], count
 
     def _harmless(self, test: ast.expr) -> bool:
-        """Whether a condition can be asked before the norm is computed: no call but of ``return x is not None``."""
+        """Return whether a condition can be evaluated before the norm: it only calls ``return x is not None``."""
         for node in ast.walk(test):
             if isinstance(node, (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)):
                 return False
@@ -170,14 +170,14 @@ class _Rewriter:
         return True
 
     def normed(self, value: ast.expr | None) -> Normed | None:
-        """`value` as a norm's result, modulated or not."""
+        """Parse `value` as the result of a norm, modulated or not; None for others."""
         if is_call(value) and is_group_norm(self.resolve(value.func)):
             return Normed(value.func, value.args[0])
         found = modulation_of(value, lambda e: is_call(e) and is_group_norm(self.resolve(e.func)))
         return Normed(found[0].func, found[0].args[0], found[1], found[2]) if found else None
 
     def ends(self, statement: ast.stmt) -> str | None:
-        """v of ``v = act(v)`` and of ``return act(v)``, after which the norm's result is gone; None for others."""
+        """Return v of ``v = act(v)`` or ``return act(v)``, which use the norm's result last; None for others."""
         target, value = simple(statement)
         inner = value = statement.value if isinstance(statement, ast.Return) else value
         while is_call(inner):
@@ -187,7 +187,7 @@ class _Rewriter:
         return inner.id if self.activated(value, lambda e: e is inner) else None
 
     def activated(self, value: ast.expr | None, is_inner: Callable[[ast.expr], bool]) -> bool:
-        """Whether `value` is a SiLU of the inner expression, or one-argument calls around it."""
+        """Return whether `value` is a SiLU of the inner expression, or one-argument calls around it."""
         while is_call(value):
             if is_inner(value.args[0]):
                 return after_silu(self.resolve(value.func)) is not None
@@ -197,7 +197,7 @@ class _Rewriter:
         return False
 
     def replaced(self, value: ast.expr, is_inner: Callable[[ast.expr], bool], normed: Normed) -> ast.expr:
-        """`value` with act(inner) made one call."""
+        """Return `value` with act(norm(x)) as one call."""
         assert isinstance(value, ast.Call)
         if is_inner(value.args[0]):
             norm = self.resolve(normed.norm)
@@ -208,7 +208,7 @@ class _Rewriter:
         return ast.copy_location(ast.Call(value.func, [self.replaced(value.args[0], is_inner, normed)], []), value)
 
     def resolve(self, node: ast.expr, depth: int = 0) -> Any:
-        """The object an expression of names, attributes and constant indices stands for; None where that is open."""
+        """Return the object that names, attributes and constant indices refer to; None if it is not certain."""
         if depth > 8:
             return None
         if isinstance(node, ast.Name):
@@ -225,13 +225,13 @@ class _Rewriter:
                 return getattr(self.resolve(node.value, depth + 1), node.attr, None)
             if isinstance(node, ast.Subscript):
                 return self.resolve(node.value, depth + 1)[index(node.slice)]
-        except Exception:  # whatever a lookup raises, the object is not known
+        except Exception:  # a lookup may raise anything, and then the object is unknown
             return None
         return None
 
 
 class _Expressions(ast.NodeTransformer):
-    """``act(norm(x))`` and ``act(norm(x) * (1 + s) + t)`` inside an expression."""
+    """Rewrites ``act(norm(x))`` and ``act(norm(x) * (1 + s) + t)`` inside an expression."""
 
     def __init__(self, rewriter: _Rewriter):
         self.rewriter = rewriter
@@ -248,8 +248,11 @@ class _Expressions(ast.NodeTransformer):
 
 
 def _movable(statement: ast.stmt, name: str, normed: Normed) -> bool:
-    """Whether the norm may as well be computed after it: an assignment of variables, without calls, that neither looks
-    at the norm's argument and result nor changes what the norm is or is modulated by."""
+    """Return whether the norm can be computed after `statement`.
+
+    It must assign variables without calls, must not read the norm's argument or result, and must not change the norm or
+    its modulation.
+    """
     if not isinstance(statement, ast.Assign) or not isinstance(normed.x, ast.Name):
         return False
     nodes = list(ast.walk(statement))

@@ -1,4 +1,4 @@
-"""The syntax tree a function was made from, when that is certain, and functions made from a changed tree."""
+"""Find the syntax tree of a function, if it is certain, and make functions from a changed tree."""
 
 import ast
 import inspect
@@ -11,11 +11,11 @@ from typing import Any
 
 
 class Unprovable(Exception):
-    """Why nothing can be said about a function."""
+    """The reason why nothing can be proved about a function."""
 
 
 def source_of(forward: Any) -> ast.FunctionDef:
-    """The syntax tree that `forward` was made from, checked to give its code."""
+    """Return the syntax tree of `forward` after checking that it compiles to the code of `forward`."""
     if not isinstance(forward, FunctionType):
         raise Unprovable("its forward is not a Python function")
     try:
@@ -35,11 +35,11 @@ def source_of(forward: Any) -> ast.FunctionDef:
         isinstance(n, ast.Attribute) and n.attr.startswith("__") and not n.attr.endswith("__") for n in ast.walk(tree)
     ):
         raise Unprovable("its forward has names that are private to its class")
-    # by the whole file: what is imported at its top changes the code of calls
+    # the whole file is compiled, since imports at its top change the code of calls
     whole = "".join(linecache.getlines(forward.__code__.co_filename, forward.__globals__))
     try:
         runs = forward.__code__ in _compiled(whole)
-    except SyntaxError:  # a method of a notebook or of a page: the rest of its file is no Python
+    except SyntaxError:  # in a notebook the rest of the file need not be Python
         runs = False
     if not runs:
         raise Unprovable("the source of its forward is not what runs")
@@ -47,7 +47,7 @@ def source_of(forward: Any) -> ast.FunctionDef:
 
 
 def _code(tree: ast.FunctionDef, forward: FunctionType, *more: str) -> CodeType:
-    """Code of `tree` as a method that closes over what `forward` closes over, and `more`."""
+    """Compile `tree` to a method that closes over the free variables of `forward` and `more`."""
     bare = deepcopy(tree)
     bare.returns = None
     arguments = [*bare.args.posonlyargs, *bare.args.args, *bare.args.kwonlyargs, bare.args.vararg, bare.args.kwarg]
@@ -65,7 +65,7 @@ def _code(tree: ast.FunctionDef, forward: FunctionType, *more: str) -> CodeType:
 
 @cache
 def _compiled(text: str) -> tuple[CodeType, ...]:
-    """Every function's code in a file, compiled anew."""
+    """Compile a file again, and return the code of every function in it."""
     found, left = [], [compile(text, "", "exec", dont_inherit=True)]
     while left:
         found.append(left.pop())
@@ -74,7 +74,7 @@ def _compiled(text: str) -> tuple[CodeType, ...]:
 
 
 def built(tree: ast.FunctionDef, forward: FunctionType, **more: Any) -> FunctionType:
-    """A method like `forward` with the body of `tree`, in which the names `more` stand for what they are given as."""
+    """Make a method like `forward` with the body of `tree`, in which the names in `more` have the given values."""
     code = _code(tree, forward, *more)
     cells = dict(zip(forward.__code__.co_freevars, forward.__closure__ or ())) | {
         k: CellType(v) for k, v in more.items()

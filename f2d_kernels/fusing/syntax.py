@@ -1,4 +1,4 @@
-"""Shapes of statements and expressions that the rewriting of group norms looks for."""
+"""Forms of statements and expressions that the rewriting of group norms looks for."""
 
 import ast
 from collections.abc import Callable
@@ -6,14 +6,14 @@ from typing import Any, TypeGuard
 
 
 def simple(statement: ast.stmt) -> tuple[str, ast.expr | None]:
-    """(v, value) of ``v = value``, ("", None) of others."""
+    """Return (v, value) of ``v = value``, and ("", None) for other statements."""
     if isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name):
         return statement.targets[0].id, statement.value
     return "", None
 
 
 def assigned(node: ast.Assign) -> list[tuple[str, ast.expr]]:
-    """(name, value) of ``a = x`` and of ``a, b = x, y``."""
+    """Return each (name, value) of ``a = x`` and of ``a, b = x, y``."""
     target = node.targets[0]
     if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple) and len(target.elts) == len(node.value.elts):
         return [(t.id, v) for t, v in zip(target.elts, node.value.elts) if isinstance(t, ast.Name)]
@@ -21,7 +21,7 @@ def assigned(node: ast.Assign) -> list[tuple[str, ast.expr]]:
 
 
 def modulation_of(value: Any, is_inner: Callable[[ast.expr], bool]) -> tuple[Any, ast.expr, ast.expr] | None:
-    """(inner, s, t) of ``inner * (1 + s) + t``, factors and summands in that order."""
+    """Return (inner, s, t) of ``inner * (1 + s) + t`` with inner first; None for others."""
     if not (isinstance(value, ast.BinOp) and isinstance(value.op, ast.Add)):
         return None
     product, shift = value.left, value.right
@@ -44,7 +44,7 @@ def index(node: ast.expr) -> Any:
 
 
 def is_call(node: Any) -> TypeGuard[ast.Call]:
-    """``f(x)`` with one plain argument."""
+    """Return whether a node is ``f(x)`` with one plain argument."""
     return (
         isinstance(node, ast.Call)
         and len(node.args) == 1

@@ -1,13 +1,14 @@
 """Schedules as tables on the device: one row per time, looked up without synchronising with the host."""
 
-import operator
+import numbers
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from f2d_kernels._checks import whole
+from f2d_kernels.integrations._options import brief, count
 from f2d_kernels.ops.gaussian_transition import gaussian_transition
 
 # What a step adds to the seed per unit of time and per sample, modulo 2**64: 1/p and 1/p**2 in 64 bits, p the plastic
@@ -51,14 +52,14 @@ class Tables(nn.Module):
         owner, slots = type(self).__name__, self._slots[name]
         compiling = torch.compiler.is_compiling()
         device = getattr(self, f"_{name}_slots").device
+        if compiling and not isinstance(t, (Tensor, int)) and hasattr(t, "dtype"):  # NumPy's, a tensor to the compiler
+            t = torch.as_tensor(t)
         if not isinstance(t, Tensor):
+            t = count(owner, "t", t, "a whole number or a tensor of whole numbers")
             if compiling:  # one graph for all times
                 return torch.full((), t, dtype=torch.int64, device=device)
-            if isinstance(t, bool) or not hasattr(t, "__index__"):
-                raise TypeError(f"{owner}: t must be a whole number or a tensor of whole numbers, got {t!r}")
-            t = operator.index(t)
             if t not in slots:
-                raise ValueError(f"{owner}: t must be among {_brief(sorted(slots))}, got {t}")
+                raise ValueError(f"{owner}: t must be among {brief(sorted(slots))}, got {t}")
             return t
         if t.is_floating_point() or t.is_complex() or t.dtype == torch.bool:
             raise TypeError(f"{owner}: t must be a whole number or a tensor of whole numbers, got {t.dtype}")
@@ -110,16 +111,21 @@ def keyed(noise: dict[str, Any], t: int | Tensor, x: Any) -> dict[str, Any]:
         return noise
     batch = x.shape[0]
     if isinstance(seed, Tensor):
-        if seed.dtype != torch.int64 or seed.dim() > 1 or seed.numel() not in (1, batch):
+        right = seed.dtype == torch.int64 and seed.layout == torch.strided and not seed.is_nested
+        if not right or seed.dim() > 1 or seed.numel() not in (1, batch):
             return noise  # the op says what is wrong
         key, shared = seed.reshape(-1), seed.numel() == 1
-    elif isinstance(seed, bool) or not isinstance(seed, (int, torch.SymInt)) or not -(2**63) <= seed < 2**64:
+    elif (
+        isinstance(seed, bool)
+        or not isinstance(seed, (numbers.Integral, torch.SymInt))
+        or not -(2**63) <= (seed := whole("", "seed", seed)) < 2**64
+    ):
         return noise
     elif batch == 1 and not isinstance(t, Tensor):
         return noise | {"seed": _wrapped(int(seed) + t * PER_TIME)}
     else:
-        whole: Any = seed - 2**64 if seed >= 2**63 else seed
-        key, shared = torch.full((1,), whole, dtype=torch.int64, device=x.device), True
+        signed: Any = seed - 2**64 if seed >= 2**63 else seed
+        key, shared = torch.full((1,), signed, dtype=torch.int64, device=x.device), True
     key = torch.add(key, t, alpha=PER_TIME) if isinstance(t, Tensor) else key + _wrapped(t * PER_TIME)
     if shared and batch != 1:
         key = torch.add(key, torch.arange(batch, device=x.device), alpha=PER_SAMPLE)
@@ -130,23 +136,6 @@ def _wrapped(number: int) -> int:
     return (number + 2**63) % 2**64 - 2**63
 
 
-def levels(owner: str, name: str, values: Tensor | Sequence[float]) -> Tensor:
-    """`values` as a float64 tensor [T] on the CPU; ValueError unless there is at least one and all are finite."""
-    values = values.detach() if isinstance(values, Tensor) else values
-    found = torch.as_tensor(values, dtype=torch.float64, device="cpu")
-    if found.dim() != 1 or len(found) == 0 or not found.isfinite().all():
-        raise ValueError(f"{owner}: {name} must hold T finite numbers, got shape {list(found.shape)}")
-    return found
-
-
-def visited(owner: str, times: Sequence[int] | None, count: int) -> list[int]:
-    """The times of a sampler, noisiest first: `times`, or all of count-1..0. ValueError unless they fall in range."""
-    found = list(range(count))[::-1] if times is None else [int(t) for t in times]
-    if not found or not all(a > b for a, b in pairwise(found)) or found[-1] < 0 or found[0] >= count:
-        raise ValueError(f"{owner}: times must fall from at most {count - 1} to at least 0, got {_brief(found)}")
-    return found
-
-
 def before(times: Sequence[int], values: Tensor, clean: float) -> Tensor:
     """`values` at the time that follows each of `times` in sampling: the next one's, and `clean` after the last."""
     return torch.cat([values[list(times[1:])], torch.tensor([clean], dtype=torch.float64)])
@@ -155,7 +144,3 @@ def before(times: Sequence[int], values: Tensor, clean: float) -> Tensor:
 def clipped(x: Tensor, clip: float | None) -> Tensor:
     """x within -clip..clip, or x itself."""
     return x if clip is None else x.clamp(-clip, clip)
-
-
-def _brief(times: Sequence[int]) -> str:
-    return str(list(times)) if len(times) <= 8 else f"[{times[0]}, {times[1]}, ..., {times[-1]}]"

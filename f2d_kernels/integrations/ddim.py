@@ -21,7 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from f2d_kernels.integrations._tables import Tables, before, clipped, levels, visited
+from f2d_kernels.integrations._options import count, flag, levels, limit, number, visited
+from f2d_kernels.integrations._tables import Tables, before, clipped
 
 PREDICTIONS = {"epsilon": "epsilon", "x0": "sample", "v": "v_prediction"}  # our names, and those of diffusers
 
@@ -51,17 +52,19 @@ class DDIM(Tables):
         rederive: bool = False,
     ):
         a = levels("DDIM", "alpha_bar", alpha_bar)
+        eta, final = number("DDIM", "eta", eta), number("DDIM", "final", final)
+        stride = None if stride is None else count("DDIM", "stride", stride)
         if not (a.min() >= 0 and a.max() < 1 and (a.diff() <= 0).all() and a[0] <= final <= 1):
             raise ValueError("DDIM: alpha_bar must fall and lie in [0, 1), final between alpha_bar[0] and 1")
         if prediction not in PREDICTIONS:
             raise ValueError(f"DDIM: prediction must be one of {', '.join(PREDICTIONS)}, got {prediction!r}")
-        if not 0 <= eta <= 1 or (clip is not None and not clip > 0) or (stride is not None and stride < 1):
-            raise ValueError(f"DDIM: eta must lie in 0..1, clip be > 0, stride >= 1, got {eta}, {clip}, {stride}")
-        now = visited("DDIM", times.tolist() if isinstance(times, Tensor) else times, len(a))
+        if not 0 <= eta <= 1 or (stride is not None and stride < 1):
+            raise ValueError(f"DDIM: eta must lie in 0..1 and stride be >= 1, got {eta}, {stride}")
+        now = visited("DDIM", times, len(a))
         if prediction == "epsilon" and a[now[0]] == 0:
             raise ValueError(f"DDIM: alpha_bar is 0 at t = {now[0]}, where only predictions 'x0' and 'v' give x_0")
         super().__init__(now)
-        self.clip, self.rederive = clip, rederive
+        self.clip, self.rederive = limit("DDIM", "clip", clip), flag("DDIM", "rederive", rederive)
         self._add("state", range(len(a)), [a.sqrt(), (1 - a).sqrt()])
         a1, a0 = a[now], before(now, a, final)
         if stride is not None:

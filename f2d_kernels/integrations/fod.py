@@ -21,7 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from f2d_kernels.integrations._tables import Tables, keyed, levels
+from f2d_kernels._checks import bounds
+from f2d_kernels.integrations._options import count, levels, number
+from f2d_kernels.integrations._tables import Tables, keyed
 from f2d_kernels.ops.gaussian_transition import gaussian_transition
 from f2d_kernels.ops.lognormal_transition import lognormal_transition
 from f2d_kernels.ops.transport_step import transport_step
@@ -52,21 +54,21 @@ class FoD(Tables):
         target: str = "SFLOW",
         clamp: tuple[float, float] | None = None,
     ):
-        pull, spread = levels("FoD", "theta", theta), levels("FoD", "sigma2", sigma2)
+        pull, spread, dt = levels("FoD", "theta", theta), levels("FoD", "sigma2", sigma2), number("FoD", "dt", dt)
         if len(pull) != len(spread) or min(pull.min(), spread.min()) < 0 or not dt > 0:
             raise ValueError(
                 f"FoD: needs a theta and sigma2 >= 0 per step and dt > 0, got {len(pull)}, {len(spread)}, {dt}"
             )
         if pull[0] == spread[0] == 0:
             raise ValueError("FoD: theta and sigma2 begin with 0, so omit FoDiffusion's entry for time 0")
-        count = len(pull) if steps is None else steps
-        if not 1 <= count <= len(pull):
-            raise ValueError(f"FoD: steps must be 1 to {len(pull)}, got {count}")
+        steps = len(pull) if steps is None else count("FoD", "steps", steps)
+        if not 1 <= steps <= len(pull):
+            raise ValueError(f"FoD: steps must be 1 to {len(pull)}, got {steps}")
         if target not in TARGETS:
             raise ValueError(f"FoD: target must be one of {', '.join(TARGETS)}, got {target!r}")
-        path = [int(i * (len(pull) / count)) for i in range(count)] + [len(pull)]
+        path = [int(i * (len(pull) / steps)) for i in range(steps)] + [len(pull)]
         super().__init__(path[:-1])
-        self.target, self.clamp = target, NO_LIMIT if clamp is None else clamp
+        self.target, self.clamp = target, NO_LIMIT if clamp is None else bounds("FoD", "clamp", clamp)
         zero = torch.zeros(1, dtype=torch.float64)
         mean = torch.cat([zero, -dt * (pull + spread / 2).cumsum(0)])
         variance = torch.cat([zero, dt * spread.cumsum(0)])

@@ -23,7 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from f2d_kernels.integrations._tables import Tables, levels
+from f2d_kernels.integrations._options import count, levels, number
+from f2d_kernels.integrations._tables import Tables
 
 KINDS = ("sde", "sde_mean", "ode", "posterior")
 
@@ -52,6 +53,8 @@ def mean_reversion(
 
     ValueError, in the name of `owner`, for what does not fit.
     """
+    steps = count(owner, "steps", steps)
+    max_sigma, eps = number(owner, "max_sigma", max_sigma), number(owner, "eps", eps)
     if not (steps >= 1 and max_sigma > 0 and 0 < eps < 1):
         raise ValueError(f"{owner}: must have steps >= 1, max_sigma > 0, 0 < eps < 1, got {steps}, {max_sigma}, {eps}")
     rate = theta_schedule(owner, schedule, steps) if isinstance(schedule, str) else levels(owner, "schedule", schedule)

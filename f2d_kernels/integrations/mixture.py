@@ -32,6 +32,7 @@ shapes do not fit.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -59,15 +60,28 @@ def projected_experts(
     [B,K]; base [B,C,H,W]. The experts' outputs are never in memory. ValueError for other convolutions.
     """
     for k, conv in enumerate(projections):
-        plain = isinstance(conv, nn.Conv2d) and (conv.kernel_size, conv.stride, conv.groups) == ((1, 1), (1, 1), 1)
+        plain = _is_plain(conv) and (conv.kernel_size, conv.stride, conv.groups) == ((1, 1), (1, 1), 1)
         if not plain or conv.padding not in ((0, 0), "valid", "same"):
-            raise ValueError(f"projected_experts: projections[{k}] must be a 1x1 nn.Conv2d, got {conv}")
+            raise ValueError(
+                f"projected_experts: projections[{k}] must be a 1x1 nn.Conv2d without hooks or a forward of its own, "
+                f"got {conv}"
+            )
     weight = torch.stack([conv.weight.flatten(1) for conv in projections])
     biases = [conv.bias for conv in projections]
     bias = None
     if any(b is not None for b in biases):
         bias = torch.stack([weight.new_zeros(weight.shape[1]) if b is None else b for b in biases])
     return expert_head(features, weight, bias, None, gates, None, base)
+
+
+def _is_plain(conv: Any) -> bool:
+    """Whether calling `conv` is convolving with its weight: subclasses that quantise or adapt it do more, and so do
+    hooks."""
+    kind = type(conv)
+    if not isinstance(conv, nn.Conv2d) or "forward" in conv.__dict__:
+        return False
+    theirs = (kind.forward, kind._conv_forward) == (nn.Conv2d.forward, nn.Conv2d._conv_forward)
+    return theirs and not (conv._forward_hooks or conv._forward_pre_hooks)
 
 
 def prompt_mixture(prompts: Tensor, weights: Tensor, size: tuple[int, int] | None = None) -> Tensor:
@@ -87,9 +101,13 @@ def channel_gates(features: Tensor, mask: Tensor, scale: Tensor | None = None, s
     """mask[b,c] · (scale[c] · features[b,c] + shift[c]): features [B,C,H,W], mask [B,C]; scale and shift [C] or, as the
     parameters gamma and beta are, [1,C,1,1]; None for 1 and 0.
 
-    Two passes of PyTorch's own over the features, the second in place; the channels' numbers are multiplied before.
+    Two passes of PyTorch's own over the features, the second in place unless the shift has a wider dtype; the channels'
+    numbers are multiplied before.
     (InstructIR, ECCV 2024, instruction condition block: the gate comes from the text.)
     """
+    if not isinstance(features, Tensor) or features.dim() != 4:
+        shape = list(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise ValueError(f"channel_gates: features must be a tensor [B,C,H,W], got {shape}")
     if not isinstance(mask, Tensor) or mask.dim() != 2 or mask.shape != features.shape[:2]:
         raise ValueError(f"channel_gates: mask must be a tensor [B,C] = {list(features.shape[:2])}")
     for name, values in (("scale", scale), ("shift", shift)):
@@ -97,4 +115,8 @@ def channel_gates(features: Tensor, mask: Tensor, scale: Tensor | None = None, s
             raise ValueError(f"channel_gates: {name} must be [C] or [1,C,1,1], got {list(values.shape)}")
     gain = mask if scale is None else mask * scale.reshape(1, -1)
     gated = features * gain[:, :, None, None]
-    return gated if shift is None else gated.add_((mask * shift.reshape(1, -1))[:, :, None, None])
+    if shift is None:
+        return gated
+    offset = (mask * shift.reshape(1, -1))[:, :, None, None]
+    wider = torch.promote_types(gated.dtype, offset.dtype) != gated.dtype
+    return gated + offset if wider else gated.add_(offset)

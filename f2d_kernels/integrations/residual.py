@@ -29,13 +29,14 @@
 Both clip the residual and the clean image of the last step to [-1, 1], and have eta = 0 for restoration.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from f2d_kernels.integrations._tables import Tables, before, clipped, levels, visited
+from f2d_kernels.integrations._options import count, flag, levels, limit, number, visited
+from f2d_kernels.integrations._tables import Tables, before, clipped
 
 FAR = torch.finfo(torch.float32).max  # a bound that bounds nothing
 
@@ -70,11 +71,12 @@ class ResidualDiffusion(Tables):
             raise ValueError(
                 f"{name}: alpha_bar, beta_bar and delta_bar differ in length: {len(a)}, {len(b)}, {len(d)}"
             )
+        eta, denoise = number(name, "eta", eta), flag(name, "denoise", denoise)
         if not (0 <= eta <= 1) or (eta > 0 and delta_bar is not None):
             raise ValueError(f"{name}: eta must lie in 0..1, and be 0 with delta_bar, got {eta}")
-        if clip is not None and not clip > 0:
-            raise ValueError(f"{name}: clip must be > 0, got {clip}")
-        if isinstance(times, int):
+        clip = limit(name, "clip", clip)
+        if times is not None and (getattr(times, "ndim", None) == 0 or not isinstance(times, Iterable)):
+            times = count(name, "times", times)
             if not 1 <= times <= len(a):
                 raise ValueError(f"{name}: steps must be 1 to {len(a)}, got {times}")
             times = torch.linspace(-1, len(a) - 1, times + 1).int().flip(0)[:-1].tolist()

@@ -24,7 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from f2d_kernels.integrations._tables import Tables, before, clipped, levels
+from f2d_kernels.integrations._options import count, levels, limit, number
+from f2d_kernels.integrations._tables import Tables, before, clipped
 
 
 class ResShift(Tables):
@@ -39,8 +40,9 @@ class ResShift(Tables):
         eta = levels("ResShift", "etas", etas)
         if not (eta[0] > 0 and eta[-1] <= 1 and (eta.diff() > 0).all()):
             raise ValueError("ResShift: etas must rise, from above 0 to at most 1")
-        if not kappa > 0 or (clip is not None and not clip > 0):
-            raise ValueError(f"ResShift: kappa and clip must be > 0, got {kappa}, {clip}")
+        kappa, clip = number("ResShift", "kappa", kappa), limit("ResShift", "clip", clip)
+        if not kappa > 0:
+            raise ValueError(f"ResShift: kappa must be > 0, got {kappa}")
         times = range(len(eta) - 1, -1, -1)
         super().__init__(times)
         self.clip = clip
@@ -67,9 +69,13 @@ class ResShift(Tables):
         defaults are those of its 15-step models, and steps=4, min_noise_level=0.2 its journal version's. (The paper,
         eq. 8, 9, has sqrt(eta_T) = sqrt(0.999).)
         """
+        steps = count("ResShift", "steps", steps)
+        kappa, power = number("ResShift", "kappa", kappa), number("ResShift", "power", power)
+        first = number("ResShift", "min_noise_level", min_noise_level)
+        etas_end = number("ResShift", "etas_end", etas_end)
         if steps < 2:
             raise ValueError(f"ResShift: at least 2 steps, got {steps}")
-        low = min_noise_level / max(kappa, 1.0)
+        low = first / max(kappa, 1.0)
         if not 0 < low < etas_end:
             raise ValueError(f"ResShift: etas_end must be above {low}, the first root of eta, got {etas_end}")
         place = torch.linspace(0, 1, steps, dtype=torch.float64) ** power

@@ -10,11 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import _are_functorch_transforms_active, _has_storage
 from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 
 from f2d_kernels.ops._direct import differentiated
 from f2d_kernels.registry import formulas
+
+_BY_FORMULA: dict[str, Callable] = {}  # gradients of each op by its formula
 
 
 def derivatives(op: str, fake: Callable, setup_context: Callable, backward: Callable) -> tuple[Callable, Callable]:
@@ -42,7 +45,8 @@ def derivatives(op: str, fake: Callable, setup_context: Callable, backward: Call
 
         @staticmethod
         def backward(ctx: Any, *grads: Any) -> tuple:
-            return None, None, *_flat(backward(ctx, *grads))
+            dense = (g if g is None or g.layout == torch.strided else g.to_dense() for g in grads)
+            return None, None, *_flat(backward(ctx, *dense))
 
     Node.__name__ = Node.__qualname__ = f"{op}_node"
     # torch.autograd.Function.apply without its detour for torch.func: this is one level, as for PyTorch's ops
@@ -55,7 +59,7 @@ def derivatives(op: str, fake: Callable, setup_context: Callable, backward: Call
         if _has_tangent(arguments):
             return _like(fake(*arguments), formulas(op).formula(*arguments))
         if torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments):
-            if not torch._C._are_functorch_transforms_active():
+            if not _are_functorch_transforms_active():
                 return apply(_lengths(arguments), keyset, *_flat(arguments))
             with enable_single_level_autograd_function():
                 return apply(_lengths(arguments), keyset, *_flat(arguments))
@@ -68,7 +72,10 @@ def backward_of(op: str, kernel: Callable, ctx: Any, *grads: Tensor | None) -> C
     """What computes the gradients of `op` in its node's backward: the op, or its kernel where the op adds nothing.
 
     It adds nothing if the forward call was direct, nothing is recorded, and `_direct` takes the gradients as they are.
+    Many gradients at once (`is_grads_batched`) take the formula, whose operations PyTorch can batch.
     """
+    if not _are_functorch_transforms_active() and not all(g is None or _has_storage(g) for g in grads):
+        return _BY_FORMULA[op]
     if ctx.direct and not torch.is_grad_enabled() and differentiated((), *grads) is not None:
         return kernel
     return getattr(torch.ops.f2d_kernels, f"{op}_backward").default
@@ -81,10 +88,15 @@ def second_derivatives(op: str, fake: Callable) -> Callable:
     needs_at = names.index("needs")
     inputs = names.index("channels_last") if "channels_last" in names else needs_at
 
+    def by_formula(*arguments: Any) -> Any:
+        return _like(fake(*arguments), formulas(op).gradients(*arguments[:inputs], arguments[needs_at]))
+
+    _BY_FORMULA[op] = by_formula
+
     def kernel(keyset: Any, *arguments: Any) -> Any:
         tracked = torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments)
         if tracked or _has_tangent(arguments):
-            return _like(fake(*arguments), formulas(op).gradients(*arguments[:inputs], arguments[needs_at]))
+            return by_formula(*arguments)
         return _below(overload, keyset, arguments)
 
     return kernel

@@ -41,22 +41,18 @@ def differentiated(required: Sequence[Any], *optional: Any) -> bool | None:
         or not runs_on_cpp()
     ):
         return None
-    requires_grad = False
     for tensor in required:
         if type(tensor) not in _PLAIN or not tensor.is_cpu:
             return None
-        requires_grad = requires_grad or tensor.requires_grad
     for tensor in optional:  # if one is elsewhere, the compiled op declines
-        if tensor is not None:
-            if type(tensor) not in _PLAIN:
-                return None
-            requires_grad = requires_grad or tensor.requires_grad
-    return requires_grad and torch.is_grad_enabled()
+        if tensor is not None and type(tensor) not in _PLAIN:
+            return None
+    return torch.is_grad_enabled() and torch._C._any_requires_grad(*required, *optional)
 
 
 def number_or_tensor(value: Any) -> tuple[Tensor | None, float] | None:
     """(tensor, 0) or (None, number) as compiled ops take a schedule value; None for anything else."""
-    if type(value) is float or type(value) is int:
+    if type(value) is float or (type(value) is int and abs(value) < 2**63):
         return None, value
     return (value, 0.0) if isinstance(value, Tensor) else None
 

@@ -57,12 +57,16 @@ def _vmap_by_loop(name: str) -> Callable:
             if isinstance(arg, (list, tuple)):
                 dims = dim if isinstance(dim, (list, tuple)) else [dim] * len(arg)
                 return [slice_of(a, d, i) for a, d in zip(arg, dims, strict=True)]
-            return arg if dim is None else arg.select(dim, i)
+            if dim is None:
+                return arg
+            return arg.select(dim, i) if info.batch_size else arg.sum(dim)  # of none: zeros, for the shapes alone
 
         op = getattr(torch.ops.f2d_kernels, name).default
-        results = [op(*(slice_of(a, d, i) for a, d in zip(args, in_dims, strict=True))) for i in range(info.batch_size)]
+        count = max(info.batch_size, 1)
+        results = [op(*(slice_of(a, d, i) for a, d in zip(args, in_dims, strict=True))) for i in range(count)]
         if isinstance(results[0], torch.Tensor):
-            return torch.stack(results), 0
-        return [torch.stack(group) for group in zip(*results, strict=True)], [0] * len(results[0])
+            return torch.stack(results)[: info.batch_size], 0
+        stacked = [torch.stack(group)[: info.batch_size] for group in zip(*results, strict=True)]
+        return stacked, [0] * len(results[0])
 
     return rule

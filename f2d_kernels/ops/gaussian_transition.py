@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from f2d_kernels._checks import check_device, check_floating, check_shape, per_sample
-from f2d_kernels.noise import check_position, check_source, resolve_noise
+from f2d_kernels.noise import check_one_source, check_position, check_source, resolve_noise
 from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
 from f2d_kernels.ops._derivatives import backward_of
 from f2d_kernels.ops._direct import differentiated, in_stream, number_or_tensor, seed_or_tensor
@@ -66,13 +66,14 @@ def gaussian_transition(
         return direct
     terms = _checked_terms(terms)
     first = terms[0]
-    top, left = check_position(OP, stream, window)
+    stream, top, left = check_position(OP, stream, window)
     dtype = torch.float64 if torch.float64 in [t.dtype for t in terms] else torch.float32
     coefficients = _coefficients(coefficients, terms, dtype)
     deviation = per_sample(OP, "std", std, first, dtype)
     if noise is None and not isinstance(std, Tensor) and std == 0:
+        check_one_source(OP, None, seed, generator)  # what is wrong is an error here too
         if seed is not None:
-            resolve_noise(OP, first, None, seed, generator)  # a wrong seed is an error here too
+            resolve_noise(OP, first, None, seed, None)
         return torch.ops.f2d_kernels.gaussian_transition.default(
             terms, coefficients, None, None, None, stream, top, left
         )
@@ -132,7 +133,8 @@ def _coefficients(values: Tensor | Sequence[Tensor | float], terms: list[Tensor]
     if isinstance(values, Tensor):
         check_floating(OP, "coefficients", values)
         check_device(OP, "coefficients", values, terms[0].device)
-        if tuple(values.shape) not in ((count,), (batch, count)):
+        # compared in length first: Python would ask whether B is J, which fixes B = 2 in a graph for any batch size
+        if tuple(values.shape) != ((batch, count) if values.dim() == 2 else (count,)):
             raise ValueError(
                 f"{OP}: coefficients must be [J] or [B,J] with J = {count}, B = {batch}, got {list(values.shape)}"
             )

@@ -6,7 +6,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from f2d_kernels._checks import check_device, check_floating, check_shape
+from f2d_kernels._checks import check_device, check_floating, check_shape, real, whole
 from f2d_kernels.ops._allocate import empty, empty_image, is_channels_last
 from f2d_kernels.ops._derivatives import backward_of
 from f2d_kernels.ops._direct import differentiated
@@ -102,16 +102,19 @@ def group_norm_silu(
         return (result[0].squeeze(2), result[1]) if isinstance(result, tuple) else result.squeeze(2)
     if x.dim() != 4:
         raise ValueError(f"{OP}: x must be [B,C,H,W] or [B,C,L], got {list(x.shape)}")
+    num_groups, eps = whole(OP, "num_groups", num_groups), real(OP, "eps", eps)
+    if not isinstance(return_mean, bool):
+        raise TypeError(f"{OP}: return_mean must be True or False, got {type(return_mean).__name__}")
     _check(x, num_groups, weight, bias, scale, shift, eps)
     out, channel_mean, _, _ = torch.ops.f2d_kernels.group_norm_silu.default(
-        x, num_groups, weight, bias, scale, shift, float(eps), return_mean
+        x, num_groups, weight, bias, scale, shift, eps, return_mean
     )
     return (out, channel_mean) if return_mean else out
 
 
 def _direct(x: Any, num_groups: Any, weight: Any, bias: Any, scale: Any, shift: Any, eps: Any, return_mean: Any) -> Any:
     """The result of the compiled part alone, or None where it is to be found the long way."""
-    if type(num_groups) is not int or type(eps) is not float or type(return_mean) is not bool:
+    if type(num_groups) is not int or num_groups >= 2**63 or type(eps) is not float or type(return_mean) is not bool:
         return None
     tracked = differentiated((x,), weight, bias, scale, shift)
     if tracked is None:
@@ -138,12 +141,8 @@ def _check(
     eps: float,
 ) -> None:
     batch, channels = x.shape[:2]
-    if isinstance(num_groups, bool) or not isinstance(num_groups, (int, torch.SymInt)):
-        raise TypeError(f"{OP}: num_groups must be a whole number, got {type(num_groups).__name__}")
     if num_groups < 1 or channels % num_groups != 0:
         raise ValueError(f"{OP}: num_groups must be a divisor of the {channels} channels of x, got {num_groups}")
-    if isinstance(eps, bool) or not isinstance(eps, (int, float, torch.SymFloat)):
-        raise TypeError(f"{OP}: eps must be a number, got {type(eps).__name__}")
     if not eps >= 0:
         raise ValueError(f"{OP}: eps must be at least 0, got {eps}")
     expected = {"[C]": (channels,), "[B,C]": (batch, channels)}

@@ -71,7 +71,7 @@ def lognormal_transition(
         raise ValueError(f"{OP}: x must be [B,C,H,W], got {list(x.shape)}")
     check_device(OP, "mu", mu, x.device)
     check_shape(OP, "mu", mu, x.shape, "the shape of x")
-    top, left = check_position(OP, stream, window)
+    stream, top, left = check_position(OP, stream, window)
     dtype = torch.float64 if torch.float64 in (x.dtype, mu.dtype) else torch.float32
     mean, std = (per_sample(OP, name, v, x, dtype) for name, v in (("log_mean", log_mean), ("log_std", log_std)))
     noise, key = resolve_noise(OP, x, noise, seed, generator)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from f2d_kernels._checks import check_device, check_floating, check_shape, per_sample
+from f2d_kernels._checks import bounds, check_device, check_floating, check_shape, per_sample
 from f2d_kernels.noise import check_position, check_source, resolve_noise
 from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
 from f2d_kernels.ops._derivatives import backward_of
@@ -90,8 +90,8 @@ def transport_step(
         check_floating(OP, "anchor", anchor)
         check_device(OP, "anchor", anchor, x.device)
         check_shape(OP, "anchor", anchor, x.shape, "the shape of x")
-    low, high = _check_clamp(clamp)
-    top, left = check_position(OP, stream, window)
+    low, high = bounds(OP, "clamp", clamp)
+    stream, top, left = check_position(OP, stream, window)
     result = common_dtype(x, anchor, *listed, base)
     dtype = torch.float64 if result == torch.float64 else torch.float32
     mean, std = (per_sample(OP, name, v, x, dtype) for name, v in (("log_mean", log_mean), ("log_std", log_std)))
@@ -112,7 +112,7 @@ def _direct(
     tracked = differentiated((x, *listed), gates, maps, base, mean[0], std[0], anchor, noise, key[0])
     if tracked is None:
         return None
-    low, high = (-1.0, 1.0) if clamp == (-1.0, 1.0) else _check_clamp(clamp)
+    low, high = bounds(OP, "clamp", clamp)
     if tracked:  # the backward pass reads tensors
         result = common_dtype(x, anchor, *listed, base)
         dtype = torch.float64 if result == torch.float64 else torch.float32
@@ -126,18 +126,6 @@ def _direct(
     return _CONNECT(
         results, x, listed, gates, maps, base, mean[0], std[0], anchor, low, high, noise, key[0], stream, 0, 0
     )
-
-
-def _check_clamp(clamp: tuple[float, float]) -> tuple[float, float]:
-    if not isinstance(clamp, (tuple, list)) or len(clamp) != 2:
-        raise ValueError(f"{OP}: clamp must be (low, high), got {clamp!r}")
-    for bound in clamp:
-        if isinstance(bound, bool) or not isinstance(bound, (int, float)):
-            raise TypeError(f"{OP}: clamp must hold two numbers, got {type(bound).__name__}")
-    low, high = map(float, clamp)
-    if not low <= high:  # NaN too
-        raise ValueError(f"{OP}: clamp must be (low, high) with low <= high, got {clamp!r}")
-    return low, high
 
 
 def _forward(*arguments: Any) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,17 @@ def _of_expert(tensor: Tensor | None, k: int, dtype: torch.dtype, otherwise: flo
     return chosen[:, None] if chosen.dim() == 3 else chosen.reshape(chosen.shape[0], -1, 1, 1)
 
 
+def _projected(matrix: Tensor, image: Tensor) -> Tensor:
+    """matrix [n,m] times every pixel of image [B,m,H,W]; a matrix product, which autograd can batch, unlike einsum."""
+    batch, _, height, width = image.shape
+    return (matrix @ _rows(image)).reshape(batch, matrix.shape[0], height, width)
+
+
+def _rows(image: Tensor) -> Tensor:
+    batch, channels, height, width = image.shape
+    return image.reshape(batch, channels, height * width)
+
+
 def formula(
     features: list[Tensor],
     weight: Tensor,
@@ -34,7 +45,7 @@ def formula(
     total = torch.zeros(shape, dtype=dtype, device=gates.device) if base is None else base.to(dtype)
     for k, feature in enumerate(_experts(features)):
         scaled = _of_expert(channel_scale, k, dtype, 1.0) * feature.to(dtype)
-        delta = torch.einsum("cf,bfhw->bchw", weight[k].to(dtype), scaled)
+        delta = _projected(weight[k].to(dtype), scaled)
         if bias is not None:
             delta = delta + bias[k].to(dtype)[:, None, None]
         total = total + _of_expert(gates, k, dtype, 1.0) * _of_expert(maps, k, dtype, 1.0) * delta
@@ -62,19 +73,19 @@ def gradients(
         projection, feature = weight[k].to(dtype), feature.to(dtype)
         scale, gate, chart = (_of_expert(t, k, dtype, 1.0) for t in (channel_scale, gates, maps))
         weighted = gate * chart * grad
-        d_scaled = torch.einsum("cf,bchw->bfhw", projection, weighted)
+        d_scaled = _projected(projection.T, weighted)
         if need_features:
             d_experts.append(scale * d_scaled)
         if need_weight:
             # a matrix product's running sum over an image would lose a digit in float32
-            d_weight.append(torch.einsum("bchw,bfhw->cf", weighted.double(), (scale * feature).double()))
+            d_weight.append((_rows(weighted.double()) @ _rows((scale * feature).double()).transpose(1, 2)).sum(0))
         if need_bias:
             d_bias.append(weighted.sum((0, 2, 3)))
         if need_scale:
             d_scale.append((feature * d_scaled).sum((2, 3)))
         if not (need_gates or need_maps):
             continue
-        delta = torch.einsum("cf,bfhw->bchw", projection, scale * feature)
+        delta = _projected(projection, scale * feature)
         if bias is not None:
             delta = delta + bias[k].to(dtype)[:, None, None]
         correlation = (grad * delta).sum(1, keepdim=True)

@@ -98,25 +98,29 @@ def total_of(
     c_inside, on_image, K: tl.constexpr, PER_CHANNEL: tl.constexpr, FLAT: tl.constexpr, COMPUTE: tl.constexpr,
     ASSEMBLED: tl.constexpr, TARGET: tl.constexpr,
 ):  # fmt: skip
-    """anchor + base + Σ_k gates · maps · deltas [BLOCK_C, BLOCK_P], rounded as the two ops would store it."""
+    """anchor + base + Σ_k gates · maps · deltas [BLOCK_C, BLOCK_P], rounded as the two ops would store it; and, so that
+    nothing is read twice, x, the deltas and the maps as they were read."""
     inside = c_inside[:, None] & on_image[None, :]
     if base is None:
         total = tl.zeros([c.shape[0], place[1].shape[0]], COMPUTE)
     else:
         total = read(base, image_strides[1], b, c, place, inside, FLAT, COMPUTE)
+    seen, charts = (), ()
     for k in tl.static_range(K):
         weight = gate_of(gates, gate_stride, b, k, c, c_inside, PER_CHANNEL, COMPUTE)
         if maps is not None:
-            chart = tl.load(map_at(maps, map_stride, b, k, place, FLAT), mask=on_image, other=0.0).to(COMPUTE)
-            weight = weight * chart[None, :]
-        delta = read(deltas[k], delta_strides[k], b, c, place, inside, FLAT, COMPUTE)
-        total = tl.fma(tl.broadcast_to(weight, total.shape), delta, total)
-    if anchor is None:
-        start = read(x, image_strides[0], b, c, place, inside, FLAT, COMPUTE)
-    else:
+            chart = tl.load(map_at(maps, map_stride, b, k, place, FLAT), mask=on_image, other=0.0)
+            weight = weight * chart.to(COMPUTE)[None, :]
+            charts = charts + (chart,)  # noqa: RUF005
+        delta = tl.load(image_at(deltas[k], delta_strides[k], b, c, place, FLAT), mask=inside, other=0.0)
+        seen = seen + (delta,)  # noqa: RUF005 - Triton knows no stars
+        total = tl.fma(tl.broadcast_to(weight, total.shape), delta.to(COMPUTE), total)
+    state = read(x, image_strides[0], b, c, place, inside, FLAT, COMPUTE)
+    start = state
+    if anchor is not None:
         start = read(anchor, image_strides[2], b, c, place, inside, FLAT, COMPUTE)
     total = as_type(total, ASSEMBLED).to(COMPUTE)
-    return as_type(start + total, TARGET).to(COMPUTE)
+    return as_type(start + total, TARGET).to(COMPUTE), state, seen, charts
 
 
 @triton.jit

@@ -94,14 +94,14 @@ def sums_of_channels(partials, stride, b, k, c, t):
 
 @triton.jit
 def gradients_of_expert(
-    g, delta_at, d_delta_at, channel_sums_at, gate, chart, inside, inside_sums,
+    g, delta, d_delta_at, channel_sums_at, gate, chart, inside, inside_sums,
     PER_CHANNEL: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     """Store d_delta = gate·map·g [BLOCK_C, BLOCK_P] and, for gates per channel, their tiles' sums. Return Σ_c delta·g
     [BLOCK_P], weighted by the gates if these are per channel. A gradient without an address is not computed."""
     products = tl.zeros([g.shape[1]], g.dtype)
-    if delta_at is not None:
-        product = tl.load(delta_at, mask=inside, other=0.0).to(g.dtype) * g
+    if delta is not None:
+        product = delta.to(g.dtype) * g
         if channel_sums_at is not None:
             term = product
             if chart is not None:
@@ -165,20 +165,20 @@ def _backward_kernel(
         for chunk in range(CHUNKS):
             c = tl.cast(chunk, INDEX) * BLOCK_C + tl.arange(0, BLOCK_C)
             inside = (c < channels)[:, None] & on_image[None, :]
-            delta_at, d_delta_at, channel_sums_at = None, None, None
+            delta, d_delta_at, channel_sums_at = None, None, None
             if CHUNKS > 1:
                 g = tl.load(_image(grad, grad_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
             gate = shared_gate  # its own name, because a variable carried through a loop cannot change its type
             if PER_CHANNEL:
                 gate = gate_of(gates, gate_stride, b, k, c, c < channels, PER_CHANNEL, COMPUTE)
             if d_maps is not None or partials is not None:
-                delta_at = _image(deltas[k], delta_strides[k], b, c, p, width, FLAT)
+                delta = tl.load(_image(deltas[k], delta_strides[k], b, c, p, width, FLAT), mask=inside, other=0.0)
             if d_deltas is not None:
                 d_delta_at = _image(d_deltas[k], d_delta_strides[k], b, c, p, width, FLAT)
             if PER_CHANNEL and partials is not None:
                 channel_sums_at = sums_of_channels(partials, partial_stride, b, k, c, t)
             products += gradients_of_expert(
-                g, delta_at, d_delta_at, channel_sums_at, gate, chart, inside,
+                g, delta, d_delta_at, channel_sums_at, gate, chart, inside,
                 (c < channels)[:, None] & on_sums[None, :], PER_CHANNEL, TILE,
             )  # fmt: skip
         if d_maps is not None:

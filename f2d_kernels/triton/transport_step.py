@@ -13,7 +13,6 @@ from f2d_kernels.triton._transport import (
     limited,
     locate,
     noise_of,
-    read,
     total_of,
     write,
 )
@@ -35,7 +34,7 @@ def _forward_kernel(
     b, _, c, quad, place, on_image = locate(size, shift, BLOCK_C, BLOCK_P, FLAT, INDEX)
     c_inside = c < size[0]
     inside = c_inside[:, None] & on_image[None, :]
-    total = total_of(
+    total, state, _, _ = total_of(
         x, deltas, gates, maps, base, anchor, image_strides, delta_strides, gate_stride, map_stride, b, c, place,
         c_inside, on_image, K, PER_CHANNEL, FLAT, COMPUTE, ASSEMBLED, TARGET,
     )  # fmt: skip
@@ -46,7 +45,6 @@ def _forward_kernel(
     )
     mean = per_sample(log_mean, mean_stride, b, [BLOCK_C, BLOCK_P], COMPUTE)
     std = per_sample(log_std, std_stride, b, [BLOCK_C, BLOCK_P], COMPUTE)
-    state = read(x, image_strides[0], b, c, place, inside, FLAT, COMPUTE)
     write(x_next, next_stride, b, c, place, inside, stepped(state, target, tl.fma(std, eps, mean)), FLAT)
 
 

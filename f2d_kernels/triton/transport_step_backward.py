@@ -50,7 +50,7 @@ def _backward_kernel(
     d_strides, d_delta_strides, d_map_stride, partial_stride,
     K: tl.constexpr, PER_CHANNEL: tl.constexpr, PER_SAMPLE: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
     NEEDS_MU: tl.constexpr, FLAT: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, TILE: tl.constexpr,
-    INDEX: tl.constexpr, COMPUTE: tl.constexpr, ASSEMBLED: tl.constexpr, TARGET: tl.constexpr,
+    KEPT: tl.constexpr, INDEX: tl.constexpr, COMPUTE: tl.constexpr, ASSEMBLED: tl.constexpr, TARGET: tl.constexpr,
 ):  # fmt: skip
     """Compute v = g_mu + g_x (1 - f) inside the clamp, once per element, then all gradients that follow from it."""
     b, tile, c, quad, place, on_image = locate(size, shift, BLOCK_C, BLOCK_P, FLAT, INDEX)
@@ -62,7 +62,7 @@ def _backward_kernel(
     v = tl.zeros([BLOCK_C, BLOCK_P], COMPUTE)
     through_x = v
     if NEEDS_MU:
-        total = total_of(
+        total, state, seen, charts = total_of(
             x, deltas, gates, maps, base, anchor, image_strides, delta_strides, gate_stride, map_stride, b, c, place,
             c_inside, on_image, K, PER_CHANNEL, FLAT, COMPUTE, ASSEMBLED, TARGET,
         )  # fmt: skip
@@ -80,7 +80,6 @@ def _backward_kernel(
         through_x = g * exp
         v = v - g * expm1
         if d_noise is not None or mean_partials is not None or std_partials is not None:
-            state = read(x, image_strides[0], b, c, place, inside, FLAT, COMPUTE)
             slope = tl.where((raw < -20.0) | (raw > 20.0), 0.0, g * (state - target) * exp)
             if d_noise is not None:
                 write(d_noise, d_strides[2], b, c, place, inside, slope * std, FLAT)
@@ -101,12 +100,18 @@ def _backward_kernel(
         write(d_mu, d_strides[1], b, c, place, inside, v, FLAT)
     if d_deltas is not None or d_maps is not None or partials is not None:
         for k in tl.static_range(K):
-            chart, delta_at, d_delta_at, channel_sums_at, d_map_at, sums_at = None, None, None, None, None, None
+            chart, delta, d_delta_at, channel_sums_at, d_map_at, sums_at = None, None, None, None, None, None
             gate = gate_of(gates, gate_stride, b, k, c, c_inside, PER_CHANNEL, COMPUTE)
             if maps is not None:
-                chart = tl.load(map_at(maps, map_stride, b, k, place, FLAT), mask=on_image, other=0.0).to(COMPUTE)
+                if k < KEPT:
+                    chart = charts[k].to(COMPUTE)
+                else:
+                    chart = tl.load(map_at(maps, map_stride, b, k, place, FLAT), mask=on_image, other=0.0).to(COMPUTE)
             if d_maps is not None or partials is not None:
-                delta_at = image_at(deltas[k], delta_strides[k], b, c, place, FLAT)
+                if k < KEPT:
+                    delta = seen[k]
+                else:
+                    delta = tl.load(image_at(deltas[k], delta_strides[k], b, c, place, FLAT), mask=inside, other=0.0)
             if d_deltas is not None:
                 d_delta_at = image_at(d_deltas[k], d_delta_strides[k], b, c, place, FLAT)
             if d_maps is not None:
@@ -117,9 +122,16 @@ def _backward_kernel(
                 else:
                     sums_at = _plane(partials, partial_stride, b, k) + t
             products = gradients_of_expert(
-                v, delta_at, d_delta_at, channel_sums_at, gate, chart, inside, inside_sums, PER_CHANNEL, TILE
+                v, delta, d_delta_at, channel_sums_at, gate, chart, inside, inside_sums, PER_CHANNEL, TILE
             )
             finish_expert(products, d_map_at, sums_at, gate, chart, on_image, on_sums, PER_CHANNEL, TILE)
+
+
+def kept(experts: tuple[Tensor, ...], compute: tl.dtype) -> int:
+    """Return of how many experts the deltas stay in registers, as far as these last; others are read twice."""
+    if len(experts) > GROUP // 2 or compute == tl.float64:
+        return 0
+    return 3 if any(t.element_size() == 2 for t in experts) else 4
 
 
 def backward(
@@ -191,7 +203,8 @@ def backward(
         mean_stride=log_mean.stride(0), std_stride=log_std.stride(0),
         d_strides=d_strides, d_delta_strides=d_delta_strides, d_map_stride=maps_strides[1],
         partial_stride=(0, 0, 0) if gate_partials is None else gate_partials.stride()[:3],
-        K=len(experts), TILE=TILE, NEEDS_MU=of_exponent or of_assembly or v is not None or anchor is None,
+        K=len(experts), KEPT=kept(experts, compute), TILE=TILE,
+        NEEDS_MU=of_exponent or of_assembly or v is not None or anchor is None,
         **constants, **grid,
     )  # fmt: skip
     for partials, result in ((mean_partials, d_log_mean), (std_partials, d_log_std), (gate_partials, d_gates)):

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -276,8 +277,12 @@ def test_a_process_of_several_whose_neighbour_died(f2d, model, pairs, tmp_path, 
     first = f2d(*command, shared)
     assert first.exit_code == 0 and "still missing" in first.stdout and not (shared / "results.json").exists()
     monkeypatch.setenv("RANK", "0")
+    reads, record = Counter(), EvaluationFolder.record
+    monkeypatch.setattr(EvaluationFolder, "record", lambda self, name: reads.update([name]) or record(self, name))
     assert "results in" in f2d(*command, shared).stdout
     assert contents(alone) == contents(shared)
+    # once for the results, and before that once if it may be this process's own work
+    assert sorted(reads.values()) == [1, 2, 2]
 
 
 def test_mistakes_are_one_line_and_leave_nothing(f2d, model, pairs, tmp_path):

@@ -1,6 +1,7 @@
 """Options and models that `f2d restore` refuses: one line that says what would be right, and nothing written."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -59,8 +60,8 @@ def test_steps_that_cannot_be_taken_load_no_weights(f2d, model, photo, tmp_path,
 
 
 def test_options_name_what_the_package_has():
-    assert tuple(sampler.value for sampler in Sampler) == SAMPLERS + ResFlow.samplers
-    assert tuple(precision.value for precision in Precision) == PRECISIONS
+    assert get_args(Sampler) == SAMPLERS + ResFlow.samplers
+    assert get_args(Precision) == PRECISIONS
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ pytest.importorskip("pyarrow")
 
 from f2d.cluster import Actors, Storage, restore_on_ray
 from f2d.cluster.job import room
+from f2d.cluster.sources import HERE
 from f2d.integrations.ray import RestoreImages
 
 
@@ -77,6 +79,21 @@ def test_a_killed_actor_costs_nothing(cluster, f2d, model, tmp_path):
     )
     assert killed and (outcome.restored, outcome.failed) == (24, 6) and len(contents(str(tmp_path / "out"))) == 24
     assert not list((tmp_path / "out").rglob("*.part")) and len(given) == 30
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="whether a process has ended is not known there")
+def test_a_run_removes_what_killed_actors_left(cluster, model, tmp_path):
+    """At its start, and also if there is nothing to restore."""
+    pictures(tmp_path / "in", 1)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = tmp_path / "out" / f".f2d-{HERE}.{ended.pid}.{'0' * 32}.part"
+    for number in (1, 0):
+        left.parent.mkdir(exist_ok=True)
+        left.write_bytes(b"half")
+        given = (str(tmp_path / "in"), str(tmp_path / "out"))
+        assert restore_on_ray(*given, model=model, actors=Actors(1), recursive=True).restored == number
+        assert not left.exists()
 
 
 def test_the_command(cluster, f2d, model, photo, tmp_path):

@@ -1,12 +1,16 @@
 """What a folder, a list and a Parquet file stand for."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 pyarrow = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'f2d[ray]'")
 
 import pyarrow.parquet as parquet  # noqa: E402
 
-from f2d.cluster.sources import ParquetImages, Storage, check_distinct, find_items  # noqa: E402
+from f2d.cluster.sources import HERE, ParquetImages, Storage, check_distinct, find_items  # noqa: E402
 
 
 def touch(folder, *names):
@@ -86,3 +90,25 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, scheme):
     with pytest.raises(OSError):
         storage.write(storage.path("a/c.png"), b"third")
     assert {path.name for path in (tmp_path / "new" / "a").iterdir()} == {"b.png", "c.png"}
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
+    """Of this machine at once, of others when it is old; never a file of the user's."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    elsewhere = "0" * 12 if HERE != "0" * 12 else "1" * 12
+    mine, living, theirs, old = (
+        tmp_path / "a" / f".f2d-{machine}.{process}.{'0' * 31}{i}.part"
+        for i, (machine, process) in enumerate(
+            ((HERE, ended.pid), (HERE, os.getpid()), (elsewhere, ended.pid), (elsewhere, 7))
+        )
+    )
+    others = [tmp_path / name for name in (".f2d-1.part", f"x{mine.name}", "a/.hidden.part", "a/b.png")]
+    for path in (mine, living, theirs, old, *others):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    for path in (old, *others):
+        os.utime(path, (1, 1))
+    Storage.at(str(tmp_path)).remove_leftovers()
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == {living, theirs, *others}
+    Storage.at(str(tmp_path / "nowhere")).remove_leftovers()

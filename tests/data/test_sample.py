@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 import f2d
 from f2d.data import Sample, finish, stack
-from f2d.degradation import CATEGORIES, FACTORS
+from f2d.degradation import CATEGORIES, FACTORS, degrade, varied_parameters
 from f2d.images import to_picture
 
 FIVE = ("noise", "haze", "rain", "blur", "low")
@@ -52,23 +52,18 @@ def test_a_sample_is_what_it_would_be_alone():
     assert torch.equal(whole.degraded[6], samples[6].degraded)
 
 
-def test_a_share_of_the_dark_samples_is_quiet():
-    """Their noise is below the published range and a function of the seed; nothing else of them changes."""
-    clean = torch.full((3, 32, 32), 0.5)  # what is left of a flat picture's variation in space is noise
-    samples = [Sample(clean, None, name, seed) for seed in range(60) for name in ("low", "haze")]
-    published, some, all_quiet = (finish(stack(samples), FACTORS, share) for share in (0.0, 0.5, 1.0))
-
-    def noise(batch):
-        # neighbours share their light to about 1 %, so their difference is noise, √2 times its deviation
-        step = batch.degraded[::2, :, :, 1:] - batch.degraded[::2, :, :, :-1]
-        return step.flatten(1).std(dim=1) / 2**0.5
-
-    assert (noise(all_quiet) < 0.032).all() and (noise(published) > 0.015).all()
+def test_a_share_of_the_composites_is_varied():
+    """A varied sample has the parameters of its seed, and the others are as published."""
+    names = ("low", "haze", "rain", "snow")
+    samples = [Sample(clean_picture(seed), None, name, seed) for seed in range(20) for name in names]
+    published, some, varied = (finish(stack(samples), FACTORS, share) for share in (0.0, 0.5, 1.0))
     changed = [not torch.equal(a, b) for a, b in zip(some.degraded, published.degraded, strict=True)]
-    assert not any(changed[1::2]) and 15 < sum(changed[::2]) < 45
-    for b, quiet in enumerate(changed):
-        same = all_quiet if quiet else published
-        assert torch.equal(some.degraded[b], same.degraded[b]) and torch.equal(some.maps[b], published.maps[b])
+    assert 20 < sum(changed) < 60
+    for b, (sample, other) in enumerate(zip(samples, changed, strict=True)):
+        assert torch.equal(some.degraded[b], (varied if other else published).degraded[b])
+        parameters = varied_parameters(sample.category, sample.seed)
+        alone = degrade(sample.clean, sample.category, seed=sample.seed, parameters=parameters)
+        assert torch.equal(varied.degraded[b], alone.image) and torch.equal(varied.maps[b], alone.maps)
 
 
 @pytest.mark.parametrize("category", ["haze", "blur", "noise50", "low", "noise", "rain_haze"])

@@ -12,6 +12,7 @@ from scipy.stats import binomtest, kstest
 from torch.nn.functional import interpolate
 
 from f2d.degradation import CATEGORIES, degrade, fields, haze, low_light, particles, rain, snow
+from f2d.degradation.particles import line_kernel
 from tests.degradation import oracle
 
 CPU = torch.device("cpu")
@@ -78,7 +79,7 @@ def test_convolve_is_scipys(shape, kernel):
 @pytest.mark.parametrize("drops", [0, 1, 40, 1500])  # one by one, and so many that their canvas is convolved
 def test_draw_is_scipys_convolution(drops):
     random, (height, width) = np.random.default_rng(drops), (31, 44)
-    kernel = particles.line_kernel(14, 0.4, 0.6)
+    kernel = line_kernel(14, 0.4, 0.6)
     rows, columns = particles.canvas_for(len(kernel), height, width)
     places = np.sort(random.choice(rows * columns, drops, replace=False))
     brightness = random.random(drops).astype(np.float32)
@@ -101,7 +102,7 @@ def test_particles_fall_independently_and_uniformly():
 
 @pytest.mark.parametrize("blur", [1.0, 6.0])
 def test_a_moving_disc_is_the_disc_smeared(blur):
-    motion = particles.line_kernel(blur, 0.5, 0.7)
+    motion = line_kernel(blur, 0.5, 0.7)
     rows, columns = np.mgrid[-4:5, -4:5]
     disc = expit((2.4 - np.hypot(rows, columns)) / 0.8)
     expected = convolve2d(disc, motion.astype(np.float64)) * (1 + blur / (4 * 2.4))
@@ -111,7 +112,7 @@ def test_a_moving_disc_is_the_disc_smeared(blur):
 @pytest.mark.parametrize("angle", [0.0, 0.5, -0.9, math.pi / 2])
 @pytest.mark.parametrize("length", [12.0, 30.0])
 def test_line_kernel_is_a_line(length, angle):
-    kernel = particles.line_kernel(length, angle, 0.6).astype(np.float64)
+    kernel = line_kernel(length, angle, 0.6).astype(np.float64)
     assert kernel.sum() == pytest.approx(1, abs=1e-5) and kernel.min() >= 0
     np.testing.assert_allclose(kernel, kernel[::-1, ::-1], atol=1e-7)
     steps = np.arange(len(kernel)) - len(kernel) // 2
@@ -155,11 +156,14 @@ def test_smooth_field_is_enlarged_bicubically(shape):
 def test_low(shape):
     clean, light = image(*shape, 4), plane(*shape, 5)
     x, lost = low_light.darken(
-        to_tensor(clean), to_tensor(light), [{"gamma": 2.4, "noise": 0.0}], fields.BatchDraws([0], "x", CPU)
+        to_tensor(clean),
+        to_tensor(light),
+        [{"gamma": 2.4, "noise": 0.0, "exposure": 0.4}],
+        fields.BatchDraws([0], "x", CPU),
     )
     expected, expected_lost = oracle.low(clean, light, 2.4, 0)
-    np.testing.assert_allclose(to_array(x), expected, atol=3e-5)
-    np.testing.assert_allclose(lost[0, 0], expected_lost, atol=6e-5)
+    np.testing.assert_allclose(to_array(x), 0.4 * expected, atol=3e-5)  # no value is above 1 without the exposure
+    np.testing.assert_allclose(lost[0, 0], 1 - 0.4 * (1 - expected_lost), atol=6e-5)
 
 
 def test_low_clamps_a_negative_level():
@@ -167,7 +171,7 @@ def test_low_clamps_a_negative_level():
     light = plane(20, 20, 14)
     clean = np.repeat((plane(20, 20, 15) > 0.8).astype(np.float32)[..., None], 3, axis=2)
     assert oracle.guided_filter(light, clean @ [0.114, 0.587, 0.299], 3, 0.01).min() < -0.01
-    parameters = [{"gamma": 2.5, "noise": 0.0}]
+    parameters = [{"gamma": 2.5, "noise": 0.0, "exposure": 1.0}]
     x, lost = low_light.darken(to_tensor(clean), to_tensor(light), parameters, fields.BatchDraws([0], "x", CPU))
     np.testing.assert_allclose(to_array(x), oracle.low(clean, light, 2.5, 0)[0], atol=3e-5)
     assert lost.max() == 1
@@ -175,8 +179,12 @@ def test_low_clamps_a_negative_level():
 
 def test_noise_is_normal_of_the_drawn_deviation():
     clean, light, n = torch.full((1, 3, 80, 80), 0.9), torch.full((1, 1, 80, 80), 0.9), 3 * 80 * 80
-    quiet, _ = low_light.darken(clean, light, [{"gamma": 2.0, "noise": 0.0}], fields.BatchDraws([1], "x", CPU))
-    noisy, _ = low_light.darken(clean, light, [{"gamma": 2.0, "noise": 0.03}], fields.BatchDraws([1], "x", CPU))
+    quiet, _ = low_light.darken(
+        clean, light, [{"gamma": 2.0, "noise": 0.0, "exposure": 1.0}], fields.BatchDraws([1], "x", CPU)
+    )
+    noisy, _ = low_light.darken(
+        clean, light, [{"gamma": 2.0, "noise": 0.03, "exposure": 1.0}], fields.BatchDraws([1], "x", CPU)
+    )
     noise = (noisy - quiet).double().flatten().numpy()  # 0.81 ± 0.03: the clip at 1 is 6 deviations away
     assert abs(noise.mean()) < 4 * 0.03 / n**0.5 and noise.std() == pytest.approx(0.03, rel=0.03)
     assert kstest(noise / 0.03, "norm").pvalue > 1e-3
@@ -187,11 +195,22 @@ def test_noise_is_normal_of_the_drawn_deviation():
 @pytest.mark.parametrize("shape", SIZES)
 def test_haze(shape):
     x, depth = 1.4 * image(*shape, 6), plane(*shape, 7) ** 4
-    ours, lost = haze.add_haze(to_tensor(x), to_tensor(depth), [{"beta": 1.7, "airlight": 0.65}])
+    grey = {"beta": 1.7, "airlight": 0.65, "red": 0.0, "blue": 0.0}
+    ours, lost = haze.add_haze(to_tensor(x), to_tensor(depth), [grey])
     expected, expected_lost = oracle.haze(x, depth, 1.7, 0.65)
     np.testing.assert_allclose(to_array(ours), expected, atol=5e-7)
     np.testing.assert_allclose(lost[0, 0], expected_lost, atol=5e-7)
     assert lost.max() <= 1 - math.exp(-1.7 * 0.7) + 1e-6
+
+
+def test_the_airlight_has_a_colour():
+    """Through no transmission at all one sees the airlight itself."""
+    warm = {"beta": 10.0, "airlight": 0.8, "red": 0.1, "blue": -0.2}
+    ours, lost = haze.add_haze(torch.rand(1, 3, 30, 30), torch.zeros(1, 1, 30, 30), [warm])
+    assert lost.min() > 0.999
+    torch.testing.assert_close(ours[0, :, 15, 15], torch.tensor([0.88, 0.8, 0.64]), atol=1e-3, rtol=0)
+    white, _ = haze.add_haze(torch.zeros(1, 3, 30, 30), torch.zeros(1, 1, 30, 30), [warm | {"red": 1.0}])
+    assert white[0, 0].max() == pytest.approx(1, abs=1e-3)
 
 
 def test_rain_and_snow_blend():
@@ -202,7 +221,15 @@ def test_rain_and_snow_blend():
 
 @pytest.mark.parametrize("angle", [-0.5, 0.0, 0.4])
 def test_streaks_of_rain_fall_at_the_angle(angle):
-    parameters = {"angle": angle, "veil": 0.05, "contrast": 0.5, "streaks": 0.4, "density": 3e-3, "length": 30.0}
+    parameters = {
+        "angle": angle,
+        "veil": 0.05,
+        "contrast": 0.5,
+        "streaks": 0.4,
+        "density": 3e-3,
+        "length": 30.0,
+        "width": 0.6,
+    }
     mask = rain.rain_mask(200, 200, [parameters], fields.BatchDraws([0], "rainmap", CPU))[0, 0].double().numpy()
     down, across = (gaussian_filter(mask, 1.5, order=order) for order in ((1, 0), (0, 1)))
     # along a streak the mask hardly changes: the weak axis of the gradients' covariance
@@ -210,8 +237,25 @@ def test_streaks_of_rain_fall_at_the_angle(angle):
     assert abs(vectors[:, 0] @ [math.cos(angle), math.sin(angle)]) > math.cos(0.12)
 
 
+@pytest.mark.parametrize("width", [1.0, 2.0])  # below, the sampled profile is not a Gaussian's any more
+def test_streaks_of_rain_are_as_wide_as_asked(width):
+    """Across a streak the brightness is exp(-(distance / width)²), so its variance is width² / 2."""
+    kernel = line_kernel(40.0, 0.0, width)
+    middle = kernel[len(kernel) // 2].astype(np.float64)
+    distance = np.arange(len(kernel)) - len(kernel) // 2
+    assert (middle * distance**2).sum() / middle.sum() == pytest.approx(width**2 / 2, rel=0.1)
+
+
 def test_veil_of_rain_has_its_mean_and_contrast():
-    parameters = {"angle": 0.2, "veil": 0.4, "contrast": 0.3, "streaks": 0.0, "density": 1e-3, "length": 20.0}
+    parameters = {
+        "angle": 0.2,
+        "veil": 0.4,
+        "contrast": 0.3,
+        "streaks": 0.0,
+        "density": 1e-3,
+        "length": 20.0,
+        "width": 0.6,
+    }
     still = rain.rain_mask(150, 150, [parameters | {"contrast": 0.0}], fields.BatchDraws([0], "rainmap", CPU))
     assert still.min() == pytest.approx(0.7 * 0.4, abs=1e-6) and still.max() == pytest.approx(1.3 * 0.4, abs=1e-6)
     spread = rain.rain_mask(150, 150, [parameters], fields.BatchDraws([0], "rainmap", CPU)) / still - 1

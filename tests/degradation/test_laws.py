@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from f2d.degradation import CATEGORIES, FACTORS, degrade, parse_category
+from f2d.degradation import CATEGORIES, FACTORS, degrade, parse_category, varied_parameters
 
 seeds = st.integers(-(2**63), 2**64 - 1)
 sides = st.integers(1, 40)
@@ -31,21 +31,43 @@ def test_any_picture(height, width, category, seed, scale):
         assert present or not factor.any()
     low, haze = hard.parameters.get("low"), hard.parameters.get("haze")
     assert low is None or (2 <= low["gamma"] <= 3 and 0.03 <= low["noise"] <= 0.08)
+    assert low is None or low["exposure"] == 1
     assert haze is None or (1 <= haze["beta"] <= 2 and 0.6 <= haze["airlight"] <= 0.9)
+    assert haze is None or haze["red"] == haze["blue"] == 0
 
 
 @settings(max_examples=60, deadline=None)
-@given(height=sides, width=sides, category=st.sampled_from(CATEGORIES), seed=seeds)
-def test_maps_and_airlight_make_the_picture(height, width, category, seed):
+@given(height=sides, width=sides, category=st.sampled_from(CATEGORIES), seed=seeds, varied=st.booleans())
+def test_maps_and_airlight_make_the_picture(height, width, category, seed, varied):
     clean = picture(height, width, seed)
-    quiet = {"low": {"noise": 0.0}}
-    hard = degrade(clean, category, seed=seed, parameters=quiet)
+    chosen = varied_parameters(category, seed) if varied else {}
+    hard = degrade(clean, category, seed=seed, parameters=chosen | {"low": chosen.get("low", {}) | {"noise": 0.0}})
     low, haze, rain, snow = hard.maps.double()
     x = clean.double() * (1 - low) + rain
     x = x * (1 - snow) + snow
-    x = x * (1 - haze) + hard.parameters.get("haze", {}).get("airlight", 0) * haze
+    air = hard.parameters.get("haze", {"airlight": 0.0, "red": 0.0, "blue": 0.0})
+    colour = air["airlight"] * torch.tensor([1 + air["red"], 1, 1 + air["blue"]], dtype=torch.float64)
+    x = x * (1 - haze) + colour.clamp(max=1)[:, None, None] * haze
     # the gain's float32 error is 3e-6 of it; the tiny 1e-7 of the formula vanishes beside that
     torch.testing.assert_close(hard.image.double(), x.clamp(0, 1), atol=2e-5, rtol=0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(category=st.sampled_from(CATEGORIES), seed=seeds)
+def test_varied_parameters_are_accepted_and_follow_the_seed(category, seed):
+    chosen = varied_parameters(category, seed)
+    assert set(chosen) == set(category.split("_")) and chosen == varied_parameters(category, seed)
+    assert chosen != varied_parameters(category, (seed + 1) % 2**63)
+    used = degrade(picture(20, 20, seed), category, seed=seed, parameters=chosen).parameters
+    assert all(used[factor] | values == used[factor] for factor, values in chosen.items())
+
+
+def test_varied_parameters_leave_the_published_ranges():
+    """Half of the ranges are outside, to both sides where there is room: the beta of haze and the noise of the dark."""
+    betas = [varied_parameters("haze", seed)["haze"]["beta"] for seed in range(200)]
+    assert min(betas) < 0.5 and max(betas) > 2.5
+    noises = [varied_parameters("low", seed)["low"]["noise"] for seed in range(200)]
+    assert min(noises) < 0.005
 
 
 @pytest.mark.parametrize("category", ["haze", "haze_rain", "haze_snow"])

@@ -63,7 +63,15 @@ def test_an_int_and_a_tensor_draw_the_same_noise(name):
     for t in times:
         for seed in (7, -3, 2**64 - 1, torch.tensor(7), torch.tensor([7]), torch.tensor([7, 8])):
             wanted = step(x, t, seed=seed)
-            kinds = [np.int64(t), torch.tensor(t), torch.tensor([t], dtype=torch.int32), torch.tensor([t, t])]
+            kinds = [
+                np.int64(t),
+                np.uint16(t),
+                np.array(t),
+                torch.tensor(t),
+                torch.tensor(t, dtype=torch.uint16),
+                torch.tensor([t], dtype=torch.int32),
+                torch.tensor([t, t]),
+            ]
             for kind in (*kinds, torch.full((2, 1, 1, 1), t)):
                 assert torch.equal(step(x, kind, seed=seed), wanted), (t, seed, kind)
     both = step(x, torch.tensor(times), seed=7)
@@ -151,7 +159,7 @@ def test_times_share_a_compiled_graph(name):
         return found[0] if isinstance(found, tuple) else found
 
     x, p = images(2)
-    for kind, most in ((int, 3), (torch.tensor, 1), (lambda t: torch.tensor([t, t]), 1)):
+    for kind, most in ((int, 3), (np.int64, 1), (torch.tensor, 1), (lambda t: torch.tensor([t, t]), 1)):
         graphs = []
         compiled = torch.compile(step, fullgraph=True, backend=counting(graphs))
         for t in range(19, -1, -2):
@@ -172,6 +180,28 @@ def test_a_time_without_a_step_is_an_error_in_a_compiled_graph(backend):
     torch.compiler.reset()
 
 
+def test_an_exported_step_serves_every_batch():
+    """Exported with two samples and two terms, it asks nowhere whether one number is the other."""
+
+    class Step(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.process = clipping()
+
+        def forward(self, x, p, t):
+            return self.process.step(x, p, t, seed=7)
+
+    batch = torch.export.Dim("batch", min=2, max=8)
+    shapes = ({0: batch}, {0: batch}, {0: batch})
+    program = torch.export.export(Step(), (*images(2), torch.tensor([5, 900])), dynamic_shapes=shapes).module()
+    x, p, t = (
+        torch.rand(5, *images(1)[0].shape[1:]),
+        torch.rand(5, *images(1)[0].shape[1:]),
+        torch.tensor([999, 3, 0, 5, 7]),
+    )
+    torch.testing.assert_close(program(x, p, t), Step()(x, p, t), rtol=1e-6, atol=1e-6)
+
+
 def test_times_on_a_device_are_not_looked_at():
     """The meta device stands for a GPU: looking at a value there is an error."""
     process = DDIM(ALPHA_BAR, [500, 123, 20], eta=1.0).to("meta")
@@ -187,7 +217,17 @@ def test_wrong_times_are_named():
         rejects(r"DDIM: t must be among \[20, 123, 500\], got -?\d+", lambda t=t: ddim().step(x, p, t))
     rejects("one time, or one per sample", lambda: ddim().step(x, p, torch.tensor([500, 20, 20])))
     rejects("one time, or one per sample", lambda: ddim().step(x, p, torch.full((1, 2), 500)))
-    for t in (500.0, True, "500", torch.tensor(500.0), torch.tensor([True, False]), None):
+    for t in (
+        500.0,
+        np.float32(500),
+        np.array([500, 20]),
+        True,
+        np.bool_(True),
+        "500",
+        torch.tensor(500.0),
+        torch.tensor([True, False]),
+        None,
+    ):
         rejects("t must be a whole number", lambda t=t: ddim().step(x, p, t), TypeError)
     for seed in (1.5, True, torch.tensor([1.0])):
         rejects("seed", lambda seed=seed: ddim().step(x, p, 500, seed=seed), TypeError)

@@ -13,6 +13,48 @@ View view(const int64_t* v) {
   return {reinterpret_cast<char*>(v[0]), v[1], v[2], v[3], v[4], v[5], static_cast<DType>(v[6])};
 }
 
+// Kinds of kernels: vectors of any dtype, channels_last vectors, elements or quads in float and in double, vectors of one
+// dtype, and the same of images of three channels that lie inside.
+enum Kind { kAny, kInterleaved, kFloat, kDouble, kOne, kTriples };
+
+template <class P>
+struct Tag {
+  using Pixels = P;
+};
+
+// Calls `act` with the Pixels of a kernel that walks vectors.
+template <class Act>
+void with_pixels(int kind, DType dtype, Act act) {
+  const bool f32 = dtype == DType::f32;
+  if (kind == kAny) act(Tag<VectorPixels<AnyType>>());
+  if (kind == kOne && f32) act(Tag<VectorPixels<Floats>>());
+  if (kind == kOne && !f32) act(Tag<VectorPixels<BFloats>>());
+  if (kind == kTriples && f32) act(Tag<TriplePixels<Floats>>());
+  if (kind == kTriples && !f32) act(Tag<TriplePixels<HalfBFloats>>());
+}
+
+bool walks_vectors(int kind) { return kind == kAny || kind == kOne || kind == kTriples; }
+
+template <class Pixels>
+int64_t tiles_of(const Shape& shape) {
+  return (shape.pixels() + kWarp * Pixels::kCount - 1) / (kWarp * Pixels::kCount);
+}
+
+// Calls `lane_of(warp, lane)` for all lanes of `warps` warps.
+template <class Lane>
+void every_lane(int64_t warps, Lane lane_of) {
+  for (int64_t warp = 0; warp < warps; ++warp)
+    for (int lane = 0; lane < kWarp; ++lane) lane_of(warp, lane);
+}
+
+// The tiles of a sample, and the channels that a warp does one after another.
+template <class Pixels>
+int64_t set_units(Experts& a) {
+  a.tiles = tiles_of<Pixels>(a.shape);
+  a.run = Pixels::kChannels == 1 && a.shape.channels % 2 ? 1 : a.shape.channels;
+  return a.shape.channels / a.run * a.tiles;
+}
+
 // views: gates, maps, base
 void set_experts(Experts& a, const int64_t* shape, const int64_t* flags, const int64_t* views, const int64_t* deltas) {
   a.shape = {shape[0], shape[1], shape[2], shape[3]};
@@ -44,8 +86,7 @@ AssemblyArgs assembly(const int64_t* shape, const int64_t* flags, const int64_t*
 template <class Pixels>
 void assembly_backward(AssemblyArgs a, double* d_gates) {
   using A = typename Pixels::Value;
-  const int64_t tile_pixels = kWarp * Pixels::kCount;
-  a.tiles = (a.shape.pixels() + tile_pixels - 1) / tile_pixels;
+  a.tiles = (a.shape.pixels() + kWarp * Pixels::kCount - 1) / (kWarp * Pixels::kCount);
   A used{};
   a.gate_parts = d_gates ? &used : nullptr;
   for (int64_t warp = 0; warp < a.shape.batch * a.tiles; ++warp)
@@ -77,7 +118,7 @@ struct AddTo {
   const LognormalArgs& a;
   double *mean, *std;
   void operator()(A value, void* parts, int64_t slot) const {
-    (parts == a.log_mean_parts ? mean : std)[slot / a.tiles] += static_cast<double>(value);
+    (parts == a.log_mean_parts ? mean : std)[slot / a.warps] += static_cast<double>(value);
   }
 };
 
@@ -113,10 +154,10 @@ void transport_warps(TransportArgs& a, int64_t warps_per_sample, bool gates, dou
     for (int lane = 0; lane < kWarp; ++lane) lane_of(a, warp, lane, reduce);
 }
 
-template <int kExperts>
+template <class Pixels>
 void transport_experts(TransportArgs& a, double* const* sums) {
   transport_warps<float>(a, a.tiles, true, sums, [](const TransportArgs& args, int64_t warp, int lane, auto reduce) {
-    transport_backward_experts<kExperts>(args, warp, lane, reduce);
+    transport_backward_experts<Pixels>(args, warp, lane, reduce);
   });
 }
 
@@ -164,105 +205,126 @@ void driver_from_halves(const uint16_t* in, float* from_f16, float* from_bf16, i
   for (int64_t i = 0; i < n; ++i) from_f16[i] = to_float(f16{in[i]}), from_bf16[i] = to_float(bf16{in[i]});
 }
 
-// Threads [begin, end) of a forward kernel. kind: 0 planar vectors, 1 channels_last vectors, 2 elements in float, 3 in double
+// Threads [begin, end) of a forward kernel; all of it where it walks vectors.
 void driver_assembly_forward(int kind, int64_t begin, int64_t end, const int64_t* shape, const int64_t* flags,
                              const int64_t* views, const int64_t* deltas) {
-  const AssemblyArgs a = assembly(shape, flags, views, deltas, nullptr);
-  for (int64_t i = begin; i < end; ++i) {
-    if (kind == 0) assembly_forward_planar(a, i);
-    if (kind == 1) assembly_forward_interleaved(a, i);
-    if (kind == 2) assembly_forward_element<float>(a, i);
-    if (kind == 3) assembly_forward_element<double>(a, i);
+  AssemblyArgs a = assembly(shape, flags, views, deltas, nullptr);
+  with_pixels(kind, a.image.dtype, [&](auto tag) {
+    using Pixels = typename decltype(tag)::Pixels;
+    every_lane(a.shape.batch * set_units<Pixels>(a), [&](int64_t warp, int lane) {
+      assembly_forward_pixels<Pixels>(a, warp, lane);
+    });
+  });
+  for (int64_t i = begin; i < end && !walks_vectors(kind); ++i) {
+    if (kind == kInterleaved) assembly_forward_interleaved<AnyType>(a, i);
+    if (kind == kFloat) assembly_forward_element<float>(a, i);
+    if (kind == kDouble) assembly_forward_element<double>(a, i);
   }
 }
 
-// kind: 0 vectors, 2 elements in float, 3 elements in double; shared: d_deltas [1, K, C, H, W] summed over the batch
+// shared: d_deltas [1, K, C, H, W] summed over the batch
 void driver_assembly_backward(int kind, int shared, const int64_t* shape, const int64_t* flags, const int64_t* views,
                               const int64_t* deltas, const int64_t* d_deltas, double* d_gates) {
   AssemblyArgs a = assembly(shape, flags, views, deltas, d_deltas);
   if (shared) {
     for (int64_t i = 0; i < a.experts * a.shape.channels * a.shape.pixels(); ++i) {
-      if (kind == 3) assembly_shared_delta_element<double>(a, i);
-      if (kind != 3) assembly_shared_delta_element<float>(a, i);
+      if (kind == kDouble) assembly_shared_delta_element<double>(a, i);
+      if (kind != kDouble) assembly_shared_delta_element<float>(a, i);
     }
     a.d_deltas[0].data = nullptr;
   }
-  if (kind == 0) assembly_backward<VectorPixels>(a, d_gates);
-  if (kind == 2) assembly_backward<ElementPixels<float>>(a, d_gates);
-  if (kind == 3) assembly_backward<ElementPixels<double>>(a, d_gates);
+  with_pixels(kind, a.image.dtype, [&](auto tag) { assembly_backward<typename decltype(tag)::Pixels>(a, d_gates); });
+  if (kind == kFloat) assembly_backward<ElementPixels<float>>(a, d_gates);
+  if (kind == kDouble) assembly_backward<ElementPixels<double>>(a, d_gates);
 }
 
-// kind: 0 vectors, 2 quads in float, 3 quads in double
+// Threads [begin, end) of a forward kernel, all of them where end is -1.
 void driver_lognormal_forward(int kind, int64_t begin, int64_t end, const int64_t* shape, const int64_t* views,
                               const int64_t* noise) {
-  const LognormalArgs a = lognormal(shape, views, noise);
-  for (int64_t i = begin; i < end; ++i) {
-    if (kind == 0) lognormal_forward_vector(a, i);
-    if (kind == 2) lognormal_forward_quad<float>(a, i, OwnQuads());
-    if (kind == 3) lognormal_forward_quad<double>(a, i, OwnQuads());
+  LognormalArgs a = lognormal(shape, views, noise);
+  with_pixels(kind, a.image.dtype, [&](auto tag) {
+    using Pixels = typename decltype(tag)::Pixels;
+    a.tiles = tiles_of<Pixels>(a.shape);
+    a.steps = kSteps;
+    a.warps = (units_of<Pixels>(a) + a.steps - 1) / a.steps;
+    every_lane(a.shape.batch * a.warps, [&](int64_t warp, int lane) {
+      lognormal_forward_pixels<Pixels>(a, warp, lane);
+    });
+  });
+  const int64_t all = a.shape.batch * Quad::lanes(a.noise, a.shape);
+  for (int64_t i = begin; i < (end < 0 ? all : end) && !walks_vectors(kind); ++i) {
+    if (kind == kFloat) lognormal_forward_quad<float>(a, i, OwnQuads());
+    if (kind == kDouble) lognormal_forward_quad<double>(a, i, OwnQuads());
   }
 }
 
 void driver_lognormal_backward(int kind, const int64_t* shape, const int64_t* views, const int64_t* noise,
                                double* d_log_mean, double* d_log_std) {
   LognormalArgs a = lognormal(shape, views, noise);
-  const int64_t work = kind == 0 ? a.shape.channels * a.shape.pixels() / kVector : Quad::per_sample(a.noise, a.shape);
-  a.steps = kSteps;
-  a.tiles = (work + 32 * a.steps - 1) / (32 * a.steps);
   a.log_mean_parts = d_log_mean;
   a.log_std_parts = d_log_std;
-  for (int64_t warp = 0; warp < a.shape.batch * a.tiles; ++warp)
-    for (int lane = 0; lane < 32; ++lane) {
-      if (kind == 0) lognormal_backward_vector(a, warp, lane, AddTo<float>{a, d_log_mean, d_log_std});
-      if (kind == 2) lognormal_backward_quad<float>(a, warp, lane, OwnQuads(), AddTo<float>{a, d_log_mean, d_log_std});
-      if (kind == 3) lognormal_backward_quad<double>(a, warp, lane, OwnQuads(), AddTo<double>{a, d_log_mean, d_log_std});
-    }
+  const auto run = [&](int64_t units, auto lane_of) {
+    a.steps = kSteps;
+    a.warps = (units + a.steps - 1) / a.steps;
+    every_lane(a.shape.batch * a.warps, lane_of);
+  };
+  with_pixels(kind, a.image.dtype, [&](auto tag) {
+    using Pixels = typename decltype(tag)::Pixels;
+    a.tiles = tiles_of<Pixels>(a.shape);
+    run(units_of<Pixels>(a), [&](int64_t warp, int lane) {
+      lognormal_backward_pixels<Pixels>(a, warp, lane, AddTo<float>{a, d_log_mean, d_log_std});
+    });
+  });
+  const int64_t quads = (Quad::per_sample(a.noise, a.shape) + kWarp - 1) / kWarp;
+  if (kind == kFloat)
+    run(quads, [&](int64_t warp, int lane) {
+      lognormal_backward_quad<float>(a, warp, lane, OwnQuads(), AddTo<float>{a, d_log_mean, d_log_std});
+    });
+  if (kind == kDouble)
+    run(quads, [&](int64_t warp, int lane) {
+      lognormal_backward_quad<double>(a, warp, lane, OwnQuads(), AddTo<double>{a, d_log_mean, d_log_std});
+    });
 }
 
-// Threads that a forward kernel of that kind needs.
-int64_t driver_lognormal_threads(int kind, const int64_t* shape, const int64_t* views, const int64_t* noise) {
-  const LognormalArgs a = lognormal(shape, views, noise);
-  if (kind == 0) return a.shape.batch * a.shape.channels * a.shape.pixels() / kVector;
-  return a.shape.batch * Quad::lanes(a.noise, a.shape);
-}
-
-// Threads [begin, end) of a forward kernel, all of them where end is -1. kind: 0 vectors, 2 quads in float, 3 in double
+// Threads [begin, end) of a forward kernel, all of them where end is -1.
 void driver_transport_forward(int kind, int64_t begin, int64_t end, const int64_t* shape, const int64_t* flags,
                               const int64_t* views, const int64_t* deltas, const int64_t* noise, const int64_t* dtypes,
                               const double* bounds) {
-  const TransportArgs a = transport(shape, flags, views, deltas, nullptr, noise, dtypes, bounds);
-  const int64_t vectors = a.shape.batch * a.shape.channels * a.shape.pixels() / kVector;
-  const int64_t all = kind == 0 ? vectors : a.shape.batch * Quad::lanes(a.noise, a.shape);
-  for (int64_t i = begin; i < (end < 0 ? all : end); ++i) {
-    if (kind == 0) transport_forward_vector(a, i);
-    if (kind == 2) transport_forward_quad<float>(a, i, OwnQuads());
-    if (kind == 3) transport_forward_quad<double>(a, i, OwnQuads());
+  TransportArgs a = transport(shape, flags, views, deltas, nullptr, noise, dtypes, bounds);
+  with_pixels(kind, a.x.dtype, [&](auto tag) {
+    using Pixels = typename decltype(tag)::Pixels;
+    every_lane(a.shape.batch * set_units<Pixels>(a), [&](int64_t warp, int lane) {
+      transport_forward_pixels<Pixels>(a, warp, lane);
+    });
+  });
+  const int64_t all = a.shape.batch * Quad::lanes(a.noise, a.shape);
+  for (int64_t i = begin; i < (end < 0 ? all : end) && !walks_vectors(kind); ++i) {
+    if (kind == kFloat) transport_forward_quad<float>(a, i, OwnQuads());
+    if (kind == kDouble) transport_forward_quad<double>(a, i, OwnQuads());
   }
 }
 
-// kind: 0 vectors, 1 vectors with the experts' gradients, 2 quads in float, 3 quads in double
-void driver_transport_backward(int kind, const int64_t* shape, const int64_t* flags, const int64_t* views,
+// fused: with the experts' gradients
+void driver_transport_backward(int kind, int fused, const int64_t* shape, const int64_t* flags, const int64_t* views,
                                const int64_t* deltas, const int64_t* d_deltas, const int64_t* noise,
                                const int64_t* dtypes, const double* bounds, double* d_log_mean, double* d_log_std,
                                double* d_gates) {
-  TransportArgs a = transport(shape, flags, views, deltas, kind == 1 ? d_deltas : nullptr, noise, dtypes, bounds);
-  if (kind != 1) a.d_maps = View{};
+  TransportArgs a = transport(shape, flags, views, deltas, fused ? d_deltas : nullptr, noise, dtypes, bounds);
+  if (!fused) a.d_maps = View{};
   double* const sums[] = {d_log_mean, d_log_std, d_gates};
-  a.tiles = (a.shape.pixels() + kWarp * kVector - 1) / (kWarp * kVector);
-  const int64_t per_warp = kWarp * kTransportSteps;
   a.steps = kTransportSteps;
-  const int64_t work = kind == 0 ? a.shape.channels * a.shape.pixels() / kVector : Quad::per_sample(a.noise, a.shape);
-  const int64_t warps = (work + per_warp - 1) / per_warp;
-  if (kind == 0)
-    transport_warps<float>(a, warps, false, sums, [](const TransportArgs& args, int64_t warp, int lane, auto reduce) {
-      transport_backward_vector(args, warp, lane, reduce);
-    });
-  if (kind == 1 && a.experts == 1) transport_experts<1>(a, sums);
-  if (kind == 1 && a.experts == 2) transport_experts<2>(a, sums);
-  if (kind == 1 && a.experts == 3) transport_experts<3>(a, sums);
-  if (kind == 1 && a.experts == 4) transport_experts<4>(a, sums);
-  if (kind == 2) transport_quads<float>(a, warps, sums);
-  if (kind == 3) transport_quads<double>(a, warps, sums);
+  with_pixels(kind, a.x.dtype, [&](auto tag) {
+    using Pixels = typename decltype(tag)::Pixels;
+    const int64_t warps = (set_units<Pixels>(a) + a.steps - 1) / a.steps;
+    if (!fused)
+      return transport_warps<float>(a, warps, false, sums, [](const auto& args, int64_t warp, int lane, auto reduce) {
+        transport_backward_pixels<Pixels>(args, warp, lane, reduce);
+      });
+    transport_experts<Pixels>(a, sums);
+  });
+  const int64_t per_warp = kWarp * a.steps, warps = (Quad::per_sample(a.noise, a.shape) + per_warp - 1) / per_warp;
+  if (kind == kFloat) transport_quads<float>(a, warps, sums);
+  if (kind == kDouble) transport_quads<double>(a, warps, sums);
 }
 
 }  // extern "C"

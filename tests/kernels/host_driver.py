@@ -13,7 +13,9 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[2]
 COMPILER = shutil.which("c++") or shutil.which("g++")
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}
-PLANAR, CHANNELS_LAST, FLOAT, DOUBLE = range(4)  # kinds of kernels; vectors are PLANAR in the backward passes
+# kinds of kernels: vectors of planes of any dtype, channels_last vectors, elements in float and in double; vectors of
+# planes, and of images [H,W,3], of one dtype: float32 or bfloat16
+PLANAR, CHANNELS_LAST, FLOAT, DOUBLE, ONE_TYPE, TRIPLES = range(6)
 
 
 class Driver:
@@ -25,21 +27,20 @@ class Driver:
         base = [COMPILER, "-std=c++17", "-O1", "-shared", "-fPIC", "-ffp-contract=off", f"-I{ROOT / 'csrc'}"]
         subprocess.run([*base, *flags, str(source), "-o", str(library)], check=True)
         self.library = ctypes.CDLL(str(library))
-        self.library.driver_lognormal_threads.restype = ctypes.c_int64
 
-    def call(self, name: str, *arguments: object) -> int:
+    def call(self, name: str, *arguments: object) -> None:
         def convert(a: object) -> object:
             if isinstance(a, np.ndarray):
                 assert a.flags.c_contiguous
                 return ctypes.c_void_p(a.ctypes.data)
             return ctypes.c_int64(a) if isinstance(a, int) else a
 
-        return getattr(self.library, f"driver_{name}")(*map(convert, arguments))
+        getattr(self.library, f"driver_{name}")(*map(convert, arguments))
 
     def assembly_forward(self, kind, out, deltas, gates, maps=None, base=None, span=None):
         shape, flags, experts = _assembly_shape(out, deltas, gates)
         views = _ints(gate_view(gates), view(maps, "bkhw"), view(base), view(out), view(None))
-        begin, end = span or (0, out.numel() // (4 if kind in (PLANAR, CHANNELS_LAST) else 1))
+        begin, end = span or (0, out.numel() // (4 if kind == CHANNELS_LAST else 1))
         self.call("assembly_forward", kind, begin, end, shape, flags, views, experts)
 
     def assembly_backward(self, kind, grad, deltas, gates, maps, d_deltas, d_maps) -> Tensor:
@@ -53,12 +54,11 @@ class Driver:
         return torch.from_numpy(d_gates)
 
     def lognormal_forward(
-        self, kind, out, x, mu, log_mean, log_std, noise=None, seed=None, position=(0, 0, 0), span=None
+        self, kind, out, x, mu, log_mean, log_std, noise=None, seed=None, position=(0, 0, 0), span=(0, -1)
     ):
         """position: (stream, top, left)."""
         arguments = _lognormal(out, x, mu, log_mean, log_std, noise, seed, position)
-        begin, end = span or (0, self.call("lognormal_threads", kind, *arguments))
-        self.call("lognormal_forward", kind, begin, end, *arguments)
+        self.call("lognormal_forward", kind, *span, *arguments)
 
     def lognormal_backward(self, kind, grad, x, mu, log_mean, log_std, noise, seed, position, d_x, d_mu, d_noise):
         """Fills d_x, d_mu and d_noise; returns the other two gradients in float64."""
@@ -71,8 +71,8 @@ class Driver:
         """arguments: x, deltas (a list), gates, maps, base, log_mean, log_std, anchor, noise, seed."""
         self.call("transport_forward", kind, *span, *_transport(arguments, position, clamp, x_next=x_next, mu=mu))
 
-    def transport_backward(self, kind, grad_x, grad_mu, arguments, position, clamp, d_deltas, **gradients):
-        """Fills d_deltas (a list like deltas) and d_maps (both on kind 1 only), d_x, d_mu, d_noise, v; returns
+    def transport_backward(self, kind, fused, grad_x, grad_mu, arguments, position, clamp, d_deltas, **gradients):
+        """Fills d_deltas (a list like deltas) and d_maps (both where `fused`), d_x, d_mu, d_noise, v; returns
         d_log_mean, d_log_std and d_gates in float64."""
         x, _, gates, *_ = arguments
         *described, noise, dtypes, bounds = _transport(
@@ -80,7 +80,7 @@ class Driver:
         )
         sums = [np.zeros(x.shape[0]), np.zeros(x.shape[0]), np.zeros(gates.shape)]
         views = _ints(*map(view, d_deltas))
-        self.call("transport_backward", kind, *described, views, noise, dtypes, bounds, *sums)
+        self.call("transport_backward", kind, int(fused), *described, views, noise, dtypes, bounds, *sums)
         return [torch.from_numpy(s) for s in sums]
 
 

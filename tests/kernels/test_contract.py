@@ -1,243 +1,113 @@
-"""What the ops promise beyond numbers: PyTorch integration, result types, memory formats, errors."""
+"""What every op promises beyond numbers, for each in turn: PyTorch integration, and gradients of any subset."""
+
+from collections.abc import Sequence
 
 import pytest
 import torch
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from f2d_kernels import expert_assembly, lognormal_transition
-from f2d_kernels.modules import ExpertAssembly, LogNormalTransition
+from .cases import DEVICE
+from .contracts import CONTRACTS, Contract
+from .support import assert_compiles_once, running_on
 
-from .cases import DEVICE, random
-from .support import ALL_BACKENDS, SWEEP_BACKENDS, assert_compiles_once, running_on
-
-OPS = torch.ops.f2d_kernels
-
-
-def assembly_inputs(dtype=torch.float64, grad=True):
-    tensors = [
-        random(2, 3, 2, 4, 5, seed=0),
-        random(2, 3, seed=1),
-        random(2, 3, 4, 5, seed=2),
-        random(2, 2, 4, 5, seed=3),
-    ]
-    return [t.to(dtype).requires_grad_(grad) for t in tensors]
+SIZE, SEED = (6, 7), 3
+each_op = pytest.mark.parametrize("op", CONTRACTS, ids=str)
 
 
-def transition_inputs(dtype=torch.float64, grad=True):
-    x, mu, noise = (random(2, 3, 4, 5, seed=s) for s in range(3))
-    return [t.to(dtype).requires_grad_(grad) for t in (x, mu, -random(2, seed=3).abs(), random(2, seed=4).abs(), noise)]
+def tensors(result: Tensor | tuple[Tensor, ...]) -> Sequence[Tensor]:
+    return result if isinstance(result, tuple) else (result,)
 
 
-@pytest.mark.parametrize("backend", SWEEP_BACKENDS)
-def test_gradcheck_assembly(backend):
-    deltas, gates, maps, base = assembly_inputs()
-    with running_on(backend):
-        assert torch.autograd.gradcheck(expert_assembly, (deltas, gates, maps, base))
-        assert torch.autograd.gradcheck(lambda d, g: expert_assembly(d, g), (deltas, gates))
-        parts = [d.detach().requires_grad_() for d in deltas.unbind(1)]
-        assert torch.autograd.gradcheck(
-            lambda a, b, c, *rest: expert_assembly([a, b, c], *rest), (*parts, gates, maps, base)
-        )
-        shared = deltas[:1].detach().requires_grad_()
-        assert torch.autograd.gradcheck(expert_assembly, (shared, gates, maps, base))
+def loss(result: Tensor | tuple[Tensor, ...]) -> Tensor:
+    return sum(tensor.square().sum() for tensor in tensors(result))
 
 
-@pytest.mark.parametrize("backend", SWEEP_BACKENDS)
-def test_gradcheck_transition(backend):
-    *state, noise = transition_inputs()
-    with running_on(backend):
-        assert torch.autograd.gradcheck(lambda *a: lognormal_transition(*a[:4], noise=a[4]), (*state, noise))
-        assert torch.autograd.gradcheck(lambda *a: lognormal_transition(*a, seed=5, stream=2), tuple(state))
+def leaves_of(op: Contract) -> list[Tensor]:
+    return [leaf.requires_grad_() for leaf in op.leaves(SIZE)]
 
 
-def opcheck_samples():
-    deltas, gates, maps, base = assembly_inputs(torch.float32)
-    yield OPS.expert_assembly.default, ([deltas], gates, maps, base)
-    yield OPS.expert_assembly.default, ([deltas.detach()], gates, None, None)
-    yield OPS.expert_assembly.default, (list(deltas.detach().bfloat16().unbind(1)), gates.detach(), maps, None)
-    arguments = (base.detach(), [deltas.detach()], gates.detach(), maps.detach(), False, [True, True, True], "auto")
-    yield OPS.expert_assembly_backward.default, arguments
-    *state, noise = transition_inputs(torch.float32)
-    yield OPS.lognormal_transition.default, (*state, noise, None, 1, 2, 3)
-    yield OPS.lognormal_transition.default, (*state, None, torch.tensor([5], device=DEVICE), 1, 2, 3)
-    detached = [t.detach() for t in (*state, noise)]
-    arguments = (detached[0], *detached, None, 0, 0, 0, False, [True] * 5, "auto")
-    yield OPS.lognormal_transition_backward.default, arguments
+@pytest.mark.parametrize(
+    ("op", "index"), [(op, i) for op in CONTRACTS for i in range(op.count)], ids=lambda value: str(value)
+)
+def test_opcheck(op, index):
+    samples = list(op.samples())
+    assert len(samples) == op.count
+    torch.library.opcheck(*samples[index])
 
 
-@pytest.mark.parametrize("index", range(7))
-def test_opcheck(index):
-    op, arguments = list(opcheck_samples())[index]
-    torch.library.opcheck(op, arguments)
-
-
+@each_op
 @pytest.mark.parametrize("backend", ["reference", "cpp"])
-def test_compiles_as_one_graph_with_dynamic_shapes_without_recompiling(backend):
-    def step(deltas, gates, maps, base, seed):
-        mu = expert_assembly(deltas, gates, maps, base)
-        return lognormal_transition(base, mu, -1.0, 0.5, seed=seed, window=(1, 2))
-
-    def arguments_of(size):
-        experts = [random(2, 3, 2, *size, seed=0), random(2, 3, seed=1), random(2, 3, *size, seed=2)]
-        return [*experts, random(2, 2, *size, seed=3), torch.tensor([7], device=DEVICE)]
-
-    assert_compiles_once(backend, step, arguments_of)
+def test_compiles_as_one_graph_with_dynamic_shapes_without_recompiling(op, backend):
+    seed = torch.tensor([7], device=DEVICE)
+    assert_compiles_once(backend, op.step, lambda size: [*op.leaves(size), seed])
 
 
-def test_compiled_gradients_through_inductor_equal_eager():
-    def loss(deltas, gates, maps, base):
-        return lognormal_transition(base, expert_assembly(deltas, gates, maps, base), -1.0, 0.5, seed=3).square().sum()
-
-    eager, compiled = assembly_inputs(torch.float32), assembly_inputs(torch.float32)
-    loss(*eager).backward()
-    torch.compile(loss, fullgraph=True)(*compiled).backward()
+@each_op
+def test_compiled_gradients_through_inductor_equal_eager(op):
+    eager, compiled = leaves_of(op), leaves_of(op)
+    loss(op.step(*eager, SEED)).backward()
+    torch.compile(lambda *leaves: loss(op.step(*leaves, SEED)), fullgraph=True)(*compiled).backward()
     for a, b in zip(eager, compiled, strict=True):
         torch.testing.assert_close(a.grad, b.grad)
 
 
-def test_export_keeps_the_ops_whole():
+@each_op
+def test_export_keeps_the_ops_whole(op):
     class Step(torch.nn.Module):
-        def forward(self, deltas, gates, maps, base):
-            return lognormal_transition(base, expert_assembly(deltas, gates, maps, base), -1.0, 0.5, seed=3)
+        def forward(self, *leaves):
+            return op.step(*leaves, SEED)
 
-    arguments = tuple(assembly_inputs(torch.float32, grad=False))
-    program = torch.export.export(Step(), arguments)
-    names = {str(node.target) for node in program.graph.nodes}
-    assert {"f2d_kernels.expert_assembly.default", "f2d_kernels.lognormal_transition.default"} <= names
-    assert torch.equal(program.module()(*arguments), Step()(*arguments))
+    leaves = tuple(op.leaves(SIZE))
+    program = torch.export.export(Step(), leaves)
+    assert {f"f2d_kernels.{name}.default" for name in op.names} <= {str(node.target) for node in program.graph.nodes}
+    for a, b in zip(tensors(program.module()(*leaves)), tensors(Step()(*leaves)), strict=True):
+        assert torch.equal(a, b)
 
 
-def test_activation_checkpointing_gives_the_same_gradients():
-    plain, again = assembly_inputs(torch.float32), assembly_inputs(torch.float32)
-    expert_assembly(*plain).square().sum().backward()
-    checkpoint(expert_assembly, *again, use_reentrant=False).square().sum().backward()
+@each_op
+def test_activation_checkpointing_gives_the_same_gradients(op):
+    plain, again = leaves_of(op), leaves_of(op)
+    loss(op.step(*plain, SEED)).backward()
+    loss(checkpoint(op.step, *again, SEED, use_reentrant=False)).backward()
     for a, b in zip(plain, again, strict=True):
         assert torch.equal(a.grad, b.grad)
 
 
-def test_vmap_equals_a_loop():
-    deltas, gates, maps, base = assembly_inputs(torch.float32, grad=False)
-    mapped = torch.func.vmap(expert_assembly, in_dims=(None, 0, None, None))(
-        deltas, torch.stack([gates, 2 * gates]), maps, base
-    )
-    assert torch.equal(mapped[1], expert_assembly(deltas, 2 * gates, maps, base))
-    x, mu, *_ = transition_inputs(torch.float32, grad=False)
-    mapped = torch.func.vmap(lambda m: lognormal_transition(x, m, -1.0, 0.5, seed=3))(torch.stack([mu, -mu]))
-    assert torch.equal(mapped[1], lognormal_transition(x, -mu, -1.0, 0.5, seed=3))
+@each_op
+def test_vmap_equals_a_loop(op):
+    before, (leaf, *after) = op.leaves(SIZE)[: op.mapped], op.leaves(SIZE)[op.mapped :]
 
+    def step(value: Tensor) -> Tensor | tuple[Tensor, ...]:
+        return op.step(*before, value, *after, SEED)
 
-@pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (3,), (0, 2), (1, 3)])
-def test_any_subset_of_gradients(wanted):
-    full, part = assembly_inputs(torch.float32), assembly_inputs(torch.float32, grad=False)
-    for i in wanted:
-        part[i].requires_grad_()
-    expert_assembly(*full).square().sum().backward()
-    expert_assembly(*part).square().sum().backward()
-    for i, (a, b) in enumerate(zip(full, part, strict=True)):
-        assert (b.grad is not None) == (i in wanted)
-        if i in wanted:
-            torch.testing.assert_close(b.grad, a.grad)
-
-
-def test_saves_only_what_the_wanted_gradients_look_at():
-    """With frozen gates and maps, the deltas' values are not kept alive for the backward pass."""
-    saved = []
-    deltas, gates, maps, _ = assembly_inputs(torch.float32, grad=False)
-    with torch.autograd.graph.saved_tensors_hooks(
-        lambda t: saved.append(t.untyped_storage().nbytes()) or t, lambda t: t
-    ):
-        expert_assembly(deltas.requires_grad_(), gates, maps)
-    assert deltas.untyped_storage().nbytes() not in saved
-    assert maps.untyped_storage().nbytes() in saved
-
-
-@pytest.mark.parametrize("backend", ALL_BACKENDS)
-def test_result_dtype_and_memory_format(backend):
-    deltas, gates, maps, base = assembly_inputs(torch.float32, grad=False)
-    last = torch.channels_last
-    with running_on(backend):
-        assert expert_assembly(deltas.bfloat16(), gates, maps).dtype == torch.bfloat16
-        assert expert_assembly(deltas.bfloat16(), gates, maps, base).dtype == torch.float32
-        parts = [d.contiguous(memory_format=last) for d in deltas.unbind(1)]
-        assert expert_assembly(parts, gates, maps, base).is_contiguous(memory_format=last)
-        assert expert_assembly(deltas, gates, maps, base.contiguous(memory_format=last)).is_contiguous()
-        x, mu, *_ = transition_inputs(torch.bfloat16, grad=False)
-        assert lognormal_transition(x, mu, -1.0, 0.5, seed=1).dtype == torch.bfloat16
-        assert lognormal_transition(x, mu.float(), -1.0, 0.5, seed=1).dtype == torch.float32
-        out = lognormal_transition(x.contiguous(memory_format=last), mu, -1.0, 0.5, seed=1)
-        assert out.is_contiguous(memory_format=last)
-
-
-def test_autocast_takes_inputs_as_they_come():
-    deltas, gates, maps, base = assembly_inputs(torch.float32, grad=False)
-    with torch.autocast(DEVICE, dtype=torch.bfloat16):
-        assert expert_assembly(deltas, gates, maps, base).dtype == torch.float32
-
-
-@pytest.mark.parametrize("shape", [(0, 3, 4, 5), (2, 3, 0, 5), (2, 0, 4, 5)])
-def test_empty_inputs_give_empty_results_and_zero_gradients(shape):
-    batch, channels, height, width = shape
-    deltas = torch.randn(batch, 2, channels, height, width, device=DEVICE, requires_grad=True)
-    gates = torch.randn(batch, 2, device=DEVICE, requires_grad=True)
-    out = expert_assembly(deltas, gates)
-    out.sum().backward()
-    assert out.shape == shape and torch.equal(gates.grad, torch.zeros_like(gates))
-    x = torch.randn(shape, device=DEVICE, requires_grad=True)
-    log_mean = torch.zeros(batch, device=DEVICE, requires_grad=True)
-    lognormal_transition(x, x.detach(), log_mean, 1.0, seed=1).sum().backward()
-    assert torch.equal(log_mean.grad, torch.zeros_like(log_mean))
-
-
-def test_modules_are_the_functions():
-    arguments = assembly_inputs(torch.float32, grad=False)
-    assert torch.equal(ExpertAssembly()(*arguments), expert_assembly(*arguments))
-    x, mu, log_mean, log_std, _ = transition_inputs(torch.float32, grad=False)
-    expected = lognormal_transition(x, mu, log_mean, log_std, seed=4, stream=1, window=(1, 2))
-    assert torch.equal(LogNormalTransition()(x, mu, log_mean, log_std, seed=4, stream=1, window=(1, 2)), expected)
-
-
-D, G, M = torch.zeros(2, 3, 2, 4, 5), torch.zeros(2, 3), torch.zeros(2, 3, 4, 5)
-X = torch.zeros(2, 3, 4, 5)
+    mapped = torch.func.vmap(step)(torch.stack([leaf, 2 * leaf]))
+    for a, b in zip(tensors(mapped), tensors(step(2 * leaf)), strict=True):
+        assert torch.equal(a[1], b)
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "message"),
+    ("op", "wanted", "backend"),
     [
-        (lambda: expert_assembly(D[0], G), ValueError, r"deltas must be \[B,K,C,H,W\]"),
-        (lambda: expert_assembly([], G), ValueError, "at least one tensor"),
-        (lambda: expert_assembly([D[:, 0], D[:, 1, :1]], G[:, :2]), ValueError, r"deltas\[1\]"),
-        (lambda: expert_assembly(D, G[:, :2]), ValueError, r"gates must be .* K = 3, C = 2, got \[2, 2\]"),
-        (lambda: expert_assembly(D, G[:1]), ValueError, "batch size"),
-        (lambda: expert_assembly(D, G, M[..., :4]), ValueError, r"maps must be \[B,K,H,W\] = \[2, 3, 4, 5\]"),
-        (lambda: expert_assembly(D, G, M, X), ValueError, "base must be"),
-        (lambda: expert_assembly(D.long(), G), TypeError, "deltas must be float16"),
-        (lambda: expert_assembly(D, None), TypeError, "gates must be a tensor, got NoneType"),
-        (lambda: lognormal_transition(X, X, 0.0, 1.0, seed=1, stream=1.5), TypeError, "stream must be a whole number"),
-        (
-            lambda: lognormal_transition(X, X, 0.0, 1.0, seed=1, window=(0.5, 1)),
-            TypeError,
-            "top must be a whole number",
-        ),
-        (lambda: expert_assembly(D, [1.0]), TypeError, "gates must be a tensor, got list"),
-        (lambda: expert_assembly(D, G.to("meta")), ValueError, r"gates must be on cpu .*got meta"),
-        (lambda: lognormal_transition(X[0], X[0], 0.0, 1.0), ValueError, r"x must be \[B,C,H,W\]"),
-        (lambda: lognormal_transition(X, X[:1], 0.0, 1.0), ValueError, "mu must be the shape of x"),
-        (lambda: lognormal_transition(X, X, torch.zeros(3), 1.0), ValueError, r"log_mean must be a scalar or \[B\]"),
-        (lambda: lognormal_transition(X, X, "0", 1.0), TypeError, "log_mean must be a number"),
-        (lambda: lognormal_transition(X, X, 0.0, 1.0, noise=X, seed=1), ValueError, "one source of noise"),
-        (
-            lambda: lognormal_transition(X, X, 0.0, 1.0, noise=X[:1]),
-            ValueError,
-            "noise must be the shape of",
-        ),
-        (lambda: lognormal_transition(X, X, 0.0, 1.0, seed=2**64), ValueError, "64 bits"),
-        (lambda: lognormal_transition(X, X, 0.0, 1.0, seed=1.5), TypeError, "seed must be an int"),
-        (lambda: lognormal_transition(X, X, 0.0, 1.0, seed=torch.zeros(3).long()), ValueError, "one per sample"),
-        (lambda: lognormal_transition(X, X, 0.0, 1.0, seed=torch.zeros(1)), TypeError, "int64"),
-        (lambda: lognormal_transition(X, X, 0.0, 1.0, seed=1, stream=65536), ValueError, "0..65535"),
-        (lambda: lognormal_transition(X, X, 0.0, 1.0, seed=1, window=(0, -1)), ValueError, "window .* must lie in"),
+        pytest.param(op, wanted, *getattr(backend, "values", (backend,)), marks=getattr(backend, "marks", ()))
+        for op in CONTRACTS
+        for wanted in op.subsets
+        for backend in op.backends
     ],
+    ids=str,
 )
-def test_errors_name_the_argument_and_what_would_be_right(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
+def test_any_subset_of_gradients(op, wanted, backend):
+    full, part = (op.some_leaves((5, 7)) for _ in range(2))
+    for i, (a, b) in enumerate(zip(full, part, strict=True)):
+        a.requires_grad_()
+        b.requires_grad_(i in wanted)
+    with running_on(backend):
+        loss(op.some_step(*full)).backward()
+        result = loss(op.some_step(*part))
+        assert result.requires_grad == bool(wanted)
+        if wanted:
+            result.backward()
+    for i, (a, b) in enumerate(zip(full, part, strict=True)):
+        assert (b.grad is not None) == (i in wanted)
+        if i in wanted:
+            torch.testing.assert_close(b.grad, a.grad, **({"rtol": 0, "atol": 0} if op.exact else {}))

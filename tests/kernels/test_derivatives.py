@@ -165,3 +165,41 @@ def test_accelerated_networks_have_every_derivative():
 
     for derivative in (of_parameters, tangent, penalty, lambda net: jvp(net, (x,), (v,))[1]):
         assert_same(derivative(fused), derivative(plain))
+
+
+def first_of(results):
+    return results[0] if isinstance(results, tuple) else results
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_many_gradients_at_once(case):
+    """autograd.grad(..., is_grads_batched=True), behind torch.autograd.functional's vectorize=True, gives the backward
+    pass tensors that no kernel can read."""
+    op, formula, _ = CASES[case]
+    inputs, plain = ([t.requires_grad_() for t in CASES[case].inputs()] for _ in range(2))
+    out, expected_out = first_of(op(*inputs)), first_of(formula(*plain))
+    rows = torch.stack([random(*out.shape, seed=20 + i).double() for i in range(3)])
+    found = torch.autograd.grad(out, inputs, rows, is_grads_batched=True)
+    each = [torch.autograd.grad(expected_out, plain, row, retain_graph=True) for row in rows]
+    assert_same(found, [torch.stack(group) for group in zip(*each, strict=True)], case)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_sparse_gradient_is_a_gradient(case):
+    op, formula, _ = CASES[case]
+    inputs, plain = ([t.requires_grad_() for t in CASES[case].inputs()] for _ in range(2))
+    row = random(*first_of(op(*inputs)).shape, seed=20).double()
+    row[..., 0] = 0
+    first_of(op(*inputs)).backward(row.to_sparse())
+    assert_same([t.grad for t in inputs], torch.autograd.grad(first_of(formula(*plain)), plain, row), case)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_vmap_of_nothing_has_the_shape_of_nothing(case):
+    op, *_ = CASES[case]
+    inputs = CASES[case].inputs()
+    none = [t.new_zeros(0, *t.shape).requires_grad_() for t in inputs]
+    for found, one in zip(tree_leaves(vmap(op)(*none)), tree_leaves(op(*inputs)), strict=True):
+        assert found.shape == (0, *one.shape) and found.dtype == one.dtype
+    first_of(vmap(op)(*none)).sum().backward()
+    assert [t.grad.shape for t in none] == [t.shape for t in none]

@@ -133,6 +133,14 @@ def test_channel_counts(backend, channels, layout):
     check(backend, inputs(1, 2, 32, channels, (4, 9), torch.bfloat16, layout=layout))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("channels", [65, 150])
+def test_many_channels(backend, channels):
+    """More than 64, of which a backward launch of Triton's kernel takes one part after the other."""
+    check(backend, inputs(2, 2, 5, channels, (4, 9)))
+    check(backend, inputs(1, 9, 3, channels, (3, 5), torch.bfloat16, layout="channels_last"), sequence=True)
+
+
 @pytest.mark.parametrize("backend", SWEEP)
 @pytest.mark.parametrize("experts", [*range(1, 9), 19])
 def test_expert_counts_stacked_and_as_a_sequence(backend, experts):

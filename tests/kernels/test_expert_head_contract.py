@@ -8,85 +8,16 @@ import sys
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from f2d_kernels.ops.expert_head import expert_head
 
 from .cases import DEVICE, lay_out
-from .support import assert_compiles_once, running_on
-from .test_expert_head import BACKENDS, NAMES, SWEEP, formula, inputs
-
-OPS = torch.ops.f2d_kernels
+from .support import running_on
+from .test_expert_head import BACKENDS, NAMES, formula, inputs
 
 
 def detached(dtype=torch.float32, **layout) -> list[Tensor]:
     return [a.detach() for a in inputs(2, 3, 16, 3, (4, 5), dtype, **layout)]
-
-
-def opcheck_samples():
-    features, weight, bias, scale, gates, maps, base = detached()
-    leaves = [a.clone().requires_grad_() for a in (weight, bias, scale, gates, maps, base)]
-    yield OPS.expert_head.default, ([features.clone().requires_grad_()], *leaves)
-    yield OPS.expert_head.default, ([features], leaves[0], None, None, leaves[3], None, None)
-    last = lay_out(features, "channels_last").bfloat16()
-    yield OPS.expert_head.default, (list(last.unbind(1)), weight, bias, leaves[2], gates, maps, None)
-    common = (base, [features], weight, bias, scale, gates, maps)
-    yield OPS.expert_head_backward.default, (*common, False, [True] * 6, "auto")
-    yield OPS.expert_head_backward.default, (*common, True, [True, False, False, True, False, True], "auto")
-
-
-@pytest.mark.parametrize("index", range(5))
-def test_opcheck(index):
-    op, arguments = list(opcheck_samples())[index]
-    torch.library.opcheck(op, arguments)
-
-
-@pytest.mark.parametrize("backend", ["reference", "cpp"])
-def test_compiles_as_one_graph_with_dynamic_shapes_without_recompiling(backend):
-    assert_compiles_once(backend, expert_head, lambda size: inputs(2, 3, 16, 3, size))
-
-
-def test_compiled_gradients_through_inductor_equal_eager():
-    eager, compiled = ([a.requires_grad_() for a in detached()] for _ in range(2))
-    expert_head(*eager).square().sum().backward()
-    torch.compile(lambda *a: expert_head(*a).square().sum(), fullgraph=True)(*compiled).backward()
-    for a, b in zip(eager, compiled, strict=True):
-        torch.testing.assert_close(a.grad, b.grad)
-
-
-def test_export_checkpoint_and_vmap():
-    class Head(torch.nn.Module):
-        def forward(self, *arguments):
-            return expert_head(*arguments)
-
-    arguments = detached()
-    program = torch.export.export(Head(), tuple(arguments))
-    assert "f2d_kernels.expert_head.default" in {str(node.target) for node in program.graph.nodes}
-    assert torch.equal(program.module()(*arguments), expert_head(*arguments))
-
-    plain, again = ([a.requires_grad_() for a in detached()] for _ in range(2))
-    expert_head(*plain).square().sum().backward()
-    checkpoint(expert_head, *again, use_reentrant=False).square().sum().backward()
-    assert all(torch.equal(a.grad, b.grad) for a, b in zip(plain, again, strict=True))
-
-    gates = arguments[4]
-    mapped = torch.func.vmap(lambda g: expert_head(*arguments[:4], g, *arguments[5:]))(torch.stack([gates, 2 * gates]))
-    assert torch.equal(mapped[1], expert_head(*arguments[:4], 2 * gates, *arguments[5:]))
-
-
-@pytest.mark.parametrize("backend", SWEEP)
-@pytest.mark.parametrize("wanted", [*((i,) for i in range(7)), (0, 2), (1, 4), (3, 5)], ids=str)
-def test_any_subset_of_gradients(backend, wanted):
-    full, part = [a.requires_grad_() for a in detached()], detached()
-    for i in wanted:
-        part[i].requires_grad_()
-    with running_on(backend):
-        expert_head(*full).square().sum().backward()
-        expert_head(*part).square().sum().backward()
-    for i, (a, b) in enumerate(zip(full, part, strict=True)):
-        assert (b.grad is not None) == (i in wanted)
-        if i in wanted:
-            torch.testing.assert_close(b.grad, a.grad)
 
 
 @pytest.mark.parametrize("wanted", range(7))

@@ -9,19 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from f2d_kernels import gaussian_transition
 from f2d_kernels.compiled import build_info
 from f2d_kernels.registry import REGISTRY
 
 from .cases import DEVICE, random
-from .support import assert_compiles_once, running_on
+from .support import running_on
 from .test_gaussian_transition import BACKENDS, SWEEP, inputs, leaves_of
 
 ROOT = Path(__file__).parents[2]
-OPS = torch.ops.f2d_kernels
-
 DIGEST = """
 import hashlib, torch
 from f2d_kernels import use_backend
@@ -75,23 +72,6 @@ def test_triton_equals_the_compiled_part_bit_for_bit(layout, std):
     assert all(torch.equal(a, b) for a, b in zip(*results.values(), strict=True))
 
 
-@pytest.mark.parametrize("wanted", [(), (0,), (1,), (0, 2), (3,), (4,), (5,), (1, 4), (3, 4, 5)])
-@pytest.mark.parametrize("backend", ["reference", "cpp"])
-def test_any_subset_of_gradients(wanted, backend):
-    def run(flags):
-        terms, *others = inputs(2, 3, 2, (4, 7))
-        leaves = [t.requires_grad_(i in flags) for i, t in enumerate((*terms, *others))]
-        out = gaussian_transition(leaves[:3], leaves[3], leaves[4], noise=leaves[5])
-        assert out.requires_grad == bool(flags)
-        if flags:
-            out.square().sum().backward()
-        return [t.grad for t in leaves]
-
-    with running_on(backend):
-        for i, (a, b) in enumerate(zip(run(range(6)), run(wanted), strict=True)):
-            assert (b is not None) == (i in wanted) and (b is None or torch.equal(a, b))
-
-
 def test_saves_only_what_the_wanted_gradients_look_at():
     """Terms are kept alive for the coefficients' gradient only, the noise for that of std only."""
     terms, coefficients, std, noise = inputs(2, 2, 3, (8, 8))
@@ -120,66 +100,6 @@ def test_gradcheck(backend):
             lambda a, b, c, s: gaussian_transition([a, b], c[0], s[0], seed=5, stream=2), (*terms, *others[:2])
         )
         assert torch.autograd.gradcheck(lambda a, b, c: gaussian_transition([a, b], c, 0), (*terms, others[0]))
-
-
-def opcheck_samples():
-    terms, coefficients, std, noise = leaves_of(*inputs(2, 2, 3, (4, 5)))
-    seed = torch.tensor([5], device=DEVICE)
-    yield OPS.gaussian_transition.default, (terms, coefficients, std, noise, None, 1, 2, 3)
-    yield OPS.gaussian_transition.default, (terms, coefficients, std, None, seed, 1, 2, 3)
-    yield OPS.gaussian_transition.default, ([t.detach() for t in terms], coefficients, None, None, None, 0, 0, 0)
-    detached = [t.detach() for t in terms], coefficients.detach(), std.detach(), noise.detach(), None
-    for needs in ([True] * 5, [False, True, False, False, True]):
-        yield OPS.gaussian_transition_backward.default, (detached[-2], *detached, 0, 0, 0, False, needs, "auto")
-
-
-@pytest.mark.parametrize("index", range(5))
-def test_opcheck(index):
-    op, arguments = list(opcheck_samples())[index]
-    torch.library.opcheck(op, arguments)
-
-
-@pytest.mark.parametrize("backend", ["reference", "cpp"])
-def test_compiles_as_one_graph_with_dynamic_shapes_without_recompiling(backend):
-    def step(x, mu, coefficients, seed):
-        noisy = gaussian_transition([x, mu], coefficients, 0.5, seed=seed, window=(1, 2))
-        return gaussian_transition([noisy, mu], [0.75, 0.25], 0.0)
-
-    def arguments_of(size):
-        (x, mu), coefficients, *_ = inputs(2, 2, 3, size)
-        return x, mu, coefficients, torch.tensor([7], device=DEVICE)
-
-    assert_compiles_once(backend, step, arguments_of)
-
-
-def test_compiled_gradients_through_inductor_equal_eager():
-    def loss(terms, coefficients, std):
-        return gaussian_transition(terms, coefficients, std, seed=3).square().sum()
-
-    eager, compiled = (leaves_of(*inputs(2, 2, 3, (4, 5))[:3]) for _ in range(2))
-    loss(*eager).backward()
-    torch.compile(loss, fullgraph=True)(*compiled).backward()
-    for a, b in zip((*eager[0], *eager[1:]), (*compiled[0], *compiled[1:]), strict=True):
-        torch.testing.assert_close(a.grad, b.grad)
-
-
-def test_export_checkpoint_and_vmap():
-    terms, coefficients, std, _ = inputs(2, 2, 3, (4, 5))
-
-    class Step(torch.nn.Module):
-        def forward(self, x, mu, coefficients, std):
-            return gaussian_transition([x, mu], coefficients, std, seed=3)
-
-    arguments = *terms, coefficients, std
-    program = torch.export.export(Step(), arguments)
-    assert "f2d_kernels.gaussian_transition.default" in {str(node.target) for node in program.graph.nodes}
-    assert torch.equal(program.module()(*arguments), Step()(*arguments))
-    mapped = torch.func.vmap(lambda c: Step()(*terms, c, std))(torch.stack([coefficients, -coefficients]))
-    assert torch.equal(mapped[1], Step()(*terms, -coefficients, std))
-    plain, again = ([t.detach().requires_grad_() for t in arguments] for _ in range(2))
-    Step()(*plain).square().sum().backward()
-    checkpoint(Step(), *again, use_reentrant=False).square().sum().backward()
-    assert all(torch.equal(a.grad, b.grad) for a, b in zip(plain, again, strict=True))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

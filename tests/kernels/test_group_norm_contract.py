@@ -8,16 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from f2d_kernels import compiled, group_norm_silu
 
 from .cases import DEVICE, lay_out
 from .group_norm_cases import BACKENDS, SWEEP, inputs
-from .support import assert_compiles_once, running_on
+from .support import running_on
 
 ROOT = Path(__file__).parents[2]
-OPS = torch.ops.f2d_kernels
 
 
 def double_inputs() -> list[Tensor]:
@@ -33,86 +31,6 @@ def test_gradcheck(backend):
             lambda x, *rest: group_norm_silu(x, 2, *rest, return_mean=True), (x, *parameters), fast_mode=fast
         )
         assert torch.autograd.gradcheck(lambda x: group_norm_silu(x, 2, None, None), (x,), fast_mode=fast)
-
-
-def opcheck_samples():
-    x, *parameters = [a.requires_grad_() for a in inputs(2, 4, (3, 5), torch.float32)]
-    yield OPS.group_norm_silu.default, (x, 2, *parameters, 1e-5, True)
-    yield OPS.group_norm_silu.default, (x.detach().bfloat16(), 4, None, None, None, parameters[3], 1e-5, False)
-    last = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
-    yield OPS.group_norm_silu.default, (last, 1, *parameters[:2], None, None, 0.0, True)
-    detached = [a.detach() for a in (x, *parameters)]
-    statistics = [torch.zeros(2, 2, dtype=torch.float64, device=DEVICE) + value for value in (0.0, 1.0)]
-    arguments = (detached[0], detached[3], *statistics, *detached, False, [True] * 5, "auto")
-    yield OPS.group_norm_silu_backward.default, arguments
-
-
-@pytest.mark.parametrize("index", range(4))
-def test_opcheck(index):
-    op, arguments = list(opcheck_samples())[index]
-    torch.library.opcheck(op, arguments)
-
-
-def squeeze_excite(x, weight, bias, scale, shift):
-    out, mean = group_norm_silu(x, 2, weight, bias, scale, shift, return_mean=True)
-    return (out * torch.sigmoid(mean)[..., None, None]).square().sum()
-
-
-@pytest.mark.parametrize("backend", ["reference", "cpp"])
-def test_compiles_as_one_graph_with_dynamic_shapes_without_recompiling(backend):
-    assert_compiles_once(backend, squeeze_excite, lambda size: inputs(2, 4, size, torch.float32))
-
-
-def test_compiled_gradients_through_inductor_equal_eager():
-    eager, again = ([a.requires_grad_() for a in inputs(2, 4, (6, 7), torch.float32)] for _ in range(2))
-    squeeze_excite(*eager).backward()
-    torch.compile(squeeze_excite, fullgraph=True)(*again).backward()
-    for a, b in zip(eager, again, strict=True):
-        torch.testing.assert_close(a.grad, b.grad)
-
-
-def test_export_keeps_the_op_whole():
-    class Step(torch.nn.Module):
-        def forward(self, *arguments):
-            return squeeze_excite(*arguments)
-
-    arguments = tuple(inputs(2, 4, (6, 7), torch.float32))
-    program = torch.export.export(Step(), arguments)
-    assert "f2d_kernels.group_norm_silu.default" in {str(node.target) for node in program.graph.nodes}
-    assert torch.equal(program.module()(*arguments), squeeze_excite(*arguments))
-
-
-def test_activation_checkpointing_gives_the_same_gradients():
-    plain, again = ([a.requires_grad_() for a in inputs(2, 4, (6, 7), torch.float32)] for _ in range(2))
-    squeeze_excite(*plain).backward()
-    checkpoint(squeeze_excite, *again, use_reentrant=False).backward()
-    for a, b in zip(plain, again, strict=True):
-        assert torch.equal(a.grad, b.grad)
-
-
-def test_vmap_equals_a_loop():
-    x, *parameters = inputs(2, 4, (6, 7), torch.float32)
-    mapped, means = torch.func.vmap(lambda v: group_norm_silu(v, 2, *parameters, return_mean=True))(
-        torch.stack([x, 2 * x])
-    )
-    out, mean = group_norm_silu(2 * x, 2, *parameters, return_mean=True)
-    assert torch.equal(mapped[1], out) and torch.equal(means[1], mean)
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (3,), (4,), (0, 3), (1, 4)])
-def test_any_subset_of_gradients(backend, wanted):
-    full, part = ([a.clone() for a in inputs(2, 4, (5, 7), torch.float32)] for _ in range(2))
-    for i in range(5):
-        full[i].requires_grad_()
-        part[i].requires_grad_(i in wanted)
-    with running_on(backend):
-        squeeze_excite(*full).backward()
-        squeeze_excite(*part).backward()
-    for i, (a, b) in enumerate(zip(full, part, strict=True)):
-        assert (b.grad is not None) == (i in wanted)
-        if i in wanted:
-            assert torch.equal(b.grad, a.grad)
 
 
 def test_the_normalised_tensor_is_not_saved():

@@ -6,23 +6,25 @@ import torch
 
 from .cases import lay_out, random
 from .host_bodies import assert_near, poisoned
-from .host_driver import CHANNELS_LAST, DOUBLE, FLOAT, PLANAR
+from .host_driver import CHANNELS_LAST, DOUBLE, FLOAT, ONE_TYPE, PLANAR, TRIPLES
 from .textbook_noise import textbook_eps
 
-ASSEMBLY = [  # kind, layout, size, channels: what the launcher would give each kernel
-    *((PLANAR, "contiguous", size, c) for size in ((1, 8), (4, 8), (16, 16), (24, 27)) for c in (1, 3)),
-    *((CHANNELS_LAST, "channels_last", size, c)
-      for size, c in (((4, 8), 3), ((1, 257), 48), ((3, 11), 8), ((15, 17), 64))),
-    *((FLOAT, layout, size, c) for layout in ("contiguous", "channels_last", "sliced", "expanded")
-      for size, c in (((1, 1), 3), ((3, 11), 1), ((15, 17), 5))),
-    (DOUBLE, "contiguous", (5, 7), 3),
+MIXED, UNIFORM = ("float32", "bfloat16", "float16", "mixed"), ("float32", "bfloat16")
+ASSEMBLY = [  # kind, layout, size, channels, dtypes: what the launcher would give each kernel
+    *((kind, "contiguous", size, c, d) for kind, dtypes in ((PLANAR, MIXED), (ONE_TYPE, UNIFORM))
+      for size in ((1, 8), (4, 8), (16, 16), (24, 27)) for c in (1, 3) for d in dtypes),
+    *((TRIPLES, "channels_last", size, 3, d) for size in ((2, 4), (24, 27)) for d in UNIFORM),
+    *((CHANNELS_LAST, "channels_last", size, c, d)
+      for size, c in (((4, 8), 3), ((1, 257), 48), ((3, 11), 8), ((15, 17), 64)) for d in MIXED),
+    *((FLOAT, layout, size, c, d) for layout in ("contiguous", "channels_last", "sliced", "expanded")
+      for size, c in (((1, 1), 3), ((3, 11), 1), ((15, 17), 5)) for d in MIXED),
+    (DOUBLE, "contiguous", (5, 7), 3, "float64"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("dtypes", ["float32", "bfloat16", "float16", "mixed"])
-@pytest.mark.parametrize(("kind", "layout", "size", "channels"), ASSEMBLY)
+@pytest.mark.parametrize(("kind", "layout", "size", "channels", "dtypes"), ASSEMBLY)
 def test_expert_assembly_bodies(driver, kind, layout, size, channels, dtypes):
-    single = torch.float64 if kind == DOUBLE else getattr(torch, dtypes.replace("mixed", "float32"))
+    single = getattr(torch, dtypes.replace("mixed", "float32"))
     other = torch.bfloat16 if dtypes == "mixed" else single
     for experts, per_channel, shared, listed, with_maps in (
         (1, 0, 0, 0, 0),
@@ -63,20 +65,23 @@ def test_expert_assembly_bodies(driver, kind, layout, size, channels, dtypes):
         assert_near(d_gates, products.sum(axes), products.abs().sum(axes).float(), "d_gates")
 
 
-LOGNORMAL = [  # kind, layout, size, channels, seeded, left
-    *((PLANAR, "contiguous", size, 3, True, 4) for size in ((1, 8), (5, 16), (9, 264))),
-    *((PLANAR, layout, (4, 14), 4, False, 0) for layout in ("contiguous", "channels_last")),
-    *((FLOAT, layout, size, 3, seeded, left) for layout in ("contiguous", "channels_last", "sliced", "expanded")
-      for size, left in (((1, 1), 3), ((3, 11), 0), ((31, 1), 2), ((5, 51), 1021)) for seeded in (True, False)),
-    (DOUBLE, "contiguous", (5, 7), 3, True, 1),
-    (DOUBLE, "channels_last", (5, 7), 3, False, 1),
+LOGNORMAL = [  # kind, layout, size, channels, seeded, left, dtypes
+    *((kind, layout, size, 3, True, left, d) for kind, layout, dtypes in (
+        (PLANAR, "contiguous", ("float32", "bfloat16", "mixed")), (ONE_TYPE, "contiguous", UNIFORM),
+        (TRIPLES, "channels_last", UNIFORM))
+      for size, left in (((1, 8), 4), ((5, 16), 4), ((9, 264), 4), ((8, 13), 1022), ((24, 3), 1)) for d in dtypes),
+    *((kind, "contiguous", (4, 14), 4, False, 0, d) for kind in (PLANAR, ONE_TYPE) for d in UNIFORM),
+    *((FLOAT, layout, size, 3, seeded, left, d) for layout in ("contiguous", "channels_last", "sliced", "expanded")
+      for size, left in (((1, 1), 3), ((3, 11), 0), ((31, 1), 2), ((5, 51), 1021)) for seeded in (True, False)
+      for d in ("float32", "bfloat16", "mixed")),
+    (DOUBLE, "contiguous", (5, 7), 3, True, 1, "float64"),
+    (DOUBLE, "channels_last", (5, 7), 3, False, 1, "float64"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("dtypes", ["float32", "bfloat16", "mixed"])
-@pytest.mark.parametrize(("kind", "layout", "size", "channels", "seeded", "left"), LOGNORMAL)
+@pytest.mark.parametrize(("kind", "layout", "size", "channels", "seeded", "left", "dtypes"), LOGNORMAL)
 def test_lognormal_transition_bodies(driver, kind, layout, size, channels, seeded, left, dtypes):
-    single = torch.float64 if kind == DOUBLE else getattr(torch, dtypes.replace("mixed", "float32"))
+    single = getattr(torch, dtypes.replace("mixed", "float32"))
     other = torch.float16 if dtypes == "mixed" else single
     batch, stream, top = 2, 65535, 7
     x, mu, noise = (

@@ -6,31 +6,34 @@ import torch
 
 from .cases import lay_out, random
 from .host_bodies import BITS, assert_near, poisoned
-from .host_driver import DOUBLE, FLOAT, PLANAR
+from .host_driver import DOUBLE, FLOAT, ONE_TYPE, PLANAR, TRIPLES
 from .textbook_noise import textbook_eps
 
-EXPERTS = 1  # kind of backward kernel: vectors, with the experts' gradients
-TRANSPORT = [  # kinds forward and backward, layout, size, channels, seeded, left
-    *((PLANAR, backward, "contiguous", size, 3, True, 4) for size in ((1, 8), (5, 16), (9, 264))
-      for backward in (PLANAR, EXPERTS)),
-    *((PLANAR, backward, "contiguous", (4, 14), 4, False, 0) for backward in (PLANAR, EXPERTS)),
-    *((FLOAT, FLOAT, layout, size, 3, seeded, left) for layout in ("contiguous", "channels_last", "sliced", "expanded")
-      for size, left in (((1, 1), 3), ((3, 11), 0), ((5, 51), 1021)) for seeded in (True, False)),
-    (DOUBLE, DOUBLE, "contiguous", (5, 7), 3, True, 1),
-    (DOUBLE, DOUBLE, "channels_last", (5, 7), 3, False, 1),
+MIXED, UNIFORM = ("float32", "bfloat16", "mixed"), ("float32", "bfloat16")
+TRANSPORT = [  # kind, whether the experts get gradients, layout, size, channels, seeded, left, dtypes
+    *((kind, fused, layout, size, 3, True, left, d) for kind, layout, dtypes in (
+        (PLANAR, "contiguous", MIXED), (ONE_TYPE, "contiguous", UNIFORM), (TRIPLES, "channels_last", UNIFORM))
+      for size, left in (((1, 8), 4), ((5, 16), 4), ((9, 264), 4), ((8, 13), 1022)) for fused in (False, True)
+      for d in dtypes),
+    *((kind, fused, "contiguous", (4, 14), 4, False, 0, d) for kind, dtypes in ((PLANAR, MIXED), (ONE_TYPE, UNIFORM))
+      for fused in (False, True) for d in dtypes),
+    *((FLOAT, False, layout, size, 3, seeded, left, d)
+      for layout in ("contiguous", "channels_last", "sliced", "expanded")
+      for size, left in (((1, 1), 3), ((3, 11), 0), ((5, 51), 1021)) for seeded in (True, False) for d in MIXED),
+    (DOUBLE, False, "contiguous", (5, 7), 3, True, 1, "float64"),
+    (DOUBLE, False, "channels_last", (5, 7), 3, False, 1, "float64"),
 ]  # fmt: skip
 FORMS = [  # experts, gates per channel, deltas as a list, maps, base, anchor
     *((1, 0, 0, 1, 1, 1), (2, 1, 1, 0, 0, 1), (3, 0, 1, 1, 1, 0), (4, 1, 0, 1, 0, 0), (7, 0, 0, 1, 1, 0)),
 ]
 
 
-@pytest.mark.parametrize("dtypes", ["float32", "bfloat16", "mixed"])
-@pytest.mark.parametrize(("forward", "backward", "layout", "size", "channels", "seeded", "left"), TRANSPORT)
-def test_transport_step_bodies(driver, forward, backward, layout, size, channels, seeded, left, dtypes):
+@pytest.mark.parametrize(("kind", "fused", "layout", "size", "channels", "seeded", "left", "dtypes"), TRANSPORT)
+def test_transport_step_bodies(driver, kind, fused, layout, size, channels, seeded, left, dtypes):
     """What follows mu is held against the mu that the kernel stores, so that its rounding to 16 bits hides nothing."""
-    double = forward == DOUBLE
-    single = torch.float64 if double else getattr(torch, dtypes.replace("mixed", "float32"))
-    other = torch.bfloat16 if dtypes == "mixed" and not double else single
+    double = kind == DOUBLE
+    single = getattr(torch, dtypes.replace("mixed", "float32"))
+    other = torch.bfloat16 if dtypes == "mixed" else single
     batch, position, clamp = 2, (65535, 7, left), (-0.75, 1.0)
     dense = "channels_last" if layout == "channels_last" else "contiguous"
     of_noise = torch.float64 if double and not seeded else torch.float32
@@ -40,7 +43,7 @@ def test_transport_step_bodies(driver, forward, backward, layout, size, channels
         eps_of = [textbook_eps(int(seed[b]), 65535, 0, c, 7 + y, left + w) for b, c, y, w in places]
         drawn = torch.tensor(eps_of).view(batch, channels, *size)
     for experts, per_channel, listed, with_maps, with_base, with_anchor in FORMS:
-        if backward == EXPERTS and experts > 4:
+        if fused and experts > 4:
             continue
         x, base, anchor, noise = (
             lay_out(random(batch, channels, *size, seed=s, dtype=d), layout)
@@ -54,7 +57,7 @@ def test_transport_step_bodies(driver, forward, backward, layout, size, channels
         schedule = random(batch, seed=8, dtype=single) * 0.3, random(batch, seed=9, dtype=single) * 0.5
         arguments = x, given, gates, maps, base, *schedule, anchor, None if seeded else noise, seed
         x_next, mu = poisoned(x, dense), poisoned(x, dense)
-        driver.transport_forward(forward, x_next, mu, arguments, position, clamp)
+        driver.transport_forward(kind, x_next, mu, arguments, position, clamp)
 
         eps = drawn if seeded else noise.double()
         g = (gates if per_channel else gates[:, :, None]).double()[..., None, None]
@@ -79,10 +82,12 @@ def test_transport_step_bodies(driver, forward, backward, layout, size, channels
         grad_x, grad_mu = (lay_out(random(*x.shape, seed=s, dtype=single), layout) for s in (10, 11))
         d_x, d_mu, d_noise = poisoned(x, dense), poisoned(x, dense), None if seeded else poisoned(noise, dense)
         wide = torch.promote_types(single, torch.float32)
-        unrounded = None if backward == EXPERTS else poisoned(x, dense, dtype=wide)
+        unrounded = (
+            None if fused or (kind in (ONE_TYPE, TRIPLES) and single != wide) else poisoned(x, dense, dtype=wide)
+        )
         d_deltas, d_maps = [poisoned(t, dense) for t in given], None if maps is None else poisoned(maps)
         d_mean, d_std, d_gates = driver.transport_backward(
-            *(backward, grad_x, grad_mu, arguments, position, clamp, d_deltas),
+            *(kind, fused, grad_x, grad_mu, arguments, position, clamp, d_deltas),
             **{"d_maps": d_maps, "d_x": d_x, "d_mu": d_mu, "d_noise": d_noise, "v": unrounded},
         )
         q, h = grad_x.double(), grad_mu.double()
@@ -102,7 +107,7 @@ def test_transport_step_bodies(driver, forward, backward, layout, size, channels
         axes = (1, 2, 3)
         assert_near(d_mean, slope.sum(axes), size_of_slope.sum(axes).float(), "d_log_mean")
         assert_near(d_std, (slope * eps).sum(axes), (size_of_slope * (1 + eps.abs())).sum(axes).float(), "d_log_std")
-        if backward != EXPERTS:
+        if not fused:
             continue
         v, size_of_v = v[:, None], size_of_v[:, None]
         full, size_of_full = (g * m * v).expand(deltas.shape), (g * m * size_of_v).abs().expand(deltas.shape)

@@ -2,15 +2,12 @@
 
 import pytest
 import torch
-from torch.utils.checkpoint import checkpoint
 
 from f2d_kernels import transport_step
 
 from .cases import DEVICE
-from .support import ALL_BACKENDS, SWEEP_BACKENDS, assert_compiles_once, running_on
+from .support import ALL_BACKENDS, SWEEP_BACKENDS, running_on
 from .transport_cases import call, cotangents, inputs
-
-OPS = torch.ops.f2d_kernels
 
 
 @pytest.mark.parametrize("backend", SWEEP_BACKENDS)
@@ -65,82 +62,6 @@ def test_gradcheck(backend):
         assert torch.autograd.gradcheck(
             lambda d, g: transport_step(x, d, g, None, None, -1.0, 0.5, seed=5), (shared, gates), fast_mode=True
         )
-
-
-def opcheck_samples():
-    x, deltas, gates, maps, base, log_mean, log_std, anchor, noise = small(torch.float32)
-    rest = (-0.75, 1.0, noise, None, 1, 2, 3)
-    yield OPS.transport_step.default, (x, [deltas], gates, maps, base, log_mean, log_std, anchor, *rest)
-    seeded = (-0.75, 1.0, None, torch.tensor([5], device=DEVICE), 1, 2, 3)
-    parts = list(deltas.detach().bfloat16().unbind(1))
-    yield OPS.transport_step.default, (x, parts, gates, None, None, log_mean.detach(), log_std, None, *seeded)
-    arguments = (x, [deltas], gates, maps, base, log_mean, log_std, anchor)
-    detached = [[t[0].detach()] if isinstance(t, list) else t.detach() for t in arguments]
-    tail = (*rest[:2], noise.detach(), *rest[3:], [False, False])
-    yield (
-        OPS.transport_step_backward.default,
-        (x.detach(), x.detach(), *detached, *tail, [True] * 9, "auto"),
-    )
-    needs = [True, False, True, False, False, True, False, False, False]
-    yield OPS.transport_step_backward.default, (x.detach(), None, *detached, *tail, needs, "auto")
-
-
-@pytest.mark.parametrize("index", range(4))
-def test_opcheck(index):
-    op, arguments = list(opcheck_samples())[index]
-    torch.library.opcheck(op, arguments)
-
-
-@pytest.mark.parametrize("backend", ["reference", "cpp"])
-def test_compiles_as_one_graph_with_dynamic_shapes_without_recompiling(backend):
-    def step(x, deltas, gates, maps, base, seed):
-        return transport_step(x, deltas, gates, maps, base, -1.0, 0.5, seed=seed, window=(1, 2))
-
-    seed = torch.tensor([7], device=DEVICE)
-    assert_compiles_once(backend, step, lambda size: [*inputs(2, 3, 2, size)[:5], seed])
-
-
-def test_compiled_gradients_through_inductor_equal_eager():
-    def loss(*leaves):
-        x_next, mu = call(transport_step, leaves)
-        return x_next.square().sum() + mu.sum()
-
-    eager, compiled = small(torch.float32), small(torch.float32)
-    loss(*eager).backward()
-    torch.compile(loss, fullgraph=True)(*compiled).backward()
-    for a, b in zip(eager, compiled, strict=True):
-        torch.testing.assert_close(a.grad, b.grad)
-
-
-def test_export_keeps_the_op_whole():
-    class Step(torch.nn.Module):
-        def forward(self, x, deltas, gates, maps, base):
-            return transport_step(x, deltas, gates, maps, base, -1.0, 0.5, seed=3)
-
-    arguments = tuple(small(torch.float32, grad=False)[:5])
-    program = torch.export.export(Step(), arguments)
-    assert "f2d_kernels.transport_step.default" in {str(node.target) for node in program.graph.nodes}
-    for a, b in zip(program.module()(*arguments), Step()(*arguments), strict=True):
-        assert torch.equal(a, b)
-
-
-def test_activation_checkpointing_gives_the_same_gradients():
-    plain, again = small(torch.float32), small(torch.float32)
-    call(transport_step, plain)[0].square().sum().backward()
-    checkpoint(lambda *a: call(transport_step, a), *again, use_reentrant=False)[0].square().sum().backward()
-    for a, b in zip(plain, again, strict=True):
-        assert torch.equal(a.grad, b.grad)
-
-
-def test_vmap_equals_a_loop():
-    x, deltas, gates, maps, base, *_ = small(torch.float32, grad=False)
-
-    def step(g):
-        return transport_step(x, deltas, g, maps, base, -1.0, 0.5, seed=3)
-
-    mapped = torch.func.vmap(step)(torch.stack([gates, 2 * gates]))
-    for a, b in zip(mapped, step(2 * gates), strict=True):
-        assert torch.equal(a[1], b)
 
 
 @pytest.mark.parametrize("backend", ALL_BACKENDS)

@@ -26,6 +26,7 @@ from f2d_kernels.triton import (
     _reduce,
     expert_assembly,
     expert_head,
+    expert_head_backward,
     gaussian_transition,
     group_norm_silu,
     group_norm_silu_backward,
@@ -221,6 +222,8 @@ CASES = {
     "head bf16": lambda: head(BF16),
     "head C=24": lambda: head(channels=24),
     "head bf16 C=24": lambda: head(BF16, channels=24),
+    "head bf16 C=64": lambda: head(BF16, channels=64),
+    "head C=150": lambda: head(features=8, channels=150),
     "head channels_last": lambda: head(channels_last=True),
     "head channels_last bf16 C=24": lambda: head(BF16, channels=24, channels_last=True),
     "head bf16 K=8": lambda: head(BF16, experts=8, features=128),
@@ -277,7 +280,7 @@ def compiled(case: str) -> list[dict]:
         )
 
     group_norm, transport = (group_norm_silu, group_norm_silu_backward), (transport_step, transport_step_backward)
-    others = (_reduce, expert_assembly, expert_head, lognormal_transition, gaussian_transition)
+    others = (_reduce, expert_assembly, expert_head, expert_head_backward, lognormal_transition, gaussian_transition)
     for module in (*others, *group_norm, *transport):
         module.launch = launch
     CASES[case]()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from f2d.metrics.colour import AffinePsnr, affine_colour_oracle
+from f2d.metrics.colour import AFFINE_PSNR, affine_colour_oracle
 from f2d.metrics.fidelity import Fidelity
 from tests.metrics.pictures import noisy, photograph
 
@@ -39,12 +39,12 @@ def test_the_measure_forgives_colours_and_nothing_else():
     """Light halved comes back to within 8 bits (1/12 of a level² is 58.9 dB); of noise the mean of three channels keeps
     a third (4.8 dB)."""
     clean, plain = photograph("coffee", (64, 80)), Fidelity("psnr")
-    assert AffinePsnr()(clean, clean) == math.inf
-    assert plain(clean * 0.5, clean) < 20 and AffinePsnr()(clean * 0.5, clean) > 58
+    assert AFFINE_PSNR(clean, clean) == math.inf
+    assert plain(clean * 0.5, clean) < 20 and AFFINE_PSNR(clean * 0.5, clean) > 58
     damaged = noisy(clean, 25)
-    assert plain(damaged, clean) < AffinePsnr()(damaged, clean) < plain(damaged, clean) + 4.8
+    assert plain(damaged, clean) < AFFINE_PSNR(damaged, clean) < plain(damaged, clean) + 4.8
     with pytest.raises(ValueError, match="psnr affine: the restored image and the ground truth must have one shape"):
-        AffinePsnr()(clean, None)
+        AFFINE_PSNR(clean, None)
 
 
 def test_the_number_of_threads_changes_no_bit():
@@ -53,7 +53,7 @@ def test_the_number_of_threads_changes_no_bit():
     try:
         for number in (1, 2, 3):
             torch.set_num_threads(number)
-            found.add(AffinePsnr()(image, truth))
+            found.add(AFFINE_PSNR(image, truth))
     finally:
         torch.set_num_threads(threads)
     assert len(found) == 1

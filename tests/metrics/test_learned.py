@@ -101,7 +101,7 @@ def test_pyiqa(name, theirs, pair, monkeypatch):
 
 
 def test_pictures_too_small_for_a_network_and_pairs_that_are_none(pair):
-    measure = learned.NetworkMeasure(learned.About("some", "Some", "lower"), True, lambda x, y: x.sum(), CPU)
+    measure = learned.network_measure(learned.About("some", "Some", "lower"), True, lambda x, y: x.sum(), CPU)
     restored, truth = pair
     assert math.isfinite(measure(restored[:, :32, :32], truth[:, :32, :32]))
     assert math.isnan(measure(restored[:, :31], truth[:, :31]))

@@ -11,7 +11,7 @@ import pytest
 
 from f2d.metrics import sharpness
 from f2d.metrics.conventions import CONVENTIONS
-from f2d.metrics.measures import NAMES, OF_METHODS, PICTURES, SETS, Sharpness, find, find_sets
+from f2d.metrics.measures import NAMES, OF_METHODS, PICTURES, SETS, SHARPNESS, find, find_sets
 from tests.metrics.pictures import noisy, photograph
 
 
@@ -101,8 +101,8 @@ def test_sharpness_as_a_measure():
     clean = photograph("coffee", (40, 50))
     restored = noisy(clean, 10)
     rounded = (restored.clamp(0, 1) * 255).round() / 255
-    assert Sharpness()(restored, clean) == pytest.approx(float(sharpness(rounded[None], clean[None])), rel=1e-6)
-    assert Sharpness()(clean, clean) == 1 < Sharpness()(restored, clean)
-    assert math.isnan(Sharpness()(clean[:, :1], clean[:, :1]))
+    assert SHARPNESS(restored, clean) == pytest.approx(float(sharpness(rounded[None], clean[None])), rel=1e-6)
+    assert SHARPNESS(clean, clean) == 1 < SHARPNESS(restored, clean)
+    assert math.isnan(SHARPNESS(clean[:, :1], clean[:, :1]))
     with pytest.raises(ValueError, match="sharpness: the restored image and the ground truth must"):
-        Sharpness()(clean, None)
+        SHARPNESS(clean, None)

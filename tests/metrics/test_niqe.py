@@ -9,7 +9,7 @@ from scipy import stats
 from scipy.io import loadmat
 
 from f2d.images import to_picture, to_tensor
-from f2d.metrics.niqe import Niqe, _natural, fit_asymmetric, niqe
+from f2d.metrics.niqe import NIQE, _natural, fit_asymmetric, niqe
 from tests.metrics import niqe_reference
 from tests.metrics.pictures import noisy, photograph
 
@@ -37,7 +37,7 @@ def test_the_parameters_are_those_published(shared):
 
 def test_as_a_measure_it_sees_what_a_file_holds():
     picture = noisy(photograph("chelsea", (200, 230)), 20)
-    measure = Niqe()
+    measure = NIQE
     assert measure(picture, None) == measure(to_tensor(to_picture(picture))) == niqe(to_tensor(to_picture(picture)))
     assert not measure.needs_ground_truth and measure.about.better == "lower"
     assert math.isnan(measure(picture[:, :191])) and math.isnan(measure(picture[:, :, :191]))

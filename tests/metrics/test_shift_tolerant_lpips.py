@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from f2d.images import image_to_tensor
-from f2d.metrics.shift_tolerant_lpips import SMALLEST, ShiftTolerantLpips
+from f2d.metrics.measure import FunctionMeasure
+from f2d.metrics.shift_tolerant_lpips import SMALLEST, st_lpips
 from tests.metrics.pictures import noisy, photograph
 
 FILE = "alex_shift_tolerant.pth"
@@ -20,8 +21,8 @@ def folder(shared) -> Path:
 
 
 @cache
-def _measure(path: Path) -> ShiftTolerantLpips:
-    return ShiftTolerantLpips(path)
+def _measure(path: Path) -> FunctionMeasure:
+    return st_lpips(path)
 
 
 @pytest.fixture
@@ -63,16 +64,16 @@ def test_files_that_are_not_its_weights(tmp_path):
     torch.save({"net.slice1.0.weight": torch.zeros(64, 3, 3, 3)}, other)
     torch.save([1, 2, 3], odd)
     with pytest.raises(ValueError, match=r"there is no file .*absent.pth \(the weights are alex_shift_tolerant.pth"):
-        ShiftTolerantLpips(absent)
+        st_lpips(absent)
     with pytest.raises(ValueError, match=r"text.pth cannot be read, .* \(the weights are alex_shift_tolerant.pth"):
-        ShiftTolerantLpips(text)
+        st_lpips(text)
     with pytest.raises(ValueError, match=r"cannot be read, .* \(the weights are alex_shift_tolerant.pth"):
-        ShiftTolerantLpips(tmp_path)
+        st_lpips(tmp_path)
     for path in (other, odd):
         with pytest.raises(
             ValueError, match=r"holds other weights: scaling_layer.shift is missing, not \(1, 3, 1, 1\)"
         ):
-            ShiftTolerantLpips(path)
+            st_lpips(path)
 
 
 def test_code_in_a_file_of_weights_does_not_run(tmp_path):
@@ -82,7 +83,7 @@ def test_code_in_a_file_of_weights_does_not_run(tmp_path):
 
     torch.save(Evil(), tmp_path / "evil.pth")
     with pytest.raises(ValueError, match=r"evil.pth cannot be read"):
-        ShiftTolerantLpips(tmp_path / "evil.pth")
+        st_lpips(tmp_path / "evil.pth")
     assert not (tmp_path / "ran").exists()
 
 
@@ -91,4 +92,4 @@ def test_one_wrong_shape_is_named(folder, tmp_path):
     state["lin2.model.1.weight"] = state["lin2.model.1.weight"][:, :100]
     torch.save(state, tmp_path / "cut.pth")
     with pytest.raises(ValueError, match=r"lin2.model.1.weight is \(1, 100, 1, 1\), not \(1, 384, 1, 1\)"):
-        ShiftTolerantLpips(tmp_path / "cut.pth")
+        st_lpips(tmp_path / "cut.pth")

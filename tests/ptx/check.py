@@ -21,7 +21,7 @@ def check(case: Case, backend: str, **options: Any) -> list[str]:
     processes, so that their text is raised.)"""
     torch.set_num_threads(1)
     problem = PROBLEMS[case.op](case)
-    eps = _eps(case)
+    eps = eps_of(case)
     try:
         with captured(backend, **options) as capture:
             ours = results_of(problem.ours, problem.leaves, eps)
@@ -45,21 +45,21 @@ def executed(case: Case) -> list[np.ndarray]:
     torch.set_num_threads(1)
     problem = PROBLEMS[case.op](case)
     with captured("triton"):
-        return [t.numpy() for t in results_of(problem.ours, problem.leaves, _eps(case))]
+        return [t.numpy() for t in results_of(problem.ours, problem.leaves, eps_of(case))]
 
 
 def interpreted(case: Case) -> list[np.ndarray]:
     """The same in Triton's interpreter, in a process that has been told to interpret."""
     problem = PROBLEMS[case.op](case)
     with use_backend("triton"):
-        return [t.numpy() for t in results_of(problem.ours, problem.leaves, _eps(case))]
+        return [t.numpy() for t in results_of(problem.ours, problem.leaves, eps_of(case))]
 
 
 def _double(value: Tensor | None) -> Tensor | None:
     return None if value is None else value.detach().double()
 
 
-def _eps(case: Case) -> Tensor | None:
+def eps_of(case: Case) -> Tensor | None:
     """The noise of a case: given, or what the C++ backend draws, whose distance from float64 other tests bound."""
     if case.noise == "none" or not case.op.endswith(("transition", "step")):
         return None

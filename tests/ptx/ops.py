@@ -95,8 +95,11 @@ def _noise(case: Case, eps: Tensor | None) -> dict[str, Any]:
 
 def _experts(case: Case) -> Tensors:
     experts, options = case.options.get("experts", 4), case.options
-    deltas = 0.5 * case.image(0, experts)
-    deltas = lay_out((deltas[:1] if options.get("shared") else deltas).to(case.dtype), case.layout)
+    if case.layout == "far":
+        deltas = case.image(0, experts).mul_(0.5)
+    else:
+        deltas = 0.5 * case.image(0, experts)
+        deltas = lay_out((deltas[:1] if options.get("shared") else deltas).to(case.dtype), case.layout)
     shape = (case.batch, experts, case.channels) if options.get("per_channel") else (case.batch, experts)
     bare = options.get("bare")
     return [deltas, random(*shape, seed=1, dtype=case.small), None if bare else case.maps(2, experts),
@@ -136,7 +139,7 @@ def transport(case: Case) -> Problem:
         total = total + (x if anchor is None else anchor).double()
         near = sum(((total - bound).abs() < 0.1).double() for bound in CLAMP)
         moved = (x if anchor is None else anchor).double() + 0.4 * near
-        moved = lay_out(moved.to(case.dtype), case.layout)
+        moved = lay_out(moved.to(case.dtype), "contiguous" if case.layout == "far" else case.layout)
         x, anchor = (moved, None) if anchor is None else (x, moved)
 
     def step(function: Callable, x: Tensor, deltas: Tensor, gates: Tensor, maps: Any, base: Any, log_mean: Tensor,
@@ -144,17 +147,24 @@ def transport(case: Case) -> Problem:
         listed = list(deltas.unbind(1)) if case.options.get("listed") else deltas
         return function(x, listed, gates, maps, base, log_mean, log_std, anchor=anchor, clamp=CLAMP, **noise)
 
-    def ours(*a: Any) -> Any:
-        return step(f2d_kernels.transport_step, *a[:-1], **_noise(case, a[-1]))
+    frozen = case.options.get("frozen")  # only x and the schedule get gradients
+
+    def ours(x: Tensor, *a: Any) -> Any:
+        *rest, eps = (*experts, *a[4:]) if frozen else a
+        return step(f2d_kernels.transport_step, x, *rest, **_noise(case, eps))
 
     def formula(x: Tensor, deltas: Tensor, gates: Tensor, maps: Any, base: Any, log_mean: Tensor, log_std: Tensor,
                 anchor: Tensor | None, eps: Tensor) -> tuple[Tensor, Tensor]:  # fmt: skip
+        if frozen:
+            wide = x.dtype == torch.float64
+            deltas, gates, maps, base = (t.double() if wide and t is not None else t for t in experts)
         start = x if anchor is None else anchor  # rounded where the two ops would store
         mu = (start + _assembled(deltas, gates, maps, base).to(x.dtype)).clamp(*CLAMP)
         return _transition(x, mu, log_mean, log_std, eps), mu
 
     equal = (0, 4, 7) if case.options.get("shared") else (0, 1, 4, 7)
-    return Problem([x, *experts, *schedule, anchor], ours, formula, (0, 1), equal)
+    leaves = [x, *([None] * 4 if frozen else experts), *schedule, anchor]
+    return Problem(leaves, ours, formula, (0, 1), equal)
 
 
 def gaussian(case: Case) -> Problem:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from bench.ptx import faults
+from bench.ptx.bits import UnknownInstruction
 from bench.ptx.faults import Fault
-from bench.ptx.instructions import UnknownInstruction
 
 from .running import aligned, kernel, run
 

@@ -43,8 +43,17 @@ FULL = [
     *(Case(TRANSPORT, dtype, options=options) for dtype in (F32, BF16) for options in (
         {"experts": 2, "anchor": True}, {"experts": 1, "bare": True}, {"per_channel": True, "experts": 3},
         {"shared": True}, {"experts": 5, "listed": True}, {"experts": 10})),
-    # large enough that a thread does all channels, and one pass the gradients of all experts
+    # large enough that a warp does all channels, one pass the gradients of all experts, and a lane 16 bytes of bfloat16
     *(Case(op, dtype, size=(260, 264), channels=2, batch=1) for op in (ASSEMBLY, TRANSPORT) for dtype in (F32, BF16)),
+    Case(LOGNORMAL, BF16, size=(260, 264), channels=2, batch=1),
+    # channels_last: large enough that a warp exchanges images of three channels
+    *(Case(op, dtype, "channels_last", (264, 261), batch=1, window=WINDOW) for op in (ASSEMBLY, LOGNORMAL, TRANSPORT)
+      for dtype in (F32, BF16)),
+    *(Case(TRANSPORT, dtype, "channels_last", (264, 261), batch=1, options={"frozen": True}) for dtype in (F32, BF16)),
+    Case(ASSEMBLY, BF16, "channels_last", (164, 166), channels=5, batch=1, options={"experts": 2}),
+    # offsets beyond 2^31
+    *(Case(op, BF16, "far") for op in (ASSEMBLY, LOGNORMAL, TRANSPORT)),
+    Case(ASSEMBLY, F64, options={"shared": True}),
     Case(TRANSPORT, F32, noise="given"),
     Case(TRANSPORT, BF16, window=WINDOW),
 ]  # fmt: skip

@@ -333,7 +333,7 @@ def test_page_of_a_real_evaluation(tmp_path):
     evaluation = Evaluation(request, tmp_path / "eval")
     evaluation.folder.create()
     list(evaluation.run(evaluation.data.cases))
-    summary = evaluation.finish()
+    summary = evaluation.finish(evaluation.records())
     results = tmp_path / "eval" / "results.json"
     results.write_text(
         json.dumps(json.loads(results.read_text()) | {"over_sets": {evaluation.folder.settings.measures[-1].key: 7.5}})

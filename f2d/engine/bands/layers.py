@@ -59,8 +59,7 @@ def conv_rows(conv: Conv, x: Rows, top: int, bottom: int) -> Tensor:
     if above or below:
         band = F.pad(band, (0, 0, above, below))
     geometry = conv.geometry | {"padding": (0, padding)}
-    out = F.conv2d(band.to(conv.weight.dtype), conv.weight, conv.bias, **geometry)
-    return F.pixel_shuffle(out, 2).contiguous(memory_format=torch.channels_last) if conv.doubles else out
+    return conv.finished(F.conv2d(band.to(conv.weight.dtype), conv.weight, conv.bias, **geometry))
 
 
 _GEOMETRY = {"stride": 1, "padding": 0, "dilation": 1}

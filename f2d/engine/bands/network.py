@@ -91,8 +91,8 @@ class BandedNetwork:
         gate = adjusted(gate, "enhancer gate", self.adjust)
         h = bands.convolve(enhancer.conv_in, Unshuffled(image, patch))
         for first, second in enhancer.blocks:
-            h = self._residual(second, bands.convolve(first, h, leaky), h)
-        h = bands.convolve(enhancer.tail[0], h, leaky)
+            h = self._residual(second, bands.convolve(first, h), h)
+        h = bands.convolve(enhancer.tail[0], h)
 
         field = bands.scratch.field(image.height, image.width)
         for top, bottom in bands.of(h.height, h.width):
@@ -103,7 +103,7 @@ class BandedNetwork:
 
     def _convolved(self, convs: Any, h: Any) -> Any:
         for conv in convs:
-            h = self.bands.convolve(conv, h, leaky)
+            h = self.bands.convolve(conv, h)
         return h
 
     def _parse(self) -> None:

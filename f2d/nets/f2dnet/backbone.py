@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from f2d.nets.residual_block import ResidualBlock
 from f2d.nets.time_embedding import TimeEmbedding
 from f2d_kernels import modules
 
 from .channel_attention import ChannelAttention
 from .config import F2DNetConfig
 from .frequency_embedding import FrequencyEmbedding
-from .residual_block import ResidualBlock
 
 
 class BackboneOutput(NamedTuple):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from f2d.checkpoints.saved import SavedConfig
 from f2d.transport import TARGETS, LogNormal, LogNormalSchedule
-from f2d.typed_fields import check_types, require
+from f2d.typed_fields import checked
 
 HEADS = ("residual", "affine")
 DESIGNS = ("published", "light")
@@ -82,11 +82,7 @@ class F2DNetConfig(SavedConfig):
     learned_schedule: bool = False
 
     def __post_init__(self) -> None:
-        check_types(self, OWNER)
-
-        def check(name: str, condition: bool, wanted: str) -> None:
-            require(condition, OWNER, name, getattr(self, name), wanted)
-
+        check = checked(self, OWNER, LIMITS)
         check("design", self.design in DESIGNS, f"one of {', '.join(DESIGNS)}")
         check("factors", len(self.factors) > 0, "a list of at least one name")
         if len(self.factors) > MOST_FACTORS:  # a message must not contain so long a list
@@ -95,10 +91,6 @@ class F2DNetConfig(SavedConfig):
         # the names become parts of file names
         plain = all(re.fullmatch(r"[\w-]+", name) for name in self.factors)
         check("factors", plain, "names of letters, digits, _ and -")
-        for name, (least, most) in LIMITS.items():
-            values = getattr(self, name)
-            sizes = values if isinstance(values, tuple) else (values,)
-            check(name, all(size is None or least <= size <= most for size in sizes), f"{least} to {most:,}")
         pairs = [("stage_widths", "blocks_per_stage")]
         if self.design == "light":
             check("attention_heads", self.attention_heads == 0, "0 with design light")

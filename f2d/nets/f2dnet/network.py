@@ -197,8 +197,8 @@ class F2DNet(SavedNetwork):
         """Load a checkpoint of the authors (.pt) in eval mode; its shapes give the sizes, the enhancer and the factors.
 
         weights: "ema" (the model with its averaged weights in place of the plain ones) or "model". factors: names that
-        differ from those of the published three-, four- and five-task models. ValueError, naming the problem, if the
-        file is no such checkpoint.
+        differ from those of the published three-, four- and five-task models. Raises ValueError, naming the problem, if
+        the file is no such checkpoint.
         """
         config, state = official.read_official(path, weights)
         if factors is not None:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from f2d.checkpoints.saved import SavedConfig
 from f2d.transport.resflow import ResFlow
-from f2d.typed_fields import check_types, require
+from f2d.typed_fields import checked
 
 OWNER = "ResFlowConfig"
 ARCHITECTURE = "ResFlow"
@@ -60,21 +60,13 @@ class ResFlowConfig(SavedConfig):
     distribution: str = "gaussian"
 
     def __post_init__(self) -> None:
-        check_types(self, OWNER)
-
-        def check(name: str, condition: bool, wanted: str) -> None:
-            require(condition, OWNER, name, getattr(self, name), wanted)
-
+        check = checked(self, OWNER, LIMITS)
         levels = len(self.multipliers)
         if levels != len(self.blocks) or not 1 <= levels <= MOST_LEVELS:
             raise ValueError(
                 f"{OWNER}: multipliers and blocks must be equally long, 1 to {MOST_LEVELS}, "
                 f"got {levels} and {len(self.blocks)}"
             )
-        for name, (least, most) in LIMITS.items():
-            values = getattr(self, name)
-            sizes = values if isinstance(values, tuple) else (values,)
-            check(name, all(least <= size <= most for size in sizes), f"{least} to {most:,}")
         check("attention_levels", 0 <= self.attention_levels <= levels, f"0 to {levels}, the number of levels")
         check("channels", self.channels % self.groups == 0, f"a multiple of groups={self.groups}")
         check("time_dim", self.time_dim % 2 == 0, "an even number")

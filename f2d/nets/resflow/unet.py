@@ -7,33 +7,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from f2d.nets.residual_block import ResidualBlock
 from f2d.nets.time_embedding import TimeEmbedding
 from f2d_kernels import modules
 
 Modulations = Sequence[tuple[Tensor, Tensor]]
 
 
-class AdaptiveBlock(nn.Module):
-    """``skip(x) + conv2(SiLU(GN(conv1(SiLU(GN(x)))) · (1 + scale) + shift))``, (scale, shift) = Linear(SiLU(time)).
-
-    x [B, in_channels, h, w], time [B, time_dim] -> [B, out_channels, h, w], followed by self-attention if `attention`.
-    Convolutions are 3x3, conv2 zero-initialised as in DDPM; `skip` is the identity, or 1x1 if the widths differ.
-    """
+class AdaptiveBlock(ResidualBlock):
+    """A `ResidualBlock`, conv2 zero-initialised as in DDPM, followed by self-attention if `attention`."""
 
     def __init__(self, in_channels: int, out_channels: int, time_dim: int, groups: int, attention: bool = False):
-        super().__init__()
-        self.norm1 = modules.GroupNormSiLU(groups, in_channels)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.time_linear = nn.Linear(time_dim, 2 * out_channels)
-        self.norm2 = modules.GroupNormSiLU(groups, out_channels)
-        self.conv2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
-        self.skip = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+        super().__init__(in_channels, out_channels, time_dim, groups)
+        zeroed(self.conv2)
         self.attention = SelfAttention(out_channels, groups) if attention else nn.Identity()
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        scale, shift = self.time_linear(F.silu(time)).chunk(2, dim=1)  # [B, C] each
-        h = self.conv1(self.norm1(x))
-        return self.attention(self.skip(x) + self.conv2(self.norm2(h, scale, shift)))
+        return self.attention(super().forward(x, time))
 
 
 class SelfAttention(nn.Module):

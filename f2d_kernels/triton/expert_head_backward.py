@@ -1,0 +1,239 @@
+"""expert_head's gradients in Triton: backward kernel and its launchers.
+
+A program owns a block of pixels and up to 64 channels of the gradient, and walks the experts' features one by one. More
+channels take several launches, each of which adds to what the one before has made of the images' gradients.
+"""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from f2d_kernels.triton._groups import groups_of, select, targets_of
+from f2d_kernels.triton._head import (
+    bias_of,
+    experts_of,
+    folded_weights,
+    image_of,
+    parameters_of,
+    pixels_of,
+    plane_of,
+    weights_of,
+)
+from f2d_kernels.triton._launch import (
+    block_count,
+    compute_type,
+    flat_pixels,
+    index_type,
+    launch,
+    pixel_offsets,
+    rounded,
+    strides,
+)
+from f2d_kernels.triton._reduce import empty_partials
+
+# Channels of a launch. Partial sums take (1 + 1/F) / 2 times as many elements as the features.
+CHUNK = 64
+
+
+@triton.jit
+def _backward_kernel(
+    grad, features, weight, bias, gates, maps, d_features, d_maps, partials, before, map_before,
+    channels, pixels, width, feature_count,
+    grad_stride, feature_strides, weight_stride, bias_stride, gate_stride, map_stride,
+    d_feature_strides, d_map_stride, partial_stride, before_strides, map_before_stride,
+    K: tl.constexpr, FLAT: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, UNROLL: tl.constexpr,
+    INDEX: tl.constexpr, COMPUTE: tl.constexpr,
+):  # fmt: skip
+    """d_feature = a q, with q_f = Σ_c W_cf g_c and a = gate · map. If other gradients are needed, also
+    d_map = gate (Σ_f x q + Σ_c bias g) and the moments Σ_p map g x of every channel and feature, then Σ_p map g.
+    `before` and `map_before` hold what earlier launches added to d_feature and d_map from other channels."""
+    tiles = block_count(pixels, BLOCK_P, INDEX)
+    b = (tl.program_id(0) // tiles).to(tl.int64)
+    tile = (tl.program_id(0) % tiles).to(INDEX)
+    p = tile * BLOCK_P + tl.arange(0, BLOCK_P)
+    c = tl.arange(0, BLOCK_C)
+    on, on_image = c < channels, p < pixels
+    inside = on[:, None] & on_image[None, :]
+    g = tl.load(image_of(grad, grad_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
+    for k in tl.static_range(K):
+        gate = tl.load(plane_of(gates, gate_stride, b, k)).to(COMPUTE)
+        chart = tl.full([BLOCK_P], 1.0, COMPUTE)
+        if maps is not None:
+            chart = pixels_of(maps, map_stride, b, k, p, width, on_image, FLAT, COMPUTE)
+        s = tl.zeros([BLOCK_P], COMPUTE)
+        if partials is not None:
+            moments = plane_of(partials, partial_stride, b, k) + tl.cast(tile, tl.int64) * partial_stride[4]
+            moments += c.to(tl.int64) * partial_stride[2]
+        for f in tl.range(0, feature_count, loop_unroll_factor=UNROLL):
+            w = weights_of(weight, weight_stride, b, k, c, f, on)
+            q = tl.sum(w * g, axis=0)
+            if d_features is not None:
+                slope = gate * chart * q
+                if before is not None:
+                    slope += pixels_of(before[k], before_strides[k], b, f, p, width, on_image, FLAT, COMPUTE)
+                place = plane_of(d_features[k], d_feature_strides[k], b, f)
+                place += pixel_offsets(p, width, d_feature_strides[k], FLAT)
+                tl.store(place, rounded(slope, d_features[k]), mask=on_image)
+            if d_maps is not None or partials is not None:
+                x = pixels_of(features[k], feature_strides[k], b, f, p, width, on_image, FLAT, COMPUTE)
+                s = tl.fma(x, q, s)
+                if partials is not None:
+                    moment_at = moments + tl.cast(f, tl.int64) * partial_stride[3]
+                    tl.store(moment_at, tl.sum(g * (chart * x)[None, :], axis=1), mask=on)
+        if partials is not None:
+            sum_at = moments + tl.cast(feature_count, tl.int64) * partial_stride[3]
+            tl.store(sum_at, tl.sum(g * chart[None, :], axis=1), mask=on)
+        if d_maps is not None:
+            if bias is not None:
+                s += tl.sum(bias_of(bias, bias_stride, k, c, on, COMPUTE) * g, axis=0)
+            s = gate * s
+            if map_before is not None:
+                s += pixels_of(map_before, map_before_stride, b, k, p, width, on_image, FLAT, COMPUTE)
+            place = plane_of(d_maps, d_map_stride, b, k) + pixel_offsets(p, width, d_map_stride, FLAT)
+            tl.store(place, rounded(s, d_maps), mask=on_image)
+
+
+def backward_blocks(channels: int) -> dict[str, Any]:
+    """Return channels and pixels per backward program and its warps. The pixels are those of one partial sum, and the
+    warps set the order of its additions. Both therefore depend only on C and are not tuned, so that every sum has one
+    order. Sums in pairs, which no number of warps changes, take 1.5 times the instructions for 24 channels and spill;
+    so does bfloat16 with 8 warps for 24 channels."""
+    block_c = triton.next_power_of_2(channels)
+    return {
+        "BLOCK_C": block_c,
+        "BLOCK_P": 256 if block_c <= 8 else 128,
+        "num_warps": 16 if block_c > 16 else max(1, block_c // 4),
+    }
+
+
+def backward(
+    grad: Tensor,
+    features: list[Tensor],
+    weight: Tensor,
+    bias: Tensor | None,
+    channel_scale: Tensor | None,
+    gates: Tensor,
+    maps: Tensor | None,
+    d_features: list[Tensor],
+    d_weight: Tensor | None,
+    d_bias: Tensor | None,
+    d_channel_scale: Tensor | None,
+    d_gates: Tensor | None,
+    d_maps: Tensor | None,
+) -> None:
+    """Fill the gradients that are not None: those of images in the kernel, those of parameters from its moments."""
+    batch, channels, height, width = grad.shape
+    count, pixels = weight.shape[2], height * width
+    torch_type, compute = compute_type(grad, *features, weight, bias, channel_scale, gates, maps)
+    experts, folded = experts_of(features), folded_weights(weight, channel_scale, torch_type)
+    blocks = backward_blocks(min(channels, CHUNK))
+    tiles = triton.cdiv(pixels, blocks["BLOCK_P"])
+    moments = None
+    if any(t is not None for t in (d_weight, d_bias, d_channel_scale, d_gates)):
+        moments = empty_partials((batch, len(experts), channels, count + 1), torch_type, grad)
+    chunks = [slice(first, min(first + CHUNK, channels)) for first in range(0, channels, CHUNK)]
+    d_targets = [targets_of(t, len(chunks), torch_type) for t in d_features]
+    map_targets = None if d_maps is None else targets_of(d_maps, len(chunks), torch_type)
+    before: tuple[Tensor, ...] | None = None
+    map_before: Tensor | None = None
+    for i, chunk in enumerate(chunks):
+        partials = None
+        if moments is not None:  # in memory with the channels innermost, since a program writes all of them together
+            size = chunk.stop - chunk.start
+            shape = (batch, len(experts), tiles, count + 1, size)
+            partials = empty_partials(shape, torch_type, grad).permute(0, 1, 4, 3, 2)
+        d_experts = experts_of([t[i] for t in d_targets]) if d_targets else None
+        d_chart = None if map_targets is None else map_targets[i]
+        for group in groups_of(len(experts)):
+            _launch_backward(
+                grad[:, chunk], experts[group], folded[..., chunk], None if bias is None else bias[:, chunk], gates,
+                maps, None if d_experts is None else d_experts[group], d_chart, partials,
+                None if before is None else before[group], map_before, group, tiles, compute, blocks,
+            )  # fmt: skip
+        if moments is not None and partials is not None:
+            torch.sum(partials, -1, out=moments[:, :, chunk])
+        before, map_before = d_experts, d_chart
+    if moments is not None:
+        parameters = d_weight, d_bias, d_channel_scale, d_gates
+        _parameter_gradients(moments, weight, bias, channel_scale, gates, *parameters)
+
+
+def _launch_backward(
+    grad: Tensor,
+    features: tuple[Tensor, ...],
+    weight: Tensor,
+    bias: Tensor | None,
+    gates: Tensor,
+    maps: Tensor | None,
+    results: tuple[Tensor, ...] | None,
+    d_maps: Tensor | None,
+    partials: Tensor | None,
+    before: tuple[Tensor, ...] | None,
+    map_before: Tensor | None,
+    group: slice,
+    tiles: int,
+    compute: tl.dtype,
+    blocks: dict[str, Any],
+) -> None:
+    """Start the backward kernel for one group of experts and one chunk of channels."""
+    batch, channels, height, width = grad.shape
+    small, small_strides = parameters_of(weight, bias, gates, batch, group)
+    chart, d_chart, partial, chart_before = (select(t, group) for t in (maps, d_maps, partials, map_before))
+    feature_strides, result_strides, before_strides = (
+        tuple(strides(t) for t in group_of or ()) for group_of in (features, results, before)
+    )
+    grad_stride, map_stride, d_map_stride, map_before_stride = map(strides, (grad, chart, d_chart, chart_before))
+    every = (
+        grad_stride,
+        map_stride,
+        d_map_stride,
+        map_before_stride,
+        *feature_strides,
+        *result_strides,
+        *before_strides,
+    )
+    launch(
+        _backward_kernel, batch * tiles, grad.device,
+        grad, features, *small, chart, results, d_chart, partial, before, chart_before,
+        channels, height * width, width, weight.shape[2],
+        grad_stride, feature_strides, *small_strides, map_stride,
+        result_strides, d_map_stride, (0,) * 5 if partial is None else partial.stride(),
+        before_strides, map_before_stride,
+        tuned=False, K=len(features), UNROLL=1, INDEX=index_type(height * width), COMPUTE=compute, **blocks,
+        FLAT=flat_pixels(width, every),
+    )  # fmt: skip
+
+
+def _parameter_gradients(
+    moments: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    channel_scale: Tensor | None,
+    gates: Tensor,
+    d_weight: Tensor | None,
+    d_bias: Tensor | None,
+    d_channel_scale: Tensor | None,
+    d_gates: Tensor | None,
+) -> None:
+    """Fill the parameters' gradients from moments [B,K,C,F+1]: M = Σ_hw map·g·F and, after it, N = Σ_hw map·g.
+
+    d_W = Σ_b gate·scale·M;  d_b = Σ_b gate·N;  d_scale = gate Σ_c W M;  d_gate = Σ_cf W·scale·M + Σ_c b N.
+    """
+    product, plain = moments[..., :-1], moments[..., -1]
+    scale = torch.ones_like(product[:, :, 0]) if channel_scale is None else channel_scale.to(moments.dtype)
+    gates, weight = gates.to(moments.dtype), weight.to(moments.dtype)
+    if d_weight is not None:
+        d_weight.copy_((gates[..., None, None] * scale[:, :, None] * product).sum(0))
+    if d_bias is not None:
+        d_bias.copy_((gates[..., None] * plain).sum(0))
+    if d_channel_scale is None and d_gates is None:
+        return
+    correlation = (weight * product).sum(2)
+    if d_channel_scale is not None:
+        d_channel_scale.copy_(gates[..., None] * correlation)
+    if d_gates is not None:
+        total = (scale * correlation).sum(2)
+        d_gates.copy_(total if bias is None else total + (bias.to(moments.dtype) * plain).sum(2))

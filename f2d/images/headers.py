@@ -62,7 +62,7 @@ def _check_jpeg(start: bytes) -> None:
             if bits != 8:
                 raise ImageError(f"a JPEG with {bits} bits per channel is not supported (convert it to a 16-bit TIFF)")
             return
-        at += 2 + length
+        at += 1 if marker == 0xFF else 2 + length  # any number of fill bytes
 
 
 def _avif_bits(start: bytes) -> int:

@@ -23,7 +23,7 @@ from f2d.images.photo import Photo
 from f2d.images.tiff_reading import AnyTiff
 
 # These formats are decoded by libraries; others run programs (EPS) or are not photographs.
-_UNSPECIFIED = 2  # in ITU-T H.273
+_UNSPECIFIED, _SRGB = 2, (1, 13)  # primaries and transfer by ITU-T H.273
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 
 
@@ -168,9 +168,8 @@ def _photo(path: Path, image: ImageFile, header: Header) -> Photo:
         data, colours = replace(data, icc=b""), ""
     else:
         data, colours = _described(path, image, header, data, photo.grey)
-    return replace(
-        photo, metadata=data, frames=frames, notes=tuple(filter(None, (*notes, damage, colours, _further(others))))
-    )
+    notes = (*notes, damage, colours, _further(others))
+    return replace(photo, metadata=data, frames=frames, notes=tuple(filter(None, notes)))
 
 
 def _further(pictures: int) -> str:
@@ -188,8 +187,9 @@ def _described(path: Path, image: ImageFile, header: Header, data: Metadata, gre
     elif isinstance(image, AnyTiff) and not data.icc:
         profile, note = tiff_colours.profile_of(image.tag_v2, grey)
         return replace(data, icc=profile), note
-    elif colours and _UNSPECIFIED not in colours and not data.icc:
-        chunks = {b"cICP": bytes([*(min(255, number) for number in colours), 0, 1])}
+    elif colours and colours != (_UNSPECIFIED, _UNSPECIFIED) and not data.icc:
+        filled = (other if number == _UNSPECIFIED else number for number, other in zip(colours, _SRGB))
+        chunks = {b"cICP": bytes([*(min(255, number) for number in filled), 0, 1])}
     profile, note = colour_chunks.profile_of(chunks, data.icc, grey)
     return replace(data, icc=profile, png={} if note else chunks, made=profile != data.icc), note
 

@@ -21,6 +21,7 @@ _FULL = 65535
 _COLOURS = {0: 1, 1: 1, 2: 3, 5: 4}  # photometric interpretation: white is zero, black is zero, RGB, CMYK
 _BY_LIBTIFF = {5: "LZW", 32773: "PackBits", 34925: "LZMA", 50000: "ZSTD"}
 _DEFLATE = (8, 32946)
+_PACKED = (10, 12, 14)  # bits of a sample that are stored without gaps
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # of ExtraSamples
 _DNG_VERSION, _SUBFILE, _SUBFILES = 50706, 254, 330
 
@@ -45,13 +46,14 @@ class AnyTiff(TiffImageFile):
 
 
 class Layout(NamedTuple):
-    """The samples of one page: stored size, channels, their type, and how they are compressed."""
+    """The samples of one page: stored size, channels, their type and bits, and how they are compressed."""
 
     width: int
     height: int
     channels: int
     colours: int
     dtype: np.dtype
+    bits: int
     compression: int
     predictor: int
     planar: bool
@@ -94,8 +96,10 @@ def layout_of(image: AnyTiff) -> Layout | None:
     simple = len(bits) == len(kinds) == 1 and tags.get(266, 1) == 1 and photometric in _COLOURS
     known = compression == 1 or compression in _DEFLATE or compression in _BY_LIBTIFF
     kind = {1: "u", 3: "f", 4: "u"}.get(min(kinds), "")
-    name = f"{kind}{min(bits) // 8}"
-    ours = simple and known and name in ("u1", "u2", "u4", "f2", "f4", "f8") and not min(bits) % 8
+    packed = kind == "u" and min(bits) in _PACKED
+    name = "u2" if packed else f"{kind}{min(bits) // 8}"
+    whole = name in ("u1", "u2", "u4", "f2", "f4", "f8") and not min(bits) % 8
+    ours = simple and known and (whole or packed)
     if 2 in kinds and max(bits) != 32:  # Pillow writes 16 bits of grey as 32 with a sign
         raise ImageError("its signed integers have no defined range (convert the file to 8 or 16 bits without a sign)")
     if image.decodable and (not ours or name == "u1"):
@@ -110,7 +114,7 @@ def layout_of(image: AnyTiff) -> Layout | None:
         raise ImageError(f"damaged image (it has {channels} channels per pixel, but at least {colours} are colours)")
     planar = tags.get(284, 1) == 2 and channels > 1
     dtype = np.dtype(f"{'<' if tags.prefix == b'II' else '>'}{name}")
-    return Layout(width, height, channels, colours, dtype, compression, tags.get(317, 1), planar)
+    return Layout(width, height, channels, colours, dtype, min(bits), compression, tags.get(317, 1), planar)
 
 
 def read_pixels(image: AnyTiff, layout: Layout) -> Pixels:
@@ -182,7 +186,7 @@ def _parts(image: AnyTiff, layout: Layout) -> Iterator[tuple[int, int, int, np.n
     width = tags.get(322, 0) if tiled else layout.width
     rows = tags.get(323, 0) if tiled else min(tags.get(278, layout.height), layout.height)
     across = 1 if layout.planar else layout.channels
-    row_bytes = width * across * layout.dtype.itemsize
+    row_bytes = -(-width * across * layout.bits // 8)  # a packed row ends with a whole byte
     most = max(1 << 26, 128 * layout.height * layout.width)  # a tile may be larger than its picture, but not by much
     if not (min(width, rows) > 0 and row_bytes * rows <= most):
         raise ImageError(f"damaged image (its parts have {width}x{rows} pixels)")
@@ -225,6 +229,8 @@ def _unpacked(compression: int, data: bytes, row_bytes: int, rows: int) -> bytes
 def _samples(data: bytes, layout: Layout, rows: int, width: int, channels: int) -> np.ndarray:
     """Return [rows, width, channels] in native byte order, with the predictor undone."""
     size, native = layout.dtype.itemsize, layout.dtype.newbyteorder("=")
+    if layout.bits in _PACKED:
+        return _unpacked_samples(data, layout, rows, width * channels).reshape(rows, width, channels)
     if layout.predictor == 3:  # differences of bytes; a row holds the highest bytes of all values, then the next ones
         stored = np.frombuffer(data, np.uint8).reshape(rows, -1, channels)
         planes = np.cumsum(stored, axis=1, dtype=np.uint8).reshape(rows, size, width * channels)
@@ -237,6 +243,16 @@ def _samples(data: bytes, layout: Layout, rows: int, width: int, channels: int) 
     if layout.predictor != 1:
         raise ImageError(f"its predictor {layout.predictor} is unknown")
     return values
+
+
+def _unpacked_samples(data: bytes, layout: Layout, rows: int, count: int) -> np.ndarray:
+    """Return [rows, count] uint16, in the whole range, of samples without gaps, whose highest bit comes first."""
+    if layout.predictor != 1:
+        raise ImageError(f"its predictor {layout.predictor} is unknown for {layout.bits} bits")
+    bits = np.unpackbits(np.frombuffer(data, np.uint8).reshape(rows, -1), axis=1, count=count * layout.bits)
+    places = 1 << np.arange(layout.bits - 1, -1, -1, dtype=np.uint32)
+    values = bits.reshape(rows, count, layout.bits) @ places
+    return ((values * _FULL + (places.sum() >> 1)) // places.sum()).astype(np.uint16)
 
 
 def _unknown(photometric: int, bits: set[int], compression: int) -> str:

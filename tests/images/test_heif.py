@@ -69,12 +69,18 @@ def test_exif_that_says_otherwise_does_not_turn_it(tmp_path, boxes, said, bits):
 
 @pytest.mark.parametrize("bits", [8, 10])
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
-def test_colours_by_number(tmp_path, suffix, bits):
+@pytest.mark.parametrize("transfer", [13, 2])  # sRGB's, unspecified
+def test_colours_by_number(tmp_path, suffix, bits, transfer):
     """Display P3, as phones photograph, without an ICC profile."""
     colour = np.full((48, 64, 3), (200, 100, 50), np.uint8)
     pixels = colour if bits == 8 else colour.astype(np.uint16) * 257
     file = pillow_heif.from_bytes("RGB" if bits == 8 else "RGB;16", (64, 48), pixels.tobytes())
-    numbers = {"color_primaries": 12, "transfer_characteristics": 13, "matrix_coefficients": 6, "full_range_flag": 1}
+    numbers = {
+        "color_primaries": 12,
+        "transfer_characteristics": transfer,
+        "matrix_coefficients": 6,
+        "full_range_flag": 1,
+    }
     file.save(tmp_path / "a.heic", quality=-1, **numbers)
     photo = read(tmp_path / "a.heic")
     write(photo.as_depth(8), tmp_path / f"b{suffix}")

@@ -1,5 +1,8 @@
 """TIFF of every depth, layout and compression, written by tifffile and libtiff, against what was put in."""
 
+import io
+import zlib
+
 import numpy as np
 import pytest
 import tifffile
@@ -186,6 +189,29 @@ def test_other_raw_photographs_and_formats_say_why(tmp_path, suffix):
     words = "this format is not read" if suffix == ".jxl" else "must be developed"
     with pytest.raises(ImageError, match=f"a{suffix}: .*{words}"):
         read(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_samples_that_are_no_whole_bytes(tmp_path, bits, channels, compressed):
+    """As scanners and cameras write them: TIFF 6.0, section 6, without gaps, each row from a new byte."""
+    values = RNG.integers(0, 2**bits, (HEIGHT, 43, channels))
+    planes = (values[..., None] >> np.arange(bits - 1, -1, -1) & 1).astype(np.uint8).reshape(HEIGHT, -1)
+    data = np.packbits(planes, axis=1).tobytes()
+    data = zlib.compress(data) if compressed else data
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[256], tags[257], tags[258], tags[259] = 43, HEIGHT, (bits,) * channels, 8 if compressed else 1
+    tags[262], tags[273], tags[277], tags[278], tags[279] = 1 if channels == 1 else 2, 0, channels, HEIGHT, len(data)
+    if channels == 4:
+        tags[338] = 2
+    file = io.BytesIO()
+    tags.save(file)
+    (tmp_path / "a.tif").write_bytes(file.getvalue() + data)
+    photo = read(tmp_path / "a.tif")
+    expected = np.round(values * 65535 / (2**bits - 1))
+    assert np.array_equal(photo.levels, expected[..., :3]) and not photo.notes
+    assert channels < 4 or np.array_equal(photo.alpha, expected[..., 3])
 
 
 @pytest.mark.parametrize("photometric", ["rgb", "minisblack"])

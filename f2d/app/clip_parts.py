@@ -64,7 +64,7 @@ def clips(
             height=140,
             elem_id="f2d-clip",
         )
-        upload.preprocess = lambda payload: payload and payload.path  # gradio's own makes a file at each request
+        upload.preprocess = lambda payload: getattr(payload, "path", None)  # gradio's own makes a file at each request
         button = gr.Button("Restore the video", variant="primary", elem_id="f2d-restore-clip")
         players = gr.HTML(
             None, html_template=_PLAYERS, css_template=_PLAYERS_CSS, js_on_load=_PLAYERS_JS, elem_id="f2d-players"

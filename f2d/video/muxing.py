@@ -28,7 +28,7 @@ def assemble(source: Source, segments: Segments, settings: Settings, path: Path)
 
     Streams that the container cannot hold are not copied, with a warning in `source`.
     """
-    same = {"fflags": "bitexact"}  # Matroska would have random numbers in it, and two runs different bytes
+    same = {"fflags": "+bitexact"}  # Matroska would have random numbers in it, and two runs different bytes
     with (
         open_file(source.path) as given,
         av.open(str(path.absolute()), "w", format=settings.muxer, options=same) as out,

@@ -61,7 +61,7 @@ def restore_video(
     """
     if target.is_dir():
         raise WriteError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(target))
-    with opened(path) as source, _naming(target, path):
+    with opened(path) as source, _naming(target):
         settings = choose(source, target.suffix.lower(), wanted.codec, wanted.crf)
         segments = Segments(target, _key(source, settings, wanted) | {"restore": key})
         try:
@@ -79,12 +79,14 @@ def restore_video(
 
 
 @contextmanager
-def _naming(target: Path, source: Path) -> Iterator[None]:
-    """Raise WriteError about `target` for errors of the files that it is made of, which are all but `source`."""
+def _naming(target: Path) -> Iterator[None]:
+    """Raise WriteError about `target` for errors of the hidden files beside it that it is made of."""
     try:
         yield
     except OSError as error:
-        if error.errno is None or error.filename in (None, os.fspath(source.absolute())):
+        folder, path = target.parent.absolute(), Path(os.fsdecode(error.filename or "")).absolute()
+        ours = path.is_relative_to(folder) and path.relative_to(folder).as_posix().startswith(".f2d-")
+        if error.errno is None or not ours:
             raise
         raise WriteError(error.errno, error.strerror, os.fspath(target)) from None
 

@@ -1,10 +1,10 @@
 """Open a video and decode its frames in order, with time stamps that increase."""
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
-from heapq import heappop, heappush
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,21 +87,21 @@ class Source:
             stream.thread_type = "AUTO"
             if after is not None:
                 container.seek(after, stream=stream)
-            times: list[int] = []  # of packets whose frames are still to come: the next frame has the least
+            times = deque[int]()  # of packets whose frames are still to come
             for packet in packets(container, {stream.index}):
                 timed = self._stores_no_order and packet.dts is not None
                 if timed:
-                    heappush(times, packet.dts)
+                    times.append(packet.dts)
                 try:
                     frames = packet.decode()
                 except av.error.InvalidDataError:
                     self.broken += 1
                     if timed:
-                        times.remove(packet.dts)
+                        times.pop()
                     continue
                 for frame in frames:
                     if times:
-                        frame.pts = heappop(times)
+                        frame.pts = times.popleft()
                     yield frame
 
     def _check(self, frame: av.VideoFrame) -> None:

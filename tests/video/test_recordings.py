@@ -290,6 +290,17 @@ def test_a_folder_in_the_place_of_the_output(tmp_path):
         restore_video(tmp_path / "a.mp4", tmp_path / "no" / "b.mp4", identity)
 
 
+def test_an_error_of_another_file_keeps_its_name(tmp_path):
+    """As that of the weights, which are loaded for the first frame."""
+
+    def restore(image, adjust):
+        raise FileNotFoundError(errno.ENOENT, "No such file", "weights")
+
+    with pytest.raises(FileNotFoundError) as caught:
+        restore_video(make_clip(tmp_path / "a.mp4"), tmp_path / "b.mp4", restore)
+    assert caught.value.filename == "weights" and type(caught.value) is FileNotFoundError
+
+
 def test_an_output_onto_its_input(tmp_path):
     source = make_clip(tmp_path / "a.mp4", audio=["eng"])
     sound, times = packets_of(source, 1), times_of(source)

@@ -4,7 +4,7 @@ A step per row, on images of 3x512x512 in float32 (the mixtures on features): pl
 repositories write it (the schedule looked up, a handful of elementwise passes, `randn_like`) beside one call of
 `f2d_kernels.integrations`. Nothing is timed before both agree to 1e-5 on given noise. The two take turns on buffers
 larger than the last cache. Before that, whole networks without and with `accelerate`: difference, time of a forward,
-peak memory of a training step.
+peak memory of a training step. Last, one pair of norm and SiLU by size, which `accelerate`'s size rule follows.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from bench.environment import environment
 from bench.integrations.networks import networks
+from bench.integrations.pairs import pair_rows
 from bench.integrations.steps import FAMILIES
 from bench.memory import keep_freed_memory, peak_bytes
 from bench.timing import interleaved, sets_needed
@@ -98,11 +99,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--samples", type=int, default=60, help="of each way")
     parser.add_argument("--seconds", type=float, default=20.0, help="at most, for a step")
     parser.add_argument("--rounds", type=int, default=9, help="forward passes of each network")
-    parser.add_argument("--only", choices=("adapters", "networks"))
+    parser.add_argument("--only", choices=("adapters", "networks", "pairs"))
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     # networks first, with the C library's own ways: large results then pay for page faults, as they do in use
-    if options.only != "adapters":
+    if options.only in (None, "networks"):
         columns = [
             "network",
             "fused, left",
@@ -116,9 +117,13 @@ def main(arguments: list[str] | None = None) -> None:
         print_table(columns, network_rows(options.rounds))
         print()
     keep_freed_memory()
-    if options.only != "networks":
+    if options.only in (None, "adapters"):
         columns = ["step, 1x3x512x512", "difference", "published, ms", "f2d_kernels, ms", "ratio"]
         print_table(columns, adapter_rows(options.samples, options.seconds))
+        print()
+    if options.only in (None, "pairs"):
+        columns = ["one norm and SiLU", "layout", "elements", "forward: plain / op", "forward + backward"]
+        print_table(columns, pair_rows(options.rounds))
         print()
     print(environment())
 

@@ -1,7 +1,7 @@
 """The log-normal transport as a scheduler of diffusers."""
 
 import itertools
-import operator
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +63,10 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         sampler: str = "MC",
         prediction_type: str = "SFLOW",
     ):
+        steps = _whole(num_train_timesteps, "num_train_timesteps")
+        if type(num_train_timesteps) is not int:
+            self.register_to_config(num_train_timesteps=steps)
+        num_train_timesteps = steps
         if isinstance(theta, Tensor) and isinstance(sigma2, Tensor):
             theta, sigma2 = theta.tolist(), sigma2.tolist()
             self.register_to_config(theta=theta, sigma2=sigma2)  # saved as JSON
@@ -76,8 +80,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         elif isinstance(theta, str) or isinstance(sigma2, str) or dt is None:
             raise ValueError("LogNormalScheduler: give theta and sigma2 by name, or numbers for both and dt")
         else:
-            pull, spread = (torch.tensor(rates, dtype=torch.float64) for rates in (theta, sigma2))
-            schedule = LogNormalSchedule(pull, spread, dt)
+            schedule = LogNormalSchedule(_rates(theta, "theta"), _rates(sigma2, "sigma2"), _number(dt, "dt"))
             if schedule.num_steps != num_train_timesteps:
                 raise ValueError(
                     f"LogNormalScheduler: {schedule.num_steps} rates for num_train_timesteps={num_train_timesteps}"
@@ -111,7 +114,10 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
 
     def set_begin_index(self, begin_index: int = 0) -> None:
         """Start the loop after `set_timesteps` at ``timesteps[begin_index]``."""
-        self._begin_index: int | None = begin_index
+        index, last = _whole(begin_index, "begin_index"), len(self._times) - 2
+        if not 0 <= index <= last:
+            raise ValueError(f"LogNormalScheduler: begin_index must lie in 0 to {last}, got {index}")
+        self._begin_index: int | None = index
 
     def set_timesteps(
         self,
@@ -128,9 +134,12 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         if (num_inference_steps is None) == (timesteps is None):
             raise ValueError("LogNormalScheduler: give num_inference_steps or timesteps")
         if num_inference_steps is not None:
-            times = sampling_times(schedule, num_inference_steps, sampler)
+            times = sampling_times(schedule, _whole(num_inference_steps, "num_inference_steps"), sampler)
         elif timesteps is not None:
-            times = [*map(operator.index, timesteps), schedule.num_steps]
+            listed = timesteps.tolist() if hasattr(timesteps, "tolist") else timesteps
+            if not isinstance(listed, Sequence) or isinstance(listed, str):
+                raise TypeError(f"LogNormalScheduler: timesteps must be a sequence of integers, got {timesteps!r}")
+            times = [*(_whole(t, "timesteps") for t in listed), schedule.num_steps]
             if len(times) < 2 or times[0] < 0 or any(s >= t for s, t in itertools.pairwise(times)):
                 raise ValueError(f"LogNormalScheduler: timesteps must ascend in 0 <= t < {times[-1]}, got {times[:-1]}")
             sampling_times(schedule, len(times) - 1, sampler)
@@ -261,10 +270,31 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         return timesteps if held else torch.where(timesteps < 0, last + 1, timesteps)
 
 
-def _whole(time: Any, name: str) -> int:
-    if isinstance(time, bool) or not hasattr(time, "__index__"):
-        raise TypeError(f"LogNormalScheduler: {name} must be an integer, got {time!r}")
-    return operator.index(time)
+def _whole(value: Any, name: str) -> int:
+    value = _plain(value)
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"LogNormalScheduler: {name} must be an integer, got {value!r}")
+    return int(value)
+
+
+def _number(value: Any, name: str) -> float:
+    value = _plain(value)
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"LogNormalScheduler: {name} must be a number, got {value!r}")
+    return float(value)
+
+
+def _plain(value: Any) -> Any:
+    """The Python number in a 0-dimensional tensor, array or NumPy scalar; everything else as it is."""
+    return value.item() if getattr(value, "ndim", None) == 0 else value
+
+
+def _rates(values: Any, name: str) -> Tensor:
+    """T numbers as float64 [T]."""
+    listed = values.tolist() if hasattr(values, "tolist") else values
+    if not isinstance(listed, Sequence) or isinstance(listed, str):
+        raise TypeError(f"LogNormalScheduler: {name} must be a name or a sequence of numbers, got {values!r}")
+    return torch.tensor([_number(rate, name) for rate in listed], dtype=torch.float64)
 
 
 def noise_source(x: Tensor, generator: Generators, seed: Seed = None, noise: Tensor | None = None) -> dict:
@@ -281,11 +311,14 @@ def noise_source(x: Tensor, generator: Generators, seed: Seed = None, noise: Ten
         return {"seed": seed}
     if generator is None:
         return {}
+    listed = [generator] if isinstance(generator, torch.Generator) else generator
+    if not isinstance(listed, (list, tuple)) or not all(isinstance(one, torch.Generator) for one in listed):
+        raise TypeError(f"generator must be a torch.Generator, or a list of one for each image, got {generator!r}")
     if isinstance(generator, torch.Generator):
         return {"seed": _drawn(generator).to(x.device, non_blocking=True)}
-    if len(generator) != x.shape[0]:
-        raise ValueError(f"generator must be one, or one for each of {x.shape[0]} images, got {len(generator)}")
-    return {"seed": torch.cat([_drawn(one) for one in generator]).to(x.device, non_blocking=True)}
+    if len(listed) != x.shape[0]:
+        raise ValueError(f"generator must be one, or one for each of {x.shape[0]} images, got {len(listed)}")
+    return {"seed": torch.cat([_drawn(one) for one in listed]).to(x.device, non_blocking=True)}
 
 
 def _drawn(generator: torch.Generator) -> Tensor:

@@ -72,7 +72,8 @@ def accelerate(module: nn.Module, verify: Any = None, tolerance: float = 1e-4) -
     x * sigmoid(x). This covers the blocks of diffusers, guided diffusion and denoising-diffusion-pytorch. Every call
     checks the layers again: they run unchanged if they have hooks or were replaced, for shapes, dtypes or transforms
     that the op does not support, under torch.compile (which fuses by itself), torch.export, torch.fx and torch.jit, and
-    on a CPU for tensors below 2**18 elements a thread (2**21 in 16-bit NCHW), where the plain layers are faster.
+    on a CPU for tensors below 2**17 elements a thread (with gradients 2**19, and 2**21 in 16-bit NCHW), where the plain
+    layers are faster.
 
     Parameters, buffers, their names, the state dict, hooks, `isinstance`, training mode, devices, dtypes, memory
     formats, autocast and copies are unaffected; a pickle contains the plain classes, so accelerate again after loading.

@@ -43,14 +43,16 @@ def silu_of_norm(
 def _gains(x: Any) -> bool:
     """Whether the op is faster than the modules. A compiler and a tracer see more in the modules.
 
-    With fewer elements the op's host time outweighs what it saves: one pair on one core, forward alone and with
-    backward, ran 0.2 to 1.2 times as fast below these sizes. Threads divide the work, but not the host time.
+    With fewer elements the op's host time outweighs what it saves, and that of its gradients more so. One pair on one
+    core ran 0.6 to 1.1 times as fast below these sizes, 1.02 to 1.44 times from them on without gradients, and 0.93 to
+    2.95 times with them (`python -m bench.integrations --only pairs`). Threads divide the work, but not the host time.
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) not in PLAIN_TENSORS:
         return False
     if not x.is_cpu or _ANY_SIZE.get():
         return True
-    least = 2**21 if x.element_size() == 2 and x.dim() > 2 and x.stride(1) != 1 else 2**18
+    planes = x.element_size() == 2 and x.dim() > 2 and x.stride(1) != 1
+    least = 2**17 if not torch.is_grad_enabled() else 2**21 if planes else 2**19
     return x.numel() >= least * torch.get_num_threads()
 
 
@@ -69,20 +71,21 @@ def _fused(norm: Any, x: Tensor, scale: Any, shift: Any) -> Tensor | None:
     # transforms of torch.func may ask for what the op lacks
     if torch._C._are_functorch_transforms_active() or x.dim() not in (3, 4) or x.shape[1] != norm.num_channels:
         return None
-    if any(p is not None and type(p) not in PLAIN_TENSORS for p in (norm.weight, norm.bias)):
+    weight, bias = norm.weight, norm.bias  # nn.Module looks each of them up anew
+    if any(p is not None and type(p) not in PLAIN_TENSORS for p in (weight, bias)):
         return None
     layout = _memory_format(x)
     if x.numel() == 0 or layout is None:
         return None
-    dtype = _result_type(norm, x)
+    dtype = _result_type(norm, weight, x)
     if dtype is None:
         return None
     if scale is not None:
         scale, shift = (_per_channel(v, x, dtype) for v in (scale, shift))
         if scale is None or shift is None:
             return None
-    x = x.contiguous(memory_format=layout).to(dtype)  # F.group_norm copies such an x too
-    return group_norm_silu(x, norm.num_groups, norm.weight, norm.bias, scale, shift, norm.eps)
+    x = x.contiguous(memory_format=layout)  # F.group_norm copies such an x too
+    return group_norm_silu(x.to(dtype), norm.num_groups, weight, bias, scale, shift, norm.eps)
 
 
 def _memory_format(x: Tensor) -> torch.memory_format | None:
@@ -107,15 +110,17 @@ def _memory_format(x: Tensor) -> torch.memory_format | None:
     return torch.channels_last if channels_last else torch.contiguous_format
 
 
-def _result_type(norm: nn.GroupNorm, x: Tensor) -> torch.dtype | None:
+def _result_type(norm: nn.GroupNorm, weight: Tensor | None, x: Tensor) -> torch.dtype | None:
     """The dtype of norm(x); None where PyTorch would refuse, or where we do not know."""
-    weight = x.dtype if norm.weight is None else norm.weight.dtype
+    given, own = x.dtype, x.dtype if weight is None else weight.dtype
     if type(norm).forward is not nn.GroupNorm.forward:  # statistics in float32, result as x
-        return x.dtype if weight == torch.float32 or norm.weight is None else None
+        return given if own == torch.float32 or weight is None else None
+    if own == given:
+        return given
     device = x.device.type
-    if torch.is_autocast_enabled(device) and weight == torch.float32 and x.dtype in (torch.float16, torch.bfloat16):
-        return _under_autocast(device, x.dtype, torch.get_autocast_dtype(device))
-    return x.dtype if weight == x.dtype else None
+    if own == torch.float32 and given in (torch.float16, torch.bfloat16) and torch.is_autocast_enabled(device):
+        return _under_autocast(device, given, torch.get_autocast_dtype(device))
+    return None
 
 
 @cache

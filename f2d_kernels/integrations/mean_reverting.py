@@ -14,7 +14,8 @@
     for t in sde.times:
         x = sde.step(x, mu, model(x, mu, t), t, "sde", seed=7)
 
-Nothing is clipped, there or here.
+Nothing is clipped, there or here. DA-CLIP and Refusion sample a model of T times in `sample_T` steps: give
+steps=sample_T, whose eps then ends the shorter schedule, and call the model with t * T / sample_T, as theirs is.
 """
 
 import math

@@ -195,11 +195,10 @@ def _forward(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor
 def _empty_gradients(inputs: Sequence[Any], channels_last: bool, needs: Sequence[bool]) -> list[Tensor | None]:
     """Allocate d_x, d_weight, d_bias, d_scale, d_shift; None for those that are not needed."""
     x, *parameters = inputs
-    wanted = zip(parameters, needs[1:], strict=True)
-    return [
-        empty_image(x.shape, x.dtype, x, channels_last) if needs[0] else None,
-        *(empty(t.shape, t.dtype, x) if need and t is not None else None for t, need in wanted),
-    ]
+    found = [empty_image(x.shape, x.dtype, x, channels_last) if needs[0] else None]
+    for need, t in zip(needs[1:], parameters):
+        found.append(empty(t.shape, t.dtype, x) if need and t is not None else None)
+    return found
 
 
 def _backward(grad: Tensor, grad_mean: Tensor | None, mean: Tensor, rstd: Tensor, *rest: Any) -> list[Tensor]:

@@ -133,26 +133,32 @@ def test_parameters_of_another_kind_run_as_written():
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype", "layout", "threads", "fused"),
+    ("pixels", "dtype", "layout", "threads", "plain", "training"),
     [
-        ((1, 32, 8, 8), torch.float32, torch.contiguous_format, 1, False),
-        ((1, 32, 95, 64), torch.float32, torch.contiguous_format, 1, False),
-        ((1, 32, 128, 64), torch.float32, torch.contiguous_format, 1, True),
-        ((1, 32, 128, 64), torch.float32, torch.contiguous_format, 2, False),
-        ((2, 32, 128, 64), torch.float32, torch.contiguous_format, 2, True),
-        ((1, 32, 128, 64), torch.bfloat16, torch.contiguous_format, 1, False),
-        ((1, 32, 128, 64), torch.bfloat16, torch.channels_last, 1, True),
-        ((8, 32, 128, 64), torch.bfloat16, torch.contiguous_format, 1, True),
+        (64, torch.float32, torch.contiguous_format, 1, False, False),
+        (4032, torch.float32, torch.contiguous_format, 1, False, False),
+        (4096, torch.float32, torch.contiguous_format, 1, True, False),
+        (4096, torch.float32, torch.contiguous_format, 2, False, False),
+        (8192, torch.float32, torch.contiguous_format, 2, True, False),
+        (16384, torch.float32, torch.contiguous_format, 1, True, True),
+        (16384, torch.float32, torch.channels_last, 2, True, False),
+        (4096, torch.bfloat16, torch.contiguous_format, 1, True, False),
+        (16384, torch.bfloat16, torch.channels_last, 1, True, True),
+        (65472, torch.bfloat16, torch.contiguous_format, 1, True, False),
+        (65536, torch.bfloat16, torch.contiguous_format, 1, True, True),
     ],
 )
-def test_small_tensors_run_as_written(shape, dtype, layout, threads, fused, own_sizes, monkeypatch):
+def test_small_tensors_run_as_written(pixels, dtype, layout, threads, plain, training, own_sizes, monkeypatch):
+    """plain, training: whether pairs of 32 channels are fused without and with gradients."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     net = nn.Sequential(nn.GroupNorm(8, 32), nn.SiLU()).to(dtype)
-    x = torch.randn(shape, dtype=dtype).to(memory_format=layout)
+    x = torch.randn(1, 32, pixels // 64, 64, dtype=dtype).to(memory_format=layout)
     expected = net(x)
     accelerate(net)
-    assert calls(net, x) == fused
-    torch.testing.assert_close(net(x), expected, **({} if fused else {"rtol": 0, "atol": 0}))
+    for gradients, fused in ((False, plain), (True, training)):
+        with torch.set_grad_enabled(gradients):
+            assert calls(net, x) == fused
+            torch.testing.assert_close(net(x), expected, **({} if fused else {"rtol": 0, "atol": 0}))
 
 
 def test_verify_runs_the_fused_pairs_of_a_small_sample(own_sizes, monkeypatch):

@@ -76,7 +76,8 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
 
 
 def _from_numbers(chunks: Mapping[bytes, bytes]) -> icc.Space:
-    primaries, curve = icc.BT709, icc.SRGB_CURVE
+    primaries: tuple = icc.BT709
+    curve: tuple[float, ...] = icc.SRGB_CURVE
     if b"cHRM" in chunks:
         white, red, green, blue = ((x / 1e5, y / 1e5) for x, y in struct.iter_unpack(">II", chunks[b"cHRM"]))
         primaries = (red, green, blue, white)

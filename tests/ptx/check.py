@@ -79,8 +79,8 @@ def results_of(function: Any, leaves: Tensors, eps: Tensor | None) -> list[Tenso
     outs = list(out) if isinstance(out, tuple) else [out]
     upstream = [random(*o.shape, seed=90 + i, dtype=torch.float64) for i, o in enumerate(outs)]
     wanted = [t for t in leaves if t is not None]
-    # cotangents that 16 bits hold exactly, so that every version gets the same
-    given = [g.bfloat16().to(o.dtype) for g, o in zip(upstream, outs, strict=True)]
+    # cotangents that 16 bits hold exactly, so that every version gets the same, in the layouts of the results
+    given = [torch.empty_like(o).copy_(g.bfloat16()) for g, o in zip(upstream, outs, strict=True)]
     return [t.detach() for t in (*outs, *torch.autograd.grad(outs, wanted, given))]
 
 

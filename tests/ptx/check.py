@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bench.ptx.capture import captured
 from f2d_kernels import gaussian_transition, use_backend
-from tests.kernels.cases import random
+from tests.kernels.cases import lay_out, random
 from tests.kernels.tolerances import BACKWARD, EPSILON, FORWARD, NORMAL, assert_close_as_formula
 from tests.ptx.ops import PROBLEMS, SEED, STREAM, Case, Problem, Tensors
 
@@ -64,7 +64,8 @@ def eps_of(case: Case) -> Tensor | None:
     if case.noise == "none" or not case.op.endswith(("transition", "step")):
         return None
     if case.noise == "given":
-        return random(case.batch, case.channels, *case.size, seed=20, dtype=case.dtype)
+        noise = random(case.batch, case.channels, *case.size, seed=20, dtype=case.dtype)
+        return lay_out(noise, "channels_last") if case.layout == "channels_last" else noise
     zero = torch.zeros(case.batch, case.channels, *case.size)
     with use_backend("cpp"):
         return gaussian_transition(

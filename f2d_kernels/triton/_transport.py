@@ -115,8 +115,8 @@ def total_of(
         delta = tl.load(image_at(deltas[k], delta_strides[k], b, c, place, FLAT), mask=inside, other=0.0)
         seen = seen + (delta,)  # type: ignore[assignment] # noqa: RUF005
         total = tl.fma(tl.broadcast_to(weight, total.shape), delta.to(COMPUTE), total)
-    state = read(x, image_strides[0], b, c, place, inside, FLAT, COMPUTE)
-    start = state
+    state = tl.load(image_at(x, image_strides[0], b, c, place, FLAT), mask=inside, other=0.0)
+    start = state.to(COMPUTE)
     if anchor is not None:
         start = read(anchor, image_strides[2], b, c, place, inside, FLAT, COMPUTE)
     total = as_type(total, ASSEMBLED).to(COMPUTE)

@@ -105,18 +105,18 @@ def total_of(
         total = tl.zeros([c.shape[0], place[1].shape[0]], COMPUTE)
     else:
         total = read(base, image_strides[1], b, c, place, inside, FLAT, COMPUTE)
-    seen, charts = (), ()
+    seen, charts = (), ()  # Triton knows no stars
     for k in tl.static_range(K):
         weight = gate_of(gates, gate_stride, b, k, c, c_inside, PER_CHANNEL, COMPUTE)
         if maps is not None:
             chart = tl.load(map_at(maps, map_stride, b, k, place, FLAT), mask=on_image, other=0.0)
             weight = weight * chart.to(COMPUTE)[None, :]
-            charts = charts + (chart,)  # noqa: RUF005
+            charts = charts + (chart,)  # type: ignore[assignment] # noqa: RUF005
         delta = tl.load(image_at(deltas[k], delta_strides[k], b, c, place, FLAT), mask=inside, other=0.0)
-        seen = seen + (delta,)  # noqa: RUF005 - Triton knows no stars
+        seen = seen + (delta,)  # type: ignore[assignment] # noqa: RUF005
         total = tl.fma(tl.broadcast_to(weight, total.shape), delta.to(COMPUTE), total)
-    state = read(x, image_strides[0], b, c, place, inside, FLAT, COMPUTE)
-    start = state
+    state = tl.load(image_at(x, image_strides[0], b, c, place, FLAT), mask=inside, other=0.0)
+    start = state.to(COMPUTE)
     if anchor is not None:
         start = read(anchor, image_strides[2], b, c, place, inside, FLAT, COMPUTE)
     total = as_type(total, ASSEMBLED).to(COMPUTE)

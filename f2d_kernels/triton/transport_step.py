@@ -45,7 +45,7 @@ def _forward_kernel(
     )
     mean = per_sample(log_mean, mean_stride, b, [BLOCK_C, BLOCK_P], COMPUTE)
     std = per_sample(log_std, std_stride, b, [BLOCK_C, BLOCK_P], COMPUTE)
-    write(x_next, next_stride, b, c, place, inside, stepped(state, target, tl.fma(std, eps, mean)), FLAT)
+    write(x_next, next_stride, b, c, place, inside, stepped(state.to(COMPUTE), target, tl.fma(std, eps, mean)), FLAT)
 
 
 def forward(

@@ -80,7 +80,7 @@ def _backward_kernel(
         through_x = g * exp
         v = v - g * expm1
         if d_noise is not None or mean_partials is not None or std_partials is not None:
-            slope = tl.where((raw < -20.0) | (raw > 20.0), 0.0, g * (state - target) * exp)
+            slope = tl.where((raw < -20.0) | (raw > 20.0), 0.0, g * (state.to(COMPUTE) - target) * exp)
             if d_noise is not None:
                 write(d_noise, d_strides[2], b, c, place, inside, slope * std, FLAT)
             # masked elements hold g = 0 and add nothing
@@ -131,7 +131,7 @@ def kept(experts: tuple[Tensor, ...], compute: tl.dtype) -> int:
     """Return of how many experts the deltas stay in registers, as far as these last; others are read twice."""
     if len(experts) > GROUP // 2 or compute == tl.float64:
         return 0
-    return 3 if any(t.element_size() == 2 for t in experts) else 4
+    return 2 if any(t.element_size() == 2 for t in experts) else 4
 
 
 def backward(

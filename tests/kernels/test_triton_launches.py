@@ -163,3 +163,27 @@ def test_every_kernel_was_repeated():
 def test_launchers_are_found():
     assert {module.__name__.rsplit(".", 1)[-1] for module in LAUNCHERS} >= {"expert_assembly", "expert_head", "_reduce"}
     assert all("launch(" in inspect.getsource(module) for module in LAUNCHERS)
+
+
+def test_workspaces_of_the_heads_gradients_do_not_grow_with_the_channels(monkeypatch):
+    """A launch takes 64 channels, so that its partial sums have fewer elements than the features; nothing runs here."""
+    backward = import_module(f"{package.__name__}.expert_head_backward")
+    allocated: list[tuple[int, ...]] = []
+
+    def record(shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> Tensor:
+        allocated.append(shape)
+        return torch.zeros(shape, dtype=dtype)
+
+    monkeypatch.setattr(backward, "empty_partials", record)
+    features, channels, size = torch.zeros(1, 2, 4, 16, 16), 9000, (16, 16)
+    weight, bias, scale = torch.zeros(2, channels, 4), torch.zeros(2, channels), torch.zeros(1, 2, 4)
+    gates, maps = torch.zeros(1, 2), torch.zeros(1, 2, *size)
+    gradients = [torch.empty_like(t) for t in (weight, bias, scale, gates, maps)]
+    with launching(lambda *_, **__: None):
+        backward.backward(
+            torch.zeros(1, channels, *size), [features], weight, bias, scale, gates, maps,
+            [torch.empty_like(features)], *gradients,
+        )  # fmt: skip
+    partial = [torch.Size(shape).numel() for shape in allocated if len(shape) == 5]
+    assert len(partial) == 141 and max(partial) <= features.numel()
+    assert torch.Size([1, 2, channels, 5]) in map(torch.Size, allocated)  # what they add up to: as large as the weights

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bench.ptx.capture import captured
 from f2d_kernels import gaussian_transition, use_backend
-from tests.kernels.cases import random
+from tests.kernels.cases import lay_out, random
 from tests.kernels.tolerances import BACKWARD, EPSILON, FORWARD, NORMAL, assert_close_as_formula
 from tests.ptx.ops import PROBLEMS, SEED, STREAM, Case, Problem, Tensors
 
@@ -64,7 +64,8 @@ def eps_of(case: Case) -> Tensor | None:
     if case.noise == "none" or not case.op.endswith(("transition", "step")):
         return None
     if case.noise == "given":
-        return random(case.batch, case.channels, *case.size, seed=20, dtype=case.dtype)
+        noise = random(case.batch, case.channels, *case.size, seed=20, dtype=case.dtype)
+        return lay_out(noise, "channels_last") if case.layout == "channels_last" else noise
     zero = torch.zeros(case.batch, case.channels, *case.size)
     with use_backend("cpp"):
         return gaussian_transition(
@@ -79,8 +80,8 @@ def results_of(function: Any, leaves: Tensors, eps: Tensor | None) -> list[Tenso
     outs = list(out) if isinstance(out, tuple) else [out]
     upstream = [random(*o.shape, seed=90 + i, dtype=torch.float64) for i, o in enumerate(outs)]
     wanted = [t for t in leaves if t is not None]
-    # cotangents that 16 bits hold exactly, so that every version gets the same
-    given = [g.bfloat16().to(o.dtype) for g, o in zip(upstream, outs, strict=True)]
+    # cotangents that 16 bits hold exactly, so that every version gets the same, in the layouts of the results
+    given = [torch.empty_like(o).copy_(g.bfloat16()) for g, o in zip(upstream, outs, strict=True)]
     return [t.detach() for t in (*outs, *torch.autograd.grad(outs, wanted, given))]
 
 

@@ -15,6 +15,7 @@ pytest.importorskip("triton")
 
 BF16 = torch.bfloat16
 ASSEMBLY = Case("expert_assembly", BF16)
+TRIPLES = Case("expert_assembly", layout="channels_last", size=(264, 260), batch=1)
 LOGNORMAL = Case("lognormal_transition", BF16)
 FAR = Case("lognormal_transition", BF16, layout="far")
 GAUSSIAN = Case("gaussian_transition", BF16, size=(5, 13), window=WINDOW)
@@ -86,6 +87,7 @@ MUTANTS = [
     Mutant("an input is written", "cuda", LOGNORMAL, "transition_forward",
            r"(?s)(ld\.global\.nc\.v2\.u32 [^;]*\[(%rd\d+)\];.*?st\.global(?:\.wb)?\.v2\.u32\s+\[)%rd\d+(.*?;)",
            r"\1\2\3", faults.WRITE_TO_INPUT, 1),
+    Mutant("a lane that hands its vector to another", "cuda", TRIPLES, "assembly_forward", r", 11;", ", 13;", WRONG),
     Mutant("the wrong plane of the deltas", "cuda", ASSEMBLY, "assembly_forward", r"mul\.lo\.s64", "add.s64",
            faults.OUT_OF_BOUNDS, 3),
 ]  # fmt: skip

@@ -50,8 +50,9 @@ def per_sample(op: str, name: str, value: Tensor | float, image: Tensor, dtype: 
 
 def whole(op: str, name: str, value: Any, meaning: str = "a whole number") -> int:
     """An int, a torch.SymInt, or a NumPy integer as an int; TypeError for bools, floats and everything else."""
+    known: Any = value  # unlike `value`, not narrowed to what is no int to mypy
     if type(value) is int or isinstance(value, torch.SymInt):
-        return value
+        return known
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{op}: {name} must be {meaning}, got {type(value).__name__}")
     return int(value)
@@ -59,8 +60,9 @@ def whole(op: str, name: str, value: Any, meaning: str = "a whole number") -> in
 
 def real(op: str, name: str, value: Any, meaning: str = "a number") -> float:
     """A float, a torch.SymFloat, or another real number as a float; TypeError for bools and everything else."""
+    known: Any = value
     if type(value) is float or isinstance(value, (torch.SymFloat, torch.SymInt)):
-        return value
+        return known
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{op}: {name} must be {meaning}, got {type(value).__name__}")
     try:

@@ -1,7 +1,6 @@
 """The log-normal transport as a scheduler of diffusers."""
 
 import itertools
-import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
+from f2d.integrations.arguments import number, rates, whole
 from f2d.nets import F2DNet
 from f2d.transport import SAMPLERS, TARGETS, LogNormal, LogNormalSchedule
 from f2d.transport.samplers import sampling_times, warn_if_short
@@ -63,7 +63,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         sampler: str = "MC",
         prediction_type: str = "SFLOW",
     ):
-        steps = _whole(num_train_timesteps, "num_train_timesteps")
+        steps = whole(num_train_timesteps, "num_train_timesteps")
         if type(num_train_timesteps) is not int:
             self.register_to_config(num_train_timesteps=steps)
         num_train_timesteps = steps
@@ -80,7 +80,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         elif isinstance(theta, str) or isinstance(sigma2, str) or dt is None:
             raise ValueError("LogNormalScheduler: give theta and sigma2 by name, or numbers for both and dt")
         else:
-            schedule = LogNormalSchedule(_rates(theta, "theta"), _rates(sigma2, "sigma2"), _number(dt, "dt"))
+            schedule = LogNormalSchedule(rates(theta, "theta"), rates(sigma2, "sigma2"), number(dt, "dt"))
             if schedule.num_steps != num_train_timesteps:
                 raise ValueError(
                     f"LogNormalScheduler: {schedule.num_steps} rates for num_train_timesteps={num_train_timesteps}"
@@ -114,7 +114,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
 
     def set_begin_index(self, begin_index: int = 0) -> None:
         """Start the loop after `set_timesteps` at ``timesteps[begin_index]``."""
-        index, last = _whole(begin_index, "begin_index"), len(self._times) - 2
+        index, last = whole(begin_index, "begin_index"), len(self._times) - 2
         if not 0 <= index <= last:
             raise ValueError(f"LogNormalScheduler: begin_index must lie in 0 to {last}, got {index}")
         self._begin_index: int | None = index
@@ -134,12 +134,12 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         if (num_inference_steps is None) == (timesteps is None):
             raise ValueError("LogNormalScheduler: give num_inference_steps or timesteps")
         if num_inference_steps is not None:
-            times = sampling_times(schedule, _whole(num_inference_steps, "num_inference_steps"), sampler)
+            times = sampling_times(schedule, whole(num_inference_steps, "num_inference_steps"), sampler)
         elif timesteps is not None:
             listed = timesteps.tolist() if hasattr(timesteps, "tolist") else timesteps
             if not isinstance(listed, Sequence) or isinstance(listed, str):
                 raise TypeError(f"LogNormalScheduler: timesteps must be a sequence of integers, got {timesteps!r}")
-            times = [*(_whole(t, "timesteps") for t in listed), schedule.num_steps]
+            times = [*(whole(t, "timesteps") for t in listed), schedule.num_steps]
             if len(times) < 2 or times[0] < 0 or any(s >= t for s, t in itertools.pairwise(times)):
                 raise ValueError(f"LogNormalScheduler: timesteps must ascend in 0 <= t < {times[-1]}, got {times[:-1]}")
             sampling_times(schedule, len(times) - 1, sampler)
@@ -240,7 +240,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
             if len(set(held)) != 1:
                 raise ValueError(f"LogNormalScheduler: timestep must be the same for all images, got {held}")
             timestep = held[0]
-        time = _whole(timestep, "timestep")
+        time = whole(timestep, "timestep")
         if time not in self._times[:-1]:
             raise ValueError(
                 f"LogNormalScheduler: {time} is not among the timesteps {self._times[:-1]} (see set_timesteps)"
@@ -251,7 +251,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         """Check `timesteps` of `add_noise`; return an int, or int64 [B] on the images' device."""
         last, batch = self.config.num_train_timesteps, images.shape[0]
         if not isinstance(timesteps, Tensor):
-            held = [_whole(timesteps, "timesteps")]
+            held = [whole(timesteps, "timesteps")]
         elif timesteps.is_floating_point() or timesteps.is_complex() or timesteps.dtype == torch.bool:
             raise TypeError(f"LogNormalScheduler: timesteps must be whole numbers, got {timesteps.dtype}")
         elif timesteps.dim() > 1 or timesteps.numel() not in (1, batch):
@@ -268,33 +268,6 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         timesteps = timesteps.long().reshape(-1).to(images.device, non_blocking=True).expand(batch)
         # a negative index would count from the end; on a GPU, replace it by one past the end, which PyTorch refuses
         return timesteps if held else torch.where(timesteps < 0, last + 1, timesteps)
-
-
-def _whole(value: Any, name: str) -> int:
-    value = _plain(value)
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"LogNormalScheduler: {name} must be an integer, got {value!r}")
-    return int(value)
-
-
-def _number(value: Any, name: str) -> float:
-    value = _plain(value)
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"LogNormalScheduler: {name} must be a number, got {value!r}")
-    return float(value)
-
-
-def _plain(value: Any) -> Any:
-    """The Python number in a 0-dimensional tensor, array or NumPy scalar; everything else as it is."""
-    return value.item() if getattr(value, "ndim", None) == 0 else value
-
-
-def _rates(values: Any, name: str) -> Tensor:
-    """T numbers as float64 [T]."""
-    listed = values.tolist() if hasattr(values, "tolist") else values
-    if not isinstance(listed, Sequence) or isinstance(listed, str):
-        raise TypeError(f"LogNormalScheduler: {name} must be a name or a sequence of numbers, got {values!r}")
-    return torch.tensor([_number(rate, name) for rate in listed], dtype=torch.float64)
 
 
 def noise_source(x: Tensor, generator: Generators, seed: Seed = None, noise: Tensor | None = None) -> dict:

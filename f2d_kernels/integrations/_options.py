@@ -71,6 +71,8 @@ def _listed(owner: str, name: str, values: Any, meaning: str) -> list[Any]:
 
 def _plain(value: Any) -> Any:
     """The Python number in a tensor, array or NumPy scalar of one element; everything else as it is."""
+    if isinstance(value, (int, float)):  # a compiler's symbols too, which have no attributes
+        return value
     if isinstance(value, Tensor):
         return value.item() if value.numel() == 1 else value
     return value.item() if getattr(value, "size", None) == 1 else value

@@ -115,16 +115,15 @@ def keyed(noise: dict[str, Any], t: int | Tensor, x: Any) -> dict[str, Any]:
         if not right or seed.dim() > 1 or seed.numel() not in (1, batch):
             return noise  # the op says what is wrong
         key, shared = seed.reshape(-1), seed.numel() == 1
-    elif (
-        isinstance(seed, bool)
-        or not isinstance(seed, (numbers.Integral, torch.SymInt))
-        or not -(2**63) <= (seed := whole("", "seed", seed)) < 2**64
-    ):
+    elif isinstance(seed, bool) or not isinstance(seed, (int, numbers.Integral, torch.SymInt)):
         return noise
-    elif batch == 1 and not isinstance(t, Tensor):
-        return noise | {"seed": _wrapped(int(seed) + t * PER_TIME)}
     else:
-        signed: Any = seed - 2**64 if seed >= 2**63 else seed
+        number: Any = whole("", "seed", seed)
+        if not -(2**63) <= number < 2**64:
+            return noise
+        if batch == 1 and not isinstance(t, Tensor):
+            return noise | {"seed": _wrapped(int(number) + t * PER_TIME)}
+        signed = number - 2**64 if number >= 2**63 else number
         key, shared = torch.full((1,), signed, dtype=torch.int64, device=x.device), True
     key = torch.add(key, t, alpha=PER_TIME) if isinstance(t, Tensor) else key + _wrapped(t * PER_TIME)
     if shared and batch != 1:

@@ -133,7 +133,7 @@ class ResidualDiffusion(Tables):
         elif self._needs_degraded:
             name, terms = "shared", [x, residual, prediction, degraded]
         found = self._linear(name, terms, t, noise)
-        if self.clip is None or (not isinstance(t, Tensor) and t != self.times[-1]):
+        if self.clip is None or (isinstance(t, int) and t != self.times[-1]):
             return found
         bound = self._row("bound", self._time("bound", t, x), [found])[..., 0].to(found.dtype).reshape(-1, 1, 1, 1)
         return found.clamp(-bound, bound)

@@ -317,5 +317,5 @@ def test_change_spread_and_affine_psnr(f2d, model, pairs, tmp_path):
     restored = tmp_path / "one" / "restored"
     done = f2d("eval", restored, "--data", pairs, "-o", tmp_path / "other", "--measures", measures)
     assert done.exit_code == 0, done.output
-    assert "spread: the pictures are another method" in (tmp_path / "other" / "results.md").read_text()
+    assert "spread: the images are outputs of another method" in (tmp_path / "other" / "results.md").read_text()
     assert "spread" not in rows(tmp_path / "other")["pairs/0"]

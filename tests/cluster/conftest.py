@@ -18,6 +18,7 @@ def cluster():
     pytest.importorskip("pyarrow")
     os.environ["PYTHONPATH"] = str(ROOT)
     os.environ["AWS_REQUEST_CHECKSUM_CALCULATION"] = "when_required"  # moto stores trailing checksums as contents
+    ray.shutdown()  # what a test of this process left connected
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield ray
     ray.shutdown()

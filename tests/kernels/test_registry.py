@@ -113,7 +113,7 @@ def test_a_list_too_long_for_cuda_runs_on_triton_with_one_log_line(op, place, mo
 
 
 def test_the_limit_of_a_list_is_that_of_the_cuda_kernels():
-    source = (Path(__file__).parents[2] / "csrc" / "cuda" / "expert_assembly_body.h").read_text()
+    source = (Path(__file__).parents[2] / "csrc" / "cuda" / "experts.h").read_text()
     assert f"constexpr int kMaxListed = {MAX_LISTED};" in source
     for op, place in DELTAS_AT.items():
         for name in (f"{op}_out", f"{op}_backward_out"):

@@ -156,6 +156,9 @@ def test_each_program_writes_to_its_own_sample(op, size):
 
     def launch(kernel, programs, device, *arguments, tuned=True, **constants) -> None:
         if kernel.fn.__name__ in OF_TILES:
+            for sums in arguments:  # not computed here: zeros in place of what the memory happened to hold
+                if isinstance(sums, torch.Tensor) and sums.dtype == torch.float64:
+                    sums.zero_()
             return
         assert programs % BATCH == 0 and programs < 2**31
         each = programs // BATCH

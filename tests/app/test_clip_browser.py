@@ -98,6 +98,7 @@ def test_refusals_and_the_next_one_works(tab, tmp_path):
     tab.get_by_test_id("toast-body").wait_for()
     assert "Choose a video first." in tab.get_by_test_id("toast-body").inner_text()
     tab.get_by_label("Close", exact=True).click()
+    tab.get_by_test_id("toast-body").wait_for(state="detached")
     (tmp_path / "words.mp4").write_text("no video at all")
     for path, words in (
         (tmp_path / "words.mp4", "words.mp4: cannot be read as a video"),

@@ -226,9 +226,8 @@ def test_spread_is_the_deviation_of_samples_and_none_at_one_step(asked):
     wanted = samples.std(0, ddof=1).mean(0) * 255
     np.testing.assert_allclose(details.spread[1].values, wanted, atol=0.05, rtol=2e-3)
     assert details.spread[1].mean == pytest.approx(wanted.mean(), rel=1e-3)
-    assert details.spread[0].mean < min(
-        0.25, details.spread[1].mean / 2
-    )  # of a grey level: one call draws next to nothing
+    # in grey levels: one call draws next to nothing
+    assert details.spread[0].mean < min(0.25, details.spread[1].mean / 2)
 
 
 def test_a_model_without_factors_has_spread_alone():

@@ -79,9 +79,7 @@ def clips(
         def restored() -> Clip:
             if path is None:
                 raise ValueError("Choose a video first.")
-            return work.restore(
-                Path(path), options(*values), lambda done, total: progress((done, total), unit="frames")
-            )
+            return work.restore(Path(path), options(*values), counted)
 
         clip = told(restored)()
         size = clip.after.stat().st_size / 1e6

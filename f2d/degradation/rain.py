@@ -40,18 +40,20 @@ def draw_parameters(draws: Draws) -> dict[str, float]:
 
 
 def draw_varied(draws: Draws) -> dict[str, float]:
-    """Draw a shower from wider ranges: none to broad streaks, with or without a veil, slanting up to 60 degrees.
+    """Draw a shower from wider ranges: a few broad streaks to many fine ones, with or without a veil.
 
     Published sets differ in just this: Rain100L (Yang et al., CVPR 2017) has long separate streaks and no veil,
-    Outdoor-Rain (Li et al., CVPR 2019) short dense ones in a veil.
+    Outdoor-Rain (Li et al., CVPR 2019) short dense ones in a veil. The near streaks cover 0.3 to 25 % of the pixels,
+    log-uniformly, so that a network sees the few as often as the many.
     """
-    width = draws.uniform(0.5, 2.0)
+    length, width = draws.uniform(8, 60), draws.uniform(0.5, 2.2)
+    coverage = 10 ** draws.uniform(-2.5, -0.6)
     return {
-        "angle": math.radians(draws.uniform(-60, 60)),
+        "angle": math.radians(draws.uniform(-45, 45)),
         "veil": draws.uniform(0.0, 0.08) if draws.choice(0.5) else 0.0,
-        "streaks": draws.uniform(0.05, 0.8),
-        "density": 10 ** draws.uniform(-3.6, -2.2) / width,
-        "length": draws.uniform(6, 70),
+        "streaks": draws.uniform(0.1, 0.8),
+        "density": coverage / (4 * length * width),  # two layers of streaks, each 2 · width across
+        "length": length,
         "width": width,
     }
 

@@ -67,8 +67,7 @@ class Restoring:
     """
 
     def __init__(self, task: Task, counts: Counts, load: Callable[[], Restorer]):
-        self._task, self._counts, self._load_restorer = task, counts, load
-        self._together = 1
+        self._task, self._counts, self._load = task, counts, load
 
     def run(self, jobs: list[Job], *, progress: bool) -> None:
         """Restore `jobs`; print a line for each, and count those that fail."""
@@ -116,17 +115,15 @@ class Restoring:
     def _batch(self, photo: Photo) -> int:
         """Return how many photographs of the size of `photo` are restored together."""
         small = photo.size[0] * photo.size[1] <= SMALL
-        # the restorer, loaded here at the latest, decides how many go together
-        return self._together if self._restorer and small and not self._task.wanted.samples else 1
+        return self._together if small and not self._task.wanted.samples else 1
 
     @cached_property
     def _restorer(self) -> Restorer:
         return self._load()
 
-    def _load(self) -> Restorer:
-        restorer = self._load_restorer()
-        self._together = 1 if restorer.execution.device.type == "cpu" else BATCH
-        return restorer
+    @cached_property
+    def _together(self) -> int:
+        return 1 if self._restorer.execution.device.type == "cpu" else BATCH
 
     def _restored(self, group: list[tuple[Job, Photo]]) -> Iterator[str]:
         """Yield a line for each photograph of the group that was restored."""

@@ -99,9 +99,9 @@ def _cmyk_levels(inks: np.ndarray, profile: bytes | None) -> tuple[np.ndarray, s
     if profile or not deep:
         picture = Image.fromarray(np.ascontiguousarray(converted(inks, 8)), "CMYK")
         picture.info["icc_profile"] = profile
-        converted, note = cmyk_to_rgb(picture)
+        rgb, note = cmyk_to_rgb(picture)
         if not (deep and note):
-            return np.array(converted), "16 bits became 8, as its ICC profile converts 8" if deep else note
+            return np.array(rgb), "16 bits became 8, as its ICC profile converts 8" if deep else note
     else:
         note = ""
     paper = 65535 - inks.astype(np.uint32)

@@ -143,16 +143,16 @@ class Restoring:
 
     def _written(self, job: Job, photo: Photo, result: Restored, i: int, seconds: float) -> str:
         """Write all outputs of one photograph; the image comes last, since it shows that all the others exist."""
-        write_new = self._write_new
+        write_new, wanted = self._write_new, self._task.wanted
         make_folder(job.target.parent)
         values = result.image[i]
-        if self._task.wanted.samples:
+        if wanted.samples:
             values, deviation, more = self._samples(job, photo, values)
             seconds += more
             write_new(deviation_path(job.target), lambda path: write(deviation, path))
-        if self._task.wanted.maps:
+        if wanted.maps:
             for name, factor_map in zip(result.factors, result.maps[i]):
-                write_new(map_path(job.target, name), partial(_save_map, factor_map))
+                write_new(map_path(job.target, name), partial(save_image, to_picture(factor_map)))
             write_new(numbers_path(job.target), lambda path: _write_numbers(path, result, i))
         restored = photo.replaced(values)
         notes: list[str] = []
@@ -161,8 +161,10 @@ class Restoring:
         self._counts.model_seconds += seconds
         width, height = photo.size
         change = photo.change_to(restored)
-        frames = [f"the first of {photo.frames} frames"] if photo.frames > 1 else []
-        remarks = shown(" ".join("; ".join((*frames, *photo.notes, *notes)).split()))
+        told = [f"the first of {photo.frames} frames"] if photo.frames > 1 else []
+        told += [f"the mean of {wanted.samples} samples, written beside it"] if wanted.samples else []
+        told += ["maps written beside it"] if wanted.maps else []
+        remarks = shown(" ".join("; ".join((*told, *photo.notes, *notes)).split()))
         return (
             f"{shown(job.target)}  {width}x{height}  {seconds:.2f} s  "
             f"change {change.mean:.1f} levels, at most {change.largest:.0f}" + (f"  ({remarks})" if remarks else "")
@@ -200,10 +202,6 @@ class Restoring:
     def _write_new(self, path: Path, write_to: Callable[[Path], object]) -> None:
         if self._task.wanted.writes(path):
             write_to(path)
-
-
-def _save_map(factor_map: torch.Tensor, path: Path) -> None:
-    save_image(to_picture(factor_map), path)
 
 
 def _write_numbers(path: Path, result: Restored, i: int) -> None:

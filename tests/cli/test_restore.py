@@ -151,7 +151,7 @@ def test_as_a_process(model, photo, tmp_path):
     assert str(tmp_path / "o.png") in done.stdout  # in a pipe too, not on the progress bar's stderr
     missing = run("restore", tmp_path / "nope.png", "-o", tmp_path / "p.png")
     assert missing.returncode == 1
-    assert missing.stderr == f"error: {tmp_path / 'nope.png'}: no such file\n" and missing.stdout == ""
+    assert missing.stderr == f"error: {tmp_path / 'nope.png'}: no such file or folder\n" and missing.stdout == ""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")

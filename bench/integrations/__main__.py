@@ -62,7 +62,7 @@ def training_step(net: nn.Module, inputs: tuple) -> None:
 
 
 def network_rows(rounds: int) -> Iterator[list[str]]:
-    """The two take turns, and the ratio is the median of the rounds': what else the machine does meets both."""
+    """Time both networks in turns, so that other load affects them alike; the ratio is the median over the rounds."""
     for name, plain, inputs in networks():
         fast = copy.deepcopy(plain.eval())
         report = accelerate(fast, verify=inputs)
@@ -96,8 +96,8 @@ def print_table(names: list[str], rows: Iterator[list[str]]) -> None:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.integrations", description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--samples", type=int, default=60, help="of each way")
-    parser.add_argument("--seconds", type=float, default=20.0, help="at most, for a step")
+    parser.add_argument("--samples", type=int, default=60, help="timed samples of each version")
+    parser.add_argument("--seconds", type=float, default=20.0, help="time limit for a step")
     parser.add_argument("--rounds", type=int, default=9, help="forward passes of each network")
     parser.add_argument("--only", choices=("adapters", "networks", "pairs"))
     options = parser.parse_args(arguments)

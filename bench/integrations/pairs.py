@@ -25,7 +25,7 @@ SIZES = (
 
 
 def pair_rows(rounds: int) -> Iterator[list[str]]:
-    """Medians of CPU time of this thread, taken in turns, so that other work on the machine meets both alike."""
+    """Yield ratios of this thread's CPU time; the versions run in turns, so that other load affects both alike."""
     for dtype in DTYPES:
         for layout in LAYOUTS:
             for channels, side in SIZES:
@@ -36,7 +36,7 @@ def pair_rows(rounds: int) -> Iterator[list[str]]:
 
 
 def ratio(channels: int, x: Tensor, rounds: int, train: bool) -> float:
-    """The plain layers' time over that of the op, the median over the rounds."""
+    """Return the plain layers' time divided by the op's, the median over the rounds."""
     pair, fused = (nn.Sequential(nn.GroupNorm(8, channels), nn.SiLU()).to(x.dtype) for _ in range(2))
     accelerate(fused)
     grad, repeats = torch.randn_like(x), max(1, 2**20 // x.numel())

@@ -28,7 +28,7 @@ SEED = 7
 
 @dataclass(frozen=True)
 class Row:
-    """One step in two versions, called as (*tensors, noise, or None to draw it) -> tensor; shapes: of the tensors."""
+    """One step in two versions, called as (*tensors, noise) -> tensor; noise None is drawn. shapes: of the tensors."""
 
     name: str
     published: Callable[..., Tensor]

@@ -27,8 +27,8 @@ class Clip(NamedTuple):
 class Clips:
     """Restorations of videos of at most `work.limits.clip_seconds` and `clip_megapixels`, beside those of `work`.
 
-    A video holds no more memory than a photograph of its frames' size, and takes turns with photographs after every
-    frame. What is wrong with a file is a ValueError of one line that names it as the person does.
+    A video needs no more memory than a photograph of its frames' size, and takes turns with photographs after every
+    frame. Errors in a file raise a ValueError of one line with the file's own name.
     """
 
     def __init__(self, work: Work):
@@ -38,10 +38,10 @@ class Clips:
     def restore(
         self, path: Path, options: Options, progress: Callable[[int, int | None], None] = lambda done, total: None
     ) -> Clip:
-        """`path` restored, with its sound, as `f2d restore` does; progress: as in `restore_video`."""
+        """Restore `path`, with its sound, as `f2d restore` does; progress is that of `restore_video`."""
         from f2d.video.restoring import restore_video
 
-        self.work.check_room(self.work.inside(path))
+        self.work.check_room(path)
         try:
             self._check(path)
             target = self.work.place() / f"{path.stem}_restored{SUFFIXES[path.suffix.lower()]}"

@@ -37,8 +37,8 @@ class Limits:
         return PROGRAM + max(0, memory - PROGRAM) // self.together
 
     def check(self, path: Path) -> str | None:
-        """Pillow's name of the format of `path`, from its header; None where there is no header that says so, which
-        `f2d.images.read` then explains. ImageError for a file or a picture that is too large."""
+        """Return Pillow's name of the format by the header, or None for an unreadable one, which `f2d.images.read` then
+        explains. Raise ImageError for a file or an image that is too large."""
         size = path.stat().st_size
         if size > self.upload:
             raise ImageError(

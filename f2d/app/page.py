@@ -23,15 +23,16 @@ _TO_RESULT = "() => document.getElementById('f2d-compare').scrollIntoView({ bloc
 
 
 class Preview(NamedTuple):
-    """shown: a picture that stands on the page for a file that browsers do not show, original."""
+    """A file that browsers cannot show (original), and the picture that the page shows in its place (shown)."""
 
     shown: str
     original: str
 
 
 class _Page(gr.Blocks):
-    """gradio's own copies what a request names into its folder, fetches it, or leaves the path as it is: here a request
-    has numbers and words, and pictures by the path of a file below the folder, and nothing else of them is passed on.
+    """Blocks whose requests contain only numbers, texts, and paths of files below the server's folder.
+
+    gradio's own Blocks copy whatever a request names into their folder, fetch it, or pass its path on unchecked.
     """
 
     def __init__(self, work: Work, **options: Any):
@@ -53,7 +54,7 @@ class _Page(gr.Blocks):
 
 
 def build(work: Work, title: str, licence: str, examples: list[Path]) -> gr.Blocks:
-    """The page of `work`. title: the model's name. licence: of its weights, "" for none. examples: files to try."""
+    """Build the page. title: the model's name. licence: that of its weights, "" for none. examples: files to try."""
     limits, names = work.limits, work.restorer.config.factors
     steps = work.restorer.transport.default_steps
     samplers = [name for name in work.restorer.transport.samplers if name not in OTHER_NUMBERS_OF_STEPS]
@@ -83,11 +84,11 @@ def build(work: Work, title: str, licence: str, examples: list[Path]) -> gr.Bloc
                         value=steps,
                         step=1,
                         label="Steps",
-                        info="Calls of the network, each as long.",
+                        info="Calls of the network; the time grows with their number.",
                     )
                     sampler = gr.Radio(samplers, value=samplers[0], label="Sampler", visible=len(samplers) > 1)
                     seed = gr.Number(
-                        0, precision=0, minimum=0, maximum=LARGEST_SEED, label="Seed", info="Of the noise of the steps."
+                        0, precision=0, minimum=0, maximum=LARGEST_SEED, label="Seed", info="Random seed of the noise."
                     )
                     new_seed = gr.Button("New seed", size="sm")
             with gr.Column(scale=7, min_width=280):
@@ -137,7 +138,10 @@ def build(work: Work, title: str, licence: str, examples: list[Path]) -> gr.Bloc
 
 @contextmanager
 def making_folders_in(folder: Path) -> Iterator[None]:
-    """gradio makes a folder at each start below the one that it was imported with, maybe of a server that ended."""
+    """Make gradio create its folders below `folder` inside the block.
+
+    Otherwise it uses the folder that was set when it was imported, which may belong to a server that has ended.
+    """
     before, routes.DEFAULT_TEMP_DIR = routes.DEFAULT_TEMP_DIR, str(folder)
     try:
         yield
@@ -165,15 +169,16 @@ def _strengths(names: tuple[str, ...]) -> list[gr.Slider]:
 
 
 def _sets(label: str, sliders: list[gr.Slider], values: list[int]) -> None:
-    """A button that moves the sliders, in the browser alone."""
+    """Add a button that moves the sliders, which happens in the browser only."""
     button = gr.Button(label, size="sm", min_width=100)
     button.click(None, None, sliders, js=f"() => {values if len(values) > 1 else values[0]}", api_visibility="private")
 
 
 def _told(function: Callable, instead: list | None = None) -> Callable:
-    """`function` whose ValueErrors are told on the page, and whose other errors are told there to be the server's own.
+    """Return `function` with its ValueErrors shown on the page, and other errors reported there as the server's fault.
 
-    instead: what is returned then, beside a warning; None: an error stops the request, and the page stays as it is.
+    instead: what is returned after an error, which is then shown as a warning. None: the error ends the request, and
+    the page stays as it is.
     """
 
     def run(*values: Any) -> Any:
@@ -196,9 +201,9 @@ def _told(function: Callable, instead: list | None = None) -> Callable:
 
 def _head(title: str, keep: int) -> str:
     return (
-        "<h1>Restore a photograph</h1><p>Rain, haze, low light and snow are taken out of a picture by the model "
-        f"<b>{escape(title)}</b>. It invents what it cannot see: do not use it where that matters. Pictures stay on "
-        f"this server, and are deleted after {_duration(keep)}.</p>"
+        f"<h1>Restore a photograph</h1><p>The model <b>{escape(title)}</b> removes rain, haze, low light and snow from "
+        "a photograph. It invents what it cannot see, so do not use it where that matters. Pictures stay on this "
+        f"server and are deleted after {_duration(keep)}.</p>"
     )
 
 

@@ -153,19 +153,19 @@ element.addEventListener("click", (event) => {
 
 
 def compare() -> gr.HTML:
-    """The divider; its value is `compared(done)`, None before there is any."""
+    """Return the divider; its value is `compared(done)`, or None before the first restoration."""
     return gr.HTML(
         None, html_template=_COMPARE, css_template=_COMPARE_CSS, js_on_load=_COMPARE_JS, elem_id="f2d-compare"
     )
 
 
 def factors() -> gr.HTML:
-    """Maps and numbers of the factors; its value is `explained(done)`."""
+    """Return maps and numbers of the factors; the value is `explained(done)`."""
     return gr.HTML(None, html_template=_FACTORS, css_template=_FACTORS_CSS, js_on_load=None, elem_id="f2d-factors")
 
 
 def examples(paths: list[Path]) -> gr.HTML:
-    """Buttons with the pictures `paths`, named as the files are; the data of its click event has the index."""
+    """Return buttons with the pictures in `paths`, named after the files; the click event carries the index."""
     value = [{"file": file(path), "name": path.stem.replace("_", " ")} for path in paths]
     return gr.HTML(
         value, html_template=_EXAMPLES, css_template=_EXAMPLES_CSS, js_on_load=_EXAMPLES_JS, elem_id="f2d-examples"
@@ -173,7 +173,7 @@ def examples(paths: list[Path]) -> gr.HTML:
 
 
 def line(text: str = "") -> str:
-    """HTML that screen readers say when it changes."""
+    """Return HTML that screen readers announce when it changes."""
     return f'<p role="status" style="margin: 0; white-space: pre-line">{escape(text)}</p>'
 
 
@@ -198,5 +198,5 @@ def named(factor: str) -> str:
 
 
 def file(path: Path) -> dict[str, Any]:
-    """A file as gradio carries it: it gets an address, and is deleted when its time has come."""
+    """Return a file as gradio's data: it gets an address, and is deleted with the other old files."""
     return gr.FileData(path=str(path), orig_name=path.name).model_dump()

@@ -61,9 +61,9 @@ class Done(NamedTuple):
 class Work:
     """Restorations of files through one restorer; any number of threads may call it.
 
-    Pictures are read and written below `folder` alone, each request's in a place that cannot be guessed. What is wrong
-    with a file or with the options is an ImageError or ValueError of one line that names the file as the person does,
-    and no path of the server's. FileNotFoundError for what is no file below `folder`: visitors name any path.
+    Pictures are read and written below `folder` only, each request's in a place that cannot be guessed. Errors in a
+    file or in the options raise an ImageError or a ValueError of one line, with the file's own name and no path of the
+    server. A path that is not a file below `folder` raises FileNotFoundError, as visitors can name any path.
     """
 
     def __init__(self, restorer: Restorer, limits: Limits, folder: Path):
@@ -72,7 +72,7 @@ class Work:
         self._turns = Semaphore(limits.together)
 
     def inside(self, path: Path) -> Path:
-        """`path` itself, a file below `folder`; FileNotFoundError for everything else, links that lead out too."""
+        """Return `path`, a file below `folder`; raise FileNotFoundError for others, also for links that lead out."""
         try:
             if path.resolve().is_relative_to(self.folder) and path.is_file():
                 return path
@@ -81,19 +81,21 @@ class Work:
         raise FileNotFoundError("the file does not belong to this server")
 
     def preview(self, path: Path) -> Path | None:
-        """A picture for the screen of a file that browsers do not show; None for one that they do. ImageError for a
-        file that cannot be restored, as far as its header tells."""
-        with _named(self.inside(path)):
-            self._check_room()
+        """Return a picture for the screen if browsers cannot show the file, otherwise None.
+
+        Raises ImageError for a file that cannot be restored, as far as its header tells.
+        """
+        self.check_room(path)
+        with _named(path):
             if self.limits.check(path) in BROWSERS_SHOW:
                 return None
             picture = shown.fitted(read(path).picture())
         return self._screen(picture, self.place(), "preview")
 
     def restore(self, path: Path, options: Options) -> Done:
-        """`path` restored: the same pixels as `f2d restore` and `f2d.load` give."""
-        with _named(self.inside(path)):
-            self._check_room()
+        """Restore `path`, to the same pixels as `f2d restore` and `f2d.load`."""
+        self.check_room(path)
+        with _named(path):
             self.limits.check(path)
             photo = read(path)
             result = self.call(photo.tensor(), options)
@@ -121,13 +123,10 @@ class Work:
         )
 
     def check_room(self, path: Path) -> None:
-        """Raise ImageError, with the name of `path`, if the server's folder is full."""
-        with _named(path):
-            self._check_room()
-
-    def _check_room(self) -> None:
+        """Raise FileNotFoundError as `inside`; raise ImageError, with the name of `path`, if the folder is full."""
+        self.inside(path)
         if used(self.folder) > self.limits.disk:
-            raise ImageError("the server has no room for another image at the moment, so try again later")
+            raise ImageError(f"{path.name}: the server has no room for another image at the moment, so try again later")
 
     def call(self, image: Tensor, options: Options, **more: Any) -> Restored:
         """Restore an image [3, H, W] or [1, 3, H, W], at most `limits.together` at one time."""
@@ -181,7 +180,7 @@ class Work:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Errors about `path` begin with its name, wherever on the server it lies."""
+    """Make errors about `path` begin with the file's name in place of its path on the server."""
     try:
         yield
     except ImageError as error:

@@ -37,7 +37,8 @@ class OneLineErrors(TyperGroup):
             if not (hasattr(error, "format_message") and hasattr(error, "exit_code")):
                 raise
             # some versions of typer check values with pydantic, which says "Value error, " before each message
-            report_error(error.format_message().replace("Value error, ", ""))
+            if message := error.format_message().replace("Value error, ", ""):  # none if the help was printed
+                report_error(message)
             sys.exit(error.exit_code)
         sys.exit(code)
 

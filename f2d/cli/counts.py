@@ -36,7 +36,7 @@ class Counts:
 
 def done(restored: int, failed: int, skipped: int) -> str:
     """Return the numbers of photographs as text."""
-    kept = f", {skipped} skipped (they exist, and --overwrite replaces them)" if skipped else ""
+    kept = f", {skipped} skipped (outputs exist; --overwrite replaces them)" if skipped else ""
     return f"{restored} restored, {failed} failed{kept}"
 
 

@@ -37,15 +37,16 @@ def demo(
     check_folder_writable(target)
     restorer = Restorer.load(model, device=device, precision=precision)
     out.print(f"{escape(model)} on {restorer.execution}")
-    table = Table("photo", "category", *(_right(name) for name in ("before, dB", "after, dB", "gain", "seconds")))
+    numbers = (Column(name, justify="right") for name in ("before, dB", "after, dB", "gain", "seconds"))
+    table = Table("photo", "category", *numbers)
     gains = []
     with err.status("restoring"):
         for result in run(restorer):
             save_image(result.figure, figures[result.case])
             gain = result.after - result.before
             gains.append(gain)
-            numbers = (f"{result.before:.2f}", f"{result.after:.2f}", _signed(gain), f"{result.seconds:.2f}")
-            table.add_row(result.case.photo, result.case.category.replace("_", " + "), *numbers)
+            cells = (f"{result.before:.2f}", f"{result.after:.2f}", _signed(gain), f"{result.seconds:.2f}")
+            table.add_row(result.case.photo, result.case.category.replace("_", " + "), *cells)
     table.add_section()
     table.add_row("mean", "", "", "", _signed(sum(gains) / len(gains)), "")
     out.print(table)
@@ -54,10 +55,6 @@ def demo(
     for path in figures.values():
         out.print(f"  {escape(path.name)}")
     out.print(f"whole command {time.perf_counter() - STARTED:.1f} s")
-
-
-def _right(name: str) -> Column:
-    return Column(name, justify="right")
 
 
 def _signed(gain: float) -> str:

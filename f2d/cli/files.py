@@ -101,7 +101,7 @@ def plan_jobs(inputs: list[Path], out: Path, wanted: Wanted) -> Planned:
         if len(inputs) != 1 or inputs[0].is_dir() or is_pattern(inputs[0]):
             raise ImageError(f"{out}: must be a folder, not a file name, as there can be more than one output")
         _check_kind(inputs[0], out)
-        if wanted.format and not is_video(out) and not _same_format(wanted.format, suffix):
+        if wanted.format and not is_video(out) and FORMATS[wanted.format] != FORMATS[suffix]:
             raise ImageError(f"{out}: its suffix contradicts --format {wanted.format[1:]}, so give only one of them")
         jobs, folder = [Job(source.path, out) for source in sources], out.parent
     else:
@@ -205,21 +205,13 @@ def _output_place(source: Source, suffix: str | None) -> Path:
 def _check_kind(source: Path, out: Path) -> None:
     """Raise ImageError unless both are images, or `source` is a video and `out` can be written as one."""
     if is_video(source):
-        known = WRITABLE_SUFFIXES
+        kind, known = "a video", WRITABLE_SUFFIXES
     elif is_video(out):
-        known = frozenset(FORMATS)
+        kind, known = "an image", frozenset(FORMATS)
     else:
         return
     if out.suffix.lower() not in known:
-        raise ImageError(f"{out}: must end in one of {', '.join(sorted(known))}, as {source} is {_kind(source)}")
-
-
-def _kind(path: Path) -> str:
-    return "a video" if is_video(path) else "an image"
-
-
-def _same_format(one: str, other: str) -> bool:
-    return format_of(Path(f"a{one}")) == format_of(Path(f"a{other}"))
+        raise ImageError(f"{out}: must end in one of {', '.join(sorted(known))}, as {source} is {kind}")
 
 
 def _check_distinct(jobs: list[Job], wanted: Wanted) -> None:

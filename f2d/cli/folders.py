@@ -62,7 +62,7 @@ def find_pictures(inputs: list[Path], out: Path, *, recursive: bool) -> Found:
             elif glob.has_magic(str(path)):
                 found = _matches(path, out, recursive, failures, others)
             else:
-                failures.append(f"{path}: no such file")
+                failures.append(f"{path}: no such file or folder")
                 continue
         except OSError as error:
             failures.append(f"{path}: cannot be read ({error.strerror})")

@@ -1,5 +1,6 @@
 """`f2d restore`: restore photographs and videos."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,6 +26,10 @@ from f2d.cli.ranks import place_here
 from f2d.cli.videos import allowed
 from f2d.replacing import remove_leftovers
 from f2d.video import Wanted as WantedVideo
+
+# groups of their own in --help
+VideoOption = partial(typer.Option, rich_help_panel="Videos")
+RayOption = partial(typer.Option, rich_help_panel="Ray cluster")
 
 
 @one_line_errors
@@ -71,7 +76,7 @@ def restore(
     ] = None,
     codec: Annotated[
         Codec | None,
-        typer.Option(
+        VideoOption(
             case_sensitive=False,
             help="Codec of videos (default: h264, or what the depth and the container need).",
             show_default=False,
@@ -79,14 +84,14 @@ def restore(
     ] = None,
     crf: Annotated[
         int | None,
-        typer.Option(
-            min=0, max=63, help="Quality of videos, 0 is the best (default: 18 for h264).", show_default=False
-        ),
+        VideoOption(min=0, max=63, help="Quality of videos, 0 is the best (default: 18 for h264).", show_default=False),
     ] = None,
     smooth: Annotated[
         float,
-        typer.Option(
-            min=0, metavar="SECONDS", help="Time over which decisions about whole video frames are smoothed; 0 is off."
+        VideoOption(
+            min=0,
+            metavar="SECONDS",
+            help="Smooth decisions about whole frames over this time against flicker; 0 is off.",
         ),
     ] = 0.5,
     overwrite: Overwrite = False,
@@ -98,20 +103,20 @@ def restore(
     ] = False,
     engine: Annotated[
         Literal["local", "ray"],
-        typer.Option(help="local: this process; ray: actors of a Ray cluster, from and to any storage."),
+        RayOption(help="local: this process; ray: actors of a Ray cluster, from and to any storage."),
     ] = "local",
     address: Annotated[
-        str | None, typer.Option(help="Ray cluster to join (default: start one here).", show_default=False)
+        str | None, RayOption(help="Ray cluster to join (default: start one here).", show_default=False)
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Number of Ray actors (default: as many as fit).", show_default=False)
+        int | None, RayOption(min=1, help="Number of Ray actors (default: as many as fit).", show_default=False)
     ] = None,
     worker_cpus: Annotated[
-        float | None, typer.Option(min=0, help="CPUs that each Ray actor reserves (default: 1).", show_default=False)
+        float | None, RayOption(min=0, help="CPUs that each Ray actor reserves (default: 1).", show_default=False)
     ] = None,
     worker_gpus: Annotated[
         float | None,
-        typer.Option(
+        RayOption(
             min=0, help="GPUs that each Ray actor reserves; fractions are allowed (default: 0).", show_default=False
         ),
     ] = None,

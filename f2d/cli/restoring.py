@@ -67,8 +67,7 @@ class Restoring:
     """
 
     def __init__(self, task: Task, counts: Counts, load: Callable[[], Restorer]):
-        self._task, self._counts, self._load_restorer = task, counts, load
-        self._together = 1
+        self._task, self._counts, self._load = task, counts, load
 
     def run(self, jobs: list[Job], *, progress: bool) -> None:
         """Restore `jobs`; print a line for each, and count those that fail."""
@@ -116,17 +115,15 @@ class Restoring:
     def _batch(self, photo: Photo) -> int:
         """Return how many photographs of the size of `photo` are restored together."""
         small = photo.size[0] * photo.size[1] <= SMALL
-        # the restorer, loaded here at the latest, decides how many go together
-        return self._together if self._restorer and small and not self._task.wanted.samples else 1
+        return self._together if small and not self._task.wanted.samples else 1
 
     @cached_property
     def _restorer(self) -> Restorer:
         return self._load()
 
-    def _load(self) -> Restorer:
-        restorer = self._load_restorer()
-        self._together = 1 if restorer.execution.device.type == "cpu" else BATCH
-        return restorer
+    @cached_property
+    def _together(self) -> int:
+        return 1 if self._restorer.execution.device.type == "cpu" else BATCH
 
     def _restored(self, group: list[tuple[Job, Photo]]) -> Iterator[str]:
         """Yield a line for each photograph of the group that was restored."""
@@ -146,16 +143,16 @@ class Restoring:
 
     def _written(self, job: Job, photo: Photo, result: Restored, i: int, seconds: float) -> str:
         """Write all outputs of one photograph; the image comes last, since it shows that all the others exist."""
-        write_new = self._write_new
+        write_new, wanted = self._write_new, self._task.wanted
         make_folder(job.target.parent)
         values = result.image[i]
-        if self._task.wanted.samples:
+        if wanted.samples:
             values, deviation, more = self._samples(job, photo, values)
             seconds += more
             write_new(deviation_path(job.target), lambda path: write(deviation, path))
-        if self._task.wanted.maps:
+        if wanted.maps:
             for name, factor_map in zip(result.factors, result.maps[i]):
-                write_new(map_path(job.target, name), partial(_save_map, factor_map))
+                write_new(map_path(job.target, name), partial(save_image, to_picture(factor_map)))
             write_new(numbers_path(job.target), lambda path: _write_numbers(path, result, i))
         restored = photo.replaced(values)
         notes: list[str] = []
@@ -164,8 +161,10 @@ class Restoring:
         self._counts.model_seconds += seconds
         width, height = photo.size
         change = photo.change_to(restored)
-        frames = [f"the first of {photo.frames} frames"] if photo.frames > 1 else []
-        remarks = shown(" ".join("; ".join((*frames, *photo.notes, *notes)).split()))
+        told = [f"the first of {photo.frames} frames"] if photo.frames > 1 else []
+        told += [f"the mean of {wanted.samples} samples, written beside it"] if wanted.samples else []
+        told += ["maps written beside it"] if wanted.maps else []
+        remarks = shown(" ".join("; ".join((*told, *photo.notes, *notes)).split()))
         return (
             f"{shown(job.target)}  {width}x{height}  {seconds:.2f} s  "
             f"change {change.mean:.1f} levels, at most {change.largest:.0f}" + (f"  ({remarks})" if remarks else "")
@@ -203,10 +202,6 @@ class Restoring:
     def _write_new(self, path: Path, write_to: Callable[[Path], object]) -> None:
         if self._task.wanted.writes(path):
             write_to(path)
-
-
-def _save_map(factor_map: torch.Tensor, path: Path) -> None:
-    save_image(to_picture(factor_map), path)
 
 
 def _write_numbers(path: Path, result: Restored, i: int) -> None:

@@ -43,10 +43,7 @@ def restore_videos(jobs: list[Job], task: Command, counts: "Counts", call: Calla
     for job in jobs:
         try:
             done = _restored(job, task, call, progress)
-        except VideoError as error:
-            counts.fail(error)
-            continue
-        except WriteError as error:
+        except (VideoError, WriteError) as error:
             counts.fail(error)
             continue
         except (ImageError, MemoryError, OSError) as error:

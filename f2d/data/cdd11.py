@@ -16,12 +16,8 @@ def category_folders(folder: Path) -> list[Path]:
 
 def find_scenes(folder: Path) -> list[Pair]:
     """Match complete folders; raise ValueError for one without images, and for images that `clear` lacks."""
-    matches = match_scenes(folder)
-    if matches.twice:
-        raise ValueError(f"{' and '.join(map(str, matches.twice[0]))} are two clean images of the same name")
+    matches = match_scenes(folder).checked()
     for home, paths in matches.alone.items():
-        if not paths:
-            raise ValueError(f"{home} contains no images")
         raise ValueError(
             f"{folder / CLEAR} has no images of the same names as {home.name}: {some(path.name for path in paths)} "
             "(if these folders are a pair under other names, give layout: pairs)"

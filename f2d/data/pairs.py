@@ -14,7 +14,6 @@ from f2d.data.pool import Pool, in_order
 from f2d.images import IMAGE_SUFFIXES, upright_size
 
 SORTED = "sorted"  # in place of a pattern
-_DEPTH = 7  # Snow100K's test set lies six folders deep
 _RESIDE_INDOOR = (620, 460), (640, 480)  # sizes of its hazy images and of its ground truth
 
 
@@ -75,6 +74,15 @@ class Matches(NamedTuple):
     alone: dict[Path, list[Path]]
     twice: list[tuple[Path, ...]]
 
+    def checked(self) -> "Matches":
+        """Return the matches; raise ValueError for clean images of the same name, and for a folder without images."""
+        if self.twice:
+            raise ValueError(f"{' and '.join(map(str, self.twice[0]))} are two clean images of the same name")
+        for home, paths in self.alone.items():
+            if not paths:
+                raise ValueError(f"{home} contains no images")
+        return self
+
 
 def fitted(clean: Tensor, degraded: Tensor, clean_path: Path, degraded_path: Path) -> Tensor:
     """Return clean [3, H, W] at the size of degraded: the ground truth of RESIDE's indoor sets (SOTS, ITS) is cropped
@@ -101,12 +109,7 @@ def find_pairs(
     tests = sorted(str(home) for home in homes if is_test_set(home.parts))
     if tests:
         raise ValueError(f"{folder} contains a test set, {some(tests)}, but must be the folder of the training images")
-    matches = match_pairs(folder, category, degraded, clean, pattern)
-    if matches.twice:
-        raise ValueError(f"{' and '.join(map(str, matches.twice[0]))} are two clean images of the same name")
-    for home, paths in matches.alone.items():
-        if not paths:
-            raise ValueError(f"{home} contains no images")
+    matches = match_pairs(folder, category, degraded, clean, pattern).checked()
     if matches.alone:
         sides = [f"{home}: {some(path.name for path in paths)}" for home, paths in matches.alone.items()]
         raise ValueError(f"images without a partner in {', and in '.join(sides)}")
@@ -150,13 +153,15 @@ def match_pairs(
     return found
 
 
-def pair_folders(folder: Path, degraded: str | None = None, clean: str | None = None) -> list[Home]:
+def pair_folders(
+    folder: Path,
+    degraded: str | None = None,
+    clean: str | None = None,
+    depth: int = 7,  # Snow100K's test set lies six folders deep
+    seen: set[Path] | None = None,
+) -> list[Home]:
     """Return the pair of folders in `folder`, or those in its subfolders; empty for other layouts."""
-    return _homes(folder, degraded, clean, _DEPTH, set())
-
-
-def _homes(folder: Path, degraded: str | None, clean: str | None, depth: int, seen: set[Path]) -> list[Home]:
-    real = folder.resolve()
+    real, seen = folder.resolve(), set() if seen is None else seen
     if real in seen:  # by a link
         return []
     seen.add(real)
@@ -170,7 +175,7 @@ def _homes(folder: Path, degraded: str | None, clean: str | None, depth: int, se
     home = _home(folder, folders, [entry.name for entry in entries], degraded, clean)
     if home is not None:
         return [home]
-    return [home for path in folders if depth for home in _homes(path, degraded, clean, depth - 1, seen)]
+    return [home for path in folders if depth for home in pair_folders(path, degraded, clean, depth - 1, seen)]
 
 
 def _home(folder: Path, inside: list[Path], names: list[str], degraded: str | None, clean: str | None) -> Home | None:

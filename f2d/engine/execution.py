@@ -49,8 +49,10 @@ class Execution:
 
     def __str__(self) -> str:
         where = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
-        threads = f", {torch.get_num_threads()} threads" if self.device.type == "cpu" else ""
-        return f"{where}{threads}, {self.precision} ({self.reason})"
+        if self.device.type == "cpu":
+            threads = torch.get_num_threads()
+            where += f", {threads} thread{'s' * (threads > 1)}"
+        return f"{where}, {self.precision} ({self.reason})"
 
 
 def choose_execution(device: str = "auto", precision: str = "auto") -> Execution:

@@ -10,7 +10,7 @@ from f2d.nets.resflow import ResFlowNet
 from f2d.transport.interface import Predict
 
 from .control import Adjust, strengths
-from .plan import Plan, plan_whole, weight_bytes
+from .plan import Plan, plan, weight_bytes
 
 
 class PlainEngine:
@@ -48,9 +48,9 @@ class PlainEngine:
     def plan(
         self, height: int, width: int, max_memory: int, *, steps: int = 1, batch: int = 1, exact: bool = False
     ) -> Plan:
-        """Plan a whole-image pass, or raise BudgetError (see `plan.plan_whole`)."""
+        """Plan a whole-image pass, or raise BudgetError (see `f2d.engine.plan`)."""
         weights = weight_bytes(self.net)
-        return plan_whole(height, width, max_memory, self.config, self.dtype, weights, batch=batch, exact=exact)
+        return plan(height, width, max_memory, self.dtype, self.config, weights=weights, batch=batch, exact=exact)
 
 
 class PlainPredictor:

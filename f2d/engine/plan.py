@@ -41,29 +41,34 @@ def plan(
     width: int,
     max_memory: int,
     dtype: torch.dtype,
-    config: F2DNetConfig,
+    config: Config,
     *,
+    weights: int = 0,
     steps: int = 1,
     batch: int = 1,
     exact: bool = False,
 ) -> Plan:
     """Choose the fastest way to restore a height x width image within `max_memory` bytes: whole, bands, bands in files.
 
-    The prediction covers the process: the program, the image as floating-point numbers before and after, the maps, and
-    the network's features. For a whole image the features grow with its pixels; in bands they are those of a few
-    layers; with features in files only one band is in memory, whatever the image. exact always chooses a whole pass,
-    and batch is the number of images in it. Raises BudgetError, a ValueError that names the least budget that suffices.
+    The prediction covers the process: the program, `weights` bytes beyond it, the image as floating-point numbers
+    before and after, the maps, and the network's features. For a whole image the features grow with its pixels; in
+    bands, which only F²D-Net has, they are those of a few layers; with features in files only one band is in memory,
+    whatever the image. exact always chooses a whole pass, and batch is the number of images in it. Raises BudgetError,
+    a ValueError that names the least budget that suffices.
     """
     pixels = height * width
-    images = PROGRAM + pixels * _image_bytes(config)
-    whole = images + _batch_bytes(batch, pixels, _whole_bytes(config, dtype))
+    images = PROGRAM + weights + pixels * _image_bytes(config)
+    each = _resflow_bytes(config, dtype) if isinstance(config, ResFlowConfig) else _whole_bytes(config, dtype)
+    whole = images + (batch - 1) * pixels * 24 + batch * pixels * each  # inputs and results of the other images
     if exact or whole <= max_memory:
         return Plan(True, 0, False, whole, 0)
+    too_small = f"{width}x{height} does not fit into {max_memory >> 20} MiB and needs at least"
+    if isinstance(config, ResFlowConfig):
+        raise BudgetError(f"{too_small} {(whole >> 20) + 1} MiB, as only F²D-Net can restore in bands")
     position, columns = _position_bytes(config), -(-width // config.patch)
     least = LEAST_ROWS * columns
     if images + least * position > max_memory:
-        enough = (min(whole, images + least * position) >> 20) + 1
-        raise BudgetError(f"{width}x{height} does not fit into {max_memory >> 20} MiB and needs at least {enough} MiB")
+        raise BudgetError(f"{too_small} {(min(whole, images + least * position) >> 20) + 1} MiB")
     positions = max(POSITIONS, least)
     fields = pixels * (_field_bytes(config, dtype) + (24 if steps > 1 else 0))
     in_memory = images + fields + positions * position
@@ -71,30 +76,6 @@ def plan(
         return Plan(False, positions, False, in_memory, 0)
     positions = min(positions, (max_memory - images) // position)
     return Plan(False, positions, True, images + positions * position, fields)
-
-
-def plan_whole(
-    height: int,
-    width: int,
-    max_memory: int,
-    config: ResFlowConfig,
-    dtype: torch.dtype,
-    weights: int,
-    *,
-    batch: int = 1,
-    exact: bool = False,
-) -> Plan:
-    """Plan for a network of `weights` bytes that only takes whole images: a whole pass, or BudgetError."""
-    pixels = height * width
-    whole = (
-        PROGRAM + weights + pixels * _image_bytes(config) + _batch_bytes(batch, pixels, _resflow_bytes(config, dtype))
-    )
-    if exact or whole <= max_memory:
-        return Plan(True, 0, False, whole, 0)
-    raise BudgetError(
-        f"{width}x{height} does not fit into {max_memory >> 20} MiB and needs at least {(whole >> 20) + 1} MiB, as "
-        "only F²D-Net can restore in bands"
-    )
 
 
 def weight_bytes(module: nn.Module) -> int:
@@ -135,11 +116,6 @@ def _numbers(path: Path) -> dict[str, int]:
 
 
 # Bytes per pixel (per position of a band) are upper bounds of measured values: see tests/engine/test_plan.py
-
-
-def _batch_bytes(batch: int, pixels: int, each: int) -> int:
-    """Count a whole pass of `each` bytes per pixel; for further images of the batch add inputs and results."""
-    return (batch - 1) * pixels * 24 + batch * pixels * each
 
 
 def _image_bytes(config: Config) -> int:

@@ -1,7 +1,7 @@
 """Draw all figures of a few cases of one or several evaluations."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from f2d.evaluation.case import Case
 from f2d.evaluation.datasets import DataSet, open_data
-from f2d.evaluation.folder import EvaluationFolder
+from f2d.evaluation.folder import EvaluationFolder, names_of
 from f2d.evaluation.method import load_evaluated
 from f2d.figures.grid import save
 from f2d.figures.panels import Shown, comparison, errors, gates, show, trajectory
@@ -40,13 +40,11 @@ def draw(
     sources = {folder.settings.data for folder in folders}
     if len(sources) > 1:
         raise ValueError(f"these evaluations use different data: {', '.join(sorted(sources))}")
-    labels = [folder.settings.name for folder in folders]
-    if len(set(labels)) < len(labels):
-        raise ValueError(
-            f"two evaluations have the same name ({', '.join(labels)}), so rename one with f2d eval --name"
-        )
+    methods = dict(zip(names_of(folders), folders))
+    if len(methods) < len(folders):
+        raise ValueError("an evaluation is given twice, but each must be given once")
     cases = _chosen(open_data(sources.pop()), folders, names)
-    drawings = _drawings(folders, [show(case, folders) for case in cases], steps, device)
+    drawings = _drawings(methods, [show(case, methods) for case in cases], steps, device)
     paths = {name: target / f"{_plain(name)}.{suffix}" for name in drawings}
     if len(set(paths.values())) < len(paths):
         raise ValueError(f"two of {', '.join(drawings)} would be the same file, so rename one with f2d eval --name")
@@ -81,20 +79,20 @@ def _chosen(data: DataSet, folders: Sequence[EvaluationFolder], names: Sequence[
 
 
 def _drawings(
-    folders: Sequence[EvaluationFolder], shown: list[Shown], steps: int, device: str
+    methods: Mapping[str, EvaluationFolder], shown: list[Shown], steps: int, device: str
 ) -> dict[str, Callable[[], Figure]]:
     found: dict[str, Callable[[], Figure]] = {"comparison": lambda: comparison(shown)}
     if any(case.clean is not None for case in shown):
         found["errors"] = lambda: errors(shown)
-    for folder in folders:
+    for name, folder in methods.items():
         settings = folder.settings
         if settings.model is None:
             continue
         restorer = load_evaluated(settings, device)
         if restorer.config.factors:
-            found[f"{settings.name}-gates"] = partial(gates, restorer, shown)
+            found[f"{name}-gates"] = partial(gates, restorer, shown)
         if isinstance(restorer.transport, LogNormal):
-            found[f"{settings.name}-trajectory"] = partial(
+            found[f"{name}-trajectory"] = partial(
                 trajectory, restorer, shown[0], steps=steps, seed=settings.options["seed"]
             )
     return found

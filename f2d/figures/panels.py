@@ -1,6 +1,6 @@
 """Panels of the figures: methods side by side, their errors, gates, and the trajectory of x_t."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -32,14 +32,14 @@ class Shown(NamedTuple):
     restored: dict[str, Tensor]
 
 
-def show(case: Case, folders: Sequence[EvaluationFolder]) -> Shown:
+def show(case: Case, methods: Mapping[str, EvaluationFolder]) -> Shown:
     """Read a case and its restoration by every method; raise ValueError if one is missing."""
     pixels, restored = case.load(), {}
-    for folder in folders:
+    for name, folder in methods.items():
         path = folder.restored(case.name)
         if not path.is_file():
             raise ValueError(f"{folder.path} has no restored image of {case.name}, so evaluate again with --images")
-        restored[folder.settings.name] = image_to_tensor(path)
+        restored[name] = image_to_tensor(path)
     return Shown(case.name, pixels.degraded, pixels.clean, restored)
 
 

@@ -3,10 +3,12 @@
 Precedence: cICP, iCCP, sRGB, then gAMA with cHRM (PNG specification, third edition, 13.13).
 """
 
+import io
 import struct
-import zlib
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO
+
+from PIL.PngImagePlugin import putchunk
 
 from f2d.images import icc
 
@@ -18,7 +20,7 @@ _LARGEST = 1 << 10  # bytes; these chunks have at most 32
 def read_chunks(file: BinaryIO) -> dict[bytes, bytes]:
     """Return the colour chunks of a PNG: all of them come before the pixels."""
     found: dict[bytes, bytes] = {}
-    for kind, length in _chunks(file):
+    for kind, length in chunks_of(file):
         if kind == b"IDAT":
             break
         if kind in KEPT and length <= _LARGEST:
@@ -29,7 +31,7 @@ def read_chunks(file: BinaryIO) -> dict[bytes, bytes]:
 def described_after_pixels(file: BinaryIO) -> bool:
     """Return whether EXIF or text, which can hold it, comes after the pixels of a PNG."""
     pixels = False
-    for kind, _ in _chunks(file):
+    for kind, _ in chunks_of(file):
         pixels = pixels or kind == b"IDAT"
         if pixels and kind in _METADATA:
             return True
@@ -38,11 +40,10 @@ def described_after_pixels(file: BinaryIO) -> bool:
 
 def with_chunks(png: bytes, chunks: Mapping[bytes, bytes]) -> bytes:
     """Insert `chunks` into a PNG after its header, where they must lie."""
-    inserted = b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks.items()
-    )
-    return png[:33] + inserted + png[33:] if inserted else png
+    inserted = io.BytesIO()
+    for kind, data in chunks.items():
+        putchunk(inserted, kind, data)
+    return png[:33] + inserted.getvalue() + png[33:] if chunks else png
 
 
 def profile_of(chunks: Mapping[bytes, bytes], embedded: bytes, grey: bool) -> tuple[bytes, str]:
@@ -65,7 +66,7 @@ def undescribed(chunks: Mapping[bytes, bytes]) -> str:
     return icc.HDR.get(code[1], "") if len(code) == 4 else ""
 
 
-def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+def chunks_of(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
     """Yield (kind, length) of every chunk, with the file at its data."""
     file.seek(8)
     while len(head := file.read(8)) == 8:

@@ -12,6 +12,7 @@ from f2d.images.deep import raw_mode, read_deep
 from f2d.images.headers import Header
 from f2d.images.metadata import orientation
 from f2d.images.modes import cmyk_to_rgb, pixels_of
+from f2d.images.photo import converted
 from f2d.images.tiff_reading import AnyTiff
 
 # the transformation that a viewer applies to the stored rows and columns: EXIF 2.3, tag 274
@@ -64,7 +65,7 @@ def _tiff(image: AnyTiff) -> Decoded:
         levels, note = _cmyk_levels(levels, image.tag_v2.get(34675))
         notes = (*notes, note)
         if alpha is not None and levels.dtype != alpha.dtype:
-            alpha = _high_bytes(alpha)
+            alpha = converted(alpha, 8)
     pixels = levels if alpha is None else np.dstack([levels, alpha])
     return Decoded(np.ascontiguousarray(_TURNS[turn](pixels)), notes, "sRGB" if layout.colours == 4 else "")
 
@@ -96,16 +97,12 @@ def _cmyk_levels(inks: np.ndarray, profile: bytes | None) -> tuple[np.ndarray, s
     """Convert [H, W, 4] to sRGB: by the ICC profile, which works in 8 bits, or by (1 - ink) (1 - black)."""
     deep = inks.itemsize == 2
     if profile or not deep:
-        picture = Image.fromarray(np.ascontiguousarray(_high_bytes(inks) if deep else inks), "CMYK")
+        picture = Image.fromarray(np.ascontiguousarray(converted(inks, 8)), "CMYK")
         picture.info["icc_profile"] = profile
-        converted, note = cmyk_to_rgb(picture)
+        rgb, note = cmyk_to_rgb(picture)
         if not (deep and note):
-            return np.array(converted), "16 bits became 8, as its ICC profile converts 8" if deep else note
+            return np.array(rgb), "16 bits became 8, as its ICC profile converts 8" if deep else note
     else:
         note = ""
     paper = 65535 - inks.astype(np.uint32)
     return ((paper[..., :3] * paper[..., 3:] + 32767) // 65535).astype(np.uint16), note
-
-
-def _high_bytes(levels: np.ndarray) -> np.ndarray:
-    return ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 = 255 · 257, rounded to nearest

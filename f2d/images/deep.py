@@ -16,6 +16,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from PIL.ImageFile import ImageFile
+from PIL.PngImagePlugin import putchunk
+
+from f2d.images.colour_chunks import chunks_of
 
 _OTHER_ORDER = {"B": "L", "L": "B"}  # the byte order that selects the other byte
 _DEEP_MODES = ("RGB;16", "RGBA;16")
@@ -47,13 +50,16 @@ def png(pixels: np.ndarray, options: dict[str, Any]) -> bytes:
     height, width, channels = pixels.shape
     template = io.BytesIO()  # Pillow writes the metadata of an image with one pixel
     Image.new("L", (1, 1)).save(template, "PNG", **options)
-    kept = [chunk for chunk in _chunks(template.getvalue()) if chunk[4:8] not in (b"IHDR", b"IDAT", b"IEND")]
-    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    file = io.BytesIO(b"\x89PNG\r\n\x1a\n")
+    file.seek(0, io.SEEK_END)
+    putchunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0))
+    for kind, length in chunks_of(template):
+        if kind not in (b"IHDR", b"IDAT", b"IEND"):
+            putchunk(file, kind, template.read(length))
     compressor = zlib.compressobj(4, zlib.DEFLATED, 15, 9, zlib.Z_FILTERED)
-    data = b"".join(compressor.compress(rows) for rows in _paeth_filtered(pixels)) + compressor.flush()
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        [_chunk(b"IHDR", header), *kept, _chunk(b"IDAT", data), _chunk(b"IEND", b"")]
-    )
+    putchunk(file, b"IDAT", *map(compressor.compress, _paeth_filtered(pixels)), compressor.flush())
+    putchunk(file, b"IEND")
+    return file.getvalue()
 
 
 def raw_mode(image: ImageFile) -> str:
@@ -118,15 +124,3 @@ def _paeth_filtered(pixels: np.ndarray) -> Iterator[bytes]:
         predicted = np.where((to_a <= to_b) & (to_a <= to_c), a, np.where(to_b <= to_c, b, c))
         filtered = (here[:, stride:] - predicted).astype(np.uint8)
         yield np.pad(filtered, ((0, 0), (1, 0)), constant_values=4).tobytes()
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def _chunks(file: bytes) -> Iterator[bytes]:
-    position = 8
-    while position < len(file):
-        end = position + 12 + int.from_bytes(file[position : position + 4], "big")
-        yield file[position:end]
-        position = end

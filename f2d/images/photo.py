@@ -75,15 +75,15 @@ class Photo:
         values = values.detach().float().cpu().clamp(0, 1)
         if self.grey:
             values = sum(weight * channel for weight, channel in zip(LUMA, values))[None]
-        levels: np.ndarray = values.mul(_full(depth)).round().permute(1, 2, 0).numpy().astype(_dtype(depth))
+        levels: np.ndarray = values.mul(_full(depth)).round().permute(1, 2, 0).numpy().astype(f"u{depth // 8}")
         if self.seen is not None:
-            levels = np.where(self.seen[..., None], levels, _converted(self.levels, depth))
-        return replace(self, levels=levels, alpha=None if self.alpha is None else _converted(self.alpha, depth))
+            levels = np.where(self.seen[..., None], levels, converted(self.levels, depth))
+        return replace(self, levels=levels, alpha=None if self.alpha is None else converted(self.alpha, depth))
 
     def as_depth(self, depth: int) -> "Photo":
         """Convert to 8 or 16 bits per channel, with rounding."""
-        alpha = None if self.alpha is None else _converted(self.alpha, depth)
-        return replace(self, levels=_converted(self.levels, depth), alpha=alpha)
+        alpha = None if self.alpha is None else converted(self.alpha, depth)
+        return replace(self, levels=converted(self.levels, depth), alpha=alpha)
 
     def change_to(self, other: "Photo") -> Change:
         """Return the mean and largest difference to a photo of the same size and kind, of the pixels that can be seen.
@@ -110,11 +110,8 @@ def _full(depth: int) -> int:
     return 2**depth - 1
 
 
-def _dtype(depth: int) -> type:
-    return np.uint8 if depth == 8 else np.uint16
-
-
-def _converted(levels: np.ndarray, depth: int) -> np.ndarray:
+def converted(levels: np.ndarray, depth: int) -> np.ndarray:
+    """Convert uint8 or uint16 to `depth` bits, 8 or 16, with rounding."""
     if levels.itemsize * 8 == depth:
         return levels
     if depth == 16:

@@ -34,7 +34,8 @@ def bars(about: About, rows: Sequence[str], series: Sequence[Series]) -> Markup:
     drawn = [_line(LABELS, 0, LABELS, len(rows) * step, "axis")]
     for r, row in enumerate(rows):
         y = r * step + ROW_GAP / 2
-        drawn.append(_text(LABELS - 8, y + (step - ROW_GAP) / 2 + 3.5, _shortened(row), "end"))
+        name = row if len(row) <= 17 else f"{row[:16]}…"
+        drawn.append(_text(LABELS - 8, y + (step - ROW_GAP) / 2 + 3.5, name, "end"))
         for s, one in enumerate(series):
             value, top = one.values[r], y + s * (thick + GAP)
             length = room * min(1, max(0, value) / most) if value is not None and not math.isnan(value) else 0
@@ -97,10 +98,6 @@ def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
 
 def _text(x: float, y: float, text: str, anchor: str, kind: str | None = None) -> Markup:
     return element("text", text, class_=kind, x=_n(x), y=_n(y), text_anchor=anchor)
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= 17 else f"{name[:16]}…"
 
 
 def _n(value: float) -> str:

@@ -8,8 +8,6 @@ from torch import Tensor
 
 from f2d.engine import Predictor
 from f2d.engine.restorer import Restorer
-from f2d.evaluation.folder import Settings
-from f2d.evaluation.method import load_evaluated
 from f2d.report.pictures import shrunk
 from f2d.transport import LogNormal
 
@@ -45,14 +43,6 @@ class Details(NamedTuple):
     paths: np.ndarray
     spread: tuple[Spread, ...]
     sampled: tuple[int, int]
-
-
-def load_model(settings: Settings, device: str) -> Restorer | str:
-    """Load the model that was evaluated, or return the reason why it cannot be loaded."""
-    try:
-        return load_evaluated(settings, device)
-    except (OSError, ValueError) as error:
-        return str(error)
 
 
 @torch.inference_mode()

@@ -77,7 +77,11 @@ def gather(folders: Sequence[Path], images: int) -> Content:
     first = opened[0].settings
     data = open_data(first.data, first.options.get("limit"))
     methods = tuple(_method(name, folder, data) for name, folder in zip(names_of(opened), opened))
-    common = [case for case in data.cases if all(_can_show(case, method) for method in methods)]
+    common = [
+        case
+        for case in data.cases
+        if all(case.name in method.records and method.folder.restored(case.name).is_file() for method in methods)
+    ]
     return Content(
         data,
         methods,
@@ -110,10 +114,6 @@ def _method(name: str, folder: EvaluationFolder, data: DataSet) -> Method:
         raise ValueError(f"{folder.path} has no results of any image yet, so finish it with f2d eval")
     failed = tuple(record for record in records if record.error is not None)
     return Method(name, folder, done, failed, summarize(list(done.values()), data.tiers), _over_sets(folder))
-
-
-def _can_show(case: Case, method: Method) -> bool:
-    return case.name in method.records and method.folder.restored(case.name).is_file()
 
 
 def _check_comparable(folders: Sequence[EvaluationFolder]) -> None:

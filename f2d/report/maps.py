@@ -120,12 +120,9 @@ def _spread(details: Details, scale: int, size: tuple[int, int], prefix: str) ->
     panels = []
     for spread in details.spread:
         picture = inferno(spread.values / np.float32(scale))
-        panels.append(Panel(picture, _steps(spread.steps), f"mean {spread.mean:.2f} grey levels"))
+        name = f"{spread.steps} step{'s' * (spread.steps > 1)}"
+        panels.append(Panel(picture, name, f"mean {spread.mean:.2f} grey levels"))
     where = "" if details.sampled == size else f" of the centre, {details.sampled[0]} × {details.sampled[1]} pixels"
     once = " One step gives the conditional mean, which has no spread by construction." if details.factors else ""
     note = f"Standard deviation over {SEEDS} seeds{where}.{once}"
     return Group(f"{prefix}Spread of samples", f"{scale} grey levels", tuple(panels), note)
-
-
-def _steps(number: int) -> str:
-    return f"{number} step{'' if number == 1 else 's'}"

@@ -9,12 +9,13 @@ from pathlib import Path
 from string import Template
 
 from f2d.engine.restorer import Restorer
+from f2d.evaluation.method import load_evaluated
 from f2d.evaluation.tables import AVERAGES
 from f2d.metrics.measure import About
 from f2d.replacing import replacing
 from f2d.report import experts, results
 from f2d.report.cards import Shown, card, prepare
-from f2d.report.details import load_model, look
+from f2d.report.details import look
 from f2d.report.gather import Content, gather
 from f2d.report.maps import scales_of
 from f2d.report.markup import Markup, element, together
@@ -64,13 +65,14 @@ def _models(content: Content, details: bool, device: str) -> tuple[list[Restorer
     """Load the models; None, and a line with the reason, for each that cannot be loaded."""
     if not details or not content.cases:
         return [None] * len(content.methods), []
-    loaded = [load_model(method.settings, device) for method in content.methods]
-    notes = [
-        f"{method.name}: shown without expert maps, gates over time and spread; {model}."
-        for method, model in zip(content.methods, loaded)
-        if isinstance(model, str)
-    ]
-    return [None if isinstance(model, str) else model for model in loaded], notes
+    models, notes = list[Restorer | None](), list[str]()
+    for method in content.methods:
+        try:
+            models.append(load_evaluated(method.settings, device))
+        except (OSError, ValueError) as error:
+            models.append(None)
+            notes.append(f"{method.name}: shown without expert maps, gates over time and spread; {error}.")
+    return models, notes
 
 
 def _page(content: Content, shown: Sequence[Shown], notes: Sequence[str], budget: float) -> str:

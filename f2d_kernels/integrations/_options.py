@@ -11,17 +11,17 @@ from f2d_kernels._checks import real, whole
 
 
 def number(owner: str, name: str, value: Any, meaning: str = "a number") -> float:
-    """A real number, or a tensor or array of one, as a float; TypeError for everything else, bools included."""
+    """Return a real number, or a tensor or array of one, as a float; raise TypeError for anything else, also bools."""
     return real(owner, name, _plain(value), meaning)
 
 
 def count(owner: str, name: str, value: Any, meaning: str = "a whole number") -> int:
-    """An integer, or a tensor or array of one, as an int; TypeError for everything else, bools included."""
+    """Return an integer, or a tensor or array of one, as an int; raise TypeError for anything else, also bools."""
     return whole(owner, name, _plain(value), meaning)
 
 
 def flag(owner: str, name: str, value: Any) -> bool:
-    """True or False; TypeError for everything else, because a text such as "False" would count as True."""
+    """Return True or False; raise TypeError for anything else, because a text such as "False" would count as True."""
     value = _plain(value)
     if not isinstance(value, bool):
         raise TypeError(f"{owner}: {name} must be True or False, got {type(value).__name__}")
@@ -29,7 +29,7 @@ def flag(owner: str, name: str, value: Any) -> bool:
 
 
 def limit(owner: str, name: str, value: Any) -> float | None:
-    """A number above 0, or None for no limit."""
+    """Return a number above 0, or None for no limit; raise ValueError for other numbers."""
     if value is None:
         return None
     found = number(owner, name, value, "a number or None")
@@ -39,7 +39,7 @@ def limit(owner: str, name: str, value: Any) -> float | None:
 
 
 def levels(owner: str, name: str, values: Tensor | Sequence[float]) -> Tensor:
-    """`values` as a float64 tensor [T] on the CPU; ValueError unless there is at least one and all are finite."""
+    """Return float64 [T] on the CPU; raise ValueError unless there is at least one value and all are finite."""
     listed = [number(owner, name, v, "a sequence of numbers [T]") for v in _listed(owner, name, values, "numbers [T]")]
     found = torch.tensor(listed, dtype=torch.float64)
     if len(found) == 0 or not found.isfinite().all():
@@ -48,7 +48,7 @@ def levels(owner: str, name: str, values: Tensor | Sequence[float]) -> Tensor:
 
 
 def visited(owner: str, times: Sequence[int] | Tensor | None, length: int) -> list[int]:
-    """The times of a sampler, noisiest first: `times`, or all of length-1..0. ValueError unless they fall in range."""
+    """Return a sampler's times, noisiest first, by default length-1..0; raise ValueError unless they fall in range."""
     if times is None:
         return list(range(length))[::-1]
     found = [count(owner, "times", t, "whole numbers") for t in _listed(owner, "times", times, "whole numbers")]
@@ -62,7 +62,7 @@ def brief(values: Sequence[float]) -> str:
 
 
 def _listed(owner: str, name: str, values: Any, meaning: str) -> list[Any]:
-    """The elements of a sequence, tensor or array."""
+    """Return the elements of a sequence, tensor or array."""
     values = values.tolist() if hasattr(values, "tolist") else values
     if isinstance(values, (str, bytes, dict)) or not isinstance(values, Iterable):
         raise TypeError(f"{owner}: {name} must be a sequence of {meaning}, got {type(values).__name__}")
@@ -70,7 +70,7 @@ def _listed(owner: str, name: str, values: Any, meaning: str) -> list[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """The Python number in a tensor, array or NumPy scalar of one element; everything else as it is."""
+    """Return the Python number in a tensor, array or NumPy scalar of one element; anything else unchanged."""
     if isinstance(value, (int, float)):  # a compiler's symbols too, which have no attributes
         return value
     if isinstance(value, Tensor):

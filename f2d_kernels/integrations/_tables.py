@@ -45,7 +45,7 @@ class Tables(nn.Module):
         self._quiet[name] = [row[-1] == 0 for row in rows.tolist()]
 
     def _time(self, name: str, t: int | Tensor, like: Any) -> int | Tensor:
-        """`t` checked: an int, or an int64 tensor [] or [B] on the tables' device.
+        """Check `t`; return it as an int, or as an int64 tensor [] or [B] on the tables' device.
 
         Times on the CPU are looked at; those on another device, and in compiled graphs, are not, and fail in `_row`.
         """
@@ -74,7 +74,7 @@ class Tables(nn.Module):
         return t.to(device, non_blocking=True) if t.dim() else int(t)
 
     def _row(self, name: str, t: int | Tensor, like: Sequence[Tensor | None]) -> Tensor:
-        """[columns] for one time, [B,columns] for [B] of them, as `_time` gives it: float64 where an image is."""
+        """Return [columns] for one time of `_time`, [B,columns] for [B] of them; float64 if one of the images is."""
         wide = any(isinstance(x, Tensor) and x.dtype == torch.float64 for x in like)
         table = getattr(self, f"_{name}_{64 if wide else 32}")
         if not isinstance(t, Tensor):
@@ -100,7 +100,7 @@ class Tables(nn.Module):
 
 
 def keyed(noise: dict[str, Any], t: int | Tensor, x: Any) -> dict[str, Any]:
-    """The sources of noise for a step at t of images x [B,C,H,W]: one seed serves a whole trajectory.
+    """Return the sources of noise for a step at t of images x [B,C,H,W]: one seed serves a whole trajectory.
 
     A seed becomes ``seed + t · PER_TIME + b · PER_SAMPLE`` modulo 2**64, b the sample's index, 0 where each sample has
     a seed of its own: the same noise whether t is an int, a tensor of one time or one time per sample, and another at
@@ -136,10 +136,10 @@ def _wrapped(number: int) -> int:
 
 
 def before(times: Sequence[int], values: Tensor, clean: float) -> Tensor:
-    """`values` at the time that follows each of `times` in sampling: the next one's, and `clean` after the last."""
+    """Return `values` at the time that follows each of `times` in sampling, and `clean` after the last."""
     return torch.cat([values[list(times[1:])], torch.tensor([clean], dtype=torch.float64)])
 
 
 def clipped(x: Tensor, clip: float | None) -> Tensor:
-    """x within -clip..clip, or x itself."""
+    """Clamp x to -clip..clip; None for no limit."""
     return x if clip is None else x.clamp(-clip, clip)

@@ -38,8 +38,8 @@ class GOUB(MeanReverting):
     else in the units of the images (published as `lambda_square`, and used as lambda). steps, schedule, eps: as of
     `IRSDE`.
 
-    ValueError for schedules that do not fit. (Image Restoration Through Generalized Ornstein-Uhlenbeck Bridge, ICML
-    2024, eq. 8-11, 15.)
+    Raises ValueError for schedules that do not fit. (Image Restoration Through Generalized Ornstein-Uhlenbeck Bridge,
+    ICML 2024, eq. 8-11, 15.)
     """
 
     def __init__(self, max_sigma: float, steps: int = 100, schedule: str | Tensor = "cosine", eps: float = 0.01):

@@ -37,7 +37,8 @@ class DDIM(Tables):
     `final` below 0, as in diffusers; None: to the next of `times`. rederive: ε_pred comes from the clipped x_0
     (`use_clipped_model_output`, and what diffusers' DDPMScheduler does), instead of the prediction itself.
 
-    ValueError for schedules or times that do not fit. (Denoising Diffusion Implicit Models, ICLR 2021, eq. 12, 16.)
+    Raises ValueError for schedules or times that do not fit. (Denoising Diffusion Implicit Models, ICLR 2021, eq. 12,
+    16.)
     """
 
     def __init__(
@@ -85,10 +86,10 @@ class DDIM(Tables):
 
     @classmethod
     def of(cls, scheduler: Any, eta: float = 0.0, use_clipped_model_output: bool = False) -> "DDIM":
-        """The steps of a `diffusers.DDIMScheduler` after `set_timesteps`, with its spacing, prediction type, clipping,
-        rescaled betas and last alpha_bar; eta and use_clipped_model_output as its `step` takes them.
+        """Copy a `diffusers.DDIMScheduler` after `set_timesteps`: its times, spacing, prediction type, clipping,
+        rescaled betas and last alpha_bar. eta and use_clipped_model_output are arguments of its `step`.
 
-        TypeError for other schedulers; ValueError before `set_timesteps`, and for dynamic thresholding.
+        Raises TypeError for other schedulers, and ValueError before `set_timesteps` and for dynamic thresholding.
         """
         if not hasattr(scheduler, "final_alpha_cumprod") or not hasattr(scheduler, "alphas_cumprod"):
             raise TypeError(f"DDIM.of: scheduler must be a DDIMScheduler, got {type(scheduler).__name__}")
@@ -110,16 +111,18 @@ class DDIM(Tables):
         )
 
     def sample(self, x_0: Tensor, t: int | Tensor, **noise: Any) -> Tensor:
-        """The training state x_t, [B,C,H,W], at t (int, [] or [B]) in 0..T-1; noise as
-        `f2d_kernels.gaussian_transition` takes it."""
+        """``sqrt(a_t) x_0 + sqrt(1 - a_t) ε``: the training state [B,C,H,W] at t (int, [] or [B]) in 0..T-1.
+
+        noise: the sources of `f2d_kernels.gaussian_transition`.
+        """
         return self._linear("state", [x_0], t, noise)
 
     def clean(self, x: Tensor, prediction: Tensor, t: int | Tensor) -> Tensor:
-        """The x_0 that a prediction at the state x means, clipped if `clip` says so."""
+        """Compute the x_0 that a prediction at the state x [B,C,H,W] implies, clamped to `clip`."""
         return clipped(self._linear("clean", [x, prediction], t, {}), self.clip)
 
     def step(self, x: Tensor, prediction: Tensor, t: int | Tensor, **noise: Any) -> Tensor:
-        """The state after the time t (int, [] or [B]), from x and the network's prediction, both [B,C,H,W]; s the next:
+        """Compute the state at s, the time after t (int, [] or [B]), from x and the prediction, both [B,C,H,W]:
 
             sqrt(a_s) x_0 + sqrt(1 - a_s - std²) ε_pred + std ε,   std² = eta² (1 - a_s) / (1 - a_t) (1 - a_t / a_s)
 

@@ -42,7 +42,7 @@ class FoD(Tables):
     at times i (T / steps) rounded down as the published loop does, in float64; by default T. target: what the network
     predicts: "SFLOW" mu - x_t, "FLOW" mu - x_0 or "FINAL_X" mu. clamp: (low, high), the range of mu; None for no limit.
 
-    ValueError for schedules that do not fit. (Forward-only Diffusion Probabilistic Models.)
+    Raises ValueError for schedules that do not fit. (Forward-only Diffusion Probabilistic Models.)
     """
 
     def __init__(
@@ -82,9 +82,9 @@ class FoD(Tables):
         self.register_buffer("_one", torch.ones(1, 1), persistent=False)
 
     def sample(self, x_0: Tensor, mu: Tensor, t: int | Tensor, **noise: Any) -> Tensor:
-        """The training state ``mu + (x_0 - mu) exp(M_t + S_t ε)``, [B,C,H,W], at t (int, [] or [B]) in 0..T.
+        """``mu + (x_0 - mu) exp(M_t + S_t ε)``: the training state [B,C,H,W] at t (int, [] or [B]) in 0..T.
 
-        noise: any of noise, seed, generator, stream, window, as `f2d_kernels.lognormal_transition` takes them.
+        noise: the sources of `f2d_kernels.lognormal_transition`: noise, seed, generator, stream, window.
         """
         t = self._time("state", t, x_0)
         row = self._row("state", t, (x_0, mu))
@@ -99,7 +99,7 @@ class FoD(Tables):
         x_0: Tensor | None = None,
         **noise: Any,
     ) -> tuple[Tensor, Tensor]:
-        """(state after the time t, mu) from the state x and the prediction at t (int, [] or [B]), [B,C,H,W]:
+        """Compute (next state, mu) from the state x and the prediction at t (int, [] or [B]), all [B,C,H,W]:
 
             MC    mu + (x - mu) exp(M + S ε), (M, S) of this step: the Markov chain
             NMC   mu + (x_0 - mu) exp(M + S ε), (M, S) from time 0: every step starts from x_0 again
@@ -107,7 +107,7 @@ class FoD(Tables):
                   default of the published loop; one dt a step however long it is, so that with fewer than T steps the
                   state stops short of mu
 
-        x_0: the degraded image, needed by NMC and by the target FLOW.
+        x_0: the degraded image, needed by NMC and by the target FLOW. Raises ValueError if it is missing.
         """
         if sampler not in SAMPLERS:
             raise ValueError(f"FoD: sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")

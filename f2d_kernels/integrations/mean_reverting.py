@@ -50,9 +50,9 @@ def theta_schedule(owner: str, name: str, steps: int) -> Tensor:
 def mean_reversion(
     owner: str, max_sigma: float, steps: int, schedule: str | Tensor, eps: float
 ) -> tuple[float, Tensor, Tensor]:
-    """(lambda, theta dt, Θ) of a mean-reverting process, float64 [steps + 1]; dt such that e^{-Θ_T} = eps.
+    """Return (lambda, theta dt, Θ) of a mean-reverting process, float64 [steps + 1]; dt is such that e^{-Θ_T} = eps.
 
-    ValueError, in the name of `owner`, for what does not fit.
+    Raises ValueError, which names `owner`, for arguments that do not fit.
     """
     steps = count(owner, "steps", steps)
     max_sigma, eps = number(owner, "max_sigma", max_sigma), number(owner, "eps", eps)
@@ -67,12 +67,12 @@ def mean_reversion(
 
 
 class MeanReverting(Tables):
-    """Training states and the most likely step back, from tables "state" and "optimum"."""
+    """A process with training states and the most likely step back, from its tables "state" and "optimum"."""
 
     def sample(self, x_0: Tensor, mu: Tensor, t: int | Tensor, **noise: Any) -> Tensor:
-        """The training state x_t of clean x_0 and degraded mu, [B,C,H,W], at t (int, [] or [B]) in 0..T.
+        """Draw the training state x_t of clean x_0 and degraded mu, [B,C,H,W], at t (int, [] or [B]) in 0..T.
 
-        noise: any of noise, seed, generator, stream, window, as `f2d_kernels.gaussian_transition` takes them.
+        noise: the sources of `f2d_kernels.gaussian_transition`: noise, seed, generator, stream, window.
         """
         return self._linear("state", [x_0, mu], t, noise)
 
@@ -90,7 +90,8 @@ class IRSDE(MeanReverting):
     schedule: name of `theta_schedule`, or T + 1 rates (the first is never used). eps: e^{-Θ_T}, which sets dt. The
     defaults are the published class's; the published options give eps = 0.005.
 
-    ValueError for schedules that do not fit. (Image Restoration with Mean-Reverting SDEs, ICML 2023, eq. 3-6, 10-14.)
+    Raises ValueError for schedules that do not fit. (Image Restoration with Mean-Reverting SDEs, ICML 2023, eq. 3-6,
+    10-14.)
     """
 
     def __init__(self, max_sigma: float, steps: int = 100, schedule: str | Tensor = "cosine", eps: float = 0.01):

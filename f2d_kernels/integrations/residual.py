@@ -50,8 +50,8 @@ class ResidualDiffusion(Tables):
     DiffUIR's shared distribution term (eta = 0 only); None means 0, as in RDDM. clip: bound of |res|, and of the clean
     image of the last step; None for none. denoise: False leaves B_t ε in the state until the last step.
 
-    ValueError for schedules or times that do not fit. (RDDM: Residual Denoising Diffusion Models, CVPR 2024, eq. 7, 13;
-    DiffUIR: Selective Hourglass Mapping, CVPR 2024.)
+    Raises ValueError for schedules or times that do not fit. (RDDM: Residual Denoising Diffusion Models, CVPR 2024,
+    eq. 7, 13; DiffUIR: Selective Hourglass Mapping, CVPR 2024.)
     """
 
     def __init__(
@@ -102,8 +102,10 @@ class ResidualDiffusion(Tables):
             self._add("bound", now, [bound])
 
     def sample(self, x_0: Tensor, degraded: Tensor, t: int | Tensor, **noise: Any) -> Tensor:
-        """The training state x_t, [B,C,H,W], at t (int, [] or [B]); noise as `f2d_kernels.gaussian_transition` takes
-        it."""
+        """``x_0 + A_t res + B_t ε - D_t degraded``: the training state [B,C,H,W] at t (int, [] or [B]).
+
+        noise: the sources of `f2d_kernels.gaussian_transition`.
+        """
         return self._linear("state", [x_0, degraded], t, noise)
 
     def step(
@@ -115,14 +117,14 @@ class ResidualDiffusion(Tables):
         degraded: Tensor | None = None,
         **noise: Any,
     ) -> Tensor:
-        """The state after the time t (int, [] or [B]), from x, the predicted residual and the predicted noise,
-        [B,C,H,W]; s the next time:
+        """Compute the state at s, the time after t (int, [] or [B]), from the state x, the predicted residual and the
+        predicted noise, all [B,C,H,W]:
 
             x - (A_t - A_s) residual - (B_t - sqrt(B_s² - std²)) prediction + (D_t - D_s) degraded + std ε,
             std² = eta (B_t² - B_s²) B_s² / B_t²
 
-        prediction: None where the network gives the residual alone; the noise then follows from x_t, and `degraded` is
-        needed, as it is with delta_bar.
+        prediction: None if the network predicts only the residual. The noise then follows from x_t, which needs
+        `degraded`; delta_bar needs it too. Raises ValueError if it is missing.
         """
         if degraded is None and (prediction is None or self._needs_degraded):
             raise ValueError("ResidualDiffusion: this step needs the degraded image too")

@@ -33,7 +33,8 @@ class ResShift(Tables):
 
     etas: [T], rising (`exponential` gives the published ones). kappa: strength of the noise, > 0. clip: bound of |x_0|
     in `step`, None for none.
-    ValueError for schedules that do not fit. (ResShift, NeurIPS 2023, eq. 2, 6, 7; the paper counts from 1.)
+
+    Raises ValueError for schedules that do not fit. (ResShift, NeurIPS 2023, eq. 2, 6, 7; the paper counts from 1.)
     """
 
     def __init__(self, etas: Tensor | Sequence[float], kappa: float = 2.0, clip: float | None = None):
@@ -82,17 +83,19 @@ class ResShift(Tables):
         return cls((low * (etas_end / low) ** place) ** 2, kappa, clip)
 
     def prior(self, y: Tensor, **noise: Any) -> Tensor:
-        """x_T = y + kappa sqrt(eta_T) ε, where sampling starts; noise as `f2d_kernels.gaussian_transition` takes it,
-        keyed by time T, which no step has."""
+        """``y + kappa sqrt(eta_T) ε``: the state at which sampling starts, [B,C,H,W].
+
+        noise: the sources of `f2d_kernels.gaussian_transition`, keyed by time T, which no step has.
+        """
         return self._linear("prior", [y], len(self.times), noise)
 
     def sample(self, x_0: Tensor, y: Tensor, t: int | Tensor, **noise: Any) -> Tensor:
-        """The training state x_t, [B,C,H,W], of clean x_0 and degraded y, at t (int, [] or [B]) in 0..T-1."""
+        """``x_0 + eta_t (y - x_0) + kappa sqrt(eta_t) ε``: the training state [B,C,H,W] at t (int, [] or [B])."""
         return self._linear("state", [x_0, y], t, noise)
 
     def step(self, x: Tensor, x_0: Tensor, t: int | Tensor, **noise: Any) -> Tensor:
-        """A draw of x_{t-1} from x at t (int, [] or [B]) and the predicted clean image x_0, [B,C,H,W]; x_0 at t = 0.
+        """``r x + (1 - r) x_0 + kappa sqrt(r (eta_t - eta_{t-1})) ε``, r = eta_{t-1} / eta_t: draw x_{t-1}.
 
-        (eta_{t-1} / eta_t) x + (1 - eta_{t-1} / eta_t) x_0 + kappa sqrt(eta_{t-1} / eta_t (eta_t - eta_{t-1})) ε
+        x: the state at t (int, [] or [B]); x_0: the predicted clean image, which is the result at t = 0; [B,C,H,W].
         """
         return self._linear("step", [x, clipped(x_0, self.clip)], t, noise)

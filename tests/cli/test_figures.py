@@ -1,5 +1,7 @@
 """`f2d figures`: what is drawn is what was evaluated."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -43,7 +45,7 @@ def test_mistakes_are_one_line(f2d, evaluation, model, tmp_path):
     out = tmp_path / "figures"
     assert_one_line_error(f2d("figures", tmp_path, "-o", out), 2, "contains no evaluation")
     assert_one_line_error(f2d("figures", evaluation, "-o", out, "--case", "low/b"), 2, "has no low/b", "low/a")
-    assert_one_line_error(f2d("figures", evaluation, evaluation, "-o", out), 2, "the same name", "--name")
+    assert_one_line_error(f2d("figures", evaluation, evaluation, "-o", out), 2, "is given twice")
     (evaluation / "restored" / "low" / "a.png").unlink()
     assert_one_line_error(f2d("figures", evaluation, "-o", out, "--case", "low/a"), 2, "no restored image of low/a")
     photos = tmp_path / "photos"
@@ -51,6 +53,14 @@ def test_mistakes_are_one_line(f2d, evaluation, model, tmp_path):
     f2d("eval", model, "--data", f"unpaired={photos}", "-o", tmp_path / "other", "--measures", "mae", "--name", "x")
     assert_one_line_error(f2d("figures", evaluation, tmp_path / "other", "-o", out), 2, "different data")
     assert not out.exists()
+
+
+def test_evaluations_of_one_name_are_told_apart_by_their_folders(f2d, evaluation, tmp_path):
+    shutil.copytree(evaluation, tmp_path / "twin")
+    done = f2d("figures", evaluation, tmp_path / "twin", "-o", tmp_path / "out", "--case", "low/a", "--steps", "2")
+    assert done.exit_code == 0
+    names = sorted(path.name for path in (tmp_path / "out").glob("*-trajectory.png"))
+    assert len(names) == 2 and "twin" in names[-1] + names[0]
 
 
 def test_an_error_map_is_the_mean_difference_in_levels():
@@ -77,6 +87,6 @@ def test_the_trajectory_ends_where_the_sampler_does(model):
 def test_a_case_shows_what_lies_in_the_folder(evaluation, tmp_path):
     folder = EvaluationFolder.open(evaluation)
     case = Case("low/a", "low", None, tmp_path / "clean" / "a.png", 0)
-    shown = show(case, [folder])
+    shown = show(case, {"ours": folder})
     file = np.array(Image.open(folder.restored("low/a")))
-    np.testing.assert_array_equal((shown.restored[folder.settings.name] * 255).round().permute(1, 2, 0).numpy(), file)
+    np.testing.assert_array_equal((shown.restored["ours"] * 255).round().permute(1, 2, 0).numpy(), file)

@@ -8,7 +8,7 @@ import pytest
 from f2d import F2DNet, checkpoints
 from f2d.cli.options import Precision, Sampler
 from f2d.cli.quantities import size_in_bytes
-from f2d.engine.execution import PRECISIONS
+from f2d.engine.execution import PRECISIONS, choose_execution
 from f2d.transport import SAMPLERS, ResFlow
 from tests.cli.conftest import assert_one_line_error
 
@@ -93,3 +93,14 @@ def test_wrong_options_load_no_weights(f2d, model, photo, tmp_path, monkeypatch,
 @pytest.mark.parametrize("text, value", [("4G", 4 * 2**30), ("512m", 2**29), ("1.5GiB", 3 * 2**29), ("800000", 800000)])
 def test_sizes_in_bytes(text, value):
     assert size_in_bytes(text) == value
+
+
+def test_without_a_command_the_help_is_all_that_is_printed(f2d):
+    result = f2d()
+    assert result.exit_code == 2 and "Usage" in result.output and "error:" not in result.output
+
+
+@pytest.mark.parametrize(("threads", "words"), [(1, "cpu, 1 thread,"), (2, "cpu, 2 threads,")])
+def test_threads_are_counted_in_words(monkeypatch, threads, words):
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    assert str(choose_execution("cpu", "float32")).startswith(words)

@@ -79,7 +79,8 @@ def test_only_and_strength_reach_the_experts(f2d, model, photo, tmp_path):
 
 def test_samples(f2d, model, photo, tmp_path):
     options = ("--model", model, "--steps", 3, "--precision", "float32")
-    assert f2d("restore", photo, "-o", tmp_path / "o.png", *options, "--samples", 3, "--seed", 11).exit_code == 0
+    done = f2d("restore", photo, "-o", tmp_path / "o.png", *options, "--samples", 3, "--seed", 11)
+    assert done.exit_code == 0 and "(the mean of 3 samples, written beside it" in done.stdout
     assert sorted(path.name for path in tmp_path.glob("o.png*")) == [
         "o.png", "o.png_sample_1.png", "o.png_sample_2.png", "o.png_sample_3.png", "o.png_std.png",
     ]  # fmt: skip

@@ -116,7 +116,7 @@ def test_a_rank_without_work_and_a_missing_file(model, photo, tmp_path):
     processes = [start(rank, photo, tmp_path / "nope.png", "-o", tmp_path / "o", "--model", model) for rank in (0, 1)]
     (stdout, stderr), (other_out, other_err) = (process.communicate(timeout=120) for process in processes)
     assert [process.returncode for process in processes] == [1, 0]
-    assert stderr == f"error: {tmp_path / 'nope.png'}: no such file\n" and other_err == "" and other_out == ""
+    assert stderr == f"error: {tmp_path / 'nope.png'}: no such file or folder\n" and other_err == "" and other_out == ""
     assert "rank 0 of 2: 1 restored, 1 failed" in stdout
     assert [path.name for path in (tmp_path / "o").iterdir()] == ["photo.png"]
 

@@ -151,7 +151,7 @@ def test_as_a_process(model, photo, tmp_path):
     assert str(tmp_path / "o.png") in done.stdout  # in a pipe too, not on the progress bar's stderr
     missing = run("restore", tmp_path / "nope.png", "-o", tmp_path / "p.png")
     assert missing.returncode == 1
-    assert missing.stderr == f"error: {tmp_path / 'nope.png'}: no such file\n" and missing.stdout == ""
+    assert missing.stderr == f"error: {tmp_path / 'nope.png'}: no such file or folder\n" and missing.stdout == ""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
@@ -180,7 +180,7 @@ def test_small_photos_of_one_size_go_together_and_come_out_the_same(f2d, model, 
     f2d("restore", tmp_path / "in", "-o", tmp_path / "alone", *options)
     assert sizes == [1] * (BATCH + 4)
     sizes.clear()
-    monkeypatch.setattr(Restoring, "_load", lambda self: setattr(self, "_together", BATCH) or self._load_restorer())
+    monkeypatch.setattr(Restoring, "_together", BATCH)
     result = f2d("restore", tmp_path / "in", "-o", tmp_path / "together", *options)
     assert result.exit_code == 1 and sizes == [BATCH, 1, 1, 2]
     assert f"{BATCH + 4} restored, 1 failed" in result.stdout

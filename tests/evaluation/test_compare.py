@@ -86,6 +86,15 @@ def test_lower_is_better_where_it_is(tmp_path):
     assert "first | 4.00 \\*" in text and "second | 4.67 |" in text
 
 
+@pytest.mark.parametrize(("left", "words"), [(1, "fewer than two pictures has no interval"), (6, "has 6 pictures")])
+def test_few_pictures_are_told(tmp_path, left, words):
+    skip = {f"haze/{i}" for i in range(left, 6)}
+    folder(tmp_path / "a", skip=skip, name="first")
+    folder(tmp_path / "b", 1.0, skip=skip, name="second")
+    result = run(tmp_path / "a", tmp_path / "b", "--resamples", 100)
+    assert result.exit_code == 0 and words in result.stdout
+
+
 def test_what_one_lacks_is_left_out_of_all_and_listed(tmp_path):
     folder(tmp_path / "a", skip={"low/0"}, name="first")
     broken = folder(tmp_path / "b", 1.0, name="second")

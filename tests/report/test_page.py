@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 from f2d.evaluation.case import Case
 from f2d.evaluation.evaluation import Evaluation, Request
 from f2d.evaluation.folder import EvaluationFolder
+from f2d.evaluation.method import load_evaluated
 from f2d.evaluation.record import Record
 from f2d.images import to_picture
 from f2d.metrics.conventions import CONVENTIONS
 from f2d.metrics.measure import About
-from f2d.report.details import load_model
 from f2d.report.gather import gather
 from f2d.report.page import write_report
 from f2d.report.pictures import PHOTOGRAPHS, encode_within
@@ -171,7 +171,7 @@ def test_names_are_harmless(opened, tmp_path):
 
 
 def test_without_details_the_model_is_not_asked(opened, sample, tmp_path, monkeypatch):
-    monkeypatch.setattr("f2d.report.page.load_model", None)
+    monkeypatch.setattr("f2d.report.page.load_evaluated", None)
     assert write_report(sample.folders[:1], tmp_path / "page.html", details=False) == []
     read = Reader((tmp_path / "page.html").read_text())
     assert len(read.all("img")) == len(sample.data.cases) * 4 and "Experts" not in read.text
@@ -230,8 +230,8 @@ def test_measures_of_one_title_are_told_apart_by_their_conventions(opened, sampl
 
 
 def test_other_weights_than_were_evaluated_are_not_asked():
-    reason = "the weights in f2d-lite are no longer those that were evaluated"
-    assert load_model(settings("Old", digest="0" * 64), "cpu") == reason
+    with pytest.raises(ValueError, match="the weights in f2d-lite are no longer those that were evaluated"):
+        load_evaluated(settings("Old", digest="0" * 64), "cpu")
 
 
 def test_methods_of_one_name_are_told_apart_by_their_folders(opened, sample):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from f2d.nets.residual_block import ResidualBlock
+from f2d.nets.residual_block import ResidualBlock, zeroed
 from f2d.nets.time_embedding import TimeEmbedding
 from f2d_kernels import modules
 
@@ -69,8 +69,7 @@ class Backbone(nn.Module):
         self.norm_out = modules.GroupNormSiLU(config.groups, widths[0])
         self.conv_out = nn.Conv2d(widths[0], config.head_channels, 3, padding=1)
         if config.head == "affine":  # initially v = 0, so the restored output is the input
-            nn.init.zeros_(self.conv_out.weight)
-            nn.init.zeros_(self.conv_out.bias)
+            zeroed(self.conv_out)
 
     def forward(self, x: Tensor, t: Tensor) -> BackboneOutput:
         time = self.time_embedding(t)

@@ -1,7 +1,7 @@
 """Configuration of F²D-Net: everything that shapes the network and the process it was trained for."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from f2d.checkpoints.saved import SavedConfig
 from f2d.transport import TARGETS, LogNormal, LogNormalSchedule
@@ -147,36 +147,29 @@ class F2DNetConfig(SavedConfig):
         return self.patch * 2 ** max(len(self.stage_widths) - 1, len(self.parser_widths) - 1)
 
 
-F2DNetConfig.PRESETS = PRESETS = {
-    "f2d-paper": F2DNetConfig(),
-    "f2d-base": F2DNetConfig(
-        design="light",
-        stage_widths=(64, 128, 192, 256),
-        blocks_per_stage=(3, 2, 2, 2),
-        bottleneck_blocks=1,
-        attention_heads=0,
-        time_dim=128,
-        frequency_dim=64,
-        expert_width=32,
-        enhancer_width=None,
-        parser_widths=(32, 64, 96, 128),
-        parser_decoder_widths=(),
-        patch=2,
-        head="affine",
-    ),
-    "f2d-lite": F2DNetConfig(
-        design="light",
-        stage_widths=(32, 64, 64, 64),
-        blocks_per_stage=(3, 2, 1, 1),
-        bottleneck_blocks=0,
-        attention_heads=0,
-        time_dim=64,
-        frequency_dim=32,
-        expert_width=16,
-        enhancer_width=None,
-        parser_widths=(32, 32, 48, 64),
-        parser_decoder_widths=(),
-        patch=2,
-        head="affine",
-    ),
-}
+_BASE = F2DNetConfig(
+    design="light",
+    stage_widths=(64, 128, 192, 256),
+    blocks_per_stage=(3, 2, 2, 2),
+    bottleneck_blocks=1,
+    attention_heads=0,
+    time_dim=128,
+    frequency_dim=64,
+    expert_width=32,
+    enhancer_width=None,
+    parser_widths=(32, 64, 96, 128),
+    parser_decoder_widths=(),
+    patch=2,
+    head="affine",
+)
+_LITE = replace(
+    _BASE,
+    stage_widths=(32, 64, 64, 64),
+    blocks_per_stage=(3, 2, 1, 1),
+    bottleneck_blocks=0,
+    time_dim=64,
+    frequency_dim=32,
+    expert_width=16,
+    parser_widths=(32, 32, 48, 64),
+)
+F2DNetConfig.PRESETS = PRESETS = {"f2d-paper": F2DNetConfig(), "f2d-base": _BASE, "f2d-lite": _LITE}

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from f2d.nets.residual_block import zeroed
+
 from .config import F2DNetConfig
 
 LUMA = (0.299, 0.587, 0.114)  # BT.601, with which the weights were trained
@@ -29,11 +31,8 @@ class Enhancer(nn.Module):
             )
             for _ in range(config.enhancer_blocks)
         )
-        self.tail = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(width, channels, 3, padding=1)
-        )
-        nn.init.zeros_(self.tail[-1].weight)
-        nn.init.zeros_(self.tail[-1].bias)
+        last = zeroed(nn.Conv2d(width, channels, 3, padding=1))
+        self.tail = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.LeakyReLU(0.2), last)
         self.gate_mlp = nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 1), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from f2d.nets.residual_block import zeroed
 from f2d_kernels import modules
 
 
@@ -36,9 +37,7 @@ class Expert(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
         self.norm2 = modules.GroupNormSiLU(groups, width)
         self.squeeze_excitation = SqueezeExcitation(width)
-        self.project_out = nn.Conv2d(width, out_channels, 1)
-        nn.init.zeros_(self.project_out.weight)
-        nn.init.zeros_(self.project_out.bias)
+        self.project_out = zeroed(nn.Conv2d(width, out_channels, 1))
 
     @property
     def last_norm(self) -> modules.GroupNormSiLU:
@@ -62,9 +61,7 @@ class LightExpert(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, width, 3, padding=dilation, dilation=dilation)
         self.norm = modules.GroupNormSiLU(groups, width)
-        self.project_out = nn.Conv2d(width, out_channels, 1)
-        nn.init.zeros_(self.project_out.weight)
-        nn.init.zeros_(self.project_out.bias)
+        self.project_out = zeroed(nn.Conv2d(width, out_channels, 1))
 
     @property
     def last_norm(self) -> modules.GroupNormSiLU:

@@ -79,11 +79,6 @@ class F2DOutput(NamedTuple):
         """[B, K, 3, H, W], or [B, K, 6, H, W] for an affine head: the corrections of the experts."""
         return torch.stack([self._to_image(delta) for delta in self.padded_deltas], dim=1)
 
-    @property
-    def effective_gates(self) -> Tensor:
-        """[B, K]: alpha_k · mean of m_k, expert k's share of the correction; selectivity measures compare these."""
-        return self.gates * self.analysis.maps.mean(dim=(2, 3))
-
     def _to_image(self, x: Tensor) -> Tensor:
         patch = self.analysis.padded_image.shape[-1] // x.shape[-1]
         return F.pixel_shuffle(x, patch)[..., : self.analysis.height, : self.analysis.width]

@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .unet import Modulations, zeroed
+from f2d.nets.residual_block import zeroed
+
+from .unet import Modulations
 
 
 class Adaptor(nn.Module):

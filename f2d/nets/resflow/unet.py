@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from f2d.nets.residual_block import ResidualBlock
+from f2d.nets.residual_block import ResidualBlock, zeroed
 from f2d.nets.time_embedding import TimeEmbedding
 from f2d_kernels import modules
 
@@ -117,10 +117,3 @@ class UNet(nn.Module):
 def entry_widths(widths: Sequence[int]) -> list[int]:
     """Return the channels at the entry of each level; downsampling keeps those of the previous level."""
     return [widths[0], *widths[:-1]]
-
-
-def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
-    """Set weight and bias of `layer` to zero and return it."""
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer

@@ -184,9 +184,9 @@ def _empty_gradients(
 
 
 def _direct_backward(*arguments: Any) -> list[Tensor]:
-    """`_backward` of a direct call, with the gradients allocated by the compiled part."""
+    """`_backward` of a direct call, with the gradients allocated by the compiled part unless it declines."""
     *inputs, _, needs, _ = arguments
-    return [d for d in _DIRECT_BACKWARD(*inputs, *needs) if d is not None]
+    return [d for d in _DIRECT_BACKWARD(*inputs, *needs) if d is not None] or _backward(*arguments)
 
 
 def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: tuple[Tensor, ...]) -> None:

@@ -12,8 +12,10 @@ new_memory = torch.empty  # tests replace it to fill new memory with NaN
 def is_channels_last(image: Tensor) -> bool:
     """Whether the channels of `image` [..., C, H, W] lie next to each other in memory (C = 1 or H·W = 1 counts as
     NCHW)."""
+    if image.stride(-3) != 1:
+        return False
     channels, height, width = image.shape[-3:]
-    return image.stride(-3) == 1 and channels > 1 and height * width > 1
+    return channels > 1 and height * width > 1
 
 
 def empty_image(shape: Sequence[int], dtype: torch.dtype, like: Tensor, channels_last: bool) -> Tensor:
@@ -27,6 +29,15 @@ def empty_image(shape: Sequence[int], dtype: torch.dtype, like: Tensor, channels
 def empty(shape: Sequence[int], dtype: torch.dtype, like: Tensor) -> Tensor:
     """Uninitialised contiguous tensor on the device of `like`."""
     return new_memory(shape, dtype=dtype, device=like.device)
+
+
+def empty_gradient(of: Tensor | None, needed: bool, channels_last: bool = False) -> Tensor | None:
+    """Uninitialised dense gradient of the tensor `of`, None where it is not needed."""
+    if of is None or not needed:
+        return None
+    if channels_last or new_memory is not torch.empty:
+        return empty_image(of.shape, of.dtype, of, channels_last)
+    return torch.empty_like(of, memory_format=torch.contiguous_format)  # in a third of the time of torch.empty
 
 
 def stand_in(tensor: Tensor, direct: bool) -> Tensor:

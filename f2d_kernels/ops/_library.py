@@ -1,13 +1,23 @@
 """Register ops with PyTorch. Python owns every schema, so that the library works without a compiled part."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from f2d_kernels.ops._derivatives import derivatives, second_derivatives
+from f2d_kernels.registry import implementation
 
 LIBRARY = torch.library.Library("f2d_kernels", "DEF")
+_SCHEMA_TYPES: dict[Any, str] = {
+    Tensor: "Tensor",
+    Tensor | None: "Tensor?",
+    list[Tensor]: "Tensor[]",
+    int: "SymInt",
+    float: "float",
+    bool: "bool",
+}
 
 
 def define(schema: str, kernel: Callable, fake: Callable) -> str:
@@ -21,9 +31,22 @@ def define(schema: str, kernel: Callable, fake: Callable) -> str:
     return qualified
 
 
+def schema_of(arguments: type) -> str:
+    """The arguments of a schema from the NamedTuple that holds them."""
+    return ", ".join(f"{_SCHEMA_TYPES[kind]} {name}" for name, kind in arguments.__annotations__.items())
+
+
+def filled_schema_of(gradients: Any, arguments: type) -> str:
+    """The same of gradients that a kernel fills."""
+    lists = {name for name, kind in arguments.__annotations__.items() if kind == list[Tensor]}
+    return ", ".join(
+        f"Tensor({mark}!){'[]' if name in lists else '?'} d_{name}" for mark, name in zip("abcdefgh", gradients._fields)
+    )
+
+
 def define_compiled(schema: str) -> None:
     """Declare an out-variant whose CPU and CUDA implementations the compiled part supplies when it is loaded."""
-    LIBRARY.define(schema)
+    LIBRARY.define(schema.replace("SymInt", "int"))
 
 
 def define_direct(schema: str) -> Callable:
@@ -47,6 +70,40 @@ def define_derivatives(
     LIBRARY.impl(op, kernel, "Autograd", with_keyset=True)
     LIBRARY.impl(f"{op}_backward", second_derivatives(op, fake_backward), "Autograd", with_keyset=True)
     return connect
+
+
+def _wanted(gradients: Sequence[Any], needs: Sequence[bool]) -> list[Tensor]:
+    return [t for d in gradients for t in (d if type(d) is list else (d,)) if t is not None]
+
+
+def backward_kernels(
+    op: str, empty_gradients: Callable, check: Callable | None = None, wanted: Callable = _wanted
+) -> tuple[Callable, Callable]:
+    """(kernel, fake) of the backward op of `op`, whose arguments end in channels_last, needs and backend. PyTorch keeps
+    compiled graphs on disk that call these ops, so the meaning of their arguments never changes.
+
+    empty_gradients(*arguments before backend) allocates what a backend fills; check(*arguments before channels_last)
+    raises for what is wrong in a call without the public function; wanted(gradients, needs) lists those to return.
+    """
+
+    def fake(*arguments: Any) -> list[Tensor]:
+        return wanted(empty_gradients(*arguments[:-1]), arguments[-2])
+
+    def kernel(*arguments: Any) -> list[Tensor]:
+        *inputs, _, needs, backend = arguments
+        if check is not None:
+            check(*inputs)
+        gradients = empty_gradients(*arguments[:-1])
+        results = wanted(gradients, needs)
+        image = inputs[0] if inputs[0] is not None else next(t for t in inputs if t is not None)
+        if image.numel():
+            implementation(op, image.device, backend).backward(*inputs, *gradients)
+        else:
+            for result in results:
+                result.zero_()
+        return results
+
+    return kernel, fake
 
 
 def _vmap_by_loop(name: str) -> Callable:

@@ -6,11 +6,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
+from f2d_kernels.ops._allocate import common_dtype, empty_gradient, empty_image, is_channels_last, stand_in
 from f2d_kernels.ops._derivatives import backward_of
 from f2d_kernels.ops._direct import differentiated
 from f2d_kernels.ops._experts import check_experts
-from f2d_kernels.ops._library import define, define_compiled, define_derivatives, define_direct
+from f2d_kernels.ops._library import (
+    backward_kernels,
+    define,
+    define_compiled,
+    define_derivatives,
+    define_direct,
+)
 from f2d_kernels.registry import implementation, requested_backend
 
 OP = "expert_assembly"
@@ -72,31 +78,10 @@ def _fake(deltas: list[Tensor], gates: Tensor, maps: Tensor | None, base: Tensor
     return _empty_result(deltas, gates, base)
 
 
-def _empty_gradients(
-    deltas: list[Tensor], gates: Tensor, maps: Tensor | None, channels_last: bool, needs: Sequence[bool]
-) -> tuple[list[Tensor], Tensor | None, Tensor | None]:
-    need_deltas, need_gates, need_maps = needs
-    d_deltas = [empty_image(d.shape, d.dtype, gates, channels_last) for d in deltas] if need_deltas else []
-    d_gates = empty(gates.shape, gates.dtype, gates) if need_gates else None
-    d_maps = empty(maps.shape, maps.dtype, gates) if need_maps and maps is not None else None
-    return d_deltas, d_gates, d_maps
-
-
-def _backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
-    *inputs, channels_last, needs, backend = arguments
-    d_deltas, d_gates, d_maps = _empty_gradients(*inputs, channels_last, needs)
-    results = [t for t in (*d_deltas, d_gates, d_maps) if t is not None]
-    if grad.numel():
-        implementation(OP, grad.device, backend).backward(grad, *inputs, d_deltas, d_gates, d_maps)
-    else:
-        for result in results:
-            result.zero_()
-    return results
-
-
-def _fake_backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
-    d_deltas, d_gates, d_maps = _empty_gradients(*arguments[:-1])
-    return [t for t in (*d_deltas, d_gates, d_maps) if t is not None]
+def _empty_gradients(grad: Tensor, *arguments: Any) -> tuple[Any, ...]:
+    deltas, gates, maps, channels_last, (need_deltas, need_gates, need_maps) = arguments
+    d_deltas = [empty_gradient(d, True, channels_last) for d in deltas] if need_deltas else []
+    return d_deltas, empty_gradient(gates, need_gates), empty_gradient(maps, need_maps)
 
 
 def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: Tensor) -> None:
@@ -127,6 +112,7 @@ def _autograd(ctx: Any, grad: Tensor) -> tuple:
     return d_deltas, d_gates, d_maps, d_base
 
 
+_backward, _fake_backward = backward_kernels(OP, _empty_gradients)
 define("expert_assembly(Tensor[] deltas, Tensor gates, Tensor? maps, Tensor? base) -> Tensor", _forward, _fake)
 define(
     "expert_assembly_backward(Tensor grad, Tensor[] deltas, Tensor gates, Tensor? maps, bool channels_last, "

@@ -7,10 +7,19 @@ import torch
 from torch import Tensor
 
 from f2d_kernels._checks import check_device, check_floating, check_shape
-from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
+from f2d_kernels.arguments import ExpertHead, ExpertHeadGradients
+from f2d_kernels.ops._allocate import common_dtype, empty_gradient, empty_image, is_channels_last, stand_in
 from f2d_kernels.ops._derivatives import backward_of
 from f2d_kernels.ops._direct import differentiated
-from f2d_kernels.ops._library import define, define_compiled, define_derivatives, define_direct
+from f2d_kernels.ops._library import (
+    backward_kernels,
+    define,
+    define_compiled,
+    define_derivatives,
+    define_direct,
+    filled_schema_of,
+    schema_of,
+)
 from f2d_kernels.registry import implementation, requested_backend
 
 OP = "expert_head"
@@ -64,24 +73,17 @@ def expert_head(
         out = _DIRECT(listed, stacked, weight, bias, channel_scale, gates, maps, base)
         if out is not None:
             return _CONNECT(out, listed, weight, bias, channel_scale, gates, maps, base) if tracked else out
-    _check(listed, stacked, weight, bias, channel_scale, gates, maps, base)
-    return torch.ops.f2d_kernels.expert_head.default(listed, weight, bias, channel_scale, gates, maps, base)
+    arguments = ExpertHead(listed, weight, bias, channel_scale, gates, maps, base)
+    _check(arguments, stacked)
+    return torch.ops.f2d_kernels.expert_head.default(*arguments)
 
 
-def _check(
-    features: list[Tensor],
-    stacked: bool,
-    weight: Tensor,
-    bias: Tensor | None,
-    channel_scale: Tensor | None,
-    gates: Tensor,
-    maps: Tensor | None,
-    base: Tensor | None,
-) -> None:
+def _check(a: ExpertHead, stacked: bool) -> None:
+    features, weight, gates = a.features, a.weight, a.gates
     if not features:
         raise ValueError(f"{OP}: features must hold at least one tensor [B,F,H,W], got an empty sequence")
     named: list[tuple[str, Any]] = [("features" if stacked else f"features[{k}]", f) for k, f in enumerate(features)]
-    optional = {"bias": bias, "channel_scale": channel_scale, "maps": maps, "base": base}
+    optional = {"bias": a.bias, "channel_scale": a.channel_scale, "maps": a.maps, "base": a.base}
     for name, value in [*named, ("weight", weight), ("gates", gates), *optional.items()]:
         if value is not None or name not in optional:
             check_floating(OP, name, value)
@@ -129,32 +131,10 @@ def _fake(features: list[Tensor], weight: Tensor, *arguments: Tensor | None) -> 
     return _empty_result(features, weight, arguments[-1])
 
 
-def _empty_gradients(features: list[Tensor], *arguments: Any) -> tuple[Any, ...]:
-    """d_features (or []), then d_weight, d_bias, d_channel_scale, d_gates, d_maps; None where not wanted."""
-    *small, channels_last, (need_features, *needs) = arguments
-    weight = small[0]
-    d_features = [empty_image(f.shape, f.dtype, weight, channels_last) for f in features] if need_features else []
-    rest = [
-        empty(t.shape, t.dtype, weight) if on and t is not None else None for t, on in zip(small, needs, strict=True)
-    ]
-    return d_features, *rest
-
-
-def _backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
-    *inputs, channels_last, needs, backend = arguments
-    d_features, *rest = _empty_gradients(*inputs, channels_last, needs)
-    results = [t for t in (*d_features, *rest) if t is not None]
-    if grad.numel():
-        implementation(OP, grad.device, backend).backward(grad, *inputs, d_features, *rest)
-    else:
-        for result in results:
-            result.zero_()
-    return results
-
-
-def _fake_backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
-    d_features, *rest = _empty_gradients(*arguments[:-1])
-    return [t for t in (*d_features, *rest) if t is not None]
+def _empty_gradients(grad: Tensor, *arguments: Any) -> ExpertHeadGradients:
+    features, *small, channels_last, (need_features, *needs) = arguments
+    d_features = [empty_gradient(f, True, channels_last) for f in features] if need_features else []
+    return ExpertHeadGradients(d_features, *(empty_gradient(t, on) for t, on in zip(small, needs, strict=True)))
 
 
 def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: Tensor) -> None:
@@ -187,18 +167,19 @@ def _autograd(ctx: Any, grad: Tensor) -> tuple:
     return d_features, *rest, d_base
 
 
-_ARGUMENTS = "Tensor[] features, Tensor weight, Tensor? bias, Tensor? channel_scale, Tensor gates, Tensor? maps"
-define(f"expert_head({_ARGUMENTS}, Tensor? base) -> Tensor", _forward, _fake)
+_ARGUMENTS = schema_of(ExpertHead)
+_READ = _ARGUMENTS.removesuffix(", Tensor? base")
+_backward, _fake_backward = backward_kernels(OP, _empty_gradients)
+define(f"expert_head({_ARGUMENTS}) -> Tensor", _forward, _fake)
 define(
-    f"expert_head_backward(Tensor grad, {_ARGUMENTS}, bool channels_last, bool[] needs, str backend) -> Tensor[]",
+    f"expert_head_backward(Tensor grad, {_READ}, bool channels_last, bool[] needs, str backend) -> Tensor[]",
     _backward,
     _fake_backward,
 )
 _CONNECT = define_derivatives(OP, _fake, _fake_backward, _setup_context, _autograd)
-define_compiled(f"expert_head_out(Tensor(a!) out, {_ARGUMENTS}, Tensor? base) -> ()")
+define_compiled(f"expert_head_out(Tensor(a!) out, {_ARGUMENTS}) -> ()")
 define_compiled(
-    f"expert_head_backward_out(Tensor grad, {_ARGUMENTS}, Tensor(a!)[] d_features, Tensor(b!)? d_weight, "
-    "Tensor(c!)? d_bias, Tensor(d!)? d_channel_scale, Tensor(e!)? d_gates, Tensor(f!)? d_maps) -> ()"
+    f"expert_head_backward_out(Tensor grad, {_READ}, {filled_schema_of(ExpertHeadGradients, ExpertHead)}) -> ()"
 )
 _DIRECT = define_direct(
     "expert_head_direct(Tensor[] features, bool stacked, Tensor? weight, Tensor? bias, Tensor? channel_scale, "

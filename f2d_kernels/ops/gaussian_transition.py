@@ -7,11 +7,20 @@ import torch
 from torch import Tensor
 
 from f2d_kernels._checks import check_device, check_floating, check_shape, per_sample
+from f2d_kernels.arguments import GaussianTransition, GaussianTransitionGradients
 from f2d_kernels.noise import check_one_source, check_position, check_source, resolve_noise
-from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
+from f2d_kernels.ops._allocate import common_dtype, empty, empty_gradient, empty_image, is_channels_last, stand_in
 from f2d_kernels.ops._derivatives import backward_of
 from f2d_kernels.ops._direct import differentiated, in_stream, number_or_tensor, seed_or_tensor
-from f2d_kernels.ops._library import define, define_compiled, define_derivatives, define_direct
+from f2d_kernels.ops._library import (
+    backward_kernels,
+    define,
+    define_compiled,
+    define_derivatives,
+    define_direct,
+    filled_schema_of,
+    schema_of,
+)
 from f2d_kernels.registry import implementation, requested_backend
 
 OP = "gaussian_transition"
@@ -156,9 +165,7 @@ def _empty_result(terms: list[Tensor]) -> Tensor:
 
 
 def _forward(terms: list[Tensor], *rest: Any) -> Tensor:
-    _, std, *source = rest
-    if std is not None:
-        check_source(OP, terms[0], *source)
+    _check(terms[0], terms, *rest)
     out = _empty_result(terms)
     if out.numel():
         implementation(OP, out.device).forward(out, terms, *rest)
@@ -169,48 +176,22 @@ def _fake(terms: list[Tensor], *rest: Any) -> Tensor:
     return _empty_result(terms)
 
 
-def _empty_gradients(
-    terms: list[Tensor],
-    coefficients: Tensor,
-    std: Tensor | None,
-    noise: Tensor | None,
-    channels_last: bool,
-    needs: Sequence[bool],
-) -> tuple[list[Tensor], Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients to fill, `needs` = one flag per term, then coefficients, std, noise. One of an unwanted term has no
-    elements."""
-    *need_terms, need_coefficients, need_std, need_noise = needs
-    d_terms = [
-        empty_image(t.shape, t.dtype, t, channels_last) if need else empty((0,), t.dtype, t)
-        for t, need in zip(terms, need_terms, strict=True)
-    ]
-    d_coefficients = empty(coefficients.shape, coefficients.dtype, coefficients) if need_coefficients else None
-    d_std = empty(std.shape, std.dtype, std) if need_std and std is not None else None
-    d_noise = empty_image(noise.shape, noise.dtype, noise, channels_last) if need_noise and noise is not None else None
-    return d_terms, d_coefficients, d_std, d_noise
+def _empty_gradients(grad: Tensor, *arguments: Any) -> GaussianTransitionGradients:
+    """Gradients to fill; one of a term that needs none has no elements."""
+    *inputs, channels_last, needs = arguments
+    a, (*need_terms, need_coefficients, need_std, need_noise) = GaussianTransition(*inputs), needs
+    return GaussianTransitionGradients(
+        [
+            empty_gradient(t, True, channels_last) if need else empty((0,), t.dtype, t)
+            for t, need in zip(a.terms, need_terms, strict=True)
+        ],
+        empty_gradient(a.coefficients, need_coefficients),
+        empty_gradient(a.std, need_std),
+        empty_gradient(a.noise, need_noise, channels_last),
+    )
 
 
-def _backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
-    *inputs, channels_last, needs, backend = arguments
-    terms, _, std, *source = inputs
-    if std is not None:
-        check_source(OP, terms[0], *source)
-    gradients = _empty_gradients(*inputs[:4], channels_last, needs)
-    results = _wanted(gradients, needs)
-    if grad.numel():
-        implementation(OP, grad.device, backend).backward(grad, *inputs, *gradients)
-    else:
-        for result in results:
-            result.zero_()
-    return results
-
-
-def _fake_backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
-    *inputs, channels_last, needs, _ = arguments
-    return _wanted(_empty_gradients(*inputs[:4], channels_last, needs), needs)
-
-
-def _wanted(gradients: tuple, needs: Sequence[bool]) -> list[Tensor]:
+def _wanted(gradients: GaussianTransitionGradients, needs: Sequence[bool]) -> list[Tensor]:
     d_terms, *others = gradients
     return [d for d, need in zip((*d_terms, *others), needs, strict=True) if need]
 
@@ -239,11 +220,14 @@ def _autograd(ctx: Any, grad: Tensor) -> tuple:
     return gradients[: len(terms)], *gradients[len(terms) :], None, None, None, None
 
 
-_ARGUMENTS = (
-    "Tensor[] terms, Tensor coefficients, Tensor? std, Tensor? noise, Tensor? seed, SymInt stream, SymInt top, "
-    "SymInt left"
-)
-_COMPILED_ARGUMENTS = _ARGUMENTS.replace("SymInt", "int")
+def _check(grad: Tensor, *inputs: Any) -> None:
+    terms, _, std, *source = inputs
+    if std is not None:
+        check_source(OP, terms[0], *source)
+
+
+_ARGUMENTS = schema_of(GaussianTransition)
+_backward, _fake_backward = backward_kernels(OP, _empty_gradients, _check, _wanted)
 define(f"gaussian_transition({_ARGUMENTS}) -> Tensor", _forward, _fake)
 define(
     f"gaussian_transition_backward(Tensor grad, {_ARGUMENTS}, bool channels_last, bool[] needs, "
@@ -252,10 +236,10 @@ define(
     _fake_backward,
 )
 _CONNECT = define_derivatives(OP, _fake, _fake_backward, _setup_context, _autograd)
-define_compiled(f"gaussian_transition_out(Tensor(a!) out, {_COMPILED_ARGUMENTS}) -> ()")
+define_compiled(f"gaussian_transition_out(Tensor(a!) out, {_ARGUMENTS}) -> ()")
 define_compiled(
-    f"gaussian_transition_backward_out(Tensor grad, {_COMPILED_ARGUMENTS}, Tensor(a!)[] d_terms, "
-    "Tensor(b!)? d_coefficients, Tensor(c!)? d_std, Tensor(d!)? d_noise) -> ()"
+    f"gaussian_transition_backward_out(Tensor grad, {_ARGUMENTS}, "
+    f"{filled_schema_of(GaussianTransitionGradients, GaussianTransition)}) -> ()"
 )
 _DIRECT = define_direct(
     "gaussian_transition_direct(Tensor[] terms, Tensor? coefficients, float[] numbers, bool noisy, Tensor? std, "

@@ -7,10 +7,16 @@ import torch
 from torch import Tensor
 
 from f2d_kernels._checks import check_device, check_floating, check_shape, real, whole
-from f2d_kernels.ops._allocate import empty, empty_image, is_channels_last
+from f2d_kernels.ops._allocate import empty, empty_gradient, empty_image, is_channels_last
 from f2d_kernels.ops._derivatives import backward_of
 from f2d_kernels.ops._direct import differentiated
-from f2d_kernels.ops._library import define, define_compiled, define_derivatives, define_direct
+from f2d_kernels.ops._library import (
+    backward_kernels,
+    define,
+    define_compiled,
+    define_derivatives,
+    define_direct,
+)
 from f2d_kernels.registry import implementation, requested_backend
 
 OP = "group_norm_silu"
@@ -105,7 +111,7 @@ def group_norm_silu(
     num_groups, eps = whole(OP, "num_groups", num_groups), real(OP, "eps", eps)
     if not isinstance(return_mean, bool):
         raise TypeError(f"{OP}: return_mean must be True or False, got {type(return_mean).__name__}")
-    _check(x, num_groups, weight, bias, scale, shift, eps)
+    _check(x, num_groups, (weight, bias, scale, shift), eps)
     out, channel_mean, _, _ = torch.ops.f2d_kernels.group_norm_silu.default(
         x, num_groups, weight, bias, scale, shift, eps, return_mean
     )
@@ -120,54 +126,30 @@ def _direct(x: Any, num_groups: Any, weight: Any, bias: Any, scale: Any, shift: 
     if tracked is None:
         return None
     results = _DIRECT(x, num_groups, weight, bias, scale, shift, eps, return_mean, tracked)
-    out, channel_mean, mean, rstd = results
+    out, channel_mean, _, _ = results
     if out is None:
         return None
     if tracked:
-        if channel_mean is None:
-            channel_mean = empty((0,), x.dtype, x)
-        results = (out, channel_mean, mean, rstd)
         out, channel_mean, *_ = _CONNECT(results, x, num_groups, weight, bias, scale, shift, eps, return_mean)
     return (out, channel_mean) if return_mean else out
 
 
-def _check(
-    x: Tensor,
-    num_groups: int,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    eps: float,
-) -> None:
+def _check(x: Tensor, num_groups: int, parameters: Sequence[Tensor | None], eps: float) -> None:
     batch, channels = x.shape[:2]
     if num_groups < 1 or channels % num_groups != 0:
         raise ValueError(f"{OP}: num_groups must be a divisor of the {channels} channels of x, got {num_groups}")
     if not eps >= 0:
         raise ValueError(f"{OP}: eps must be at least 0, got {eps}")
     expected = {"[C]": (channels,), "[B,C]": (batch, channels)}
-    for name, value, meaning in (
-        ("weight", weight, "[C]"),
-        ("bias", bias, "[C]"),
-        ("scale", scale, "[B,C]"),
-        ("shift", shift, "[B,C]"),
-    ):
+    kinds = (("weight", "[C]"), ("bias", "[C]"), ("scale", "[B,C]"), ("shift", "[B,C]"))
+    for (name, meaning), value in zip(kinds, parameters, strict=True):
         if value is not None:
             check_floating(OP, name, value)
             check_device(OP, name, value, x.device)
             check_shape(OP, name, value, expected[meaning], meaning)
 
 
-def _empty_results(
-    x: Tensor,
-    num_groups: int,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    eps: float,
-    return_mean: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _empty_results(x: Tensor, num_groups: int, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(out, channel means or nothing, mean [B,G], 1 / standard deviation [B,G]).
 
     The statistics are float64: a float32 mean of 1e3 standard deviations would move every normalised value by 6e-5.
@@ -175,7 +157,7 @@ def _empty_results(
     batch, channels = x.shape[:2]
     return (
         empty_image(x.shape, x.dtype, x, is_channels_last(x)),
-        empty((batch, channels) if return_mean else (0,), x.dtype, x),
+        empty((batch, channels) if rest[-1] else (0,), x.dtype, x),  # rest ends in return_mean
         empty((batch, num_groups), torch.float64, x),
         empty((batch, num_groups), torch.float64, x),
     )
@@ -192,30 +174,19 @@ def _forward(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor
     return results
 
 
-def _empty_gradients(inputs: Sequence[Any], channels_last: bool, needs: Sequence[bool]) -> list[Tensor | None]:
-    """Allocate d_x, d_weight, d_bias, d_scale, d_shift; None for those that are not needed."""
-    x, *parameters = inputs
-    found = [empty_image(x.shape, x.dtype, x, channels_last) if needs[0] else None]
-    for need, t in zip(needs[1:], parameters):
-        found.append(empty(t.shape, t.dtype, x) if need and t is not None else None)
-    return found
+def _empty_gradients(
+    grad: Tensor, grad_mean: Tensor | None, mean: Tensor, rstd: Tensor, x: Tensor, *rest: Any
+) -> list[Tensor | None]:
+    """d_x, d_weight, d_bias, d_scale, d_shift; None for those that are not needed."""
+    *parameters, channels_last, (need_x, *needs) = rest
+    d_x = empty_gradient(x, need_x, channels_last)
+    return [d_x, *(empty_gradient(t, need) for t, need in zip(parameters, needs, strict=True))]
 
 
-def _backward(grad: Tensor, grad_mean: Tensor | None, mean: Tensor, rstd: Tensor, *rest: Any) -> list[Tensor]:
-    *inputs, channels_last, needs, backend = rest
-    gradients = _empty_gradients(inputs, channels_last, needs)
-    results = [g for g in gradients if g is not None]
-    if grad.numel():
-        implementation(OP, grad.device, backend).backward(grad, grad_mean, mean, rstd, *inputs, *gradients)
-    else:
-        for result in results:
-            result.zero_()
-    return results
-
-
-def _fake_backward(grad: Tensor, grad_mean: Tensor | None, mean: Tensor, rstd: Tensor, *rest: Any) -> list[Tensor]:
-    *inputs, channels_last, needs, _ = rest
-    return [g for g in _empty_gradients(inputs, channels_last, needs) if g is not None]
+def _direct_backward(*arguments: Any) -> list[Tensor]:
+    """`_backward` of a direct call, with the gradients allocated by the compiled part unless it declines."""
+    *inputs, _, needs, _ = arguments
+    return [d for d in _DIRECT_BACKWARD(*inputs, *needs) if d is not None] or _backward(*arguments)
 
 
 def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: tuple[Tensor, ...]) -> None:
@@ -236,12 +207,13 @@ def _autograd(ctx: Any, grad: Tensor | None, grad_mean: Tensor | None, *_: Any) 
         return (None,) * 8
     saved = ctx.saved_tensors
     grad = torch.zeros_like(saved[2]) if grad is None else grad  # saved[2] is x
-    op = backward_of(OP, _backward, ctx, grad, grad_mean)
+    op = backward_of(OP, _direct_backward, ctx, grad, grad_mean)
     results = list(op(grad, grad_mean if ctx.return_mean else None, *saved, ctx.channels_last, ctx.needs, ctx.backend))
     d_x, *d_parameters = [results.pop(0) if need else None for need in ctx.needs]
     return d_x, None, *d_parameters, None, None
 
 
+_backward, _fake_backward = backward_kernels(OP, _empty_gradients)
 _PARAMETERS = "Tensor? weight, Tensor? bias, Tensor? scale, Tensor? shift"
 define(
     f"group_norm_silu(Tensor x, SymInt num_groups, {_PARAMETERS}, float eps, bool return_mean) -> "
@@ -267,4 +239,9 @@ define_compiled(
 _DIRECT = define_direct(
     f"group_norm_silu_direct(Tensor x, int num_groups, {_PARAMETERS}, float eps, bool return_mean, bool keep) -> "
     "(Tensor?, Tensor?, Tensor?, Tensor?)"
+)
+_DIRECT_BACKWARD = define_direct(
+    f"group_norm_silu_backward_direct(Tensor grad, Tensor? grad_mean, Tensor mean, Tensor rstd, Tensor x, "
+    f"{_PARAMETERS}, bool need_x, bool need_weight, bool need_bias, bool need_scale, bool need_shift) -> "
+    "(Tensor?, Tensor?, Tensor?, Tensor?, Tensor?)"
 )

@@ -7,11 +7,20 @@ import torch
 from torch import Tensor
 
 from f2d_kernels._checks import check_device, check_floating, check_shape, per_sample
+from f2d_kernels.arguments import LognormalTransition, LognormalTransitionGradients
 from f2d_kernels.noise import check_position, check_source, resolve_noise
-from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
+from f2d_kernels.ops._allocate import common_dtype, empty_gradient, empty_image, is_channels_last, stand_in
 from f2d_kernels.ops._derivatives import backward_of
 from f2d_kernels.ops._direct import differentiated, in_stream, number_or_tensor, seed_or_tensor
-from f2d_kernels.ops._library import define, define_compiled, define_derivatives, define_direct
+from f2d_kernels.ops._library import (
+    backward_kernels,
+    define,
+    define_compiled,
+    define_derivatives,
+    define_direct,
+    filled_schema_of,
+    schema_of,
+)
 from f2d_kernels.registry import implementation, requested_backend
 
 OP = "lognormal_transition"
@@ -114,41 +123,16 @@ def _fake(x: Tensor, mu: Tensor, *rest: Any) -> Tensor:
     return _empty_result(x, mu)
 
 
-def _empty_gradients(
-    x: Tensor,
-    mu: Tensor,
-    log_mean: Tensor,
-    log_std: Tensor,
-    noise: Tensor | None,
-    channels_last: bool,
-    needs: Sequence[bool],
-) -> list[Tensor | None]:
-    images = [
-        empty_image(t.shape, t.dtype, x, channels_last) if need and t is not None else None
-        for t, need in zip((x, mu, noise), (needs[0], needs[1], needs[4]), strict=True)
-    ]
-    schedules = [
-        empty(t.shape, t.dtype, x) if need else None for t, need in zip((log_mean, log_std), needs[2:4], strict=True)
-    ]
-    return [*images[:2], *schedules, images[2]]
-
-
-def _backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
-    *inputs, channels_last, needs, backend = arguments
-    check_source(OP, inputs[0], *inputs[4:])
-    gradients = _empty_gradients(*inputs[:5], channels_last, needs)
-    results = [g for g in gradients if g is not None]
-    if grad.numel():
-        implementation(OP, grad.device, backend).backward(grad, *inputs, *gradients)
-    else:
-        for result in results:
-            result.zero_()
-    return results
-
-
-def _fake_backward(grad: Tensor, *arguments: Any) -> list[Tensor]:
-    *inputs, channels_last, needs, _ = arguments
-    return [g for g in _empty_gradients(*inputs[:5], channels_last, needs) if g is not None]
+def _empty_gradients(grad: Tensor, *arguments: Any) -> LognormalTransitionGradients:
+    *inputs, channels_last, needs = arguments
+    a, need = LognormalTransition(*inputs), LognormalTransitionGradients(*needs)
+    return LognormalTransitionGradients(
+        empty_gradient(a.x, need.x, channels_last),
+        empty_gradient(a.mu, need.mu, channels_last),
+        empty_gradient(a.log_mean, need.log_mean),
+        empty_gradient(a.log_std, need.log_std),
+        empty_gradient(a.noise, need.noise, channels_last),
+    )
 
 
 def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: Tensor) -> None:
@@ -170,11 +154,10 @@ def _autograd(ctx: Any, grad: Tensor) -> tuple:
     return (*gradients, None, None, None, None)
 
 
-_ARGUMENTS = (
-    "Tensor x, Tensor mu, Tensor log_mean, Tensor log_std, Tensor? noise, Tensor? seed, "
-    "SymInt stream, SymInt top, SymInt left"
+_ARGUMENTS = schema_of(LognormalTransition)
+_backward, _fake_backward = backward_kernels(
+    OP, _empty_gradients, lambda grad, *inputs: check_source(OP, inputs[0], *inputs[4:])
 )
-_COMPILED_ARGUMENTS = _ARGUMENTS.replace("SymInt", "int")
 define(f"lognormal_transition({_ARGUMENTS}) -> Tensor", _forward, _fake)
 define(
     f"lognormal_transition_backward(Tensor grad, {_ARGUMENTS}, bool channels_last, bool[] needs, "
@@ -183,10 +166,10 @@ define(
     _fake_backward,
 )
 _CONNECT = define_derivatives(OP, _fake, _fake_backward, _setup_context, _autograd)
-define_compiled(f"lognormal_transition_out(Tensor(a!) out, {_COMPILED_ARGUMENTS}) -> ()")
+define_compiled(f"lognormal_transition_out(Tensor(a!) out, {_ARGUMENTS}) -> ()")
 define_compiled(
-    f"lognormal_transition_backward_out(Tensor grad, {_COMPILED_ARGUMENTS}, Tensor(a!)? d_x, Tensor(b!)? d_mu, "
-    "Tensor(c!)? d_log_mean, Tensor(d!)? d_log_std, Tensor(e!)? d_noise) -> ()"
+    f"lognormal_transition_backward_out(Tensor grad, {_ARGUMENTS}, "
+    f"{filled_schema_of(LognormalTransitionGradients, LognormalTransition)}) -> ()"
 )
 _DIRECT = define_direct(
     "lognormal_transition_direct(Tensor x, Tensor mu, Tensor? log_mean, float mean_number, Tensor? log_std, "

@@ -7,12 +7,21 @@ import torch
 from torch import Tensor
 
 from f2d_kernels._checks import bounds, check_device, check_floating, check_shape, per_sample
+from f2d_kernels.arguments import TransportStep, TransportStepGradients, TransportStepNeeds
 from f2d_kernels.noise import check_position, check_source, resolve_noise
-from f2d_kernels.ops._allocate import common_dtype, empty, empty_image, is_channels_last, stand_in
+from f2d_kernels.ops._allocate import common_dtype, empty_gradient, empty_image, is_channels_last, stand_in
 from f2d_kernels.ops._derivatives import backward_of
 from f2d_kernels.ops._direct import differentiated, in_stream, number_or_tensor, seed_or_tensor
 from f2d_kernels.ops._experts import check_experts
-from f2d_kernels.ops._library import define, define_compiled, define_derivatives, define_direct
+from f2d_kernels.ops._library import (
+    backward_kernels,
+    define,
+    define_compiled,
+    define_derivatives,
+    define_direct,
+    filled_schema_of,
+    schema_of,
+)
 from f2d_kernels.registry import implementation, requested_backend
 
 OP = "transport_step"
@@ -136,92 +145,47 @@ def _forward(*arguments: Any) -> tuple[Tensor, Tensor]:
     return x_next, mu
 
 
-def _fake(
-    x: Tensor, deltas: list[Tensor], gates: Tensor, maps: Tensor | None, base: Tensor | None,
-    log_mean: Tensor, log_std: Tensor, anchor: Tensor | None, *rest: Any,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    mu_dtype = common_dtype(x if anchor is None else anchor, *deltas, base)
-    last = is_channels_last(x)
-    x_next = empty_image(x.shape, torch.promote_types(x.dtype, mu_dtype), x, last)
-    return x_next, empty_image(x.shape, mu_dtype, x, last)
+def _fake(*arguments: Any) -> tuple[Tensor, Tensor]:
+    a = TransportStep(*arguments)
+    dtype, last = _mu_dtype(a), is_channels_last(a.x)
+    x_next = empty_image(a.x.shape, torch.promote_types(a.x.dtype, dtype), a.x, last)
+    return x_next, empty_image(a.x.shape, dtype, a.x, last)
 
 
-# The differentiable arguments in the order of `needs`; the gradients of base and anchor are both `d_mu`, the gradient
-# that reaches the sum under the clamp.
-_X, _DELTAS, _GATES, _MAPS, _BASE, _MEAN, _STD, _ANCHOR, _NOISE = range(9)
+def _mu_dtype(a: TransportStep) -> torch.dtype:
+    return common_dtype(a.x if a.anchor is None else a.anchor, *a.deltas, a.base)
 
 
-def _empty_gradients(
-    x: Tensor,
-    deltas: list[Tensor],
-    gates: Tensor,
-    maps: Tensor | None,
-    base: Tensor | None,
-    log_mean: Tensor,
-    log_std: Tensor,
-    anchor: Tensor | None,
-    noise: Tensor | None,
-    channels_last: Sequence[bool],
-    needs: Sequence[bool],
-) -> tuple[Any, ...]:
-    """d_x, d_deltas, d_gates, d_maps, d_mu, d_log_mean, d_log_std, d_noise; None (or []) where not needed."""
-    x_last, deltas_last = channels_last
-    mu_dtype = common_dtype(x if anchor is None else anchor, *deltas, base)
-    wants_mu = needs[_BASE] or needs[_ANCHOR]
-
-    def plain(t: Tensor | None, need: bool) -> Tensor | None:
-        return empty(t.shape, t.dtype, x) if need and t is not None else None
-
-    return (
-        empty_image(x.shape, x.dtype, x, x_last) if needs[_X] else None,
-        [empty_image(d.shape, d.dtype, x, deltas_last) for d in deltas] if needs[_DELTAS] else [],
-        plain(gates, needs[_GATES]),
-        plain(maps, needs[_MAPS]),
-        empty_image(x.shape, mu_dtype, x, x_last) if wants_mu else None,
-        plain(log_mean, needs[_MEAN]),
-        plain(log_std, needs[_STD]),
-        empty_image(x.shape, noise.dtype, x, x_last) if needs[_NOISE] and noise is not None else None,
+def _empty_gradients(grad_x: Tensor | None, grad_mu: Tensor | None, *arguments: Any) -> TransportStepGradients:
+    *inputs, (x_last, deltas_last), needs = arguments
+    a, need = TransportStep(*inputs), TransportStepNeeds(*needs)
+    wants_mu = need.base or need.anchor
+    return TransportStepGradients(
+        empty_gradient(a.x, need.x, x_last),
+        [empty_gradient(d, True, deltas_last) for d in a.deltas] if need.deltas else [],
+        empty_gradient(a.gates, need.gates),
+        empty_gradient(a.maps, need.maps),
+        empty_image(a.x.shape, _mu_dtype(a), a.x, x_last) if wants_mu else None,
+        empty_gradient(a.log_mean, need.log_mean),
+        empty_gradient(a.log_std, need.log_std),
+        empty_gradient(a.noise, need.noise, x_last),
     )
-
-
-def _gradients_of(arguments: Sequence[Any]) -> tuple[tuple, list[Tensor]]:
-    """The gradients to fill, and the same as a flat list without what is not needed."""
-    *inputs, channels_last, needs, _ = arguments
-    # without low, high, seed and the position
-    gradients = _empty_gradients(*inputs[:8], inputs[10], channels_last, needs)
-    return gradients, [g for g in (gradients[0], *gradients[1], *gradients[2:]) if g is not None]
-
-
-def _backward(grad_x: Tensor | None, grad_mu: Tensor | None, *arguments: Any) -> list[Tensor]:
-    gradients, results = _gradients_of(arguments)
-    *inputs, _, _, backend = arguments
-    check_source(OP, inputs[0], *inputs[10:])
-    if inputs[0].numel():
-        implementation(OP, inputs[0].device, backend).backward(grad_x, grad_mu, *inputs, *gradients)
-    else:
-        for result in results:
-            result.zero_()
-    return results
-
-
-def _fake_backward(grad_x: Tensor | None, grad_mu: Tensor | None, *arguments: Any) -> list[Tensor]:
-    return _gradients_of(arguments)[1]
 
 
 def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
     x, deltas, gates, maps, base, log_mean, log_std, anchor, low, high, noise, seed, *position = inputs
     ctx.set_materialize_grads(False)
-    ctx.count = len(deltas)
-    flags = list(needs)  # here PyTorch gives one flag per tensor of the list
-    rest = flags[1 + ctx.count :]
-    ctx.needs = [flags[0], any(flags[1 : 1 + ctx.count]), *rest[:6], rest[8]]
+    ctx.count = len(deltas)  # here PyTorch gives one flag per tensor of the list
+    need_x, *need_deltas = needs[: 1 + ctx.count]
+    *needs, _, _, need_noise = needs[1 + ctx.count : 10 + ctx.count]
+    ctx.needs = need = TransportStepNeeds(need_x, any(need_deltas), *needs, need_noise)
     ctx.bounds, ctx.position = (low, high), position
     ctx.channels_last = [is_channels_last(x), is_channels_last(deltas[0])]
     ctx.backend = requested_backend()
-    ctx.dtypes = [None if t is None else t.dtype for t in (base, anchor)]
+    ctx.dtypes = [t.dtype if wanted else None for t, wanted in ((base, need.base), (anchor, need.anchor))]
     has_anchor = anchor is not None
-    of_mu = any(ctx.needs[i] for i in (_DELTAS, _GATES, _MAPS, _BASE, _ANCHOR)) or (ctx.needs[_X] and not has_anchor)
-    of_exponent = any(ctx.needs[i] for i in (_MEAN, _STD, _NOISE))
+    of_mu = any(need[1:5]) or need.anchor or (need.x and not has_anchor)
+    of_exponent = need.log_mean or need.log_std or need.noise
     # only x - mu and the sum under the clamp look at images; d_x = g f alone does not
     if not (of_mu or of_exponent):
         deltas = [stand_in(d, ctx.direct) for d in deltas]
@@ -233,38 +197,34 @@ def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: tuple
 
 def _autograd(ctx: Any, grad_x: Tensor | None, grad_mu: Tensor | None) -> tuple:
     x, gates, maps, base, log_mean, log_std, anchor, noise, seed, *deltas = ctx.saved_tensors
-    needs = list(ctx.needs)
+    need = ctx.needs
     if grad_x is None:
-        needs[_MEAN] = needs[_STD] = needs[_NOISE] = False
-        needs[_X] &= anchor is None
+        need = need._replace(x=need.x and anchor is None, log_mean=False, log_std=False, noise=False)
     results: list[Tensor] = []
-    if any(needs) and not (grad_x is None and grad_mu is None):
+    if any(need) and not (grad_x is None and grad_mu is None):
         op = backward_of(OP, _backward, ctx, grad_x, grad_mu)
         arguments = (x, deltas, gates, maps, base, log_mean, log_std, anchor, *ctx.bounds, noise, seed, *ctx.position)
-        results = list(op(grad_x, grad_mu, *arguments, ctx.channels_last, needs, ctx.backend))
+        results = list(op(grad_x, grad_mu, *arguments, ctx.channels_last, list(need), ctx.backend))
     else:
-        needs = [False] * len(needs)
+        need = TransportStepNeeds(*[False] * len(need))
 
     def take(need: bool) -> Tensor | None:
         return results.pop(0) if need else None
 
-    d_x = take(needs[_X])
-    d_deltas = [take(needs[_DELTAS]) for _ in range(ctx.count)]
-    d_gates, d_maps = take(needs[_GATES]), take(needs[_MAPS])
-    d_mu: Any = take(needs[_BASE] or needs[_ANCHOR])
-    d_base, d_anchor = (
-        d_mu.to(dtype) if needs[i] else None for i, dtype in zip((_BASE, _ANCHOR), ctx.dtypes, strict=True)
-    )
-    d_mean, d_std, d_noise = take(needs[_MEAN]), take(needs[_STD]), take(needs[_NOISE])
+    d_x = take(need.x)
+    d_deltas = [take(need.deltas) for _ in range(ctx.count)]
+    d_gates, d_maps = take(need.gates), take(need.maps)
+    d_mu: Any = take(need.base or need.anchor)
+    d_base, d_anchor = (d_mu.to(t) if on else None for on, t in zip((need.base, need.anchor), ctx.dtypes, strict=True))
+    d_mean, d_std, d_noise = take(need.log_mean), take(need.log_std), take(need.noise)
     gradients = (d_x, d_deltas, d_gates, d_maps, d_base, d_mean, d_std, d_anchor)
     return (*gradients, None, None, d_noise, None, None, None, None)
 
 
-_ARGUMENTS = (
-    "Tensor x, Tensor[] deltas, Tensor gates, Tensor? maps, Tensor? base, Tensor log_mean, Tensor log_std, "
-    "Tensor? anchor, float low, float high, Tensor? noise, Tensor? seed, SymInt stream, SymInt top, SymInt left"
+_ARGUMENTS = schema_of(TransportStep)
+_backward, _fake_backward = backward_kernels(
+    OP, _empty_gradients, lambda grad_x, grad_mu, *inputs: check_source(OP, inputs[0], *inputs[10:])
 )
-_COMPILED_ARGUMENTS = _ARGUMENTS.replace("SymInt", "int")
 define(f"transport_step({_ARGUMENTS}) -> (Tensor, Tensor)", _forward, _fake)
 define(
     f"transport_step_backward(Tensor? grad_x, Tensor? grad_mu, {_ARGUMENTS}, bool[] channels_last, bool[] needs, "
@@ -273,11 +233,10 @@ define(
     _fake_backward,
 )
 _CONNECT = define_derivatives(OP, _fake, _fake_backward, _setup_context, _autograd)
-define_compiled(f"transport_step_out(Tensor(a!) x_next, Tensor(b!) mu, {_COMPILED_ARGUMENTS}) -> ()")
+define_compiled(f"transport_step_out(Tensor(a!) x_next, Tensor(b!) mu, {_ARGUMENTS}) -> ()")
 define_compiled(
-    f"transport_step_backward_out(Tensor? grad_x, Tensor? grad_mu, {_COMPILED_ARGUMENTS}, Tensor(a!)? d_x, "
-    "Tensor(b!)[] d_deltas, Tensor(c!)? d_gates, Tensor(d!)? d_maps, Tensor(e!)? d_mu, Tensor(f!)? d_log_mean, "
-    "Tensor(g!)? d_log_std, Tensor(h!)? d_noise) -> ()"
+    f"transport_step_backward_out(Tensor? grad_x, Tensor? grad_mu, {_ARGUMENTS}, "
+    f"{filled_schema_of(TransportStepGradients, TransportStep)}) -> ()"
 )
 _DIRECT = define_direct(
     "transport_step_direct(Tensor x, Tensor[] deltas, bool stacked, Tensor? gates, Tensor? maps, Tensor? base, "

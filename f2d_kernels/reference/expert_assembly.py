@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from f2d_kernels.reference.precision import compute_dtype, fill
+from f2d_kernels.reference.precision import compute_dtype, filling
 
 
 def _experts(deltas: list[Tensor]) -> list[Tensor]:
@@ -57,14 +57,4 @@ def forward(out: Tensor, deltas: list[Tensor], gates: Tensor, maps: Tensor | Non
     out.copy_(formula(deltas, gates, maps, base))
 
 
-def backward(
-    grad: Tensor,
-    deltas: list[Tensor],
-    gates: Tensor,
-    maps: Tensor | None,
-    d_deltas: list[Tensor],
-    d_gates: Tensor | None,
-    d_maps: Tensor | None,
-) -> None:
-    needs = [bool(d_deltas), d_gates is not None, d_maps is not None]
-    fill([*d_deltas, d_gates, d_maps], gradients(grad, deltas, gates, maps, needs))
+backward = filling(gradients, 3)

@@ -1,11 +1,11 @@
 """Σ_j coefficients[:, j] · terms[j] + std · eps in plain PyTorch, and its gradients."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from f2d_kernels.arguments import GaussianTransition
 from f2d_kernels.reference.philox import normal
 from f2d_kernels.reference.precision import compute_dtype, fill
 
@@ -14,59 +14,40 @@ def _per_sample(values: Tensor, dtype: torch.dtype) -> Tensor:
     return values.to(dtype).view(-1, 1, 1, 1)
 
 
-def _noise(shape: torch.Size, dtype: torch.dtype, noise: Tensor | None, seed: Tensor | None, *position: int) -> Tensor:
+def _noise(a: GaussianTransition, dtype: torch.dtype) -> Tensor:
     # drawn noise is rounded to float32 first: a seed means the same noise in every precision
+    noise = a.noise
     if noise is None:
-        assert seed is not None
-        noise = normal(shape, seed, *position).float()
+        assert a.seed is not None
+        noise = normal(a.terms[0].shape, a.seed, a.stream, a.top, a.left).float()
     return noise.to(dtype)
 
 
-def formula(
-    terms: list[Tensor],
-    coefficients: Tensor,
-    std: Tensor | None,
-    noise: Tensor | None,
-    seed: Tensor | None,
-    stream: int,
-    top: int,
-    left: int,
-) -> Tensor:
+def formula(*arguments: Any) -> Tensor:
     """[B,C,H,W]; std None means no noise, else exactly one of noise and seed is not None."""
-    dtype = compute_dtype(*terms, coefficients, std, noise)
+    a = GaussianTransition(*arguments)
+    dtype = compute_dtype(*a.terms, *a[1:4])
     total: Any = sum(
-        _per_sample(c, dtype) * term.to(dtype) for c, term in zip(coefficients.unbind(1), terms, strict=True)
+        _per_sample(c, dtype) * term.to(dtype) for c, term in zip(a.coefficients.unbind(1), a.terms, strict=True)
     )
-    if std is None:
-        return total
-    return total + _per_sample(std, dtype) * _noise(terms[0].shape, dtype, noise, seed, stream, top, left)
+    return total if a.std is None else total + _per_sample(a.std, dtype) * _noise(a, dtype)
 
 
-def gradients(
-    grad: Tensor,
-    terms: list[Tensor],
-    coefficients: Tensor,
-    std: Tensor | None,
-    noise: Tensor | None,
-    seed: Tensor | None,
-    stream: int,
-    top: int,
-    left: int,
-    needs: Sequence[bool],
-) -> list[Tensor]:
+def gradients(grad: Tensor, *arguments: Any) -> list[Tensor]:
     """d_term_j = c_j g;  d_c_j = Σ g term_j;  d_std = Σ g eps;  d_noise = std g. needs: one flag per term, then those
     of coefficients, std and noise."""
-    dtype = compute_dtype(grad, *terms, coefficients, std, noise)
+    *inputs, (*need_terms, need_coefficients, need_std, need_noise) = arguments
+    a = GaussianTransition(*inputs)
+    dtype = compute_dtype(grad, *a.terms, *a[1:4])
     g = grad.to(dtype)
-    *need_terms, need_coefficients, need_std, need_noise = needs
-    results = [_per_sample(coefficients[:, j], dtype) * g for j, need in enumerate(need_terms) if need]
+    results = [_per_sample(a.coefficients[:, j], dtype) * g for j, need in enumerate(need_terms) if need]
     if need_coefficients:
-        results.append(torch.stack([(g * term.to(dtype)).sum((1, 2, 3)) for term in terms], 1))
+        results.append(torch.stack([(g * term.to(dtype)).sum((1, 2, 3)) for term in a.terms], 1))
     if need_std:
-        results.append((g * _noise(g.shape, dtype, noise, seed, stream, top, left)).sum((1, 2, 3)))
+        results.append((g * _noise(a, dtype)).sum((1, 2, 3)))
     if need_noise:
-        assert std is not None
-        results.append(_per_sample(std, dtype) * g)
+        assert a.std is not None
+        results.append(_per_sample(a.std, dtype) * g)
     return results
 
 

@@ -1,12 +1,11 @@
 """silu(group_norm(x) · (1 + scale) + shift) in plain PyTorch, and its gradients."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from f2d_kernels.reference.precision import compute_dtype, fill
+from f2d_kernels.reference.precision import compute_dtype, fill, filling
 
 
 def _per_channel(value: Tensor | None, default: float, like: Tensor) -> Tensor:
@@ -29,40 +28,24 @@ def _modulated(
     return normed * (1 + _per_channel(scale, 0.0, n)) + _per_channel(shift, 0.0, n)
 
 
-def formula(
-    x: Tensor,
-    num_groups: int,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    eps: float,
-    return_mean: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def formula(x: Tensor, num_groups: int, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(result, its means [B,C] or nothing, mean [B,G], 1 / standard deviation [B,G])."""
-    dtype = compute_dtype(x, weight, bias, scale, shift)
+    *parameters, eps, return_mean = rest
+    dtype = compute_dtype(x, *parameters)
     groups = x.double().reshape(x.shape[0], num_groups, -1)
     variance, mean = torch.var_mean(groups, dim=-1, correction=0)
     rstd = (variance + eps).rsqrt()
-    result = torch.nn.functional.silu(_modulated(_normalised(x, mean, rstd, dtype), weight, bias, scale, shift))
+    result = torch.nn.functional.silu(_modulated(_normalised(x, mean, rstd, dtype), *parameters))
     return result, result.mean((2, 3)) if return_mean else result.new_empty(0), mean, rstd
 
 
 def _gradients(
-    grad: Tensor,
-    grad_mean: Tensor | None,
-    mean: Tensor,
-    rstd: Tensor,
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    needs: Sequence[bool],
+    grad: Tensor, grad_mean: Tensor | None, mean: Tensor, rstd: Tensor, x: Tensor, *rest: Any
 ) -> list[Tensor]:
     """With g = grad + grad_mean / (H·W), q = sigmoid(u): d_u = g q (1 + u (1 - q)); with d_n = d_u (1 + scale) weight:
     d_x = rstd (d_n - mean(d_n) - n · mean(d_n · n)), means over the group; d_weight and d_bias sum d_u (1 + scale) n
     and d_u (1 + scale) over b, h, w; d_scale = Σ_hw d_u (n·weight + bias); d_shift = Σ_hw d_u."""
+    weight, bias, scale, shift, (need_x, *need_parameters) = rest
     dtype = compute_dtype(grad, x, weight, bias, scale, shift)
     n = _normalised(x, mean, rstd, dtype)
     gain, offset = _per_channel(weight, 1.0, n), _per_channel(bias, 0.0, n)
@@ -73,7 +56,6 @@ def _gradients(
         g = g + grad_mean.to(dtype)[..., None, None] / (x.shape[2] * x.shape[3])
     q = torch.sigmoid(u)
     d_u = g * q * (1 + u * (1 - q))
-    need_x, *need_parameters = needs
     results = []
     if need_x:
         groups = (*mean.shape, -1)
@@ -98,18 +80,9 @@ def gradients(
     return _gradients(grad, grad_mean, mean, rstd, x, *rest)
 
 
-def forward(
-    out: Tensor,
-    channel_mean: Tensor | None,
-    mean: Tensor,
-    rstd: Tensor,
-    *inputs: Any,
-) -> None:
+def forward(out: Tensor, channel_mean: Tensor | None, mean: Tensor, rstd: Tensor, *inputs: Any) -> None:
     values = formula(*[*inputs, channel_mean is not None])
     fill([out, channel_mean, mean, rstd], [v for v in values if v.numel()])
 
 
-def backward(grad: Tensor, grad_mean: Tensor | None, *arguments: Any) -> None:
-    """mean, rstd and the inputs, then d_x, d_weight, d_bias, d_scale, d_shift."""
-    inputs, results = arguments[:-5], arguments[-5:]
-    fill(results, _gradients(*[grad, grad_mean, *inputs, [d is not None for d in results]]))
+backward = filling(_gradients, 5)

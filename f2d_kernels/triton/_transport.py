@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from f2d_kernels.arguments import TransportStep
 from f2d_kernels.triton import expert_assembly
 from f2d_kernels.triton._groups import GROUP
 from f2d_kernels.triton._launch import as_type, block_count, flat_pixels, index_type, rounded
@@ -184,17 +185,14 @@ def last_experts(
     return experts[first:], gates[:, first:], None if maps is None else maps[:, first:], base
 
 
-def constants_of(
-    x: Tensor, deltas: list[Tensor], gates: Tensor, base: Tensor | None, anchor: Tensor | None, low: float, high: float,
-    seed: Tensor | None, compute: tl.dtype,
-) -> dict[str, Any]:  # fmt: skip
+def constants_of(a: TransportStep, compute: tl.dtype) -> dict[str, Any]:
     """Return the constants of both kernels. The bounds are rounded to mu's dtype, as in torch.clamp."""
-    assembled = _assembled_type(deltas, base)
-    target = torch.promote_types((x if anchor is None else anchor).dtype, assembled)
-    low, high = torch.tensor([low, high], dtype=torch.float64).to(target).double().tolist()
+    assembled = _assembled_type(a.deltas, a.base)
+    target = torch.promote_types((a.x if a.anchor is None else a.anchor).dtype, assembled)
+    low, high = torch.tensor([a.low, a.high], dtype=torch.float64).to(target).double().tolist()
     return {
-        "PER_CHANNEL": gates.dim() == 3,
-        "PER_SAMPLE": seed is not None and seed.numel() > 1,
+        "PER_CHANNEL": a.gates.dim() == 3,
+        "PER_SAMPLE": a.seed is not None and a.seed.numel() > 1,
         "LOW": low,
         "HIGH": high,
         "COMPUTE": compute,

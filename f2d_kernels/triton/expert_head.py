@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from f2d_kernels.arguments import ExpertHead
 from f2d_kernels.triton._groups import groups_of, select, targets_of
 from f2d_kernels.triton._head import (
     bias_of,
@@ -85,24 +86,16 @@ def forward_blocks(out: Tensor, features: Tensor) -> dict[str, Any]:
     return {"BLOCK_C": block_c, "BLOCK_P": 512 // features.element_size() if block_c <= 8 else 64, "num_warps": 1}
 
 
-def forward(
-    out: Tensor,
-    features: list[Tensor],
-    weight: Tensor,
-    bias: Tensor | None,
-    channel_scale: Tensor | None,
-    gates: Tensor,
-    maps: Tensor | None,
-    base: Tensor | None,
-) -> None:
+def forward(out: Tensor, *arguments: Any) -> None:
     """Fill out [B,C,H,W]. More than 8 experts pass through an unrounded workspace in the compute type."""
     batch, channels, height, width = out.shape
-    torch_type, compute = compute_type(*features, weight, bias, channel_scale, gates, maps, base)
-    experts = experts_of(features)
-    groups, folded = groups_of(len(experts)), folded_weights(weight, channel_scale, torch_type)
+    a = ExpertHead(*arguments)
+    torch_type, compute = compute_type(*a.features, *a[1:])
+    experts, base = experts_of(a.features), a.base
+    groups, folded = groups_of(len(experts)), folded_weights(a.weight, a.channel_scale, torch_type)
     for group, target in zip(groups, targets_of(out, len(groups), torch_type), strict=True):
-        chosen, chart = experts[group], select(maps, group)
-        small, small_strides = parameters_of(folded, bias, gates, batch, group)
+        chosen, chart = experts[group], select(a.maps, group)
+        small, small_strides = parameters_of(folded, a.bias, a.gates, batch, group)
         feature_strides = tuple(strides(feature) for feature in chosen)
         others = strides(target), strides(chart), strides(base)
         blocks = forward_blocks(target, chosen[0])
@@ -110,7 +103,7 @@ def forward(
         launch(
             _forward_kernel, batch * tiles * chunks, out.device,
             target, chosen, *small, chart, base,
-            channels, height * width, width, weight.shape[2],
+            channels, height * width, width, a.weight.shape[2],
             others[0], feature_strides, *small_strides, others[1], others[2],
             K=len(chosen), FLAT=flat_pixels(width, (*feature_strides, *others)), UNROLL=UNROLL,
             INDEX=index_type(height * width, channels), COMPUTE=compute, **blocks,

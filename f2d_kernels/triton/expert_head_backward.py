@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from f2d_kernels.arguments import ExpertHead, ExpertHeadGradients
 from f2d_kernels.triton._groups import groups_of, select, targets_of
 from f2d_kernels.triton._head import (
     bias_of,
@@ -109,34 +110,21 @@ def backward_blocks(channels: int) -> dict[str, Any]:
     }
 
 
-def backward(
-    grad: Tensor,
-    features: list[Tensor],
-    weight: Tensor,
-    bias: Tensor | None,
-    channel_scale: Tensor | None,
-    gates: Tensor,
-    maps: Tensor | None,
-    d_features: list[Tensor],
-    d_weight: Tensor | None,
-    d_bias: Tensor | None,
-    d_channel_scale: Tensor | None,
-    d_gates: Tensor | None,
-    d_maps: Tensor | None,
-) -> None:
+def backward(grad: Tensor, *arguments: Any) -> None:
     """Fill the gradients that are not None: those of images in the kernel, those of parameters from its moments."""
     batch, channels, height, width = grad.shape
-    count, pixels = weight.shape[2], height * width
-    torch_type, compute = compute_type(grad, *features, weight, bias, channel_scale, gates, maps)
-    experts, folded = experts_of(features), folded_weights(weight, channel_scale, torch_type)
+    a, d = ExpertHead(*arguments[:6]), ExpertHeadGradients(*arguments[6:])
+    count, pixels = a.weight.shape[2], height * width
+    torch_type, compute = compute_type(grad, *a.features, *a[1:])
+    experts, folded = experts_of(a.features), folded_weights(a.weight, a.channel_scale, torch_type)
     blocks = backward_blocks(min(channels, CHUNK))
     tiles = triton.cdiv(pixels, blocks["BLOCK_P"])
     moments = None
-    if any(t is not None for t in (d_weight, d_bias, d_channel_scale, d_gates)):
+    if any(t is not None for t in d[1:5]):
         moments = empty_partials((batch, len(experts), channels, count + 1), torch_type, grad)
     chunks = [slice(first, min(first + CHUNK, channels)) for first in range(0, channels, CHUNK)]
-    d_targets = [targets_of(t, len(chunks), torch_type) for t in d_features]
-    map_targets = None if d_maps is None else targets_of(d_maps, len(chunks), torch_type)
+    d_targets = [targets_of(t, len(chunks), torch_type) for t in d.features]
+    map_targets = None if d.maps is None else targets_of(d.maps, len(chunks), torch_type)
     before: tuple[Tensor, ...] | None = None
     map_before: Tensor | None = None
     for i, chunk in enumerate(chunks):
@@ -149,16 +137,15 @@ def backward(
         d_chart = None if map_targets is None else map_targets[i]
         for group in groups_of(len(experts)):
             _launch_backward(
-                grad[:, chunk], experts[group], folded[..., chunk], None if bias is None else bias[:, chunk], gates,
-                maps, None if d_experts is None else d_experts[group], d_chart, partials,
+                grad[:, chunk], experts[group], folded[..., chunk], None if a.bias is None else a.bias[:, chunk],
+                a.gates, a.maps, None if d_experts is None else d_experts[group], d_chart, partials,
                 None if before is None else before[group], map_before, group, tiles, compute, blocks,
             )  # fmt: skip
         if moments is not None and partials is not None:
             torch.sum(partials, -1, out=moments[:, :, chunk])
         before, map_before = d_experts, d_chart
     if moments is not None:
-        parameters = d_weight, d_bias, d_channel_scale, d_gates
-        _parameter_gradients(moments, weight, bias, channel_scale, gates, *parameters)
+        _parameter_gradients(moments, a, d)
 
 
 def _launch_backward(
@@ -207,33 +194,23 @@ def _launch_backward(
     )  # fmt: skip
 
 
-def _parameter_gradients(
-    moments: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    channel_scale: Tensor | None,
-    gates: Tensor,
-    d_weight: Tensor | None,
-    d_bias: Tensor | None,
-    d_channel_scale: Tensor | None,
-    d_gates: Tensor | None,
-) -> None:
+def _parameter_gradients(moments: Tensor, a: ExpertHead, d: ExpertHeadGradients) -> None:
     """Fill the parameters' gradients from moments [B,K,C,F+1]: M = Σ_hw map·g·F and, after it, N = Σ_hw map·g.
 
     d_W = Σ_b gate·scale·M;  d_b = Σ_b gate·N;  d_scale = gate Σ_c W M;  d_gate = Σ_cf W·scale·M + Σ_c b N.
     """
     product, plain = moments[..., :-1], moments[..., -1]
-    scale = torch.ones_like(product[:, :, 0]) if channel_scale is None else channel_scale.to(moments.dtype)
-    gates, weight = gates.to(moments.dtype), weight.to(moments.dtype)
-    if d_weight is not None:
-        d_weight.copy_((gates[..., None, None] * scale[:, :, None] * product).sum(0))
-    if d_bias is not None:
-        d_bias.copy_((gates[..., None] * plain).sum(0))
-    if d_channel_scale is None and d_gates is None:
+    scale = torch.ones_like(product[:, :, 0]) if a.channel_scale is None else a.channel_scale.to(moments.dtype)
+    gates, weight = a.gates.to(moments.dtype), a.weight.to(moments.dtype)
+    if d.weight is not None:
+        d.weight.copy_((gates[..., None, None] * scale[:, :, None] * product).sum(0))
+    if d.bias is not None:
+        d.bias.copy_((gates[..., None] * plain).sum(0))
+    if d.channel_scale is None and d.gates is None:
         return
     correlation = (weight * product).sum(2)
-    if d_channel_scale is not None:
-        d_channel_scale.copy_(gates[..., None] * correlation)
-    if d_gates is not None:
+    if d.channel_scale is not None:
+        d.channel_scale.copy_(gates[..., None] * correlation)
+    if d.gates is not None:
         total = (scale * correlation).sum(2)
-        d_gates.copy_(total if bias is None else total + (bias.to(moments.dtype) * plain).sum(2))
+        d.gates.copy_(total if a.bias is None else total + (a.bias.to(moments.dtype) * plain).sum(2))

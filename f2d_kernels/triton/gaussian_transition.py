@@ -4,10 +4,13 @@ The arithmetic is that of csrc/gaussian_transition.h, operation by operation. Te
 its own strides.
 """
 
+from typing import Any
+
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from f2d_kernels.arguments import GaussianTransition, GaussianTransitionGradients
 from f2d_kernels.triton._launch import compute_type, launch, strides
 from f2d_kernels.triton._quads import POSITION, QUADS, TILE, load, locate, per_sample, quad_grid, seeded_noise, store
 from f2d_kernels.triton._reduce import empty_partials, sum_rows, tree_sum
@@ -75,68 +78,46 @@ def _stride(std: Tensor | None) -> int:
     return 0 if std is None else std.stride(0)
 
 
-def forward(
-    out: Tensor,
-    terms: list[Tensor],
-    coefficients: Tensor,
-    std: Tensor | None,
-    noise: Tensor | None,
-    seed: Tensor | None,
-    stream: int,
-    top: int,
-    left: int,
-) -> None:
+def forward(out: Tensor, *arguments: Any) -> None:
     """Fill out [B,C,H,W]; without noise, std is None; otherwise exactly one of noise and seed is not None."""
-    _, compute = compute_type(*terms, coefficients, std, noise)
-    images = [t for t in (out, *terms, noise) if t is not None]
-    shift, quads, grid = quad_grid(images, seed is not None, left)
+    a = GaussianTransition(*arguments)
+    _, compute = compute_type(*a.terms, *a[1:4])
+    images = [t for t in (out, *a.terms, a.noise) if t is not None]
+    shift, quads, grid = quad_grid(images, a.seed is not None, a.left)
     launch(
         _forward_kernel, out.shape[0] * triton.cdiv(quads, QUADS), out.device,
-        out, tuple(terms), coefficients, std, noise, seed, stream, top, left // 4, shift,
-        out_stride=strides(out), term_strides=tuple(strides(t) for t in terms), noise_stride=strides(noise),
-        coefficient_stride=coefficients.stride(), std_stride=_stride(std), TERMS=len(terms),
-        PER_SAMPLE=seed is not None and seed.numel() > 1, COMPUTE=compute, **grid,
+        out, tuple(a.terms), *a[1:5], a.stream, a.top, a.left // 4, shift,
+        out_stride=strides(out), term_strides=tuple(strides(t) for t in a.terms), noise_stride=strides(a.noise),
+        coefficient_stride=a.coefficients.stride(), std_stride=_stride(a.std), TERMS=len(a.terms),
+        PER_SAMPLE=a.seed is not None and a.seed.numel() > 1, COMPUTE=compute, **grid,
     )  # fmt: skip
 
 
-def backward(
-    grad: Tensor,
-    terms: list[Tensor],
-    coefficients: Tensor,
-    std: Tensor | None,
-    noise: Tensor | None,
-    seed: Tensor | None,
-    stream: int,
-    top: int,
-    left: int,
-    d_terms: list[Tensor],
-    d_coefficients: Tensor | None,
-    d_std: Tensor | None,
-    d_noise: Tensor | None,
-) -> None:
+def backward(grad: Tensor, *arguments: Any) -> None:
     """Fill every d_terms [B,C,H,W] that is not empty, and those of d_coefficients [B,J], d_std [B] and d_noise that are
     not None."""
-    torch_type, compute = compute_type(grad, *terms, coefficients, std, noise)
-    wanted = tuple(d if d.numel() else None for d in d_terms)
-    read_terms = terms if d_coefficients is not None else ()
-    read_noise, read_seed = (noise, seed) if d_std is not None else (None, None)
-    images = [t for t in (*wanted, d_noise, grad, read_noise, *read_terms) if t is not None]
-    shift, quads, grid = quad_grid(images, read_seed is not None, left)
+    a, d = GaussianTransition(*arguments[:8]), GaussianTransitionGradients(*arguments[8:])
+    torch_type, compute = compute_type(grad, *a.terms, *a[1:4])
+    wanted = tuple(t if t.numel() else None for t in d.terms)
+    read_terms = a.terms if d.coefficients is not None else ()
+    noise, seed = (a.noise, a.seed) if d.std is not None else (None, None)
+    images = [t for t in (*wanted, d.noise, grad, noise, *read_terms) if t is not None]
+    shift, quads, grid = quad_grid(images, seed is not None, a.left)
     batch, sums = grad.shape[0], triton.cdiv(4 * quads, TILE)
     coefficient_partials = std_partials = None
-    if d_coefficients is not None:
-        coefficient_partials = empty_partials((batch, len(terms), sums), torch_type, grad)
-    if d_std is not None:
+    if d.coefficients is not None:
+        coefficient_partials = empty_partials((batch, len(a.terms), sums), torch_type, grad)
+    if d.std is not None:
         std_partials = empty_partials((batch, sums), torch_type, grad)
     launch(
         _backward_kernel, batch * triton.cdiv(quads, QUADS), grad.device,
-        grad, tuple(terms), coefficients, std, read_noise, read_seed, stream, top, left // 4, shift,
-        wanted, d_noise, coefficient_partials, std_partials,
-        grad_stride=strides(grad), term_strides=tuple(strides(t) for t in terms), noise_stride=strides(read_noise),
-        d_term_strides=tuple(strides(d) for d in wanted), d_noise_stride=strides(d_noise),
-        coefficient_stride=coefficients.stride(), std_stride=_stride(std), sums=sums, TERMS=len(terms),
-        PER_SAMPLE=read_seed is not None and read_seed.numel() > 1, TILE=TILE, COMPUTE=compute, **grid,
+        grad, tuple(a.terms), a.coefficients, a.std, noise, seed, a.stream, a.top, a.left // 4, shift,
+        wanted, d.noise, coefficient_partials, std_partials,
+        grad_stride=strides(grad), term_strides=tuple(strides(t) for t in a.terms), noise_stride=strides(noise),
+        d_term_strides=tuple(strides(t) for t in wanted), d_noise_stride=strides(d.noise),
+        coefficient_stride=a.coefficients.stride(), std_stride=_stride(a.std), sums=sums, TERMS=len(a.terms),
+        PER_SAMPLE=seed is not None and seed.numel() > 1, TILE=TILE, COMPUTE=compute, **grid,
     )  # fmt: skip
-    for partials, result in ((coefficient_partials, d_coefficients), (std_partials, d_std)):
+    for partials, result in ((coefficient_partials, d.coefficients), (std_partials, d.std)):
         if partials is not None and result is not None:
             sum_rows(partials, result)

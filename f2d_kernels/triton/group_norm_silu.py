@@ -5,6 +5,8 @@ order, and a third transforms the image. A group of at most 4096 elements needs 
 the tiles' sums on, statistics are float64.
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -178,23 +180,13 @@ def _apply_kernel(
 
 
 def forward(
-    out: Tensor,
-    channel_mean: Tensor | None,
-    mean: Tensor,
-    rstd: Tensor,
-    x: Tensor,
-    num_groups: int,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    eps: float,
+    out: Tensor, channel_mean: Tensor | None, mean: Tensor, rstd: Tensor, x: Tensor, num_groups: int, *rest: Any
 ) -> None:
     """Fill out [B,C,H,W], channel_mean [B,C] unless it is None, mean and rstd [B,G] (float64)."""
     batch, channels, height, width = x.shape
     pixels, group_channels = height * width, channels // num_groups
-    torch_type, compute = compute_type(x, weight, bias, scale, shift)
-    parameters = (weight, bias, scale, shift)
+    parameters, eps = rest[:4], rest[4]  # weight, bias, scale, shift
+    torch_type, compute = compute_type(x, *parameters)
     parameter_strides = parameter_strides_of(*parameters)
     programs, grid = grid_of(out, (out, x), compute)
     block_c, block_p = triton.next_power_of_2(group_channels), max(TILE, triton.next_power_of_2(pixels))

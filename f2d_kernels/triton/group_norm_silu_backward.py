@@ -4,6 +4,8 @@ The first kernel stores two sums per tile of 128 pixels of a channel. Their tota
 per group, the terms that a second kernel subtracts from d_u to get the gradient of the image.
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -82,26 +84,12 @@ def _input_gradient_kernel(
     tl.store(addresses(d_x, d_x_stride, b, c, p, width, FLAT), rounded(result, d_x), mask=inside)
 
 
-def backward(
-    grad: Tensor,
-    grad_mean: Tensor | None,
-    mean: Tensor,
-    rstd: Tensor,
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    d_x: Tensor | None,
-    d_weight: Tensor | None,
-    d_bias: Tensor | None,
-    d_scale: Tensor | None,
-    d_shift: Tensor | None,
-) -> None:
+def backward(grad: Tensor, grad_mean: Tensor | None, mean: Tensor, rstd: Tensor, x: Tensor, *rest: Any) -> None:
     """Fill those of d_x [B,C,H,W], d_weight and d_bias [C], d_scale and d_shift [B,C] that are not None."""
     batch, channels, height, width = x.shape
     pixels, num_groups = height * width, mean.shape[1]
     group_channels, tiles = channels // num_groups, triton.cdiv(pixels, TILE)
+    weight, bias, scale, shift, d_x, d_weight, d_bias, d_scale, d_shift = rest
     torch_type, compute = compute_type(grad, x, weight, bias, scale, shift)
     mean, rstd = mean.contiguous(), rstd.contiguous()
     parameters, parameter_strides = (weight, bias, scale, shift), parameter_strides_of(weight, bias, scale, shift)

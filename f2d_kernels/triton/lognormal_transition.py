@@ -3,10 +3,13 @@
 The arithmetic is that of csrc/lognormal_transition.h, operation by operation.
 """
 
+from typing import Any
+
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from f2d_kernels.arguments import LognormalTransition, LognormalTransitionGradients
 from f2d_kernels.triton._launch import compute_type, launch, strides
 from f2d_kernels.triton._quads import POSITION, QUADS, TILE, load, locate, per_sample, quad_grid, seeded_noise, store
 from f2d_kernels.triton._reduce import empty_partials, sum_rows, tree_sum
@@ -81,67 +84,42 @@ def _backward_kernel(
             tl.store(std_partials + b * sums + t, tree_sum(slope * eps, TILE), mask=t < sums)
 
 
-def forward(
-    out: Tensor,
-    x: Tensor,
-    mu: Tensor,
-    log_mean: Tensor,
-    log_std: Tensor,
-    noise: Tensor | None,
-    seed: Tensor | None,
-    stream: int,
-    top: int,
-    left: int,
-) -> None:
+def forward(out: Tensor, *arguments: Any) -> None:
     """Fill out [B,C,H,W]; exactly one of noise [B,C,H,W] and seed (int64 [1] or [B]) is not None."""
-    _, compute = compute_type(x, mu, log_mean, log_std, noise)
-    images = [t for t in (out, x, mu, noise) if t is not None]
-    shift, quads, grid = quad_grid(images, seed is not None, left)
+    a = LognormalTransition(*arguments)
+    _, compute = compute_type(*a[:5])
+    images = [t for t in (out, a.x, a.mu, a.noise) if t is not None]
+    shift, quads, grid = quad_grid(images, a.seed is not None, a.left)
     launch(
         _forward_kernel, out.shape[0] * triton.cdiv(quads, QUADS), out.device,
-        out, x, mu, log_mean, log_std, noise, seed, stream, top, left // 4, shift,
-        out_stride=strides(out), x_stride=strides(x), mu_stride=strides(mu), noise_stride=strides(noise),
-        mean_stride=log_mean.stride(0), std_stride=log_std.stride(0),
-        PER_SAMPLE=seed is not None and seed.numel() > 1, COMPUTE=compute, **grid,
+        out, *a[:6], a.stream, a.top, a.left // 4, shift,
+        out_stride=strides(out), x_stride=strides(a.x), mu_stride=strides(a.mu), noise_stride=strides(a.noise),
+        mean_stride=a.log_mean.stride(0), std_stride=a.log_std.stride(0),
+        PER_SAMPLE=a.seed is not None and a.seed.numel() > 1, COMPUTE=compute, **grid,
     )  # fmt: skip
 
 
-def backward(
-    grad: Tensor,
-    x: Tensor,
-    mu: Tensor,
-    log_mean: Tensor,
-    log_std: Tensor,
-    noise: Tensor | None,
-    seed: Tensor | None,
-    stream: int,
-    top: int,
-    left: int,
-    d_x: Tensor | None,
-    d_mu: Tensor | None,
-    d_log_mean: Tensor | None,
-    d_log_std: Tensor | None,
-    d_noise: Tensor | None,
-) -> None:
+def backward(grad: Tensor, *arguments: Any) -> None:
     """Fill those of d_x, d_mu, d_noise [B,C,H,W] and d_log_mean, d_log_std [B] that are not None."""
-    torch_type, compute = compute_type(grad, x, mu, log_mean, log_std, noise)
-    reads_state = any(t is not None for t in (d_log_mean, d_log_std, d_noise))
-    images = [t for t in (d_x, d_mu, d_noise, grad, noise, *((x, mu) if reads_state else ())) if t is not None]
-    shift, quads, grid = quad_grid(images, seed is not None, left)
+    a, d = LognormalTransition(*arguments[:9]), LognormalTransitionGradients(*arguments[9:])
+    torch_type, compute = compute_type(grad, *a[:5])
+    reads_state = any(t is not None for t in d[2:])
+    read = (d.x, d.mu, d.noise, grad, a.noise, *(a[:2] if reads_state else ()))
+    shift, quads, grid = quad_grid([t for t in read if t is not None], a.seed is not None, a.left)
     batch, sums = grad.shape[0], triton.cdiv(4 * quads, TILE)
     mean_partials, std_partials = (
         None if result is None else empty_partials((batch, sums), torch_type, grad)
-        for result in (d_log_mean, d_log_std)
+        for result in (d.log_mean, d.log_std)
     )
     launch(
         _backward_kernel, batch * triton.cdiv(quads, QUADS), grad.device,
-        grad, x, mu, log_mean, log_std, noise, seed, stream, top, left // 4, shift,
-        d_x, d_mu, d_noise, mean_partials, std_partials,
-        grad_stride=strides(grad), x_stride=strides(x), mu_stride=strides(mu), noise_stride=strides(noise),
-        d_x_stride=strides(d_x), d_mu_stride=strides(d_mu), d_noise_stride=strides(d_noise),
-        mean_stride=log_mean.stride(0), std_stride=log_std.stride(0), sums=sums,
-        PER_SAMPLE=seed is not None and seed.numel() > 1, TILE=TILE, COMPUTE=compute, **grid,
+        grad, *a[:6], a.stream, a.top, a.left // 4, shift,
+        d.x, d.mu, d.noise, mean_partials, std_partials,
+        grad_stride=strides(grad), x_stride=strides(a.x), mu_stride=strides(a.mu), noise_stride=strides(a.noise),
+        d_x_stride=strides(d.x), d_mu_stride=strides(d.mu), d_noise_stride=strides(d.noise),
+        mean_stride=a.log_mean.stride(0), std_stride=a.log_std.stride(0), sums=sums,
+        PER_SAMPLE=a.seed is not None and a.seed.numel() > 1, TILE=TILE, COMPUTE=compute, **grid,
     )  # fmt: skip
-    for partials, result in ((mean_partials, d_log_mean), (std_partials, d_log_std)):
+    for partials, result in ((mean_partials, d.log_mean), (std_partials, d.log_std)):
         if partials is not None and result is not None:
             sum_rows(partials, result)

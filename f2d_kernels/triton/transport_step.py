@@ -1,9 +1,12 @@
 """mu = clamp(anchor + assembly), x_next = transition of x to mu, in Triton: forward kernel and launcher."""
 
+from typing import Any
+
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from f2d_kernels.arguments import TransportStep
 from f2d_kernels.triton._launch import compute_type, launch, strides
 from f2d_kernels.triton._quads import POSITION, per_sample
 from f2d_kernels.triton._transport import (
@@ -48,40 +51,23 @@ def _forward_kernel(
     write(x_next, next_stride, b, c, place, inside, stepped(state.to(COMPUTE), target, tl.fma(std, eps, mean)), FLAT)
 
 
-def forward(
-    x_next: Tensor,
-    mu: Tensor,
-    x: Tensor,
-    deltas: list[Tensor],
-    gates: Tensor,
-    maps: Tensor | None,
-    base: Tensor | None,
-    log_mean: Tensor,
-    log_std: Tensor,
-    anchor: Tensor | None,
-    low: float,
-    high: float,
-    noise: Tensor | None,
-    seed: Tensor | None,
-    stream: int,
-    top: int,
-    left: int,
-) -> None:
+def forward(x_next: Tensor, mu: Tensor, *arguments: Any) -> None:
     """Fill x_next and mu [B,C,H,W]; exactly one of noise [B,C,H,W] and seed (int64 [1] or [B]) is not None."""
-    torch_type, compute = compute_type(x, *deltas, gates, maps, base, log_mean, log_std, anchor, noise)
-    constants = constants_of(x, deltas, gates, base, anchor, low, high, seed, compute)
-    experts, gates, maps, base = last_experts(experts_of(deltas, x.shape[0]), gates, maps, base, torch_type, mu)
-    image_strides = tuple(strides(t) for t in (x, base, anchor, noise))
+    a = TransportStep(*arguments)
+    torch_type, compute = compute_type(a.x, *a.deltas, *a[2:8], a.noise)
+    constants = constants_of(a, compute)
+    experts, gates, maps, base = last_experts(experts_of(a.deltas, len(a.x)), a.gates, a.maps, a.base, torch_type, mu)
+    image_strides = tuple(strides(t) for t in (a.x, base, a.anchor, a.noise))
     delta_strides = tuple(strides(d) for d in experts)
     others = strides(x_next), strides(mu), strides(maps)
     shift, programs, grid = grid_of(
-        x_next, seed is not None, left, len(experts), [*image_strides, *delta_strides, *others]
+        x_next, a.seed is not None, a.left, len(experts), [*image_strides, *delta_strides, *others]
     )
     launch(
-        _forward_kernel, programs, x.device,
-        x_next, mu, x, experts, gates, maps, base, anchor, log_mean, log_std, noise, seed,
-        stream, top, left // 4, shift,
+        _forward_kernel, programs, a.x.device,
+        x_next, mu, a.x, experts, gates, maps, base, a.anchor, a.log_mean, a.log_std, a.noise, a.seed,
+        a.stream, a.top, a.left // 4, shift,
         next_stride=others[0], mu_stride=others[1], image_strides=image_strides, delta_strides=delta_strides,
         gate_stride=gate_strides(gates), map_stride=others[2],
-        mean_stride=log_mean.stride(0), std_stride=log_std.stride(0), K=len(experts), **constants, **grid,
+        mean_stride=a.log_mean.stride(0), std_stride=a.log_std.stride(0), K=len(experts), **constants, **grid,
     )  # fmt: skip

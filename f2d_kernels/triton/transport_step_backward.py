@@ -3,11 +3,14 @@
 The kernel recomputes the sum before the clamp, because the gradients need the same inputs anyway.
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from f2d_kernels.arguments import TransportStep, TransportStepGradients
 from f2d_kernels.triton import expert_assembly
 from f2d_kernels.triton._groups import GROUP
 from f2d_kernels.triton._launch import compute_type, launch, strides
@@ -134,84 +137,59 @@ def kept(experts: tuple[Tensor, ...], compute: tl.dtype) -> int:
     return 2 if any(t.element_size() == 2 for t in experts) else 4
 
 
-def backward(
-    grad_x: Tensor | None,
-    grad_mu: Tensor | None,
-    x: Tensor,
-    deltas: list[Tensor],
-    gates: Tensor,
-    maps: Tensor | None,
-    base: Tensor | None,
-    log_mean: Tensor,
-    log_std: Tensor,
-    anchor: Tensor | None,
-    low: float,
-    high: float,
-    noise: Tensor | None,
-    seed: Tensor | None,
-    stream: int,
-    top: int,
-    left: int,
-    d_x: Tensor | None,
-    d_deltas: list[Tensor],
-    d_gates: Tensor | None,
-    d_maps: Tensor | None,
-    d_mu: Tensor | None,
-    d_log_mean: Tensor | None,
-    d_log_std: Tensor | None,
-    d_noise: Tensor | None,
-) -> None:
+def backward(grad_x: Tensor | None, grad_mu: Tensor | None, *arguments: Any) -> None:
     """Fill the gradients that are not None. One pass suffices if a program holds all channels and experts of its
     pixels. Otherwise (more than 8 experts, deltas shared by the batch, many channels) v is written to memory, from
     which the assembly's backward kernel reads it."""
-    batch, channels = x.shape[:2]
-    torch_type, compute = compute_type(grad_x, grad_mu, x, *deltas, gates, maps, base, log_mean, log_std, anchor, noise)
-    constants = constants_of(x, deltas, gates, base, anchor, low, high, seed, compute)
-    assembly = deltas, gates, maps
-    of_assembly = bool(d_deltas) or d_gates is not None or d_maps is not None
-    d_experts = experts_of(d_deltas, d_deltas[0].shape[0]) if d_deltas else ()
-    like = next(t for t in (d_x, d_mu, d_noise, *d_experts, grad_x, grad_mu) if t is not None and len(t) == batch)
-    experts = experts_of(deltas, batch)
-    shared = any(len(d) < batch for d in d_experts)
+    count = len(TransportStepGradients._fields)
+    a, d = TransportStep(*arguments[:-count]), TransportStepGradients(*arguments[-count:])
+    batch, channels = a.x.shape[:2]
+    torch_type, compute = compute_type(grad_x, grad_mu, a.x, *a.deltas, *a[2:8], a.noise)
+    constants = constants_of(a, compute)
+    of_assembly = bool(d.deltas) or d.gates is not None or d.maps is not None
+    d_experts = experts_of(d.deltas, d.deltas[0].shape[0]) if d.deltas else ()
+    like = next(t for t in (d.x, d.mu, d.noise, *d_experts, grad_x, grad_mu) if t is not None and len(t) == batch)
+    experts = experts_of(a.deltas, batch)
+    shared = any(len(t) < batch for t in d_experts)
     fused = of_assembly and len(experts) <= GROUP and channels <= block_sizes(like)["BLOCK_C"] and not shared
-    v = torch.empty_like(like, dtype=torch_type) if of_assembly and not fused else d_mu
-    experts, gates, maps, base = last_experts(experts, gates, maps, base, torch_type, like)
-    results, d_charts = (d_experts or None, d_maps) if fused else (None, None)
+    v = torch.empty_like(like, dtype=torch_type) if of_assembly and not fused else d.mu
+    experts, gates, maps, base = last_experts(experts, a.gates, a.maps, a.base, torch_type, like)
+    results, d_charts = (d_experts or None, d.maps) if fused else (None, None)
 
-    image_strides = tuple(strides(t) for t in (x, base, anchor, noise))
+    image_strides = tuple(strides(t) for t in (a.x, base, a.anchor, a.noise))
     grad_strides = strides(grad_x), strides(grad_mu)
-    d_strides = strides(d_x), strides(v), strides(d_noise)
-    delta_strides, d_delta_strides = (tuple(strides(d) for d in group or ()) for group in (experts, results))
+    d_strides = strides(d.x), strides(v), strides(d.noise)
+    delta_strides, d_delta_strides = (tuple(strides(t) for t in group or ()) for group in (experts, results))
     maps_strides = strides(maps), strides(d_charts)
     every = [*image_strides, *grad_strides, *d_strides, *delta_strides, *d_delta_strides, *maps_strides]
-    shift, programs, grid = grid_of(like, seed is not None, left, len(experts), every)
+    shift, programs, grid = grid_of(like, a.seed is not None, a.left, len(experts), every)
     sums = triton.cdiv(4 * grid["size"][3], TILE)
 
     def partials_of(result: Tensor | None, *rows: int) -> Tensor | None:
         return None if result is None else empty_partials((batch, *rows, sums), torch_type, like)
 
-    mean_partials, std_partials = partials_of(d_log_mean, channels), partials_of(d_log_std, channels)
-    gate_partials = partials_of(d_gates if fused else None, len(experts), *(gates.shape[2:] or (1,)))
-    of_exponent = any(t is not None for t in (d_log_mean, d_log_std, d_noise))
+    mean_partials, std_partials = partials_of(d.log_mean, channels), partials_of(d.log_std, channels)
+    gate_partials = partials_of(d.gates if fused else None, len(experts), *(gates.shape[2:] or (1,)))
+    of_exponent = any(t is not None for t in (d.log_mean, d.log_std, d.noise))
     launch(
         _backward_kernel, programs, like.device,
-        grad_x, grad_mu, x, experts, gates, maps, base, anchor, log_mean, log_std, noise, seed,
-        stream, top, left // 4, shift,
-        d_x, results, d_charts, v, d_noise, gate_partials, mean_partials, std_partials,
+        grad_x, grad_mu, a.x, experts, gates, maps, base, a.anchor, a.log_mean, a.log_std, a.noise, a.seed,
+        a.stream, a.top, a.left // 4, shift,
+        d.x, results, d_charts, v, d.noise, gate_partials, mean_partials, std_partials,
         sums=sums, grad_strides=grad_strides, image_strides=image_strides, delta_strides=delta_strides,
         gate_stride=gate_strides(gates), map_stride=maps_strides[0],
-        mean_stride=log_mean.stride(0), std_stride=log_std.stride(0),
+        mean_stride=a.log_mean.stride(0), std_stride=a.log_std.stride(0),
         d_strides=d_strides, d_delta_strides=d_delta_strides, d_map_stride=maps_strides[1],
         partial_stride=(0, 0, 0) if gate_partials is None else gate_partials.stride()[:3],
         K=len(experts), KEPT=kept(experts, compute), TILE=TILE,
-        NEEDS_MU=of_exponent or of_assembly or v is not None or anchor is None,
+        NEEDS_MU=of_exponent or of_assembly or v is not None or a.anchor is None,
         **constants, **grid,
     )  # fmt: skip
-    for partials, result in ((mean_partials, d_log_mean), (std_partials, d_log_std), (gate_partials, d_gates)):
+    for partials, result in ((mean_partials, d.log_mean), (std_partials, d.log_std), (gate_partials, d.gates)):
         if partials is not None and result is not None:
-            rows = partials.view(*result.shape, -1) if result is not d_gates else partials
+            rows = partials.view(*result.shape, -1) if result is not d.gates else partials
             sum_rows(rows, result)
     if of_assembly and not fused and v is not None:
-        if d_mu is not None:
-            d_mu.copy_(v)
-        expert_assembly.backward(v, *assembly, d_deltas, d_gates, d_maps)
+        if d.mu is not None:
+            d.mu.copy_(v)
+        expert_assembly.backward(v, *a[1:4], *d[1:4])

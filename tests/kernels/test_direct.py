@@ -119,6 +119,20 @@ def test_a_direct_call_equals_the_long_way(name, dtype, last, grad):
 
 
 @pytest.mark.parametrize("name", FORMS)
+def test_a_gradient_that_is_wanted_alone_is_that_of_all(name):
+    every, _, _ = results_of(name, torch.float32, False, True)
+    function, tensors = calls(torch.float32, False)[name]
+    gradients = every[-len(tensors) :]
+    for i, expected in enumerate(gradients):
+        leaves = [t.clone().requires_grad_(i == j) for j, t in enumerate(tensors)]
+        results = function(*leaves)
+        results = results if isinstance(results, tuple) else (results,)
+        sum((r.double() * tensor(*r.shape, seed=30).double()).sum() for r in results).backward()
+        assert [leaf.grad is None for leaf in leaves] == [i != j for j in range(len(leaves))]
+        assert torch.equal(leaves[i].grad, expected)
+
+
+@pytest.mark.parametrize("name", FORMS)
 def test_these_calls_go_directly(name, monkeypatch):
     with running_on("cpp"):
         pass  # skips without the compiled part

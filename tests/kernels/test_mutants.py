@@ -83,7 +83,7 @@ MUTANTS = [
            "return gate if maps is None else gate * maps[:, k, None]", "return gate",
            "test_expert_assembly.py::test_layouts_and_dtypes[contiguous-torch.float32-reference]"),
     Mutant("gradient of the noise without std", "f2d_kernels/reference/gaussian_transition.py",
-           "results.append(_per_sample(std, dtype) * g)", "results.append(g)",
+           "results.append(_per_sample(a.std, dtype) * g)", "results.append(g)",
            "test_gaussian_transition.py::test_layouts_and_dtypes[contiguous-torch.float32-reference]"),
     Mutant("saved stand-ins for what the gradient reads", "f2d_kernels/ops/gaussian_transition.py",
            "if not need_coefficients:", "if need_coefficients:",

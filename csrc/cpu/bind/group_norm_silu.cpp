@@ -155,10 +155,37 @@ void group_norm_silu_backward_out(const Tensor& grad, const OptionalTensor& grad
   });
 }
 
+namespace {
+
+// The gradient of a parameter, uninitialised.
+OptionalTensor new_gradient(const OptionalTensor& of, bool needed) {
+  if (!of || !needed) return std::nullopt;
+  const int32_t type = type_of(dtype_of(*of));
+  if (of->dim() == 1) return new_tensor({of->size(0)}, {1}, type);
+  return new_tensor({of->size(0), of->size(1)}, {of->size(1), 1}, type);
+}
+
+}  // namespace
+
+// The backward pass of a direct call: the gradients that are needed of x, weight, bias, scale and shift.
+std::tuple<OptionalTensor, OptionalTensor, OptionalTensor, OptionalTensor, OptionalTensor>
+group_norm_silu_backward_direct(const Tensor& grad, const OptionalTensor& grad_mean, const Tensor& mean,
+                                const Tensor& rstd, const Tensor& x, const OptionalTensor& weight,
+                                const OptionalTensor& bias, const OptionalTensor& scale, const OptionalTensor& shift,
+                                bool need_x, bool need_weight, bool need_bias, bool need_scale, bool need_shift) {
+  const OptionalTensor d_x = need_x ? OptionalTensor(new_image(*image_shape(x), dtype_of(x), x)) : std::nullopt;
+  const OptionalTensor d_weight = new_gradient(weight, need_weight), d_bias = new_gradient(bias, need_bias);
+  const OptionalTensor d_scale = new_gradient(scale, need_scale), d_shift = new_gradient(shift, need_shift);
+  group_norm_silu_backward_out(grad, grad_mean, mean, rstd, x, weight, bias, scale, shift, d_x, d_weight, d_bias,
+                               d_scale, d_shift);
+  return {d_x, d_weight, d_bias, d_scale, d_shift};
+}
+
 }  // namespace f2d
 
 STABLE_TORCH_LIBRARY_IMPL(f2d_kernels, CPU, m) {
   m.impl("group_norm_silu_direct", TORCH_BOX(&f2d::group_norm_silu_direct));
   m.impl("group_norm_silu_out", TORCH_BOX(&f2d::group_norm_silu_out));
+  m.impl("group_norm_silu_backward_direct", TORCH_BOX(&f2d::group_norm_silu_backward_direct));
   m.impl("group_norm_silu_backward_out", TORCH_BOX(&f2d::group_norm_silu_backward_out));
 }

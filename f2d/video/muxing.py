@@ -13,11 +13,10 @@ from av.stream import Disposition
 from .encoding import Settings, new_encoder, ordinary_priority, set_up
 from .frames import display_matrix
 from .reading import open_file, packets
-from .segments import Segments
-from .source import Source
+from .segments import Encoded, Segments, Times
+from .source import SHORTER, Source
 
 _MATRIX = 44  # bytes from the word tkhd to the display matrix, in version 0 of that box
-SHORTER = 1.0  # seconds that an intact file may lack, as some containers only estimate their duration
 # Tags that describe the file or encoding itself: the muxer writes its own
 _OWN_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "vendor_id"}
 _STATISTICS = ("BPS", "NUMBER_OF_", "_STATISTICS")  # of mkvmerge
@@ -60,9 +59,10 @@ def _fill(out: Any, given: Any, source: Source, segments: Segments, settings: Se
     merged = heapq.merge(
         _restored_packets(restored, source, segments), _copied_packets(given, streams), key=lambda timed: timed[0]
     )
-    end = 0.0
+    end = float(source.end * source.stream.time_base)
     for time, packet in merged:
-        end = max(end, time + float((packet.duration or 0) * packet.time_base))
+        if packet.stream is not restored:
+            end = max(end, time + float((packet.duration or 0) * packet.time_base))
         out.mux(packet)
     _check_end(source, given, end)
 
@@ -102,8 +102,7 @@ def _add_turned(out: Any, source: Source, segments: Segments, settings: Settings
         with ordinary_priority():
             stub.start_encoding()
         header = stream.codec_context.extradata
-        encoded, time = next(segments.packets())
-        stub.mux(_packet(encoded, time, stream, source))
+        stub.mux(_packet(*next(segments.packets(source.end)), stream, source))
     data = bytearray(memory.getvalue())
     place = data.index(b"tkhd") + _MATRIX
     data[place : place + 36] = struct.pack(">9i", *struct.unpack("=9i", matrix))
@@ -147,15 +146,16 @@ def _holds(muxer: str, stream: Any) -> bool:
 
 
 def _restored_packets(stream: Any, source: Source, segments: Segments) -> Iterator[tuple[float, av.Packet]]:
-    for encoded, time in segments.packets():
-        packet = _packet(encoded, time, stream, source)
-        yield float(time * packet.time_base), packet
+    for encoded, times in segments.packets(source.end):
+        packet = _packet(encoded, times, stream, source)
+        yield float(times.decoded * packet.time_base), packet
 
 
-def _packet(encoded: Any, time: int, stream: Any, source: Source) -> av.Packet:
+def _packet(encoded: Encoded, times: Times, stream: Any, source: Source) -> av.Packet:
     packet = av.Packet(encoded.data)
     packet.stream, packet.time_base = stream, source.stream.time_base
-    packet.pts, packet.dts, packet.duration, packet.is_keyframe = encoded.pts, time, encoded.duration, encoded.key
+    packet.pts, packet.dts, packet.duration = encoded.pts, *times
+    packet.is_keyframe = encoded.key
     return packet
 
 

@@ -3,16 +3,18 @@
 import heapq
 import io
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import av
+from av.format import Flags
 from av.stream import Disposition
 
 from .encoding import Settings, new_encoder, ordinary_priority, set_up
 from .frames import display_matrix
-from .reading import open_file, packets
+from .reading import BACK, in_order, open_file, packets
 from .segments import Encoded, Segments, Times
 from .source import SHORTER, Source
 
@@ -27,10 +29,12 @@ def assemble(source: Source, segments: Segments, settings: Settings, path: Path)
 
     Streams that the container cannot hold are not copied, with a warning in `source`.
     """
-    same = {"fflags": "+bitexact"}  # Matroska would have random numbers in it, and two runs different bytes
+    options = {"fflags": "+bitexact"}  # Matroska would have random numbers in it, and two runs different bytes
+    if settings.muxer != "matroska" and settings.muxer != "webm":  # late starts would be rounded to milliseconds
+        options["movie_timescale"] = str(source.stream.time_base.denominator)
     with (
         open_file(source.path) as given,
-        av.open(str(path.absolute()), "w", format=settings.muxer, options=same) as out,
+        av.open(str(path.absolute()), "w", format=settings.muxer, options=options) as out,
     ):
         _fill(out, given, source, segments, settings)
 
@@ -57,7 +61,9 @@ def _fill(out: Any, given: Any, source: Source, segments: Segments, settings: Se
     with ordinary_priority():
         out.start_encoding()
     merged = heapq.merge(
-        _restored_packets(restored, source, segments), _copied_packets(given, streams), key=lambda timed: timed[0]
+        _restored_packets(restored, source, segments),
+        _copied_packets(given, streams, source, strict=not out.format.flags & Flags.ts_nonstrict.value),
+        key=lambda timed: timed[0],
     )
     end = float(source.end * source.stream.time_base)
     for time, packet in merged:
@@ -159,14 +165,34 @@ def _packet(encoded: Encoded, times: Times, stream: Any, source: Source) -> av.P
     return packet
 
 
-def _copied_packets(given: Any, streams: dict[int, Any]) -> Iterator[tuple[float, av.Packet]]:
-    wanted = {stream.index for stream in given.streams if stream.index in streams and stream.type != "attachment"}
+def _copied_packets(
+    container: Any, streams: dict[int, Any], source: Source, *, strict: bool
+) -> Iterator[tuple[float, av.Packet]]:
+    """Yield the packets of all copied streams with their times. strict: decoding times must increase, even of sound."""
+    wanted = {stream.index for stream in container.streams if stream.index in streams and stream.type != "attachment"}
     if not wanted:
         return
-    for packet in packets(given, wanted):
+    last, moved = dict[int, int](), Counter[int]()
+    for packet in packets(container, wanted):
         if not packet.size:  # what demux ends with
             continue
+        index, stream = packet.stream.index, streams[packet.stream.index]
+        packet.stream = stream
+        ratio, packet.time_base = packet.time_base / stream.time_base, stream.time_base
+        packet.duration = round((packet.duration or 0) * ratio)
+        change = 0
+        if packet.dts is not None:
+            given = round(packet.dts * ratio)
+            least = last[index] + (strict and stream.type not in ("subtitle", "data")) if index in last else given
+            packet.dts = last[index] = in_order(given, least, packet.duration, stream.time_base)
+            change = packet.dts - given
+            moved[index] += change * stream.time_base > BACK
+        if packet.pts is not None:
+            packet.pts = round(packet.pts * ratio) + change
         time = packet.pts if packet.dts is None else packet.dts
-        seconds = float("-inf") if time is None else float(time * packet.time_base)
-        packet.stream = streams[packet.stream.index]
-        yield seconds, packet
+        yield (float("-inf") if time is None else float(time * packet.time_base)), packet
+    for index, count in moved.items():
+        if count:
+            source.warnings.append(
+                f"{source.path}: packets of stream {index} whose time stamps go back and were changed: {count}"
+            )

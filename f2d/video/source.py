@@ -13,7 +13,7 @@ from av.stream import Disposition
 
 from .frames import Layout, layout_of
 from .names import VideoError
-from .reading import open_file, packets, restarts
+from .reading import in_order, open_file, packets, restarts
 
 SHORTER = 1.0  # seconds that an intact file may lack, as some containers only estimate their duration
 _HDR = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
@@ -65,22 +65,26 @@ class Source:
     def decoded(self, after: int | None = None) -> Iterator[av.VideoFrame]:
         """Yield the frames with time stamps greater than `after` (None: all) in the order of presentation.
 
-        A frame without a time stamp comes one mean frame after the last, and one whose time stamp does not increase as
-        soon as possible. Broken packets are skipped and counted. Raises VideoError if the size or the pixel format of
-        frames changes.
+        A frame without a time stamp comes one mean frame after the last. Time stamps that do not increase are put in
+        order (see `in_order`), with a warning. Broken packets are skipped and counted. Raises VideoError if the size or
+        the pixel format of frames changes.
         """
         last: int | None = None
+        moved = 0
         step = max(1, round(1 / (self.rate * self.stream.time_base)))
         for frame in self._resumed(after):
             if frame.pts is None:
                 frame.pts = 0 if last is None else last + step
             elif last is not None and frame.pts <= last:
-                frame.pts = last + 1
+                frame.pts = in_order(frame.pts, last + 1, step, self.stream.time_base)
+                moved += 1
             last = self.last = frame.pts
             self.duration = frame.duration or step
             if after is None or last > after:
                 self._check(frame)
                 yield frame
+        if moved:
+            self.warnings.append(f"{self.path}: frames whose time stamps do not increase and were changed: {moved}")
 
     def _resumed(self, after: int | None) -> Iterator[av.VideoFrame]:
         """Decode from the key frame before `after`, or from the start where seeking does not find one."""

@@ -12,7 +12,8 @@ from f2d.engine.restorer import Restored
 from f2d.images import ImageError
 from f2d.video import VideoError
 
-SUFFIXES = {".mp4": ".mp4", ".m4v": ".mp4", ".mov": ".mp4", ".mkv": ".mp4", ".webm": ".webm"}  # of what browsers play
+# Suffix of an upload -> suffix of its output, which browsers play
+SUFFIXES = {".mp4": ".mp4", ".m4v": ".mp4", ".mov": ".mp4", ".mkv": ".mp4", ".webm": ".webm"}
 FASTEST = 60  # frames a second up to which a clip may be as long as the limit says
 
 
@@ -27,8 +28,8 @@ class Clip(NamedTuple):
 class Clips:
     """Restorations of videos of at most `work.limits.clip_seconds` and `clip_megapixels`, beside those of `work`.
 
-    A video holds no more memory than a photograph of its frames' size, and takes turns with photographs after every
-    frame. What is wrong with a file is a ValueError of one line that names it as the person does.
+    A video needs no more memory than a photograph of its frames' size, and takes turns with photographs after every
+    frame. For a file that cannot be restored, a ValueError of one line names the file as its user does.
     """
 
     def __init__(self, work: Work):
@@ -38,7 +39,7 @@ class Clips:
     def restore(
         self, path: Path, options: Options, progress: Callable[[int, int | None], None] = lambda done, total: None
     ) -> Clip:
-        """`path` restored, with its sound, as `f2d restore` does; progress: as in `restore_video`."""
+        """Restore the video `path` as `f2d restore` does; progress: as in `restore_video`."""
         from f2d.video.restoring import restore_video
 
         self.work.check_room(self.work.inside(path))

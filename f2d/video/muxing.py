@@ -21,7 +21,7 @@ from .source import SHORTER, Source
 _MATRIX = 44  # bytes from the word tkhd to the display matrix, in version 0 of that box
 # Tags that describe the file or encoding itself: the muxer writes its own
 _OWN_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "vendor_id"}
-_STATISTICS = ("BPS", "NUMBER_OF_", "_STATISTICS")  # of mkvmerge
+_STATISTICS = ("BPS", "NUMBER_OF_", "_STATISTICS")  # mkvmerge writes these
 
 
 def assemble(source: Source, segments: Segments, settings: Settings, path: Path) -> None:
@@ -30,7 +30,7 @@ def assemble(source: Source, segments: Segments, settings: Settings, path: Path)
     Streams that the container cannot hold are not copied, with a warning in `source`.
     """
     options = {"fflags": "+bitexact"}  # Matroska would have random numbers in it, and two runs different bytes
-    if settings.muxer != "matroska" and settings.muxer != "webm":  # late starts would be rounded to milliseconds
+    if settings.muxer in ("mp4", "mov"):  # late starts would be rounded to milliseconds
         options["movie_timescale"] = str(source.stream.time_base.denominator)
     with (
         open_file(source.path) as given,

@@ -2,8 +2,9 @@
 
 The clips are pans over the demo's coffee in haze and rain, whose drops are new in every frame. For each kind
 (constant and variable rate, rotated, 10 bits) the streams are listed before and after `f2d restore`. Memory is the
-process's peak resident memory. One run is interrupted by Ctrl-C after its first segment and started again, and one
-gets half a file. Flicker is the mean absolute difference of consecutive frames in grey levels, shifted
+process's peak resident memory. One run is interrupted by Ctrl-C after its first segment and started again, which needs
+more than 120 frames, and one gets half a file. With --flicker only the flicker is measured, whose table is that of
+docs/performance.md. Flicker is the mean absolute difference of consecutive frames in grey levels, shifted
 by the pan, so that it is zero where a clean scene stands still: per pixel, and of the mean over all pixels.
 """
 
@@ -130,7 +131,7 @@ def interrupt(source: Path, target: Path) -> list[str]:
     whole = target.read_bytes()
     target.unlink()
     with subprocess.Popen(command_of(source, target), stdout=subprocess.PIPE, text=True) as process:
-        while not list(target.parent.glob(".f2d-*.segments/0.json")):
+        while not list(target.parent.glob(".f2d-*.segments/0.json")) and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate()
@@ -169,10 +170,10 @@ def flicker(frames: list[Tensor], step: int) -> tuple[float, float]:
     return sum(pixels) / len(pixels), sum(means) / len(means)
 
 
-def flickers(restorer: Restorer, count: int, width: int, height: int, *, step: int, exposure: float) -> list[str]:
-    """Rows of a table: the input, and restorations with and without smoothing."""
+def flickers(restorer: Restorer, count: int, width: int, height: int, *, step: int, exposure: float) -> str:
+    """The columns of a table: input, restored without and with smoothing, first per pixel, then of the mean."""
     given = list(scene(count, width, height, step=step, exposure=exposure))
-    rows = [("input", given)]
+    found = [flicker(given, step)]
     for seconds in (0.0, 0.5):
         smoother, restored = Smoother(seconds) if seconds else None, []
         for i, frame in enumerate(given):
@@ -180,40 +181,50 @@ def flickers(restorer: Restorer, count: int, width: int, height: int, *, step: i
                 restored.append(restorer(frame, adjust=None).image.clamp(0, 1))
             else:
                 restored.append(frame + smoother.change(restorer, frame, i / 25)[0])
-        rows.append((f"restored, --smooth {seconds:g}", restored))
-    return [f"| {name} | {pixel:.2f} | {mean:.3f} |" for name, f in rows for pixel, mean in [flicker(f, step)]]
+        found.append(flicker(restored, step))
+    return " | ".join(f"{value:.2f}" for column in zip(*found) for value in column)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, nargs=2, default=(30, 300), help="lengths of which memory is compared")
-    parser.add_argument("--size", type=int, nargs=2, default=(256, 160), help="width and height for the flicker")
+    parser.add_argument("--size", type=int, nargs=2, default=(192, 128), help="width and height for the flicker")
+    parser.add_argument("--flicker", action="store_true", help="measure only the flicker")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(environment())
+    if not options.flicker:
+        measure_files(options.frames)
+    print(
+        "\n| | input, pixel | without smoothing | `--smooth 0.5` | input, mean | without smoothing | `--smooth 0.5` |\n"
+        "|---|---:|---:|---:|---:|---:|---:|"
+    )
+    restorer = Restorer.load("f2d-lite", device="cpu")
+    for what, step, exposure in (
+        ("still camera", 0, 0.0),
+        (f"pan of {STEP} pixels per frame", STEP, 0.0),
+        ("pan, light flickers by 4 %", STEP, 0.04),
+    ):
+        print(f"| {what} | {flickers(restorer, 30, *options.size, step=step, exposure=exposure)} |", flush=True)
+
+
+def measure_files(frames: tuple[int, int]) -> None:
+    """Print what restorations of files keep, their memory, and how they end when they are disturbed."""
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "drive.mp4", Path(folder) / "clear.mp4"
         for name, kind in KINDS.items():
-            write_clip(source, options.frames[1], **kind)
+            write_clip(source, frames[1], **kind)
             line, _ = restore(source, target, "--overwrite")
             print(f"\n{name}: {line}")
             for before, after in zip(listing(source), listing(target)):
                 print(f"  {before}\n" if before == after else f"  {before}\n  -> {after}\n", end="")
         print("\n| frames | seconds and frames a second | peak MiB |\n|---:|---|---:|")
-        for count in options.frames:
+        for count in frames:
             write_clip(source, count)
             line, peak = restore(source, target, "--overwrite")
             print(f"| {count} | {line} | {peak} |")
         print("\ninterrupted and started again:", *interrupt(source, target), sep="\n  ")
         print("\ntruncated, with the index at the end and at the beginning:", *truncate(source, target), sep="\n  ")
-    restorer = Restorer.load("f2d-lite", device="cpu")
-    for what, step, exposure in (
-        ("still camera", 0, 0.0),
-        ("pan", STEP, 0.0),
-        ("pan, light flickers by 4 %", STEP, 0.04),
-    ):
-        print(f"\n{what}\n| frames | per pixel | of the mean |\n|---|---:|---:|")
-        print("\n".join(flickers(restorer, 30, *options.size, step=step, exposure=exposure)))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from f2d.engine.restorer import Restored
 from f2d.images import ImageError
 from f2d.video import VideoError
 
-SUFFIXES = {".mp4": ".mp4", ".m4v": ".mp4", ".mov": ".mp4", ".mkv": ".mp4", ".webm": ".webm"}  # of what browsers play
+# Suffix of an upload -> suffix of its output, which browsers play
+SUFFIXES = {".mp4": ".mp4", ".m4v": ".mp4", ".mov": ".mp4", ".mkv": ".mp4", ".webm": ".webm"}
 FASTEST = 60  # frames a second up to which a clip may be as long as the limit says
 
 

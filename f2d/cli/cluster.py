@@ -36,7 +36,7 @@ def restore_on_cluster(
 
     def started(images: int, actors: int) -> None:
         bar.update(bar.task_ids[0], total=images)
-        out.print(f"{escape(task.model)} on {actors} Ray actors: {images} images")
+        out.print(f"{escape(task.model)} on {actors} Ray actor{'s' * (actors > 1)}: {images} images")
 
     def progress(_: str, error: str) -> None:
         if error:

@@ -1,7 +1,10 @@
 """The job on the cluster: actors read, restore and write; the driver counts."""
 
 import logging
+import re
+import socket
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
@@ -13,13 +16,15 @@ import ray
 import ray.data
 import ray.exceptions
 
-from f2d.images.formats import image_name
+from f2d.images.formats import ImageError, image_name
 from f2d.integrations.ray import RestoreImages, reason
+from f2d_kernels import __version__
 
 from .sources import Item, ParquetImages, Storage, check_distinct, find_items
 
 BATCH = 8  # images an actor takes at a time: their files are read and written together, which hides a store's latency
 BLOCKS = 16  # blocks of images for each actor, so that a slow one does not hold up the end
+TRIES = 3  # of an image whose actor dies
 
 
 class Outcome(NamedTuple):
@@ -45,10 +50,12 @@ class Actors(NamedTuple):
 class RestoreFiles:
     """One actor: restores the images of columns path, row and place, and returns place, error and seconds."""
 
-    def __init__(self, source: str, destination: str, model: str, options: dict[str, Any]):
+    def __init__(self, source: str, destination: str, model: str, options: dict[str, Any], version: str, tries: Any):
+        if version != __version__:
+            raise ValueError(f"a worker has f2d {__version__}, but it must have {version}, as the command")
         self._source, self._destination = Storage.at(source), Storage.at(destination)
         self._restore = RestoreImages(model, **options)
-        self._pool = ThreadPoolExecutor(BATCH)
+        self._pool, self._tries = ThreadPoolExecutor(BATCH), tries
         self._parquet: tuple[str, ParquetImages] | None = None  # the last one
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -60,9 +67,12 @@ class RestoreFiles:
             took = 0.0
             if not isinstance(data, Exception):
                 try:
+                    if ray.get(self._tries.begin.remote(item.place)) > TRIES:
+                        raise ImageError(f"{item.place}: its worker died {TRIES} times, perhaps for want of memory")
                     data, took = self._restore.restored(data, item.place)
                 except Exception as error:  # one image must not end the job
                     data = error
+                self._tries.end.remote(item.place)
             seconds.append(took)
             written.append(self._pool.submit(self._write, item, data))
         errors = [future.result() for future in written]
@@ -90,6 +100,20 @@ class RestoreFiles:
         return text if text.startswith(item.place) else f"{item.place}: {text}"
 
 
+class Tries:
+    """An actor that outlives the others and counts how often each image was begun and not ended."""
+
+    def __init__(self):
+        self._begun = Counter[str]()
+
+    def begin(self, place: str) -> int:
+        self._begun[place] += 1
+        return self._begun[place]
+
+    def end(self, place: str) -> None:
+        del self._begun[place]
+
+
 def restore_on_ray(
     source: str,
     destination: str,
@@ -107,10 +131,14 @@ def restore_on_ray(
     """Restore `source` (see `find_items`) into `destination`, a folder on any file system, with actors of Ray Data.
 
     Outputs that exist are skipped unless `overwrite`, so that a job that was stopped resumes when it is started again.
-    An image that cannot be restored is one failure and never ends the job; an actor that dies is started again by Ray,
-    and its images with it. started is called with the number of images and of actors, progress with the place of each
-    image that is done and its error ("" if none). options: of `RestoreImages`. Results are those of `f2d restore`, bit
-    for bit. Raises ValueError for a source without images, and the errors of `Restorer.load`.
+    An image that cannot be restored is one failure and never ends the job. An actor that dies is started again by Ray,
+    and its images with it; an image whose actors die `TRIES` times is one failure, too. started is called with the
+    number of images and of actors, progress with the place of each image that is done and its error ("" if none).
+    options: of `RestoreImages`. Results are those of `f2d restore`, bit for bit.
+
+    Raises ValueError for a source without images, a destination without a bucket, an `address` where no cluster can be
+    joined and workers with another version of f2d, OSError for storage that cannot be used, and the errors of
+    `Restorer.load`.
     """
     items, others = find_items(source, recursive=recursive)
     target, origin = Storage.at(destination), Storage.at(source)
@@ -119,13 +147,13 @@ def restore_on_ray(
     suffix = f".{format}" if format else None
     items = [item._replace(place=str(image_name(PurePosixPath(item.place), suffix))) for item in items]
     check_distinct(items)
+    target.prepare()
     target.remove_leftovers()
     there = set() if overwrite else {target.below(path) for path in target.files(recursive=True)}
     left = [item for item in items if item.place not in there]
     if not left:
         return Outcome(0, 0, len(items), 0.0, 0.0, others)
-    if not ray.is_initialized():
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    _connect(address)
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     number = min(actors.number or room(ray.cluster_resources(), actors), len(left))
@@ -133,9 +161,10 @@ def restore_on_ray(
     begun = time.perf_counter()
     size = max(1, min(BATCH, len(left) // (number * BLOCKS)))
     tables = [_table(left[i : i + size]) for i in range(0, len(left), size)]
+    tries = ray.remote(num_cpus=0)(Tries).remote()
     done = ray.data.from_arrow(tables).map_batches(
         RestoreFiles,
-        fn_constructor_args=(source, destination, model, {**options, "format": format}),
+        fn_constructor_args=(source, destination, model, {**options, "format": format}, __version__, tries),
         batch_size=size,
         compute=ray.data.ActorPoolStrategy(size=number),
         num_cpus=actors.cpus,
@@ -152,6 +181,20 @@ def restore_on_ray(
     target.remove_leftovers()  # of actors that were killed meanwhile
     seconds = time.perf_counter() - begun
     return Outcome(len(left) - failed, failed, len(items) - len(left), seconds, model_seconds, others)
+
+
+def _connect(address: str | None) -> None:
+    """Join the cluster at `address`, or start one on this machine, unless this process has done so."""
+    if ray.is_initialized():
+        return
+    try:
+        if place := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address or ""):  # Ray itself tries for minutes
+            socket.create_connection((place[1], int(place[2])), timeout=10).close()
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, ValueError, RuntimeError, OverflowError) as error:  # RuntimeError: another version of Ray
+        if address is None:
+            raise
+        raise ValueError(f"{address}: no Ray cluster can be joined there ({error})") from error
 
 
 def _table(items: list[Item]) -> pyarrow.Table:

@@ -32,7 +32,7 @@ class Storage(NamedTuple):
 
     @classmethod
     def at(cls, uri: str) -> "Storage":
-        """Open a path or URI; raise ValueError for a scheme that neither pyarrow nor an installed fsspec package knows.
+        """Open a path or URI; raise ValueError for one that neither pyarrow nor an installed fsspec package can open.
 
         An S3 endpoint of its own is given as ``s3://bucket/folder?endpoint_override=http://host:port``.
         """
@@ -40,14 +40,25 @@ class Storage(NamedTuple):
             return cls(pyarrow.fs.LocalFileSystem(), str(Path(uri).absolute()))
         try:
             return cls(*pyarrow.fs.FileSystem.from_uri(uri))
+        except OSError as error:  # hdfs:// without Hadoop: the other lines are all places where it is not
+            raise ValueError(f"{uri}: cannot be opened ({str(error).splitlines()[0]})") from None
         except pyarrow.lib.ArrowInvalid as invalid:
             try:
                 import fsspec
 
                 scheme, _, folder = uri.partition("://")
                 return cls(pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fsspec.filesystem(scheme))), folder)
-            except (ImportError, ValueError):
-                raise ValueError(f"{uri}: no file system of this scheme is installed ({invalid})") from None
+            except (ImportError, ValueError) as error:
+                raise ValueError(f"{uri}: cannot be opened ({invalid}, {error})") from None
+
+    def prepare(self) -> None:
+        """Create the folder; raise ValueError for a bucket that does not exist, OSError for what is no folder."""
+        if self.filesystem.type_name not in OBJECT_STORES:
+            self.filesystem.create_dir(self.folder, recursive=True)
+            return
+        bucket = self.folder.split("/")[0]
+        if not bucket or self.filesystem.get_file_info(bucket).type is pyarrow.fs.FileType.NotFound:
+            raise ValueError(f"{self.folder}: there is no bucket of the name {bucket!r}")
 
     def path(self, place: str) -> str:
         """Return the path of `place` below the folder."""

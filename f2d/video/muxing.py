@@ -3,24 +3,25 @@
 import heapq
 import io
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import av
+from av.format import Flags
 from av.stream import Disposition
 
 from .encoding import Settings, new_encoder, ordinary_priority, set_up
 from .frames import display_matrix
-from .reading import open_file, packets
-from .segments import Segments
-from .source import Source
+from .reading import BACK, in_order, open_file, packets
+from .segments import Encoded, Segments, Times
+from .source import SHORTER, Source
 
 _MATRIX = 44  # bytes from the word tkhd to the display matrix, in version 0 of that box
-SHORTER = 1.0  # seconds that an intact file may lack, as some containers only estimate their duration
 # Tags that describe the file or encoding itself: the muxer writes its own
 _OWN_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "vendor_id"}
-_STATISTICS = ("BPS", "NUMBER_OF_", "_STATISTICS")  # of mkvmerge
+_STATISTICS = ("BPS", "NUMBER_OF_", "_STATISTICS")  # mkvmerge writes these
 
 
 def assemble(source: Source, segments: Segments, settings: Settings, path: Path) -> None:
@@ -28,10 +29,12 @@ def assemble(source: Source, segments: Segments, settings: Settings, path: Path)
 
     Streams that the container cannot hold are not copied, with a warning in `source`.
     """
-    same = {"fflags": "+bitexact"}  # Matroska would have random numbers in it, and two runs different bytes
+    options = {"fflags": "+bitexact"}  # Matroska would have random numbers in it, and two runs different bytes
+    if settings.muxer in ("mp4", "mov"):  # late starts would be rounded to milliseconds
+        options["movie_timescale"] = str(source.stream.time_base.denominator)
     with (
         open_file(source.path) as given,
-        av.open(str(path.absolute()), "w", format=settings.muxer, options=same) as out,
+        av.open(str(path.absolute()), "w", format=settings.muxer, options=options) as out,
     ):
         _fill(out, given, source, segments, settings)
 
@@ -58,11 +61,14 @@ def _fill(out: Any, given: Any, source: Source, segments: Segments, settings: Se
     with ordinary_priority():
         out.start_encoding()
     merged = heapq.merge(
-        _restored_packets(restored, source, segments), _copied_packets(given, streams), key=lambda timed: timed[0]
+        _restored_packets(restored, source, segments),
+        _copied_packets(given, streams, source, strict=not out.format.flags & Flags.ts_nonstrict.value),
+        key=lambda timed: timed[0],
     )
-    end = 0.0
+    end = float(source.end * source.stream.time_base)
     for time, packet in merged:
-        end = max(end, time + float((packet.duration or 0) * packet.time_base))
+        if packet.stream is not restored:
+            end = max(end, time + float((packet.duration or 0) * packet.time_base))
         out.mux(packet)
     _check_end(source, given, end)
 
@@ -102,8 +108,7 @@ def _add_turned(out: Any, source: Source, segments: Segments, settings: Settings
         with ordinary_priority():
             stub.start_encoding()
         header = stream.codec_context.extradata
-        encoded, time = next(segments.packets())
-        stub.mux(_packet(encoded, time, stream, source))
+        stub.mux(_packet(*next(segments.packets(source.end)), stream, source))
     data = bytearray(memory.getvalue())
     place = data.index(b"tkhd") + _MATRIX
     data[place : place + 36] = struct.pack(">9i", *struct.unpack("=9i", matrix))
@@ -147,26 +152,47 @@ def _holds(muxer: str, stream: Any) -> bool:
 
 
 def _restored_packets(stream: Any, source: Source, segments: Segments) -> Iterator[tuple[float, av.Packet]]:
-    for encoded, time in segments.packets():
-        packet = _packet(encoded, time, stream, source)
-        yield float(time * packet.time_base), packet
+    for encoded, times in segments.packets(source.end):
+        packet = _packet(encoded, times, stream, source)
+        yield float(times.decoded * packet.time_base), packet
 
 
-def _packet(encoded: Any, time: int, stream: Any, source: Source) -> av.Packet:
+def _packet(encoded: Encoded, times: Times, stream: Any, source: Source) -> av.Packet:
     packet = av.Packet(encoded.data)
     packet.stream, packet.time_base = stream, source.stream.time_base
-    packet.pts, packet.dts, packet.duration, packet.is_keyframe = encoded.pts, time, encoded.duration, encoded.key
+    packet.pts, packet.dts, packet.duration = encoded.pts, *times
+    packet.is_keyframe = encoded.key
     return packet
 
 
-def _copied_packets(given: Any, streams: dict[int, Any]) -> Iterator[tuple[float, av.Packet]]:
-    wanted = {stream.index for stream in given.streams if stream.index in streams and stream.type != "attachment"}
+def _copied_packets(
+    container: Any, streams: dict[int, Any], source: Source, *, strict: bool
+) -> Iterator[tuple[float, av.Packet]]:
+    """Yield the packets of all copied streams with their times. strict: decoding times must increase, even of sound."""
+    wanted = {stream.index for stream in container.streams if stream.index in streams and stream.type != "attachment"}
     if not wanted:
         return
-    for packet in packets(given, wanted):
+    last, moved = dict[int, int](), Counter[int]()
+    for packet in packets(container, wanted):
         if not packet.size:  # what demux ends with
             continue
+        index, stream = packet.stream.index, streams[packet.stream.index]
+        packet.stream = stream
+        ratio, packet.time_base = packet.time_base / stream.time_base, stream.time_base
+        packet.duration = round((packet.duration or 0) * ratio)
+        change = 0
+        if packet.dts is not None:
+            given = round(packet.dts * ratio)
+            least = last[index] + (strict and stream.type not in ("subtitle", "data")) if index in last else given
+            packet.dts = last[index] = in_order(given, least, packet.duration, stream.time_base)
+            change = packet.dts - given
+            moved[index] += change * stream.time_base > BACK
+        if packet.pts is not None:
+            packet.pts = round(packet.pts * ratio) + change
         time = packet.pts if packet.dts is None else packet.dts
-        seconds = float("-inf") if time is None else float(time * packet.time_base)
-        packet.stream = streams[packet.stream.index]
-        yield seconds, packet
+        yield (float("-inf") if time is None else float(time * packet.time_base)), packet
+    for index, count in moved.items():
+        if count:
+            source.warnings.append(
+                f"{source.path}: packets of stream {index} whose time stamps go back and were changed: {count}"
+            )

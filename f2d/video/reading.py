@@ -12,7 +12,7 @@ FORMATS = (
     *("mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "asf", "flv", "ogg", "mxf", "nut", "dv", "dhav", "ivf"),
     *("h264", "hevc", "vvc", "obu", "m4v", "vc1", "mjpeg", "yuv4mpegpipe", "rm", "wtv", "gxf"),
 )
-BACK = 0.1  # seconds: time stamps that go back further begin another recording, as for the command ffmpeg
+BACK = 0.1  # seconds: time stamps that go back further are wrong or begin another recording, as for ffmpeg
 
 
 def open_file(path: Path) -> av.container.InputContainer:
@@ -25,6 +25,16 @@ def open_file(path: Path) -> av.container.InputContainer:
 def restarts(container: av.container.InputContainer) -> bool:
     """Whether time stamps of this format may start again within a file, as those of joined transport streams do."""
     return bool(container.format.flags & Flags.ts_discont.value)
+
+
+def in_order(time: int, least: int, step: int, base: Fraction) -> int:
+    """Return `time`, or `least` if that is later: as soon as possible, so that the next one need not be moved.
+
+    If it is later by more than BACK, `time` is wrong, and the next ones may be as well: they follow a `step` apart.
+    """
+    if time >= least:
+        return time
+    return least if (least - time) * base <= BACK else least - 1 + max(1, step)
 
 
 def packets(container: av.container.InputContainer, streams: Collection[int]) -> Iterator[av.Packet]:

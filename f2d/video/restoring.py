@@ -113,7 +113,7 @@ class _Work:
     def run(self, settings: Settings, progress: Progress) -> None:
         """Restore the frames that no finished segment has."""
         last = self._segments.last
-        frames = self._source.decoded(None if last is None else last.times[-1])
+        frames = self._source.decoded(None if last is None else max(last.times))
         first = self._source.first
         length = max(1, min(SEGMENT, PIXELS // (first.width * first.height)))
         while (frame := next(frames, None)) is not None:
@@ -138,18 +138,17 @@ class _Work:
         progress: Progress,
     ) -> Iterator[Encoded]:
         """Restore and encode one segment: `first` and the next length - 1 frames of `rest`."""
-        encoder, durations = open_encoder(self._source, settings), {}
+        encoder = open_encoder(self._source, settings)
         frame: av.VideoFrame | None = first
         for count in range(1, length + 1):
             assert frame is not None
-            durations[frame.pts] = frame.duration
             for packet in encoder.encode(self._restored(frame)):
-                yield _stored(packet, durations)
+                yield _stored(packet)
             progress(self._segments.frames + count, self._source.frames)
             if count == length or (frame := next(rest, None)) is None:
                 break
         for packet in encoder.encode(None):
-            yield _stored(packet, durations)
+            yield _stored(packet)
 
     def _restored(self, frame: av.VideoFrame) -> av.VideoFrame:
         layout = self._source.layout
@@ -167,5 +166,5 @@ class _Work:
         return frame_of(changed(planes, change, layout.colour), layout, frame)
 
 
-def _stored(packet: av.Packet, durations: dict[int, int]) -> Encoded:
-    return Encoded(packet.pts, durations.pop(packet.pts, 0), packet.is_keyframe, bytes(packet))
+def _stored(packet: av.Packet) -> Encoded:
+    return Encoded(packet.pts, packet.is_keyframe, bytes(packet))

@@ -10,33 +10,43 @@ import json
 import os
 import shutil
 import struct
+from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from f2d.replacing import replacing
 
-_HEADER = struct.Struct("<qq?I")  # pts, duration, key frame, bytes that follow
+_HEADER = struct.Struct("<q?I")  # pts, key frame, bytes that follow
 
 
 class Encoded(NamedTuple):
     """One encoded frame; times in units of the stream's time base."""
 
     pts: int
-    duration: int
     key: bool
     data: bytes
 
 
-class Segment(NamedTuple):
-    """A finished segment. times: of its frames, increasing. depth: frames by which the encoder reorders.
+class Times(NamedTuple):
+    """When an encoded frame is decoded, and how long it is shown."""
 
-    state: the caller's state at the start of the next segment.
-    """
+    decoded: int
+    duration: int
+
+
+class Segment(NamedTuple):
+    """A finished segment. times: of its frames, in the order of the encoder. state: the caller's at its end."""
 
     times: list[int]
-    depth: int
     state: dict[str, Any]
+
+    @property
+    def depth(self) -> int:
+        """The number of frames by which the encoder delayed its output to reorder them."""
+        rank = {pts: i for i, pts in enumerate(sorted(self.times))}
+        return max(i - rank[pts] for i, pts in enumerate(self.times))
 
 
 class Segments:
@@ -61,29 +71,35 @@ class Segments:
         times = []
         with replacing(self._path("packets", self.count)) as temporary, open(temporary, "wb") as file:
             for packet in packets:
-                file.write(_HEADER.pack(packet.pts, packet.duration, packet.key, len(packet.data)))
+                file.write(_HEADER.pack(packet.pts, packet.key, len(packet.data)))
                 file.write(packet.data)
                 times.append(packet.pts)
-        order = sorted(times)
-        rank = {pts: i for i, pts in enumerate(order)}
-        depth = max((i - rank[pts] for i, pts in enumerate(times)), default=0)
-        segment = Segment(order, depth, state())
+        segment = Segment(times, state())
         with replacing(self._path("json", self.count)) as temporary:
             temporary.write_text(json.dumps(segment._asdict()))
         self.count, self.frames, self.last = self.count + 1, self.frames + len(times), segment
 
-    def packets(self) -> Iterator[tuple[Encoded, int]]:
-        """Yield every packet of all segments in the order of decoding, with its decoding time.
+    def packets(self, end: int) -> Iterator[tuple[Encoded, Times]]:
+        """Yield every packet of all segments in the order of decoding, with its times. end: of the last frame.
 
-        Decoding times are the presentation times in order, `depth` frames late: they increase across segments, whatever
-        the frame rate does, and none comes after its frame's presentation.
+        A frame is shown until the next one. Decoding times are the presentation times in order, `depth` frames late:
+        they increase across segments, whatever the frame rate does, and none comes after its frame's presentation.
+        The first ones come so early that the decoding times, too, end as long after their start as the presentation
+        does: MP4 stores the duration of a track as theirs.
         """
-        depth = max((segment.depth for segment in self._finished()), default=0)
-        times = _delayed((time for segment in self._finished() for time in segment.times), depth)
-        for number in range(self.count):
+        assert self.last is not None
+        depth = max(segment.depth for segment in self._finished())
+        tail = deque(self._times(), maxlen=depth + 1)
+        final = self.last.times[-1]  # decoded last
+        early = end - tail[0] - (min((time for time in tail if time > final), default=end) - final)
+        first = next(self._times())
+        decoding = chain((first - early * k // depth for k in range(depth, 0, -1)), self._times())
+        following = chain(islice(self._times(), 1, None), [end])
+        for number, segment in enumerate(self._finished()):
+            durations = {time: next(following) - time for time in sorted(segment.times)}
             with open(self._path("packets", number), "rb") as file:
                 for packet in _read(file):
-                    yield packet, next(times)
+                    yield packet, Times(next(decoding), durations[packet.pts])
 
     def remove(self) -> None:
         """Remove the folder and all that is in it."""
@@ -95,25 +111,14 @@ class Segments:
             yield Segment(**json.loads(path.read_text()))
             number += 1
 
+    def _times(self) -> Iterator[int]:
+        return (time for segment in self._finished() for time in sorted(segment.times))
+
     def _path(self, kind: str, number: int) -> Path:
         return self.folder / f"{number}.{kind}"
 
 
-def _delayed(times: Iterator[int], depth: int) -> Iterator[int]:
-    """``times`` after `depth` times before the first of them, one frame apart."""
-    first = next(times, None)
-    if first is None:
-        return
-    second = next(times, None)
-    step = 1 if second is None else second - first
-    yield from (first - step * k for k in range(depth, 0, -1))
-    yield first
-    if second is not None:
-        yield second
-    yield from times
-
-
 def _read(file: BinaryIO) -> Iterator[Encoded]:
     while header := file.read(_HEADER.size):
-        pts, duration, key, size = _HEADER.unpack(header)
-        yield Encoded(pts, duration, key, file.read(size))
+        pts, key, size = _HEADER.unpack(header)
+        yield Encoded(pts, key, file.read(size))

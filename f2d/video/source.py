@@ -13,8 +13,9 @@ from av.stream import Disposition
 
 from .frames import Layout, layout_of
 from .names import VideoError
-from .reading import open_file, packets, restarts
+from .reading import in_order, open_file, packets, restarts
 
+SHORTER = 1.0  # seconds that an intact file may lack, as some containers only estimate their duration
 _HDR = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
 
 
@@ -23,6 +24,7 @@ class Source:
     """An open video: the stream to restore, its first frame and layout, and what was found while it was read.
 
     frames: about how many there are, or None. broken: packets that could not be decoded. warnings: one line each.
+    last, duration: of the frame that was decoded last, in units of the stream's time base.
     """
 
     path: Path
@@ -31,6 +33,8 @@ class Source:
     first: av.VideoFrame
     layout: Layout
     broken: int = 0
+    last: int = 0
+    duration: int = 0
     warnings: list[str] = field(default_factory=list)
     _interlaced: bool = False
 
@@ -45,24 +49,42 @@ class Source:
             return self.stream.frames
         return round(self.container.duration / av.time_base * self.rate) if self.container.duration else None
 
+    @property
+    def end(self) -> int:
+        """When the last frame ends, once all are decoded: as the header says, unless it promises more than there is.
+
+        The duration of the frame itself is less reliable: where frames are reordered, MP4 stores the time until the
+        next one is decoded.
+        """
+        own = self.last + self.duration
+        if self.stream.duration is None:
+            return own
+        stored = (self.stream.start_time or 0) + self.stream.duration
+        return stored if self.last < stored and (stored - own) * self.stream.time_base <= SHORTER else own
+
     def decoded(self, after: int | None = None) -> Iterator[av.VideoFrame]:
         """Yield the frames with time stamps greater than `after` (None: all) in the order of presentation.
 
-        A frame without a time stamp comes one mean frame after the last, and one whose time stamp does not increase as
-        soon as possible. Broken packets are skipped and counted. Raises VideoError if the size or the pixel format of
-        frames changes.
+        A frame without a time stamp comes one mean frame after the last. Time stamps that do not increase are put in
+        order (see `in_order`), with a warning. Broken packets are skipped and counted. Raises VideoError if the size or
+        the pixel format of frames changes.
         """
-        last = None
+        last: int | None = None
+        moved = 0
         step = max(1, round(1 / (self.rate * self.stream.time_base)))
         for frame in self._resumed(after):
             if frame.pts is None:
                 frame.pts = 0 if last is None else last + step
             elif last is not None and frame.pts <= last:
-                frame.pts = last + 1
-            last = frame.pts
+                frame.pts = in_order(frame.pts, last + 1, step, self.stream.time_base)
+                moved += 1
+            last = self.last = frame.pts
+            self.duration = frame.duration or step
             if after is None or last > after:
                 self._check(frame)
                 yield frame
+        if moved:
+            self.warnings.append(f"{self.path}: frames whose time stamps do not increase and were changed: {moved}")
 
     def _resumed(self, after: int | None) -> Iterator[av.VideoFrame]:
         """Decode from the key frame before `after`, or from the start where seeking does not find one."""

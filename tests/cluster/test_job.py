@@ -15,7 +15,7 @@ from tests.cli.conftest import assert_one_line_error, smooth_pixels
 pytest.importorskip("ray", reason="needs Ray: pip install 'f2d[ray]'")
 pytest.importorskip("pyarrow")
 
-from f2d.cluster import Actors, Storage, restore_on_ray
+from f2d.cluster import Actors, Storage, job, restore_on_ray
 from f2d.cluster.job import room
 from f2d.cluster.sources import HERE
 from f2d.integrations.ray import RestoreImages
@@ -79,6 +79,49 @@ def test_a_killed_actor_costs_nothing(cluster, f2d, model, tmp_path):
     )
     assert killed and (outcome.restored, outcome.failed) == (24, 6) and len(contents(str(tmp_path / "out"))) == 24
     assert not list((tmp_path / "out").rglob("*.part")) and len(given) == 30
+
+
+def test_an_image_that_kills_its_actor_is_one_failure(cluster, model, tmp_path, monkeypatch):
+    """The job ends, and the images beside it in its batch are restored."""
+
+    class Dying(job.RestoreFiles):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self._restore = self  # loads no model, so that it starts quickly
+
+        def restored(self, data, place):
+            if place == "a/0.png":
+                (tmp_path / "died" / str(os.getpid())).touch()
+                os._exit(1)
+            return data, 0.0
+
+    monkeypatch.setattr(job, "RestoreFiles", Dying)
+    monkeypatch.setattr(job, "RestoreImages", lambda *_, **__: None)
+    monkeypatch.setattr(job, "BLOCKS", 1)
+    (tmp_path / "died").mkdir()
+    pictures(tmp_path / "in", 8)
+    errors = {}
+    outcome = restore_on_ray(
+        str(tmp_path / "in"), str(tmp_path / "out"), model=model, actors=Actors(1), recursive=True,
+        progress=lambda place, error: errors.update({place: error}),
+    )  # fmt: skip
+    assert (outcome.restored, outcome.failed) == (7, 1) and len(errors) == 8
+    assert errors["a/0.png"] == "a/0.png: its worker died 3 times, perhaps for want of memory"
+    assert len(list((tmp_path / "died").iterdir())) == job.TRIES
+
+
+def test_what_cannot_work_is_said_before_any_work(cluster, bucket, model, photo, tmp_path, monkeypatch):
+    def refused(match, *, target=str(tmp_path / "out"), address=None):
+        with pytest.raises((ValueError, OSError), match=match):
+            restore_on_ray(str(photo.parent), target, model=model, address=address, actors=Actors(1))
+
+    refused("there is no bucket of the name 'nowhere'", target=bucket("out").replace("photos", "nowhere"))
+    refused("photo", target=str(photo))
+    monkeypatch.setattr(job, "__version__", "0.0.7")
+    refused(r"a worker has f2d [\d.]+, but it must have 0\.0\.7")
+    monkeypatch.setattr(job.ray, "is_initialized", lambda: False)
+    refused("127.0.0.1:9: no Ray cluster can be joined there .*refused", address="127.0.0.1:9")
+    refused("nonsense: no Ray cluster can be joined there .*Invalid address", address="nonsense")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="whether a process has ended is not known there")

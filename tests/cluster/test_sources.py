@@ -1,6 +1,7 @@
 """What a folder, a list and a Parquet file stand for."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -76,8 +77,15 @@ def test_mistakes_are_named(tmp_path):
     (tmp_path / "bad.parquet").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"bad.parquet: is not a readable Parquet file"):
         find_items(str(tmp_path / "bad.parquet"), recursive=False)
-    with pytest.raises(ValueError, match="nowhere://a: no file system"):
-        Storage.at("nowhere://a")
+    for uri, why in (
+        ("nowhere://a", "Unrecognized filesystem type.*nowhere"),
+        ("s3://a/b?endpoint=c", "Unexpected query parameter in S3 URI: 'endpoint'"),
+    ):
+        with pytest.raises(ValueError, match=f"{re.escape(uri)}: cannot be opened .*{why}"):
+            Storage.at(uri)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OSError, match="file"):
+        Storage.at(str(tmp_path / "file" / "out")).prepare()
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])

@@ -3,9 +3,12 @@
 import errno
 import io
 import resource
+import shutil
 import struct
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,6 +122,67 @@ def test_a_broken_packet_in_avi_does_not_move_the_others(tmp_path):
     source.write_bytes(data)
     restore_video(source, tmp_path / "b.mkv", identity)
     assert times_of(tmp_path / "b.mkv") == [Fraction(i, 25) for i in range(12) if i != 4]
+
+
+def retimed(path: Path, kind: int, change: Callable[[int, int], int]) -> Path:
+    """Change the time stamps of an FLV, in ms; kind: 8 for sound, 9 for pictures; change(number of the tag, time)."""
+    data, at, number = bytearray(path.read_bytes()), 13, 0
+    while at + 11 <= len(data):
+        if data[at] == kind:
+            time = change(number, int.from_bytes(data[at + 4 : at + 7], "big"))
+            data[at + 4 : at + 7] = time.to_bytes(3, "big")
+            number += 1
+        at += 15 + int.from_bytes(data[at + 1 : at + 4], "big")
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_pictures_whose_times_go_back(tmp_path, suffix):
+    """One wrong time stamp moves its own frame; times that start again become frames at the mean rate."""
+    source = make_clip(tmp_path / "a.flv", codec="flv", audio=["eng"])
+    right = [round(1000 * time) for time in times_of(source)]
+    for name, change, expected in (
+        ("one", lambda i, time: time - 190 if i == 6 else time, right),
+        ("again", lambda i, time: time % 240, [*right[:6], *(right[5] + 40 * i for i in range(1, 7))]),
+    ):
+        broken = retimed(tmp_path / shutil.copy(source, tmp_path / f"{name}.flv"), 9, change)
+        done = restore_video(broken, tmp_path / f"{name}.{suffix}", identity)
+        moved = 1 if name == "one" else 6
+        assert done.warnings == [f"{broken}: frames whose time stamps do not increase and were changed: {moved}"]
+        found = [1000 * time for time in times_of(tmp_path / f"{name}.{suffix}")]
+        assert max(abs(a - b) for a, b in zip(found, expected, strict=True)) <= 1
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_sound_whose_times_go_back(tmp_path, suffix):
+    """It is copied whole, each packet after the last, rather than refused once all frames are restored."""
+    source = make_clip(tmp_path / "a.flv", codec="flv", audio=["eng"])
+    with av.open(str(source)) as container:
+        index = container.streams.audio[0].index
+    right = packets_of(source, index)
+    for name, change in (
+        ("one", lambda i, time: time - 160 if i == 9 else time),
+        ("equal", lambda i, time: time // 46 * 46),
+        ("again", lambda i, time: time % 240),
+    ):
+        broken = retimed(tmp_path / shutil.copy(source, tmp_path / f"{name}.flv"), 8, change)
+        done = restore_video(broken, tmp_path / f"{name}.{suffix}", identity)
+        assert len(done.warnings) == (name != "equal") and all("time stamps go back" in line for line in done.warnings)
+        found = packets_of(tmp_path / f"{name}.{suffix}", index)
+        assert [data for _, data in found] == [data for _, data in right]
+        assert max(abs(a - b) for (a, _), (b, _) in zip(found, right)) <= 0.05
+
+
+def test_a_late_start_of_no_whole_milliseconds(tmp_path):
+    """MP4 stores it in units of the whole file, which are milliseconds unless something else is asked for."""
+    fragments = {"movflags": "frag_keyframe+empty_moov"}
+    times = [1000 * i for i in range(12)]
+    base = Fraction(1, 30000)
+    source = make_clip(tmp_path / "a.mp4", times=times, time_base=base, audio=["eng"], container_options=fragments)
+    assert (times_of(source)[0] * 1000).denominator > 1
+    restore_video(source, tmp_path / "b.mp4", identity)
+    assert times_of(tmp_path / "b.mp4") == times_of(source)
 
 
 def test_a_name_that_looks_like_an_address(tmp_path, monkeypatch):

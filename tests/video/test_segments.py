@@ -103,7 +103,7 @@ def test_other_options_or_another_source_begin_anew(tmp_path, short):
 
 def test_a_segment_without_its_mark_does_not_count(tmp_path):
     segments = Segments(tmp_path / "a.mp4", {})
-    packets = [Encoded(10 * i, 10, i == 0, bytes([i])) for i in range(3)]
+    packets = [Encoded(10 * i, i == 0, bytes([i])) for i in range(3)]
     segments.write(packets, lambda: {})
 
     def fails():
@@ -114,7 +114,7 @@ def test_a_segment_without_its_mark_does_not_count(tmp_path):
         segments.write(fails(), lambda: {})
     again = Segments(tmp_path / "a.mp4", {})
     assert (again.count, again.frames) == (1, 3)
-    assert [encoded for encoded, _ in again.packets()] == packets
+    assert list(again.packets(25)) == list(zip(packets, [(0, 10), (10, 10), (20, 5)]))
     assert not list(segments.folder.glob("*.part"))
 
 
@@ -126,10 +126,13 @@ def test_decoding_times(tmp_path, short, codec, monkeypatch):
     times = [t + 9000 * k for k in range(3) for t in VARIABLE[:-1]]
     source = make_clip(tmp_path / "a.mp4", count=33, times=times, time_base=Fraction(1, 30000))
     restore_video(source, tmp_path / "b.mp4", identity, Wanted(codec))
-    packets = list(kept[-1].packets())
-    decoding = [time for _, time in packets]
+    packets = list(kept[-1].packets(times[-1] + 600))
+    decoding = [time.decoded for _, time in packets]
     assert len(packets) == 33 and decoding == sorted(set(decoding))
-    assert all(time <= encoded.pts for encoded, time in packets)
+    assert all(time.decoded <= encoded.pts for encoded, time in packets)
+    shown = sorted((encoded.pts, time.duration) for encoded, time in packets)
+    assert shown == [(a, b - a) for a, b in pairwise([*times, times[-1] + 600])]
+    assert decoding[-1] + packets[-1][1].duration - decoding[0] == times[-1] + 600
     assert sorted(encoded.pts for encoded, _ in packets) == times
     assert [i for i, (encoded, _) in enumerate(packets) if encoded.key] == list(range(0, 33, 5))
     assert any(a.pts > b.pts for (a, _), (b, _) in pairwise(packets)), "the encoder should reorder frames"
@@ -177,6 +180,6 @@ def test_a_file_that_cannot_be_sought_is_read_from_its_start(tmp_path, short, mo
 
 def test_marks_are_plain_json(tmp_path):
     segments = Segments(tmp_path / "a.mp4", {"b": 1, "a": [2]})
-    segments.write([Encoded(pts, 1, pts == 3, b"x") for pts in (3, 1, 2)], lambda: {"s": 1})
-    assert json.loads((segments.folder / "0.json").read_text()) == {"times": [1, 2, 3], "depth": 1, "state": {"s": 1}}
-    assert [time for _, time in segments.packets()] == [0, 1, 2]
+    segments.write([Encoded(pts, pts == 3, b"x") for pts in (3, 1, 2)], lambda: {"s": 1})
+    assert json.loads((segments.folder / "0.json").read_text()) == {"times": [3, 1, 2], "state": {"s": 1}}
+    assert [time for _, time in segments.packets(4)] == [(0, 1), (1, 1), (2, 1)]

@@ -128,9 +128,37 @@ def test_time_stamps_are_exact(tmp_path, codec, times):
     assert packets_of(tmp_path / "b.mp4", 1) == packets_of(source, 1)
     with av.open(str(source)) as before, av.open(str(tmp_path / "b.mp4")) as after:
         assert after.start_time == before.start_time
-        assert abs(after.duration - before.duration) <= 40_000  # the last frame's, in microseconds
+        assert after.streams.video[0].duration == before.streams.video[0].duration
+        assert abs(after.duration - before.duration) < 1000  # microseconds: the source's is in whole milliseconds
         assert after.streams.video[0].time_base == before.streams.video[0].time_base
         assert after.streams.video[0].frames == before.streams.video[0].frames
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "webm"])
+@pytest.mark.parametrize("hold", [100, 400, 40_000])
+def test_the_last_frame_is_shown_as_long(tmp_path, suffix, hold):
+    """Whatever the encoder's order of frames is, and however often a video is restored; hold: in 1/30000 s."""
+    source = tmp_path / "a.mp4"
+    with av.open(str(source), "w") as out:
+        stream = out.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt, stream.codec_context.time_base = (
+            64,
+            48,
+            "yuv420p",
+            Fraction(1, 30000),
+        )
+        for index, time in enumerate(VARIABLE):
+            frame = av.VideoFrame(64, 48, "yuv420p")
+            write_planes(frame, planes_at(index, frame.format, 64, 48))
+            frame.pts, frame.time_base = time, Fraction(1, 30000)
+            for packet in stream.encode(frame):
+                packet.duration = hold
+                out.mux(packet)
+    expected = (VARIABLE[-1] + hold) / 30000
+    for given, target in ((source, tmp_path / f"b.{suffix}"), (tmp_path / f"b.{suffix}", tmp_path / f"c.{suffix}")):
+        assert restore_video(given, target, identity).warnings == []
+        with av.open(str(target)) as container:
+            assert abs(container.duration / av.time_base - expected) <= 0.001
 
 
 def properties(path):

@@ -46,7 +46,7 @@ ROOMS = {
     "f2d/engine": "images transport nets f2d_kernels f2d_kernels/modules.py",
     "f2d/export": "replacing.py transport nets engine f2d_kernels",
     "f2d/integrations": "images transport checkpoints nets engine",
-    "f2d/cluster": "replacing.py images integrations",
+    "f2d/cluster": "replacing.py images integrations f2d_kernels",
     "f2d/training": "replacing.py typed_fields.py degradation images metrics data transport checkpoints nets "
     "f2d_kernels",
     "f2d/evaluation": "replacing.py degradation images metrics data transport checkpoints nets engine f2d_kernels",

@@ -1,16 +1,22 @@
 """The parts of gpu_check.sh that need Python.
 
-python bench/gpu_check.py machine       JSON of the device, the versions and the commit
-python bench/gpu_check.py unrunnable    kernel tests that import a missing package: path, then package
-python bench/gpu_check.py short         one small call of every op on every available backend, forward and backward,
-                                        for compute-sanitizer
+python bench/gpu_check.py machine         JSON of the device, the versions and the commit
+python bench/gpu_check.py calls           small calls of every op on every available backend, forward and backward
+python bench/gpu_check.py short [OP ...]  the same for some ops in this process, for compute-sanitizer
+python bench/gpu_check.py tests SECONDS   the kernel tests, several files at a time; what SECONDS do not suffice for is
+                                          stopped or skipped, and listed
 """
 
 import ast
 import importlib.util
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import torch
@@ -56,17 +62,78 @@ def unrunnable(folder: Path) -> dict[Path, list[str]]:
     return found
 
 
-def short() -> int:
-    """Run every op on a small odd-sized image, in each of its layouts and with each source of noise."""
+def at_once(commands: dict[str, Sequence[str]], seconds: float = float("inf")) -> int:
+    """Run the commands, as many at a time as there are cores, at most 8, and print the output of each when it ends.
+    Return how many failed, were stopped after `seconds`, or were not started by then."""
+    end = time.monotonic() + seconds
+
+    def run(command: Sequence[str]) -> tuple[str, str]:
+        left = end - time.monotonic()
+        if left <= 0:
+            return "skipped, no time left", ""
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+        how = ""
+        try:
+            said, _ = process.communicate(timeout=None if left == float("inf") else left)
+        except subprocess.TimeoutExpired:
+            how = "stopped, no time left"
+            process.send_signal(signal.SIGINT)  # pytest then says what it found
+            try:
+                said, _ = process.communicate(timeout=3)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                said, _ = process.communicate()
+        return how or ("passed" if process.returncode == 0 else f"failed, exit code {process.returncode}"), said
+
+    bad = 0
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        running = {pool.submit(run, command): name for name, command in commands.items()}
+        for done in as_completed(running):
+            how, said = done.result()
+            bad += how != "passed"
+            print(f"== {running[done]}: {how}", *filter(None, [said.rstrip()]), sep="\n", flush=True)
+    return bad
+
+
+FIRST = ("on_gpu", "expert_assembly", "lognormal", "transport", "expert_head", "group_norm", "gaussian")
+ELSEWHERE = {"test_triton_compile.py", "test_cuda_compile.py"}  # compile for other GPUs, and run nothing
+
+
+def tests(seconds: float) -> int:
+    """Run the kernel tests that can run here, those that only a GPU can show and those of single ops first."""
+    folder = ROOT / "tests" / "kernels"
+    missing = unrunnable(folder)
+    for path, names in missing.items():
+        print(f"skipped: {path.relative_to(ROOT)} needs {', '.join(names)}")
+
+    def place(path: Path) -> tuple[int, str]:
+        return next((i for i, name in enumerate(FIRST) if name in path.name), len(FIRST)), path.name
+
+    paths = sorted((p for p in folder.glob("test_*.py") if p not in missing and p.name not in ELSEWHERE), key=place)
+    # exit code 5: all tests of the file are slow
+    script = "import sys, pytest; code = pytest.main(sys.argv[1:]); sys.exit(0 if code == 5 else code)"
+    command = [sys.executable, "-c", script, "-q", "-m", "not slow", "-rsfE", "-p", "no:cacheprovider"]
+    return at_once({path.name: [*command, str(path)] for path in paths}, seconds)
+
+
+def calls() -> int:
+    from bench.cases import ops
+
+    return at_once({op: [sys.executable, __file__, "short", op] for op in ops()})
+
+
+def short(names: Iterable[str]) -> int:
+    """Run ops on a small odd-sized image, in each of its layouts and with each source of noise."""
     from dataclasses import replace
 
     from bench.cases import ops
     from bench.providers import OURS, Inputs, missing_backends, tensors
     from f2d_kernels import use_backend
 
+    os.environ["F2D_KERNELS_AUTOTUNE"] = "0"  # else every kernel is compiled for several numbers of warps
     device = torch.device("cuda")
     here = [name for name in OURS["cuda"] if name not in missing_backends(device)]
-    for op in ops().values():
+    for op in [ops()[name] for name in names] or ops().values():
         layouts = {(case.variant, case.channels_last, case.dtype): case for case in op.cases}
         for case in layouts.values():
             small = replace(case, batch=2, height=7, width=13, train=True)
@@ -74,19 +141,21 @@ def short() -> int:
             for backend in here:
                 with use_backend(backend):
                     torch.autograd.grad(tensors(op.ours(**inputs.arguments)), inputs.leaves, inputs.upstream)
+        torch.cuda.synchronize()
         print(f"{op.name}: {len(layouts)} small cases on {', '.join(here)}", flush=True)
-    torch.cuda.synchronize()
     return 0
 
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    if sys.argv[1:] == ["machine"]:
+    what, *rest = sys.argv[1:] or [""]
+    if [what, *rest] == ["machine"]:
         print(json.dumps(machine(), indent=1))
-    elif sys.argv[1:] == ["unrunnable"]:
-        for path, missing in unrunnable(ROOT / "tests" / "kernels").items():
-            print(path.relative_to(ROOT), *missing)
-    elif sys.argv[1:] == ["short"]:
-        sys.exit(short())
+    elif [what, *rest] == ["calls"]:
+        sys.exit(min(calls(), 1))
+    elif what == "short":
+        sys.exit(short(rest))
+    elif what == "tests" and len(rest) == 1:
+        sys.exit(min(tests(float(rest[0])), 1))
     else:
         sys.exit(__doc__)

@@ -133,23 +133,24 @@ def limited(total, LOW: tl.constexpr, HIGH: tl.constexpr):
 
 def block_sizes(image: Tensor, light: bool = True) -> dict[str, int]:
     """Return channels and pixels per program and its warps, as in the assembly but with half the elements per thread,
-    since the transition needs more registers for each; a quarter if addresses or experts need registers too (otherwise
-    4 to 400 bytes spill)."""
+    since the transition needs more registers for each; a quarter if addresses, experts or deltas that stay in registers
+    need these too (otherwise 4 to 400 bytes spill)."""
     blocks = expert_assembly.block_sizes(image)
     return {**blocks, "num_warps": min(8, (2 if light else 4) * blocks["num_warps"])}
 
 
 def grid_of(
-    image: Tensor, seeded: bool, left: int, experts: int, all_strides: list[tuple[int, int, int, int]]
+    image: Tensor, seeded: bool, left: int, light: bool, all_strides: list[tuple[int, int, int, int]]
 ) -> tuple[int, int, dict[str, Any]]:
     """Return (shift, programs, kernel arguments) of a walk over [B,C,H,W]. With a seed, quads lie on the grid of the
-    whole image, and a flat walk needs rows of whole quads. Without a seed, the image may be a single row."""
+    whole image, and a flat walk needs rows of whole quads. Without a seed, the image may be a single row. light: as in
+    `block_sizes`."""
     batch, channels, height, width = image.shape
     shift = left % 4 if seeded else 0
     flat = flat_pixels(width, all_strides) and (not seeded or (shift == 0 and width % 4 == 0))
     row_quads = triton.cdiv(height * width if flat and not seeded else shift + width, 4)
     quads = row_quads if flat and not seeded else height * row_quads
-    blocks = block_sizes(image, flat and experts <= GROUP // 2)
+    blocks = block_sizes(image, flat and light)
     if not flat:
         blocks["BLOCK_P"] = max(TILE, blocks["BLOCK_P"] // 2)
     chunks = triton.cdiv(channels, blocks["BLOCK_C"])

@@ -1,6 +1,6 @@
 """expert_head's gradients in Triton: backward kernel and its launchers.
 
-A program owns a block of pixels and up to 64 channels of the gradient, and walks the experts' features one by one. More
+A program owns a block of pixels and up to 64 channels of the gradient, and walks the experts' features in blocks. More
 channels take several launches, each of which adds to what the one before has made of the images' gradients.
 """
 
@@ -21,7 +21,6 @@ from f2d_kernels.triton._head import (
     parameters_of,
     pixels_of,
     plane_of,
-    weights_of,
 )
 from f2d_kernels.triton._launch import (
     block_count,
@@ -40,12 +39,30 @@ CHUNK = 64
 
 
 @triton.jit
+def _projected(w, g):
+    """Return w [F, C] · g [C, P]; of several features as a product of matrices, whose terms are added one by one."""
+    if w.shape[0] == 1:
+        return tl.sum(tl.trans(w) * g, axis=0)[None, :]
+    else:
+        return tl.dot(w, g, input_precision="ieee")
+
+
+@triton.jit
+def _correlated(x, g):
+    """Return x [F, P] · gᵀ [P, C], likewise."""
+    if x.shape[0] == 1:
+        return tl.sum(x * g, axis=1)[None, :]
+    else:
+        return tl.dot(x, tl.trans(g), input_precision="ieee")
+
+
+@triton.jit
 def _backward_kernel(
     grad, features, weight, bias, gates, maps, d_features, d_maps, partials, before, map_before,
     channels, pixels, width, feature_count,
     grad_stride, feature_strides, weight_stride, bias_stride, gate_stride, map_stride,
     d_feature_strides, d_map_stride, partial_stride, before_strides, map_before_stride,
-    K: tl.constexpr, FLAT: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, UNROLL: tl.constexpr,
+    K: tl.constexpr, FLAT: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_F: tl.constexpr,
     INDEX: tl.constexpr, COMPUTE: tl.constexpr,
 ):  # fmt: skip
     """d_feature = a q, with q_f = Σ_c W_cf g_c and a = gate · map. If other gradients are needed, also
@@ -68,22 +85,27 @@ def _backward_kernel(
         if partials is not None:
             moments = plane_of(partials, partial_stride, b, k) + tl.cast(tile, tl.int64) * partial_stride[4]
             moments += c.to(tl.int64) * partial_stride[2]
-        for f in tl.range(0, feature_count, loop_unroll_factor=UNROLL):
-            w = weights_of(weight, weight_stride, b, k, c, f, on)
-            q = tl.sum(w * g, axis=0)
+        for first in tl.range(0, feature_count, BLOCK_F, num_stages=1):
+            f = first + tl.arange(0, BLOCK_F)
+            on_feature = f < feature_count
+            of_feature, of_channel = on_feature[:, None] & on_image[None, :], on_feature[:, None] & on[None, :]
+            w = plane_of(weight, weight_stride, b, k) + f.to(tl.int64)[:, None] * weight_stride[2]
+            w = tl.load(w + c.to(tl.int64)[None, :] * weight_stride[3], mask=of_channel, other=0.0)
+            q = _projected(w, g)
             if d_features is not None:
-                slope = gate * chart * q
+                slope = (gate * chart)[None, :] * q
                 if before is not None:
-                    slope += pixels_of(before[k], before_strides[k], b, f, p, width, on_image, FLAT, COMPUTE)
-                place = plane_of(d_features[k], d_feature_strides[k], b, f)
-                place += pixel_offsets(p, width, d_feature_strides[k], FLAT)
-                tl.store(place, rounded(slope, d_features[k]), mask=on_image)
+                    at = image_of(before[k], before_strides[k], b, f, p, width, FLAT)
+                    slope += tl.load(at, mask=of_feature, other=0.0)
+                at = image_of(d_features[k], d_feature_strides[k], b, f, p, width, FLAT)
+                tl.store(at, rounded(slope, d_features[k]), mask=of_feature)
             if d_maps is not None or partials is not None:
-                x = pixels_of(features[k], feature_strides[k], b, f, p, width, on_image, FLAT, COMPUTE)
-                s = tl.fma(x, q, s)
+                x = tl.load(image_of(features[k], feature_strides[k], b, f, p, width, FLAT), mask=of_feature, other=0.0)
+                x = x.to(COMPUTE)
+                s += tl.sum(x * q, axis=0)
                 if partials is not None:
-                    moment_at = moments + tl.cast(f, tl.int64) * partial_stride[3]
-                    tl.store(moment_at, tl.sum(g * (chart * x)[None, :], axis=1), mask=on)
+                    moment_at = moments[None, :] + f.to(tl.int64)[:, None] * partial_stride[3]
+                    tl.store(moment_at, _correlated(chart[None, :] * x, g), mask=of_channel)
         if partials is not None:
             sum_at = moments + tl.cast(feature_count, tl.int64) * partial_stride[3]
             tl.store(sum_at, tl.sum(g * chart[None, :], axis=1), mask=on)
@@ -97,16 +119,22 @@ def _backward_kernel(
             tl.store(place, rounded(s, d_maps), mask=on_image)
 
 
-def backward_blocks(channels: int) -> dict[str, Any]:
-    """Return channels and pixels per backward program and its warps. The pixels are those of one partial sum, and the
-    warps set the order of its additions. Both therefore depend only on C and are not tuned, so that every sum has one
-    order. Sums in pairs, which no number of warps changes, take 1.5 times the instructions for 24 channels and spill;
-    so does bfloat16 with 8 warps for 24 channels."""
+def backward_blocks(channels: int, compute: tl.dtype) -> dict[str, Any]:
+    """Return channels, pixels and features per block of a backward program, and its warps.
+
+    From 16 channels on, features are multiplied in blocks, as products of matrices on the vector units: a warp then
+    loads its own features, where one by one every warp would load all of them (8 times the least traffic, and 4 to 6
+    times the instructions, for 24 channels). A thread holds one moment of a block; with more it spills in bfloat16.
+    float64 would go to tensor cores, whose order of additions is theirs. The pixels are those of one partial sum, and
+    the warps set the order of its additions. All of this depends on C and the type alone and is not tuned, so that
+    every sum has one order."""
     block_c = triton.next_power_of_2(channels)
+    matrices = block_c >= 16 and compute != tl.float64
     return {
         "BLOCK_C": block_c,
         "BLOCK_P": 256 if block_c <= 8 else 128,
-        "num_warps": 16 if block_c > 16 else max(1, block_c // 4),
+        "BLOCK_F": min(16, 512 // block_c) if matrices else 1,
+        "num_warps": 16 if matrices or block_c > 16 else max(1, block_c // 4),
     }
 
 
@@ -117,7 +145,7 @@ def backward(grad: Tensor, *arguments: Any) -> None:
     count, pixels = a.weight.shape[2], height * width
     torch_type, compute = compute_type(grad, *a.features, *a[1:])
     experts, folded = experts_of(a.features), folded_weights(a.weight, a.channel_scale, torch_type)
-    blocks = backward_blocks(min(channels, CHUNK))
+    blocks = backward_blocks(min(channels, CHUNK), compute)
     tiles = triton.cdiv(pixels, blocks["BLOCK_P"])
     moments = None
     if any(t is not None for t in d[1:5]):
@@ -189,7 +217,7 @@ def _launch_backward(
         grad_stride, feature_strides, *small_strides, map_stride,
         result_strides, d_map_stride, (0,) * 5 if partial is None else partial.stride(),
         before_strides, map_before_stride,
-        tuned=False, K=len(features), UNROLL=1, INDEX=index_type(height * width), COMPUTE=compute, **blocks,
+        tuned=False, K=len(features), INDEX=index_type(height * width), COMPUTE=compute, **blocks,
         FLAT=flat_pixels(width, every),
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ import triton.language as tl
 from torch import Tensor
 
 from f2d_kernels.arguments import TransportStep
+from f2d_kernels.triton._groups import GROUP
 from f2d_kernels.triton._launch import compute_type, launch, strides
 from f2d_kernels.triton._quads import POSITION, per_sample
 from f2d_kernels.triton._transport import (
@@ -61,7 +62,7 @@ def forward(x_next: Tensor, mu: Tensor, *arguments: Any) -> None:
     delta_strides = tuple(strides(d) for d in experts)
     others = strides(x_next), strides(mu), strides(maps)
     shift, programs, grid = grid_of(
-        x_next, a.seed is not None, a.left, len(experts), [*image_strides, *delta_strides, *others]
+        x_next, a.seed is not None, a.left, len(experts) <= GROUP // 2, [*image_strides, *delta_strides, *others]
     )
     launch(
         _forward_kernel, programs, a.x.device,

@@ -132,9 +132,7 @@ def _backward_kernel(
 
 def kept(experts: tuple[Tensor, ...], compute: tl.dtype) -> int:
     """Return of how many experts the deltas stay in registers, as far as these last; others are read twice."""
-    if len(experts) > GROUP // 2 or compute == tl.float64:
-        return 0
-    return 2 if any(t.element_size() == 2 for t in experts) else 4
+    return GROUP // 2 if len(experts) <= GROUP // 2 and compute != tl.float64 else 0
 
 
 def backward(grad_x: Tensor | None, grad_mu: Tensor | None, *arguments: Any) -> None:
@@ -162,7 +160,9 @@ def backward(grad_x: Tensor | None, grad_mu: Tensor | None, *arguments: Any) -> 
     delta_strides, d_delta_strides = (tuple(strides(t) for t in group or ()) for group in (experts, results))
     maps_strides = strides(maps), strides(d_charts)
     every = [*image_strides, *grad_strides, *d_strides, *delta_strides, *d_delta_strides, *maps_strides]
-    shift, programs, grid = grid_of(like, a.seed is not None, a.left, len(experts), every)
+    # with 16 bytes of 16-bit deltas a thread, the kept ones would spill
+    light = len(experts) <= GROUP // 2 and like.element_size() > 2
+    shift, programs, grid = grid_of(like, a.seed is not None, a.left, light, every)
     sums = triton.cdiv(4 * grid["size"][3], TILE)
 
     def partials_of(result: Tensor | None, *rows: int) -> Tensor | None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from bench.ptx import cuda, triton
@@ -47,6 +48,7 @@ def call(case: Case) -> None:
     results_of(problem.ours, problem.leaves, eps_of(case))
 
 
+@pytest.mark.slow  # minutes: the launchers of all cases run
 def test_every_triton_kernel_has_a_case():
     torch.set_num_threads(1)
     expected = in_sources()
@@ -64,6 +66,7 @@ def test_a_jitted_kernel_that_nobody_launches_is_no_kernel():
     assert named == in_sources()
 
 
+@pytest.mark.slow
 @needs_nvcc
 def test_every_cuda_kernel_has_a_case():
     """Every instantiation of every __global__ function, as nvcc lists them."""

@@ -68,6 +68,8 @@ FULL_TRITON = [
         (BF16, "contiguous", (16, 32), 3, 2, 8), (F32, "channels_last", ODD, 3, 2, 4),
         (BF16, "channels_last", (8, 8), 5, 1, 9),
         (F64, "sliced", ODD, 2, 2, 3), (F32, "contiguous", ODD, 24, 1, 3), (BF16, "contiguous", (4, 4), 3, 9, 2),
+        # several blocks of features, whose last is not full, for one and for two chunks of channels
+        (BF16, "contiguous", (4, 16), 40, 1, 9), (F32, "channels_last", ODD, 70, 1, 9),
         (F32, "contiguous", (1, 1), 1, 1, 1))),
     *(Case(NORM, dtype, layout, size, channels=c, options={"groups": groups})
       for dtype, layout, size, c, groups in (

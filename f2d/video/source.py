@@ -13,7 +13,7 @@ from av.stream import Disposition
 
 from .frames import Layout, layout_of
 from .names import VideoError
-from .reading import in_order, open_file, packets, restarts
+from .reading import in_order, open_file, packets
 
 SHORTER = 1.0  # seconds that an intact file may lack, as some containers only estimate their duration
 _HDR = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
@@ -65,14 +65,15 @@ class Source:
     def decoded(self, after: int | None = None) -> Iterator[av.VideoFrame]:
         """Yield the frames with time stamps greater than `after` (None: all) in the order of presentation.
 
-        A frame without a time stamp comes one mean frame after the last. Time stamps that do not increase are put in
-        order (see `in_order`), with a warning. Broken packets are skipped and counted. Raises VideoError if the size or
-        the pixel format of frames changes.
+        Those before are decoded too: that takes little of the time of a restoration, and seeking would land in the
+        wrong place where time stamps go back. A frame without a time stamp comes one mean frame after the last. Time
+        stamps that do not increase are put in order (see `in_order`), with a warning. Broken packets are skipped and
+        counted. Raises VideoError if the size or the pixel format of frames changes.
         """
         last: int | None = None
         moved = 0
         step = max(1, round(1 / (self.rate * self.stream.time_base)))
-        for frame in self._resumed(after):
+        for frame in self._all():
             if frame.pts is None:
                 frame.pts = 0 if last is None else last + step
             elif last is not None and frame.pts <= last:
@@ -80,35 +81,22 @@ class Source:
                 moved += 1
             last = self.last = frame.pts
             self.duration = frame.duration or step
+            self._check(frame)
             if after is None or last > after:
-                self._check(frame)
                 yield frame
         if moved:
             self.warnings.append(f"{self.path}: frames whose time stamps do not increase and were changed: {moved}")
-
-    def _resumed(self, after: int | None) -> Iterator[av.VideoFrame]:
-        """Decode from the key frame before `after`, or from the start where seeking does not find one."""
-        if after is not None and not (restarts(self.container) or self._stores_no_order):
-            frames = self._all(after)
-            first = next(frames, None)
-            if first is not None and first.pts is not None and first.pts <= after:
-                yield first
-                yield from frames
-                return
-        yield from self._all()
 
     @property
     def _stores_no_order(self) -> bool:
         """Whether packets have only the times at which they are decoded, as in AVI."""
         return self.container.format.name == "avi"
 
-    def _all(self, after: int | None = None) -> Iterator[av.VideoFrame]:
+    def _all(self) -> Iterator[av.VideoFrame]:
         """Decode the file, opened once more: not every format can be rewound to its first frame."""
         with open_file(self.path) as container:
             stream = container.streams[self.stream.index]
             stream.thread_type = "AUTO"
-            if after is not None:
-                container.seek(after, stream=stream)
             times = deque[int]()  # of packets whose frames are still to come
             for packet in packets(container, {stream.index}):
                 timed = self._stores_no_order and packet.dts is not None

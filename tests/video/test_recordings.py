@@ -5,10 +5,8 @@ import io
 import resource
 import shutil
 import struct
-from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +16,19 @@ from PIL import Image
 from f2d.replacing import WriteError
 from f2d.video import VideoError, Wanted, is_video
 
-from .support import av, frames_of, gentle, identity, make_clip, packets_of, planes_at, result, times_of, write_planes
+from .support import (
+    av,
+    frames_of,
+    gentle,
+    identity,
+    make_clip,
+    packets_of,
+    planes_at,
+    result,
+    retimed,
+    times_of,
+    write_planes,
+)
 
 from f2d.video.frames import layout_of  # isort: skip
 from f2d.video import restoring  # isort: skip
@@ -122,19 +132,6 @@ def test_a_broken_packet_in_avi_does_not_move_the_others(tmp_path):
     source.write_bytes(data)
     restore_video(source, tmp_path / "b.mkv", identity)
     assert times_of(tmp_path / "b.mkv") == [Fraction(i, 25) for i in range(12) if i != 4]
-
-
-def retimed(path: Path, kind: int, change: Callable[[int, int], int]) -> Path:
-    """Change the time stamps of an FLV, in ms; kind: 8 for sound, 9 for pictures; change(number of the tag, time)."""
-    data, at, number = bytearray(path.read_bytes()), 13, 0
-    while at + 11 <= len(data):
-        if data[at] == kind:
-            time = change(number, int.from_bytes(data[at + 4 : at + 7], "big"))
-            data[at + 4 : at + 7] = time.to_bytes(3, "big")
-            number += 1
-        at += 15 + int.from_bytes(data[at + 1 : at + 4], "big")
-    path.write_bytes(data)
-    return path
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4"])

@@ -1,6 +1,7 @@
 """An interrupted video leaves nothing that looks finished, and a rerun does what is missing, with the same result."""
 
 import json
+import struct
 from fractions import Fraction
 from itertools import pairwise
 
@@ -11,7 +12,7 @@ from f2d.nets import F2DNet
 from f2d.video import Wanted
 from tests.nets.small import small_config
 
-from .support import av, frames_of, gentle, identity, make_clip, read_planes, times_of
+from .support import av, frames_of, gentle, identity, make_clip, read_planes, retimed, times_of
 
 from bench.video import write_clip  # isort: skip
 from f2d.engine.restorer import Restorer  # isort: skip
@@ -167,8 +168,7 @@ def test_segments_of_every_codec_join(tmp_path, short, codec):
         assert abs(luma[0] - luma[1]).mean() < 1.5  # consecutive frames of this clip differ by 3.7
 
 
-def test_a_file_that_cannot_be_sought_is_read_from_its_start(tmp_path, short, monkeypatch):
-    """A rerun finds its place in MPEG streams without an index too."""
+def test_a_rerun_finds_its_place_in_streams_without_an_index(tmp_path, short):
     source = make_clip(tmp_path / "a.ts")
     with pytest.raises(KeyboardInterrupt):
         restore_video(source, tmp_path / "b.mkv", Interrupting(lambda image, adjust, seed: identity(image), at=9))
@@ -176,6 +176,26 @@ def test_a_file_that_cannot_be_sought_is_read_from_its_start(tmp_path, short, mo
     done = restore_video(source, tmp_path / "b.mkv", rest)
     assert (rest.count, done.frames) == (7, 12)
     assert len(times_of(tmp_path / "b.mkv")) == 12
+
+
+def test_segments_of_another_format_begin_anew(tmp_path, monkeypatch):
+    """Those that an earlier version left cannot be read."""
+    Segments(tmp_path / "a.mp4", {}).write([Encoded(1, True, b"x")], lambda: {})
+    monkeypatch.setattr("f2d.video.segments._HEADER", struct.Struct("<qq?I"))
+    assert Segments(tmp_path / "a.mp4", {}).count == 0
+    assert Segments(tmp_path / "a.mp4", {}).count == 0
+
+
+@pytest.mark.parametrize("at", [6, 8, 11])
+def test_a_rerun_finds_its_place_where_times_go_back(tmp_path, short, at):
+    """No frame is lost or restored twice, and the warnings are those of a run without an interruption."""
+    source = retimed(make_clip(tmp_path / "a.flv", codec="flv", options={"g": "3"}), 9, lambda i, time: time % 240)
+    whole = restore_video(source, tmp_path / "whole.mkv", identity)
+    with pytest.raises(KeyboardInterrupt):
+        restore_video(source, tmp_path / "parts.mkv", Interrupting(lambda image, adjust, seed: identity(image), at=at))
+    done = restore_video(source, tmp_path / "parts.mkv", identity)
+    assert (done.frames, done.kept, done.warnings) == (12, (at - 1) // 5 * 5, whole.warnings)
+    assert (tmp_path / "parts.mkv").read_bytes() == (tmp_path / "whole.mkv").read_bytes()
 
 
 def test_marks_are_plain_json(tmp_path):

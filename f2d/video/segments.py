@@ -56,7 +56,7 @@ class Segments:
         name = hashlib.sha1(os.fsencode(target.name)).hexdigest()[:16]
         self.folder = target.with_name(f".f2d-{name}.segments")
         self.count, self.frames, self.last = 0, 0, None
-        text = json.dumps(key, sort_keys=True)
+        text = json.dumps({"format": [_HEADER.format, Segment._fields]} | key, sort_keys=True)
         mark = self.folder / "key.json"
         if not mark.exists() or mark.read_text() != text:
             self.remove()

@@ -12,9 +12,14 @@ def _experts(deltas: list[Tensor]) -> list[Tensor]:
     return list(deltas[0].unbind(1)) if deltas[0].dim() == 5 else deltas
 
 
+def _gate(gates: Tensor, k: int) -> Tensor:
+    """gates[b,k] as [B, 1 or C, 1, 1]."""
+    return (gates[:, k, None] if gates.dim() == 2 else gates[:, k])[..., None, None]
+
+
 def _weight(gates: Tensor, maps: Tensor | None, k: int) -> Tensor:
     """gates[b,k] · maps[b,k] as [B, 1 or C, 1 or H, 1 or W]."""
-    gate = gates[:, k].reshape(gates.shape[0], -1, 1, 1)
+    gate = _gate(gates, k)
     return gate if maps is None else gate * maps[:, k, None]
 
 
@@ -40,7 +45,7 @@ def gradients(
     for k, delta in enumerate(_experts(deltas)):
         if need_deltas:
             d_delta = _weight(gates, maps, k) * grad
-            d_experts.append(d_delta.sum(0, keepdim=True) if delta.shape[0] < grad.shape[0] else d_delta)
+            d_experts.append(d_delta.sum(0, keepdim=True) if len(delta) != len(grad) else d_delta)
         if not (need_gates or need_maps):
             continue
         product = delta.to(dtype) * grad
@@ -48,7 +53,7 @@ def gradients(
             per_channel = (product if maps is None else product * maps[:, k, None]).sum((2, 3))
             d_gates.append(per_channel if gates.dim() == 3 else per_channel.sum(1))
         if need_maps:
-            d_maps.append((gates[:, k].reshape(gates.shape[0], -1, 1, 1) * product).sum(1))
+            d_maps.append((_gate(gates, k) * product).sum(1))
     d_deltas = [torch.stack(d_experts, 1)] if need_deltas and deltas[0].dim() == 5 else d_experts
     return [*d_deltas, *(torch.stack(d, 1) for d in (d_gates, d_maps) if d)]
 

@@ -18,7 +18,8 @@ def _of_expert(tensor: Tensor | None, k: int, dtype: torch.dtype, otherwise: flo
     if tensor is None:
         return torch.tensor(otherwise, dtype=dtype)
     chosen = tensor[:, k].to(dtype)
-    return chosen[:, None] if chosen.dim() == 3 else chosen.reshape(chosen.shape[0], -1, 1, 1)
+    chosen = chosen if chosen.dim() == 2 else chosen[:, None]
+    return chosen if chosen.dim() == 4 else chosen[..., None, None]
 
 
 def _projected(matrix: Tensor, image: Tensor) -> Tensor:

@@ -15,9 +15,15 @@ def _per_channel(value: Tensor | None, default: float, like: Tensor) -> Tensor:
     return value.to(like.dtype).reshape(-1, value.shape[-1], 1, 1)
 
 
+def _grouped(image: Tensor, num_groups: int) -> Tensor:
+    """[B, G, elements of a group]."""
+    batch, channels, height, width = image.shape
+    return image.reshape(batch, num_groups, channels // num_groups * height * width)  # -1 fails if B = 0
+
+
 def _normalised(x: Tensor, mean: Tensor, rstd: Tensor, dtype: torch.dtype) -> Tensor:
     """(x - mean) · rstd in the shape of x, subtracted in float64: the mean may be many standard deviations."""
-    groups = x.double().reshape(*mean.shape, -1)
+    groups = _grouped(x.double(), mean.shape[1])
     return ((groups - mean[..., None]) * rstd[..., None]).to(dtype).reshape(x.shape)
 
 
@@ -32,7 +38,7 @@ def formula(x: Tensor, num_groups: int, *rest: Any) -> tuple[Tensor, Tensor, Ten
     """(result, its means [B,C] or nothing, mean [B,G], 1 / standard deviation [B,G])."""
     *parameters, eps, return_mean = rest
     dtype = compute_dtype(x, *parameters)
-    groups = x.double().reshape(x.shape[0], num_groups, -1)
+    groups = _grouped(x.double(), num_groups)
     variance, mean = torch.var_mean(groups, dim=-1, correction=0)
     rstd = (variance + eps).rsqrt()
     result = torch.nn.functional.silu(_modulated(_normalised(x, mean, rstd, dtype), *parameters))
@@ -58,8 +64,7 @@ def _gradients(
     d_u = g * q * (1 + u * (1 - q))
     results = []
     if need_x:
-        groups = (*mean.shape, -1)
-        d_n, n_groups = (d_u * factor * gain).reshape(groups), n.reshape(groups)
+        d_n, n_groups = (_grouped(t, mean.shape[1]) for t in (d_u * factor * gain, n))
         centred = d_n - d_n.mean(-1, keepdim=True) - n_groups * (d_n * n_groups).mean(-1, keepdim=True)
         results.append((rstd[..., None].to(dtype) * centred).reshape(x.shape))
     sums = (
@@ -75,7 +80,7 @@ def gradients(
     grad: Tensor, grad_mean: Tensor | None, mean: Tensor, rstd: Tensor, x: Tensor, *rest: Any
 ) -> list[Tensor]:
     """`_gradients` with mean and rstd as functions of x, so that their derivatives reach x; eps is what rstd says."""
-    variance, mean = torch.var_mean(x.double().reshape(*mean.shape, -1), dim=-1, correction=0)
+    variance, mean = torch.var_mean(_grouped(x.double(), mean.shape[1]), dim=-1, correction=0)
     rstd = (variance + (rstd.pow(-2) - variance).detach()).rsqrt()
     return _gradients(grad, grad_mean, mean, rstd, x, *rest)
 

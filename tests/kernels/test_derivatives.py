@@ -203,3 +203,17 @@ def test_vmap_of_nothing_has_the_shape_of_nothing(case):
         assert found.shape == (0, *one.shape) and found.dtype == one.dtype
     first_of(vmap(op)(*none)).sum().backward()
     assert [t.grad.shape for t in none] == [t.shape for t in none]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_derivative_of_an_empty_batch(case):
+    op, *_ = CASES[case]
+    shared = (1, 2) if case in ("expert_head", "group_norm_silu") else ()  # parameters have no batch
+    inputs = [t if i in shared else t[:0] for i, t in enumerate(CASES[case].inputs())]
+    out, tangent = jvp(lambda *a: first_of(op(*a)), tuple(inputs), tuple(inputs))
+    assert out.shape == tangent.shape and len(out) == 0
+    leaves = [t.requires_grad_() for t in inputs]
+    first = torch.autograd.grad(first_of(op(*leaves)).sum(), leaves, create_graph=True)
+    second = torch.autograd.grad(sum(d.square().sum() for d in first), leaves, allow_unused=True)
+    for leaf, *derivatives in zip(leaves, first, second, strict=True):
+        assert all(d is None or (d.shape == leaf.shape and not d.any()) for d in derivatives)

@@ -24,7 +24,7 @@ from .sources import Item, ParquetImages, Storage, check_distinct, find_items
 
 BATCH = 8  # images an actor takes at a time: their files are read and written together, which hides a store's latency
 BLOCKS = 16  # blocks of images for each actor, so that a slow one does not hold up the end
-TRIES = 3  # of an image whose actor dies
+TRIES = 3  # how often an image whose worker dies is begun
 
 
 class Outcome(NamedTuple):
@@ -52,7 +52,7 @@ class RestoreFiles:
 
     def __init__(self, source: str, destination: str, model: str, options: dict[str, Any], version: str, tries: Any):
         if version != __version__:
-            raise ValueError(f"a worker has f2d {__version__}, but it must have {version}, as the command")
+            raise ValueError(f"a worker has f2d {__version__}, but it must have {version}, the version of the command")
         self._source, self._destination = Storage.at(source), Storage.at(destination)
         self._restore = RestoreImages(model, **options)
         self._pool, self._tries = ThreadPoolExecutor(BATCH), tries
@@ -68,7 +68,9 @@ class RestoreFiles:
             if not isinstance(data, Exception):
                 try:
                     if ray.get(self._tries.begin.remote(item.place)) > TRIES:
-                        raise ImageError(f"{item.place}: its worker died {TRIES} times, perhaps for want of memory")
+                        raise ImageError(
+                            f"{item.place}: its worker died {TRIES} times, perhaps because it ran out of memory"
+                        )
                     data, took = self._restore.restored(data, item.place)
                 except Exception as error:  # one image must not end the job
                     data = error
@@ -101,7 +103,7 @@ class RestoreFiles:
 
 
 class Tries:
-    """An actor that outlives the others and counts how often each image was begun and not ended."""
+    """An actor that outlives the workers and counts how often each image was begun and not ended."""
 
     def __init__(self):
         self._begun = Counter[str]()
@@ -161,7 +163,8 @@ def restore_on_ray(
     begun = time.perf_counter()
     size = max(1, min(BATCH, len(left) // (number * BLOCKS)))
     tables = [_table(left[i : i + size]) for i in range(0, len(left), size)]
-    tries = ray.remote(num_cpus=0)(Tries).remote()
+    # started again elsewhere if its machine is lost, as the other actors are
+    tries = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Tries).remote()
     done = ray.data.from_arrow(tables).map_batches(
         RestoreFiles,
         fn_constructor_args=(source, destination, model, {**options, "format": format}, __version__, tries),
@@ -189,7 +192,7 @@ def _connect(address: str | None) -> None:
         return
     try:
         if place := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address or ""):  # Ray itself tries for minutes
-            socket.create_connection((place[1], int(place[2])), timeout=10).close()
+            socket.create_connection((place[1].strip("[]"), int(place[2])), timeout=10).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError, OverflowError) as error:  # RuntimeError: another version of Ray
         if address is None:

@@ -106,8 +106,28 @@ def test_an_image_that_kills_its_actor_is_one_failure(cluster, model, tmp_path, 
         progress=lambda place, error: errors.update({place: error}),
     )  # fmt: skip
     assert (outcome.restored, outcome.failed) == (7, 1) and len(errors) == 8
-    assert errors["a/0.png"] == "a/0.png: its worker died 3 times, perhaps for want of memory"
+    assert errors["a/0.png"] == "a/0.png: its worker died 3 times, perhaps because it ran out of memory"
     assert len(list((tmp_path / "died").iterdir())) == job.TRIES
+
+
+def test_the_count_of_tries_is_lost_and_costs_nothing(cluster, model, tmp_path, monkeypatch):
+    """As with the machine that it was on."""
+
+    class Losing(job.RestoreFiles):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self._restore = self  # loads no model, so that it starts quickly
+
+        def restored(self, data, place):
+            if place == "a/0.png":
+                cluster.kill(self._tries, no_restart=False)
+            return data, 0.0
+
+    monkeypatch.setattr(job, "RestoreFiles", Losing)
+    monkeypatch.setattr(job, "RestoreImages", lambda *_, **__: None)
+    pictures(tmp_path / "in", 8)
+    outcome = restore_on_ray(str(tmp_path / "in"), str(tmp_path / "out"), model=model, actors=Actors(1), recursive=True)
+    assert (outcome.restored, outcome.failed) == (8, 0)
 
 
 def test_what_cannot_work_is_said_before_any_work(cluster, bucket, model, photo, tmp_path, monkeypatch):
@@ -118,9 +138,10 @@ def test_what_cannot_work_is_said_before_any_work(cluster, bucket, model, photo,
     refused("there is no bucket of the name 'nowhere'", target=bucket("out").replace("photos", "nowhere"))
     refused("photo", target=str(photo))
     monkeypatch.setattr(job, "__version__", "0.0.7")
-    refused(r"a worker has f2d [\d.]+, but it must have 0\.0\.7")
+    refused(r"a worker has f2d [\d.]+, but it must have 0\.0\.7, the version of the command")
     monkeypatch.setattr(job.ray, "is_initialized", lambda: False)
     refused("127.0.0.1:9: no Ray cluster can be joined there .*refused", address="127.0.0.1:9")
+    refused(r"\[::1\]:9: no Ray cluster can be joined there .*(refused|assign)", address="[::1]:9")
     refused("nonsense: no Ray cluster can be joined there .*Invalid address", address="nonsense")
 
 

@@ -2,6 +2,7 @@
 
 import heapq
 import io
+import math
 import struct
 from collections import Counter
 from collections.abc import Iterator
@@ -30,8 +31,9 @@ def assemble(source: Source, segments: Segments, settings: Settings, path: Path)
     Streams that the container cannot hold are not copied, with a warning in `source`.
     """
     options = {"fflags": "+bitexact"}  # Matroska would have random numbers in it, and two runs different bytes
-    if settings.muxer in ("mp4", "mov"):  # late starts would be rounded to milliseconds
-        options["movie_timescale"] = str(source.stream.time_base.denominator)
+    if settings.muxer in ("mp4", "mov"):  # its unit rounds late starts: exact for the frames, and fine for sound
+        unit = source.stream.time_base.denominator
+        options["movie_timescale"] = str(unit * math.ceil(48000 / unit))
     with (
         open_file(source.path) as given,
         av.open(str(path.absolute()), "w", format=settings.muxer, options=options) as out,

@@ -182,6 +182,24 @@ def test_a_late_start_of_no_whole_milliseconds(tmp_path):
     assert times_of(tmp_path / "b.mp4") == times_of(source)
 
 
+def test_sound_that_starts_late_stays_in_step_with_few_frames(tmp_path):
+    """MP4 stores its start in units of the whole file, which must not be those of the frames, 1/5 s here."""
+    coarse = {"video_track_timescale": "5"}
+    clip = make_clip(tmp_path / "a.mp4", rate=5, audio=["eng"], container_options=coarse)
+    source = tmp_path / "late.mp4"
+    with av.open(str(clip)) as given, av.open(str(source), "w", options=coarse) as out:
+        streams = [out.add_stream_from_template(stream) for stream in given.streams]
+        for packet in given.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                shift = 5000 if packet.stream.type == "audio" else 0
+                packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                out.mux(packet)
+    restore_video(source, tmp_path / "b.mp4", identity)
+    times = [packets_of(path, 1)[0][0] for path in (source, tmp_path / "b.mp4")]
+    assert times[0] > 0.08 and abs(times[0] - times[1]) < 0.0001
+
+
 def test_a_name_that_looks_like_an_address(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_clip(tmp_path / "a.mp4").rename(tmp_path / "part 1: rain.mp4")

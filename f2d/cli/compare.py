@@ -123,7 +123,7 @@ def _notes(comparison: "Comparison", resamples: int, seed: int) -> Iterator[str]
     lines = comparison.lines[comparison.measures[0].key]
     fewest = min(line.images for line in lines if line.kind == "category")
     if fewest < 2:
-        yield "A category with fewer than two pictures has no interval, nor has an average over it."
+        yield "A category with fewer than two pictures has no interval, and neither does an average over it."
     elif fewest < _FEW:
         yield f"The smallest category has {fewest} pictures: intervals from so few are too narrow."
     for key, count in comparison.undefined.items():

@@ -77,7 +77,7 @@ MUTANTS = [
            "(bits + 0x7fffu + ((bits >> 16) & 1)) >> 16", "bits >> 16",
            "test_gaussian_transition.py::test_16_bit_results_are_rounded_to_nearest[torch.bfloat16-cpp]"),
     Mutant("wrong expert: all get the first one's gate", "f2d_kernels/reference/expert_assembly.py",
-           "gate = gates[:, k].reshape(", "gate = gates[:, 0].reshape(",
+           "gate = _gate(gates, k)", "gate = _gate(gates, 0)",
            "test_expert_assembly.py::test_layouts_and_dtypes[contiguous-torch.float32-reference]"),
     Mutant("missing map", "f2d_kernels/reference/expert_assembly.py",
            "return gate if maps is None else gate * maps[:, k, None]", "return gate",

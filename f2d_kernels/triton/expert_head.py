@@ -35,7 +35,6 @@ from f2d_kernels.triton._launch import (
 from f2d_kernels.triton.expert_head_backward import backward
 
 __all__ = ["backward", "forward"]
-UNROLL = 4  # features that are loaded at the same time
 
 
 @triton.jit
@@ -74,16 +73,18 @@ def _forward_kernel(
 
 
 def forward_blocks(out: Tensor, features: Tensor) -> dict[str, Any]:
-    """Return channels and pixels per forward program and its warps.
+    """Return channels and pixels per forward program, its warps, and the features that are loaded at the same time.
 
     NCHW: one warp with 16 bytes of every feature per thread, or 2 pixels if more would spill. With more warps, the
     weights would change layout through shared memory at every feature. channels_last: a thread walks its pixel's
-    features, and 128 pixels of 128 float32 features fit the L1 cache, so that a line is fetched once.
+    features, and 128 pixels of 128 float32 features fit the L1 cache, so that a line is fetched once; with many
+    channels, four features at a time would spill 16 bytes on sm_100.
     """
     block_c = min(triton.next_power_of_2(out.shape[1]), 32)
     if out.stride(1) == 1 and out.shape[1] > 1:
-        return {"BLOCK_C": block_c, "BLOCK_P": 128, "num_warps": 4}
-    return {"BLOCK_C": block_c, "BLOCK_P": 512 // features.element_size() if block_c <= 8 else 64, "num_warps": 1}
+        return {"BLOCK_C": block_c, "BLOCK_P": 128, "num_warps": 4, "UNROLL": 4 if block_c <= 8 else 2}
+    pixels = 512 // features.element_size() if block_c <= 8 else 64
+    return {"BLOCK_C": block_c, "BLOCK_P": pixels, "num_warps": 1, "UNROLL": 4}
 
 
 def forward(out: Tensor, *arguments: Any) -> None:
@@ -105,7 +106,7 @@ def forward(out: Tensor, *arguments: Any) -> None:
             target, chosen, *small, chart, base,
             channels, height * width, width, a.weight.shape[2],
             others[0], feature_strides, *small_strides, others[1], others[2],
-            K=len(chosen), FLAT=flat_pixels(width, (*feature_strides, *others)), UNROLL=UNROLL,
+            K=len(chosen), FLAT=flat_pixels(width, (*feature_strides, *others)),
             INDEX=index_type(height * width, channels), COMPUTE=compute, **blocks,
         )  # fmt: skip
         base = target

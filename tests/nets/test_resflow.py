@@ -66,7 +66,7 @@ def test_presets_have_their_sizes():
     assert 35.7e6 <= parameters <= 37e6
     parameters, multiply_adds = measured(PRESETS["resflow-lite"])
     assert parameters <= 2_000_000  # 1,622,852
-    assert multiply_adds == pytest.approx(67_488, rel=0.15)  # 76,455
+    assert multiply_adds == pytest.approx(82_466, rel=0.15)  # 76,455
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)

@@ -165,7 +165,7 @@ _BASE = F2DNetConfig(
 _LITE = replace(
     _BASE,
     stage_widths=(32, 64, 64, 64),
-    blocks_per_stage=(3, 2, 1, 1),
+    blocks_per_stage=(3, 3, 3, 3),
     bottleneck_blocks=0,
     time_dim=64,
     frequency_dim=32,

@@ -123,7 +123,7 @@ def backward_blocks(channels: int, compute: tl.dtype) -> dict[str, Any]:
     """Return channels, pixels and features per block of a backward program, and its warps.
 
     From 16 channels on, features are multiplied in blocks, as products of matrices on the vector units: a warp then
-    loads its own features, where one by one every warp would load all of them (8 times the least traffic, and 4 to 6
+    loads its own features, where one by one every warp would load all of them (8 times the least traffic, and 3 to 4
     times the instructions, for 24 channels). A thread holds one moment of a block; with more it spills in bfloat16.
     float64 would go to tensor cores, whose order of additions is theirs. The pixels are those of one partial sum, and
     the warps set the order of its additions. All of this depends on C and the type alone and is not tuned, so that

@@ -63,7 +63,7 @@ def return_freed_memory() -> bool:
     """Make the C library return each block of 128 KiB or more when it is freed, so that every large result is new
     memory; False if it cannot. By default it always returns blocks above 32 MiB, and smaller ones now and then."""
     mallopt = _mallopt()
-    return bool(mallopt and mallopt(M_MMAP_THRESHOLD, 2**17))
+    return bool(mallopt and mallopt(M_MMAP_MAX, 65536) and mallopt(M_MMAP_THRESHOLD, 2**17))  # 65536: the default
 
 
 def _mallopt() -> Callable[[int, int], int] | None:

@@ -24,7 +24,7 @@ class Source:
     """An open video: the stream to restore, its first frame and layout, and what was found while it was read.
 
     frames: about how many there are, or None. broken: packets that could not be decoded. warnings: one line each.
-    last, duration: of the frame that was decoded last, in units of the stream's time base.
+    count: frames decoded so far. last, duration: of the one decoded last, in units of the stream's time base.
     """
 
     path: Path
@@ -33,6 +33,7 @@ class Source:
     first: av.VideoFrame
     layout: Layout
     broken: int = 0
+    count: int = 0
     last: int = 0
     duration: int = 0
     warnings: list[str] = field(default_factory=list)
@@ -53,14 +54,16 @@ class Source:
     def end(self) -> int:
         """When the last frame ends, once all are decoded: as the header says, unless it promises more than there is.
 
-        The duration of the frame itself is less reliable: where frames are reordered, MP4 stores the time until the
-        next one is decoded.
+        A header that counts the frames, as MP4's does, is believed if all came; others may promise SHORTER more than
+        there is. The duration of the frame itself is less reliable: where frames are reordered, MP4 stores the time
+        until the next one is decoded.
         """
         own = self.last + self.duration
         if self.stream.duration is None:
             return own
         stored = (self.stream.start_time or 0) + self.stream.duration
-        return stored if self.last < stored and (stored - own) * self.stream.time_base <= SHORTER else own
+        whole = self.count == self.stream.frames or (stored - own) * self.stream.time_base <= SHORTER
+        return stored if self.last < stored and whole else own
 
     def decoded(self, after: int | None = None) -> Iterator[av.VideoFrame]:
         """Yield the frames with time stamps greater than `after` (None: all) in the order of presentation.
@@ -71,7 +74,7 @@ class Source:
         counted. Raises VideoError if the size or the pixel format of frames changes.
         """
         last: int | None = None
-        moved = 0
+        moved = self.count = 0
         step = max(1, round(1 / (self.rate * self.stream.time_base)))
         for frame in self._all():
             if frame.pts is None:
@@ -80,6 +83,7 @@ class Source:
                 frame.pts = in_order(frame.pts, last + 1, step, self.stream.time_base)
                 moved += 1
             last = self.last = frame.pts
+            self.count += 1
             self.duration = frame.duration or step
             self._check(frame)
             if after is None or last > after:

@@ -1,6 +1,7 @@
 """A Ray cluster of two processors on this machine, and an S3 server with one bucket; skipped without them."""
 
 import os
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,8 @@ def bucket(monkeypatch) -> str:
     running = server.ThreadedMotoServer(port=0, verbose=False)
     running.start()
     host, port = running.get_host_and_port()
+    # the servers of one process share what is stored
+    urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")).close()
     boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="photos")
     yield lambda folder: f"s3://photos/{folder}?endpoint_override={host}:{port}&scheme=http"
     running.stop()

@@ -105,7 +105,7 @@ class RestoreFiles:
 class Tries:
     """An actor that outlives the workers and counts how often each image was begun and not ended."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._begun = Counter[str]()
 
     def begin(self, place: str) -> int:

@@ -1,6 +1,7 @@
 """Register ops with PyTorch. Python owns every schema, so that the library works without a compiled part."""
 
 from collections.abc import Callable, Sequence
+from string import ascii_lowercase
 from typing import Any
 
 import torch
@@ -40,7 +41,8 @@ def filled_schema_of(gradients: Any, arguments: type) -> str:
     """The same of gradients that a kernel fills."""
     lists = {name for name, kind in arguments.__annotations__.items() if kind == list[Tensor]}
     return ", ".join(
-        f"Tensor({mark}!){'[]' if name in lists else '?'} d_{name}" for mark, name in zip("abcdefgh", gradients._fields)
+        f"Tensor({mark}!){'[]' if name in lists else '?'} d_{name}"
+        for mark, name in zip(ascii_lowercase, gradients._fields)
     )
 
 

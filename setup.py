@@ -60,7 +60,8 @@ class Unit:
     command: tuple[str, ...]
 
     def object_in(self, folder: Path) -> Path:
-        digest = hashlib.sha1(" ".join(self.command).encode()).hexdigest()[:10]
+        # the path keeps objects apart that another checkout compiled, when a build folder is copied with a tree
+        digest = hashlib.sha1(" ".join([*self.command, str(self.source)]).encode()).hexdigest()[:10]
         return folder / f"{self.source.parent.name}-{self.source.stem}-{digest}.o"
 
 

@@ -93,12 +93,17 @@ inline void each_block(const GroupNormArgs& a, const Piece& piece, Visit visit) 
     visit(Block{piece.b, piece.channel, a.walk.block_channels(), pixel, smaller(step, piece.end - pixel)});
 }
 
-// Calls visit(channel, its first column, its two sums) when the columns contain a piece.
+// Calls visit(channel, its first column) when the columns contain a piece.
 template <class A, class Visit>
 inline void each_channel(const Work<A>& w, const Piece& piece, Visit visit) {
-  const auto lanes = [](const double* sums) { return sum_lanes(sums) + sum_lanes(sums + kLaneCount); };
-  if (!w.a.walk.pixel_major) return visit(piece.channel, int64_t(0), lanes(w.sums), lanes(w.squares));
-  for (int64_t c = 0; c < w.a.walk.channels; ++c) visit(c, c, w.sums[c], w.squares[c]);
+  if (!w.a.walk.pixel_major) return visit(piece.channel, int64_t(0));
+  for (int64_t c = 0; c < w.a.walk.channels; ++c) visit(c, c);
+}
+
+// The sum of a channel whose first column is `column`.
+template <class A>
+inline double channel_sum(const Work<A>& w, const double* sums, int64_t column) {
+  return w.a.walk.pixel_major ? sums[column] : sum_lanes(sums) + sum_lanes(sums + kLaneCount);
 }
 
 inline double at(const Table& table, int64_t i, int64_t k, double otherwise) {

@@ -17,9 +17,10 @@ struct Forward {
     with_block(a.x, first, w.blocks[0], [&](auto* x) {
       add_columns<false>(x, first.size(), width, w.centre, w.sums, w.squares);
     });
-    each_channel(w, piece, [&](int64_t, int64_t column, double sum, double) {
+    each_channel(w, piece, [&](int64_t, int64_t column) {
+      const A mean = static_cast<A>(channel_sum(w, w.sums, column) / static_cast<double>(first.pixels));
       const int64_t count = a.walk.pixel_major ? 1 : width;
-      for (int64_t i = 0; i < count; ++i) w.centre[column + i] = static_cast<A>(sum / static_cast<double>(first.pixels));
+      for (int64_t i = 0; i < count; ++i) w.centre[column + i] = mean;
     });
     w.clear();
     each_block(a, piece, [&](const Block& block) {
@@ -28,9 +29,10 @@ struct Forward {
       });
     });
     const double count = static_cast<double>(piece.end - piece.begin);
-    each_channel(w, piece, [&](int64_t c, int64_t column, double sum, double square) {
+    each_channel(w, piece, [&](int64_t c, int64_t column) {
       double* part = a.part(piece.b, piece.tile, c);
-      const double deviation = square - sum * sum / count;
+      const double sum = channel_sum(w, w.sums, column);
+      const double deviation = channel_sum(w, w.squares, column) - sum * sum / count;
       part[0] = static_cast<double>(w.centre[column]) + sum / count;
       part[1] = deviation < 0.0 ? 0.0 : deviation;
     });
@@ -59,7 +61,7 @@ struct Forward {
   static inline void apply(Work<A>& w, const Piece& piece) {
     const GroupNormArgs& a = w.a;
     prepare(w, piece);
-    w.clear();
+    if (a.sums_result) w.clear();
     const auto transform = [&](const auto* x, auto* out, int64_t n) {
       each_element(w, n, [=](int64_t i, A centre, A gain, A offset, A, A, A) F2D_INLINED {
         store_as<A>(out + i, silu(group_norm_line(load_as<A>(x + i), centre, gain, offset)));
@@ -78,7 +80,9 @@ struct Forward {
       write(a.image, block, out);
     });
     if (!a.sums_result) return;
-    each_channel(w, piece, [&](int64_t c, int64_t, double sum, double) { *a.part(piece.b, piece.tile, c) = sum; });
+    each_channel(w, piece, [&](int64_t c, int64_t column) {
+      *a.part(piece.b, piece.tile, c) = channel_sum(w, w.sums, column);
+    });
   }
 };
 

@@ -34,10 +34,10 @@ struct Backward {
       add_columns<false>(d_u, block.size(), a.columns(), w.centre, w.sums, w.squares);
       add_columns<false>(products, block.size(), a.columns(), w.centre, w.squares, w.squares);
     });
-    each_channel(w, piece, [&](int64_t c, int64_t, double sum, double product) {
+    each_channel(w, piece, [&](int64_t c, int64_t column) {
       double* part = a.part(piece.b, piece.tile, c);
-      part[0] = sum;
-      part[1] = product;
+      part[0] = channel_sum(w, w.sums, column);
+      part[1] = channel_sum(w, w.squares, column);
     });
   }
 

@@ -215,11 +215,14 @@ inline void add_to_lanes(const A* values, int64_t n, L* lanes) {
 
 template <class A>
 inline A sum_lanes(const A* lanes, int64_t stride = 1) {
-  A part[kLaneCount];
-  for (int l = 0; l < kLaneCount; ++l) part[l] = lanes[l * stride];
-  for (int half = kLaneCount / 2; half > 0; half /= 2)
-    for (int l = 0; l < half; ++l) part[l] += part[l + half];
-  return part[0];
+  A part[kLaneCount / 2];  // the loops have constant lengths, since GCC 12 leaves others in memory: 8 ns instead of 3
+#pragma omp simd
+  for (int l = 0; l < 8; ++l) part[l] = lanes[l * stride] + lanes[(l + 8) * stride];
+#pragma omp simd
+  for (int l = 0; l < 4; ++l) part[l] += part[l + 4];
+#pragma omp simd
+  for (int l = 0; l < 2; ++l) part[l] += part[l + 2];
+  return part[0] + part[1];
 }
 
 }  // namespace

@@ -96,6 +96,8 @@ def test_kernels_are_compiled_per_instruction_set_and_never_for_this_machine_onl
     forbidden = {"-march=native", "-mtune=native", "-ffast-math", "-Ofast"}
     assert not any(forbidden & set(unit.command) for unit in units)
     assert len({unit.object_in(Path()) for unit in units}) == len(units)
+    moved = SETUP["Unit"](Path("/another/checkout") / units[0].source.name, units[0].command)
+    assert moved.object_in(Path()) != units[0].object_in(Path())  # its objects are not taken for ours
     arm = SETUP["cpp_units"]("g++", CPU_TORCH, "aarch64")
     assert not any("-mavx" in flag for unit in arm for flag in unit.command)
 

@@ -163,7 +163,7 @@ def pairs(a, b) -> dict[str, dict[str, tuple[float, float]]]:
 def test_a_ratio_by_hand():
     """Two scenes with 3/1 and 1/1: one resample in four is 3, one is 1, the others are 2; nothing is skewed."""
     assert ratio(pairs([3, 1], [1, 1])) == (2, 1, 3)
-    # numerator and denominator are of the scenes drawn: 9/1 and 1/3 give 10/4, and 9 or a third where one is drawn twice
+    # both sums are of the scenes drawn: 9/1 and 1/3 give 10/4, and 9 or a third where one is drawn twice
     assert ratio(pairs([9, 1], [1, 3])) == pytest.approx((2.5, 1 / 3, 9))
 
 

@@ -157,6 +157,18 @@ def test_the_exact_mean_never_moves():
     assert torch.equal(transport(posterior_mean(y), y, PAPER, steps=100, seed=9), y)
 
 
+@pytest.mark.parametrize("steps", [1, 4, 100])
+def test_the_deterministic_flow_stays_at_the_mean_of_two_modes(steps):
+    """Failure mode 1: y and x_t give away mu = y + (x_t - y) T / t, so all calls after the first repeat its mean."""
+    schedule = LogNormalSchedule.named("straight", "none", 100)
+    y = torch.full((1, 1, 8, 8), 0.1)
+
+    def predict(x: torch.Tensor, t: int) -> torch.Tensor:
+        return y + (x - y) * 100 / t if t else torch.zeros_like(x)
+
+    assert transport(predict, y, schedule, steps=steps, seed=9).abs().max() < 1e-5
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.sampled_from(["MC", "NMC"]), st.integers(1, 100), st.integers(0, 2**64 - 1))
 def test_results_are_images_whatever_the_prediction(sampler, steps, seed):

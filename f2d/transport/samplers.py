@@ -15,9 +15,7 @@ from .schedules import LogNormalSchedule
 
 SAMPLERS = ("MC", "NMC", "EM", "mean")
 MC_VARIANCE_FLOOR = 1e-8  # added to S² of every MC step by the paper's code; golden trajectories contain it
-EM_RATE_BOUND = (
-    5.0  # of theta dt: the others reach 4.6, the straight flow 6 to 20 (a step leaves 1 - theta dt of the residual)
-)
+EM_RATE_BOUND = 5.0  # theta dt of a step, which leaves 1 - theta dt; noisy schedules reach 4.6, the straight one 20
 STATE_BOUND = 2.0  # images lie in [-1, 1]; a state outside [-2, 2] comes from the tail of the log-normal
 
 

@@ -29,7 +29,6 @@ class Record:
     input: dict[str, float] = field(default_factory=dict)
     gates: dict[str, float] = field(default_factory=dict)
     presence: dict[str, float] = field(default_factory=dict)
-    effective: dict[str, float] = field(default_factory=dict)
     selectivity: dict[str, tuple[float, float]] = field(default_factory=dict)
     localisation: dict[str, Located] | None = field(default_factory=dict)
     seconds: float = 0.0
@@ -37,6 +36,7 @@ class Record:
     error: str | None = None
     files: str = ""
     settings: str = ""
+    effective: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Convert to a JSON object; infinity and NaN, which JSON lacks, become "inf" and "nan"."""

@@ -50,7 +50,7 @@ ROOMS = {
     "f2d/training": "replacing.py typed_fields.py degradation images metrics data transport checkpoints nets "
     "f2d_kernels",
     "f2d/evaluation": "replacing.py degradation images metrics data transport checkpoints nets engine f2d_kernels",
-    "f2d/figures": "replacing.py images metrics transport engine evaluation",
+    "f2d/figures": "replacing.py degradation images metrics transport engine evaluation",
     "f2d/report": "replacing.py images metrics transport engine evaluation",
     "f2d/demo.py": "degradation images metrics engine",
     "f2d/video": "replacing.py engine",

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,19 +45,26 @@ def compare(
 
     By default all rows of the first measure and the averages of the others are printed; --measure prints all rows of
     the measures it names. Only pictures that every evaluation contains are compared; the others are listed. The
-    confidence intervals come from a paired bootstrap in which all categories have equal weight.
+    confidence intervals come from a paired bootstrap in which all categories have equal weight. The selectivity of the
+    experts, and the correlation of their maps with ground-truth masks, have an interval for each method.
     """
     if target is not None:
         check_no_file(target)
     from f2d.evaluation.comparison import compare as compare_folders
+    from f2d.evaluation.comparison_tables import EXPERT_COLUMNS, expert_tables
     from f2d.evaluation.folder import EvaluationFolder
+    from f2d.evaluation.markdown import heading
 
     comparison = compare_folders(
         [EvaluationFolder.open(folder) for folder in evaluations], measure or (), resamples=resamples, seed=seed
     )
     for i, about in enumerate(comparison.measures):
         lines = comparison.lines[about.key]
-        out.print(_table(comparison, about, lines if i == 0 or measure else lines[-1:]))
+        shown_lines = lines if i == 0 or measure else lines[-1:]
+        groups = [list(_cells(comparison, about, line)) for line in shown_lines]
+        out.print(_table(heading(about), _COLUMNS, groups))
+    for experts in [] if measure else expert_tables(comparison):
+        out.print(_table(experts.title, EXPERT_COLUMNS, experts.groups))
     for line in _notes(comparison, resamples, seed):
         out.print(shown(line))
     for name, reason in list(comparison.left_out.items())[:_SHOWN]:
@@ -68,14 +76,13 @@ def compare(
         out.print(f"written to {shown(target)}")
 
 
-def _table(comparison: "Comparison", about: "About", lines: Sequence["Line"]) -> Table:
-    from f2d.evaluation.markdown import heading
-
-    table = Table(title=Text(heading(about)), title_justify="left")
-    for column, title in enumerate(_COLUMNS):
-        table.add_column(title, justify="right" if column in (1, 3, 4, 5) else "left", overflow="fold")
-    for line in lines:
-        for cells in _cells(comparison, about, line):
+def _table(title: str, columns: Sequence[str], groups: Sequence[Sequence[Sequence[str]]]) -> Table:
+    """Draw groups of rows, separated by lines; the first and third column, and one without a title, are text."""
+    table = Table(title=Text(title), title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 2 or not column else "right", overflow="fold")
+    for group in groups:
+        for cells in group:
             table.add_row(*map(Text, cells))
         table.add_section()
     return table
@@ -111,6 +118,8 @@ def _verdict(about: "About", interval: "Interval") -> str:
 
 
 def _notes(comparison: "Comparison", resamples: int, seed: int) -> Iterator[str]:
+    from f2d.evaluation.comparison_tables import expert_notes
+
     yield (
         f"{comparison.pictures} pictures of {comparison.data} that all evaluations contain. Differences are from "
         f"{comparison.methods[0]}. * marks the best mean."
@@ -120,6 +129,7 @@ def _notes(comparison: "Comparison", resamples: int, seed: int) -> Iterator[str]
         "multiple comparisons: about one in twenty misses the true difference. They come from a paired BCa bootstrap "
         f"of {resamples} resamples, seed {seed}; tiers and the overall mean give each category the same weight."
     )
+    yield from expert_notes(comparison)
     lines = comparison.lines[comparison.measures[0].key]
     fewest = min(line.images for line in lines if line.kind == "category")
     if fewest < 2:
@@ -136,9 +146,15 @@ def _notes(comparison: "Comparison", resamples: int, seed: int) -> Iterator[str]
 
 def _write(target: Path, comparison: "Comparison", resamples: int, seed: int) -> None:
     from f2d.evaluation import markdown
+    from f2d.evaluation.comparison_tables import EXPERT_COLUMNS, expert_tables, overview
     from f2d.evaluation.record import dumps
 
     parts = ["# " + " / ".join(map(markdown.plain, comparison.methods)) + f" on {markdown.plain(comparison.data)}\n"]
+    first = markdown.plain(comparison.methods[0])
+    brackets = f"Means over the categories. Brackets: 95 % interval of the difference from {first}.\n"
+    parts += ["## Overview\n", brackets, markdown.table(*overview(comparison))]
+    for experts in expert_tables(comparison):
+        parts += [f"## {experts.title}\n", markdown.table(EXPERT_COLUMNS, chain.from_iterable(experts.groups))]
     for about in comparison.measures:
         rows = [cells for line in comparison.lines[about.key] for cells in _cells(comparison, about, line)]
         parts += [f"## {markdown.plain(markdown.heading(about))}\n", markdown.table(_COLUMNS, rows)]
@@ -149,6 +165,7 @@ def _write(target: Path, comparison: "Comparison", resamples: int, seed: int) ->
         "measures": [about._asdict() for about in comparison.measures],
         "lines": list(_entries(comparison)),
     }
+    del values["experts"]  # among the lines
     texts = {
         "compare.json": dumps(values | {"resamples": resamples, "seed": seed}),
         "compare.md": "\n".join(parts),
@@ -160,7 +177,8 @@ def _write(target: Path, comparison: "Comparison", resamples: int, seed: int) ->
 def _entries(comparison: "Comparison") -> Iterator[dict[str, object]]:
     """Yield one entry per measure, row and method; the first method has no difference.
 
-    share_better is the share of the resamples in which the method is better.
+    share_better is the share of the resamples in which the method is better. The numbers about experts follow; their
+    interval is from mean_low to mean_high, and methods without them have no entry.
     """
     for about in comparison.measures:
         for line in comparison.lines[about.key]:
@@ -173,10 +191,16 @@ def _entries(comparison: "Comparison") -> Iterator[dict[str, object]]:
                     entry |= {"difference": interval.difference, "low": interval.low, "high": interval.high}
                     entry |= {"share_better": better, "verdict": _verdict(about, interval)}
                 yield entry
+    for expert in comparison.experts:
+        measure = {"measure": f"{expert.measure} {expert.row}", "row": "all", "kind": "all", "images": expert.images}
+        for method, estimate in zip(comparison.methods, expert.estimates):
+            if estimate is not None:
+                mean, low, high = estimate
+                yield measure | {"method": method, "mean": mean, "mean_low": low, "mean_high": high}
 
 
 def _csv(comparison: "Comparison") -> str:
-    columns = ["measure", "row", "kind", "images", "method", "mean"]
+    columns = ["measure", "row", "kind", "images", "method", "mean", "mean_low", "mean_high"]
     text = io.StringIO()
     writer = csv.DictWriter(
         text, [*columns, "difference", "low", "high", "share_better", "verdict"], lineterminator="\n"

@@ -1,7 +1,7 @@
 """`f2d figures`: draw evaluations for papers and pages, as images or vector graphics."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -26,12 +26,21 @@ def figures(
         Literal["png", "pdf", "svg"], typer.Option(case_sensitive=False, help="File format of the figures.")
     ] = "png",
     steps: Annotated[int, typer.Option(min=2, help="Sampling steps of the trajectory figure.")] = 10,
+    crop: Annotated[
+        tuple[int, int, int, int] | None,
+        typer.Option(
+            metavar="X Y WIDTH HEIGHT",
+            help="Draw only this rectangle of images, error maps and maps, in pixels from the upper left corner.",
+            show_default=False,
+        ),
+    ] = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    r"""Draw EVAL... side by side: methods, error maps, and each model's gate maps and trajectory of x_t.
+    r"""Draw EVAL... side by side: methods, error maps, experts, and each model's gate maps and trajectory of x_t.
 
-    Writes comparison, errors, NAME-gates and NAME-trajectory into -o. Needs: pip install "f2d\[eval]"
+    Writes into -o: comparison, errors, maps (the experts' maps beside the ground-truth masks), weights (how much each
+    expert acts where its factor is present and absent), NAME-gates and NAME-trajectory. Needs: pip install "f2d\[eval]"
     """
     check_no_file(target)
     try:
@@ -39,6 +48,9 @@ def figures(
     except ModuleNotFoundError:
         fail('f2d figures needs matplotlib, which is not installed: pip install "f2d[eval]"')
     from f2d.figures.draw import draw
+    from f2d.figures.panels import Crop
 
-    for path in draw(evaluations, target, case or [], suffix=format, steps=steps, device=device, overwrite=overwrite):
+    part = None if crop is None else Crop(*crop)
+    how: dict[str, Any] = {"suffix": format, "steps": steps, "crop": part, "device": device, "overwrite": overwrite}
+    for path in draw(evaluations, target, case or [], **how):
         out.print(shown(path))

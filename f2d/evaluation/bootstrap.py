@@ -1,4 +1,4 @@
-"""Confidence intervals of the difference between two methods on the same images."""
+"""Confidence intervals by resampling scenes: of the difference between two methods, and of a ratio of sums."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -29,6 +29,14 @@ class Interval(NamedTuple):
         return self.low > 0 or self.high < 0
 
 
+class Estimate(NamedTuple):
+    """A value of one method, and its confidence interval from low to high (NaN if there is none)."""
+
+    value: float
+    low: float
+    high: float
+
+
 def paired(
     differences: Mapping[str, Mapping[str, float]], resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
 ) -> Interval:
@@ -52,8 +60,7 @@ def paired(
     """
     if not differences or not all(differences.values()):
         raise ValueError("paired: every category must have the difference of at least one image")
-    if resamples < 100 or not 0 < level < 1:
-        raise ValueError(f"paired: resamples must be at least 100 and level in (0, 1), got {resamples} and {level}")
+    _check("paired", resamples, level)
     values = [value for scenes in differences.values() for value in scenes.values()]
     if any(value != value for value in values):
         raise ValueError("paired: a difference is NaN, but images for which a measure is undefined must be excluded")
@@ -63,50 +70,104 @@ def paired(
     mean = fsum(fsum(scenes.values()) / len(scenes) for scenes in differences.values()) / len(differences)
     if min(map(len, differences.values())) < 2:
         return Interval(mean, nan, nan, nan)
-    strata = _strata(differences)
-    influence = np.concatenate([stratum - stratum.mean() for stratum in strata])
+    weights = {category: 1 / (len(differences) * len(scenes)) for category, scenes in differences.items()}
+    strata = _strata(
+        {c: {scene: (weights[c] * value,) for scene, value in scenes.items()} for c, scenes in differences.items()}
+    )
+    influence = _centred([stratum[0] for stratum in strata])
     error = np.sqrt((influence**2).sum())
     if error <= 1e-12 * sum(abs(stratum).sum() for stratum in strata):  # equal, but for rounding
         return Interval(mean, mean, mean, _share_above(np.array([mean]), 0.0))
-    means = _resampled(strata, resamples, np.random.default_rng(seed))
-    return _bca(mean, means, influence / error, 1e-9 * error, level)
+    (means,) = _resampled(strata, resamples, np.random.default_rng(seed))
+    tie = 1e-9 * error
+    return Interval(mean, *_bca(mean, means, influence / error, tie, level), _share_above(means, tie))
 
 
-def _strata(differences: Mapping[str, Mapping[str, float]]) -> list[np.ndarray]:
-    """Group the scenes' contributions to the mean by the set of categories a scene is in; their sum is the mean.
+def ratio(
+    pairs: Mapping[str, Mapping[str, tuple[float, float]]],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Estimate:
+    """``Σ a / Σ b`` over all images, with its BCa bootstrap interval; the mean of a where every b is 1.
+
+    pairs maps category -> scene -> (a, b), b > 0. Scenes are drawn as in `paired`, and both sums are recomputed from
+    the scenes drawn, since numerator and denominator vary together. Images have equal weight, so a category counts by
+    its number of images. The acceleration is that of the ratio's influence function ``(a - b Σa/Σb) / Σb`` (Davison and
+    Hinkley, 1997, section 2.7), which a logarithm would not change: the interval of log(Σa/Σb) is the logarithm of this
+    one.
+
+    There is no interval (NaN) if a category has fewer than two images, and no value either if a number is NaN or
+    infinite. The result does not depend on the order of the input. Raises ValueError for missing images, b <= 0, fewer
+    than 100 resamples, or a level outside (0, 1).
+    """
+    if not pairs or not all(pairs.values()):
+        raise ValueError("ratio: every category must have at least one image")
+    _check("ratio", resamples, level)
+    a, b = zip(*(pair for scenes in pairs.values() for pair in scenes.values()))
+    if not all(map(isfinite, (*a, *b))):
+        return Estimate(nan, nan, nan)
+    if min(b) <= 0:
+        raise ValueError(f"ratio: every b must be above 0, got {min(b)}")
+    above, below = fsum(a), fsum(b)
+    value = above / below
+    if min(map(len, pairs.values())) < 2:
+        return Estimate(value, nan, nan)
+    strata = _strata(pairs)
+    influence = _centred([(one - value * other) / below for one, other in strata])
+    error = np.sqrt((influence**2).sum())
+    if error <= 1e-12 * fsum(map(abs, a)) / below:  # equal, but for rounding
+        return Estimate(value, value, value)
+    numerators, denominators = _resampled(strata, resamples, np.random.default_rng(seed))
+    return Estimate(value, *_bca(value, numerators / denominators, influence / error, 1e-9 * error, level))
+
+
+def _check(caller: str, resamples: int, level: float) -> None:
+    if resamples < 100 or not 0 < level < 1:
+        raise ValueError(f"{caller}: resamples must be at least 100 and level in (0, 1), got {resamples} and {level}")
+
+
+def _centred(strata: list[np.ndarray]) -> np.ndarray:
+    """Subtract its mean from each stratum, and join them."""
+    return np.concatenate([stratum - stratum.mean() for stratum in strata])
+
+
+def _strata(values: Mapping[str, Mapping[str, tuple[float, ...]]]) -> list[np.ndarray]:
+    """Sum each scene's tuples over its categories, and group the scenes by their set of categories: arrays [d, scenes].
 
     Scenes that share their set with no other scene form one stratum. If there is only one such scene, it joins the
     largest stratum, since a stratum of one would be drawn exactly once in every resample.
     """
-    parts: dict[str, list[tuple[str, float]]] = defaultdict(list)
-    for category in sorted(differences):
-        weight = 1 / (len(differences) * len(differences[category]))
-        for scene, value in differences[category].items():
-            parts[scene].append((category, weight * value))
-    by_set: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    parts: dict[str, list[tuple[str, tuple[float, ...]]]] = defaultdict(list)
+    for category in sorted(values):
+        for scene, value in values[category].items():
+            parts[scene].append((category, value))
+    by_set: dict[tuple[str, ...], list[tuple[float, ...]]] = defaultdict(list)
     for pieces in parts.values():
-        by_set[tuple(category for category, _ in pieces)].append(fsum(value for _, value in pieces))
+        categories, of_scene = zip(*pieces)
+        by_set[categories].append(tuple(map(fsum, zip(*of_scene))))
     shared = [by_set[key] for key in sorted(by_set) if len(by_set[key]) > 1]
     single = [value for values in by_set.values() if len(values) == 1 for value in values]
     if len(single) == 1:
         max(shared, key=len).extend(single)
         single = []
-    return [np.sort(stratum) for stratum in (*shared, single) if stratum]
+    return [np.array(sorted(stratum)).T for stratum in (*shared, single) if stratum]
 
 
 def _resampled(strata: list[np.ndarray], resamples: int, random: np.random.Generator) -> np.ndarray:
-    """Return the mean of each resample, [resamples]."""
-    means = np.zeros(resamples)
+    """Return the sums of each resample, [d, resamples]."""
+    sums = np.zeros((len(strata[0]), resamples))
     for stratum in strata:
-        rows = max(1, _BLOCK // len(stratum))
+        scenes = stratum.shape[1]
+        rows = max(1, _BLOCK // scenes)
         for start in range(0, resamples, rows):
-            block = means[start : start + rows]
-            block += stratum[random.integers(0, len(stratum), (len(block), len(stratum)))].sum(axis=1)
-    return means
+            block = sums[:, start : start + rows]
+            block += stratum[:, random.integers(0, scenes, (block.shape[1], scenes))].sum(axis=-1)
+    return sums
 
 
-def _bca(mean: float, means: np.ndarray, influence: np.ndarray, tie: float, level: float) -> Interval:
-    """Compute the interval from the resampled means.
+def _bca(value: float, values: np.ndarray, influence: np.ndarray, tie: float, level: float) -> tuple[float, float]:
+    """Compute the interval of a value from those of the resamples.
 
     influence holds each scene's influence, with squares that sum to 1. Differences within `tie` count as equal: 1.5 %
     of the resamples of six images draw each image once, and rounding must not decide whether their mean is above.
@@ -114,14 +175,14 @@ def _bca(mean: float, means: np.ndarray, influence: np.ndarray, tie: float, leve
     normal = NormalDist()
     acceleration = (influence**3).sum() / 6
     # half a resample from 0 and 1, where the normal quantile is infinite
-    half = 0.5 / len(means)
-    bias = normal.inv_cdf(min(max(_share_above(mean - means, tie), half), 1 - half))
+    half = 0.5 / len(values)
+    bias = normal.inv_cdf(min(max(_share_above(value - values, tie), half), 1 - half))
     shares = []
     for tail in ((1 - level) / 2, (1 + level) / 2):
         z = bias + normal.inv_cdf(tail)
         shares.append(normal.cdf(bias + z / (1 - acceleration * z)))
-    low, high = np.quantile(means, shares)
-    return Interval(mean, float(low), float(high), _share_above(means, tie))
+    low, high = np.quantile(values, shares)
+    return float(low), float(high)
 
 
 def _share_above(values: np.ndarray, tie: float) -> float:

@@ -7,6 +7,7 @@ from math import isclose, nan
 from typing import NamedTuple
 
 from f2d.evaluation.bootstrap import RESAMPLES, Interval, paired
+from f2d.evaluation.experts import ExpertLine, expert_lines, lacking
 from f2d.evaluation.folder import EvaluationFolder, names_of
 from f2d.evaluation.presets import PRESETS
 from f2d.evaluation.record import Record
@@ -30,7 +31,8 @@ class Line(NamedTuple):
 class Comparison:
     """The result of `compare`. lines: the rows of each measure, by its key. left_out: image -> the reason why it is
     excluded. skipped: measure -> the reason why it is not compared. undefined: measure -> number of images for which it
-    is undefined for some method; its rows exclude them.
+    is undefined for some method; its rows exclude them. experts: the numbers about the methods' experts. without:
+    method -> the reason why it lacks some of them.
     """
 
     data: str
@@ -41,6 +43,8 @@ class Comparison:
     left_out: dict[str, str]
     skipped: dict[str, str]
     undefined: dict[str, int]
+    experts: tuple[ExpertLine, ...]
+    without: dict[str, str]
 
 
 def compare(
@@ -49,7 +53,8 @@ def compare(
     """Compute each method's means over the common images, and the differences from the first method.
 
     Rows are categories, tiers and "all", as in `summarize`; intervals are those of `f2d.evaluation.bootstrap.paired`.
-    measures are keys; by default all common measures are compared.
+    measures are keys; by default all common measures are compared. The methods' experts are compared by
+    `f2d.evaluation.experts.expert_lines`.
 
     Raises ValueError for fewer than two folders, different data sets, no common image or measure, a measure that some
     evaluation lacks, and images that have the same name but are not the same image.
@@ -71,6 +76,8 @@ def compare(
     tiers = PRESETS[data].tiers if data in PRESETS else ()
     tables = {about.key: _lines(about.key, records, tiers, resamples, seed) for about in chosen}
     undefined = {key: len(records[0]) - lines[-1].images for key, lines in tables.items()}
+    experts = expert_lines(records, resamples, seed)
+    without = {i: lacking(of) for i, of in enumerate(records) if any(line.estimates[i] is None for line in experts)}
     return Comparison(
         data,
         methods,
@@ -80,6 +87,8 @@ def compare(
         left_out,
         skipped,
         {key: count for key, count in undefined.items() if count},
+        experts,
+        {methods[i]: reason for i, reason in without.items()},
     )
 
 

@@ -12,9 +12,10 @@ class Record:
     """The measurements of one image.
 
     name and category are those of its case. values are the restoration's measures by key, and input those of the
-    degraded image. gates and presence are by factor, empty for methods without factors. selectivity: definition ->
-    (numerator, denominator). localisation: present factor -> comparison of its map with the ground-truth mask; empty
-    without maps or masks, None in records of versions that did not measure it. seconds: time of the restoration alone.
+    degraded image. gates and presence are by factor, empty for methods without factors. effective: factor -> gate times
+    mean map, empty in records of versions that did not store it. selectivity: definition -> (numerator, denominator).
+    localisation: present factor -> comparison of its map with the ground-truth mask; empty without maps or masks, None
+    in records of versions that did not measure it. seconds: time of the restoration alone.
     peak_memory: peak bytes of the process (on a GPU: of its allocator) so far. error: the reason why there are no
     measurements, or None. files: hash of the files (see `Case.files`). settings: `Settings.key`, filled in by
     `EvaluationFolder.write`.
@@ -35,6 +36,7 @@ class Record:
     error: str | None = None
     files: str = ""
     settings: str = ""
+    effective: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Convert to a JSON object; infinity and NaN, which JSON lacks, become "inf" and "nan"."""
@@ -48,7 +50,8 @@ class Record:
         """Invert `to_json`; raise ValueError for any other text."""
         try:
             values = json.loads(text)
-            for name in ("values", "input", "gates", "presence"):
+            values.setdefault("effective", {})
+            for name in ("values", "input", "gates", "presence", "effective"):
                 values[name] = {key: float(value) for key, value in values[name].items()}
             values["selectivity"] = {key: tuple(map(float, pair)) for key, pair in values["selectivity"].items()}
             located = values.setdefault("localisation", None)

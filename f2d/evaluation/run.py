@@ -18,7 +18,7 @@ from f2d.evaluation.record import Record
 from f2d.images import save_image, to_picture
 from f2d.metrics.localisation import THRESHOLDS, Located, located
 from f2d.metrics.measure import Measure
-from f2d.metrics.selectivity import pairs_of
+from f2d.metrics.selectivity import effective_gates, pairs_of
 from f2d.metrics.variation import CHANGE, SPREAD, change, spread
 
 
@@ -90,6 +90,7 @@ class Run:
             input=degraded,
             gates=_by_factor(answer, answer.gates),
             presence=_by_factor(answer, answer.presence),
+            effective=_effective(answer),
             selectivity=_selectivity(case, pixels, answer),
             localisation=_localisation(case, pixels, answer),
             seconds=answer.seconds,
@@ -99,6 +100,12 @@ class Run:
 
 def _by_factor(answer: Answer, values: Tensor | None) -> dict[str, float]:
     return dict(zip(answer.factors, [] if values is None else values.tolist()))
+
+
+def _effective(answer: Answer) -> dict[str, float]:
+    if not answer.factors or answer.gates is None or answer.maps is None:
+        return {}
+    return dict(zip(answer.factors, effective_gates(answer.gates, answer.maps).tolist()))
 
 
 def _selectivity(case: Case, pixels: Pixels, answer: Answer) -> dict[str, tuple[float, float]]:

@@ -236,15 +236,17 @@ def _cells(row: Row, abouts: list[About]) -> Iterator[str]:
 
 
 def _csv(settings: Settings, records: Sequence[Record]) -> str:
-    """Write one line per image: its values, those of the input, gates, presence and localisation, or the error."""
+    """Write a line per image: its values, those of the input, gates, presence, effective gates, maps, or the error."""
     keys = [about.key for about in settings.measures if any(about.key in record.values for record in records)]
     factors = list(dict.fromkeys(name for record in records for name in (*record.gates, *record.presence)))
+    effective = [name for name in factors if any(name in record.effective for record in records)]
     mapped = list(dict.fromkeys(name for record in records for name in record.localisation or {}))
     columns = {
         "": (keys, lambda record: record.values),
         "input ": (keys, lambda record: record.input),
         "gate ": (factors, lambda record: record.gates),
         "presence ": (factors, lambda record: record.presence),
+        "effective gate ": (effective, lambda record: record.effective),
         "map correlation ": (mapped, lambda record: _located(record, "correlation")),
         "map average precision ": (mapped, lambda record: _located(record, "average_precision")),
         "degraded share ": (mapped, lambda record: _located(record, "share")),

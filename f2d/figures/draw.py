@@ -11,8 +11,10 @@ from f2d.evaluation.case import Case
 from f2d.evaluation.datasets import DataSet, open_data
 from f2d.evaluation.folder import EvaluationFolder, names_of
 from f2d.evaluation.method import load_evaluated
+from f2d.evaluation.record import Record
+from f2d.figures.experts import acting, maps, weights
 from f2d.figures.grid import save
-from f2d.figures.panels import Shown, comparison, errors, gates, show, trajectory
+from f2d.figures.panels import Crop, Shown, comparison, errors, gates, show, trajectory
 from f2d.transport import LogNormal
 
 CASES = 4  # default number
@@ -25,15 +27,18 @@ def draw(
     *,
     suffix: str = "png",
     steps: int = 10,
+    crop: Crop | None = None,
     device: str = "auto",
     overwrite: bool = False,
 ) -> Iterator[Path]:
     """Write the figures into `target` and yield their paths.
 
-    The figures are ``comparison``, ``errors`` if there is a ground truth, and for every evaluated model ``NAME-gates``
-    (if it has experts) and ``NAME-trajectory`` of the first case (if its process is log-normal).
+    The figures are ``comparison``, ``errors`` if there is a ground truth, ``maps`` if there are ground-truth masks and
+    experts, ``weights`` if factors are known and experts evaluated, and for every evaluated model ``NAME-gates`` (if it
+    has experts) and ``NAME-trajectory`` of the first case (if its process is log-normal).
 
-    names: of cases; if empty, the first case of each of four evenly chosen categories. Raises ValueError, before
+    names: of cases; if empty, the first case of each of four evenly chosen categories. crop: the part of each image
+    that ``comparison``, ``errors`` and ``maps`` show. Raises ValueError, before
     anything is drawn, for evaluations that are missing, use different data or lack a case, and for files that exist.
     """
     folders = [EvaluationFolder.open(path) for path in evaluations]
@@ -43,8 +48,12 @@ def draw(
     methods = dict(zip(names_of(folders), folders))
     if len(methods) < len(folders):
         raise ValueError("an evaluation is given twice, but each must be given once")
-    cases = _chosen(open_data(sources.pop()), folders, names)
-    drawings = _drawings(methods, [show(case, methods) for case in cases], steps, device)
+    data = open_data(sources.pop())
+    shown = [show(case, methods, crop) for case in _chosen(data, folders, names)]
+    drawings = _drawings(methods, shown, steps, device)
+    experts = {name: acting(_evaluated(data, folder)) for name, folder in methods.items()}
+    if any(experts.values()):
+        drawings["weights"] = lambda: weights(experts)
     paths = {name: target / f"{_plain(name)}.{suffix}" for name in drawings}
     if len(set(paths.values())) < len(paths):
         raise ValueError(f"two of {', '.join(drawings)} would be the same file, so rename one with f2d eval --name")
@@ -78,21 +87,30 @@ def _chosen(data: DataSet, folders: Sequence[EvaluationFolder], names: Sequence[
     return [first[category] for category in picked]
 
 
+def _evaluated(data: DataSet, folder: EvaluationFolder) -> list[tuple[Case, Record]]:
+    records = ((case, folder.record(case.name)) for case in data.cases)
+    return [(case, record) for case, record in records if record is not None]
+
+
 def _drawings(
     methods: Mapping[str, EvaluationFolder], shown: list[Shown], steps: int, device: str
 ) -> dict[str, Callable[[], Figure]]:
     found: dict[str, Callable[[], Figure]] = {"comparison": lambda: comparison(shown)}
     if any(case.clean is not None for case in shown):
         found["errors"] = lambda: errors(shown)
+    restorers = {}
     for name, folder in methods.items():
         settings = folder.settings
         if settings.model is None:
             continue
         restorer = load_evaluated(settings, device)
         if restorer.config.factors:
+            restorers[name] = restorer
             found[f"{name}-gates"] = partial(gates, restorer, shown)
         if isinstance(restorer.transport, LogNormal):
             found[f"{name}-trajectory"] = partial(
                 trajectory, restorer, shown[0], steps=steps, seed=settings.options["seed"]
             )
+    if restorers and any(case.masks for case in shown):
+        found["maps"] = lambda: maps(restorers, shown)
     return found

@@ -9,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from f2d.degradation import FACTORS
 from f2d.engine.restorer import Restorer
 from f2d.evaluation.case import Case
 from f2d.evaluation.folder import EvaluationFolder
@@ -23,24 +24,56 @@ SHOWN = 6  # states of a trajectory
 NOISE_RANGE = 6  # range from black to white, in standard deviations of the strongest step's noise
 
 
+class Crop(NamedTuple):
+    """A rectangle of an image, in pixels; x and y are those of its upper left corner."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
 class Shown(NamedTuple):
-    """A case with its restorations by method, all [3, H, W] in [0, 1]; clean is None if there is no ground truth."""
+    """A case with its restorations by method, all [3, H, W] in [0, 1]; clean is None if there is no ground truth.
+
+    masks: the ground-truth mask [H, W] of each factor that is present, empty if unknown. crop: the part to draw of
+    images, error maps and maps, None for all; numbers in captions are of the whole image.
+    """
 
     name: str
     degraded: Tensor
     clean: Tensor | None
     restored: dict[str, Tensor]
+    masks: dict[str, Tensor]
+    crop: Crop | None = None
+
+    def cut(self, image: Tensor) -> Tensor:
+        """Return the part of an image [..., H, W] that is drawn."""
+        if self.crop is None:
+            return image
+        x, y, width, height = self.crop
+        return image[..., y : y + height, x : x + width]
 
 
-def show(case: Case, methods: Mapping[str, EvaluationFolder]) -> Shown:
-    """Read a case and its restoration by every method; raise ValueError if one is missing."""
+def show(case: Case, methods: Mapping[str, EvaluationFolder], crop: Crop | None = None) -> Shown:
+    """Read a case and its restoration by every method; raise ValueError for a missing one, or a `crop` outside."""
     pixels, restored = case.load(), {}
+    height, width = pixels.degraded.shape[1:]
+    if crop is not None and (
+        min(crop) < 0 or 0 in crop[2:] or crop.x + crop.width > width or crop.y + crop.height > height
+    ):
+        raise ValueError(
+            f"the crop of {crop.width}x{crop.height} pixels at ({crop.x}, {crop.y}) must lie inside {case.name}, "
+            f"which is {width}x{height}"
+        )
     for name, folder in methods.items():
         path = folder.restored(case.name)
         if not path.is_file():
             raise ValueError(f"{folder.path} has no restored image of {case.name}, so evaluate again with --images")
         restored[name] = image_to_tensor(path)
-    return Shown(case.name, pixels.degraded, pixels.clean, restored)
+    masks = {} if pixels.maps is None else dict(zip(FACTORS, pixels.maps))
+    present = {factor: mask for factor, mask in masks.items() if factor in case.factors}
+    return Shown(case.name, pixels.degraded, pixels.clean, restored, present, crop)
 
 
 def comparison(cases: Sequence[Shown]) -> Figure:
@@ -49,7 +82,9 @@ def comparison(cases: Sequence[Shown]) -> Figure:
     for case in cases:
         pictures = {"input": case.degraded, **case.restored}
         pictures |= {} if case.clean is None else {GROUND_TRUTH: case.clean}
-        rows.append([(name, _picture(image), _decibels(name, image, case.clean)) for name, image in pictures.items()])
+        rows.append(
+            [(name, picture(case.cut(image)), _decibels(name, image, case.clean)) for name, image in pictures.items()]
+        )
     return grid(rows)
 
 
@@ -61,7 +96,7 @@ def errors(cases: Sequence[Shown]) -> Figure:
             maps = {"input": case.degraded, **case.restored}
             rows.append(
                 [
-                    (name, (image - case.clean).abs().mean(0).mul(255).numpy(), _decibels(name, image, case.clean))
+                    (name, case.cut(_levels_off(image, case.clean)).numpy(), _decibels(name, image, case.clean))
                     for name, image in maps.items()
                 ]
             )
@@ -80,7 +115,7 @@ def gates(restorer: Restorer, cases: Sequence[Shown]) -> Figure:
     rows = []
     for case in cases:
         seen = restorer(case.degraded)
-        row = [("input", _picture(case.degraded), case.name)]
+        row = [("input", picture(case.degraded), case.name)]
         for k, factor in enumerate(seen.factors):
             row.append((factor, (seen.gates[k] * seen.maps[k]).numpy(), f"gate {seen.gates[k]:.2f}"))
         rows.append(row)
@@ -98,10 +133,10 @@ def trajectory(restorer: Restorer, case: Shown, *, steps: int = 10, seed: int = 
         raise ValueError("this model's process draws no noise at its steps")
     path, noises, times = states(restorer, transport, case.degraded, steps, seed)
     picked = np.unique(np.linspace(0, steps, min(SHOWN, steps + 1)).round().astype(int))
-    above = [(f"x_t, t/T = {times[i]:.2f}", _picture(path[i]), "") for i in picked]
+    above = [(f"x_t, t/T = {times[i]:.2f}", picture(path[i]), "") for i in picked]
     loudest = max(float(noise.square().mean().sqrt()) for noise in noises) or 1.0
     below = [
-        ("noise of the step", _picture(noises[i] / (NOISE_RANGE * loudest) + 0.5), _levels(noises[i])) for i in picked
+        ("noise of the step", picture(noises[i] / (NOISE_RANGE * loudest) + 0.5), _levels(noises[i])) for i in picked
     ]
     return grid([above, below])
 
@@ -130,8 +165,13 @@ def states(
     return unit, [noise[0].cpu() / 2 for noise in noises], [t / last for t in times]
 
 
-def _picture(image: Tensor) -> np.ndarray:
+def picture(image: Tensor) -> np.ndarray:
+    """[3, H, W] in [0, 1] -> [H, W, 3], clamped."""
     return image.clamp(0, 1).permute(1, 2, 0).numpy()
+
+
+def _levels_off(image: Tensor, clean: Tensor) -> Tensor:
+    return (image - clean).abs().mean(0).mul(255)
 
 
 def _decibels(name: str, image: Tensor, clean: Tensor | None) -> str:

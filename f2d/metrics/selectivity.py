@@ -21,6 +21,13 @@ class Ratio(NamedTuple):
     median: float
 
 
+def effective_gates(gates: Tensor, maps: Tensor) -> np.ndarray:
+    """``e_k = alpha_k · mean m_k``, float64 [K], from gates [K] and maps [K,H,W]: how much each expert acts."""
+    # NumPy's sums do not depend on the number of threads
+    gate, map_ = (each.detach().cpu().double().numpy() for each in (gates, maps))
+    return (gate[:, None, None] * map_).mean((1, 2))
+
+
 def pairs_of(gates: Tensor, maps: Tensor, labels: Tensor, true_maps: Tensor | None = None) -> Pairs:
     """Compute numerator and denominator of each ratio for one image, with the effective gates e_k = alpha_k m_k:
 

@@ -15,6 +15,7 @@ from .schedules import LogNormalSchedule
 
 SAMPLERS = ("MC", "NMC", "EM", "mean")
 MC_VARIANCE_FLOOR = 1e-8  # added to S² of every MC step by the paper's code; golden trajectories contain it
+EM_RATE_BOUND = 5.0  # theta dt of a step, which leaves 1 - theta dt; noisy schedules reach 4.6, the straight one 20
 STATE_BOUND = 2.0  # images lie in [-1, 1]; a state outside [-2, 2] comes from the tail of the log-normal
 
 
@@ -46,7 +47,8 @@ def transport(
     steps < T still advances one dt per step, as in the paper's code, so it stops short of the target; a RuntimeWarning
     says so.
 
-    Raises ValueError for an unknown sampler, an invalid number of steps, or noise of the wrong shape.
+    Raises ValueError for an unknown sampler, an invalid number of steps, EM with a schedule that is too fast for it
+    (the straight flow), or noise of the wrong shape.
     """
     times = sampling_times(schedule, steps, sampler)
     check_noise(noise, seed, steps, x_0)
@@ -109,6 +111,11 @@ def sampling_times(schedule: LogNormalSchedule, steps: int, sampler: str) -> lis
         raise ValueError(f"transport: sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
     if sampler == "mean" and steps != 1:
         raise ValueError(f"transport: steps must be 1 for sampler mean, one evaluation at t = 0, got {steps}")
+    if sampler == "EM" and (rate := float(schedule.theta.max()) * schedule.dt) > EM_RATE_BOUND:
+        raise ValueError(
+            f"transport: sampler must be MC, NMC or mean with this schedule, got 'EM', whose steps would overshoot the "
+            f"target {rate:.1f} times (theta dt must be at most {EM_RATE_BOUND:g})"
+        )
     return schedule.times(steps)
 
 

@@ -12,7 +12,7 @@ pytest.importorskip("matplotlib", reason="needs the [eval] extra")
 from f2d.engine.restorer import Restorer
 from f2d.evaluation.case import Case
 from f2d.evaluation.folder import EvaluationFolder
-from f2d.figures.panels import Shown, errors, show, states
+from f2d.figures.panels import Crop, Shown, comparison, errors, show, states
 from tests.cli.conftest import assert_one_line_error
 from tests.data.conftest import picture, save
 
@@ -33,7 +33,7 @@ def test_all_figures_are_written_and_again_the_same(f2d, evaluation, tmp_path):
         for folder in (tmp_path / f"{kind}1", tmp_path / f"{kind}2"):
             done = f2d("figures", evaluation, "-o", folder, "--format", kind, "--steps", 2, "--case", "low/a")
             assert done.exit_code == 0, done.output
-            names = {"comparison", "errors", f"{name}-gates", f"{name}-trajectory"}
+            names = {"comparison", "errors", "maps", "weights", f"{name}-gates", f"{name}-trajectory"}
             assert {path.name for path in folder.iterdir()} == {f"{each}.{kind}" for each in names}
             bytes_of.append([path.read_bytes() for path in sorted(folder.iterdir())])
         assert bytes_of[0] == bytes_of[1]
@@ -66,12 +66,27 @@ def test_evaluations_of_one_name_are_told_apart_by_their_folders(f2d, evaluation
 def test_an_error_map_is_the_mean_difference_in_levels():
     clean = torch.full((3, 8, 8), 0.5)
     degraded = clean + torch.tensor([0.0, 0.1, 0.2])[:, None, None]
-    figure = errors([Shown("a", degraded, clean, {"ours": clean})])
+    figure = errors([Shown("a", degraded, clean, {"ours": clean}, {})])
     maps = [axis.images[0].get_array() for axis in figure.axes if axis.images]
     np.testing.assert_allclose(maps[0], 25.5, rtol=1e-5)
     np.testing.assert_allclose(maps[1], 0, atol=1e-5)
     with pytest.raises(ValueError, match="needs a ground truth"):
-        errors([Shown("a", degraded, None, {})])
+        errors([Shown("a", degraded, None, {}, {})])
+
+
+def test_a_crop_is_drawn_and_the_numbers_stay_those_of_the_image(f2d, evaluation, tmp_path):
+    clean, case = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0)), {"name": "a", "masks": {}}
+    degraded = clean * 0.5
+    whole = Shown(degraded=degraded, clean=clean, restored={}, **case)
+    part = whole._replace(crop=Crop(2, 1, 4, 3))
+    for draw in (comparison, errors):
+        before, after = (draw([shown]).axes[0] for shown in (whole, part))
+        np.testing.assert_array_equal(after.images[0].get_array(), before.images[0].get_array()[1:4, 2:6])
+        assert before.get_xlabel() == after.get_xlabel() != ""
+    arguments = ("figures", evaluation, "-o", tmp_path / "out", "--case", "low/a", "--crop")
+    assert_one_line_error(f2d(*arguments, 40, 0, 100, 8), 2, "100x8 pixels at (40, 0)", "low/a")
+    assert_one_line_error(f2d(*arguments, 0, 0, 0, 8), 2, "must lie inside")
+    assert f2d(*arguments, 3, 4, 16, 8).exit_code == 0
 
 
 def test_the_trajectory_ends_where_the_sampler_does(model):

@@ -31,13 +31,14 @@ def furnished(tmp_path_factory, clean) -> Path:
     for name, category in (("rainy.jpg", "rain"), ("foggy.png", "haze"), ("night.jpg", "low"), ("poster.tif", "snow")):
         f2d.degrade(clean[0], category, seed=1).image.save(home / name)
     clean[0].save(home / "clean.jpg")
-    for folder in ("photos", "photos/holiday", "pairs/input", "pairs/target", "CDD-11_test/clear"):
+    for folder in ("photos", "photos/holiday", "pairs/input", "pairs/target", "CDD-11_test/clear", "CBSD68"):
         (home / folder).mkdir(parents=True)
     for i, picture in enumerate(clean * 2):
         picture = picture.rotate(180 * (i // len(clean)))
         picture.save(home / ("photos/holiday" if i % 2 else "photos") / f"{i}.png")
         picture.save(home / "pairs/target" / f"{i}.png")
         f2d.degrade(picture, "rain", seed=i).image.save(home / "pairs/input" / f"{i}.png")
+    clean[2].save(home / "CBSD68/1.png")
     small = clean[1].resize((32, 24))
     small.save(home / "CDD-11_test/clear/1.png")
     for category in CATEGORIES:

@@ -24,6 +24,7 @@ def params() -> list:
     without_av = pytest.mark.skipif(find_spec("av") is None, reason="needs PyAV, which is not installed")
     marks = {
         "docs/tutorials/export.md": pytest.mark.slow,  # ONNX takes a minute
+        "docs/failure-modes.md": pytest.mark.slow,  # four trainings and eight evaluations take a minute
         "docs/tutorials/video.md": without_av,
     }
     return [pytest.param(page, marks=marks.get(name_of(page), ()), id=name_of(page)) for page in PAGES if to_run(page)]

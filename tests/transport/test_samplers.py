@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from f2d.transport import LogNormalSchedule, mu_of, target_of, transport
+from f2d.transport.samplers import sampling_times
 from f2d_kernels import lognormal_transition
 
 PAPER = LogNormalSchedule.named()
@@ -155,6 +156,28 @@ def test_the_exact_mean_never_moves():
     """At y = E[mu] the residual is zero, and so is all noise, in any number of steps."""
     y = torch.zeros(1, 1, 16, 16)
     assert torch.equal(transport(posterior_mean(y), y, PAPER, steps=100, seed=9), y)
+
+
+def test_euler_maruyama_is_refused_where_it_would_overshoot():
+    """The last rate of the straight flow is 20 - ln T: a step of Euler's method multiplies the residual by -14.4."""
+    y = image(1, 3, 4, 4)
+    with pytest.raises(ValueError, match=r"must be MC, NMC or mean with this schedule.*15\.4 times"):
+        transport(lambda x, t: y, y, LogNormalSchedule.named("straight", "none", 100), steps=100, sampler="EM")
+    for theta in ("constant", "linear", "cosine", "jsd"):
+        schedule = LogNormalSchedule.named(theta, "linear", 100)
+        assert len(schedule.times(100)) == len(sampling_times(schedule, 100, "EM"))
+
+
+@pytest.mark.parametrize("steps", [1, 4, 100])
+def test_the_deterministic_flow_stays_at_the_mean_of_two_modes(steps):
+    """Failure mode 1: y and x_t give away mu = y + (x_t - y) T / t, so all calls after the first repeat its mean."""
+    schedule = LogNormalSchedule.named("straight", "none", 100)
+    y = torch.full((1, 1, 8, 8), 0.1)
+
+    def predict(x: torch.Tensor, t: int) -> torch.Tensor:
+        return y + (x - y) * 100 / t if t else torch.zeros_like(x)
+
+    assert transport(predict, y, schedule, steps=steps, seed=9).abs().max() < 1e-5
 
 
 @settings(max_examples=25, deadline=None)

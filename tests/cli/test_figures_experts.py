@@ -1,0 +1,102 @@
+"""`f2d figures` on experts: maps beside ground-truth masks, and effective gates of present and absent factors."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("matplotlib", reason="needs the [eval] extra")
+
+from f2d.degradation import CATEGORIES, FACTORS
+from f2d.engine.restorer import Explanation, Restorer
+from f2d.evaluation.case import Case
+from f2d.evaluation.folder import EvaluationFolder
+from f2d.evaluation.record import Record
+from f2d.figures.experts import acting, maps, weights
+from f2d.figures.panels import Crop, Shown
+from tests.data.conftest import picture, save
+
+MASK = torch.tensor([[0.0, 0.1], [0.2, 0.4]])
+
+
+def stub(map_: torch.Tensor, spatial: bool = True):
+    """A model whose rain expert has this map."""
+    found = Explanation(("rain",), map_[None], torch.ones(1), torch.ones(1))
+    return SimpleNamespace(explain=lambda image: found, config=SimpleNamespace(spatial_maps=spatial))
+
+
+def shown(**masks: torch.Tensor) -> Shown:
+    return Shown("rain/a", torch.zeros(3, 2, 2), None, {}, masks)
+
+
+def test_maps_stand_beside_the_mask_on_its_scale():
+    models = {"right": stub(MASK), "wrong": stub(0.4 - MASK), "whole": stub(torch.ones(2, 2), spatial=False)}
+    figure = maps(models, [shown(rain=MASK)])
+    cells = [axis for axis in figure.axes if axis.images][:5]
+    assert [axis.get_title() for axis in cells] == ["input", "ground truth", "right", "wrong", "whole"]
+    drawn = [np.asarray(axis.images[0].get_array()) for axis in cells]
+    np.testing.assert_allclose(drawn[1], MASK / 0.4)
+    np.testing.assert_allclose(drawn[2], MASK / 0.4)
+    np.testing.assert_allclose(drawn[3], 1 - MASK / 0.4, atol=1e-6)
+    assert [axis.get_xlabel() for axis in cells[1:]] == [
+        "rain, largest 0.40",
+        "r = 1.00",
+        "r = -1.00",
+        "no map, m = 1",
+    ]
+    cropped = maps({"right": stub(MASK)}, [shown(rain=MASK)._replace(crop=Crop(1, 0, 1, 2))])
+    np.testing.assert_allclose(cropped.axes[2].images[0].get_array(), MASK[:, 1:] / 0.4)
+    assert cropped.axes[2].get_xlabel() == "r = 1.00"  # of the whole map
+    with pytest.raises(ValueError, match="needs ground-truth masks"):
+        maps(models, [shown()])
+
+
+def evaluated(category: str, scene: str, factors: tuple[str, ...], **effective: float) -> tuple[Case, Record]:
+    name = f"{category}/{scene}"
+    return Case(name, category, None, None, 0, factors), Record(name, category, effective=effective)
+
+
+SEEN = [
+    evaluated("rain", "a", ("rain",), rain=0.2, low=0.01),
+    evaluated("rain", "b", ("rain",), rain=0.4, low=0.03),
+    evaluated("low", "a", ("low",), rain=0.06, low=0.5),
+    evaluated("low", "b", ("low",), rain=0.06, low=0.5),
+    evaluated("unknown", "c", (), rain=0.9, low=0.9),
+    evaluated("rain", "old", ("rain",)),
+]
+
+
+def test_effective_gates_are_averaged_where_a_factor_is_present_and_where_not():
+    rain, low = acting(SEEN)
+    assert (rain.factor, low.factor) == ("rain", "low")
+    assert rain.present == pytest.approx((0.3, 0.2, 0.4)) and rain.absent == pytest.approx((0.06, 0.06, 0.06))
+    assert low.present == pytest.approx((0.5, 0.5, 0.5)) and low.absent == pytest.approx((0.02, 0.01, 0.03))
+    assert acting([SEEN[0]]) == []  # nothing to compare with
+
+
+def test_a_panel_has_the_means_and_their_ratio():
+    figure = weights({"ours": acting(SEEN), "without": []})
+    (axis,) = figure.axes
+    assert axis.get_title() == "ours"
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["rain\n5.0x", "low\n25.0x"]
+    present, absent = axis.containers
+    np.testing.assert_allclose(present.lines[0].get_ydata(), [0.3, 0.5])
+    np.testing.assert_allclose(absent.lines[0].get_ydata(), [0.06, 0.02])
+    with pytest.raises(ValueError, match="no method has effective gates"):
+        weights({"without": []})
+
+
+def test_an_evaluation_stores_the_effective_gates(f2d, model, tmp_path):
+    save(picture(1), tmp_path / "photos" / "a.png")
+    out = tmp_path / "out"
+    assert (
+        f2d("eval", model, "--data", f"composites={tmp_path / 'photos'}", "-o", out, "--measures", "mae").exit_code == 0
+    )
+    folder, restorer = EvaluationFolder.open(out), Restorer.load(model)
+    name = f"{CATEGORIES[2]}/a"
+    case = Case(name, CATEGORIES[2], None, tmp_path / "photos" / "a.png", 2000)
+    found = restorer(case.load().degraded, seed=0)
+    expected = (found.gates * found.maps.mean((1, 2))).tolist()
+    assert folder.record(name).effective == pytest.approx(dict(zip(FACTORS, expected)), rel=1e-5)
+    assert "effective gate rain" in (out / "results.csv").read_text().splitlines()[0]

@@ -74,7 +74,7 @@ class Mixture(Dataset):
         entries = part.entries[category]
         entry, seed = entries[draws.randrange(len(entries))], draws.getrandbits(62)
         degraded, clean = part.pool.read(entry)
-        _check_crop(part.pool.name(entry), (clean.shape[2], clean.shape[1]), crop)
+        _check_crop(part.pool.entries[entry].name, (clean.shape[2], clean.shape[1]), crop)
         clean, degraded = self.augment(clean, degraded, crop, draws)
         return _sample(clean, degraded, category, seed)
 
@@ -82,7 +82,7 @@ class Mixture(Dataset):
         """Raise ValueError, which names the first image smaller than `crop`; only headers are read."""
         for part in self.parts:
             for entry in part.used():
-                _check_crop(part.pool.name(entry), part.pool.size(entry), crop)
+                _check_crop(part.pool.entries[entry].name, part.pool.size(entry), crop)
 
     def split(self, count: int, crop: int) -> tuple["Mixture", list[Sample]]:
         """Return (the mixture without the held-out scenes, `count` samples of these), for training and validation.
@@ -155,11 +155,11 @@ def _frequencies(source: Source, pool: Pool, where: str) -> dict[str, float]:
 
 def _divided(part: _Part, share: int) -> tuple[_Part, _Part]:
     """Return (remaining, held-out) parts: whole scenes, evenly spaced, at most `share` and a tenth of all."""
-    scene_of = {entry: part.pool.scene(entry) for entry in part.used()}
+    scene_of = {entry: part.pool.entries[entry].scene for entry in part.used()}
     scenes = sorted(set(scene_of.values()))
     if len(scenes) < 2:
         raise ValueError(
-            f"{part.pool.name(0)} is the only image, but training needs at least two, as one is held out for validation"
+            f"{part.pool.entries[0].name} is the only image, but training needs at least two, as one is held out for validation"
         )
     number = min(share, max(1, len(scenes) // 10))
     held = {scenes[k * len(scenes) // number] for k in range(number)}
@@ -174,7 +174,7 @@ def _divided(part: _Part, share: int) -> tuple[_Part, _Part]:
     bare = [category for category, entries in kept.entries.items() if not entries]
     if bare:
         raise ValueError(
-            f"{part.pool.name(0)}: all images of {', '.join(bare)} would be held out for validation, so give more"
+            f"{part.pool.entries[0].name}: all images of {', '.join(bare)} would be held out for validation, so give more"
         )
     return kept, out
 
@@ -193,7 +193,7 @@ def _in_turn(held: _Part, count: int) -> list[tuple[str, int]]:
 
 def _fixed_sample(part: _Part, category: str, entry: int, crop: int, number: int) -> Sample:
     degraded, clean = part.pool.read(entry)
-    _check_crop(part.pool.name(entry), (clean.shape[2], clean.shape[1]), crop)
+    _check_crop(part.pool.entries[entry].name, (clean.shape[2], clean.shape[1]), crop)
     degraded = None if degraded is None else centre_crop(degraded, crop)
     return _sample(centre_crop(clean, crop), degraded, category, _VALIDATION_SEED + number)
 

@@ -28,8 +28,8 @@ def check_types(instance: Any, owner: str) -> None:
 def checked(
     instance: Any,
     owner: str,
-    limits: Mapping[str, tuple[float, float | None]] = {},  # noqa: B006, never changed
-    choices: Mapping[str, Iterable[str]] = {},  # noqa: B006
+    limits: Mapping[str, tuple[float, float | None]] = {},
+    choices: Mapping[str, Iterable[str]] = {},
 ) -> Callable[[str, bool, str], None]:
     """Check a dataclass by `check_types`, and fields against `limits` and `choices`.
 

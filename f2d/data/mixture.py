@@ -155,11 +155,12 @@ def _frequencies(source: Source, pool: Pool, where: str) -> dict[str, float]:
 
 def _divided(part: _Part, share: int) -> tuple[_Part, _Part]:
     """Return (remaining, held-out) parts: whole scenes, evenly spaced, at most `share` and a tenth of all."""
-    scene_of = {entry: part.pool.entries[entry].scene for entry in part.used()}
+    entries, first = part.pool.entries, part.pool.entries[0].name
+    scene_of = {entry: entries[entry].scene for entry in part.used()}
     scenes = sorted(set(scene_of.values()))
     if len(scenes) < 2:
         raise ValueError(
-            f"{part.pool.entries[0].name} is the only image, but training needs at least two, as one is held out for validation"
+            f"{first} is the only image, but training needs at least two, as one is held out for validation"
         )
     number = min(share, max(1, len(scenes) // 10))
     held = {scenes[k * len(scenes) // number] for k in range(number)}
@@ -173,9 +174,7 @@ def _divided(part: _Part, share: int) -> tuple[_Part, _Part]:
     kept, out = those(False), those(True)
     bare = [category for category, entries in kept.entries.items() if not entries]
     if bare:
-        raise ValueError(
-            f"{part.pool.entries[0].name}: all images of {', '.join(bare)} would be held out for validation, so give more"
-        )
+        raise ValueError(f"{first}: all images of {', '.join(bare)} would be held out for validation, so give more")
     return kept, out
 
 

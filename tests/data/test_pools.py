@@ -225,7 +225,7 @@ def test_folders_named_as_images_and_hidden_ones_hold_no_photographs(tmp_path):
         save(picture(2), tmp_path / hidden / "c.png")
     save(picture(2), tmp_path / "._a.png")
     pool = open_pool(tmp_path, "clean")
-    assert [pool.entries[i].name for i in range(len(pool))] == [str(tmp_path / "a.png"), str(tmp_path / "album.jpg" / "b.png")]
+    assert [entry.name for entry in pool.entries] == [str(tmp_path / "a.png"), str(tmp_path / "album.jpg" / "b.png")]
     assert [pool.size(i) for i in range(len(pool))] == [pool.read(i)[1].shape[:0:-1] for i in range(len(pool))]
 
 

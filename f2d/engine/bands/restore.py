@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from f2d.transport.samplers import check_noise, warn_if_short
 
 from .layers import Bands
 from .network import BandedNetwork
-from .stored import Rows, Scratch
+from .stored import Rows, Scratch, View
 
 
 class Banded(NamedTuple):
@@ -65,7 +66,7 @@ def restore_banded(
     for flip in flips:
         flipped_noise = None if noise is None else noise.flip([axis + 1 for axis in flip])
         pixels = image.flip(flip) if flip else image
-        rows = ImageRows(pixels, engine)
+        rows = View(*pixels.shape[2:], partial(_pixels, engine, pixels))
         network = BandedNetwork(engine, bands, rows, strength, engine.device.type == "cpu", adjust)
         restored = _transport(network, times, sampler, seed, flipped_noise, pixels)
         found = Banded(restored, _maps(network, image) if maps else None, network.gates, network.weights)
@@ -78,15 +79,9 @@ def restore_banded(
     return first._replace(image=result)
 
 
-class ImageRows:
-    """Rows in [-1, 1] on the engine's device, of an image [1, 3, H, W] in [0, 1] on any device."""
-
-    def __init__(self, image: Tensor, engine: Engine):
-        self.image, self.device, self.dtype = image, engine.device, engine.wide
-        self.height, self.width = image.shape[2:]
-
-    def read(self, top: int, bottom: int) -> Tensor:
-        return (self.image[:, :, top:bottom].to(self.device, memory_format=torch.channels_last) * 2 - 1).to(self.dtype)
+def _pixels(engine: Engine, image: Tensor, top: int, bottom: int) -> Tensor:
+    """Return rows in [-1, 1] on the engine's device, of an image [1, 3, H, W] in [0, 1] on any device."""
+    return (image[:, :, top:bottom].to(engine.device, memory_format=torch.channels_last) * 2 - 1).to(engine.wide)
 
 
 def _transport(

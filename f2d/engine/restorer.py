@@ -213,7 +213,7 @@ class Restorer:
                 parts.append((restored.float().add(1).div(2), *(predictor.seen or ())))
             else:
                 assert isinstance(self.engine, Engine)  # other networks only restore whole images
-                bands = {"positions": plan.positions, "folder": folder, "maps": True, "adjust": adjust}
+                bands: dict[str, Any] = {"positions": plan.positions, "folder": folder, "maps": True, "adjust": adjust}
                 of_each = strengths(self.config.factors, strength, only)
                 parts.append(restore_banded(self.engine, images[here], strength=of_each, **bands, **options))
         # a single part is not copied, as it may be large

@@ -53,7 +53,7 @@ class BandedNetwork:
         if engine.enhancer is not None:
             self.padded_image = self._enhanced(self.padded_image)
         rows, width = self.padded_image, image.width
-        self.enhanced = View(image.height, width, lambda top, bottom: rows.read(top, bottom)[..., :width])
+        self.enhanced: Rows = View(image.height, width, lambda top, bottom: rows.read(top, bottom)[..., :width])
         self._parse()
 
     def velocity(self, state: Rows, t: int) -> Rows:
@@ -164,7 +164,7 @@ class BandedNetwork:
                 h = bands.convolve(net.downsamples[level], h)
         for block in net.mid_blocks:
             h = self._block(block, h, constants)
-        if net.mid_attention is not None:
+        if not net.light:
             h = self._attention(net.mid_attention, h)
         frequency = net.frequency_mlp(self._high_frequencies(h).to(self.engine.wide))
         for level, blocks in enumerate(net.up_blocks):

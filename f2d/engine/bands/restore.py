@@ -66,7 +66,7 @@ def restore_banded(
     for flip in flips:
         flipped_noise = None if noise is None else noise.flip([axis + 1 for axis in flip])
         pixels = image.flip(flip) if flip else image
-        rows = View(*pixels.shape[2:], partial(_pixels, engine, pixels))
+        rows = View(pixels.shape[2], pixels.shape[3], partial(_pixels, engine, pixels))
         network = BandedNetwork(engine, bands, rows, strength, engine.device.type == "cpu", adjust)
         restored = _transport(network, times, sampler, seed, flipped_noise, pixels)
         found = Banded(restored, _maps(network, image) if maps else None, network.gates, network.weights)

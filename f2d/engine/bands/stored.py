@@ -4,7 +4,8 @@ import os
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -153,7 +154,8 @@ class Joined:
         return torch.cat(bands, dim=1).contiguous(memory_format=torch.channels_last)
 
 
-class View(NamedTuple):
+@dataclass(eq=False)
+class View:
     """Rows that ``read(top, bottom)`` computes from others at every read."""
 
     height: int

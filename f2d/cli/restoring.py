@@ -92,7 +92,7 @@ class Restoring:
                 self._counts.fail(error)
                 bar.advance(bar.task_ids[0])
                 continue
-            if group and (photo.size != group[0][1].size or len(group) == self._batch(photo)):
+            if group and photo.size != group[0][1].size:
                 yield group
                 group = []
             group.append((job, photo))

@@ -145,8 +145,8 @@ def _all(
     step = max(1, TOGETHER // clean[0, 0].numel()) if len(clean) else 1
     if len(clean) > step:
         parts = [slice(first, first + step) for first in range(0, len(clean), step)]
-        done = [_all(clean[p], categories[p], seeds[p], given, recorded[p]) for p in parts]
-        images, all_maps, all_used = zip(*done, strict=True)
+        each = [_all(clean[p], categories[p], seeds[p], given, recorded[p]) for p in parts]
+        images, all_maps, all_used = zip(*each, strict=True)
         return torch.cat(images), torch.cat(all_maps), [parameters for part in all_used for parameters in part]
     x, maps = clean.clone(), torch.zeros_like(clean[:, :1]).repeat(1, len(FACTORS), 1, 1)
     used: list[Parameters] = [{} for _ in categories]

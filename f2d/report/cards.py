@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from f2d.evaluation.case import Case, Pixels
 from f2d.images import image_to_tensor, to_picture
@@ -74,7 +74,7 @@ def card(shown: Shown, methods: Sequence[Method], measures: Sequence[About], sca
     told = [(f"{m.name}: " if prefixed else "", d) for m, d in zip(methods, shown.details) if d is not None]
     groups = [error_group(errors, scales)] if errors else []
     groups += [group for prefix, details in told for group in model_groups(details, scales, shown.size, prefix)]
-    pictures = [panel.picture for group in groups for panel in group.panels]
+    pictures: list[Any] = [panel.picture for group in groups for panel in group.panels]
     left = iter(encode_within(pictures, budget - shown.photographs.characters, MAPS).pictures if pictures else ())
     encoded = [
         group._replace(panels=tuple(panel._replace(picture=next(left)) for panel in group.panels)) for group in groups

@@ -63,8 +63,10 @@ class Mixture(Dataset):
         self.seed, self.augment = seed, augment or Augment()
         pictures = Pictures(budget)
         self.parts = [_part(source, Path(root), tuple(factors), pictures) for source in sources]
-        if crop_check is not None:
-            self.check_crop(crop_check)
+        if crop_check is not None:  # only headers are read
+            for part in self.parts:
+                for entry in part.used():
+                    _check_crop(part.pool.entries[entry].name, part.pool.size(entry), crop_check)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         index, crop = key
@@ -77,12 +79,6 @@ class Mixture(Dataset):
         _check_crop(part.pool.entries[entry].name, (clean.shape[2], clean.shape[1]), crop)
         clean, degraded = self.augment(clean, degraded, crop, draws)
         return _sample(clean, degraded, category, seed)
-
-    def check_crop(self, crop: int) -> None:
-        """Raise ValueError, which names the first image smaller than `crop`; only headers are read."""
-        for part in self.parts:
-            for entry in part.used():
-                _check_crop(part.pool.entries[entry].name, part.pool.size(entry), crop)
 
     def split(self, count: int, crop: int) -> tuple["Mixture", list[Sample]]:
         """Return (the mixture without the held-out scenes, `count` samples of these), for training and validation.

@@ -192,7 +192,7 @@ def choose(cases: Sequence[Case], number: int) -> tuple[Case, ...]:
 
 
 def _method(name: str, folder: EvaluationFolder, data: DataSet) -> Method:
-    records = list(folder.records(list(data.cases)))
+    records = [record for case in data.cases if (record := folder.record(case.name)) is not None]
     done = {record.name: record for record in records if record.error is None}
     if not done:
         raise ValueError(f"{folder.path} has no results of any image yet, so finish it with f2d eval")

@@ -1,11 +1,11 @@
 # make demo | test | test-full | pytest | bench | docs | lint | wheels | test-wheels | clean: each sets up .venv itself.
 PYTHON ?= python3
-# of `wheels` and `test-wheels`: the interpreters that they are for
+# the interpreters that `wheels` builds for and `test-wheels` tests with
 PYTHONS ?= $(BIN)/python
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find csrc -type f 2>/dev/null) setup.py pyproject.toml constraints.txt
-# a file is one process' from beginning to end, as its fixtures are
+# all tests of a file run in one process, which makes their fixtures once
 TWO_AT_A_TIME := -n 2 --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 

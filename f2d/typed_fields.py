@@ -1,7 +1,7 @@
 """Check dataclasses filled from files: each field against its annotation, with errors that name the field."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -25,9 +25,15 @@ def check_types(instance: Any, owner: str) -> None:
             raise ValueError(f"{owner}: {field.name} must be {_described(kind)}, got {_shown(value)}") from None
 
 
-def checked(instance: Any, owner: str, limits: Mapping[str, tuple[int, int]]) -> Callable[[str, bool, str], None]:
-    """Check a dataclass by `check_types`, and its sizes against `limits`: field -> (least, most), of each of a tuple.
+def checked(
+    instance: Any,
+    owner: str,
+    limits: Mapping[str, tuple[float, float | None]] = {},
+    choices: Mapping[str, Iterable[str]] = {},
+) -> Callable[[str, bool, str], None]:
+    """Check a dataclass by `check_types`, and fields against `limits` and `choices`.
 
+    limits: field -> (least, most), of each number of a tuple; most None: no upper limit. choices: field -> its values.
     Returns check(name, condition, wanted), which requires a condition of a field.
     """
     check_types(instance, owner)
@@ -37,8 +43,13 @@ def checked(instance: Any, owner: str, limits: Mapping[str, tuple[int, int]]) ->
 
     for name, (least, most) in limits.items():
         values = getattr(instance, name)
-        sizes = values if isinstance(values, tuple) else (values,)
-        check(name, all(size is None or least <= size <= most for size in sizes), f"{least} to {most:,}")
+        sizes = [size for size in (values if isinstance(values, tuple) else (values,)) if size is not None]
+        if most is None:
+            check(name, all(least <= size for size in sizes), f"at least {least}")
+        else:
+            check(name, all(least <= size <= most for size in sizes), f"{least} to {most:,}")
+    for name, known in choices.items():
+        check(name, getattr(instance, name) in known, f"one of {', '.join(known)}")
     return check
 
 

@@ -1,15 +1,16 @@
-"""Everything that is released, into dist/: source archive, pure wheel, and a compiled CPU wheel for each Python.
+"""Build everything that is released into dist/: source archive, pure wheel, and a compiled CPU wheel for each Python.
 
     python packaging/build_wheels.py [PYTHON ...]      # make wheels: the Pythons of .venv and of PYTHONS
 
-The pure wheel is what an isolated build gives, where there is no PyTorch. A compiled wheel has `_cpu.so`, which knows
-nothing of Python and serves every PyTorch from 2.10 on (stable ABI), and `_build_info`, a pybind11 module: hence one
-wheel per Python. Its objects are compiled once, against the headers of the PyTorch of the Python that runs this script;
-another Python needs no PyTorch of its own. All are built from the source archive, so that what it lacks is noticed.
+The pure wheel is the result of an isolated build, which has no PyTorch. A compiled wheel has `_cpu.so`, which does not
+depend on Python and works with every PyTorch from 2.10 on (stable ABI), and `_build_info`, a pybind11 module that needs
+one wheel per Python. The objects are compiled once, against the headers of the PyTorch of the Python that runs this
+script; another Python needs no PyTorch of its own. All wheels are built from the source archive, which shows if a file
+is missing from it.
 
-libtorch_cpu.so and libc10.so are left to the PyTorch that is installed. libstdc++ too: an error in a kernel reaches
-PyTorch as a C++ exception, and with a second libstdc++ linked in it would be another type's. So the platform's tag is
-what glibc and libstdc++ of the building machine ask for, as auditwheel finds it (Debian 12: manylinux_2_34).
+libtorch_cpu.so, libc10.so and libstdc++ are not bundled. An error in a kernel reaches PyTorch as a C++ exception, which
+would have another type in a second libstdc++. The platform tag therefore follows from glibc and libstdc++ of the
+building machine, as auditwheel finds it (Debian 12: manylinux_2_34).
 """
 
 import importlib.util
@@ -31,7 +32,7 @@ def run(*command: object, **environ: str) -> None:
 
 
 def found(python: str) -> str:
-    """Its whole path, links kept: an environment is known by where its interpreter lies."""
+    """Return the absolute path of an interpreter; links are kept, as they tell Python its environment."""
     path = shutil.which(python)
     if path is None:
         raise SystemExit(f"{python}: no such interpreter")
@@ -39,7 +40,7 @@ def found(python: str) -> str:
 
 
 def source_and_pure_wheel() -> Path:
-    """Both by isolated builds, the wheel from the archive; the archive, unpacked."""
+    """Build both in isolation, the wheel from the archive, and return the folder of the unpacked archive."""
     run(sys.executable, "-m", "build", "--outdir", DIST, ROOT)
     (archive,) = DIST.glob("f2d-*.tar.gz")
     with tarfile.open(archive) as content:
@@ -48,7 +49,7 @@ def source_and_pure_wheel() -> Path:
 
 
 def compiled_wheel(python: str, source: Path) -> None:
-    """One for `python`, repaired, in dist/."""
+    """Build a wheel for `python` in dist/, repaired by auditwheel."""
     torch = importlib.util.find_spec("torch")
     if torch is None or torch.origin is None:
         raise SystemExit(f"a compiled wheel needs PyTorch's headers: install torch for {sys.executable}")

@@ -1,11 +1,11 @@
-"""Each wheel of dist/ as a user has it: installed in an environment of its own, the checkout out of sight.
+"""Test each wheel of dist/ as a user would install it: in an environment of its own, without the checkout.
 
     python packaging/try_wheels.py [PYTHON ...]        # make test-wheels
 
-PYTHON: interpreters that have PyTorch, the other dependencies and pytest; the environments see their packages, and have
-of the project what the wheel brings. For each: the version from all places that say it, the backends, a picture
-degraded and restored, and the tests of the kernels, copied to where nothing else lies. Of a pure wheel, whose Python
-files are those of the compiled ones, only the tests of what is said of backends.
+PYTHON: interpreters that have PyTorch, the other dependencies and pytest. The environments use their packages, and this
+project from the wheel. The script compares the versions that all parts report, checks the backends, degrades and
+restores an image, and runs the tests of the kernels from a copy. A pure wheel has the same Python files as the compiled
+ones, so only the tests of the backends run on it.
 """
 
 import json
@@ -51,7 +51,7 @@ def ask(python: Path | str, what: str, cwd: Path) -> str:
 
 
 def environment(python: str, wheel: Path, folder: Path) -> Path:
-    """Its bin/: the wheel, and what `python` has."""
+    """Create an environment with the wheel and the packages of `python`; return its folder of executables."""
     run(python, "-m", "venv", folder / "venv", cwd=folder)
     others = ask(python, "sysconfig.get_paths()['purelib']", folder)
     binaries = folder / "venv" / "bin"

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from f2d.cli import INTERRUPTED
 
@@ -83,9 +83,9 @@ def _one_line_warning(message: Warning | str, category: type[Warning], *_: objec
         print(f"{category.__name__}: {message}", file=sys.stderr)
 
 
-def bar_of(what: str, total: int) -> Progress:
-    """Return a progress bar with one task, described by `what`, for example "restoring"."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+def bar_of(what: str, total: int | None, *more: ProgressColumn) -> Progress:
+    """Return a progress bar with one task, described by `what`, for example "restoring". more: further columns."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *more, TimeRemainingColumn())
     progress = Progress(*columns, console=err, transient=True)
     progress.add_task(what, total=total)
     return progress

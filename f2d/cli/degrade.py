@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from f2d.cli.console import one_line_errors, out
-from f2d.cli.files import check_free, check_output, map_path
+from f2d.cli.files import beside, check_free, check_output
 from f2d.cli.options import Overwrite, Seed
 from f2d.images import open_image, replacing, save_image, to_picture
 
@@ -35,7 +35,7 @@ def degrade(
     from f2d import degradation
 
     record_path = target.with_name(f"{target.name}.json")
-    map_paths = [map_path(target, factor) for factor in degradation.FACTORS] if maps else []
+    map_paths = [beside(target, f"map_{factor}.png") for factor in degradation.FACTORS] if maps else []
     check_free([record_path, *map_paths], overwrite=overwrite)
     degraded = degradation.degrade(clean, category, seed=seed)
     save_image(degraded.image, target)

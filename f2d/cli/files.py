@@ -54,27 +54,18 @@ class Task:
     video: WantedVideo
 
 
-def map_path(target: Path, factor: str) -> Path:
-    """Return the file for the map of a factor; it keeps the output's suffix, so that a.jpg and a.png do not collide."""
-    return target.with_name(f"{target.name}_map_{factor}.png")
+NUMBERS, DEVIATION = "maps.json", "std.png"  # gates and presences of the maps; standard deviation of the samples
 
 
-def numbers_path(target: Path) -> Path:
-    """Return the file for the gates and presences that belong to the maps."""
-    return target.with_name(f"{target.name}_maps.json")
+def beside(target: Path, name: str) -> Path:
+    """Return the file `name` of an output, such as ``map_rain.png``, ``sample_1.jpg``, `NUMBERS` or `DEVIATION`.
+
+    Its name begins with that of the output and its suffix, so that those of a.jpg and a.png do not collide.
+    """
+    return target.with_name(f"{target.name}_{name}")
 
 
-def sample_path(target: Path, number: int) -> Path:
-    """Return the file for a sample, counted from 1; `target` itself is their mean."""
-    return target.with_name(f"{target.name}_sample_{number}{target.suffix}")
-
-
-def deviation_path(target: Path) -> Path:
-    """Return the file for the standard deviation of the samples."""
-    return target.with_name(f"{target.name}_std.png")
-
-
-# Matches names of maps and samples and captures the image they belong to; the factors are unknown without a model.
+# Matches names of `beside` and captures the image they belong to; the factors are unknown without a model.
 _OUTPUT_OF = re.compile(r"(.+)_(?:map_[\w-]+\.png|maps\.json|sample_\d+\.\w+|std\.png)")
 
 
@@ -124,8 +115,8 @@ def left_to_do(jobs: list[Job], wanted: Wanted) -> tuple[list[Job], int, list[st
     to_do, done, failures = [], 0, []
     for job in jobs:
         last = [job.target]
-        last += [numbers_path(job.target)] if wanted.maps else []
-        last += [deviation_path(job.target)] if wanted.samples else []
+        last += [beside(job.target, NUMBERS)] if wanted.maps else []
+        last += [beside(job.target, DEVIATION)] if wanted.samples else []
         taken = _taken(last, overwrite=True)
         if taken:
             failures.append(taken)

@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from f2d.cli.console import bar_of, out, shown, up, without_library_messages
 from f2d.cli.counts import Counts
-from f2d.cli.files import Job, Task, deviation_path, make_folder, map_path, numbers_path, sample_path
+from f2d.cli.files import DEVIATION, NUMBERS, Job, Task, beside, make_folder
 from f2d.cli.ranks import Place, own_device
 from f2d.cli.videos import restore_videos
 from f2d.engine import BudgetError, control
@@ -92,7 +92,7 @@ class Restoring:
                 self._counts.fail(error)
                 bar.advance(bar.task_ids[0])
                 continue
-            if group and (photo.size != group[0][1].size or len(group) == self._batch(photo)):
+            if group and photo.size != group[0][1].size:
                 yield group
                 group = []
             group.append((job, photo))
@@ -149,11 +149,11 @@ class Restoring:
         if wanted.samples:
             values, deviation, more = self._samples(job, photo, values)
             seconds += more
-            write_new(deviation_path(job.target), lambda path: write(deviation, path))
+            write_new(beside(job.target, DEVIATION), lambda path: write(deviation, path))
         if wanted.maps:
             for name, factor_map in zip(result.factors, result.maps[i]):
-                write_new(map_path(job.target, name), partial(save_image, to_picture(factor_map)))
-            write_new(numbers_path(job.target), lambda path: _write_numbers(path, result, i))
+                write_new(beside(job.target, f"map_{name}.png"), partial(save_image, to_picture(factor_map)))
+            write_new(beside(job.target, NUMBERS), lambda path: _write_numbers(path, result, i))
         restored = photo.replaced(values)
         notes: list[str] = []
         write_new(job.target, lambda path: notes.extend(write(restored, path, quality=self._task.quality)))
@@ -184,7 +184,7 @@ class Restoring:
             mean += delta / k
             squares += delta * (sample - mean)
             self._write_new(
-                sample_path(job.target, k),
+                beside(job.target, f"sample_{k}{job.target.suffix}"),
                 partial(write, photo.replaced(sample), quality=self._task.quality),
             )
         deviation = squares.div(number - 1).clamp_min(0).sqrt()

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import ProgressColumn, Task
 from rich.text import Text
 
-from f2d.cli.console import err, out, shown, warn
+from f2d.cli.console import bar_of, err, out, shown, warn
 from f2d.cli.files import Job, make_folder
 from f2d.cli.files import Task as Command
 from f2d.images.formats import ImageError
@@ -71,7 +71,15 @@ def _restored(job: Job, task: Command, call: Callable, progress: bool) -> "Done"
     # segments of an interrupted run are kept only if the same weights would make the same ones here
     execution = choose_execution(task.device, task.precision)
     key: dict[str, Any] = {"weights": digest(task.model), "on": str(execution), "seed": task.seed, "f2d": __version__}
-    bar = _Bar(job.source.name, progress and err.is_terminal)
+    bar, frames = bar_of(shown(job.source.name), None, _Rate()), 0
+
+    def advance(done: int, total: int | None) -> None:
+        nonlocal frames
+        frames = done
+        bar.update(bar.task_ids[0], completed=done, total=total)
+        if progress and err.is_terminal:  # from the first frame on, when the line about the model has been printed
+            bar.start()
+
     try:
         return restore_video(
             job.source,
@@ -79,38 +87,15 @@ def _restored(job: Job, task: Command, call: Callable, progress: bool) -> "Done"
             partial(call, seed=task.seed),
             task.video,
             key=key | {name: str(value) for name, value in task.options.items()},
-            progress=bar.advance,
+            progress=advance,
         )
     except (KeyboardInterrupt, SystemExit):
-        if bar.frames:
-            out.print(f"{shown(job.target)}  stopped at frame {bar.frames}: rerun the command to continue")
+        if frames:
+            out.print(f"{shown(job.target)}  stopped at frame {frames}: rerun the command to continue")
         raise
     finally:
-        bar.stop()
-
-
-class _Bar:
-    """A bar with frames, frames per second and the time left, shown from the first frame on."""
-
-    def __init__(self, name: str, wanted: bool):
-        columns = (
-            *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()),
-            *(_Rate(), TimeRemainingColumn(elapsed_when_finished=True)),
-        )
-        self._name, self._wanted, self._bar = name, wanted, Progress(*columns, console=err, transient=True)
-        self.frames = 0
-
-    def advance(self, done: int, total: int | None) -> None:
-        self.frames = done
-        if not self._bar.tasks:
-            self._bar.add_task(shown(self._name), total=total, completed=done)
-            if self._wanted:
-                self._bar.start()
-        self._bar.update(self._bar.task_ids[0], completed=done, total=total)
-
-    def stop(self) -> None:
-        if self._bar.live.is_started:  # one that never was would print an empty line
-            self._bar.stop()
+        if bar.live.is_started:  # one that never was would print an empty line
+            bar.stop()
 
 
 class _Rate(ProgressColumn):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from f2d.typed_fields import check_types, require
+from f2d.typed_fields import checked
 
 OWNER = "augment"
 
@@ -28,9 +28,9 @@ class Augment:
     colour: float = 0.5
 
     def __post_init__(self) -> None:
-        check_types(self, OWNER)
-        require(0 < self.scale[0] <= self.scale[1], OWNER, "scale", self.scale, "two factors above 0, smaller first")
-        require(0 <= self.colour <= 1, OWNER, "colour", self.colour, "a share in [0, 1]")
+        check = checked(self, OWNER)
+        check("scale", 0 < self.scale[0] <= self.scale[1], "two factors above 0, smaller first")
+        check("colour", 0 <= self.colour <= 1, "a share in [0, 1]")
 
     def __call__(
         self, clean: Tensor, degraded: Tensor | None, crop: int, draws: random.Random

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from f2d.data.categories import CLEAR, canonical
 from f2d.data.pictures import as_bytes
-from f2d.data.pool import Pool, in_order
+from f2d.data.pool import Entry, Pool, in_order
 from f2d.data.unpickling import Array, loads, middle
 
 FILE = "data.mdb"
@@ -40,37 +40,26 @@ class LmdbPool(Pool):
         self.records = [self._record(key, value, category) for key, value in _values(path)]
         if not self.records:
             raise ValueError(f"{path} is an LMDB without entries")
+        super().__init__(Entry(_named(path, r.key), r.scene, r.category) for r in self.records)
         self.categories = in_order({record.category for record in self.records})
 
-    def __len__(self) -> int:
-        return len(self.records)
-
     def read(self, entry: int) -> tuple[Tensor | None, Tensor]:
-        key = self.records[entry].key
+        key, name = self.records[entry].key, self.entries[entry].name
         with environment(self.path).begin(buffers=True) as transaction:
             value = transaction.get(key)
             if value is None:
-                raise ValueError(f"{self.name(entry)} no longer exists")
-            fields = loads(value, self.name(entry))
+                raise ValueError(f"{name} no longer exists")
+            fields = loads(value, name)
         try:
             return as_bytes(fields["LQ"].numpy()), as_bytes(fields["GT"].numpy())
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{self.name(entry)} is damaged ({error})") from None
+            raise ValueError(f"{name} is damaged ({error})") from None
 
     def size(self, entry: int) -> tuple[int, int]:
         return self.records[entry].size
 
-    def name(self, entry: int) -> str:
-        return f"{self.path}, key {_shown(self.records[entry].key)}"
-
-    def scene(self, entry: int) -> str:
-        return self.records[entry].scene
-
-    def category(self, entry: int) -> str | None:
-        return self.records[entry].category
-
     def _record(self, key: bytes, value: memoryview, category: str | None) -> Record:
-        what = f"{self.path}, key {_shown(key)}"
+        what = _named(self.path, key)
         fields = loads(value, what, skim=True)
         if not isinstance(fields, dict) or not {"LQ", "GT"} <= set(fields):
             found = ", ".join(map(str, fields)) if isinstance(fields, dict) else type(fields).__name__
@@ -133,5 +122,5 @@ def _check_picture(what: str, array: object) -> None:
         raise ValueError(f"{what} must be uint8 [H,W,3], got {kind} {shape}")
 
 
-def _shown(key: bytes) -> str:
-    return key.decode("utf-8", "backslashreplace")
+def _named(path: Path, key: bytes) -> str:
+    return f"{path}, key {key.decode('utf-8', 'backslashreplace')}"

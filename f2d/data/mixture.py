@@ -63,8 +63,10 @@ class Mixture(Dataset):
         self.seed, self.augment = seed, augment or Augment()
         pictures = Pictures(budget)
         self.parts = [_part(source, Path(root), tuple(factors), pictures) for source in sources]
-        if crop_check is not None:
-            self.check_crop(crop_check)
+        if crop_check is not None:  # only headers are read
+            for part in self.parts:
+                for entry in part.used():
+                    _check_crop(part.pool.entries[entry].name, part.pool.size(entry), crop_check)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         index, crop = key
@@ -74,15 +76,9 @@ class Mixture(Dataset):
         entries = part.entries[category]
         entry, seed = entries[draws.randrange(len(entries))], draws.getrandbits(62)
         degraded, clean = part.pool.read(entry)
-        _check_crop(part.pool.name(entry), (clean.shape[2], clean.shape[1]), crop)
+        _check_crop(part.pool.entries[entry].name, (clean.shape[2], clean.shape[1]), crop)
         clean, degraded = self.augment(clean, degraded, crop, draws)
         return _sample(clean, degraded, category, seed)
-
-    def check_crop(self, crop: int) -> None:
-        """Raise ValueError, which names the first image smaller than `crop`; only headers are read."""
-        for part in self.parts:
-            for entry in part.used():
-                _check_crop(part.pool.name(entry), part.pool.size(entry), crop)
 
     def split(self, count: int, crop: int) -> tuple["Mixture", list[Sample]]:
         """Return (the mixture without the held-out scenes, `count` samples of these), for training and validation.
@@ -155,11 +151,12 @@ def _frequencies(source: Source, pool: Pool, where: str) -> dict[str, float]:
 
 def _divided(part: _Part, share: int) -> tuple[_Part, _Part]:
     """Return (remaining, held-out) parts: whole scenes, evenly spaced, at most `share` and a tenth of all."""
-    scene_of = {entry: part.pool.scene(entry) for entry in part.used()}
+    entries, first = part.pool.entries, part.pool.entries[0].name
+    scene_of = {entry: entries[entry].scene for entry in part.used()}
     scenes = sorted(set(scene_of.values()))
     if len(scenes) < 2:
         raise ValueError(
-            f"{part.pool.name(0)} is the only image, but training needs at least two, as one is held out for validation"
+            f"{first} is the only image, but training needs at least two, as one is held out for validation"
         )
     number = min(share, max(1, len(scenes) // 10))
     held = {scenes[k * len(scenes) // number] for k in range(number)}
@@ -173,9 +170,7 @@ def _divided(part: _Part, share: int) -> tuple[_Part, _Part]:
     kept, out = those(False), those(True)
     bare = [category for category, entries in kept.entries.items() if not entries]
     if bare:
-        raise ValueError(
-            f"{part.pool.name(0)}: all images of {', '.join(bare)} would be held out for validation, so give more"
-        )
+        raise ValueError(f"{first}: all images of {', '.join(bare)} would be held out for validation, so give more")
     return kept, out
 
 
@@ -193,7 +188,7 @@ def _in_turn(held: _Part, count: int) -> list[tuple[str, int]]:
 
 def _fixed_sample(part: _Part, category: str, entry: int, crop: int, number: int) -> Sample:
     degraded, clean = part.pool.read(entry)
-    _check_crop(part.pool.name(entry), (clean.shape[2], clean.shape[1]), crop)
+    _check_crop(part.pool.entries[entry].name, (clean.shape[2], clean.shape[1]), crop)
     degraded = None if degraded is None else centre_crop(degraded, crop)
     return _sample(centre_crop(clean, crop), degraded, category, _VALIDATION_SEED + number)
 

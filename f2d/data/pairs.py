@@ -10,7 +10,7 @@ from torch import Tensor
 
 from f2d.data.naming import CLEAN_FOLDERS, DEGRADED_FOLDERS, beside, clean_names, is_named_clean, is_test_set
 from f2d.data.pictures import Pictures, find_images, is_hidden, some
-from f2d.data.pool import Pool, in_order
+from f2d.data.pool import Entry, Pool, in_order
 from f2d.images import IMAGE_SUFFIXES, upright_size
 
 SORTED = "sorted"  # in place of a pattern
@@ -37,11 +37,9 @@ class PairPool(Pool):
     """Pairs of files, each with its category; pairs with the same clean file are one scene."""
 
     def __init__(self, pairs: list[Pair], pictures: Pictures):
+        super().__init__(Entry(str(pair.degraded), str(pair.clean), pair.category) for pair in pairs)
         self.pairs, self.pictures = pairs, pictures
         self.categories = in_order({pair.category for pair in pairs})
-
-    def __len__(self) -> int:
-        return len(self.pairs)
 
     def read(self, entry: int) -> tuple[Tensor | None, Tensor]:
         pair = self.pairs[entry]
@@ -54,15 +52,6 @@ class PairPool(Pool):
         if sizes != _RESIDE_INDOOR and sizes[0] != sizes[1]:
             raise _two_sizes(pair.degraded, pair.clean, *sizes)
         return sizes[0]
-
-    def name(self, entry: int) -> str:
-        return str(self.pairs[entry].degraded)
-
-    def scene(self, entry: int) -> str:
-        return str(self.pairs[entry].clean)
-
-    def category(self, entry: int) -> str | None:
-        return self.pairs[entry].category
 
 
 class Matches(NamedTuple):

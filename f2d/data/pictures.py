@@ -49,7 +49,7 @@ def find_images(folder: Path) -> list[Path]:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is none of the data: hidden, or what a Mac adds to an archive."""
+    """Return whether a file or folder of this name is not data: hidden, or what macOS adds to archives."""
     return name.startswith(".") or name == "__MACOSX"
 
 

@@ -1,6 +1,8 @@
 """The interface of all layouts on disk: entries that can be counted, measured and read."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -8,8 +10,17 @@ from f2d.data.categories import CLEAR
 from f2d.degradation import CATEGORIES
 
 
+class Entry(NamedTuple):
+    """What is known of an entry without reading it. name: in messages. scene: the same for all entries of one clean
+    image, which are held out together. category: None if the image is clean and the category is drawn."""
+
+    name: str
+    scene: str
+    category: str | None
+
+
 class Pool(ABC):
-    """Entries 0..len-1, each a clean image with or without a degraded one. `categories` are the names they have.
+    """`entries`, each a clean image with or without a degraded one. `categories` are the names they have.
 
     With `synthesised`, the images are clean and any category can be synthesised; `categories` are those synthesised by
     default.
@@ -18,8 +29,11 @@ class Pool(ABC):
     synthesised = False
     categories: tuple[str, ...]
 
-    @abstractmethod
-    def __len__(self) -> int: ...
+    def __init__(self, entries: Iterable[Entry]):
+        self.entries = list(entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
 
     @abstractmethod
     def read(self, entry: int) -> tuple[Tensor | None, Tensor]:
@@ -29,21 +43,9 @@ class Pool(ABC):
     def size(self, entry: int) -> tuple[int, int]:
         """Return (width, height) without decoding; raise ValueError if the two images differ."""
 
-    @abstractmethod
-    def name(self, entry: int) -> str:
-        """Return the entry's name in messages."""
-
-    @abstractmethod
-    def scene(self, entry: int) -> str:
-        """Return the scene, the same for all entries of one clean image, which are held out together."""
-
-    @abstractmethod
-    def category(self, entry: int) -> str | None:
-        """Return the category, or None if the images are clean and the category is drawn."""
-
     def entries_of(self, category: str) -> list[int]:
         """Return the entries that can be drawn for a category."""
-        return [i for i in range(len(self)) if self.category(i) in (None, category)]
+        return [i for i, entry in enumerate(self.entries) if entry.category in (None, category)]
 
 
 def in_order(categories: set[str]) -> tuple[str, ...]:

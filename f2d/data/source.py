@@ -1,10 +1,9 @@
 """One source of training data, as specified in a recipe."""
 
-import math
 from dataclasses import dataclass, field
 
 from f2d.data.find import LAYOUTS
-from f2d.typed_fields import check_types, require
+from f2d.typed_fields import checked
 
 OWNER = "data source"
 
@@ -32,22 +31,13 @@ class Source:
     pattern: str | None = None
 
     def __post_init__(self) -> None:
-        check_types(self, OWNER)
-        owner = f"{OWNER} {self.path}"
-        require(self.path != "", OWNER, "path", self.path, "a file or folder, relative to the data's root")
-        require(self.layout in LAYOUTS, owner, "layout", self.layout, f"one of {', '.join(LAYOUTS)}")
-        require(self.ratio > 0, owner, "ratio", self.ratio, "a share above 0")
-        fits = all(math.isfinite(weight) and weight >= 0 for weight in self.categories.values())
-        require(fits, owner, "categories", self.categories, "frequencies >= 0")
+        check = checked(self, f"{OWNER} {self.path}", choices={"layout": LAYOUTS})
+        check("path", self.path != "", "a file or folder, relative to the data's root")
+        check("ratio", self.ratio > 0, "a share above 0")
+        check("categories", all(weight >= 0 for weight in self.categories.values()), "frequencies >= 0")
         if self.category is not None:
-            require(
-                self.layout != "cdd11",
-                owner,
-                "category",
-                self.category,
-                "unset with layout cdd11, whose folders name their categories",
-            )
-            require(not self.categories, owner, "categories", self.categories, "unset if category is given")
+            check("category", self.layout != "cdd11", "unset with layout cdd11, whose folders name their categories")
+            check("categories", not self.categories, "unset if category is given")
         for name in ("degraded", "clean", "pattern"):
-            wrong = getattr(self, name) is not None and self.layout not in ("auto", "pairs")
-            require(not wrong, owner, name, getattr(self, name), f"unset with layout {self.layout}")
+            fits = getattr(self, name) is None or self.layout in ("auto", "pairs")
+            check(name, fits, f"unset with layout {self.layout}")

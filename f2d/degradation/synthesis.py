@@ -140,22 +140,14 @@ def _all(
     given: dict[str, Tensor],
     recorded: Sequence[Parameters],
 ) -> tuple[Tensor, Tensor, list[Parameters]]:
-    """Degrade clean [B,3,H,W] to (degraded, maps [B,4,H,W], parameters), a few samples at a time."""
+    """Degrade clean [B,3,H,W] to (degraded, maps [B,4,H,W], parameters): a few samples at a time, and each factor for
+    those that have it."""
     step = max(1, TOGETHER // clean[0, 0].numel()) if len(clean) else 1
-    parts = [slice(first, first + step) for first in range(0, max(1, len(clean)), step)]
-    done = [_together(clean[p], categories[p], seeds[p], given, recorded[p]) for p in parts]
-    images, maps, used = zip(*done, strict=True)
-    return torch.cat(images), torch.cat(maps), [parameters for part in used for parameters in part]
-
-
-def _together(
-    clean: Tensor,
-    categories: Sequence[str],
-    seeds: Sequence[int],
-    given: dict[str, Tensor],
-    recorded: Sequence[Parameters],
-) -> tuple[Tensor, Tensor, list[Parameters]]:
-    """Degrade all samples at once, each factor for the samples that have it."""
+    if len(clean) > step:
+        parts = [slice(first, first + step) for first in range(0, len(clean), step)]
+        each = [_all(clean[p], categories[p], seeds[p], given, recorded[p]) for p in parts]
+        images, all_maps, all_used = zip(*each, strict=True)
+        return torch.cat(images), torch.cat(all_maps), [parameters for part in all_used for parameters in part]
     x, maps = clean.clone(), torch.zeros_like(clean[:, :1]).repeat(1, len(FACTORS), 1, 1)
     used: list[Parameters] = [{} for _ in categories]
     for factor in ("low", "rain", "snow", "haze"):

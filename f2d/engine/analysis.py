@@ -1,14 +1,13 @@
 """The parts of the engine that see only the image: enhancer and parser, which run once per image."""
 
 from functools import cached_property
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from f2d.nets import Analysis
-from f2d.nets.f2dnet.enhancer import LUMA, SHARPNESS, Enhancer
+from f2d.nets.f2dnet.enhancer import Enhancer
 from f2d.nets.f2dnet.parser import LightParser, Parser
 
 from .control import Adjust, adjusted
@@ -51,10 +50,7 @@ class FastEnhancer(nn.Module):
         delta = F.pixel_shuffle(self.tail(h), self.patch).to(x.dtype).tanh_()
         return torch.addcmul(x, gate, delta).clamp_(-1, 1), gate
 
-    def gate_of(self, mean: Tensor) -> Tensor:
-        """Compute the gate [B, 1, 1, 1] from the image's mean [B, 3]."""
-        luma: Any = sum(weight * mean[:, c : c + 1] for c, weight in enumerate(LUMA))
-        return (torch.sigmoid(SHARPNESS * (self.threshold - (luma + 1) / 2)) * self.gate_mlp(mean))[:, :, None, None]
+    gate_of = Enhancer.gate_of
 
 
 class FastParser(nn.Module):

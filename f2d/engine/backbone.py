@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from f2d.nets.f2dnet.backbone import Backbone
+from f2d.nets.f2dnet.backbone import Backbone, Stages
 from f2d.nets.f2dnet.channel_attention import ChannelAttention
 from f2d.nets.residual_block import ResidualBlock
 
@@ -67,7 +67,7 @@ class FastAttention(nn.Module):
         return (self.temperature * (q @ k.transpose(-2, -1))).softmax(dim=-1)
 
 
-class FastBackbone(nn.Module):
+class FastBackbone(Stages):
     """`f2d.nets.f2dnet.backbone.Backbone`: (features, shared head's normalised input, frequency embedding's mean)."""
 
     laplacian: Tensor
@@ -96,7 +96,7 @@ class FastBackbone(nn.Module):
         self.mid_blocks = nn.ModuleList(
             FastBlock(block, f"mid_blocks.{i}", dtype) for i, block in enumerate(backbone.mid_blocks)
         )
-        self.mid_attention = None if self.light else FastAttention(backbone.mid_attention, dtype)
+        self.mid_attention = nn.Identity() if self.light else FastAttention(backbone.mid_attention, dtype)
         laplacian = backbone.frequency_embedding.laplacian
         self.register_buffer("laplacian", laplacian.detach().to(dtype, copy=True))
         self.frequency_mlp = wide_copy(backbone.frequency_embedding.mlp)
@@ -115,26 +115,7 @@ class FastBackbone(nn.Module):
 
     def forward(self, x: Tensor, constants: Constants, repeated: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Compute (shared head, experts' input, bottleneck's features) of unshuffled [x_t, y], or y if `repeated`."""
-        h = (self.conv_in_repeated if repeated else self.conv_in)(x)
-        skips = []
-        for level, blocks in enumerate(self.down_blocks):
-            for block in blocks:
-                h = block(h, constants)
-            skips.append(h)
-            if level < len(self.downsamples):
-                h = self.downsamples[level](h)
-        for block in self.mid_blocks:
-            h = block(h, constants)
-        h = bottleneck = h if self.mid_attention is None else self.mid_attention(h)
-        for level, blocks in enumerate(self.up_blocks):
-            h = self._upward(level, h, skips.pop())
-            for block in blocks:
-                h = block(h, constants)
-        return self.conv_out(self.norm_out(h)), h, bottleneck
+        return self.through(self.conv_in_repeated if repeated else self.conv_in, x, constants)
 
-    def _upward(self, level: int, h: Tensor, skip: Tensor) -> Tensor:
-        if self.light:
-            return h if level == 0 else self.upsamples[level - 1](h, skip)
-        if level > 0:
-            h = self.upsamples[level - 1](F.interpolate(h, scale_factor=2, mode="bilinear"))
-        return torch.cat([h, skip], dim=1)
+    def _raised(self, layer: nn.Module, h: Tensor, skip: Tensor) -> Tensor:
+        return layer(h, skip)

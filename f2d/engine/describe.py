@@ -1,7 +1,5 @@
 """Describe what an engine will run, for `f2d info MODEL` and for tracing differences in results."""
 
-from typing import NamedTuple
-
 from torch import nn
 
 from f2d_kernels import modules, selected_backend
@@ -15,66 +13,40 @@ from .skipping import TOLERANCE
 LEVEL = 2 / 255  # of 8 bits, in [-1, 1]
 
 
-class _Parts(NamedTuple):
-    """Parts of a description: the numbers of convolutions, what stays in float32, the number of group_norm_silu, ..."""
-
-    network: nn.Module
-    convolutions: str
-    wide: str
-    norms: int
-    ops: tuple[str, ...]
-    more: dict[str, str]
-    rounding: str
-
-
 def describe(engine: Engine | PlainEngine) -> dict[str, str]:
     """Title -> one line each: types, layouts, foldings, kernels, skipping."""
-    parts = _fast(engine) if isinstance(engine, Engine) else _plain(engine)
     name, wide = (str(dtype).removeprefix("torch.") for dtype in (engine.dtype, engine.wide))
-    backends = [f"{op} on {selected_backend(engine.device.type, op=op)[0]}" for op in ("group_norm_silu", *parts.ops)]
-    found = {
-        "convolutions": f"{name}, channels_last: {parts.convolutions}",
-        f"kept in {wide}": parts.wide,
-        "kernels": f"{parts.norms} x {', '.join(backends)}",
-        **parts.more,
-        "weights in memory": f"{weight_bytes(parts.network) / 2**20:.1f} MiB",
-    }
-    return found | {"rounding": parts.rounding} if name == "bfloat16" else found
-
-
-def _fast(engine: Engine) -> _Parts:
-    networks = {"enhancer": engine.enhancer, "parser": engine.parser}
-    networks |= {"backbone": engine.backbone, "experts": engine.experts}
-    there = {name: network for name, network in networks.items() if network is not None}
-    counts = [f"{name} {sum(isinstance(m, Conv) for m in network.modules())}" for name, network in there.items()]
-    invisible = f", and those that cannot move the image by {TOLERANCE / LEVEL:g} of an 8-bit level"
-    return _Parts(
-        engine,
-        ", ".join(counts),
-        "images, transport, GroupNorm statistics, maps, gates, attention matrix, sum of the experts",
-        sum(isinstance(module, Norm) and module.silu for module in engine.modules()),
-        ("expert_head", "lognormal_transition"),
-        {
+    if isinstance(engine, Engine):
+        parts = {name: part for name, part in engine.named_children() if name != "gate"}
+        counts = [f"{name} {sum(isinstance(m, Conv) for m in part.modules())}" for name, part in parts.items()]
+        convolutions = ", ".join(counts)
+        ops: tuple[str, ...] = ("expert_head", "lognormal_transition")
+        kept = "images, transport, GroupNorm statistics, maps, gates, attention matrix, sum of the experts"
+        norms = sum(isinstance(module, Norm) and module.silu for module in engine.modules())
+        invisible = f", and those that cannot move the image by {TOLERANCE / LEVEL:g} of an 8-bit level"
+        more = {
             "once per image": "enhancer, parser" if engine.enhancer is not None else "parser",
             "once per step t": "time embedding, scale and shift of every residual block",
             "folded": f"{_experts(engine)}; {_first_convolution(engine)}",
             "skipped": "experts that are switched off" + invisible * (engine.device.type == "cpu"),
-        },
-        "features to bfloat16 after every layer; sums inside a convolution are float32",
-    )
-
-
-def _plain(engine: PlainEngine) -> _Parts:
-    layers = list(engine.net.modules())
-    return _Parts(
-        engine.net,
-        str(sum(isinstance(layer, nn.Conv2d) for layer in layers)),
-        "images, auxiliary, transport, GroupNorm statistics",
-        sum(isinstance(layer, modules.GroupNormSiLU) for layer in layers),
-        ("gaussian_transition",),
-        {"images": "never split, however large: only F²D-Net can restore in bands"},
-        "by PyTorch's autocast, the weights at every call",
-    )
+        }
+        network: nn.Module = engine
+        rounding = "features to bfloat16 after every layer; sums inside a convolution are float32"
+    else:
+        network, rounding = engine.net, "by PyTorch's autocast, the weights at every call"
+        convolutions, ops = str(sum(isinstance(m, nn.Conv2d) for m in network.modules())), ("gaussian_transition",)
+        kept = "images, auxiliary, transport, GroupNorm statistics"
+        norms = sum(isinstance(layer, modules.GroupNormSiLU) for layer in network.modules())
+        more = {"images": "never split, however large: only F²D-Net can restore in bands"}
+    backends = [f"{op} on {selected_backend(engine.device.type, op=op)[0]}" for op in ("group_norm_silu", *ops)]
+    found = {
+        "convolutions": f"{name}, channels_last: {convolutions}",
+        f"kept in {wide}": kept,
+        "kernels": f"{norms} x {', '.join(backends)}",
+        **more,
+        "weights in memory": f"{weight_bytes(network) / 2**20:.1f} MiB",
+    }
+    return found | {"rounding": rounding} if name == "bfloat16" else found
 
 
 def _experts(engine: Engine) -> str:

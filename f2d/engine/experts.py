@@ -16,47 +16,36 @@ from .skipping import ExpertBound
 
 
 class FastExpert(nn.Module):
-    """`f2d.nets.f2dnet.experts.Expert` before its last 1x1: features [B, F, h, w] and their channel scales [B, F].
+    """An expert before its last 1x1: features [B, F, h, w] and their channel scales [B, F], ones for a `LightExpert`.
 
-    layers are pairs of a convolution and a normalisation. The input has an additional channel of ones (`with_ones`),
-    see `folding.fold_projection`.
+    layers are pairs of a convolution and a normalisation. The input of an `Expert` has an additional channel of ones
+    (`with_ones`), see `folding.fold_projection`.
     """
 
-    def __init__(self, expert: Expert, dtype: torch.dtype):
+    def __init__(self, expert: Expert | LightExpert, dtype: torch.dtype):
         super().__init__()
-        folded = Conv(fold_projection(expert), expert.conv1.bias, expert.conv1, dtype)
-        second = Conv.of(expert.conv2, dtype)
-        self.layers = _layers((folded, Norm(expert.norm1)), (second, Norm(expert.norm2)))
-        self.squeeze_excitation = wide_copy(expert.squeeze_excitation.fc)
+        if isinstance(expert, LightExpert):
+            layers = [(Conv.of(expert.conv, dtype), Norm(expert.norm))]
+        else:
+            folded = Conv(fold_projection(expert), expert.conv1.bias, expert.conv1, dtype)
+            layers = [(folded, Norm(expert.norm1)), (Conv.of(expert.conv2, dtype), Norm(expert.norm2))]
+        self.layers = nn.ModuleList(map(nn.ModuleList, layers))
+        light = isinstance(expert, LightExpert)
+        self.squeeze_excitation = None if light else wide_copy(expert.squeeze_excitation.fc)
 
     def scales(self, mean: Tensor) -> Tensor:
         """Compute the scales [B, F] from the features' means [B, F]."""
-        return self.squeeze_excitation(mean)
+        return torch.ones_like(mean) if self.squeeze_excitation is None else self.squeeze_excitation(mean)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        (conv1, norm1), (conv2, norm2) = self.layers
-        h, mean = norm2(conv2(norm1(conv1(x))), return_mean=True)
-        return h, self.scales(mean.to(norm2.weight.dtype))
-
-
-class FastLightExpert(nn.Module):
-    """`f2d.nets.f2dnet.experts.LightExpert` before its last 1x1, with one layer and scales of one."""
-
-    def __init__(self, expert: LightExpert, dtype: torch.dtype):
-        super().__init__()
-        self.layers = _layers((Conv.of(expert.conv, dtype), Norm(expert.norm)))
-
-    def scales(self, mean: Tensor) -> Tensor:
-        return torch.ones_like(mean)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        ((conv, norm),) = self.layers
-        h = norm(conv(x))
-        return h, norm.weight.new_ones(h.shape[:2])
-
-
-def _layers(*pairs: tuple[Conv, Norm]) -> nn.ModuleList:
-    return nn.ModuleList(nn.ModuleList(pair) for pair in pairs)
+        *inner, (conv, norm) = self.layers
+        for first, first_norm in inner:
+            x = first_norm(first(x))
+        if self.squeeze_excitation is None:
+            h = norm(conv(x))
+            return h, norm.weight.new_ones(h.shape[:2])
+        h, mean = norm(conv(x), return_mean=True)
+        return h, self.scales(mean.to(norm.weight.dtype))
 
 
 class FastExperts(nn.Module):
@@ -69,8 +58,7 @@ class FastExperts(nn.Module):
         super().__init__()
         self.wide = torch.promote_types(dtype, torch.float32)
         self.light = isinstance(experts[0], LightExpert)
-        kind: Any = FastLightExpert if self.light else FastExpert
-        self.experts = nn.ModuleList(kind(expert, dtype) for expert in experts)
+        self.experts = nn.ModuleList(FastExpert(expert, dtype) for expert in experts)
         self.bounds = [ExpertBound.of(expert) for expert in experts]
         weight = torch.stack([expert.project_out.weight.flatten(1) for expert in experts])
         self.register_buffer("weight", weight.detach().to(self.wide))

@@ -198,25 +198,27 @@ class Restorer:
         steps, sampler = sampling(self.transport, steps, sampler)
         options |= {"steps": steps, "sampler": sampler}
         plan = self.plan(images, max_memory, exact=exact, steps=steps)
-        if not plan.whole:
-            of_each = strengths(self.config.factors, strength, only)
-            return self._by_bands(images, plan, seed, noise, strength=of_each, adjust=adjust, **options)
-        y = self._to_network(images)
-        seed = None if seed is None else seed.to(y.device)
-        # One by one on a CPU: a batch gains nothing there, and no sum depends on the rest of the batch
-        size = 1 if y.device.type == "cpu" else max(1, y.shape[0])
-        results, seen = [], []
-        for i in range(0, max(1, y.shape[0]), size):
-            predictor = self.engine.predictor(strength=strength, only=only, adjust=adjust)
-            part: dict[str, Any] = {
-                "seed": None if seed is None else seed[i : i + size],
-                "noise": None if noise is None else noise[:, i : i + size],
-            }
-            results.append(restore_tensor(predictor, y[i : i + size], **part, **options))
-            if predictor.seen is not None:
-                seen.append(predictor.seen)
-        restored = torch.cat(results).float().add(1).div(2)
-        return restored, tuple(torch.cat(tensors) for tensors in zip(*seen))
+        folder = _folder_for(plan)
+        # One by one in bands and on a CPU: a batch gains nothing there, and no sum depends on the rest of the batch
+        batch = max(1, images.shape[0])
+        size = batch if plan.whole and self.execution.device.type != "cpu" else 1
+        parts: list[Any] = []
+        for i in range(0, batch, size):
+            here = slice(i, i + size)
+            options["seed"] = None if seed is None else seed[here].to(self.engine.device)
+            options["noise"] = None if noise is None else noise[:, here]
+            if plan.whole:
+                predictor = self.engine.predictor(strength=strength, only=only, adjust=adjust)
+                restored = restore_tensor(predictor, self._to_network(images[here]), **options)
+                parts.append((restored.float().add(1).div(2), *(predictor.seen or ())))
+            else:
+                assert isinstance(self.engine, Engine)  # other networks only restore whole images
+                bands: dict[str, Any] = {"positions": plan.positions, "folder": folder, "maps": True, "adjust": adjust}
+                of_each = strengths(self.config.factors, strength, only)
+                parts.append(restore_banded(self.engine, images[here], strength=of_each, **bands, **options))
+        # a single part is not copied, as it may be large
+        restored, *found = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts))
+        return restored.to(self.engine.device), tuple(found)
 
     def plan(self, images: Tensor, max_memory: int | None = None, *, exact: bool = False, steps: int = 1) -> Plan:
         """Plan how to restore images [B, 3, H, W] within `max_memory` bytes."""
@@ -247,34 +249,19 @@ class Restorer:
         width, height = size
         return self.plan(torch.empty(1, 3, height, width, device="meta"), max_memory, exact=exact, steps=steps)
 
-    def _by_bands(
-        self, images: Tensor, plan: Plan, seed: Tensor | None, noise: Tensor | None, **options: Any
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        assert isinstance(self.engine, Engine)  # other networks only restore whole images
-        folder = tempfile.gettempdir() if plan.in_files else None
-        if folder and shutil.disk_usage(folder).free < plan.disk_bytes:
-            raise OSError(
-                f"{folder} has no room for {plan.disk_bytes >> 20} MiB of features, so set TMPDIR or allow more memory"
-            )
-        found: list[Any] = []
-        for i in range(images.shape[0]):
-            part: dict[str, Any] = {
-                "seed": None if seed is None else seed[i : i + 1].to(self.engine.device),
-                "noise": None if noise is None else noise[:, i : i + 1],
-            }
-            one = images[i : i + 1]
-            found.append(
-                restore_banded(self.engine, one, positions=plan.positions, folder=folder, maps=True, **part, **options)
-            )
-        if len(found) == 1:  # avoids a second copy of a large image
-            restored, *explanation = found[0]
-        else:
-            restored, *explanation = (torch.cat(tensors) for tensors in zip(*found))
-        return restored.to(self.engine.device), tuple(explanation)
-
     def _to_network(self, images: Tensor) -> Tensor:
         images = images.to(self.execution.device, memory_format=torch.channels_last)
         return images * 2 - 1
+
+
+def _folder_for(plan: Plan) -> str | None:
+    """Return the folder for the features of a plan, None if they stay in memory; raise OSError if it has no room."""
+    folder = tempfile.gettempdir() if plan.in_files else None
+    if folder and shutil.disk_usage(folder).free < plan.disk_bytes:
+        raise OSError(
+            f"{folder} has no room for {plan.disk_bytes >> 20} MiB of features, so set TMPDIR or allow more memory"
+        )
+    return folder
 
 
 def _size(images: Tensor) -> str:

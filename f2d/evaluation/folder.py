@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from f2d.evaluation.case import Case
 from f2d.evaluation.record import Record, dumps
 from f2d.metrics.measure import About
 from f2d.replacing import remove_leftovers, replacing
@@ -112,13 +111,6 @@ class EvaluationFolder:
         """Remove a case's record, then its image, so that no record is ever without its image."""
         self._file(name).unlink(missing_ok=True)
         self.restored(name).unlink(missing_ok=True)
-
-    def records(self, cases: list[Case]) -> Iterator[Record]:
-        """Return the existing records, in the order of the cases."""
-        for case in cases:
-            record = self.record(case.name)
-            if record is not None:
-                yield record
 
     def _file(self, name: str) -> Path:
         return self.path / RECORDS / _file_name(name, ".json")

@@ -6,7 +6,6 @@ import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain
-from typing import Protocol
 
 import torch
 from rich.table import Table
@@ -14,6 +13,7 @@ from rich.text import Text
 
 import f2d_kernels
 from f2d.evaluation import markdown
+from f2d.evaluation.datasets import DataSet
 from f2d.evaluation.folder import EvaluationFolder, Settings
 from f2d.evaluation.map_rows import MAP_COLUMNS, MAPS, map_cells, map_notes
 from f2d.evaluation.markdown import heading, number, plain
@@ -36,20 +36,9 @@ _SELECTIVITY = {
 }
 
 
-class Described(Protocol):
-    """The attributes of a data set that tables need; published: names for `f2d.evaluation.published.tables`."""
-
-    @property
-    def title(self) -> str: ...
-    @property
-    def problems(self) -> Sequence[str]: ...
-    @property
-    def published(self) -> Sequence[str]: ...
-
-
 def write_results(
     folder: EvaluationFolder,
-    data: Described,
+    data: DataSet,
     summary: Summary,
     records: Sequence[Record],
     over_sets: Mapping[str, float] | None = None,
@@ -100,7 +89,7 @@ def terminal_table(settings: Settings, summary: Summary) -> Table:
 
 class _Results:
     def __init__(
-        self, settings: Settings, data: Described, summary: Summary, over_sets: dict[str, float], names: list[str]
+        self, settings: Settings, data: DataSet, summary: Summary, over_sets: dict[str, float], names: list[str]
     ):
         self.settings, self.data, self.summary = settings, data, summary
         self.over_sets, self.names = over_sets, names

@@ -13,7 +13,7 @@ _SHORT, _LONG, _UNDEFINED = 3, 4, 7
 
 
 def tiff(pixels: np.ndarray, options: dict[str, Any]) -> bytes:
-    """A TIFF, deflated with horizontal prediction, of [H, W, 1 to 4] uint8 or uint16; options as Pillow's `save` has.
+    """Encode [H, W, 1 to 4] uint8 or uint16 as TIFF, deflated with horizontal prediction; options: of Pillow's `save`.
 
     Source: TIFF 6.0, 8 (baseline RGB), 14 (prediction), 18 (ExtraSamples: 2 is unassociated alpha).
     """

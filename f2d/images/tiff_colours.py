@@ -1,4 +1,4 @@
-"""What a TIFF says about its colours besides an ICC profile: white point, primaries and transfer function.
+"""Convert the white point, primaries and transfer function in a TIFF to an ICC profile.
 
 Source: TIFF 6.0, section 20, RGB image colorimetry.
 """
@@ -15,7 +15,7 @@ COLOUR_TAGS = {_TRANSFER_FUNCTION, _WHITE_POINT, _PRIMARIES}
 
 
 def profile_of(tags: Mapping[int, Any], grey: bool) -> tuple[bytes, str]:
-    """Return the ICC profile that means the same as `tags` (b"" for sRGB), and in words what is damaged.
+    """Return the ICC profile equivalent to `tags` (b"" for sRGB), and a note on what is damaged ("" for nothing).
 
     Colours without a transfer function have that of sRGB, and those without primaries the primaries of sRGB.
     """

@@ -1,4 +1,4 @@
-"""Arguments of the scheduler: numbers of Python, NumPy and PyTorch are one, and what is none is refused by name."""
+"""Check the arguments of the scheduler, in which numbers of Python, NumPy and PyTorch are equivalent."""
 
 import numbers
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ def number(value: Any, name: str) -> float:
 
 
 def _plain(value: Any) -> Any:
-    """The Python number in a 0-dimensional tensor, array or NumPy scalar; everything else as it is."""
+    """Return the Python number in a 0-dimensional tensor, array or NumPy scalar, and anything else unchanged."""
     return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 def rates(values: Any, name: str) -> Tensor:
-    """T numbers as float64 [T]."""
+    """Convert T numbers to float64 [T]."""
     listed = values.tolist() if hasattr(values, "tolist") else values
     if not isinstance(listed, Sequence) or isinstance(listed, str):
         raise TypeError(f"LogNormalScheduler: {name} must be a name or a sequence of numbers, got {values!r}")

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 
 from f2d.metrics.measure import About
-from f2d.report.markup import Markup, element, together
+from f2d.report.gather import Content
 from f2d.report.numbers import heading, printed
 
 WIDTH, LABELS, NUMBERS = 380, 112, 52
@@ -22,6 +23,13 @@ class Series(NamedTuple):
     name: str
     kind: str
     values: Sequence[float | None]
+
+
+def bars_of(content: Content, about: About) -> Markup:
+    """Draw the bars of a measure by category and over all."""
+    rows = [(kind, name) for kind, names in content.places.items() if kind != "tier" for name in names]
+    series = [Series(c.name, c.kind, [c.value(*row, about) for row in rows]) for c in content.columns]
+    return bars(about, [name for _, name in rows], series)
 
 
 def bars(about: About, rows: Sequence[str], series: Sequence[Series]) -> Markup:
@@ -39,7 +47,8 @@ def bars(about: About, rows: Sequence[str], series: Sequence[Series]) -> Markup:
         for s, one in enumerate(series):
             value, top = one.values[r], y + s * (thick + GAP)
             length = room * min(1, max(0, value) / most) if value is not None and not math.isnan(value) else 0
-            drawn.append(element("rect", class_=one.kind, x=LABELS, y=_n(top), width=_n(length), height=thick, rx=1.5))
+            bar = Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}" rx="1.5"></rect>')
+            drawn.append(bar.format(one.kind, LABELS, _n(top), _n(length), thick))
             drawn.append(_text(LABELS + length + 5, top + thick - 1.8, printed(value, about), "start", "number"))
     names = ", ".join(one.name for one in series)
     spoken = f"Bar chart of {heading(about)} by category for {names}; the numbers are in the table above."
@@ -68,7 +77,8 @@ def gates_over_time(factors: Sequence[str], times: Sequence[float], paths: np.nd
     for k, factor in enumerate(factors):
         points = " ".join(f"{_n(x(t))},{_n(y(gate))}" for t, gate in zip(times, paths[:, k]))
         kind, dash = f"line factor-{k % 7}", DASHES[k % 7]
-        drawn.append(element("polyline", class_=kind, points=points, stroke_dasharray=dash))
+        line = Markup('<polyline class="{}" points="{}" stroke-dasharray="{}"></polyline>')
+        drawn.append(line.format(kind, points, dash))
         drawn.append(_text(right + 6, ends[k] + 3.5, factor, "start", f"factor-{k % 7}"))
         drawn.append(_line(x(times[-1]), y(paths[-1, k]), right + 4, ends[k], "leader"))
     courses = [f"{factor} {first:.2f} to {last:.2f}" for factor, first, last in zip(factors, paths[0], paths[-1])]
@@ -88,16 +98,17 @@ def _apart(places: Sequence[float], least: float, top: float, bottom: float) -> 
 
 
 def _svg(width: float, height: float, spoken: str, *inside: Markup) -> Markup:
-    size = f"0 0 {_n(width)} {_n(height)}"
-    return element("svg", together(*inside), class_="chart", viewBox=size, role="img", aria_label=spoken)
+    opening = Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">')
+    return opening.format(_n(width), _n(height), spoken) + Markup("").join(inside) + Markup("</svg>")
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
-    return element("line", class_=kind, x1=_n(x1), y1=_n(y1), x2=_n(x2), y2=_n(y2))
+    line = Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"></line>')
+    return line.format(kind, *map(_n, (x1, y1, x2, y2)))
 
 
-def _text(x: float, y: float, text: str, anchor: str, kind: str | None = None) -> Markup:
-    return element("text", text, class_=kind, x=_n(x), y=_n(y), text_anchor=anchor)
+def _text(x: float, y: float, text: str, anchor: str, kind: str = "") -> Markup:
+    return Markup('<text class="{}" x="{}" y="{}" text-anchor="{}">{}</text>').format(kind, _n(x), _n(y), anchor, text)
 
 
 def _n(value: float) -> str:

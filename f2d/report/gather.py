@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 from f2d.evaluation.case import Case
@@ -11,11 +12,11 @@ from f2d.evaluation.datasets import DataSet, open_data
 from f2d.evaluation.folder import EvaluationFolder, Settings, names_of
 from f2d.evaluation.published import PublishedTable, tables
 from f2d.evaluation.record import Record
-from f2d.evaluation.summary import Summary, summarize
+from f2d.evaluation.summary import Row, Summary, summarize
 from f2d.evaluation.tables import RESULTS
 from f2d.metrics.measure import About
 
-OTHERS = "Other measures"
+INPUT, OTHERS = "Input", "Other measures"
 MOST = 6  # methods on one page; more colours could not be told apart
 
 
@@ -33,6 +34,39 @@ class Method(NamedTuple):
     @property
     def settings(self) -> Settings:
         return self.folder.settings
+
+    @property
+    def options(self) -> str:
+        return ", ".join(f"{name} {value}" for name, value in self.settings.options.items() if value is not None)
+
+    @property
+    def seconds(self) -> float:
+        """The mean per image."""
+        return fmean(record.seconds for record in self.records.values())
+
+    @property
+    def peak(self) -> int:
+        """The peak memory in bytes."""
+        return max(record.peak_memory for record in self.records.values())
+
+    def row(self, kind: str, name: str) -> Row | None:
+        """Return a row of the summary, None if it has none of that name."""
+        return next((row for row in self.summary.rows if (row.kind, row.name) == (kind, name)), None)
+
+
+class Column(NamedTuple):
+    """A column of every measure. kind: the class of its colour. methods: the first that has a value gives it, for its
+    input if `of_input`, otherwise for its restorations."""
+
+    name: str
+    kind: str
+    methods: Sequence[Method]
+    of_input: bool = False
+
+    def value(self, kind: str, name: str, about: About) -> float | None:
+        rows = [row for method in self.methods if (row := method.row(kind, name)) is not None]
+        found = ((row.input if self.of_input else row.values).get(about.key) for row in rows)
+        return next((value for value in found if value is not None), None)
 
 
 class Convention(NamedTuple):
@@ -62,6 +96,56 @@ class Content(NamedTuple):
             about if titles[about.title] == 1 else about._replace(title=f"{about.title}, {convention.name}")
             for about, convention in found.values()
         )
+
+    @property
+    def columns(self) -> list[Column]:
+        methods = [Column(method.name, f"method-{k}", (method,)) for k, method in enumerate(self.methods)]
+        return [Column(INPUT, "input", self.methods, of_input=True), *methods]
+
+    @property
+    def places(self) -> dict[str, list[str]]:
+        """The names of all rows by kind: category, tier, all."""
+        rows = [row for method in self.methods for row in method.summary.rows]
+        several = len({row.name for row in rows if row.kind == "category"}) > 1  # otherwise the averages equal it
+        kinds = ("category", "tier", "all") if several else ("category",)
+        found = {kind: list(dict.fromkeys(row.name for row in rows if row.kind == kind)) for kind in kinds}
+        return {kind: names for kind, names in found.items() if names}
+
+    def values(self, kind: str, name: str, about: About) -> list[float | None]:
+        """Return the values of a measure in a row, one for each column."""
+        return [column.value(kind, name, about) for column in self.columns]
+
+    def counts(self, kind: str, name: str) -> str:
+        """Return the number of images of a row, by method if they differ."""
+        rows = [method.row(kind, name) for method in self.methods]
+        counts = [0 if row is None else row.images for row in rows]
+        return str(counts[0]) if len(set(counts)) == 1 else " / ".join(map(str, counts))
+
+    def values_of(self, case: str, about: About) -> list[float | None]:
+        """Return the values of a measure for one image, one for each column."""
+        records = [method.records[case] for method in self.methods]
+        given = next((record.input[about.key] for record in records if about.key in record.input), None)
+        return [given, *(record.values.get(about.key) for record in records)]
+
+    @property
+    def of_sets(self) -> list[About]:
+        """The measures of all images together that some evaluation has."""
+        known = {about.key: about for method in self.methods for about in method.settings.measures}
+        return [about for key, about in known.items() if any(key in method.over_sets for method in self.methods)]
+
+    def set_values(self, about: About) -> list[float | None]:
+        return [method.over_sets.get(about.key) for method in self.methods]
+
+    @property
+    def ratios(self) -> list[str]:
+        """The names of the selectivity ratios that some evaluation has."""
+        return list(dict.fromkeys(name for method in self.methods for name in method.summary.selectivity))
+
+    @property
+    def failures(self) -> list[str]:
+        """One line for each problem of the data, and for each image without results."""
+        told = [f"Data: {problem}" for problem in self.data.problems]
+        return told + [f"{method.name}: {one.name}: {one.error}" for method in self.methods for one in method.failed]
 
 
 def gather(folders: Sequence[Path], images: int) -> Content:
@@ -108,7 +192,7 @@ def choose(cases: Sequence[Case], number: int) -> tuple[Case, ...]:
 
 
 def _method(name: str, folder: EvaluationFolder, data: DataSet) -> Method:
-    records = list(folder.records(list(data.cases)))
+    records = [record for case in data.cases if (record := folder.record(case.name)) is not None]
     done = {record.name: record for record in records if record.error is None}
     if not done:
         raise ValueError(f"{folder.path} has no results of any image yet, so finish it with f2d eval")

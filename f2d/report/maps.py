@@ -1,15 +1,13 @@
 """Maps below an image: errors, experts and the spread of samples, each group with its colour scale."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from f2d.report.charts import gates_over_time
-from f2d.report.details import GATE_STEPS, SEEDS, Details
-from f2d.report.markup import Markup, element
+from f2d.report.details import SEEDS, Details
 from f2d.report.pictures import Inline, inferno, scale_of, shrunk
 
 ERROR_SCALES = (8, 16, 32, 64, 128, 255)
@@ -32,9 +30,9 @@ class Scales(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """A map with its name and its numbers."""
+    """A map, drawn or encoded, with its name and its numbers."""
 
-    picture: Image.Image
+    picture: Image.Image | Inline
     name: str
     numbers: str
 
@@ -77,34 +75,6 @@ def model_groups(details: Details, scales: Scales, size: tuple[int, int], prefix
     """Group the expert maps and the spread of a model for an image of `size` (width, height). prefix: for titles."""
     groups = [_experts(details, prefix)] if details.factors else []
     return [*groups, _spread(details, scales.spread, size, prefix)]
-
-
-def drawn_group(group: Group, pictures: Iterator[Inline]) -> Markup:
-    """Write a group; the encoded images of its panels are taken from `pictures` in turn."""
-    figures = []
-    for panel, inline in zip(group.panels, pictures):
-        caption = element("figcaption", element("b", panel.name), " ", panel.numbers)
-        alt = f"{group.title}, {panel.name}: {panel.numbers}"
-        figures.append(element("figure", image(inline, alt), caption))
-    scale = element("span", "0", element("span", class_="inferno", aria_hidden="true"), group.most, class_="scale")
-    note = [element("p", group.note, class_="note")] if group.note else []
-    head = element("div", element("h4", group.title), scale, class_="head")
-    row = element("div", *figures, class_="figures", style=f"--n:{len(group.panels)}")
-    return element("div", head, row, *note, class_="group")
-
-
-def drawn_gates(details: Details, prefix: str) -> Markup:
-    """Write the chart of the gates over time as a group beside the maps."""
-    chart = gates_over_time(details.factors, details.times, details.paths)
-    note = element("p", f"Along one trajectory of {GATE_STEPS} steps (MC, seed 0).", class_="note")
-    head = element("div", element("h4", f"{prefix}Gates over time, αₖ(t)"), class_="head")
-    return element("div", head, element("figure", chart), note, class_="group")
-
-
-def image(inline: Inline, alt: str) -> Markup:
-    """Write an <img> that is decoded only when it scrolls into view."""
-    url, width, height = inline
-    return element("img", src=url, alt=alt, width=width, height=height, loading="lazy", decoding="async")
 
 
 def _experts(details: Details, prefix: str) -> Group:

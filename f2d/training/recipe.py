@@ -1,6 +1,8 @@
 """A training recipe: every number that a run depends on, read from YAML, overridable, and saved with the result."""
 
+import json
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
@@ -12,14 +14,26 @@ from f2d.data import Augment, Source
 from f2d.data.categories import canonical
 from f2d.nets.models import PRESETS, config_of
 from f2d.training.losses import PIXEL
-from f2d.typed_fields import check_types, require
+from f2d.typed_fields import checked, require
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 OWNER = "recipe"
 # Lightning's names; the weights stay float32: a step of 1e-3 of AdamW or of the average is below bfloat16's rounding
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-STRATEGIES = ("auto", "ddp", "fsdp")
-OPTIMIZERS = ("adamw", "muon")
+CHOICES: dict[str, Iterable[str]] = {
+    "model": PRESETS,
+    "precision": PRECISIONS,
+    "optimizer": ("adamw", "muon"),
+    "strategy": ("auto", "ddp", "fsdp"),
+    "synthesis": ("workers", "device"),
+}
+_COUNTS = ("accumulate", "steps", "decay_steps", "save_every", "validate_every", "validation_images")
+_OTHERS = ("final_learning_rate", "weight_decay", "warmup_steps", "gradient_clip", "workers", "most_bad_steps")
+LIMITS = {
+    **dict.fromkeys((*_COUNTS, "validation_steps"), (1, None)),
+    **dict.fromkeys(_OTHERS, (0, None)),
+    "validation_crop": (8, None),
+}
 
 
 @dataclass(frozen=True)
@@ -53,21 +67,14 @@ class LossWeights:
     enhancer_gate: float = 0.01
 
     def __post_init__(self) -> None:
-        owner = f"{OWNER}: losses"
-        check_types(self, owner)
-        for name, known in (
-            ("kind", PIXEL),
-            ("map_target", ("mask", "spatial", "constant")),
-            ("balance_over", ("present", "all")),
-        ):
-            require(getattr(self, name) in known, owner, name, getattr(self, name), f"one of {', '.join(known)}")
+        choices = {"map_target": ("mask", "spatial", "constant"), "balance_over": ("present", "all")}
+        check = checked(self, f"{OWNER}: losses", choices={"kind": PIXEL, **choices})
         fits = all(weight >= 0 for weight in self.categories.values())
-        require(fits, owner, "categories", self.categories, "a mapping of categories, each to a weight >= 0")
-        require(0 <= self.hardness <= 4, owner, "hardness", self.hardness, "an exponent in [0, 4]")
+        check("categories", fits, "a mapping of categories, each to a weight >= 0")
+        check("hardness", 0 <= self.hardness <= 4, "an exponent in [0, 4]")
         object.__setattr__(self, "categories", {canonical(name): w for name, w in self.categories.items()})
-        for term in fields(self):
-            weight = getattr(self, term.name)
-            require(not isinstance(weight, float) or weight >= 0, owner, term.name, weight, "a weight >= 0")
+        for name, weight in vars(self).items():
+            check(name, not isinstance(weight, float) or weight >= 0, "a weight >= 0")
 
 
 @dataclass(frozen=True)
@@ -79,10 +86,7 @@ class Stage:
     batch_size: int
 
     def __post_init__(self) -> None:
-        check_types(self, f"{OWNER}: stages")
-        for name, least in (("start", 0), ("crop", 8), ("batch_size", 1)):
-            value = getattr(self, name)
-            require(value >= least, f"{OWNER}: stages", name, value, f"at least {least}")
+        checked(self, f"{OWNER}: stages", {"start": (0, None), "crop": (8, None), "batch_size": (1, None)})
 
 
 @dataclass(frozen=True)
@@ -137,34 +141,18 @@ class Recipe:
     validation_steps: int = 1
 
     def __post_init__(self) -> None:
-        check_types(self, OWNER)
-
-        def check(name: str, condition: bool, wanted: str) -> None:
-            require(condition, OWNER, name, getattr(self, name), wanted)
-
-        check("model", self.model in PRESETS, f"one of {', '.join(PRESETS)}")
+        check = checked(self, OWNER, LIMITS, CHOICES)
         if self.initial is None:
             config_of(self.model, self.network)  # raises errors that name the invalid field
         check(
             "network", self.initial is None or not self.network, "empty beside `initial`, which determines the network"
         )
-        for name in ("accumulate", "steps", "save_every", "validate_every", "validation_images", "validation_steps"):
-            check(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("final_learning_rate", "weight_decay", "warmup_steps", "gradient_clip", "workers"):
-            check(name, getattr(self, name) >= 0, "at least 0")
-        check("most_bad_steps", self.most_bad_steps >= 0, "at least 0")
         check("learning_rate", self.learning_rate > 0, "a rate above 0")
         check("betas", all(0 <= beta < 1 for beta in self.betas), "two numbers in [0, 1)")
         check("ema_decay", 0 <= self.ema_decay < 1, "a number in [0, 1)")
         check("one_call_fraction", 0 <= self.one_call_fraction <= 1, "a number in [0, 1]")
         check("varied_fraction", 0 <= self.varied_fraction <= 1, "a number in [0, 1]")
-        check("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
-        check("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}")
         check("strategy", self.optimizer == "adamw" or self.strategy != "fsdp", "auto or ddp with optimizer muon")
-        check("validation_crop", self.validation_crop is None or self.validation_crop >= 8, "at least 8, or null")
-        check("decay_steps", self.decay_steps is None or self.decay_steps >= 1, "at least 1, or null")
-        check("strategy", self.strategy in STRATEGIES, f"one of {', '.join(STRATEGIES)}")
-        check("synthesis", self.synthesis in ("workers", "device"), "workers or device")
         check("seed", 0 <= self.seed < 2**32, "a number in [0, 2^32)")
         check("sources", len(self.sources) > 0, "a list of at least one source")
         starts = [stage.start for stage in self.stages]
@@ -193,7 +181,7 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain types for YAML."""
-        return _plain(asdict(self))
+        return json.loads(json.dumps(asdict(self)))
 
     def to_yaml(self) -> str:
         return yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False)
@@ -296,9 +284,3 @@ def _override(values: dict[str, Any], name: str, value: Any) -> None:
         place[int(last)] = value
     else:
         place[last] = value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -169,7 +169,7 @@ class LogNormalSchedule:
 
 
 def _at(table: Tensor, time: int | Tensor) -> Tensor:
-    """The entries at `time`; table[time] would count negative times from the end."""
+    """Return the entries at `time`; table[time] would count negative times from the end."""
     if not isinstance(time, Tensor):
         return table[time]
     return table.index_select(0, time.long().reshape(-1)).reshape(time.shape)

@@ -1,4 +1,4 @@
-"""Open video files and read their packets, with time stamps that go on where one recording was joined to another."""
+"""Open video files and read their packets, with continuous time stamps where recordings were joined."""
 
 from collections.abc import Collection, Iterator
 from fractions import Fraction
@@ -40,8 +40,8 @@ def in_order(time: int, least: int, step: int, base: Fraction) -> int:
 def packets(container: av.container.InputContainer, streams: Collection[int]) -> Iterator[av.Packet]:
     """Yield the packets of the streams with these indices, at the end with the empty ones that flush the decoders.
 
-    Where the time stamps of a stream go back, a recording begins that another was joined to: all streams of it are
-    shifted by one time, so that it begins where the last one ended. Decoding times increase.
+    Where the time stamps of a stream go back, another recording was appended. All streams of that recording are shifted
+    by the same time, so that it begins where the last one ended. Decoding times increase.
     """
     if not restarts(container):
         yield from container.demux([container.streams[index] for index in streams])

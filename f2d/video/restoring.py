@@ -2,8 +2,9 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,8 +117,9 @@ class _Work:
         frames = self._source.decoded(None if last is None else max(last.times))
         first = self._source.first
         length = max(1, min(SEGMENT, PIXELS // (first.width * first.height)))
-        while (frame := next(frames, None)) is not None:
-            self._segments.write(self._encoded(frame, frames, length, settings, progress), self._state)
+        for frame in frames:
+            segment = islice(chain([frame], frames), length)
+            self._segments.write(self._encoded(segment, settings, progress), self._state)
 
     def done(self, settings: Settings) -> Done:
         first, frames = self._source.first, self._segments.frames
@@ -129,24 +131,13 @@ class _Work:
     def _state(self) -> dict[str, Any]:
         return {"change": self._change, "smoother": self._smoother and self._smoother.state._asdict()}
 
-    def _encoded(
-        self,
-        first: av.VideoFrame,
-        rest: Iterator[av.VideoFrame],
-        length: int,
-        settings: Settings,
-        progress: Progress,
-    ) -> Iterator[Encoded]:
-        """Restore and encode one segment: `first` and the next length - 1 frames of `rest`."""
+    def _encoded(self, frames: Iterable[av.VideoFrame], settings: Settings, progress: Progress) -> Iterator[Encoded]:
+        """Restore and encode the frames of one segment."""
         encoder = open_encoder(self._source, settings)
-        frame: av.VideoFrame | None = first
-        for count in range(1, length + 1):
-            assert frame is not None
+        for count, frame in enumerate(frames, start=1):
             for packet in encoder.encode(self._restored(frame)):
                 yield _stored(packet)
             progress(self._segments.frames + count, self._source.frames)
-            if count == length or (frame := next(rest, None)) is None:
-                break
         for packet in encoder.encode(None):
             yield _stored(packet)
 

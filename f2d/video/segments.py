@@ -80,7 +80,7 @@ class Segments:
         self.count, self.frames, self.last = self.count + 1, self.frames + len(times), segment
 
     def packets(self, end: int) -> Iterator[tuple[Encoded, Times]]:
-        """Yield every packet of all segments in the order of decoding, with its times. end: of the last frame.
+        """Yield every packet of all segments in the order of decoding, with its times. end: when the last frame ends.
 
         A frame is shown until the next one. Decoding times are the presentation times in order, `depth` frames late:
         they increase across segments, whatever the frame rate does, and none comes after its frame's presentation.

@@ -27,7 +27,7 @@ def test_entries_are_what_was_put_in(make_lmdb, protocol):
         for mine, name in zip(pool.read(i), ("LQ", "GT"), strict=True):
             assert mine.dtype == torch.uint8 and np.array_equal(mine.permute(1, 2, 0).numpy(), known[name])
         assert pool.size(i) == known["GT"].shape[1::-1]
-    scenes = {pool.records[i].key: pool.scene(i) for i in range(3)}
+    scenes = {pool.records[i].key: pool.entries[i].scene for i in range(3)}
     assert scenes[b"low_haze_1"] == scenes[b"rain_haze_1"] != scenes[b"c_2"]
     assert open_pool(pool.path, category="haze").categories == ("haze",)
 

@@ -140,7 +140,7 @@ def test_scenes_are_held_out_whole(root):
     whole = Mixture([Source("cdd11")], root, FACTORS, PLAIN)
     train, validation = whole.split(22, 32)
     (part,) = train.parts
-    left = {part.pool.scene(e) for entries in part.entries.values() for e in entries}
+    left = {part.pool.entries[e].scene for entries in part.entries.values() for e in entries}
     assert len(left) == 9 and all(len(entries) == 9 for entries in part.entries.values())
     assert [s.category for s in validation] == list(CATEGORIES)  # one scene, each of its categories once
     clean = torch.from_numpy(picture(100)).permute(2, 0, 1)[:, 4:36, 8:40].float() / 255
@@ -158,7 +158,7 @@ def test_held_out_scenes_are_spread_and_all_are_seen(tmp_path):
         save(picture(i), tmp_path / f"{i:02}.png")
     whole = Mixture([Source(".", layout="clean")], tmp_path, FACTORS, PLAIN)
     train, validation = whole.split(33, 40)
-    kept = {train.parts[0].pool.name(e)[-6:-4] for e in train.parts[0].used()}
+    kept = {train.parts[0].pool.entries[e].name[-6:-4] for e in train.parts[0].used()}
     assert {f"{i:02}" for i in range(60)} - kept == {f"{i:02}" for i in range(0, 60, 10)}
     assert Counter(s.category for s in validation) == dict.fromkeys(CATEGORIES, 3)
     assert len({s.clean.numpy().tobytes() for s in validation}) == 6

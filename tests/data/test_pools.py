@@ -26,7 +26,7 @@ def test_clean_photographs(photographs):
     assert len(pool) == 12 and pool.synthesised and pool.categories == CATEGORIES
     degraded, clean = pool.read(0)
     assert degraded is None and np.array_equal(clean.permute(1, 2, 0).numpy(), picture(0))
-    assert pool.size(0) == (48, 40) and pool.category(0) is None and pool.name(0).endswith("00.png")
+    assert pool.size(0) == (48, 40) and pool.entries[0].category is None and pool.entries[0].name.endswith("00.png")
     assert list(pool.entries_of("noise25")) == list(range(12))
 
 
@@ -85,7 +85,7 @@ def test_pairs_under_other_names(tmp_path):
     make_pairs(tmp_path, {"bad": ["01_fog", "02_fog"], "good": ["01_sun", "02_sun"]})
     pool = open_pool(tmp_path, category="haze", degraded="bad", clean="good", pattern="*_fog -> *_sun")
     assert names(pool.pairs) == [("01_fog", "01_sun"), ("02_fog", "02_sun")]
-    assert pool.categories == ("haze",) and pool.category(1) == "haze"
+    assert pool.categories == ("haze",) and pool.entries[1].category == "haze"
     for pattern in ("*_fog", "*-> a", "a -> *", "** -> *"):
         with pytest.raises(ValueError, match="one \\* each"):
             find_pairs(tmp_path, "haze", "bad", "good", pattern)
@@ -112,7 +112,7 @@ def test_folders_in_circles_and_in_other_cases(tmp_path):
 def test_two_photographs_of_such_names_are_no_pairs(tmp_path):
     """Nothing but a name and its own counterpart makes a folder one of pairs."""
     make_pairs(tmp_path, {".": ["london_hazy", "car_clean", "low_tide", "walk", "walk_1"]})
-    assert len(open_pool(tmp_path)) == 5 and open_pool(tmp_path).category(0) is None
+    assert len(open_pool(tmp_path)) == 5 and open_pool(tmp_path).entries[0].category is None
 
 
 def test_pairs_that_do_not_fit(tmp_path):
@@ -147,7 +147,7 @@ def test_lists(tmp_path):
         (tmp_path / file).write_text(text)
         pool = open_pool(tmp_path / file, category="haze")
         assert len(pool) == 2 and pool.categories == ("haze", "low_rain")
-        assert [pool.category(i) for i in range(2)] == ["low_rain", "haze"]
+        assert [pool.entries[i].category for i in range(2)] == ["low_rain", "haze"]
         assert pool.read(1)[0].shape == (3, 4, 5)
     for text, words in {
         "x/a.png": "line 1: must have the columns .*got 1 columns",
@@ -172,7 +172,7 @@ def test_cdd11(cdd11):
         degraded, clean = pool.read(entries[3])
         assert np.array_equal(clean.permute(1, 2, 0).numpy(), picture(103))
         assert np.array_equal(degraded.permute(1, 2, 0).numpy(), negative(picture(103), number))
-    assert len({pool.scene(i) for i in range(110)}) == 10
+    assert len({pool.entries[i].scene for i in range(110)}) == 10
 
 
 def test_cdd11_s_folders_in_another_order_of_factors(tmp_path):
@@ -225,7 +225,7 @@ def test_folders_named_as_images_and_hidden_ones_hold_no_photographs(tmp_path):
         save(picture(2), tmp_path / hidden / "c.png")
     save(picture(2), tmp_path / "._a.png")
     pool = open_pool(tmp_path, "clean")
-    assert [pool.name(i) for i in range(len(pool))] == [str(tmp_path / "a.png"), str(tmp_path / "album.jpg" / "b.png")]
+    assert [entry.name for entry in pool.entries] == [str(tmp_path / "a.png"), str(tmp_path / "album.jpg" / "b.png")]
     assert [pool.size(i) for i in range(len(pool))] == [pool.read(i)[1].shape[:0:-1] for i in range(len(pool))]
 
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from f2d import F2DNet, degrade, restore_tensor
 from f2d.engine import Engine
-from f2d.engine.bands.layers import Bands, Doubled, PaddedImage, conv_rows
+from f2d.engine.bands.layers import Bands, conv_rows, doubled, padded
 from f2d.engine.bands.restore import restore_banded
-from f2d.engine.bands.stored import ChannelMoments, Joined, Mapped, Scratch, group_moments
+from f2d.engine.bands.stored import ChannelMoments, Joined, Scratch, group_moments, mapped
 from f2d.engine.layers import Conv, moments
 from f2d.nets import F2DNetConfig
 from f2d.nets.padding import pad_to_multiple
@@ -91,16 +91,16 @@ def test_rows_of_a_convolution(height, kernel, dilation, stride, cut, kind):
 @given(height=st.integers(1, 20), width=st.integers(1, 20), multiple=st.sampled_from([1, 4, 16]), data=st.data())
 def test_rows_of_padding_and_doubling(height, width, multiple, data):
     x = torch.randn(1, 3, height, width, dtype=torch.float64)
-    padded = PaddedImage(field(x), multiple)
+    larger = padded(field(x), multiple)
     whole = pad_to_multiple(x, multiple)
-    assert (padded.height, padded.width) == tuple(whole.shape[2:])
-    top = data.draw(st.integers(0, padded.height - 1))
-    bottom = data.draw(st.integers(top + 1, padded.height))
-    assert torch.equal(padded.read(top, bottom), whole[:, :, top:bottom])
-    doubled = torch.nn.functional.interpolate(x, scale_factor=2, mode="bilinear")
+    assert (larger.height, larger.width) == tuple(whole.shape[2:])
+    top = data.draw(st.integers(0, larger.height - 1))
+    bottom = data.draw(st.integers(top + 1, larger.height))
+    assert torch.equal(larger.read(top, bottom), whole[:, :, top:bottom])
+    twice = torch.nn.functional.interpolate(x, scale_factor=2, mode="bilinear")
     top = data.draw(st.integers(0, 2 * height - 1))
     bottom = data.draw(st.integers(top + 1, 2 * height))
-    torch.testing.assert_close(Doubled(field(x)).read(top, bottom), doubled[:, :, top:bottom], rtol=0, atol=1e-14)
+    torch.testing.assert_close(doubled(field(x)).read(top, bottom), twice[:, :, top:bottom], rtol=0, atol=1e-14)
 
 
 @settings(max_examples=40, deadline=None)
@@ -116,7 +116,7 @@ def test_joined_and_mapped_rows():
     both = Joined(field(x), field(y))
     assert torch.equal(both.read(1, 4), torch.cat([x, y], dim=1)[:, :, 1:4])
     torch.testing.assert_close(group_moments(both.parts, 1, 0.0, torch.float32), moments(torch.cat([x, y], 1), 1, 0.0))
-    assert torch.equal(Mapped(both, torch.neg).read(1, 4), -both.read(1, 4))
+    assert torch.equal(mapped(both, torch.neg).read(1, 4), -both.read(1, 4))
 
 
 @pytest.mark.parametrize("sampler", ["MC", "NMC", "EM"])

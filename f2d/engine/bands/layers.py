@@ -9,7 +9,7 @@ from torch import Tensor
 
 from f2d.engine.layers import Conv, spatial_mean
 
-from .stored import Field, Rows, Scratch
+from .stored import Field, Rows, Scratch, View
 
 
 class Bands:
@@ -70,39 +70,41 @@ def _vertical(conv: Conv, name: str, default: int) -> int:
     return value if isinstance(value, int) else value[0]
 
 
-class Doubled:
-    """Rows of ``interpolate(x, scale 2, bilinear)``."""
+def doubled(rows: Rows) -> View:
+    """Return the rows of ``interpolate(x, scale 2, bilinear)``."""
 
-    def __init__(self, rows: Rows):
-        self.rows, self.height, self.width = rows, 2 * rows.height, 2 * rows.width
-
-    def read(self, top: int, bottom: int) -> Tensor:
+    def read(top: int, bottom: int) -> Tensor:
         # A row of the result lies between two rows; at the ends of the rows read there is only one, as at the borders
-        first, last = max((top - 1) // 2, 0), min(bottom // 2 + 1, self.rows.height)
-        doubled = F.interpolate(self.rows.read(first, last), scale_factor=2, mode="bilinear")
-        return doubled[:, :, top - 2 * first : bottom - 2 * first]
+        first, last = max((top - 1) // 2, 0), min(bottom // 2 + 1, rows.height)
+        large = F.interpolate(rows.read(first, last), scale_factor=2, mode="bilinear")
+        return large[:, :, top - 2 * first : bottom - 2 * first]
+
+    return View(2 * rows.height, 2 * rows.width, read)
 
 
-class PaddedImage:
-    """Rows of ``pad_to_multiple(image, multiple)``."""
+def unshuffled(image: Rows, patch: int) -> View:
+    """Return the rows of ``pixel_unshuffle(image, patch)``."""
 
-    def __init__(self, image: Rows, multiple: int):
-        self.image, self.own_height, width = image, image.height, image.width
-        self.height, self.width = (length + -length % multiple for length in (image.height, width))
-        self.right, self.below = self.width - width, self.height - self.own_height
-        self.modes = tuple("reflect" if extra < length else "replicate"
-                           for extra, length in ((self.right, width), (self.below, self.own_height)))  # fmt: skip
+    def read(top: int, bottom: int) -> Tensor:
+        return F.pixel_unshuffle(image.read(top * patch, bottom * patch), patch)
 
-    def read(self, top: int, bottom: int) -> Tensor:
-        own = self.own_height
-        inside = self.image.read(top, min(bottom, own)) if top < own else None
-        if bottom > own:  # the rows below the image, from its last ones
-            needed = self.below + 1 if self.modes[1] == "reflect" else 1
-            last = self.image.read(own - needed, own)
-            padded = F.pad(last, (0, 0, 0, self.below), mode=self.modes[1])[:, :, needed:]
-            padded = padded[:, :, max(top - own, 0) : bottom - own]
-            inside = padded if inside is None else torch.cat([inside, padded], dim=2)
-        assert inside is not None  # top is above the end of the image, or bottom below it
-        if self.right:
-            inside = F.pad(inside, (0, self.right, 0, 0), mode=self.modes[0])
-        return inside.contiguous(memory_format=torch.channels_last)
+    return View(image.height // patch, image.width // patch, read)
+
+
+def padded(image: Rows, multiple: int) -> View:
+    """Return the rows of ``pad_to_multiple(image, multiple)``."""
+    own, width = image.height, image.width
+    below, right = -own % multiple, -width % multiple
+
+    def read(top: int, bottom: int) -> Tensor:
+        # rows below the image mirror its last ones, or repeat the last one if there are too few
+        places = [row if row < own else 2 * own - 2 - row if below < own else own - 1 for row in range(top, bottom)]
+        first = min(places)
+        rows = image.read(first, max(places) + 1)
+        if bottom > own:
+            rows = rows[:, :, [place - first for place in places]]
+        if right:
+            rows = F.pad(rows, (0, right, 0, 0), mode="reflect" if right < width else "replicate")
+        return rows.contiguous(memory_format=torch.channels_last)
+
+    return View(own + below, width + right, read)

@@ -25,8 +25,8 @@ from f2d.engine.layers import Conv, Norm, leaky
 from f2d.engine.skipping import experts_to_run
 from f2d_kernels import expert_head
 
-from .layers import Bands, Doubled, PaddedImage, conv_rows
-from .stored import Field, Joined, Mapped, Rows, group_moments
+from .layers import Bands, conv_rows, doubled, padded, unshuffled
+from .stored import Field, Joined, Rows, View, group_moments, mapped
 
 
 class BandedNetwork:
@@ -49,30 +49,39 @@ class BandedNetwork:
         self.adjust = adjust
         self.height, self.width = image.height, image.width
         self.gates: Any = None
-        self.padded_image: Rows = PaddedImage(image, engine.config.stride)
+        self.padded_image: Rows = padded(image, engine.config.stride)
         if engine.enhancer is not None:
             self.padded_image = self._enhanced(self.padded_image)
-        self.enhanced = Cropped(self.padded_image, self.height, self.width)
+        rows, width = self.padded_image, image.width
+        self.enhanced: Rows = View(image.height, width, lambda top, bottom: rows.read(top, bottom)[..., :width])
         self._parse()
 
     def velocity(self, state: Rows, t: int) -> Rows:
         """Return rows of v in the padded size. state: x_t in the image's size, `enhanced` itself at the start."""
         engine, image, patch = self.engine, self.padded_image, self.engine.config.patch
         constants = engine.constants(t)
-        padded = (image.height, image.width) != (self.height, self.width)
-        repeated = state is self.enhanced and not (padded and engine.enhancer is not None)
+        larger = (image.height, image.width) != (self.height, self.width)
+        repeated = state is self.enhanced and not (larger and engine.enhancer is not None)
         if not repeated:
-            image = Joined(PaddedImage(state, engine.config.stride), image)
-        shared, features, frequency = self._backbone(Unshuffled(image, patch), constants, repeated)
+            image = Joined(padded(state, engine.config.stride), image)
+        shared, features, frequency = self._backbone(unshuffled(image, patch), constants, repeated)
         gates = engine.gate(constants.time, self.weights, self.map_means, frequency)
         gates = adjusted(gates, "gates", self.adjust)
         self.gates = gates if self.gates is None else self.gates
         self._add_experts(features, scaled(gates, self.strength), shared)
-        return Prediction(shared, self.padded_image, patch, engine.config.head == "affine")
+
+        def read(top: int, bottom: int) -> Tensor:  # both multiples of the patch
+            total = F.pixel_shuffle(shared.read(top // patch, bottom // patch), patch)
+            if engine.config.head != "affine":
+                return total
+            gain, offset = total.chunk(2, dim=1)
+            return torch.addcmul(offset, gain, self.padded_image.read(top, bottom))
+
+        return View(self.padded_image.height, self.padded_image.width, read)
 
     def _normed(self, norm: Norm, x: Field | Joined, film: tuple[Tensor, Tensor] | None = None) -> Rows:
         moments = group_moments(x.parts, norm.groups, norm.eps, norm.weight.dtype)
-        return Mapped(x, lambda rows: norm.given(rows, moments, film))
+        return mapped(x, lambda rows: norm.given(rows, moments, film))
 
     def _residual(self, conv: Conv, h: Rows, x: Rows, skip: Conv | None = None) -> Field:
         """``conv(h) + skip(x)``, where skip is the identity without a skip convolution."""
@@ -89,7 +98,7 @@ class BandedNetwork:
         patch = enhancer.patch
         gate = enhancer.gate_of(bands.mean(image).to(self.engine.wide))
         gate = adjusted(gate, "enhancer gate", self.adjust)
-        h = bands.convolve(enhancer.conv_in, Unshuffled(image, patch))
+        h = bands.convolve(enhancer.conv_in, unshuffled(image, patch))
         for first, second in enhancer.blocks:
             h = self._residual(second, bands.convolve(first, h), h)
         h = bands.convolve(enhancer.tail[0], h)
@@ -108,7 +117,7 @@ class BandedNetwork:
 
     def _parse(self) -> None:
         parser, wide = self.engine.parser, self.engine.wide
-        image, light = Unshuffled(self.padded_image, self.engine.config.patch), self.engine.experts.light
+        image, light = unshuffled(self.padded_image, self.engine.config.patch), self.engine.experts.light
         detail = self._convolved(parser.detail, image) if light else None
         encoded = self._convolved(parser.context, detail) if light else self._convolved(parser.encoder, image)
         weights = parser.weight_mlp(encoded.moments.mean[None].to(wide)).sigmoid()
@@ -124,7 +133,7 @@ class BandedNetwork:
         parser = self.engine.parser
         up: Rows = self.bands.convolve(parser.merge, context)
         for _ in range(parser.doublings):
-            up = Doubled(up)
+            up = doubled(up)
         return self.bands.keep(
             detail.height, detail.width, lambda top, bottom: leaky(detail.read(top, bottom) + up.read(top, bottom))
         )
@@ -155,7 +164,7 @@ class BandedNetwork:
                 h = bands.convolve(net.downsamples[level], h)
         for block in net.mid_blocks:
             h = self._block(block, h, constants)
-        if net.mid_attention is not None:
+        if not net.light:
             h = self._attention(net.mid_attention, h)
         frequency = net.frequency_mlp(self._high_frequencies(h).to(self.engine.wide))
         for level, blocks in enumerate(net.up_blocks):
@@ -170,7 +179,7 @@ class BandedNetwork:
         if net.light:
             return h if level == 0 else self._residual(net.upsamples[level - 1], h, skip)
         if level > 0:
-            h = self.bands.convolve(net.upsamples[level - 1], Doubled(h))
+            h = self.bands.convolve(net.upsamples[level - 1], doubled(h))
         return Joined(h, skip)
 
     def _block(self, block: FastBlock, x: Field | Joined, constants: Constants) -> Field:
@@ -233,7 +242,7 @@ class BandedNetwork:
             affine, pixels = engine.config.head == "affine", features.height * features.width
             visible = experts_to_run(engine.experts.bounds, gates, self._highest, pixels, affine)
             wanted = [k for k in wanted if k in visible]
-        x = Mapped(features, engine.experts.prepared)
+        x = mapped(features, engine.experts.prepared)
         for k in wanted:
             expert: Any = engine.experts.experts[k]
             h: Any = x
@@ -245,39 +254,3 @@ class BandedNetwork:
                 maps = None if self.maps is None else self.maps.read(top, bottom)[:, k : k + 1]
                 total = expert_head([h.read(top, bottom)], weight, bias, scale, gate, maps, base.read(top, bottom))
                 base.write(top, total)
-
-
-class Cropped:
-    """Rows of an image cropped to its first `height` rows and `width` columns."""
-
-    def __init__(self, rows: Rows, height: int, width: int):
-        self.rows, self.height, self.width = rows, height, width
-
-    def read(self, top: int, bottom: int) -> Tensor:
-        return self.rows.read(top, bottom)[..., : self.width]
-
-
-class Unshuffled:
-    """Rows of ``pixel_unshuffle(image, patch)``."""
-
-    def __init__(self, image: Rows, patch: int):
-        self.image, self.patch = image, patch
-        self.height, self.width = image.height // patch, image.width // patch
-
-    def read(self, top: int, bottom: int) -> Tensor:
-        return F.pixel_unshuffle(self.image.read(top * self.patch, bottom * self.patch), self.patch)
-
-
-class Prediction:
-    """Rows of v from the assembled field; top and bottom must be multiples of the patch."""
-
-    def __init__(self, total: Field, image: Rows, patch: int, affine: bool):
-        self.total, self.image, self.patch, self.affine = total, image, patch, affine
-        self.height, self.width = image.height, image.width
-
-    def read(self, top: int, bottom: int) -> Tensor:
-        total = F.pixel_shuffle(self.total.read(top // self.patch, bottom // self.patch), self.patch)
-        if not self.affine:
-            return total
-        gain, offset = total.chunk(2, dim=1)
-        return torch.addcmul(offset, gain, self.image.read(top, bottom))

@@ -2,7 +2,8 @@
 
 import itertools
 import os
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from f2d.transport.samplers import check_noise, warn_if_short
 
 from .layers import Bands
 from .network import BandedNetwork
-from .stored import Rows, Scratch
+from .stored import Rows, Scratch, View
 
 
 class Banded(NamedTuple):
@@ -59,34 +60,25 @@ def restore_banded(
     if noise is None and seed is None:
         seed = torch.randint(-(2**63), 2**63 - 1, (1,), dtype=torch.int64, device=engine.device)
     bands = Bands(Scratch(engine.device, folder), positions)
-    result: Any = None
-    first: Any = None
+    found: Banded | None = None
     flips = FLIPS if tta else FLIPS[:1]
     for flip in flips:
         flipped_noise = None if noise is None else noise.flip([axis + 1 for axis in flip])
         pixels = image.flip(flip) if flip else image
-        rows = ImageRows(pixels, engine)
+        rows = View(pixels.shape[2], pixels.shape[3], partial(_pixels, engine, pixels))
         network = BandedNetwork(engine, bands, rows, strength, engine.device.type == "cpu", adjust)
-        restored = _transport(network, times, sampler, seed, flipped_noise, pixels)
-        found = Banded(restored, _maps(network, image) if maps else None, network.gates, network.weights)
-        if len(flips) > 1:
-            restored = restored.flip(flip) if flip else restored
-            result = restored.div_(len(flips)) if result is None else result.add_(restored, alpha=1 / len(flips))
-            first, maps = first or found, False
+        restored = _transport(network, times, sampler, seed, flipped_noise, pixels).div_(len(flips))
+        if found is None:  # maps and gates are those of the image as it is
+            found = Banded(restored, _maps(network, image) if maps else None, network.gates, network.weights)
         else:
-            result, first = restored, found
-    return first._replace(image=result)
+            found.image.add_(restored.flip(flip))
+    assert found is not None  # there is at least one flip
+    return found
 
 
-class ImageRows:
-    """Rows in [-1, 1] on the engine's device, of an image [1, 3, H, W] in [0, 1] on any device."""
-
-    def __init__(self, image: Tensor, engine: Engine):
-        self.image, self.device, self.dtype = image, engine.device, engine.wide
-        self.height, self.width = image.shape[2:]
-
-    def read(self, top: int, bottom: int) -> Tensor:
-        return (self.image[:, :, top:bottom].to(self.device, memory_format=torch.channels_last) * 2 - 1).to(self.dtype)
+def _pixels(engine: Engine, image: Tensor, top: int, bottom: int) -> Tensor:
+    """Return rows in [-1, 1] on the engine's device, of an image [1, 3, H, W] in [0, 1] on any device."""
+    return (image[:, :, top:bottom].to(engine.device, memory_format=torch.channels_last) * 2 - 1).to(engine.wide)
 
 
 def _transport(

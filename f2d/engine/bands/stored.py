@@ -4,7 +4,8 @@ import os
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, cast
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -122,26 +123,19 @@ class _InFile(Field):
         super().__init__(height, width)
         self.device = device
         # the file is closed, and its space freed, with the field
-        self.file = tempfile.TemporaryFile(dir=os.fspath(folder), buffering=0)  # noqa: SIM115
+        self.file = tempfile.TemporaryFile(dir=os.fspath(folder))  # noqa: SIM115
 
     def write(self, top: int, band: Tensor) -> None:
         rows = band.permute(0, 2, 3, 1).contiguous().cpu()
         self.shape, self.dtype = rows.shape[2:], rows.dtype
-        data = memoryview(cast(Any, rows.view(torch.uint8).numpy())).cast("B")
-        at = top * (len(data) // rows.shape[1])
-        while data:
-            count = os.pwrite(self.file.fileno(), data, at)
-            data, at = data[count:], at + count
+        self.file.seek(top * rows[0, 0].nbytes)
+        self.file.write(rows.view(torch.uint8).numpy())  # type: ignore[arg-type]  # an array is a buffer
+        self.file.flush()  # raises the error of a full disk here
 
     def read(self, top: int, bottom: int) -> Tensor:
         rows = torch.empty(1, bottom - top, *self.shape, dtype=self.dtype)
-        data = memoryview(cast(Any, rows.view(torch.uint8).numpy())).cast("B")
-        at = top * (len(data) // (bottom - top))
-        while data:
-            count = os.preadv(self.file.fileno(), [data], at)
-            if count == 0:
-                raise OSError("a scratch file of features is shorter than what was written to it")
-            data, at = data[count:], at + count
+        self.file.seek(top * rows[0, 0].nbytes)
+        self.file.readinto(rows.view(torch.uint8).numpy())  # type: ignore[arg-type]
         return rows.to(self.device).permute(0, 3, 1, 2)
 
 
@@ -160,11 +154,15 @@ class Joined:
         return torch.cat(bands, dim=1).contiguous(memory_format=torch.channels_last)
 
 
-class Mapped:
-    """``change(rows)``, recomputed at every read; the change must be pixelwise."""
+@dataclass(eq=False)
+class View:
+    """Rows that ``read(top, bottom)`` computes from others at every read."""
 
-    def __init__(self, rows: Rows, change: Callable[[Tensor], Tensor]):
-        self.rows, self.change, self.height, self.width = rows, change, rows.height, rows.width
+    height: int
+    width: int
+    read: Callable[[int, int], Tensor]
 
-    def read(self, top: int, bottom: int) -> Tensor:
-        return self.change(self.rows.read(top, bottom))
+
+def mapped(rows: Rows, change: Callable[[Tensor], Tensor]) -> View:
+    """Return ``change(rows)``; the change must be pixelwise."""
+    return View(rows.height, rows.width, lambda top, bottom: change(rows.read(top, bottom)))

@@ -1,7 +1,7 @@
 """Shared backbone: a time-conditioned U-Net whose inputs are the state and the image."""
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,42 @@ class BackboneOutput(NamedTuple):
     frequency: Tensor  # [B, frequency_dim]
 
 
-class Backbone(nn.Module):
+class Stages(nn.Module):
+    """The order of a backbone's layers, which the network and its engine share.
+
+    A subclass has the layers, and ``_raised(layer, h, skip)``: the upsampled features of a light design plus the skip
+    connection.
+    """
+
+    def through(self, conv_in: nn.Module, x: Tensor, time: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (shared head, experts' input, bottleneck's features); time is what the blocks take."""
+        h = conv_in(x)
+        skips = []
+        for level, blocks in enumerate(self.down_blocks):
+            for block in blocks:
+                h = block(h, time)
+            skips.append(h)
+            if level < len(self.downsamples):
+                h = self.downsamples[level](h)
+        for block in self.mid_blocks:
+            h = block(h, time)
+        h = bottleneck = self.mid_attention(h)
+        for level, blocks in enumerate(self.up_blocks):
+            h = self._upward(level, h, skips.pop())
+            for block in blocks:
+                h = block(h, time)
+        return self.conv_out(self.norm_out(h)), h, bottleneck
+
+    def _upward(self, level: int, h: Tensor, skip: Tensor) -> Tensor:
+        """Compute the input of decoder stage `level`."""
+        if self.light:  # without middle blocks, h is the skip connection itself
+            return h if level == 0 else self._raised(self.upsamples[level - 1], h, skip)
+        if level > 0:
+            h = self.upsamples[level - 1](F.interpolate(h, scale_factor=2, mode="bilinear"))
+        return torch.cat([h, skip], dim=1)
+
+
+class Backbone(Stages):
     """``(shared, features) = U-Net([x_t, y], t)``: residual blocks with FiLM, channel attention at the bottleneck.
 
     x [B, image channels · 2, h, w] with h and w multiples of 2^(stages - 1), t [B]. Stride-2 3x3 convolutions
@@ -73,31 +108,9 @@ class Backbone(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> BackboneOutput:
         time = self.time_embedding(t)
-        h = self.conv_in(x)
-        skips = []
-        for level, blocks in enumerate(self.down_blocks):
-            for block in blocks:
-                h = block(h, time)
-            skips.append(h)
-            if level < len(self.downsamples):
-                h = self.downsamples[level](h)
-        for block in self.mid_blocks:
-            h = block(h, time)
-        h = self.mid_attention(h)
-        frequency = self.frequency_embedding(h)
-        for level, blocks in enumerate(self.up_blocks):
-            h = self._upward(level, h, skips.pop())
-            for block in blocks:
-                h = block(h, time)
-        return BackboneOutput(self.conv_out(self.norm_out(h)), h, time, frequency)
+        shared, features, bottleneck = self.through(self.conv_in, x, time)
+        return BackboneOutput(shared, features, time, self.frequency_embedding(bottleneck))
 
-    def _upward(self, level: int, h: Tensor, skip: Tensor) -> Tensor:
-        """Compute the input of decoder stage `level`."""
-        if self.light:  # pixel shuffle returns a contiguous tensor, but the blocks work in channels_last
-            if level == 0:
-                return h  # without middle blocks, h is the skip connection itself
-            up = F.pixel_shuffle(self.upsamples[level - 1](h), 2)
-            return up.contiguous(memory_format=torch.channels_last) + skip
-        if level > 0:
-            h = self.upsamples[level - 1](F.interpolate(h, scale_factor=2, mode="bilinear"))
-        return torch.cat([h, skip], dim=1)
+    def _raised(self, layer: nn.Module, h: Tensor, skip: Tensor) -> Tensor:
+        # pixel shuffle returns a contiguous tensor, but the blocks work in channels_last
+        return F.pixel_shuffle(layer(h), 2).contiguous(memory_format=torch.channels_last) + skip

@@ -82,8 +82,7 @@ class F2DNetConfig(SavedConfig):
     learned_schedule: bool = False
 
     def __post_init__(self) -> None:
-        check = checked(self, OWNER, LIMITS)
-        check("design", self.design in DESIGNS, f"one of {', '.join(DESIGNS)}")
+        check = checked(self, OWNER, LIMITS, {"design": DESIGNS, "head": HEADS, "target": TARGETS})
         check("factors", len(self.factors) > 0, "a list of at least one name")
         if len(self.factors) > MOST_FACTORS:  # a message must not contain so long a list
             raise ValueError(f"{OWNER}: factors must be at most {MOST_FACTORS} names, got {len(self.factors)}")
@@ -117,8 +116,6 @@ class F2DNetConfig(SavedConfig):
         check("brightness_threshold", 0 <= self.brightness_threshold <= 1, "a luma in [0, 1]")
         check("gate_noise", self.gate_noise >= 0, "a standard deviation >= 0")
         check("patch", self.patch in (1, 2), "1 or 2")
-        check("head", self.head in HEADS, f"one of {', '.join(HEADS)}")
-        check("target", self.target in TARGETS, f"one of {', '.join(TARGETS)}")
         _ = self.schedule  # raises errors that list the known names
 
     @property

@@ -1,5 +1,7 @@
 """Brightness pre-enhancer: brightens dark images before the rest of the network."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,11 +38,14 @@ class Enhancer(nn.Module):
         self.gate_mlp = nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 1), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean = x.mean(dim=(2, 3))  # [B, 3]
-        luma = sum(weight * mean[:, c : c + 1] for c, weight in enumerate(LUMA))  # [B, 1], in [-1, 1]
-        gate = (torch.sigmoid(SHARPNESS * (self.threshold - (luma + 1) / 2)) * self.gate_mlp(mean))[:, :, None, None]
+        gate = self.gate_of(x.mean(dim=(2, 3)))
         h = self.conv_in(F.pixel_unshuffle(x, self.patch))
         for block in self.blocks:
             h = h + block(h)
         delta = F.pixel_shuffle(self.tail(h), self.patch).tanh()
         return (x + gate * delta).clamp(-1, 1), gate
+
+    def gate_of(self, mean: Tensor) -> Tensor:
+        """Compute the gate [B, 1, 1, 1] from the image's mean [B, 3]."""
+        luma: Any = sum(weight * mean[:, c : c + 1] for c, weight in enumerate(LUMA))  # [B, 1], in [-1, 1]
+        return (torch.sigmoid(SHARPNESS * (self.threshold - (luma + 1) / 2)) * self.gate_mlp(mean))[:, :, None, None]

@@ -60,7 +60,7 @@ class ResFlowConfig(SavedConfig):
     distribution: str = "gaussian"
 
     def __post_init__(self) -> None:
-        check = checked(self, OWNER, LIMITS)
+        check = checked(self, OWNER, LIMITS, {"head": HEADS, "injection": INJECTIONS})
         levels = len(self.multipliers)
         if levels != len(self.blocks) or not 1 <= levels <= MOST_LEVELS:
             raise ValueError(
@@ -71,8 +71,6 @@ class ResFlowConfig(SavedConfig):
         check("channels", self.channels % self.groups == 0, f"a multiple of groups={self.groups}")
         check("time_dim", self.time_dim % 2 == 0, "an even number")
         check("patch", self.patch in (1, 2), "1 or 2")
-        check("head", self.head in HEADS, f"one of {', '.join(HEADS)}")
-        check("injection", self.injection in INJECTIONS, f"one of {', '.join(INJECTIONS)}")
         _ = self.transport  # raises errors that list the known names
 
     @property

@@ -135,7 +135,8 @@ class _InFile(Field):
     def read(self, top: int, bottom: int) -> Tensor:
         rows = torch.empty(1, bottom - top, *self.shape, dtype=self.dtype)
         self.file.seek(top * rows[0, 0].nbytes)
-        self.file.readinto(rows.view(torch.uint8).numpy())  # type: ignore[arg-type]
+        if self.file.readinto(rows.view(torch.uint8).numpy()) < rows.nbytes:  # type: ignore[arg-type]
+            raise OSError("a scratch file of features is shorter than what was written to it")
         return rows.to(self.device).permute(0, 3, 1, 2)
 
 

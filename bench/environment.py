@@ -2,6 +2,8 @@
 
 import platform
 import subprocess
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -20,18 +22,10 @@ def environment(device: torch.device | None = None) -> dict[str, str]:
         "device": torch.cuda.get_device_name(device) if on_gpu else processor,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "triton": _triton(),
+        "triton": metadata.version("triton") if find_spec("triton") else "not installed",
         "f2d": __version__,
         "commit": _commit(),
     }
-
-
-def _triton() -> str:
-    try:
-        import triton
-    except ImportError:
-        return "not installed"
-    return triton.__version__
 
 
 def _processor() -> str:

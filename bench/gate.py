@@ -97,9 +97,3 @@ def _difference(found: Tensor, exact: Tensor, tolerance: float) -> str | None:
         return f"{int(error.isnan().sum())} elements are NaN"
     error, size = error.max().item(), exact.abs().max().item()
     return None if error <= tolerance * size else f"off by {error:.2e} where {tolerance * size:.2e} is allowed"
-
-
-def problems(op: Op, case: Case, inputs: Inputs, found: list[Provider]) -> dict[str, str]:
-    """Map the name of each failing provider to its problem; empty when the gate is green."""
-    gate = Gate(op, case, inputs)
-    return {p.name: reason for p in found if (reason := gate.problem(p)) is not None}

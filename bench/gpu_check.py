@@ -11,7 +11,6 @@ import ast
 import importlib.util
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -71,19 +70,11 @@ def at_once(commands: dict[str, Sequence[str]], seconds: float = float("inf")) -
         left = end - time.monotonic()
         if left <= 0:
             return "skipped, no time left", ""
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
-        how = ""
-        try:
-            said, _ = process.communicate(timeout=None if left == float("inf") else left)
-        except subprocess.TimeoutExpired:
-            how = "stopped, no time left"
-            process.send_signal(signal.SIGINT)  # pytest then says what it found
-            try:
-                said, _ = process.communicate(timeout=3)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                said, _ = process.communicate()
-        return how or ("passed" if process.returncode == 0 else f"failed, exit code {process.returncode}"), said
+        # interrupted, pytest says what it found
+        limit = ["timeout", "--signal=INT", "--kill-after=3", f"{max(left, 0.1):.1f}"] if left < float("inf") else []
+        done = subprocess.run([*limit, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+        known = {0: "passed", 124: "stopped, no time left", -9: "stopped, no time left"}  # -9: killed as well
+        return known.get(done.returncode, f"failed, exit code {done.returncode}"), done.stdout
 
     bad = 0
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

@@ -4,7 +4,7 @@ import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from functools import partial
 from typing import Any
@@ -28,6 +28,10 @@ class Settings:
     seconds: float = 20.0
     modes: tuple[str, ...] = ("forward", "backward", "both")
     providers: tuple[str, ...] = ("*",)
+
+    def wants(self, found: Any) -> bool:
+        """Whether a provider, or a way to do a step, is to be measured."""
+        return any(fnmatch(found.name, pattern) or fnmatch(found.role, pattern) for pattern in self.providers)
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,6 @@ class Row:
         clock = (times.median, times.p20, times.p80, times.samples)
         return cls(case.op, case.name, case.variant, mode, name, role, *clock, **more)
 
-    def to_dict(self) -> dict:
-        return asdict(self)
-
 
 class RedGateError(RuntimeError):
     """A provider's result is wrong; the message names the case, the provider and the error."""
@@ -89,18 +90,11 @@ class OpMeasurement:
         torch.compiler.reset()
         gc.collect()
         sets = input_sets(self.op, case, device)
-        chosen = self._chosen(case)
+        chosen = [p for p in providers(self.op, case, device) if self.settings.wants(p)]
         compile_seconds = self._pass_gate(case, sets[0], chosen)
         for mode in case.modes:
             if mode in self.settings.modes:
                 yield self._mode(case, mode, sets, chosen, compile_seconds)
-
-    def _chosen(self, case: Case) -> list[Provider]:
-        return [
-            p
-            for p in providers(self.op, case, self.settings.device)
-            if any(_matches(p, pattern) for pattern in self.settings.providers)
-        ]
 
     def _pass_gate(self, case: Case, inputs: Inputs, chosen: list[Provider]) -> dict[str, float]:
         """Return the seconds of each provider's first call; raise RedGateError if a provider is wrong."""
@@ -175,7 +169,3 @@ class OpMeasurement:
             with provider.running(), torch.set_grad_enabled(case.train):
                 self._host[key] = host_microseconds(thunk(provider, inputs, mode), self.settings.device)
         return self._host[key]
-
-
-def _matches(provider: Provider, pattern: str) -> bool:
-    return fnmatch(provider.name, pattern) or fnmatch(provider.role, pattern)

@@ -8,7 +8,6 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
 from functools import partial
 
 import torch
@@ -71,7 +70,7 @@ class ModelMeasurement:
             return
         torch.manual_seed(0)
         ways = _restoring(case, device) if restore else _training(case, device)
-        ways = [way for way in ways if way.role == "ours" or self._wanted(way)]
+        ways = [way for way in ways if way.role == "ours" or self.settings.wants(way)]
         blocks = {way.name: partial(_block, way) for way in ways}
         times = interleaved(blocks, device, self.settings.samples, self.settings.seconds)
         amount = case.batch * (case.height * case.width / 1e6 if restore else 1.0)
@@ -83,9 +82,6 @@ class ModelMeasurement:
             found.append(replace(row, rate=amount / (row.ms / 1e3)))
         gc.collect()
         yield found
-
-    def _wanted(self, way: "Way") -> bool:
-        return any(fnmatch(way.name, pattern) or fnmatch(way.role, pattern) for pattern in self.settings.providers)
 
 
 @dataclass(frozen=True)

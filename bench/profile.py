@@ -5,15 +5,16 @@ normalisations, elementwise work, copies, and the rest. The weights are random (
 """
 
 import argparse
+import math
 from collections.abc import Callable
-from statistics import median
-from time import perf_counter
+from contextlib import nullcontext
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from bench.environment import environment
 from bench.registry import Case
+from bench.timing import interleaved
 from bench.ways import ways
 
 # class -> parts of operator names; the first class that matches counts
@@ -69,13 +70,9 @@ def main(arguments: list[str] | None = None) -> None:
     case = Case("restore", f"{options.model}/{size[0]}x{size[1]}/{options.precision}", 1, 3, *size, dtype)
     calls = {name: call for name, (_, call) in ways(case, torch.device("cpu")).items()}
     parts = {name: shares(call) for name, call in calls.items()}
-    clock: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(options.repeats):
-        for name, call in calls.items():
-            start = perf_counter()
-            call()
-            clock[name].append(1e3 * (perf_counter() - start))
-    print(table({name: (median(clock[name]), parts[name]) for name in calls}))
+    blocks = {name: lambda call=call: nullcontext([call]) for name, call in calls.items()}
+    times = interleaved(blocks, torch.device("cpu"), options.repeats, seconds=math.inf)
+    print(table({name: (times[name].median, parts[name]) for name in calls}))
     print(", ".join(f"{key} {value}" for key, value in environment(torch.device("cpu")).items()))
 
 

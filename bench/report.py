@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from statistics import geometric_mean
 
@@ -105,7 +105,7 @@ def compare(new: Sequence[Row], old: Sequence[Row]) -> list[str]:
 
 
 def to_json(rows: Sequence[Row], environment: dict, left_out: Sequence[str] = ()) -> str:
-    content = {"environment": environment, "left_out": list(left_out), "rows": [r.to_dict() for r in rows]}
+    content = {"environment": environment, "left_out": list(left_out), "rows": [asdict(r) for r in rows]}
     return json.dumps(content, indent=1) + "\n"
 
 
@@ -123,7 +123,7 @@ def to_csv(rows: Sequence[Row]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, [f.name for f in fields(Row)], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(r.to_dict() for r in rows)
+    writer.writerows(asdict(r) for r in rows)
     return text.getvalue()
 
 

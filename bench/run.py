@@ -57,6 +57,8 @@ def arguments_of(command_line: list[str] | None) -> argparse.Namespace:
             parser.error(f"unknown {what} {', '.join(unknown)} (known: {', '.join(known)})")
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: PyTorch finds no GPU")
+    if options.device == "auto":
+        options.device = "cuda" if torch.cuda.is_available() else "cpu"
     if options.threads is not None and options.threads < 1:
         parser.error(f"--threads must be at least 1, got {options.threads}")
     try:
@@ -72,12 +74,12 @@ def arguments_of(command_line: list[str] | None) -> argparse.Namespace:
 def selected(options: argparse.Namespace) -> list[Case]:
     """Select the cases to run. With a time limit, they alternate between the ops, so that every op is measured."""
     found = {**{name: op.cases for name, op in ops().items()}, **MODELS}
-    on_gpu = options.device == "cuda" or (options.device == "auto" and torch.cuda.is_available())
-    columns = [
-        [c for c in found[name] if fnmatch(c.name, options.cases) and (c.quick or not options.quick)]
-        for name in options.ops
-    ]
-    columns = [[c for c in column if on_gpu or not c.options.get("gpu_only")] for column in columns]
+
+    def wanted(case: Case) -> bool:
+        on_device = options.device == "cuda" or not case.options.get("gpu_only")
+        return fnmatch(case.name, options.cases) and (case.quick or not options.quick) and on_device
+
+    columns = [list(filter(wanted, found[name])) for name in options.ops]
     if options.seconds is None:
         return [case for column in columns for case in column]
     return [case for row in itertools.zip_longest(*columns) for case in row if case is not None]
@@ -99,9 +101,8 @@ class Results:
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
-    on_gpu = options.device == "cuda" or (options.device == "auto" and torch.cuda.is_available())
     return Settings(
-        device=torch.device("cuda" if on_gpu else "cpu"),
+        device=torch.device(options.device),
         samples=12 if options.quick else 30,
         seconds=4.0 if options.quick else 20.0,
         modes=options.modes,

@@ -41,6 +41,12 @@ enum class DType : int32_t { f32 = 0, f64 = 1, f16 = 2, bf16 = 3 };
 
 F2D_FN int64_t size_of(DType dtype) { return dtype == DType::f64 ? 8 : dtype == DType::f32 ? 4 : 2; }
 
+// PyTorch's type promotion.
+F2D_FN DType promoted(DType a, DType b) {
+  if (a == DType::f64 || b == DType::f64) return DType::f64;
+  return a == b ? a : DType::f32;
+}
+
 template <class To, class From>
 F2D_FN To bit_cast(From from) {
   static_assert(sizeof(To) == sizeof(From), "bit_cast keeps the size");

@@ -32,9 +32,24 @@ inline char* data_of(const Tensor& t) { return static_cast<char*>(t.data_ptr());
 
 inline const Tensor* pointer(const OptionalTensor& t) { return t ? &*t : nullptr; }
 
-inline bool any_double(std::initializer_list<const Tensor*> tensors) {
+// Deltas, terms and features come as one tensor [.., K, C, H, W], or as a list of tensors [B, C, H, W].
+inline bool is_stacked(const std::vector<Tensor>& list) { return list.size() == 1 && list[0].dim() == 5; }
+
+// The promoted type of the tensors that are there.
+inline DType promoted(std::initializer_list<const Tensor*> tensors, const std::vector<Tensor>& list = {}) {
+  std::optional<DType> result;
+  const auto add = [&](const Tensor& t) { result = result ? promoted(*result, dtype_of(t)) : dtype_of(t); };
+  for (const Tensor* t : tensors)
+    if (t) add(*t);
+  for (const Tensor& t : list) add(t);
+  return *result;
+}
+
+inline bool any_double(std::initializer_list<const Tensor*> tensors, const std::vector<Tensor>& list = {}) {
   for (const Tensor* t : tensors)
     if (t && dtype_of(*t) == DType::f64) return true;
+  for (const Tensor& t : list)
+    if (dtype_of(t) == DType::f64) return true;
   return false;
 }
 

@@ -10,12 +10,6 @@
 
 namespace f2d {
 
-// PyTorch's type promotion.
-F2D_FN DType promoted(DType a, DType b) {
-  if (a == DType::f64 || b == DType::f64) return DType::f64;
-  return a == b ? a : DType::f32;
-}
-
 // `value` after a round trip through memory of `dtype`.
 template <class A>
 F2D_FN A as_stored(A value, DType dtype) {

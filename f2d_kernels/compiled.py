@@ -32,7 +32,7 @@ def load_cuda() -> str | None:
 
 
 def build_info() -> dict | None:
-    """How the compiled part was built (version, compiler, torch, cuda, architectures, simd); None where there is
+    """Return how the compiled part was built (version, compiler, torch, cuda, architectures, simd), or None if there is
     none."""
     try:
         module = importlib.import_module("f2d_kernels._build_info")

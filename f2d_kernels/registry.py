@@ -77,8 +77,8 @@ def _triton_unavailable(device: str) -> str | None:
 # The ops with a CUDA C++ kernel; the others run on Triton on a GPU.
 WITH_CUDA = frozenset({"expert_assembly", "lognormal_transition", "transport_step"})
 
-# Where the deltas stand among the arguments of both functions, and how many of them in a sequence the parameters of a
-# CUDA kernel hold (kMaxListed in csrc/cuda/expert_assembly_body.h).
+# The position of the deltas among the arguments of both functions, and the number of deltas in a sequence that the
+# parameters of a CUDA kernel hold (kMaxListed in csrc/cuda/experts.h).
 DELTAS_AT = {"expert_assembly": 1, "transport_step": 3}
 MAX_LISTED = 32
 
@@ -92,7 +92,8 @@ REGISTRY = {
     )
 }
 
-# What "auto" tries, in order. PyTorch calls AMD devices "cuda" too; there the cuda part does not load and triton runs.
+# The backends that "auto" tries, in order. PyTorch calls AMD devices "cuda" too; the cuda part does not load there, and
+# triton runs.
 PREFERENCE = {"cpu": ("cpp", "reference"), "cuda": ("cuda", "triton", "reference")}
 
 _requested: ContextVar[str | None] = ContextVar("f2d_kernels_backend", default=None)

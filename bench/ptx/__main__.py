@@ -1,11 +1,11 @@
-"""Counts what the GPU kernels would do on an H100, by executing their PTX here: `python -m bench.ptx`.
+"""`python -m bench.ptx`: count what the GPU kernels would do on an H100, by executing their PTX on a CPU.
 
     python -m bench.ptx                            every op at 256x256; some minutes of one core
     python -m bench.ptx --ops expert_assembly --backends cuda
     python -m bench.ptx --output bench/results/ptx-counts.txt
 
-Of each launch a sample of blocks is executed and counted for all. Nothing is timed: bounds follow from counts.
-docs/performance.md explains the columns.
+Only a sample of the blocks of each launch is executed, and its counts are scaled to all blocks. Nothing is timed:
+bounds follow from counts. docs/performance.md explains the columns.
 """
 
 import argparse
@@ -29,7 +29,8 @@ from bench.registry import Case, Op
 from f2d_kernels.registry import WITH_CUDA
 
 CPU = torch.device("cpu")
-HEIGHT, BLOCKS = 256, 48  # of an image; blocks of a launch that are executed
+HEIGHT = 256  # of an image
+BLOCKS = 48  # executed per launch
 OPTIONS = {  # samples, channels and options of each op, as in f2d-lite and the transport of images
     "expert_assembly": (8, 3, {"stacked": False}),
     "lognormal_transition": (8, 3, {}),
@@ -60,7 +61,7 @@ def case_of(op: Op, variant: str) -> Case:
 
 
 def run(op: Op, case: Case, backend: str, **options: object) -> Capture:
-    """The launches of one forward and one backward call."""
+    """Capture the launches of one forward and one backward call."""
     torch.manual_seed(0)
     inputs = Inputs.new(op, case, CPU)
     with captured(backend, **options) as capture:
@@ -69,7 +70,7 @@ def run(op: Op, case: Case, backend: str, **options: object) -> Capture:
 
 
 def largest(op: Op, case: Case, backend: str) -> dict[str, int]:
-    """Call -> warps of its largest launch at 64x64, eight samples, of which no block is executed."""
+    """Map each call to the warps of its largest launch for eight samples of 64x64, without executing a block."""
     capture = run(op, replace(case, batch=8, height=64, width=64), backend, sample=0)
     warps: dict[str, int] = {}
     for each in capture.launches:

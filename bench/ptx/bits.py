@@ -1,4 +1,4 @@
-"""What an instruction means to the executor, and those that move bits: shifts, fields, permutations, signs.
+"""The meaning of an instruction, and the instructions that move bits: shifts, fields, permutations, signs.
 
 Types are numpy's: "u4" is a 32-bit register as an unsigned integer, "?" a predicate. bfloat16 is "u2": its bits.
 """

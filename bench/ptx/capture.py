@@ -19,14 +19,12 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bench.providers import tensors
 from bench.ptx.counts import Counts
 from bench.ptx.machine import launch
 from bench.ptx.memory import Memory
 from bench.ptx.program import Program
 from f2d_kernels import registry
-
-OPS = ("expert_assembly", "lognormal_transition", "transport_step", "gaussian_transition", "expert_head",
-       "group_norm_silu")  # fmt: skip
 
 
 @dataclass
@@ -97,7 +95,7 @@ class _Allocations(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
         name = function.overloadpacket.__name__
-        for tensor in _tensors(result):
+        for tensor in tensors(result):
             address = tensor.untyped_storage().data_ptr()
             if name.startswith(("empty", "new_empty")):
                 # of a sample of blocks, what later launches read was not written by all
@@ -107,12 +105,6 @@ class _Allocations(TorchDispatchMode):
             elif name.endswith("_"):
                 self.capture.memory.mark_written(address)
         return result
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    return [t for v in value for t in _tensors(v)] if isinstance(value, (list, tuple)) else []
 
 
 def _watched(capture: Capture, op: str, variant: str, function: Callable) -> Callable:
@@ -125,7 +117,7 @@ def _watched(capture: Capture, op: str, variant: str, function: Callable) -> Cal
             for argument, value in zip(arguments, values, strict=True):
                 info = argument.alias_info
                 if may_write == (info is not None and info.is_write):
-                    for tensor in _tensors(value):
+                    for tensor in tensors(value):
                         written = not may_write or capture.sample is not None
                         capture.add(argument.name, tensor, written=written, writable=may_write)
         with _Allocations(capture):

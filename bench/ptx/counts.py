@@ -1,4 +1,4 @@
-"""What a launch does to the machine: instructions by kind, requests, sectors and bank conflicts.
+"""Counts of a launch: instructions by kind, requests, sectors and bank conflicts.
 
 A request is one memory instruction of one warp; a sector is 32 aligned bytes, the unit in which an NVIDIA GPU moves
 global memory; a wavefront is one pass over the 32 banks, four bytes wide, of shared memory.
@@ -14,7 +14,7 @@ SECTOR, BANKS, WARP = 32, 32, 32
 
 @dataclass
 class Counts:
-    """Of one launch, or of several added up."""
+    """The counts of one launch, or of several added up."""
 
     warp_instructions: Counter = field(default_factory=Counter)  # by kind
     lane_instructions: int = 0
@@ -28,14 +28,17 @@ class Counts:
 
     def add(self, other: "Counts") -> None:
         self.warp_instructions.update(other.warp_instructions)
-        for name in _NUMBERS:
+        for name in self.numbers():
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def scaled(self, factor: float) -> "Counts":
-        """Of a launch of which only one in `factor` blocks was executed."""
-        numbers = {name: round(factor * getattr(self, name)) for name in _NUMBERS}
+        """Return the counts of a whole launch, of which only one in `factor` blocks was executed."""
+        numbers = {name: round(factor * number) for name, number in self.numbers().items()}
         kinds = Counter({kind: round(factor * number) for kind, number in self.warp_instructions.items()})
         return Counts(kinds, **numbers)
+
+    def numbers(self) -> dict[str, int]:
+        return {name: value for name, value in vars(self).items() if name != "warp_instructions"}
 
     @property
     def issued(self) -> int:
@@ -60,9 +63,6 @@ class Counts:
         self.wavefronts += int(np.maximum.reduceat(passes, begin).sum())
         self.least_wavefronts += parts.size
 
-
-_NUMBERS = ("lane_instructions", "warps", "requests", "sectors", "bytes_requested", "distinct_bytes", "wavefronts",
-            "least_wavefronts")  # fmt: skip
 
 KINDS = {
     "memory": ("ld", "st"),

@@ -1,4 +1,4 @@
-"""What a kernel may do wrong, and how that is reported: kernel, line of its PTX, block and thread."""
+"""The faults of kernels, reported with the kernel, the line of its PTX, the block and the thread."""
 
 from bench.ptx.parser import Instruction
 

@@ -1,4 +1,4 @@
-"""What each arithmetic instruction of PTX computes, on arrays of all threads at once (section 9.7 of the PTX ISA).
+"""The arithmetic instructions of PTX, computed on arrays of all threads at once (section 9.7 of the PTX ISA).
 
 `meaning(opcode)` gives the types of an instruction's operands, the type of its result, and the function between them.
 The types are those of bits.py.
@@ -122,7 +122,7 @@ def _from_f16(bits: np.ndarray) -> np.ndarray:
 
 
 def _in_16_bits(operation: Function, shape: str) -> Meaning:
-    """Of one 16-bit number, or of two in a register: through float32, whose 24 bits are enough that rounding twice
+    """Operate on one 16-bit number, or on two in a register, in float32, whose 24 bits are enough that rounding twice
     equals rounding once."""
     read, write = (_from_f16, _to_f16) if shape.startswith("f16") else (floats.from_bf16, floats.to_bf16)
 

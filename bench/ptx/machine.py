@@ -62,9 +62,9 @@ class Machine:
         self.shared = SharedMemory(len(blocks), program.kernel.static_shared + shared, block)
         self.everybody = np.arange(self.threads)
         one = np.ones(1, np.uint32)
-        self._special = {f"%{name}.{axis}": one * (name[0] == "n") for name in ("tid", "ntid", "ctaid", "nctaid")
+        self.special = {f"%{name}.{axis}": one * (name[0] == "n") for name in ("tid", "ntid", "ctaid", "nctaid")
                          for axis in "yz"}  # fmt: skip
-        self._special |= {
+        self.special |= {
             "%tid.x": np.tile(np.arange(block, dtype=np.uint32), len(blocks)),
             "%ctaid.x": np.repeat(blocks, block),
             "%ntid.x": one * np.uint32(block),
@@ -74,9 +74,6 @@ class Machine:
         self.groups: dict[int, Lanes] = {0: None}  # program counter -> threads that may run
         self.waiting: dict[int, np.ndarray] = {}  # program counter -> threads that wait there for others
         self.ended = np.zeros(self.threads, bool)
-
-    def special(self, name: str) -> np.ndarray:
-        return self._special[name]
 
     def numbers(self, lanes: Lanes) -> np.ndarray:
         return self.everybody if lanes is None else lanes

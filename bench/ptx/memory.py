@@ -115,7 +115,7 @@ class Memory:
         return self._views[key]
 
     def _places(self, addresses: np.ndarray, size: int, forbidden: str | None) -> np.ndarray:
-        """Where accesses of `size` bytes lie in the array of all bytes; raises the first violation."""
+        """Return where accesses of `size` bytes lie in the array of all bytes; raise the first violation."""
         askew = addresses & np.uint64(size - 1)
         if askew.any():
             at = int(np.flatnonzero(askew)[0])

@@ -31,7 +31,7 @@ def reader(kernel: Kernel, operand: Operand, kind: str, *, unset: bool = False) 
         raise UnknownInstruction(f"operand {operand} where a value is expected")
     name = operand.name
     if name not in kernel.registers:
-        return lambda machine, lanes: _chosen(machine.special(name), lanes).astype(kind)
+        return lambda machine, lanes: _chosen(machine.special[name], lanes).astype(kind)
     number, width = kernel.registers[name]
     size = 0 if kind == "?" else np.dtype(kind).itemsize
     if width < size:

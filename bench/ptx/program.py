@@ -80,18 +80,15 @@ def _unguarded(kernel: Kernel, instruction: Instruction) -> Step:
             do = lambda machine, lanes: machine.shared.warp_barrier(np.unique(machine.numbers(lanes) // warps.WARP))  # noqa: E731
             return Step(instruction, do, control="warp", members=reader(kernel, operands[0], "u4"))
         case "shfl":
-            return Step(
-                instruction, _shuffle(kernel, instruction), control="warp", members=reader(kernel, operands[4], "u4")
-            )
+            members = reader(kernel, operands[4], "u4")
+            return Step(instruction, _shuffle(kernel, instruction), control="warp", members=members)
         case "redux":
-            return Step(
-                instruction, _redux(kernel, instruction), control="warp", members=reader(kernel, operands[2], "u4")
-            )
+            members = reader(kernel, operands[2], "u4")
+            return Step(instruction, _redux(kernel, instruction), control="warp", members=members)
         case "ldmatrix" | "stmatrix":
             everybody = np.array([warps.EVERYBODY], np.uint32)
-            return Step(
-                instruction, _matrix(kernel, instruction), control="warp", members=lambda machine, lanes: everybody
-            )
+            members = lambda machine, lanes: everybody  # noqa: E731
+            return Step(instruction, _matrix(kernel, instruction), control="warp", members=members)
         case "ld" | "st":
             return Step(instruction, _memory(kernel, instruction))
         case "mov":

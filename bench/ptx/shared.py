@@ -67,7 +67,7 @@ class SharedMemory:
     def _check(
         self, others: np.ndarray, times: np.ndarray, bytes_of: np.ndarray, lanes: np.ndarray, matters: np.ndarray | bool
     ) -> None:
-        """That no other thread has touched the bytes that matter since the last barrier between the two."""
+        """Raise a violation if another thread has touched bytes that matter since the last barrier between the two."""
         other, warp = others[bytes_of], (lanes // 32)[:, None]
         other_warp = np.where(other <= -3, -3 - other, np.where(other >= 0, other // 32, -1))
         ordered = (other_warp == warp) & (times[bytes_of] < self.time[warp])

@@ -23,7 +23,7 @@ _FORMATS = {"i1": "<i", "i8": "<b", "i16": "<h", "i32": "<i", "i64": "<q", "u32"
 
 
 class Device:
-    """What Triton's just-in-time compiler asks of a driver before a launch: an H100."""
+    """A driver that describes an H100 to Triton's just-in-time compiler."""
 
     def get_current_target(self) -> GPUTarget:
         return GPUTarget("cuda", 90, 32)

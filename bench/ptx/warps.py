@@ -21,7 +21,7 @@ def present(lanes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def complete(lanes: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Which lanes belong to a warp whose lanes of the member mask are all there; masks: one per lane."""
+    """Return whether all lanes of each lane's member mask are there; masks: one per lane."""
     warps, there = present(lanes)
     own = np.searchsorted(warps, lanes // WARP)
     return (masks & ~there[own]) == 0

@@ -86,4 +86,14 @@ struct NoiseSource {
   namespace avx2 { void name(const Args&, char* scratch, int64_t begin, int64_t end); }     \
   namespace avx512 { void name(const Args&, char* scratch, int64_t begin, int64_t end); }
 
+// The kernel of the instruction set that F2D_LEVEL names: `tasks(args, scratch, begin, end)` with scratch of the type in
+// which the arguments compute, float or double.
+#define F2D_DEFINE_KERNEL(name, Args, tasks)                                                \
+  namespace F2D_LEVEL {                                                                     \
+  void name(const Args& a, char* scratch, int64_t begin, int64_t end) {                     \
+    if (a.is_double) return tasks(a, reinterpret_cast<double*>(scratch), begin, end);       \
+    tasks(a, reinterpret_cast<float*>(scratch), begin, end);                                \
+  }                                                                                         \
+  }
+
 }  // namespace f2d

@@ -5,7 +5,6 @@
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 
-#include "../transport_step.h"
 #include "dispatch.h"
 #include "tensors.h"
 
@@ -44,16 +43,6 @@ inline std::optional<ImageShape> image_shape(const Tensor& x) {
   if (x.dim() != 4 || !is_floating(x)) return std::nullopt;
   const ImageShape shape{x.size(0), x.size(1), x.size(2), x.size(3)};
   return shape.empty() ? std::nullopt : std::optional(shape);
-}
-
-// The promoted type of tensors that are there.
-inline DType promoted(std::initializer_list<const Tensor*> tensors, const std::vector<Tensor>& list = {}) {
-  std::optional<DType> result;
-  const auto add = [&](const Tensor& t) { result = result ? promoted(*result, dtype_of(t)) : dtype_of(t); };
-  for (const Tensor* t : tensors)
-    if (t) add(*t);
-  for (const Tensor& t : list) add(t);
-  return *result;
 }
 
 inline Tensor new_tensor(std::initializer_list<int64_t> sizes, std::initializer_list<int64_t> strides, int32_t type) {

@@ -9,6 +9,7 @@
 
 #include "args.h"
 #include "level.h"
+#include "tensors.h"
 
 namespace f2d {
 
@@ -38,7 +39,7 @@ void run_tasks(void (*kernel)(const Args&, char*, int64_t, int64_t), const Args&
   });
 }
 
-// out[i] = sum over tiles of parts[tile][i], in the order of the tiles.
+// Sums over tiles of parts[tile][i], in the order of the tiles.
 inline std::vector<double> sum_parts(const double* parts, int64_t tiles, int64_t count) {
   std::vector<double> sums(count, 0.0);
   for (int64_t tile = 0; tile < tiles; ++tile)
@@ -54,6 +55,15 @@ inline void store(const Table& table, int64_t b, int64_t k, int64_t c, double va
     case DType::f16: return store_as<double>(reinterpret_cast<f16*>(at), value);
     case DType::bf16: return store_as<double>(reinterpret_cast<bf16*>(at), value);
   }
+}
+
+// d[b][k][c], if it is wanted, from parts[tile][b][k][c].
+inline void store_sums(const OptionalTensor& d, const double* parts, int64_t tiles, int64_t batch, int64_t K = 1,
+                       int64_t C = 1) {
+  if (!d) return;
+  const Table table = table_of(*d);
+  const std::vector<double> sums = sum_parts(parts, tiles, batch * K * C);
+  for (int64_t i = 0; i < batch * K * C; ++i) store(table, i / C / K, i / C % K, i % C, sums[i]);
 }
 
 }  // namespace f2d

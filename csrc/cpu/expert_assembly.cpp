@@ -115,13 +115,6 @@ void forward(const AssemblyArgs& a, A* scratch, int64_t begin, int64_t end) {
 
 }  // namespace
 
-namespace F2D_LEVEL {
-
-void expert_assembly(const AssemblyArgs& a, char* scratch, int64_t begin, int64_t end) {
-  if (a.is_double) return forward(a, reinterpret_cast<double*>(scratch), begin, end);
-  forward(a, reinterpret_cast<float*>(scratch), begin, end);
-}
-
-}  // namespace F2D_LEVEL
+F2D_DEFINE_KERNEL(expert_assembly, AssemblyArgs, forward)
 
 }  // namespace f2d

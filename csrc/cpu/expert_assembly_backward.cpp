@@ -203,13 +203,6 @@ void backward(const AssemblyArgs& a, A* scratch, int64_t begin, int64_t end) {
 
 }  // namespace
 
-namespace F2D_LEVEL {
-
-void expert_assembly_backward(const AssemblyArgs& a, char* scratch, int64_t begin, int64_t end) {
-  if (a.is_double) return backward(a, reinterpret_cast<double*>(scratch), begin, end);
-  backward(a, reinterpret_cast<float*>(scratch), begin, end);
-}
-
-}  // namespace F2D_LEVEL
+F2D_DEFINE_KERNEL(expert_assembly_backward, AssemblyArgs, backward)
 
 }  // namespace f2d

@@ -262,13 +262,6 @@ void forward(const HeadArgs& a, A* scratch, int64_t begin, int64_t end) {
 
 }  // namespace
 
-namespace F2D_LEVEL {
-
-void expert_head(const HeadArgs& a, char* scratch, int64_t begin, int64_t end) {
-  if (a.is_double) return forward(a, reinterpret_cast<double*>(scratch), begin, end);
-  forward(a, reinterpret_cast<float*>(scratch), begin, end);
-}
-
-}  // namespace F2D_LEVEL
+F2D_DEFINE_KERNEL(expert_head, HeadArgs, forward)
 
 }  // namespace f2d

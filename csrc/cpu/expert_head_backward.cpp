@@ -275,13 +275,6 @@ void backward(const HeadArgs& a, A* scratch, int64_t begin, int64_t end) {
 
 }  // namespace
 
-namespace F2D_LEVEL {
-
-void expert_head_backward(const HeadArgs& a, char* scratch, int64_t begin, int64_t end) {
-  if (a.is_double) return backward(a, reinterpret_cast<double*>(scratch), begin, end);
-  backward(a, reinterpret_cast<float*>(scratch), begin, end);
-}
-
-}  // namespace F2D_LEVEL
+F2D_DEFINE_KERNEL(expert_head_backward, HeadArgs, backward)
 
 }  // namespace f2d

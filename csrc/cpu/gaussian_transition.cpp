@@ -117,18 +117,7 @@ void backward(const GaussianArgs& a, A* scratch, int64_t begin, int64_t end) {
 
 }  // namespace
 
-namespace F2D_LEVEL {
-
-void gaussian_transition(const GaussianArgs& a, char* scratch, int64_t begin, int64_t end) {
-  if (a.is_double) return forward(a, reinterpret_cast<double*>(scratch), begin, end);
-  forward(a, reinterpret_cast<float*>(scratch), begin, end);
-}
-
-void gaussian_transition_backward(const GaussianArgs& a, char* scratch, int64_t begin, int64_t end) {
-  if (a.is_double) return backward(a, reinterpret_cast<double*>(scratch), begin, end);
-  backward(a, reinterpret_cast<float*>(scratch), begin, end);
-}
-
-}  // namespace F2D_LEVEL
+F2D_DEFINE_KERNEL(gaussian_transition, GaussianArgs, forward)
+F2D_DEFINE_KERNEL(gaussian_transition_backward, GaussianArgs, backward)
 
 }  // namespace f2d

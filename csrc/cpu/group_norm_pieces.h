@@ -58,10 +58,10 @@ struct Work {
   A* blocks[5];
   int64_t prepared = -1;  // the unit to which the lines belong
 
-  F2D_MEMBER Work(const GroupNormArgs& args, char* scratch) : a(args) {
+  F2D_MEMBER Work(const GroupNormArgs& args, A* scratch) : a(args) {
     sums = reinterpret_cast<double*>(scratch);
     squares = sums + a.columns();
-    A* p = reinterpret_cast<A*>(scratch) + 2 * a.columns() * sizeof(double) / sizeof(A);
+    A* p = scratch + 2 * a.columns() * sizeof(double) / sizeof(A);
     for (A*& block : blocks) block = p, p += a.block_elements();
     for (A*& values : lines) values = p, p += a.period();
     centre = p;
@@ -159,7 +159,7 @@ F2D_FN void each_element(const Work<A>& w, int64_t n, Compute compute) {
 // A Pass gathers the sums of each piece, combines them, and applies the result. It applies in reverse order, because
 // the pieces read last are still in the cache.
 template <class Pass, class A>
-void run(const GroupNormArgs& a, char* scratch, int64_t begin, int64_t end) {
+void run(const GroupNormArgs& a, A* scratch, int64_t begin, int64_t end) {
   Work<A> w(a, scratch);
   const auto gather = [&](int64_t from, int64_t to) {
     for (int64_t i = from; i < to; ++i) Pass::gather(w, piece_of(a, i));

@@ -88,13 +88,6 @@ struct Forward {
 
 }  // namespace
 
-namespace F2D_LEVEL {
-
-void group_norm_silu(const GroupNormArgs& a, char* scratch, int64_t begin, int64_t end) {
-  if (a.is_double) return run<Forward, double>(a, scratch, begin, end);
-  run<Forward, float>(a, scratch, begin, end);
-}
-
-}  // namespace F2D_LEVEL
+F2D_DEFINE_KERNEL(group_norm_silu, GroupNormArgs, run<Forward>)
 
 }  // namespace f2d

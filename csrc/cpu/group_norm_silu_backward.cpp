@@ -92,13 +92,6 @@ struct Backward {
 
 }  // namespace
 
-namespace F2D_LEVEL {
-
-void group_norm_silu_backward(const GroupNormArgs& a, char* scratch, int64_t begin, int64_t end) {
-  if (a.is_double) return run<Backward, double>(a, scratch, begin, end);
-  run<Backward, float>(a, scratch, begin, end);
-}
-
-}  // namespace F2D_LEVEL
+F2D_DEFINE_KERNEL(group_norm_silu_backward, GroupNormArgs, run<Backward>)
 
 }  // namespace f2d

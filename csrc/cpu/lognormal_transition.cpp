@@ -121,18 +121,7 @@ void backward(const LognormalArgs& a, A* scratch, int64_t begin, int64_t end) {
 
 }  // namespace
 
-namespace F2D_LEVEL {
-
-void lognormal_transition(const LognormalArgs& a, char* scratch, int64_t begin, int64_t end) {
-  if (a.is_double) return forward(a, reinterpret_cast<double*>(scratch), begin, end);
-  forward(a, reinterpret_cast<float*>(scratch), begin, end);
-}
-
-void lognormal_transition_backward(const LognormalArgs& a, char* scratch, int64_t begin, int64_t end) {
-  if (a.is_double) return backward(a, reinterpret_cast<double*>(scratch), begin, end);
-  backward(a, reinterpret_cast<float*>(scratch), begin, end);
-}
-
-}  // namespace F2D_LEVEL
+F2D_DEFINE_KERNEL(lognormal_transition, LognormalArgs, forward)
+F2D_DEFINE_KERNEL(lognormal_transition_backward, LognormalArgs, backward)
 
 }  // namespace f2d

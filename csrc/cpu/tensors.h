@@ -29,7 +29,7 @@ inline Stream image_stream(const OptionalTensor& t) { return t ? image_stream(*t
 // Deltas: one tensor [B or 1, K, C, H, W], or K tensors [B, C, H, W].
 inline std::vector<Stream> expert_streams(const std::vector<Tensor>& list) {
   std::vector<Stream> streams;
-  if (list.size() == 1 && list[0].dim() == 5) {
+  if (is_stacked(list)) {
     for (int64_t k = 0; k < list[0].size(1); ++k) streams.push_back(stream_of(list[0], 0, 2, k * list[0].stride(1)));
   } else {
     for (const Tensor& t : list) streams.push_back(image_stream(t));
@@ -51,6 +51,8 @@ inline Table table_of(const Tensor& t) {
   if (t.dim() > 2) table.c = t.stride(2);
   return table;
 }
+
+inline Table table_of(const OptionalTensor& t) { return t ? table_of(*t) : Table{}; }
 
 // Exactly one of noise and seed is given.
 inline NoiseSource noise_source(const OptionalTensor& noise, const OptionalTensor& seed, int64_t stream, int64_t top,

@@ -291,11 +291,8 @@ void transport_step(const TransportArgs& a, char* scratch, int64_t begin, int64_
   forward(a, reinterpret_cast<float*>(scratch), begin, end);
 }
 
-void transport_step_backward(const TransportArgs& a, char* scratch, int64_t begin, int64_t end) {
-  if (a.is_double) return backward(a, reinterpret_cast<double*>(scratch), begin, end);
-  backward(a, reinterpret_cast<float*>(scratch), begin, end);
-}
-
 }  // namespace F2D_LEVEL
+
+F2D_DEFINE_KERNEL(transport_step_backward, TransportArgs, backward)
 
 }  // namespace f2d

@@ -57,8 +57,7 @@ Problem problem_of(const Tensor& image, const std::vector<Tensor>& deltas, const
   p.stacked = !a.listed;
   a.image = image_view(image);
   a.channels_inside = channels_inside(a.image, a.shape);
-  p.is_double = any_double({&image, &gates, pointer(maps), pointer(base)});
-  for (const Tensor& t : deltas) p.is_double |= any_double({&t});
+  p.is_double = any_double({&image, &gates, pointer(maps), pointer(base)}, deltas);
   return p;
 }
 

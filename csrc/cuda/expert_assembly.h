@@ -7,7 +7,7 @@
 namespace f2d {
 
 inline void set_listed(View* views, const std::vector<Tensor>& list) {
-  if (list.size() == 1 && list[0].dim() == 5) {
+  if (is_stacked(list)) {
     views[0] = view_of(list[0], 0, 1, 2);
   } else {
     for (size_t k = 0; k < list.size(); ++k) views[k] = image_view(list[k]);
@@ -17,7 +17,7 @@ inline void set_listed(View* views, const std::vector<Tensor>& list) {
 // `image` gives the shape.
 inline void set_experts(Experts& a, const char* op, const Tensor& image, const std::vector<Tensor>& deltas,
                         const Tensor& gates, const OptionalTensor& maps, const OptionalTensor& base) {
-  const bool stacked = deltas.size() == 1 && deltas[0].dim() == 5;
+  const bool stacked = is_stacked(deltas);
   STD_TORCH_CHECK(stacked || deltas.size() <= kMaxListed, op, ": the cuda backend takes at most ", kMaxListed,
                   " deltas in a sequence, got ", deltas.size(), "; stack them to [B,K,C,H,W]");
   a.shape = {image.size(0), image.size(1), image.size(2), image.size(3)};

@@ -1,4 +1,4 @@
-// What one thread does in the expert assembly's CUDA kernels, for host and device.
+// The work of one thread in the expert assembly's CUDA kernels, for host and device.
 #pragma once
 
 #include "experts.h"
@@ -86,7 +86,7 @@ F2D_FN int64_t gate_part(const Args& a, int64_t b, int64_t k, int64_t c, int64_t
   return ((b * a.experts + k) * (a.channel_gates ? a.shape.channels : 1) + c) * a.tiles + tile;
 }
 
-// Where the backward pass takes the gradient of the assembled image from: here, a tensor.
+// The source of the gradient of the assembled image in the backward pass: here, a tensor.
 template <class Pixels>
 struct GivenGradient {
   static constexpr bool kReadsDeltas = false;

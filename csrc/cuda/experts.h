@@ -10,7 +10,7 @@ namespace f2d {
 constexpr int kMaxListed = 32;  // tensors in a list of deltas: what fits the kernel's 4 KiB of parameters
 constexpr int kGroup = 4;       // experts whose loads are under way together; the last group may have fewer
 
-// What is assembled.
+// The arguments of an assembly.
 struct Experts {
   Shape shape;
   int64_t experts;
@@ -29,7 +29,7 @@ F2D_FN A gate_at(const Experts& a, int64_t b, int64_t k, int64_t c) {
   return load_one<A>(a.gates, place(a.gates, b, k, c));
 }
 
-// What a warp does: channels c to end - 1 of one tile of sample b; unit: counts runs of channels, then tiles.
+// The part of a warp: channels c to end - 1 of one tile of sample b; unit: counts runs of channels, then tiles.
 template <class Index>
 struct Part {
   Index b, c, end, tile;

@@ -90,7 +90,7 @@ inline int64_t steps_for(int64_t batch, int64_t units, int64_t most) {
   return batch * units / most < kFewWarps ? 1 : most;
 }
 
-// What a launch touches, absent tensors among it: images [b, c, h, w], stacks of them, and maps [b, k, h, w].
+// The tensors that a launch touches, some of them absent: images [b, c, h, w], stacks of them, and maps [b, k, h, w].
 struct Touched {
   Shape shape;
   int64_t experts;
@@ -125,7 +125,7 @@ struct Touched {
   }
 };
 
-// How the kernels walk: elements of any layout, vectors of planes, vectors of images [h, w, 3].
+// The walks of the kernels: elements of any layout, vectors of planes, vectors of images [h, w, 3].
 enum class Walk { elements, any, f32, bf16, f32_triples, bf16_triples };
 
 inline Walk walk_of(const Touched& t) {
@@ -182,7 +182,7 @@ void launch(void (*kernel)(Args, int64_t), const Args& args, int64_t threads, cu
 __device__ __forceinline__ int64_t first_thread() { return blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x; }
 __device__ __forceinline__ int64_t all_threads() { return gridDim.x * static_cast<int64_t>(kThreads); }
 
-// Of kernels whose warps have a part each. `threads` is a multiple of 32, and so is the stride.
+// For kernels whose warps have a part each. `threads` is a multiple of 32, and so is the stride.
 template <class Index>
 __device__ __forceinline__ Index first_warp() {
   return static_cast<Index>(blockIdx.x * (kThreads / kWarp) + threadIdx.x / kWarp);
@@ -193,8 +193,8 @@ __device__ __forceinline__ Index all_warps() {
 }
 __device__ __forceinline__ int this_lane() { return static_cast<int>(threadIdx.x % kWarp); }
 
-// Of kernels whose lanes have a quad each: they share out the elements unless many channels already lie side by side, and
-// where positions fit into 32 bits.
+// For kernels whose lanes have a quad each: the lanes share the elements unless many channels already lie side by side, if
+// positions fit into 32 bits.
 template <class Args>
 __device__ __forceinline__ SharedQuads shared_quads(const Args& a) {
   const bool few = a.shape.height < (int64_t{1} << 30) && a.shape.width < (int64_t{1} << 30);

@@ -52,7 +52,7 @@ LognormalArgs lognormal_args(const Tensor& image, const Tensor& x, const Tensor&
   return a;
 }
 
-// How to walk; with noise given, images without gaps that are all alike become one row a sample.
+// Chooses the walk. If noise is given, images without gaps that are all alike become one row a sample.
 Walk settle(LognormalArgs& a) {
   Touched t{a.shape, 1, {&a.image, &a.x, &a.mu, &a.noise.given, &a.d_x, &a.d_mu, &a.d_noise}, {}};
   if (a.channels_inside && a.noise.given.data && t.fit(true, 4)) {

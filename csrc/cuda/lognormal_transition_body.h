@@ -1,4 +1,4 @@
-// What one thread does in the lognormal transition's CUDA kernels, for host and device.
+// The work of one thread in the lognormal transition's CUDA kernels, for host and device.
 #pragma once
 
 #include "../lognormal_transition.h"

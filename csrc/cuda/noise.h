@@ -1,4 +1,4 @@
-// Where the noise of the CUDA kernels comes from, and the walk that drawing it asks for: four neighbours share a counter.
+// The source of the noise of the CUDA kernels, and the walk for drawing it: four neighbours share a counter.
 #pragma once
 
 #include "../normal.h"

@@ -66,12 +66,9 @@ TransportProblem transport_problem(const Tensor& image, const Tensor& x, const s
   a.anchored = anchor.has_value();
   a.log_mean = table_view(log_mean);
   a.log_std = table_view(log_std);
-  p.is_double = any_double({&x, &gates, pointer(maps), pointer(base), &log_mean, &log_std, pointer(anchor), pointer(noise)});
-  a.assembled = base ? dtype_of(*base) : dtype_of(deltas[0]);
-  for (const Tensor& t : deltas) {
-    a.assembled = promoted(a.assembled, dtype_of(t));
-    p.is_double |= any_double({&t});
-  }
+  p.is_double = any_double(
+      {&x, &gates, pointer(maps), pointer(base), &log_mean, &log_std, pointer(anchor), pointer(noise)}, deltas);
+  a.assembled = promoted({pointer(base)}, deltas);
   a.target = promoted(a.assembled, dtype_of(anchor ? *anchor : x));
   a.low = as_stored(low, a.target);
   a.high = as_stored(high, a.target);

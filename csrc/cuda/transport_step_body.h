@@ -1,4 +1,4 @@
-// What one thread does in the transport step's CUDA kernels, for host and device.
+// The work of one thread in the transport step's CUDA kernels, for host and device.
 #pragma once
 
 #include "../transport_step.h"
@@ -26,7 +26,7 @@ struct TransportArgs : Experts, ExpertGradients<kGroup> {
   void *log_mean_parts, *log_std_parts;  // [b][warp]
 };
 
-// What lies under the clamp, from what the experts add up to.
+// The sum before the clamp, from the sum of the experts.
 template <class Pixels>
 F2D_FN void total_of(const TransportArgs& a, const float (&anchor)[Pixels::kChannels][Pixels::kCount],
                      float (&sum)[Pixels::kChannels][Pixels::kCount]) {

@@ -83,7 +83,7 @@ F2D_FN Raw load_raw(const View& s, typename Access::Index offset) {
   return raw;
 }
 
-// By __stwb, an ordinary store: of two assignments nvcc makes one store of 8 bytes and two of 4.
+// Uses __stwb, an ordinary store: nvcc compiles two assignments to one store of 8 bytes and two of 4.
 template <class Access>
 F2D_FN void store_raw(const View& s, typename Access::Index offset, const Raw& raw) {
   const DType dtype = Access::known(s.dtype);

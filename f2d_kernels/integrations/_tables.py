@@ -11,7 +11,7 @@ from f2d_kernels._checks import whole
 from f2d_kernels.integrations._options import brief, count
 from f2d_kernels.ops.gaussian_transition import gaussian_transition
 
-# What a step adds to the seed per unit of time and per sample, modulo 2**64: 1/p and 1/p**2 in 64 bits, p the plastic
+# A step adds these to the seed per unit of time and per sample, modulo 2**64: 1/p and 1/p**2 in 64 bits, p the plastic
 # number. No two triples (seed, time, sample) have one key where each of their parts differs by less than 2**20.
 PER_TIME = 0xC13FA9A902A6328F - 2**64
 PER_SAMPLE = 0x91E10DA5C79E7B1D - 2**64

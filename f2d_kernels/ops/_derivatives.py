@@ -15,7 +15,7 @@ from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 
 from f2d_kernels.ops._direct import differentiated
-from f2d_kernels.registry import formulas
+from f2d_kernels.registry import formulas, requested_backend
 
 _BY_FORMULA: dict[str, Callable] = {}  # gradients of each op by its formula
 
@@ -32,7 +32,7 @@ def derivatives(op: str, fake: Callable, setup_context: Callable, backward: Call
     class Node(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, found: Any, keyset: Any, *flat: Any) -> Any:
-            ctx.direct = keyset is None
+            ctx.direct, ctx.backend = keyset is None, requested_backend()  # the backward pass runs where this one does
             if ctx.direct:
                 arguments, output = found
             else:
@@ -69,7 +69,7 @@ def derivatives(op: str, fake: Callable, setup_context: Callable, backward: Call
 
 
 def backward_of(op: str, kernel: Callable, ctx: Any, *grads: Tensor | None) -> Callable:
-    """What computes the gradients of `op` in its node's backward: the op, or its kernel where the op adds nothing.
+    """Return the function that computes the gradients of `op`: its backward op, or the kernel if the op adds nothing.
 
     It adds nothing if the forward call was direct, nothing is recorded, and `_direct` takes the gradients as they are.
     Many gradients at once (`is_grads_batched`) take the formula, whose operations PyTorch can batch.

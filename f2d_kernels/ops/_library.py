@@ -21,15 +21,13 @@ _SCHEMA_TYPES: dict[Any, str] = {
 }
 
 
-def define(schema: str, kernel: Callable, fake: Callable) -> str:
-    """Register `kernel` under `schema` for every device, with `fake` for shapes; returns the qualified name."""
+def _define(schema: str, kernel: Callable, fake: Callable) -> None:
+    """Register `kernel` under `schema` for every device, with `fake` for shapes."""
     name = schema.split("(", 1)[0]
     LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order))
     LIBRARY.impl(name, kernel, "CompositeExplicitAutograd")
-    qualified = f"f2d_kernels::{name}"
-    torch.library.register_fake(qualified, fake, lib=LIBRARY)
-    torch.library.register_vmap(qualified, _vmap_by_loop(name), lib=LIBRARY)
-    return qualified
+    torch.library.register_fake(f"f2d_kernels::{name}", fake, lib=LIBRARY)
+    torch.library.register_vmap(f"f2d_kernels::{name}", _vmap_by_loop(name), lib=LIBRARY)
 
 
 def schema_of(arguments: type) -> str:
@@ -46,11 +44,6 @@ def filled_schema_of(gradients: Any, arguments: type) -> str:
     )
 
 
-def define_compiled(schema: str) -> None:
-    """Declare an out-variant whose CPU and CUDA implementations the compiled part supplies when it is loaded."""
-    LIBRARY.define(schema.replace("SymInt", "int"))
-
-
 def define_direct(schema: str) -> Callable:
     """Declare a direct op (see `_direct`), which the compiled part supplies for the CPU; returns what calls it."""
     LIBRARY.define(schema)
@@ -63,49 +56,85 @@ def define_direct(schema: str) -> Callable:
     return overload._op
 
 
-def define_derivatives(
-    op: str, fake: Callable, fake_backward: Callable, setup_context: Callable, backward: Callable
-) -> Callable:
-    """Make `op` differentiable by `{op}_backward`, and both of them in every mode; returns `connect` of
-    `_derivatives.derivatives`."""
-    kernel, connect = derivatives(op, fake, setup_context, backward)
-    LIBRARY.impl(op, kernel, "Autograd", with_keyset=True)
-    LIBRARY.impl(f"{op}_backward", second_derivatives(op, fake_backward), "Autograd", with_keyset=True)
-    return connect
-
-
 def _wanted(gradients: Sequence[Any], needs: Sequence[bool]) -> list[Tensor]:
     return [t for d in gradients for t in (d if type(d) is list else (d,)) if t is not None]
 
 
-def backward_kernels(
-    op: str, empty_gradients: Callable, check: Callable | None = None, wanted: Callable = _wanted
+def define_op(
+    op: str,
+    arguments: str,
+    results: str,
+    grads: str,
+    gradients: str,
+    *,
+    empty_results: Callable,
+    empty_gradients: Callable,
+    setup_context: Callable,
+    autograd: Callable,
+    read: str | None = None,
+    flags: str = "",
+    layout: str = "bool channels_last",
+    check: Callable | None = None,
+    wanted: Callable = _wanted,
 ) -> tuple[Callable, Callable]:
-    """(kernel, fake) of the backward op of `op`, whose arguments end in channels_last, needs and backend. PyTorch keeps
-    compiled graphs on disk that call these ops, so the meaning of their arguments never changes.
+    """Register `op` and its backward op, which make each other differentiable in every mode, and declare the variants
+    of both that only fill results, whose CPU and CUDA implementations the compiled part supplies when it is loaded.
 
-    empty_gradients(*arguments before backend) allocates what a backend fills; check(*arguments before channels_last)
-    raises for what is wrong in a call without the public function; wanted(gradients, needs) lists those to return.
+    Schemas: arguments: those of a backend, then `flags`, which only the allocation reads; results: what a backend
+    fills; grads: the gradients of the results; read: what the backward pass reads (default: all arguments); gradients:
+    what a backend fills there. PyTorch keeps compiled graphs on disk that call these ops, so the meaning of their
+    arguments never changes.
+
+    empty_results(*arguments, *flags) and empty_gradients(*grads, *read, channels_last, needs) allocate, in tracing too;
+    wanted(gradients, needs) lists the gradients to return; check(*arguments) raises for what is wrong in a call without
+    the public function. setup_context and autograd are those of `_derivatives.derivatives`.
+
+    Returns:
+        The kernel of the backward op, whose arguments end in channels_last, needs and backend, and `connect` of
+        `_derivatives.derivatives`.
     """
 
-    def fake(*arguments: Any) -> list[Tensor]:
-        return wanted(empty_gradients(*arguments[:-1]), arguments[-2])
-
-    def kernel(*arguments: Any) -> list[Tensor]:
-        *inputs, _, needs, backend = arguments
+    def kernel(*inputs: Any) -> Any:
         if check is not None:
             check(*inputs)
-        gradients = empty_gradients(*arguments[:-1])
-        results = wanted(gradients, needs)
-        image = inputs[0] if inputs[0] is not None else next(t for t in inputs if t is not None)
-        if image.numel():
-            implementation(op, image.device, backend).backward(*inputs, *gradients)
+        found = empty_results(*inputs)
+        filled = (found,) if isinstance(found, Tensor) else found
+        if filled[0].numel():
+            read_by_backend = inputs[:-1] if flags else inputs
+            fill = implementation(op, filled[0].device).forward
+            fill(*(t if t.numel() else None for t in filled), *read_by_backend)
         else:
-            for result in results:
-                result.zero_()
-        return results
+            for result in filled:
+                result.fill_(float("nan"))  # as torch.mean of nothing
+        return found
 
-    return kernel, fake
+    def fake_backward(*inputs: Any) -> list[Tensor]:
+        return wanted(empty_gradients(*inputs[:-1]), inputs[-2])
+
+    def backward(*inputs: Any) -> list[Tensor]:
+        *given, _, needs, backend = inputs
+        if check is not None:
+            check(*given[grads.count("Tensor") :])
+        d_inputs = empty_gradients(*inputs[:-1])
+        found = wanted(d_inputs, needs)
+        image = given[0] if given[0] is not None else next(t for t in given if t is not None)
+        if image.numel():
+            implementation(op, image.device, backend).backward(*given, *d_inputs)
+        else:
+            for result in found:
+                result.zero_()
+        return found
+
+    returned = ", ".join(["Tensor"] * results.count("Tensor"))
+    inputs = f"{grads}, {arguments if read is None else read}"
+    _define(f"{op}({', '.join(filter(None, (arguments, flags)))}) -> ({returned})", kernel, empty_results)
+    _define(f"{op}_backward({inputs}, {layout}, bool[] needs, str backend) -> Tensor[]", backward, fake_backward)
+    forward_kernel, connect = derivatives(op, empty_results, setup_context, autograd)
+    LIBRARY.impl(op, forward_kernel, "Autograd", with_keyset=True)
+    LIBRARY.impl(f"{op}_backward", second_derivatives(op, fake_backward), "Autograd", with_keyset=True)
+    for schema in (f"{op}_out({results}, {arguments}) -> ()", f"{op}_backward_out({inputs}, {gradients}) -> ()"):
+        LIBRARY.define(schema.replace("SymInt", "int"))
+    return backward, connect
 
 
 def _vmap_by_loop(name: str) -> Callable:

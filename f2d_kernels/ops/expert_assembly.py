@@ -10,14 +10,7 @@ from f2d_kernels.ops._allocate import common_dtype, empty_gradient, empty_image,
 from f2d_kernels.ops._derivatives import backward_of
 from f2d_kernels.ops._direct import differentiated
 from f2d_kernels.ops._experts import check_experts
-from f2d_kernels.ops._library import (
-    backward_kernels,
-    define,
-    define_compiled,
-    define_derivatives,
-    define_direct,
-)
-from f2d_kernels.registry import implementation, requested_backend
+from f2d_kernels.ops._library import define_direct, define_op
 
 OP = "expert_assembly"
 
@@ -62,20 +55,9 @@ def expert_assembly(
     return torch.ops.f2d_kernels.expert_assembly.default(listed, gates, maps, base)
 
 
-def _empty_result(deltas: list[Tensor], gates: Tensor, base: Tensor | None) -> Tensor:
+def _empty_result(deltas: list[Tensor], gates: Tensor, maps: Tensor | None, base: Tensor | None) -> Tensor:
     shape = (gates.shape[0], *deltas[0].shape[-3:])
     return empty_image(shape, common_dtype(*deltas, base), gates, is_channels_last(deltas[0]))
-
-
-def _forward(deltas: list[Tensor], gates: Tensor, maps: Tensor | None, base: Tensor | None) -> Tensor:
-    out = _empty_result(deltas, gates, base)
-    if out.numel():
-        implementation(OP, out.device).forward(out, deltas, gates, maps, base)
-    return out
-
-
-def _fake(deltas: list[Tensor], gates: Tensor, maps: Tensor | None, base: Tensor | None) -> Tensor:
-    return _empty_result(deltas, gates, base)
 
 
 def _empty_gradients(grad: Tensor, *arguments: Any) -> tuple[Any, ...]:
@@ -91,7 +73,6 @@ def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: Tenso
     need_gates, need_maps, need_base = needs[ctx.count : ctx.count + 3]
     ctx.needs = [need_deltas, need_gates, need_maps]
     ctx.channels_last = is_channels_last(deltas[0])
-    ctx.backend = requested_backend()
     ctx.base_dtype = base.dtype if need_base else None
     # the values of deltas matter only to the gradients of gates and maps, those of gates and maps to the others' too
     kept = deltas if need_gates or need_maps else [stand_in(d, ctx.direct) for d in deltas]
@@ -112,19 +93,18 @@ def _autograd(ctx: Any, grad: Tensor) -> tuple:
     return d_deltas, d_gates, d_maps, d_base
 
 
-_backward, _fake_backward = backward_kernels(OP, _empty_gradients)
-define("expert_assembly(Tensor[] deltas, Tensor gates, Tensor? maps, Tensor? base) -> Tensor", _forward, _fake)
-define(
-    "expert_assembly_backward(Tensor grad, Tensor[] deltas, Tensor gates, Tensor? maps, bool channels_last, "
-    "bool[] needs, str backend) -> Tensor[]",
-    _backward,
-    _fake_backward,
-)
-_CONNECT = define_derivatives(OP, _fake, _fake_backward, _setup_context, _autograd)
-define_compiled("expert_assembly_out(Tensor(a!) out, Tensor[] deltas, Tensor gates, Tensor? maps, Tensor? base) -> ()")
-define_compiled(
-    "expert_assembly_backward_out(Tensor grad, Tensor[] deltas, Tensor gates, Tensor? maps, Tensor(a!)[] d_deltas, "
-    "Tensor(b!)? d_gates, Tensor(c!)? d_maps) -> ()"
+_READ = "Tensor[] deltas, Tensor gates, Tensor? maps"
+_backward, _CONNECT = define_op(
+    OP,
+    f"{_READ}, Tensor? base",
+    "Tensor(a!) out",
+    "Tensor grad",
+    "Tensor(a!)[] d_deltas, Tensor(b!)? d_gates, Tensor(c!)? d_maps",
+    read=_READ,
+    empty_results=_empty_result,
+    empty_gradients=_empty_gradients,
+    setup_context=_setup_context,
+    autograd=_autograd,
 )
 _DIRECT = define_direct(
     "expert_assembly_direct(Tensor[] deltas, bool stacked, Tensor? gates, Tensor? maps, Tensor? base) -> Tensor?"

@@ -11,16 +11,7 @@ from f2d_kernels.arguments import ExpertHead, ExpertHeadGradients
 from f2d_kernels.ops._allocate import common_dtype, empty_gradient, empty_image, is_channels_last, stand_in
 from f2d_kernels.ops._derivatives import backward_of
 from f2d_kernels.ops._direct import differentiated
-from f2d_kernels.ops._library import (
-    backward_kernels,
-    define,
-    define_compiled,
-    define_derivatives,
-    define_direct,
-    filled_schema_of,
-    schema_of,
-)
-from f2d_kernels.registry import implementation, requested_backend
+from f2d_kernels.ops._library import define_direct, define_op, filled_schema_of, schema_of
 
 OP = "expert_head"
 
@@ -114,21 +105,11 @@ def _check(a: ExpertHead, stacked: bool) -> None:
             check_shape(OP, name, value, shape, meaning)
 
 
-def _empty_result(features: list[Tensor], weight: Tensor, base: Tensor | None) -> Tensor:
-    first = features[0]
-    shape = (first.shape[0], weight.shape[1], *first.shape[-2:])
-    return empty_image(shape, common_dtype(*features, base), weight, is_channels_last(first))
-
-
-def _forward(features: list[Tensor], weight: Tensor, *arguments: Tensor | None) -> Tensor:
-    out = _empty_result(features, weight, arguments[-1])
-    if out.numel():
-        implementation(OP, out.device).forward(out, features, weight, *arguments)
-    return out
-
-
-def _fake(features: list[Tensor], weight: Tensor, *arguments: Tensor | None) -> Tensor:
-    return _empty_result(features, weight, arguments[-1])
+def _empty_result(*arguments: Any) -> Tensor:
+    a = ExpertHead(*arguments)
+    first = a.features[0]
+    shape = (first.shape[0], a.weight.shape[1], *first.shape[-2:])
+    return empty_image(shape, common_dtype(*a.features, a.base), a.weight, is_channels_last(first))
 
 
 def _empty_gradients(grad: Tensor, *arguments: Any) -> ExpertHeadGradients:
@@ -145,7 +126,6 @@ def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: Tenso
     need_weight, _, need_scale, need_gates, need_maps = needs
     ctx.needs = [need_features, *needs]
     ctx.channels_last = is_channels_last(features[0])
-    ctx.backend = requested_backend()
     ctx.base_dtype = base.dtype if need_base else None
     # the values of features, by far the largest, matter to every gradient but their own and those of bias and base
     look = need_weight or need_scale or need_gates or need_maps
@@ -168,18 +148,17 @@ def _autograd(ctx: Any, grad: Tensor) -> tuple:
 
 
 _ARGUMENTS = schema_of(ExpertHead)
-_READ = _ARGUMENTS.removesuffix(", Tensor? base")
-_backward, _fake_backward = backward_kernels(OP, _empty_gradients)
-define(f"expert_head({_ARGUMENTS}) -> Tensor", _forward, _fake)
-define(
-    f"expert_head_backward(Tensor grad, {_READ}, bool channels_last, bool[] needs, str backend) -> Tensor[]",
-    _backward,
-    _fake_backward,
-)
-_CONNECT = define_derivatives(OP, _fake, _fake_backward, _setup_context, _autograd)
-define_compiled(f"expert_head_out(Tensor(a!) out, {_ARGUMENTS}) -> ()")
-define_compiled(
-    f"expert_head_backward_out(Tensor grad, {_READ}, {filled_schema_of(ExpertHeadGradients, ExpertHead)}) -> ()"
+_backward, _CONNECT = define_op(
+    OP,
+    _ARGUMENTS,
+    "Tensor(a!) out",
+    "Tensor grad",
+    filled_schema_of(ExpertHeadGradients, ExpertHead),
+    read=_ARGUMENTS.removesuffix(", Tensor? base"),
+    empty_results=_empty_result,
+    empty_gradients=_empty_gradients,
+    setup_context=_setup_context,
+    autograd=_autograd,
 )
 _DIRECT = define_direct(
     "expert_head_direct(Tensor[] features, bool stacked, Tensor? weight, Tensor? bias, Tensor? channel_scale, "

@@ -12,16 +12,7 @@ from f2d_kernels.noise import check_one_source, check_position, check_source, re
 from f2d_kernels.ops._allocate import common_dtype, empty, empty_gradient, empty_image, is_channels_last, stand_in
 from f2d_kernels.ops._derivatives import backward_of
 from f2d_kernels.ops._direct import differentiated, in_stream, number_or_tensor, seed_or_tensor
-from f2d_kernels.ops._library import (
-    backward_kernels,
-    define,
-    define_compiled,
-    define_derivatives,
-    define_direct,
-    filled_schema_of,
-    schema_of,
-)
-from f2d_kernels.registry import implementation, requested_backend
+from f2d_kernels.ops._library import define_direct, define_op, filled_schema_of, schema_of
 
 OP = "gaussian_transition"
 MAX_TERMS = 4
@@ -160,20 +151,8 @@ def _coefficients(values: Tensor | Sequence[Tensor | float], terms: list[Tensor]
     return torch.stack(columns, 1)
 
 
-def _empty_result(terms: list[Tensor]) -> Tensor:
+def _empty_result(terms: list[Tensor], *rest: Any) -> Tensor:
     return empty_image(terms[0].shape, common_dtype(*terms), terms[0], is_channels_last(terms[0]))
-
-
-def _forward(terms: list[Tensor], *rest: Any) -> Tensor:
-    _check(terms[0], terms, *rest)
-    out = _empty_result(terms)
-    if out.numel():
-        implementation(OP, out.device).forward(out, terms, *rest)
-    return out
-
-
-def _fake(terms: list[Tensor], *rest: Any) -> Tensor:
-    return _empty_result(terms)
 
 
 def _empty_gradients(grad: Tensor, *arguments: Any) -> GaussianTransitionGradients:
@@ -202,7 +181,6 @@ def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: Tenso
     *_, need_coefficients, need_std, _ = ctx.needs
     ctx.position = position
     ctx.channels_last = is_channels_last(terms[0])
-    ctx.backend = requested_backend()
     # only d_coefficients looks at the terms, and only d_std at the noise
     if not need_coefficients:
         terms = [stand_in(t, ctx.direct) for t in terms]
@@ -220,26 +198,23 @@ def _autograd(ctx: Any, grad: Tensor) -> tuple:
     return gradients[: len(terms)], *gradients[len(terms) :], None, None, None, None
 
 
-def _check(grad: Tensor, *inputs: Any) -> None:
-    terms, _, std, *source = inputs
+def _check(terms: list[Tensor], coefficients: Tensor, std: Tensor | None, *source: Any) -> None:
     if std is not None:
         check_source(OP, terms[0], *source)
 
 
-_ARGUMENTS = schema_of(GaussianTransition)
-_backward, _fake_backward = backward_kernels(OP, _empty_gradients, _check, _wanted)
-define(f"gaussian_transition({_ARGUMENTS}) -> Tensor", _forward, _fake)
-define(
-    f"gaussian_transition_backward(Tensor grad, {_ARGUMENTS}, bool channels_last, bool[] needs, "
-    "str backend) -> Tensor[]",
-    _backward,
-    _fake_backward,
-)
-_CONNECT = define_derivatives(OP, _fake, _fake_backward, _setup_context, _autograd)
-define_compiled(f"gaussian_transition_out(Tensor(a!) out, {_ARGUMENTS}) -> ()")
-define_compiled(
-    f"gaussian_transition_backward_out(Tensor grad, {_ARGUMENTS}, "
-    f"{filled_schema_of(GaussianTransitionGradients, GaussianTransition)}) -> ()"
+_backward, _CONNECT = define_op(
+    OP,
+    schema_of(GaussianTransition),
+    "Tensor(a!) out",
+    "Tensor grad",
+    filled_schema_of(GaussianTransitionGradients, GaussianTransition),
+    check=_check,
+    wanted=_wanted,
+    empty_results=_empty_result,
+    empty_gradients=_empty_gradients,
+    setup_context=_setup_context,
+    autograd=_autograd,
 )
 _DIRECT = define_direct(
     "gaussian_transition_direct(Tensor[] terms, Tensor? coefficients, float[] numbers, bool noisy, Tensor? std, "

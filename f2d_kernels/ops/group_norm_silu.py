@@ -10,14 +10,7 @@ from f2d_kernels._checks import check_device, check_floating, check_shape, real,
 from f2d_kernels.ops._allocate import empty, empty_gradient, empty_image, is_channels_last
 from f2d_kernels.ops._derivatives import backward_of
 from f2d_kernels.ops._direct import differentiated
-from f2d_kernels.ops._library import (
-    backward_kernels,
-    define,
-    define_compiled,
-    define_derivatives,
-    define_direct,
-)
-from f2d_kernels.registry import implementation, requested_backend
+from f2d_kernels.ops._library import define_direct, define_op
 
 OP = "group_norm_silu"
 
@@ -163,17 +156,6 @@ def _empty_results(x: Tensor, num_groups: int, *rest: Any) -> tuple[Tensor, Tens
     )
 
 
-def _forward(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    out, channel_mean, mean, rstd = results = _empty_results(x, *arguments)
-    return_mean = arguments[-1]
-    if out.numel():
-        implementation(OP, x.device).forward(out, channel_mean if return_mean else None, mean, rstd, x, *arguments[:-1])
-    else:
-        for result in results[1:]:
-            result.fill_(float("nan"))  # as torch.mean of nothing
-    return results
-
-
 def _empty_gradients(
     grad: Tensor, grad_mean: Tensor | None, mean: Tensor, rstd: Tensor, x: Tensor, *rest: Any
 ) -> list[Tensor | None]:
@@ -198,7 +180,6 @@ def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: tuple
     ctx.needs = [need_x, *need_parameters]
     ctx.return_mean = return_mean
     ctx.channels_last = is_channels_last(x)
-    ctx.backend = requested_backend()
     ctx.save_for_backward(mean, rstd, x, weight, bias, scale, shift)  # d_u looks at all of them
 
 
@@ -213,35 +194,27 @@ def _autograd(ctx: Any, grad: Tensor | None, grad_mean: Tensor | None, *_: Any) 
     return d_x, None, *d_parameters, None, None
 
 
-_backward, _fake_backward = backward_kernels(OP, _empty_gradients)
 _PARAMETERS = "Tensor? weight, Tensor? bias, Tensor? scale, Tensor? shift"
-define(
-    f"group_norm_silu(Tensor x, SymInt num_groups, {_PARAMETERS}, float eps, bool return_mean) -> "
-    "(Tensor, Tensor, Tensor, Tensor)",
-    _forward,
-    _empty_results,
-)
-define(
-    f"group_norm_silu_backward(Tensor grad, Tensor? grad_mean, Tensor mean, Tensor rstd, Tensor x, {_PARAMETERS}, "
-    "bool channels_last, bool[] needs, str backend) -> Tensor[]",
-    _backward,
-    _fake_backward,
-)
-_CONNECT = define_derivatives(OP, _empty_results, _fake_backward, _setup_context, _autograd)
-define_compiled(
-    "group_norm_silu_out(Tensor(a!) out, Tensor(b!)? channel_mean, Tensor(c!) mean, Tensor(d!) rstd, Tensor x, "
-    f"int num_groups, {_PARAMETERS}, float eps) -> ()"
-)
-define_compiled(
-    f"group_norm_silu_backward_out(Tensor grad, Tensor? grad_mean, Tensor mean, Tensor rstd, Tensor x, {_PARAMETERS}, "
-    "Tensor(a!)? d_x, Tensor(b!)? d_weight, Tensor(c!)? d_bias, Tensor(d!)? d_scale, Tensor(e!)? d_shift) -> ()"
+_READ = f"Tensor mean, Tensor rstd, Tensor x, {_PARAMETERS}"
+_backward, _CONNECT = define_op(
+    OP,
+    f"Tensor x, SymInt num_groups, {_PARAMETERS}, float eps",
+    "Tensor(a!) out, Tensor(b!)? channel_mean, Tensor(c!) mean, Tensor(d!) rstd",
+    "Tensor grad, Tensor? grad_mean",
+    "Tensor(a!)? d_x, Tensor(b!)? d_weight, Tensor(c!)? d_bias, Tensor(d!)? d_scale, Tensor(e!)? d_shift",
+    read=_READ,
+    flags="bool return_mean",
+    empty_results=_empty_results,
+    empty_gradients=_empty_gradients,
+    setup_context=_setup_context,
+    autograd=_autograd,
 )
 _DIRECT = define_direct(
     f"group_norm_silu_direct(Tensor x, int num_groups, {_PARAMETERS}, float eps, bool return_mean, bool keep) -> "
     "(Tensor?, Tensor?, Tensor?, Tensor?)"
 )
 _DIRECT_BACKWARD = define_direct(
-    f"group_norm_silu_backward_direct(Tensor grad, Tensor? grad_mean, Tensor mean, Tensor rstd, Tensor x, "
-    f"{_PARAMETERS}, bool need_x, bool need_weight, bool need_bias, bool need_scale, bool need_shift) -> "
+    f"group_norm_silu_backward_direct(Tensor grad, Tensor? grad_mean, {_READ}, bool need_x, bool need_weight, "
+    "bool need_bias, bool need_scale, bool need_shift) -> "
     "(Tensor?, Tensor?, Tensor?, Tensor?, Tensor?)"
 )

@@ -12,16 +12,7 @@ from f2d_kernels.noise import check_position, check_source, resolve_noise
 from f2d_kernels.ops._allocate import common_dtype, empty_gradient, empty_image, is_channels_last, stand_in
 from f2d_kernels.ops._derivatives import backward_of
 from f2d_kernels.ops._direct import differentiated, in_stream, number_or_tensor, seed_or_tensor
-from f2d_kernels.ops._library import (
-    backward_kernels,
-    define,
-    define_compiled,
-    define_derivatives,
-    define_direct,
-    filled_schema_of,
-    schema_of,
-)
-from f2d_kernels.registry import implementation, requested_backend
+from f2d_kernels.ops._library import define_direct, define_op, filled_schema_of, schema_of
 
 OP = "lognormal_transition"
 
@@ -107,20 +98,8 @@ def _direct(
     return _CONNECT(out, x, mu, mean[0], std[0], noise, key[0], stream, 0, 0) if tracked and out is not None else out
 
 
-def _empty_result(x: Tensor, mu: Tensor) -> Tensor:
+def _empty_result(x: Tensor, mu: Tensor, *rest: Any) -> Tensor:
     return empty_image(x.shape, common_dtype(x, mu), x, is_channels_last(x))
-
-
-def _forward(x: Tensor, mu: Tensor, *rest: Any) -> Tensor:
-    check_source(OP, x, *rest[2:])
-    out = _empty_result(x, mu)
-    if out.numel():
-        implementation(OP, x.device).forward(out, x, mu, *rest)
-    return out
-
-
-def _fake(x: Tensor, mu: Tensor, *rest: Any) -> Tensor:
-    return _empty_result(x, mu)
 
 
 def _empty_gradients(grad: Tensor, *arguments: Any) -> LognormalTransitionGradients:
@@ -140,7 +119,6 @@ def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: Tenso
     ctx.needs = list(needs[:5])
     ctx.position = position
     ctx.channels_last = is_channels_last(x)
-    ctx.backend = requested_backend()
     # d_x = g f and d_mu = g (1 - f) do not look at x and mu; the other gradients do
     if not any(ctx.needs[2:]):
         x, mu = stand_in(x, ctx.direct), stand_in(mu, ctx.direct)
@@ -154,22 +132,17 @@ def _autograd(ctx: Any, grad: Tensor) -> tuple:
     return (*gradients, None, None, None, None)
 
 
-_ARGUMENTS = schema_of(LognormalTransition)
-_backward, _fake_backward = backward_kernels(
-    OP, _empty_gradients, lambda grad, *inputs: check_source(OP, inputs[0], *inputs[4:])
-)
-define(f"lognormal_transition({_ARGUMENTS}) -> Tensor", _forward, _fake)
-define(
-    f"lognormal_transition_backward(Tensor grad, {_ARGUMENTS}, bool channels_last, bool[] needs, "
-    "str backend) -> Tensor[]",
-    _backward,
-    _fake_backward,
-)
-_CONNECT = define_derivatives(OP, _fake, _fake_backward, _setup_context, _autograd)
-define_compiled(f"lognormal_transition_out(Tensor(a!) out, {_ARGUMENTS}) -> ()")
-define_compiled(
-    f"lognormal_transition_backward_out(Tensor grad, {_ARGUMENTS}, "
-    f"{filled_schema_of(LognormalTransitionGradients, LognormalTransition)}) -> ()"
+_backward, _CONNECT = define_op(
+    OP,
+    schema_of(LognormalTransition),
+    "Tensor(a!) out",
+    "Tensor grad",
+    filled_schema_of(LognormalTransitionGradients, LognormalTransition),
+    check=lambda *inputs: check_source(OP, inputs[0], *inputs[4:]),
+    empty_results=_empty_result,
+    empty_gradients=_empty_gradients,
+    setup_context=_setup_context,
+    autograd=_autograd,
 )
 _DIRECT = define_direct(
     "lognormal_transition_direct(Tensor x, Tensor mu, Tensor? log_mean, float mean_number, Tensor? log_std, "

@@ -13,16 +13,7 @@ from f2d_kernels.ops._allocate import common_dtype, empty_gradient, empty_image,
 from f2d_kernels.ops._derivatives import backward_of
 from f2d_kernels.ops._direct import differentiated, in_stream, number_or_tensor, seed_or_tensor
 from f2d_kernels.ops._experts import check_experts
-from f2d_kernels.ops._library import (
-    backward_kernels,
-    define,
-    define_compiled,
-    define_derivatives,
-    define_direct,
-    filled_schema_of,
-    schema_of,
-)
-from f2d_kernels.registry import implementation, requested_backend
+from f2d_kernels.ops._library import define_direct, define_op, filled_schema_of, schema_of
 
 OP = "transport_step"
 
@@ -137,15 +128,7 @@ def _direct(
     )
 
 
-def _forward(*arguments: Any) -> tuple[Tensor, Tensor]:
-    check_source(OP, arguments[0], *arguments[10:])
-    x_next, mu = _fake(*arguments)
-    if x_next.numel():
-        implementation(OP, x_next.device).forward(x_next, mu, *arguments)
-    return x_next, mu
-
-
-def _fake(*arguments: Any) -> tuple[Tensor, Tensor]:
+def _empty_results(*arguments: Any) -> tuple[Tensor, Tensor]:
     a = TransportStep(*arguments)
     dtype, last = _mu_dtype(a), is_channels_last(a.x)
     x_next = empty_image(a.x.shape, torch.promote_types(a.x.dtype, dtype), a.x, last)
@@ -181,7 +164,6 @@ def _setup_context(ctx: Any, needs: Sequence[bool], inputs: tuple, output: tuple
     ctx.needs = need = TransportStepNeeds(need_x, any(need_deltas), *needs, need_noise)
     ctx.bounds, ctx.position = (low, high), position
     ctx.channels_last = [is_channels_last(x), is_channels_last(deltas[0])]
-    ctx.backend = requested_backend()
     ctx.dtypes = [t.dtype if wanted else None for t, wanted in ((base, need.base), (anchor, need.anchor))]
     has_anchor = anchor is not None
     of_mu = any(need[1:5]) or need.anchor or (need.x and not has_anchor)
@@ -221,22 +203,18 @@ def _autograd(ctx: Any, grad_x: Tensor | None, grad_mu: Tensor | None) -> tuple:
     return (*gradients, None, None, d_noise, None, None, None, None)
 
 
-_ARGUMENTS = schema_of(TransportStep)
-_backward, _fake_backward = backward_kernels(
-    OP, _empty_gradients, lambda grad_x, grad_mu, *inputs: check_source(OP, inputs[0], *inputs[10:])
-)
-define(f"transport_step({_ARGUMENTS}) -> (Tensor, Tensor)", _forward, _fake)
-define(
-    f"transport_step_backward(Tensor? grad_x, Tensor? grad_mu, {_ARGUMENTS}, bool[] channels_last, bool[] needs, "
-    "str backend) -> Tensor[]",
-    _backward,
-    _fake_backward,
-)
-_CONNECT = define_derivatives(OP, _fake, _fake_backward, _setup_context, _autograd)
-define_compiled(f"transport_step_out(Tensor(a!) x_next, Tensor(b!) mu, {_ARGUMENTS}) -> ()")
-define_compiled(
-    f"transport_step_backward_out(Tensor? grad_x, Tensor? grad_mu, {_ARGUMENTS}, "
-    f"{filled_schema_of(TransportStepGradients, TransportStep)}) -> ()"
+_backward, _CONNECT = define_op(
+    OP,
+    schema_of(TransportStep),
+    "Tensor(a!) x_next, Tensor(b!) mu",
+    "Tensor? grad_x, Tensor? grad_mu",
+    filled_schema_of(TransportStepGradients, TransportStep),
+    layout="bool[] channels_last",
+    check=lambda *inputs: check_source(OP, inputs[0], *inputs[10:]),
+    empty_results=_empty_results,
+    empty_gradients=_empty_gradients,
+    setup_context=_setup_context,
+    autograd=_autograd,
 )
 _DIRECT = define_direct(
     "transport_step_direct(Tensor x, Tensor[] deltas, bool stacked, Tensor? gates, Tensor? maps, Tensor? base, "

@@ -8,7 +8,7 @@ from torch import Tensor
 from f2d_kernels.reference.precision import compute_dtype, filling
 
 
-def _experts(deltas: list[Tensor]) -> list[Tensor]:
+def experts_of(deltas: list[Tensor]) -> list[Tensor]:
     return list(deltas[0].unbind(1)) if deltas[0].dim() == 5 else deltas
 
 
@@ -28,7 +28,7 @@ def formula(deltas: list[Tensor], gates: Tensor, maps: Tensor | None, base: Tens
     gates, maps = gates.to(dtype), None if maps is None else maps.to(dtype)
     shape = (gates.shape[0], *deltas[0].shape[-3:])
     total = torch.zeros(shape, dtype=dtype, device=gates.device) if base is None else base.to(dtype)
-    for k, delta in enumerate(_experts(deltas)):
+    for k, delta in enumerate(experts_of(deltas)):
         total = total + _weight(gates, maps, k) * delta.to(dtype)
     return total
 
@@ -42,7 +42,7 @@ def gradients(
     grad, gates, maps = grad.to(dtype), gates.to(dtype), None if maps is None else maps.to(dtype)
     need_deltas, need_gates, need_maps = needs
     d_experts, d_gates, d_maps = [], [], []
-    for k, delta in enumerate(_experts(deltas)):
+    for k, delta in enumerate(experts_of(deltas)):
         if need_deltas:
             d_delta = _weight(gates, maps, k) * grad
             d_experts.append(d_delta.sum(0, keepdim=True) if len(delta) != len(grad) else d_delta)

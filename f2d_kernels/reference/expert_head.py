@@ -6,11 +6,8 @@ import torch
 from torch import Tensor
 
 from f2d_kernels.arguments import ExpertHead, ExpertHeadGradients
+from f2d_kernels.reference.expert_assembly import experts_of
 from f2d_kernels.reference.precision import compute_dtype, filling
-
-
-def _experts(features: list[Tensor]) -> list[Tensor]:
-    return list(features[0].unbind(1)) if features[0].dim() == 5 else features
 
 
 def _of_expert(tensor: Tensor | None, k: int, dtype: torch.dtype, otherwise: float) -> Tensor:
@@ -44,7 +41,7 @@ def formula(*arguments: Any) -> Tensor:
     dtype = compute_dtype(*a.features, *a[1:])
     shape = (a.gates.shape[0], a.weight.shape[1], *a.features[0].shape[-2:])
     total = torch.zeros(shape, dtype=dtype, device=a.gates.device) if a.base is None else a.base.to(dtype)
-    for k, feature in enumerate(_experts(a.features)):
+    for k, feature in enumerate(experts_of(a.features)):
         scaled = _of_expert(a.channel_scale, k, dtype, 1.0) * feature.to(dtype)
         total = total + _of_expert(a.gates, k, dtype, 1.0) * _of_expert(a.maps, k, dtype, 1.0) * _delta(a, k, scaled)
     return total
@@ -59,7 +56,7 @@ def gradients(grad: Tensor, *arguments: Any) -> list[Tensor]:
     dtype = compute_dtype(grad, *a.features, *a[1:])
     grad = grad.to(dtype)
     d_experts, d_weight, d_bias, d_scale, d_gates, d_maps = ([] for _ in range(6))
-    for k, feature in enumerate(_experts(a.features)):
+    for k, feature in enumerate(experts_of(a.features)):
         feature = feature.to(dtype)
         scale, gate, chart = (_of_expert(t, k, dtype, 1.0) for t in (a.channel_scale, a.gates, a.maps))
         weighted = gate * chart * grad

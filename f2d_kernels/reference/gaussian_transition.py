@@ -6,21 +6,12 @@ import torch
 from torch import Tensor
 
 from f2d_kernels.arguments import GaussianTransition
-from f2d_kernels.reference.philox import normal
+from f2d_kernels.reference.philox import noise_of
 from f2d_kernels.reference.precision import compute_dtype, fill
 
 
 def _per_sample(values: Tensor, dtype: torch.dtype) -> Tensor:
     return values.to(dtype).view(-1, 1, 1, 1)
-
-
-def _noise(a: GaussianTransition, dtype: torch.dtype) -> Tensor:
-    # drawn noise is rounded to float32 first: a seed means the same noise in every precision
-    noise = a.noise
-    if noise is None:
-        assert a.seed is not None
-        noise = normal(a.terms[0].shape, a.seed, a.stream, a.top, a.left).float()
-    return noise.to(dtype)
 
 
 def formula(*arguments: Any) -> Tensor:
@@ -30,7 +21,7 @@ def formula(*arguments: Any) -> Tensor:
     total: Any = sum(
         _per_sample(c, dtype) * term.to(dtype) for c, term in zip(a.coefficients.unbind(1), a.terms, strict=True)
     )
-    return total if a.std is None else total + _per_sample(a.std, dtype) * _noise(a, dtype)
+    return total if a.std is None else total + _per_sample(a.std, dtype) * noise_of(a, a.terms[0].shape, dtype)
 
 
 def gradients(grad: Tensor, *arguments: Any) -> list[Tensor]:
@@ -44,7 +35,7 @@ def gradients(grad: Tensor, *arguments: Any) -> list[Tensor]:
     if need_coefficients:
         results.append(torch.stack([(g * term.to(dtype)).sum((1, 2, 3)) for term in a.terms], 1))
     if need_std:
-        results.append((g * _noise(a, dtype)).sum((1, 2, 3)))
+        results.append((g * noise_of(a, a.terms[0].shape, dtype)).sum((1, 2, 3)))
     if need_noise:
         assert a.std is not None
         results.append(_per_sample(a.std, dtype) * g)

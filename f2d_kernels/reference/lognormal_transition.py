@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from f2d_kernels.arguments import LognormalTransition, LognormalTransitionGradients
-from f2d_kernels.reference.philox import normal
+from f2d_kernels.reference.philox import noise_of
 from f2d_kernels.reference.precision import compute_dtype, filling
 
 LIMIT = 20.0
@@ -16,12 +16,7 @@ SMALL = math.log(2) / 2
 
 def _exponent(a: LognormalTransition, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """(z, eps) with z = log_mean + log_std · eps before clamping."""
-    noise = a.noise
-    if noise is None:
-        assert a.seed is not None
-        # rounded to float32 first: a seed means the same noise in every precision
-        noise = normal(a.x.shape, a.seed, a.stream, a.top, a.left).float()
-    eps = noise.to(dtype)
+    eps = noise_of(a, a.x.shape, dtype)
     return a.log_mean.to(dtype).view(-1, 1, 1, 1) + a.log_std.to(dtype).view(-1, 1, 1, 1) * eps, eps
 
 

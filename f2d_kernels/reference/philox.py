@@ -8,6 +8,8 @@ import math
 import torch
 from torch import Tensor
 
+from f2d_kernels.arguments import GaussianTransition, LognormalTransition
+
 MASK = 0xFFFFFFFF
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -57,3 +59,12 @@ def normal(shape: torch.Size, seed: Tensor, stream: int, top: int, left: int) ->
     angle = 2 * math.pi * second
     eps = torch.sqrt(-2 * torch.log(first)) * torch.where(lane % 2 == 0, torch.cos(angle), torch.sin(angle))
     return eps.expand(shape)
+
+
+def noise_of(a: GaussianTransition | LognormalTransition, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """eps [B,C,H,W] in `dtype`, given or drawn. Drawn noise is rounded to float32 first, so that a seed means the same
+    noise in every precision."""
+    if a.noise is not None:
+        return a.noise.to(dtype)
+    assert a.seed is not None
+    return normal(shape, a.seed, a.stream, a.top, a.left).float().to(dtype)

@@ -54,7 +54,7 @@ def key_of(kernel: Any, programs: int, device: str, arguments: tuple, constants:
 
 
 def launch_key(kernel: Any, programs: int, device: torch.device, arguments: tuple, constants: dict[str, Any]) -> tuple:
-    """What `key_of` says, as objects of this process: building it takes 2 us where the text takes 16."""
+    """Return the facts of `key_of` as objects of this process, in 2 us instead of 16."""
     key: list[Any] = [id(kernel), device.index, (programs - 1).bit_length()]
     for argument in arguments:
         if isinstance(argument, Tensor):

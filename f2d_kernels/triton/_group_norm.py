@@ -1,5 +1,5 @@
 """Shared by group_norm_silu's forward and backward Triton kernels: silu, the affine function ("line") that normalises
-and modulates a channel, and the block of channels and pixels of a program.
+and modulates a channel, and the walk over an image.
 
 The arithmetic per element is that of csrc/group_norm_silu.h, operation by operation.
 """
@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from f2d_kernels.triton._launch import block_count, flat_pixels, index_type, pixel_offsets, strides
+from f2d_kernels.triton._launch import flat_pixels, index_type, strides
 from f2d_kernels.triton.exponential import exponential
 
 TILE = 128  # pixels per partial sum; every block is a multiple of it
@@ -48,13 +48,6 @@ def silu_gradient(grad, u):
 
 
 @triton.jit
-def addresses(pointer, stride, b, c, p, width, FLAT: tl.constexpr):
-    """Return the addresses [BLOCK_C, BLOCK_P] of channels c and pixels p of image b."""
-    channel = pointer + b * stride[0] + c.to(tl.int64) * stride[1]
-    return channel[:, None] + pixel_offsets(p, width, stride, FLAT)[None, :]
-
-
-@triton.jit
 def _parameter(pointer, offset, inside, OTHERWISE: tl.constexpr):
     """Load a parameter as float64 [BLOCK_C], or OTHERWISE if it is absent."""
     if pointer is None:
@@ -87,17 +80,6 @@ def group_values(values, b, c, inside, groups, group_channels):
 def apply_line(x, line):
     centre, gain, offset = line
     return tl.fma(x - centre, tl.broadcast_to(gain, x.shape), tl.broadcast_to(offset, x.shape))
-
-
-@triton.jit
-def block_of(channels, pixels, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, INDEX: tl.constexpr):
-    """Return (sample, channels, pixels, mask) of this program."""
-    tiles, chunks = block_count(pixels, BLOCK_P, INDEX), block_count(channels, BLOCK_C, INDEX)
-    program = tl.program_id(0)
-    b = (program // (tiles * chunks)).to(tl.int64)
-    c = (program // tiles) % chunks * BLOCK_C + tl.arange(0, BLOCK_C)
-    p = (program % tiles).to(INDEX) * BLOCK_P + tl.arange(0, BLOCK_P)
-    return b, c, p, (c < channels)[:, None] & (p < pixels)[None, :]
 
 
 @triton.jit

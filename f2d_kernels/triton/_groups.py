@@ -1,9 +1,16 @@
-"""Split more experts than one launch takes into groups of 8, each of which adds to the result of the previous one."""
+"""The experts of an op as views. More of them than one launch takes are split into groups of 8, each of which adds to
+the result of the previous one."""
 
 import torch
 from torch import Tensor
 
 GROUP = 8  # experts per launch; more would unroll into kernels that take seconds to compile
+
+
+def experts_of(deltas: list[Tensor], batch: int) -> tuple[Tensor, ...]:
+    """Return K views [B,C,H,W] of either form of deltas; deltas that the batch shares have a batch stride of 0."""
+    listed = deltas[0].unbind(1) if deltas[0].dim() == 5 else deltas
+    return tuple(delta.expand(batch, -1, -1, -1) for delta in listed)
 
 
 def groups_of(count: int) -> list[slice]:

@@ -1,4 +1,4 @@
-"""Shared by the forward and backward kernels of expert_head: addresses, weights, parameters of a group of experts."""
+"""Shared by the forward and backward kernels of expert_head: weights and parameters of a group of experts."""
 
 from typing import Any
 
@@ -6,28 +6,6 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-
-from f2d_kernels.triton._launch import pixel_offsets
-
-
-@triton.jit
-def plane_of(pointer, stride, b, k):
-    """Return the address of channel or expert k of sample b, in 64 bits, as k image sizes can exceed 2^31."""
-    return pointer + b * stride[0] + tl.cast(k, tl.int64) * stride[1]
-
-
-@triton.jit
-def pixels_of(pointer, stride, b, k, p, width, inside, FLAT: tl.constexpr, COMPUTE: tl.constexpr):
-    """Load plane k of sample b [BLOCK_P] at pixels p."""
-    place = plane_of(pointer, stride, b, k) + pixel_offsets(p, width, stride, FLAT)
-    return tl.load(place, mask=inside, other=0.0).to(COMPUTE)
-
-
-@triton.jit
-def image_of(pointer, stride, b, c, p, width, FLAT: tl.constexpr):
-    """Return the addresses [BLOCK_C, BLOCK_P] of channels c and pixels p of image b."""
-    channel = pointer + b * stride[0] + c.to(tl.int64) * stride[1]
-    return channel[:, None] + pixel_offsets(p, width, stride, FLAT)[None, :]
 
 
 @triton.jit
@@ -42,10 +20,6 @@ def bias_of(bias, stride, k: tl.constexpr, c, on, COMPUTE: tl.constexpr):
     """Load bias[k,c] [BLOCK_C, 1] of channels c."""
     place = bias + tl.cast(k, tl.int64) * stride[0] + c.to(tl.int64) * stride[1]
     return tl.load(place, mask=on, other=0.0).to(COMPUTE)[:, None]
-
-
-def experts_of(features: list[Tensor]) -> tuple[Tensor, ...]:
-    return tuple(features[0].unbind(1)) if features[0].dim() == 5 else tuple(features)
 
 
 def folded_weights(weight: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:

@@ -94,12 +94,17 @@ def _dense_alike(images: Sequence[Tensor]) -> bool:
     return all(t[0].is_contiguous() for t in images) or all(t[0].movedim(0, -1).is_contiguous() for t in images)
 
 
-def quad_grid(images: Sequence[Tensor], seeded: bool, left: int) -> tuple[int, int, dict[str, Any]]:
-    """Return (shift, quads per sample, kernel arguments) for tensors [B,C,H,W]; the first sets the order of the walk.
+def quad_grid(
+    every_image: Sequence[Tensor | None], seed: Tensor | None, left: int, compute: tl.dtype
+) -> tuple[int, int, int, dict[str, Any]]:
+    """Return (programs, partial sums per sample, shift, kernel arguments) for tensors [B,C,H,W]. None is ignored;
+    the first tensor sets the order of the walk.
 
     Without a seed a dense sample is one long row. With a seed, quads must end where rows do.
     """
-    _, channels, height, width = images[0].shape
+    images = [t for t in every_image if t is not None]
+    seeded = seed is not None
+    batch, channels, height, width = images[0].shape
     channels_last = _channels_last(images[0])
     shift = left % 4 if seeded else 0
     dense = _dense_alike(images)
@@ -116,5 +121,7 @@ def quad_grid(images: Sequence[Tensor], seeded: bool, left: int) -> tuple[int, i
         "QUADS": QUADS,
         "num_warps": 4,
         "INDEX": index_type(4 * quads),
+        "PER_SAMPLE": seed is not None and seed.numel() > 1,
+        "COMPUTE": compute,
     }
-    return shift, quads, grid
+    return batch * triton.cdiv(quads, QUADS), triton.cdiv(4 * quads, TILE), shift, grid

@@ -43,8 +43,11 @@ def _sum_rows_kernel(partials, out, count, LANES: tl.constexpr, INDEX: tl.conste
     tl.store(out + row, rounded(total, out))
 
 
-def sum_rows(partials: Tensor, out: Tensor) -> None:
-    """out[r] = Σ_t partials[r, t] of contiguous tensors [..., T] and [...]: lane j adds t = j, j + LANES, ..."""
+def sum_rows(partials: Tensor | None, out: Tensor | None) -> None:
+    """out[r] = Σ_t partials[r, t] of contiguous tensors [..., T] and [...]: lane j adds t = j, j + LANES, ...; nothing
+    where they are None."""
+    if partials is None or out is None:
+        return
     rows, count = partials.numel() // partials.shape[-1], partials.shape[-1]
     launch(_sum_rows_kernel, rows, out.device, partials, out, count, LANES=LANES, INDEX=index_type(count))
 
@@ -52,3 +55,8 @@ def sum_rows(partials: Tensor, out: Tensor) -> None:
 def empty_partials(shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> Tensor:
     """Allocate a workspace for the sums of tiles on the device of `like`."""
     return torch.empty(shape, dtype=dtype, device=like.device)
+
+
+def partials_of(result: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> Tensor | None:
+    """The same for the tiles of a result, None where this is None."""
+    return None if result is None else empty_partials(shape, dtype, like)

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from f2d_kernels.arguments import TransportStep
 from f2d_kernels.triton import expert_assembly
+from f2d_kernels.triton._blocks import plane_of
 from f2d_kernels.triton._groups import GROUP
 from f2d_kernels.triton._launch import as_type, block_count, flat_pixels, index_type, rounded
 from f2d_kernels.triton._quads import seeded_noise
-from f2d_kernels.triton.expert_assembly import _plane, gate_of
+from f2d_kernels.triton.expert_assembly import gate_of
 
 TILE = 128  # pixels per partial sum; every block is a multiple of it
 TYPES = {torch.float32: tl.float32, torch.float64: tl.float64, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
@@ -90,7 +91,7 @@ def noise_of(
 
 @triton.jit
 def map_at(maps, stride, b, k, place, FLAT: tl.constexpr):
-    return _plane(maps, stride, b, k) + _offsets(stride, place, FLAT)
+    return plane_of(maps, stride, b, k) + _offsets(stride, place, FLAT)
 
 
 @triton.jit

@@ -10,7 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from f2d_kernels.triton._groups import groups_of, select, targets_of
+from f2d_kernels.triton._blocks import addresses, block_of, pixels_of, plane_of, read
+from f2d_kernels.triton._groups import experts_of, groups_of, select, targets_of
 from f2d_kernels.triton._launch import (
     block_count,
     compute_type,
@@ -21,40 +22,20 @@ from f2d_kernels.triton._launch import (
     rounded,
     strides,
 )
-from f2d_kernels.triton._reduce import empty_partials, sum_rows, tree_sum
+from f2d_kernels.triton._reduce import partials_of, sum_rows, tree_sum
 
 TILE = 128  # pixels per partial sum of the gates' gradient; every block is a multiple of it
 FILLED = 256  # programs, about two per multiprocessor of a large GPU; with fewer, blocks shrink to TILE pixels
 
 
 @triton.jit
-def _plane(pointer, stride, b, k):
-    """Return the address of expert k of sample b in gates or maps, in 64 bits, as k image sizes can exceed 2^31."""
-    return pointer + b * stride[0] + tl.cast(k, tl.int64) * stride[1]
-
-
-@triton.jit
 def gate_of(gates, stride, b, k, c, inside, PER_CHANNEL: tl.constexpr, COMPUTE: tl.constexpr):
     """Load gates[b,k] as a scalar, or gates[b,k,c] as [BLOCK_C, 1]."""
-    place = _plane(gates, stride, b, k)
+    place = plane_of(gates, stride, b, k)
     if PER_CHANNEL:
         return tl.load(place + c.to(tl.int64) * stride[2], mask=inside, other=0.0).to(COMPUTE)[:, None]
     else:
         return tl.load(place).to(COMPUTE)
-
-
-@triton.jit
-def _map(maps, stride, b, k, p, width, inside, FLAT: tl.constexpr, COMPUTE: tl.constexpr):
-    """Load maps[b,k] [BLOCK_P] at pixels p."""
-    place = _plane(maps, stride, b, k) + pixel_offsets(p, width, stride, FLAT)
-    return tl.load(place, mask=inside, other=0.0).to(COMPUTE)
-
-
-@triton.jit
-def _image(pointer, stride, b, c, p, width, FLAT: tl.constexpr):
-    """Return the addresses [BLOCK_C, BLOCK_P] of channels c and pixels p of image b."""
-    channel = pointer + b * stride[0] + c.to(tl.int64) * stride[1]
-    return channel[:, None] + pixel_offsets(p, width, stride, FLAT)[None, :]
 
 
 @triton.jit
@@ -65,30 +46,24 @@ def _forward_kernel(
     K: tl.constexpr, PER_CHANNEL: tl.constexpr, FLAT: tl.constexpr,
     BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, INDEX: tl.constexpr, COMPUTE: tl.constexpr,
 ):  # fmt: skip
-    tiles, chunks = block_count(pixels, BLOCK_P, INDEX), block_count(channels, BLOCK_C, INDEX)
-    program = tl.program_id(0)
-    b = (program // (tiles * chunks)).to(tl.int64)
-    c = (program // tiles) % chunks * BLOCK_C + tl.arange(0, BLOCK_C)
-    p = (program % tiles).to(INDEX) * BLOCK_P + tl.arange(0, BLOCK_P)
-    inside = (c < channels)[:, None] & (p < pixels)[None, :]
-
+    b, c, p, inside = block_of(channels, pixels, BLOCK_C, BLOCK_P, INDEX)
     if base is None:
         total = tl.zeros([BLOCK_C, BLOCK_P], COMPUTE)
     else:
-        total = tl.load(_image(base, base_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
+        total = read(base, base_stride, b, c, p, width, inside, FLAT, COMPUTE)
     for k in tl.static_range(K):
         weight = gate_of(gates, gate_stride, b, k, c, c < channels, PER_CHANNEL, COMPUTE)
         if maps is not None:
-            weight = weight * _map(maps, map_stride, b, k, p, width, p < pixels, FLAT, COMPUTE)[None, :]
-        delta = tl.load(_image(deltas[k], delta_strides[k], b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
+            weight = weight * pixels_of(maps, map_stride, b, k, p, width, p < pixels, FLAT, COMPUTE)[None, :]
+        delta = read(deltas[k], delta_strides[k], b, c, p, width, inside, FLAT, COMPUTE)
         total = tl.fma(tl.broadcast_to(weight, [BLOCK_C, BLOCK_P]), delta, total)
-    tl.store(_image(out, out_stride, b, c, p, width, FLAT), rounded(total, out), mask=inside)
+    tl.store(addresses(out, out_stride, b, c, p, width, FLAT), rounded(total, out), mask=inside)
 
 
 @triton.jit
 def sums_of_channels(partials, stride, b, k, c, t):
     """Return the addresses [BLOCK_C, BLOCK_P / TILE] of the tiles' sums of expert k and channels c."""
-    row = _plane(partials, stride, b, k) + c.to(tl.int64) * stride[2]
+    row = plane_of(partials, stride, b, k) + c.to(tl.int64) * stride[2]
     return row[:, None] + t[None, :]
 
 
@@ -153,12 +128,12 @@ def _backward_kernel(
     t = first_p // TILE + tl.arange(0, BLOCK_P // TILE)  # the tiles of partial sums of these pixels
     if CHUNKS == 1:
         inside = (c < channels)[:, None] & on_image[None, :]
-        g = tl.load(_image(grad, grad_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
+        g = read(grad, grad_stride, b, c, p, width, inside, FLAT, COMPUTE)
     on_sums = t < sums
     for k in tl.static_range(K):
         chart, shared_gate, d_map_at, sums_at = None, None, None, None
         if maps is not None:
-            chart = _map(maps, map_stride, b, k, p, width, on_image, FLAT, COMPUTE)
+            chart = pixels_of(maps, map_stride, b, k, p, width, on_image, FLAT, COMPUTE)
         if not PER_CHANNEL:
             shared_gate = gate_of(gates, gate_stride, b, k, c, c < channels, PER_CHANNEL, COMPUTE)
         products = tl.zeros([BLOCK_P], COMPUTE)
@@ -167,14 +142,14 @@ def _backward_kernel(
             inside = (c < channels)[:, None] & on_image[None, :]
             delta, d_delta_at, channel_sums_at = None, None, None
             if CHUNKS > 1:
-                g = tl.load(_image(grad, grad_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
+                g = read(grad, grad_stride, b, c, p, width, inside, FLAT, COMPUTE)
             gate = shared_gate  # its own name, because a variable carried through a loop cannot change its type
             if PER_CHANNEL:
                 gate = gate_of(gates, gate_stride, b, k, c, c < channels, PER_CHANNEL, COMPUTE)
             if d_maps is not None or partials is not None:
-                delta = tl.load(_image(deltas[k], delta_strides[k], b, c, p, width, FLAT), mask=inside, other=0.0)
+                delta = tl.load(addresses(deltas[k], delta_strides[k], b, c, p, width, FLAT), mask=inside, other=0.0)
             if d_deltas is not None:
-                d_delta_at = _image(d_deltas[k], d_delta_strides[k], b, c, p, width, FLAT)
+                d_delta_at = addresses(d_deltas[k], d_delta_strides[k], b, c, p, width, FLAT)
             if PER_CHANNEL and partials is not None:
                 channel_sums_at = sums_of_channels(partials, partial_stride, b, k, c, t)
             products += gradients_of_expert(
@@ -182,9 +157,9 @@ def _backward_kernel(
                 (c < channels)[:, None] & on_sums[None, :], PER_CHANNEL, TILE,
             )  # fmt: skip
         if d_maps is not None:
-            d_map_at = _plane(d_maps, d_map_stride, b, k) + pixel_offsets(p, width, d_map_stride, FLAT)
+            d_map_at = plane_of(d_maps, d_map_stride, b, k) + pixel_offsets(p, width, d_map_stride, FLAT)
         if partials is not None and not PER_CHANNEL:
-            sums_at = _plane(partials, partial_stride, b, k) + t
+            sums_at = plane_of(partials, partial_stride, b, k) + t
         finish_expert(products, d_map_at, sums_at, shared_gate, chart, on_image, on_sums, PER_CHANNEL, TILE)
 
 
@@ -205,12 +180,12 @@ def _shared_deltas_kernel(
         total = tl.zeros([BLOCK_C, BLOCK_P], COMPUTE)
         for sample in range(batch):
             b = tl.cast(sample, tl.int64)
-            g = tl.load(_image(grad, grad_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
+            g = read(grad, grad_stride, b, c, p, width, inside, FLAT, COMPUTE)
             weight = gate_of(gates, gate_stride, b, k, c, c < channels, PER_CHANNEL, COMPUTE)
             if maps is not None:
-                weight = weight * _map(maps, map_stride, b, k, p, width, p < pixels, FLAT, COMPUTE)[None, :]
+                weight = weight * pixels_of(maps, map_stride, b, k, p, width, p < pixels, FLAT, COMPUTE)[None, :]
             total = tl.fma(tl.broadcast_to(weight, [BLOCK_C, BLOCK_P]), g, total)
-        place = _image(d_deltas[k], d_delta_strides[k], 0, c, p, width, FLAT)
+        place = addresses(d_deltas[k], d_delta_strides[k], 0, c, p, width, FLAT)
         tl.store(place, rounded(total, d_deltas[k]), mask=inside)
 
 
@@ -228,12 +203,6 @@ def block_sizes(image: Tensor) -> dict[str, Any]:
     programs = batch * triton.cdiv(channels, block_c) * triton.cdiv(height * width, 512)
     block_p = 512 if programs >= FILLED else TILE
     return {"BLOCK_C": block_c, "BLOCK_P": block_p, "num_warps": max(1, block_p * image.element_size() // 512)}
-
-
-def experts_of(deltas: list[Tensor], batch: int) -> tuple[Tensor, ...]:
-    """Return K views [B,C,H,W] of either form of deltas; deltas that the batch shares have a batch stride of 0."""
-    listed = deltas[0].unbind(1) if deltas[0].dim() == 5 else deltas
-    return tuple(delta.expand(batch, -1, -1, -1) for delta in listed)
 
 
 def gate_strides(gates: Tensor) -> tuple[int, int, int]:
@@ -283,9 +252,8 @@ def backward(
     blocks = block_sizes(d_experts[0] if d_experts else grad)
     tiles, chunks = triton.cdiv(pixels, blocks["BLOCK_P"]), triton.cdiv(channels, blocks["BLOCK_C"])
     sums = triton.cdiv(pixels, TILE)
-    partials = None
-    if d_gates is not None:
-        partials = empty_partials((batch, len(experts), channels if per_channel else 1, sums), torch_type, grad)
+    shape = (batch, len(experts), channels if per_channel else 1, sums)
+    partials = partials_of(d_gates, shape, torch_type, grad)
     for group in groups_of(len(experts)):
         chosen, gate, chart, d_chart = experts[group], gates[:, group], select(maps, group), select(d_maps, group)
         results = d_experts[group] or None
@@ -321,5 +289,4 @@ def backward(
             (0, 0, 0) if partial is None else partial.stride()[:3],
             CHUNKS=chunks, TILE=TILE, **constants,
         )  # fmt: skip
-    if partials is not None and d_gates is not None:
-        sum_rows(partials, d_gates)
+    sum_rows(partials, d_gates)

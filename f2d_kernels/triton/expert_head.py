@@ -12,26 +12,10 @@ import triton.language as tl
 from torch import Tensor
 
 from f2d_kernels.arguments import ExpertHead
-from f2d_kernels.triton._groups import groups_of, select, targets_of
-from f2d_kernels.triton._head import (
-    bias_of,
-    experts_of,
-    folded_weights,
-    image_of,
-    parameters_of,
-    pixels_of,
-    plane_of,
-    weights_of,
-)
-from f2d_kernels.triton._launch import (
-    block_count,
-    compute_type,
-    flat_pixels,
-    index_type,
-    launch,
-    rounded,
-    strides,
-)
+from f2d_kernels.triton._blocks import addresses, block_of, pixels_of, plane_of, read
+from f2d_kernels.triton._groups import experts_of, groups_of, select, targets_of
+from f2d_kernels.triton._head import bias_of, folded_weights, parameters_of, weights_of
+from f2d_kernels.triton._launch import compute_type, flat_pixels, index_type, launch, rounded, strides
 from f2d_kernels.triton.expert_head_backward import backward
 
 __all__ = ["backward", "forward"]
@@ -45,18 +29,12 @@ def _forward_kernel(
     K: tl.constexpr, FLAT: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, UNROLL: tl.constexpr,
     INDEX: tl.constexpr, COMPUTE: tl.constexpr,
 ):  # fmt: skip
-    tiles, chunks = block_count(pixels, BLOCK_P, INDEX), block_count(channels, BLOCK_C, INDEX)
-    program = tl.program_id(0)
-    b = (program // (tiles * chunks)).to(tl.int64)
-    c = (program // tiles) % chunks * BLOCK_C + tl.arange(0, BLOCK_C)
-    p = (program % tiles).to(INDEX) * BLOCK_P + tl.arange(0, BLOCK_P)
+    b, c, p, inside = block_of(channels, pixels, BLOCK_C, BLOCK_P, INDEX)
     on, on_image = c < channels, p < pixels
-    inside = on[:, None] & on_image[None, :]
-
     if base is None:
         total = tl.zeros([BLOCK_C, BLOCK_P], COMPUTE)
     else:
-        total = tl.load(image_of(base, base_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
+        total = read(base, base_stride, b, c, p, width, inside, FLAT, COMPUTE)
     for k in tl.static_range(K):
         a = tl.full([BLOCK_P], 1.0, COMPUTE) * tl.load(plane_of(gates, gate_stride, b, k)).to(COMPUTE)
         if maps is not None:
@@ -69,7 +47,7 @@ def _forward_kernel(
             w = weights_of(weight, weight_stride, b, k, c, f, on)
             w, x = tl.broadcast(w, (a * x)[None, :])  # weighted here: one sum for all experts
             total = tl.fma(w, x, total)
-    tl.store(image_of(out, out_stride, b, c, p, width, FLAT), rounded(total, out), mask=inside)
+    tl.store(addresses(out, out_stride, b, c, p, width, FLAT), rounded(total, out), mask=inside)
 
 
 def forward_blocks(out: Tensor, features: Tensor) -> dict[str, Any]:
@@ -92,7 +70,7 @@ def forward(out: Tensor, *arguments: Any) -> None:
     batch, channels, height, width = out.shape
     a = ExpertHead(*arguments)
     torch_type, compute = compute_type(*a.features, *a[1:])
-    experts, base = experts_of(a.features), a.base
+    experts, base = experts_of(a.features, batch), a.base
     groups, folded = groups_of(len(experts)), folded_weights(a.weight, a.channel_scale, torch_type)
     for group, target in zip(groups, targets_of(out, len(groups), torch_type), strict=True):
         chosen, chart = experts[group], select(a.maps, group)

@@ -12,16 +12,9 @@ import triton.language as tl
 from torch import Tensor
 
 from f2d_kernels.arguments import ExpertHead, ExpertHeadGradients
-from f2d_kernels.triton._groups import groups_of, select, targets_of
-from f2d_kernels.triton._head import (
-    bias_of,
-    experts_of,
-    folded_weights,
-    image_of,
-    parameters_of,
-    pixels_of,
-    plane_of,
-)
+from f2d_kernels.triton._blocks import addresses, pixels_of, plane_of, read
+from f2d_kernels.triton._groups import experts_of, groups_of, select, targets_of
+from f2d_kernels.triton._head import bias_of, folded_weights, parameters_of
 from f2d_kernels.triton._launch import (
     block_count,
     compute_type,
@@ -75,7 +68,7 @@ def _backward_kernel(
     c = tl.arange(0, BLOCK_C)
     on, on_image = c < channels, p < pixels
     inside = on[:, None] & on_image[None, :]
-    g = tl.load(image_of(grad, grad_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
+    g = read(grad, grad_stride, b, c, p, width, inside, FLAT, COMPUTE)
     for k in tl.static_range(K):
         gate = tl.load(plane_of(gates, gate_stride, b, k)).to(COMPUTE)
         chart = tl.full([BLOCK_P], 1.0, COMPUTE)
@@ -95,13 +88,12 @@ def _backward_kernel(
             if d_features is not None:
                 slope = (gate * chart)[None, :] * q
                 if before is not None:
-                    at = image_of(before[k], before_strides[k], b, f, p, width, FLAT)
+                    at = addresses(before[k], before_strides[k], b, f, p, width, FLAT)
                     slope += tl.load(at, mask=of_feature, other=0.0)
-                at = image_of(d_features[k], d_feature_strides[k], b, f, p, width, FLAT)
+                at = addresses(d_features[k], d_feature_strides[k], b, f, p, width, FLAT)
                 tl.store(at, rounded(slope, d_features[k]), mask=of_feature)
             if d_maps is not None or partials is not None:
-                x = tl.load(image_of(features[k], feature_strides[k], b, f, p, width, FLAT), mask=of_feature, other=0.0)
-                x = x.to(COMPUTE)
+                x = read(features[k], feature_strides[k], b, f, p, width, of_feature, FLAT, COMPUTE)
                 s += tl.sum(x * q, axis=0)
                 if partials is not None:
                     moment_at = moments[None, :] + f.to(tl.int64)[:, None] * partial_stride[3]
@@ -144,7 +136,7 @@ def backward(grad: Tensor, *arguments: Any) -> None:
     a, d = ExpertHead(*arguments[:6]), ExpertHeadGradients(*arguments[6:])
     count, pixels = a.weight.shape[2], height * width
     torch_type, compute = compute_type(grad, *a.features, *a[1:])
-    experts, folded = experts_of(a.features), folded_weights(a.weight, a.channel_scale, torch_type)
+    experts, folded = experts_of(a.features, batch), folded_weights(a.weight, a.channel_scale, torch_type)
     blocks = backward_blocks(min(channels, CHUNK), compute)
     tiles = triton.cdiv(pixels, blocks["BLOCK_P"])
     moments = None
@@ -161,65 +153,34 @@ def backward(grad: Tensor, *arguments: Any) -> None:
             size = chunk.stop - chunk.start
             shape = (batch, len(experts), tiles, count + 1, size)
             partials = empty_partials(shape, torch_type, grad).permute(0, 1, 4, 3, 2)
-        d_experts = experts_of([t[i] for t in d_targets]) if d_targets else None
+        d_experts = experts_of([t[i] for t in d_targets], batch) if d_targets else None
         d_chart = None if map_targets is None else map_targets[i]
+        chunk_grad, chunk_weight = grad[:, chunk], folded[..., chunk]
+        chunk_bias = None if a.bias is None else a.bias[:, chunk]
         for group in groups_of(len(experts)):
-            _launch_backward(
-                grad[:, chunk], experts[group], folded[..., chunk], None if a.bias is None else a.bias[:, chunk],
-                a.gates, a.maps, None if d_experts is None else d_experts[group], d_chart, partials,
-                None if before is None else before[group], map_before, group, tiles, compute, blocks,
+            features = experts[group]
+            results, earlier = (None if t is None else t[group] for t in (d_experts, before))
+            chart, d_group, partial, chart_before = (select(t, group) for t in (a.maps, d_chart, partials, map_before))
+            small, small_strides = parameters_of(chunk_weight, chunk_bias, a.gates, batch, group)
+            feature_strides, result_strides, before_strides = (
+                tuple(strides(t) for t in tensors or ()) for tensors in (features, results, earlier)
+            )
+            others = tuple(strides(t) for t in (chunk_grad, chart, d_group, chart_before))
+            launch(
+                _backward_kernel, batch * tiles, grad.device,
+                chunk_grad, features, *small, chart, results, d_group, partial, earlier, chart_before,
+                chunk_grad.shape[1], pixels, width, count,
+                others[0], feature_strides, *small_strides, others[1],
+                result_strides, others[2], (0,) * 5 if partial is None else partial.stride(),
+                before_strides, others[3],
+                tuned=False, K=len(features), INDEX=index_type(pixels), COMPUTE=compute, **blocks,
+                FLAT=flat_pixels(width, (*others, *feature_strides, *result_strides, *before_strides)),
             )  # fmt: skip
         if moments is not None and partials is not None:
             torch.sum(partials, -1, out=moments[:, :, chunk])
         before, map_before = d_experts, d_chart
     if moments is not None:
         _parameter_gradients(moments, a, d)
-
-
-def _launch_backward(
-    grad: Tensor,
-    features: tuple[Tensor, ...],
-    weight: Tensor,
-    bias: Tensor | None,
-    gates: Tensor,
-    maps: Tensor | None,
-    results: tuple[Tensor, ...] | None,
-    d_maps: Tensor | None,
-    partials: Tensor | None,
-    before: tuple[Tensor, ...] | None,
-    map_before: Tensor | None,
-    group: slice,
-    tiles: int,
-    compute: tl.dtype,
-    blocks: dict[str, Any],
-) -> None:
-    """Start the backward kernel for one group of experts and one chunk of channels."""
-    batch, channels, height, width = grad.shape
-    small, small_strides = parameters_of(weight, bias, gates, batch, group)
-    chart, d_chart, partial, chart_before = (select(t, group) for t in (maps, d_maps, partials, map_before))
-    feature_strides, result_strides, before_strides = (
-        tuple(strides(t) for t in group_of or ()) for group_of in (features, results, before)
-    )
-    grad_stride, map_stride, d_map_stride, map_before_stride = map(strides, (grad, chart, d_chart, chart_before))
-    every = (
-        grad_stride,
-        map_stride,
-        d_map_stride,
-        map_before_stride,
-        *feature_strides,
-        *result_strides,
-        *before_strides,
-    )
-    launch(
-        _backward_kernel, batch * tiles, grad.device,
-        grad, features, *small, chart, results, d_chart, partial, before, chart_before,
-        channels, height * width, width, weight.shape[2],
-        grad_stride, feature_strides, *small_strides, map_stride,
-        result_strides, d_map_stride, (0,) * 5 if partial is None else partial.stride(),
-        before_strides, map_before_stride,
-        tuned=False, K=len(features), INDEX=index_type(height * width), COMPUTE=compute, **blocks,
-        FLAT=flat_pixels(width, every),
-    )  # fmt: skip
 
 
 def _parameter_gradients(moments: Tensor, a: ExpertHead, d: ExpertHeadGradients) -> None:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from f2d_kernels.arguments import GaussianTransition, GaussianTransitionGradients
 from f2d_kernels.triton._launch import compute_type, launch, strides
-from f2d_kernels.triton._quads import POSITION, QUADS, TILE, load, locate, per_sample, quad_grid, seeded_noise, store
-from f2d_kernels.triton._reduce import empty_partials, sum_rows, tree_sum
+from f2d_kernels.triton._quads import POSITION, TILE, load, locate, per_sample, quad_grid, seeded_noise, store
+from f2d_kernels.triton._reduce import partials_of, sum_rows, tree_sum
 
 
 @triton.jit
@@ -82,14 +82,12 @@ def forward(out: Tensor, *arguments: Any) -> None:
     """Fill out [B,C,H,W]; without noise, std is None; otherwise exactly one of noise and seed is not None."""
     a = GaussianTransition(*arguments)
     _, compute = compute_type(*a.terms, *a[1:4])
-    images = [t for t in (out, *a.terms, a.noise) if t is not None]
-    shift, quads, grid = quad_grid(images, a.seed is not None, a.left)
+    programs, _, shift, grid = quad_grid((out, *a.terms, a.noise), a.seed, a.left, compute)
     launch(
-        _forward_kernel, out.shape[0] * triton.cdiv(quads, QUADS), out.device,
+        _forward_kernel, programs, out.device,
         out, tuple(a.terms), *a[1:5], a.stream, a.top, a.left // 4, shift,
         out_stride=strides(out), term_strides=tuple(strides(t) for t in a.terms), noise_stride=strides(a.noise),
-        coefficient_stride=a.coefficients.stride(), std_stride=_stride(a.std), TERMS=len(a.terms),
-        PER_SAMPLE=a.seed is not None and a.seed.numel() > 1, COMPUTE=compute, **grid,
+        coefficient_stride=a.coefficients.stride(), std_stride=_stride(a.std), TERMS=len(a.terms), **grid,
     )  # fmt: skip
 
 
@@ -101,23 +99,18 @@ def backward(grad: Tensor, *arguments: Any) -> None:
     wanted = tuple(t if t.numel() else None for t in d.terms)
     read_terms = a.terms if d.coefficients is not None else ()
     noise, seed = (a.noise, a.seed) if d.std is not None else (None, None)
-    images = [t for t in (*wanted, d.noise, grad, noise, *read_terms) if t is not None]
-    shift, quads, grid = quad_grid(images, seed is not None, a.left)
-    batch, sums = grad.shape[0], triton.cdiv(4 * quads, TILE)
-    coefficient_partials = std_partials = None
-    if d.coefficients is not None:
-        coefficient_partials = empty_partials((batch, len(a.terms), sums), torch_type, grad)
-    if d.std is not None:
-        std_partials = empty_partials((batch, sums), torch_type, grad)
+    images = (*wanted, d.noise, grad, noise, *read_terms)
+    programs, sums, shift, grid = quad_grid(images, seed, a.left, compute)
+    coefficient_partials = partials_of(d.coefficients, (len(grad), len(a.terms), sums), torch_type, grad)
+    std_partials = partials_of(d.std, (len(grad), sums), torch_type, grad)
     launch(
-        _backward_kernel, batch * triton.cdiv(quads, QUADS), grad.device,
+        _backward_kernel, programs, grad.device,
         grad, tuple(a.terms), a.coefficients, a.std, noise, seed, a.stream, a.top, a.left // 4, shift,
         wanted, d.noise, coefficient_partials, std_partials,
         grad_stride=strides(grad), term_strides=tuple(strides(t) for t in a.terms), noise_stride=strides(noise),
         d_term_strides=tuple(strides(t) for t in wanted), d_noise_stride=strides(d.noise),
         coefficient_stride=a.coefficients.stride(), std_stride=_stride(a.std), sums=sums, TERMS=len(a.terms),
-        PER_SAMPLE=seed is not None and seed.numel() > 1, TILE=TILE, COMPUTE=compute, **grid,
+        TILE=TILE, **grid,
     )  # fmt: skip
-    for partials, result in ((coefficient_partials, d.coefficients), (std_partials, d.std)):
-        if partials is not None and result is not None:
-            sum_rows(partials, result)
+    sum_rows(coefficient_partials, d.coefficients)
+    sum_rows(std_partials, d.std)

@@ -12,11 +12,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from f2d_kernels.triton._blocks import addresses, block_of, read
 from f2d_kernels.triton._group_norm import (
     TILE,
-    addresses,
     apply_line,
-    block_of,
     divide,
     grid_of,
     group_values,
@@ -26,7 +25,7 @@ from f2d_kernels.triton._group_norm import (
     store_tiles,
 )
 from f2d_kernels.triton._launch import compute_type, index_type, launch, rounded, strides
-from f2d_kernels.triton._reduce import LANES, empty_partials, sum_rows, tree_sum
+from f2d_kernels.triton._reduce import LANES, empty_partials, partials_of, sum_rows, tree_sum
 from f2d_kernels.triton.group_norm_silu_backward import backward
 
 __all__ = ["backward", "forward"]
@@ -70,7 +69,7 @@ def _whole_group_kernel(
     p = tl.arange(0, BLOCK_P).to(INDEX)
     there = tl.arange(0, BLOCK_C) < group_channels
     inside = there[:, None] & (p < pixels)[None, :]
-    values = tl.load(addresses(x, x_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
+    values = read(x, x_stride, b, c, p, width, inside, FLAT, COMPUTE)
     count, means, squares = _tile_moments(values, inside, BLOCK_C, BLOCK_P, TILE)
     PARTS: tl.constexpr = BLOCK_C * BLOCK_P // TILE
     total = tl.cast(group_channels, tl.float64) * tl.cast(pixels, tl.float64)
@@ -98,7 +97,7 @@ def _moments_kernel(
     COMPUTE: tl.constexpr,
 ):  # fmt: skip
     b, c, p, inside = block_of(channels, pixels, BLOCK_C, BLOCK_P, INDEX)
-    values = tl.load(addresses(x, x_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
+    values = read(x, x_stride, b, c, p, width, inside, FLAT, COMPUTE)
     _, mean, square = _tile_moments(values, inside, BLOCK_C, BLOCK_P, TILE)
     store_tiles(means, mean, b, c, p, channels, tiles, TILE)
     store_tiles(squares, square, b, c, p, channels, tiles, TILE)
@@ -167,7 +166,7 @@ def _apply_kernel(
     COMPUTE: tl.constexpr,
 ):  # fmt: skip
     b, c, p, inside = block_of(channels, pixels, BLOCK_C, BLOCK_P, INDEX)
-    values = tl.load(addresses(x, x_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
+    values = read(x, x_stride, b, c, p, width, inside, FLAT, COMPUTE)
     average = group_values(mean, b, c, c < channels, groups, group_channels)
     inverse = group_values(rstd, b, c, c < channels, groups, group_channels)
     line = line_of(average, inverse, parameters, parameter_strides, b, c, c < channels, COMPUTE)
@@ -201,7 +200,7 @@ def forward(
         return
     tiles = triton.cdiv(pixels, TILE)
     means, squares = (empty_partials((batch, channels, tiles), torch.float64, x) for _ in range(2))
-    sums = None if channel_mean is None else empty_partials((batch, channels, tiles), torch_type, x)
+    sums = partials_of(channel_mean, (batch, channels, tiles), torch_type, x)
     launch(
         _moments_kernel, programs, x.device,
         means, squares, x, channels, pixels, width, strides(x), tiles, TILE=TILE, **grid,
@@ -226,5 +225,4 @@ def forward(
         num_groups, group_channels, channels, pixels, width, strides(out), strides(x), parameter_strides, tiles,
         TILE=TILE, **grid,
     )  # fmt: skip
-    if channel_mean is not None and sums is not None:
-        sum_rows(sums, channel_mean)
+    sum_rows(sums, channel_mean)

@@ -11,11 +11,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from f2d_kernels.triton._blocks import addresses, block_of, read
 from f2d_kernels.triton._group_norm import (
     TILE,
-    addresses,
     apply_line,
-    block_of,
     grid_of,
     group_values,
     line_of,
@@ -33,8 +32,8 @@ def _slope(
     FLAT: tl.constexpr, COMPUTE: tl.constexpr,
 ):  # fmt: skip
     """Return (d_u, x - centre), both [BLOCK_C, BLOCK_P] and 0 outside the image."""
-    values = tl.load(addresses(x, x_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
-    g = tl.load(addresses(grad, grad_stride, b, c, p, width, FLAT), mask=inside, other=0.0).to(COMPUTE)
+    values = read(x, x_stride, b, c, p, width, inside, FLAT, COMPUTE)
+    g = read(grad, grad_stride, b, c, p, width, inside, FLAT, COMPUTE)
     if grad_mean is not None:
         place = grad_mean + b * grad_mean_stride[0] + c.to(tl.int64) * grad_mean_stride[1]
         share = tl.load(place, mask=tl.max(inside.to(tl.int32), axis=1) > 0, other=0.0).to(tl.float64)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from f2d_kernels.arguments import LognormalTransition, LognormalTransitionGradients
 from f2d_kernels.triton._launch import compute_type, launch, strides
-from f2d_kernels.triton._quads import POSITION, QUADS, TILE, load, locate, per_sample, quad_grid, seeded_noise, store
-from f2d_kernels.triton._reduce import empty_partials, sum_rows, tree_sum
+from f2d_kernels.triton._quads import POSITION, TILE, load, locate, per_sample, quad_grid, seeded_noise, store
+from f2d_kernels.triton._reduce import partials_of, sum_rows, tree_sum
 from f2d_kernels.triton.exponential import exponential
 
 
@@ -88,14 +88,12 @@ def forward(out: Tensor, *arguments: Any) -> None:
     """Fill out [B,C,H,W]; exactly one of noise [B,C,H,W] and seed (int64 [1] or [B]) is not None."""
     a = LognormalTransition(*arguments)
     _, compute = compute_type(*a[:5])
-    images = [t for t in (out, a.x, a.mu, a.noise) if t is not None]
-    shift, quads, grid = quad_grid(images, a.seed is not None, a.left)
+    programs, _, shift, grid = quad_grid((out, a.x, a.mu, a.noise), a.seed, a.left, compute)
     launch(
-        _forward_kernel, out.shape[0] * triton.cdiv(quads, QUADS), out.device,
+        _forward_kernel, programs, out.device,
         out, *a[:6], a.stream, a.top, a.left // 4, shift,
         out_stride=strides(out), x_stride=strides(a.x), mu_stride=strides(a.mu), noise_stride=strides(a.noise),
-        mean_stride=a.log_mean.stride(0), std_stride=a.log_std.stride(0),
-        PER_SAMPLE=a.seed is not None and a.seed.numel() > 1, COMPUTE=compute, **grid,
+        mean_stride=a.log_mean.stride(0), std_stride=a.log_std.stride(0), **grid,
     )  # fmt: skip
 
 
@@ -105,21 +103,17 @@ def backward(grad: Tensor, *arguments: Any) -> None:
     torch_type, compute = compute_type(grad, *a[:5])
     reads_state = any(t is not None for t in d[2:])
     read = (d.x, d.mu, d.noise, grad, a.noise, *(a[:2] if reads_state else ()))
-    shift, quads, grid = quad_grid([t for t in read if t is not None], a.seed is not None, a.left)
-    batch, sums = grad.shape[0], triton.cdiv(4 * quads, TILE)
+    programs, sums, shift, grid = quad_grid(read, a.seed, a.left, compute)
     mean_partials, std_partials = (
-        None if result is None else empty_partials((batch, sums), torch_type, grad)
-        for result in (d.log_mean, d.log_std)
+        partials_of(result, (len(grad), sums), torch_type, grad) for result in (d.log_mean, d.log_std)
     )
     launch(
-        _backward_kernel, batch * triton.cdiv(quads, QUADS), grad.device,
+        _backward_kernel, programs, grad.device,
         grad, *a[:6], a.stream, a.top, a.left // 4, shift,
         d.x, d.mu, d.noise, mean_partials, std_partials,
         grad_stride=strides(grad), x_stride=strides(a.x), mu_stride=strides(a.mu), noise_stride=strides(a.noise),
         d_x_stride=strides(d.x), d_mu_stride=strides(d.mu), d_noise_stride=strides(d.noise),
-        mean_stride=a.log_mean.stride(0), std_stride=a.log_std.stride(0), sums=sums,
-        PER_SAMPLE=a.seed is not None and a.seed.numel() > 1, TILE=TILE, COMPUTE=compute, **grid,
+        mean_stride=a.log_mean.stride(0), std_stride=a.log_std.stride(0), sums=sums, TILE=TILE, **grid,
     )  # fmt: skip
-    for partials, result in ((mean_partials, d.log_mean), (std_partials, d.log_std)):
-        if partials is not None and result is not None:
-            sum_rows(partials, result)
+    sum_rows(mean_partials, d.log_mean)
+    sum_rows(std_partials, d.log_std)

@@ -7,7 +7,7 @@ import triton.language as tl
 from torch import Tensor
 
 from f2d_kernels.arguments import TransportStep
-from f2d_kernels.triton._groups import GROUP
+from f2d_kernels.triton._groups import GROUP, experts_of
 from f2d_kernels.triton._launch import compute_type, launch, strides
 from f2d_kernels.triton._quads import POSITION, per_sample
 from f2d_kernels.triton._transport import (
@@ -20,7 +20,7 @@ from f2d_kernels.triton._transport import (
     total_of,
     write,
 )
-from f2d_kernels.triton.expert_assembly import experts_of, gate_strides
+from f2d_kernels.triton.expert_assembly import gate_strides
 from f2d_kernels.triton.lognormal_transition import stepped
 from f2d_kernels.triton.transport_step_backward import backward
 

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from f2d_kernels.arguments import TransportStep, TransportStepGradients
 from f2d_kernels.triton import expert_assembly
-from f2d_kernels.triton._groups import GROUP
+from f2d_kernels.triton._blocks import plane_of
+from f2d_kernels.triton._groups import GROUP, experts_of
 from f2d_kernels.triton._launch import compute_type, launch, strides
 from f2d_kernels.triton._quads import POSITION, per_sample
-from f2d_kernels.triton._reduce import empty_partials, sum_rows, tree_sum
+from f2d_kernels.triton._reduce import partials_of, sum_rows, tree_sum
 from f2d_kernels.triton._transport import (
     TILE,
     block_sizes,
@@ -32,8 +33,6 @@ from f2d_kernels.triton._transport import (
     write,
 )
 from f2d_kernels.triton.expert_assembly import (
-    _plane,
-    experts_of,
     finish_expert,
     gate_of,
     gate_strides,
@@ -123,7 +122,7 @@ def _backward_kernel(
                 if PER_CHANNEL:
                     channel_sums_at = sums_of_channels(partials, partial_stride, b, k, c, t)
                 else:
-                    sums_at = _plane(partials, partial_stride, b, k) + t
+                    sums_at = plane_of(partials, partial_stride, b, k) + t
             products = gradients_of_expert(
                 v, delta, d_delta_at, channel_sums_at, gate, chart, inside, inside_sums, PER_CHANNEL, TILE
             )
@@ -168,11 +167,11 @@ def backward(grad_x: Tensor | None, grad_mu: Tensor | None, *arguments: Any) -> 
     shift, programs, grid = grid_of(like, a.seed is not None, a.left, light, every)
     sums = triton.cdiv(4 * grid["size"][3], TILE)
 
-    def partials_of(result: Tensor | None, *rows: int) -> Tensor | None:
-        return None if result is None else empty_partials((batch, *rows, sums), torch_type, like)
-
-    mean_partials, std_partials = partials_of(d.log_mean, channels), partials_of(d.log_std, channels)
-    gate_partials = partials_of(d.gates if fused else None, len(experts), *(gates.shape[2:] or (1,)))
+    mean_partials, std_partials = (
+        partials_of(result, (batch, channels, sums), torch_type, like) for result in (d.log_mean, d.log_std)
+    )
+    gate_shape = (batch, len(experts), *(gates.shape[2:] or (1,)), sums)
+    gate_partials = partials_of(d.gates if fused else None, gate_shape, torch_type, like)
     of_exponent = any(t is not None for t in (d.log_mean, d.log_std, d.noise))
     launch(
         _backward_kernel, programs, like.device,
@@ -188,10 +187,9 @@ def backward(grad_x: Tensor | None, grad_mu: Tensor | None, *arguments: Any) -> 
         NEEDS_MU=of_exponent or of_assembly or v is not None or a.anchor is None,
         **constants, **grid,
     )  # fmt: skip
-    for partials, result in ((mean_partials, d.log_mean), (std_partials, d.log_std), (gate_partials, d.gates)):
-        if partials is not None and result is not None:
-            rows = partials.view(*result.shape, -1) if result is not d.gates else partials
-            sum_rows(rows, result)
+    for partials, result in ((mean_partials, d.log_mean), (std_partials, d.log_std)):
+        sum_rows(None if partials is None else partials.view(batch, -1), result)
+    sum_rows(gate_partials, d.gates)
     if of_assembly and not fused and v is not None:
         if d.mu is not None:
             d.mu.copy_(v)

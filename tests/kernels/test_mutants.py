@@ -53,7 +53,7 @@ MUTANTS = [
            "return {grad * e.exp, -(grad * e.expm1), slope,", "return {-(grad * e.expm1), grad * e.exp, slope,",
            "test_lognormal_transition.py::test_layouts_and_dtypes[contiguous-torch.float32-cpp]"),
     Mutant("swapped gradient: log_mean for log_std", "csrc/cpu/bind/lognormal_transition.cpp",
-           "finish(d_log_std, a.log_std_parts);", "finish(d_log_std, a.log_mean_parts);",
+           "store_sums(d_log_std, a.log_std_parts,", "store_sums(d_log_std, a.log_mean_parts,",
            "test_lognormal_transition.py::test_layouts_and_dtypes[contiguous-torch.float32-cpp]"),
     Mutant("dropped clamp of the exponent", "csrc/lognormal_transition.h",
            "return raw < A(-20) ? A(-20) : raw > A(20) ? A(20) : raw;", "return raw;",

@@ -15,13 +15,12 @@ AssemblyArgs assembly_args(const Tensor& image, const std::vector<Stream>& delta
   a.walk = walk_of(image);
   a.experts = static_cast<int64_t>(deltas.size());
   a.channel_gates = gates.dim() == 3;
-  a.shared_deltas = a.walk.batch > 1 && tensors.size() == 1 && tensors[0].dim() == 5 && tensors[0].size(0) == 1;
+  a.shared_deltas = a.walk.batch > 1 && is_stacked(tensors) && tensors[0].size(0) == 1;
   a.deltas = deltas.data();
   a.gates = table_of(gates);
   a.maps = maps ? maps_streams.data() : nullptr;
   a.image = image_stream(image);
-  a.is_double = any_double({&image, &gates, pointer(maps)});
-  for (const Tensor& t : tensors) a.is_double |= any_double({&t});
+  a.is_double = any_double({&image, &gates, pointer(maps)}, tensors);
   return a;
 }
 
@@ -44,8 +43,8 @@ void expert_assembly_backward_out(const Tensor& grad, const std::vector<Tensor>&
   const std::vector<Stream> d_delta_streams = expert_streams(d_deltas), d_maps_streams = map_streams(d_maps);
   AssemblyArgs a = assembly_args(grad, delta_streams, deltas, gates, maps, maps_streams);
   const Walk& walk = a.walk;
-  const int64_t sums = a.channel_gates ? walk.channels : 1, parts = walk.batch * a.experts * sums;
-  std::vector<double> gate_parts(d_gates ? walk.tiles() * parts : 0);
+  const int64_t sums = a.channel_gates ? walk.channels : 1;
+  std::vector<double> gate_parts(d_gates ? walk.tiles() * walk.batch * a.experts * sums : 0);
   a.d_deltas = d_deltas.empty() ? nullptr : d_delta_streams.data();
   a.d_maps = d_maps ? d_maps_streams.data() : nullptr;
   a.gate_parts = d_gates ? gate_parts.data() : nullptr;
@@ -53,11 +52,7 @@ void expert_assembly_backward_out(const Tensor& grad, const std::vector<Tensor>&
   const int64_t group = a.shared_deltas ? walk.batch : 1;
   run_tasks(F2D_KERNEL(expert_assembly_backward), a, walk.batch / group * walk.tiles(),
             group * walk.tile_pixels() * walk.channels * (2 * a.experts + 1), a.backward_scratch());
-  if (!d_gates) return;
-  const std::vector<double> total = sum_parts(a.gate_parts, walk.tiles(), parts);
-  const Table table = table_of(*d_gates);
-  for (int64_t i = 0; i < parts; ++i)
-    store(table, i / sums / a.experts, i / sums % a.experts, i % sums, total[i]);
+  store_sums(d_gates, a.gate_parts, walk.tiles(), walk.batch, a.experts, sums);
 }
 
 std::optional<ImageShape> assembly_shape(const std::vector<Tensor>& deltas, bool stacked, const OptionalTensor& gates,

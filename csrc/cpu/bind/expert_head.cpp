@@ -9,8 +9,6 @@
 
 namespace f2d {
 
-Table optional_table(const OptionalTensor& t) { return t ? table_of(*t) : Table{}; }
-
 HeadArgs head_args(const Tensor& image, const std::vector<Tensor>& features, const std::vector<Stream>& streams,
                    const Tensor& weight, const OptionalTensor& bias, const OptionalTensor& scale, const Tensor& gates,
                    const OptionalTensor& maps, const std::vector<Stream>& maps_streams) {
@@ -22,12 +20,11 @@ HeadArgs head_args(const Tensor& image, const std::vector<Tensor>& features, con
   a.height = image.size(2);
   a.width = image.size(3);
   a.pixel_major = a.features > 1 && streams[0].c == 1 && a.pixels() > 1;
-  a.is_double = any_double({&image, &weight, pointer(bias), pointer(scale), &gates, pointer(maps)});
-  for (const Tensor& t : features) a.is_double |= any_double({&t});
+  a.is_double = any_double({&image, &weight, pointer(bias), pointer(scale), &gates, pointer(maps)}, features);
   a.feature_streams = streams.data();
   a.weight = table_of(weight);
-  a.bias = optional_table(bias);
-  a.scale = optional_table(scale);
+  a.bias = table_of(bias);
+  a.scale = table_of(scale);
   a.gates = table_of(gates);
   a.maps = maps ? maps_streams.data() : nullptr;
   a.image = image_stream(image);
@@ -103,8 +100,8 @@ void expert_head_backward_out(const Tensor& grad, const std::vector<Tensor>& fea
   a.moments = parts.empty() ? nullptr : parts.data();
   run_tasks(F2D_KERNEL(expert_head_backward), a, a.batch * a.tiles(), 2 * head_work(a), a.backward_scratch());
   if (parts.empty()) return;
-  finish_head_moments(a, sum_parts(parts.data(), a.tiles(), count), optional_table(d_weight),
-                 optional_table(d_bias), optional_table(d_scale), optional_table(d_gates));
+  finish_head_moments(a, sum_parts(parts.data(), a.tiles(), count), table_of(d_weight),
+                 table_of(d_bias), table_of(d_scale), table_of(d_gates));
 }
 
 OptionalTensor expert_head_direct(const std::vector<Tensor>& features, bool stacked, const OptionalTensor& weight,

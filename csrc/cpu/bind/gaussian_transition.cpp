@@ -14,15 +14,12 @@ GaussianArgs gaussian_args(const Tensor& image, const std::vector<Tensor>& terms
                            int64_t stream, int64_t top, int64_t left) {
   GaussianArgs a{};
   a.walk = walk_of(image);
-  a.is_double = any_double({&image, &coefficients, pointer(std), pointer(noise)});
+  a.is_double = any_double({&image, &coefficients, pointer(std), pointer(noise)}, terms);
   a.count = static_cast<int>(terms.size());
-  for (int j = 0; j < a.count; ++j) {
-    a.is_double |= any_double({&terms[j]});
-    a.terms[j] = image_stream(terms[j]);
-  }
+  for (int j = 0; j < a.count; ++j) a.terms[j] = image_stream(terms[j]);
   a.coefficients = table_of(coefficients);
   a.noise = noise_source(noise, seed, stream, top, left);
-  if (std) a.std = table_of(*std);
+  a.std = table_of(std);
   a.image = image_stream(image);
   return a;
 }
@@ -55,15 +52,8 @@ void gaussian_transition_backward_out(const Tensor& grad, const std::vector<Tens
   a.std_parts = d_std ? std_parts.data() : nullptr;
   run_tasks(F2D_KERNEL(gaussian_transition_backward), a, walk.batch * tiles,
             (a.count + 1) * walk.tile_pixels() * walk.block_channels(), 3 * walk.block_elements());
-  if (d_coefficients) {
-    const std::vector<double> total = sum_parts(a.coefficient_parts, tiles, walk.batch * a.count);
-    for (int64_t i = 0; i < walk.batch * a.count; ++i)
-      store(table_of(*d_coefficients), i / a.count, i % a.count, 0, total[i]);
-  }
-  if (d_std) {
-    const std::vector<double> total = sum_parts(a.std_parts, tiles, walk.batch);
-    for (int64_t b = 0; b < walk.batch; ++b) store(table_of(*d_std), b, 0, 0, total[b]);
-  }
+  store_sums(d_coefficients, a.coefficient_parts, tiles, walk.batch, a.count);
+  store_sums(d_std, a.std_parts, tiles, walk.batch);
 }
 
 // coefficients: [B,J], or else numbers. Without noise (std 0) there is no source of noise.

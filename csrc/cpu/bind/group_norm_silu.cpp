@@ -10,8 +10,6 @@
 namespace f2d {
 namespace {
 
-Table optional_table(const OptionalTensor& t) { return t ? table_of(*t) : Table{}; }
-
 GroupNormArgs group_norm_args(const Tensor& image, const Tensor& x, int64_t groups, const OptionalTensor& weight,
                               const OptionalTensor& bias, const OptionalTensor& scale, const OptionalTensor& shift) {
   GroupNormArgs a{};
@@ -20,10 +18,10 @@ GroupNormArgs group_norm_args(const Tensor& image, const Tensor& x, int64_t grou
   a.is_double = any_double({&x, pointer(weight), pointer(bias), pointer(scale), pointer(shift)});
   a.x = image_stream(x);
   a.image = image_stream(image);
-  a.weight = optional_table(weight);
-  a.bias = optional_table(bias);
-  a.scale = optional_table(scale);
-  a.shift = optional_table(shift);
+  a.weight = table_of(weight);
+  a.bias = table_of(bias);
+  a.scale = table_of(scale);
+  a.shift = table_of(shift);
   return a;
 }
 
@@ -137,7 +135,7 @@ void group_norm_silu_backward_out(const Tensor& grad, const OptionalTensor& grad
   a.mean = means.data();
   a.rstd = rstds.data();
   a.parts = parts.data();
-  a.grad_mean = optional_table(grad_mean);
+  a.grad_mean = table_of(grad_mean);
   a.d_x = image_stream(d_x);
   a.sums = sums.data();
   a.terms = terms.data();

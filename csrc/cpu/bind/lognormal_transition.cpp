@@ -51,13 +51,8 @@ void lognormal_transition_backward_out(const Tensor& grad, const Tensor& x, cons
   a.log_std_parts = sums ? parts.data() + tiles * walk.batch : nullptr;
   run_tasks(F2D_KERNEL(lognormal_transition_backward), a, walk.batch * tiles,
             8 * walk.tile_pixels() * walk.block_channels(), 9 * block);
-  const auto finish = [&](const OptionalTensor& d, const double* part) {
-    if (!d) return;
-    const std::vector<double> total = sum_parts(part, tiles, walk.batch);
-    for (int64_t b = 0; b < walk.batch; ++b) store(table_of(*d), b, 0, 0, total[b]);
-  };
-  finish(d_log_mean, a.log_mean_parts);
-  finish(d_log_std, a.log_std_parts);
+  store_sums(d_log_mean, a.log_mean_parts, tiles, walk.batch);
+  store_sums(d_log_std, a.log_std_parts, tiles, walk.batch);
 }
 
 OptionalTensor lognormal_transition_direct(const Tensor& x, const Tensor& mu, const OptionalTensor& log_mean,

@@ -31,9 +31,7 @@ struct TransportCall {
     a.assembly.base = image_stream(base);
     a.is_double = a.assembly.is_double ||
                   any_double({&x, pointer(base), &log_mean, &log_std, pointer(anchor), pointer(noise)});
-    a.assembled = dtype_of(tensors[0]);
-    for (const Tensor& t : tensors) a.assembled = promoted(a.assembled, dtype_of(t));
-    if (base) a.assembled = promoted(a.assembled, dtype_of(*base));
+    a.assembled = promoted({pointer(base)}, tensors);
     a.target = promoted(a.assembled, dtype_of(anchor ? *anchor : x));
     a.low = as_stored(low, a.target);
     a.high = as_stored(high, a.target);
@@ -93,9 +91,9 @@ void transport_step_backward_out(const OptionalTensor& grad_x, const OptionalTen
 
   const std::vector<Stream> d_delta_streams = expert_streams(d_deltas), d_maps_streams = map_streams(d_maps);
   const int64_t tiles = walk.tiles(), channels = a.assembly.channel_gates ? walk.channels : 1;
-  const int64_t gate_count = walk.batch * a.assembly.experts * channels;
+  const int64_t gate_count = d_gates ? walk.batch * a.assembly.experts * channels : 0;
   const bool sums = d_log_mean || d_log_std;
-  std::vector<double> gate_parts(d_gates ? tiles * gate_count : 0), parts(sums ? 2 * tiles * walk.batch : 0);
+  std::vector<double> gate_parts(tiles * gate_count), parts(sums ? 2 * tiles * walk.batch : 0);
   a.gradients = a.assembly;
   a.gradients.d_deltas = d_deltas.empty() ? nullptr : d_delta_streams.data();
   a.gradients.d_maps = d_maps ? d_maps_streams.data() : nullptr;
@@ -111,17 +109,9 @@ void transport_step_backward_out(const OptionalTensor& grad_x, const OptionalTen
             group * walk.tile_pixels() * walk.channels * (3 * a.assembly.experts + 8),
             a.assembly_scratch + (1 + group) * a.tile_elements() + 10 * walk.block_elements());
 
-  const auto finish = [&](const OptionalTensor& d, const double* part) {
-    if (!d) return;
-    const std::vector<double> total = sum_parts(part, tiles, walk.batch);
-    for (int64_t b = 0; b < walk.batch; ++b) store(table_of(*d), b, 0, 0, total[b]);
-  };
-  finish(d_log_mean, a.log_mean_parts);
-  finish(d_log_std, a.log_std_parts);
-  if (!d_gates) return;
-  const std::vector<double> total = sum_parts(gate_parts.data(), tiles, gate_count);
-  for (int64_t i = 0; i < gate_count; ++i)
-    store(table_of(*d_gates), i / channels / a.assembly.experts, i / channels % a.assembly.experts, i % channels, total[i]);
+  store_sums(d_log_mean, a.log_mean_parts, tiles, walk.batch);
+  store_sums(d_log_std, a.log_std_parts, tiles, walk.batch);
+  store_sums(d_gates, gate_parts.data(), tiles, walk.batch, a.assembly.experts, channels);
 }
 
 std::tuple<OptionalTensor, OptionalTensor> transport_step_direct(

@@ -164,7 +164,7 @@ def test_refused_before_work_is_done(monkeypatch):
     def fail(*_):
         raise AssertionError("work was done")
 
-    monkeypatch.setattr("f2d.degradation.synthesis._together", fail)
+    monkeypatch.setattr("f2d.degradation.synthesis._all", fail)
     pair = GOOD[None].repeat(2, 1, 1, 1)
     with pytest.raises(TypeError):
         degrade(pair, "low", seed=[1, "x"])

@@ -21,7 +21,7 @@ from f2d_kernels.triton import unavailable_reason  # noqa: E402
 if (reason := unavailable_reason(DEVICE)) is not None:
     pytest.skip(f"triton: {reason}", allow_module_level=True)
 
-from f2d_kernels.triton import _quads, expert_assembly, lognormal_transition  # noqa: E402
+from f2d_kernels.triton import _blocks, _quads, expert_assembly, lognormal_transition  # noqa: E402
 from f2d_kernels.triton._reduce import sum_rows  # noqa: E402
 from f2d_kernels.triton.exponential import exponential  # noqa: E402
 from f2d_kernels.triton.normal import normal_quads  # noqa: E402
@@ -59,9 +59,9 @@ def offsets_kernel(out, b, c, p, k, width, stride, FLAT: tl.constexpr):
     zero = tl.cast(0, tl.int64)
     sample = zero + b
     one = tl.arange(0, 1)
-    image = expert_assembly._image(zero, stride, sample, one + c, one + p, width, FLAT)
+    image = _blocks.addresses(zero, stride, sample, one + c, one + p, width, FLAT)
     tl.store(out + one, tl.reshape(image, [1]))
-    tl.store(out + 1, expert_assembly._plane(zero, stride, sample, k))
+    tl.store(out + 1, _blocks.plane_of(zero, stride, sample, k))
     element = (one + p, one + c, one + p // width, one + p % width)
     tl.store(out + 2 + one, _quads._addresses(zero, stride, sample, element, False))
 
@@ -174,8 +174,7 @@ def test_block_size_and_path_do_not_change_a_bit_of_the_transition(layout, width
     seed = torch.tensor([77, -5], device=DEVICE)
     results = []
     for quads in (256, 512, 1024):
-        for module in (_quads, lognormal_transition):
-            monkeypatch.setattr(module, "QUADS", quads)
+        monkeypatch.setattr(_quads, "QUADS", quads)
         results.append(run_transition(x, mu, schedule, grad, None, seed, left))
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))

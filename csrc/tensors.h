@@ -32,7 +32,7 @@ inline char* data_of(const Tensor& t) { return static_cast<char*>(t.data_ptr());
 
 inline const Tensor* pointer(const OptionalTensor& t) { return t ? &*t : nullptr; }
 
-// Deltas, terms and features come as one tensor [.., K, C, H, W], or as a list of tensors [B, C, H, W].
+// Deltas and features come as one tensor [.., K, C, H, W], or as a list of tensors [B, C, H, W].
 inline bool is_stacked(const std::vector<Tensor>& list) { return list.size() == 1 && list[0].dim() == 5; }
 
 // The promoted type of the tensors that are there.

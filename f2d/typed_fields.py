@@ -33,10 +33,11 @@ def checked(
 ) -> Callable[[str, bool, str], None]:
     """Check a dataclass by `check_types`, and fields against `limits` and `choices`.
 
-    limits: field -> (least, most), of each number of a tuple; most None: no upper limit. choices: field -> its values.
-    Returns check(name, condition, wanted), which requires a condition of a field.
+    limits: field -> (least, most), of each number of a tuple; most is None if there is no upper limit. choices: field
+    -> its values. Returns check(name, condition, wanted), which requires a condition of a field.
     """
     check_types(instance, owner)
+    hints = get_type_hints(type(instance))
 
     def check(name: str, condition: bool, wanted: str) -> None:
         require(condition, owner, name, getattr(instance, name), wanted)
@@ -45,7 +46,8 @@ def checked(
         values = getattr(instance, name)
         sizes = [size for size in (values if isinstance(values, tuple) else (values,)) if size is not None]
         if most is None:
-            check(name, all(least <= size for size in sizes), f"at least {least}")
+            optional = ", or null" if NoneType in get_args(hints[name]) else ""
+            check(name, all(least <= size for size in sizes), f"at least {least}{optional}")
         else:
             check(name, all(least <= size <= most for size in sizes), f"{least} to {most:,}")
     for name, known in choices.items():

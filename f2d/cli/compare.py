@@ -65,7 +65,7 @@ def compare(
         out.print(_table(heading(about), _COLUMNS, groups))
     for experts in [] if measure else expert_tables(comparison):
         out.print(_table(experts.title, EXPERT_COLUMNS, experts.groups))
-    for line in _notes(comparison, resamples, seed):
+    for line in _notes(comparison, resamples, seed, experts=not measure):
         out.print(shown(line))
     for name, reason in list(comparison.left_out.items())[:_SHOWN]:
         out.print(f"  {shown(name)}: {shown(reason)}")
@@ -77,7 +77,7 @@ def compare(
 
 
 def _table(title: str, columns: Sequence[str], groups: Sequence[Sequence[Sequence[str]]]) -> Table:
-    """Draw groups of rows, separated by lines; the first and third column, and one without a title, are text."""
+    """Draw groups of rows, separated by lines; columns without a title, and the third, are text."""
     table = Table(title=Text(title), title_justify="left")
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 2 or not column else "right", overflow="fold")
@@ -117,7 +117,7 @@ def _verdict(about: "About", interval: "Interval") -> str:
     return direction[interval.difference < 0]
 
 
-def _notes(comparison: "Comparison", resamples: int, seed: int) -> Iterator[str]:
+def _notes(comparison: "Comparison", resamples: int, seed: int, experts: bool = True) -> Iterator[str]:
     from f2d.evaluation.comparison_tables import expert_notes
 
     yield (
@@ -129,7 +129,8 @@ def _notes(comparison: "Comparison", resamples: int, seed: int) -> Iterator[str]
         "multiple comparisons: about one in twenty misses the true difference. They come from a paired BCa bootstrap "
         f"of {resamples} resamples, seed {seed}; tiers and the overall mean give each category the same weight."
     )
-    yield from expert_notes(comparison)
+    if experts:
+        yield from expert_notes(comparison)
     lines = comparison.lines[comparison.measures[0].key]
     fewest = min(line.images for line in lines if line.kind == "category")
     if fewest < 2:

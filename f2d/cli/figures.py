@@ -30,7 +30,7 @@ def figures(
         tuple[int, int, int, int] | None,
         typer.Option(
             metavar="X Y WIDTH HEIGHT",
-            help="Draw only this rectangle of images, error maps and maps, in pixels from the upper left corner.",
+            help="Crop comparison, errors and maps to this rectangle, in pixels from the upper left corner.",
             show_default=False,
         ),
     ] = None,

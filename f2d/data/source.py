@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from f2d.data.find import LAYOUTS
-from f2d.typed_fields import checked
+from f2d.typed_fields import check_types, checked, require
 
 OWNER = "data source"
 
@@ -31,8 +31,9 @@ class Source:
     pattern: str | None = None
 
     def __post_init__(self) -> None:
+        check_types(self, OWNER)
+        require(self.path != "", OWNER, "path", self.path, "a file or folder, relative to the data's root")
         check = checked(self, f"{OWNER} {self.path}", choices={"layout": LAYOUTS})
-        check("path", self.path != "", "a file or folder, relative to the data's root")
         check("ratio", self.ratio > 0, "a share above 0")
         check("categories", all(weight >= 0 for weight in self.categories.values()), "frequencies >= 0")
         if self.category is not None:

@@ -32,7 +32,7 @@ class Comparison:
     """The result of `compare`. lines: the rows of each measure, by its key. left_out: image -> the reason why it is
     excluded. skipped: measure -> the reason why it is not compared. undefined: measure -> number of images for which it
     is undefined for some method; its rows exclude them. experts: the numbers about the methods' experts. without:
-    method -> the reason why it lacks some of them.
+    method -> the reasons why it lacks some of them.
     """
 
     data: str
@@ -44,7 +44,7 @@ class Comparison:
     skipped: dict[str, str]
     undefined: dict[str, int]
     experts: tuple[ExpertLine, ...]
-    without: dict[str, str]
+    without: dict[str, tuple[str, ...]]
 
 
 def compare(
@@ -77,7 +77,10 @@ def compare(
     tables = {about.key: _lines(about.key, records, tiers, resamples, seed) for about in chosen}
     undefined = {key: len(records[0]) - lines[-1].images for key, lines in tables.items()}
     experts = expert_lines(records, resamples, seed)
-    without = {i: lacking(of) for i, of in enumerate(records) if any(line.estimates[i] is None for line in experts)}
+    without = {
+        method: tuple(dict.fromkeys(lacking(of, *line[:2]) for line in experts if line.estimates[i] is None))
+        for i, (method, of) in enumerate(zip(methods, records))
+    }
     return Comparison(
         data,
         methods,
@@ -88,7 +91,7 @@ def compare(
         skipped,
         {key: count for key, count in undefined.items() if count},
         experts,
-        {methods[i]: reason for i, reason in without.items()},
+        {method: reasons for method, reasons in without.items() if reasons},
     )
 
 

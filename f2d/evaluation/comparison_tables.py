@@ -56,8 +56,8 @@ def expert_notes(comparison: Comparison) -> Iterator[str]:
             "The numbers about experts have a 95 % confidence interval for each method, from the same bootstrap; "
             "pictures have equal weight. Selectivity is mean numerator over mean denominator of the set."
         )
-    for method, reason in comparison.without.items():
-        yield f"{method} {reason}."
+    for method, reasons in comparison.without.items():
+        yield from (f"{method} {reason}." for reason in reasons)
 
 
 def _cells(methods: Sequence[str], line: ExpertLine) -> Iterator[list[str]]:

@@ -168,7 +168,8 @@ class Evaluation:
         there = not self.request.keep_images or self.folder.restored(case.name).is_file()
         if record is None or record.error is not None or not there:
             return False
-        return record.localisation is not None or case.degraded is not None
+        whole = bool(record.effective) or not record.gates  # earlier versions stored no effective gates
+        return whole and (record.localisation is not None or case.degraded is not None)
 
     def _method(self) -> Method:
         if self._outputs is not None:

@@ -43,19 +43,29 @@ def expert_lines(records: Sequence[Mapping[str, Record]], resamples: int, seed: 
         with_values = [set(found) for found in pairs if found]
         if with_values:
             common = set.intersection(*with_values)
-            estimates = tuple(_estimate(found, common, resamples, seed) if found else None for found in pairs)
+            estimates = tuple(
+                _estimate(found, common, resamples, seed) if found and common else None for found in pairs
+            )
             lines.append(ExpertLine(measure, row, len(common), estimates))
     return tuple(lines)
 
 
-def lacking(records: Mapping[str, Record]) -> str:
-    """Say why a method lacks some number about experts that another method has."""
+def lacking(records: Mapping[str, Record], measure: str, row: str) -> str:
+    """Say why a method lacks a number about experts that another method has."""
     of_all = records.values()
     if not any(record.gates for record in of_all):
         return "has no factors, so it has neither a selectivity nor maps"
+    if _pairs(records, measure, row):
+        return f"has the {measure} {row}, but in no image for which the others have it too"
+    if measure == SELECTIVITY:
+        return f"has no selectivity {row}"
     if any(record.localisation is None for record in of_all):
         return "was evaluated by a version that did not compare maps: run f2d eval again"
-    return "has other factors" if any(record.localisation for record in of_all) else "routes whole images without maps"
+    if not any(record.localisation for record in of_all):
+        return "has one gate per image and no maps"
+    if any(row in (record.localisation or {}) for record in of_all):
+        return f"has no map correlation {row}, because its map is constant in every image"
+    return f"has no factor {row}"
 
 
 def _pairs(records: Mapping[str, Record], measure: str, row: str) -> Pairs:

@@ -1,6 +1,7 @@
 """Figures of the experts: their maps beside the ground-truth masks, and how much each acts where it is needed."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
@@ -19,11 +20,15 @@ FLOOR = 1e-4  # effective gates below it are drawn at the lower edge
 
 
 class Acting(NamedTuple):
-    """The mean effective gate of one factor's expert, over the images with the factor and over those without it."""
+    """The mean effective gate of one factor's expert, over the images with the factor and over those without it.
+
+    experts: the number of experts of the model.
+    """
 
     factor: str
     present: Estimate
     absent: Estimate
+    experts: int
 
 
 def maps(restorers: Mapping[str, Restorer], cases: Sequence[Shown]) -> Figure:
@@ -45,7 +50,8 @@ def maps(restorers: Mapping[str, Restorer], cases: Sequence[Shown]) -> Figure:
                 if factor in found.factors:
                     map_ = found.maps[found.factors.index(factor)]
                     spatial = getattr(restorers[name].config, "spatial_maps", False)
-                    told = f"r = {located(map_, mask).correlation:.2f}" if spatial else "no map, m = 1"
+                    r = located(map_, mask).correlation
+                    told = "no map, m = 1" if not spatial else f"r = {r:.2f}" if isfinite(r) else "constant map, no r"
                     row.append((name, (case.cut(map_) / scale).numpy(), told))
             rows.append(row)
     if not rows:
@@ -60,13 +66,15 @@ def acting(evaluated: Iterable[tuple[Case, Record]]) -> list[Acting]:
     unknown, and records without effective gates, are excluded.
     """
     found: dict[str, tuple[dict, dict]] = {}
+    experts = 0
     for case, record in evaluated:
+        experts = max(experts, len(record.effective))
         scene = case.name.partition("/")[2]
         for factor, effective in record.effective.items() if case.factors else ():
             side = found.setdefault(factor, ({}, {}))[factor not in case.factors]
             side.setdefault(case.category, {})[scene] = (effective, 1.0)
     return [
-        Acting(factor, ratio(with_it), ratio(without))
+        Acting(factor, ratio(with_it), ratio(without), experts)
         for factor, (with_it, without) in found.items()
         if with_it and without
     ]
@@ -96,7 +104,7 @@ def weights(methods: Mapping[str, Sequence[Acting]]) -> Figure:
         for place, one in zip(places, found):
             ends = np.clip([one.present.value, one.absent.value], FLOOR, 1)
             axis.plot([place - 0.08, place + 0.08], ends, color="0.6", linewidth=1, zorder=0)
-        axis.axhline(1 / len(found), color="0.6", linestyle=":", linewidth=1, label="all equal, no maps")
+        axis.axhline(1 / found[0].experts, color="0.6", linestyle=":", linewidth=1, label="all equal, no maps")
         ratios = [f"{one.factor}\n{one.present.value / (one.absent.value + EPSILON):.1f}x" for one in found]
         axis.set_xticks(places, ratios, fontsize=8, parse_math=False)
         axis.set(yscale="log", ylim=(FLOOR * 0.7, 1.5), xlim=(-0.5, len(found) - 0.5))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Template
+from jinja2 import StrictUndefined, Template
 from markupsafe import Markup
 
 from f2d.engine.restorer import Restorer
@@ -90,7 +90,8 @@ def _page(content: Content, shown: Sequence[Shown], notes: Sequence[str], budget
         f"{failed} failed" if failed else "none failed",
     )
     # lines are joined without the white space between them, which browsers would show between some elements
-    template = Template("".join(map(str.strip, _part("page.html").splitlines())), autoescape=True)
+    lines = map(str.strip, _part("page.html").splitlines())
+    template = Template("".join(lines), autoescape=True, undefined=StrictUndefined)
     return template.render(
         content=content,
         facts=facts,

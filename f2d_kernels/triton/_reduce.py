@@ -58,5 +58,5 @@ def empty_partials(shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> 
 
 
 def partials_of(result: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> Tensor | None:
-    """The same for the tiles of a result, None where this is None."""
+    """Allocate partial sums of `result`, or return None if it is None."""
     return None if result is None else empty_partials(shape, dtype, like)

@@ -163,5 +163,7 @@ def test_commands_at_once_are_named_stopped_and_counted(capsys):
     assert at_once({"long": say("begun", seconds=60)}, seconds=3) == 1
     said = capsys.readouterr().out
     assert "== long: stopped, no time left\nbegun" in said
+    assert at_once({"killed": ["sh", "-c", "kill -9 $$"]}, seconds=60) == 1
+    assert "== killed: failed, exit code -9" in capsys.readouterr().out  # by something else than the limit
     assert at_once({"late": say("never")}, seconds=0) == 1
     assert "== late: skipped, no time left" in capsys.readouterr().out

@@ -32,10 +32,10 @@ def composites(f2d, method, photos: Path, out: Path) -> Path:
     return out
 
 
-def without_localisation(file: Path) -> None:
-    """As a version wrote it that did not measure localisation."""
+def without(name: str, file: Path) -> None:
+    """As a version wrote it that did not measure `name`."""
     values = json.loads(file.read_text())
-    del values["localisation"]
+    del values[name]
     file.write_text(json.dumps(values))
 
 
@@ -66,12 +66,13 @@ def test_correlations_are_those_of_the_maps_with_the_masks_of_the_synthesis(f2d,
     assert "## Maps of the experts" in (out / "results.md").read_text()
 
 
-def test_records_of_an_earlier_version_are_measured_anew(f2d, model, photos, tmp_path):
+@pytest.mark.parametrize("name", ["localisation", "effective"])
+def test_records_of_an_earlier_version_are_measured_anew(f2d, model, photos, tmp_path, name):
     out = composites(f2d, model, photos, tmp_path / "out")
     before, records = contents(out), sorted((out / "images").rglob("*.json"))
-    without_localisation(records[0])
+    without(name, records[0])
     kept = records[1].stat().st_mtime_ns
-    assert EvaluationFolder.open(out).record(json.loads(records[0].read_text())["name"]).localisation is None
+    assert not getattr(EvaluationFolder.open(out).record(json.loads(records[0].read_text())["name"]), name)
     assert f2d("report", out, "-o", tmp_path / "page.html", "--no-details").exit_code == 0  # what is there is shown
     composites(f2d, model, photos, out)
     assert contents(out) == before and records[1].stat().st_mtime_ns == kept
@@ -83,7 +84,7 @@ def test_records_of_an_earlier_version_without_true_masks_are_kept(f2d, model, t
     command = ("eval", model, "--data", tmp_path / "pairs", "-o", tmp_path / "out", *MEASURES)
     assert f2d(*command).exit_code == 0
     before, file = contents(tmp_path / "out"), next((tmp_path / "out" / "images").rglob("*.json"))
-    without_localisation(file)
+    without("localisation", file)
     kept = file.stat().st_mtime_ns
     assert f2d(*command).exit_code == 0
     assert file.stat().st_mtime_ns == kept and contents(tmp_path / "out") == before

@@ -1,5 +1,6 @@
 """`f2d figures` on experts: maps beside ground-truth masks, and effective gates of present and absent factors."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -83,6 +84,12 @@ def test_a_panel_has_the_means_and_their_ratio():
     present, absent = axis.containers
     np.testing.assert_allclose(present.lines[0].get_ydata(), [0.3, 0.5])
     np.testing.assert_allclose(absent.lines[0].get_ydata(), [0.06, 0.02])
+    (equal,) = [line for line in axis.lines if line.get_label() == "all equal, no maps"]
+    assert equal.get_ydata()[0] == 1 / 2
+    three = [(case, replace(record, effective=record.effective | {"haze": 0.1})) for case, record in SEEN]
+    (axis,) = weights({"ours": acting(three)}).axes
+    (equal,) = [line for line in axis.lines if line.get_label() == "all equal, no maps"]
+    assert equal.get_ydata()[0] == pytest.approx(1 / 3)  # of three experts, though haze is never present
     with pytest.raises(ValueError, match="no method has effective gates"):
         weights({"without": []})
 

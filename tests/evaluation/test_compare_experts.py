@@ -95,7 +95,7 @@ def test_what_is_missing_is_said(three):
     folder_of(three / "old", old, name="old")
     _, told = compared(three, "maps", "whole", "none", "old")
     told = " ".join(told.split())
-    assert "none has no factors" in told and "whole routes whole images without maps" in told
+    assert "none has no factors" in told and "whole has one gate per image and no maps" in told
     assert "old was evaluated by a version that did not compare maps" in told and "maps has" not in told
 
 
@@ -106,6 +106,29 @@ def test_a_picture_without_a_correlation_is_left_out_of_every_method(three):
     assert lines["map correlation rain", "constant"]["mean"] == pytest.approx(1)
     line = lines["map correlation rain", "maps"]
     assert line["images"] == 5 and line["mean"] == pytest.approx(3 / 5)
+
+
+def test_methods_without_a_common_image_have_no_correlation_and_the_rest_is_compared(three):
+    """Each of two methods has a constant map where the other has none."""
+    names = list(CORRELATIONS)
+    for method, constant in (("left", names[:3]), ("right", names[3:])):
+        folder_of(three / method, [experts(n, None if n in constant else 1) for n in names], name=method)
+    lines, told = compared(three, "left", "right")
+    assert {measure for measure, _ in lines} == {"selectivity present_absent"}
+    told = " ".join(told.split())
+    assert "left has the map correlation rain, but in no image for which the others have it too." in told
+    assert "right has the map correlation rain, but in no image" in told
+
+
+def test_a_map_that_is_constant_everywhere_is_named(three):
+    folder_of(three / "flat", [experts(name, None) for name in CORRELATIONS], name="flat")
+    _, told = compared(three, "maps", "flat")
+    assert "flat has no map correlation rain, because its map is constant in every image" in " ".join(told.split())
+
+
+def test_chosen_measures_are_printed_without_notes_on_experts(three):
+    _, told = compared(three, "maps", "whole", measure="psnr rgb 8bit")
+    assert "numbers about experts" not in told and "Selectivity" not in told
 
 
 def test_the_page_and_the_table_have_them(three):

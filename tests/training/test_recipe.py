@@ -77,7 +77,8 @@ stages: [{start: 0, crop: 64, batch_size: 4}, {start: 9, crop: 96, batch_size: 2
         ("stages.-1.crop", 5, "no field"),
         ("stages.0.size", 5, r"stages: unknown size \(known: "),
         ("network.width", 5, "f2d-lite has no width"),
-        ("steps", 0, r"steps must be at least 1.*got 0"),
+        ("steps", 0, r"steps must be at least 1, got 0"),
+        ("validation_crop", 4, r"validation_crop must be at least 8, or null, got 4"),
     ],
 )
 def test_overrides_that_lead_nowhere(recipe, name, value, words):

@@ -1,4 +1,4 @@
-"""The best affine colour map to the ground truth, which separates errors of the overall colour from local errors."""
+"""The affine colour map that fits the ground truth best, which separates errors of the overall colour from others."""
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from f2d.metrics.measure import About, FunctionMeasure
 def affine_colour_oracle(image: Tensor, ground_truth: Tensor) -> Tensor:
     """``clamp(A [r g b 1]ᵀ)`` with the 3x4 matrix A that has the least squared error to the ground truth.
 
-    image, ground_truth: [3, H, W] in [0, 1]; the result too. The map corrects the light, contrast and colour cast of
+    image, ground_truth and the result are [3, H, W] in [0, 1]. The map corrects the light, contrast and colour cast of
     the whole image as well as any affine map can. It corrects nothing local: no streaks or flakes, and no haze that
     grows with distance.
     """
@@ -27,8 +27,9 @@ def affine_colour_oracle(image: Tensor, ground_truth: Tensor) -> Tensor:
 def affine_psnr(restored: Tensor, ground_truth: Tensor) -> float:
     """PSNR (RGB after 8 bits) of `affine_colour_oracle`.
 
-    For a degraded input, it is the PSNR of the best affine colour map, which knows the ground truth: whatever a
-    restoration gains beyond it is local. For a restored output, it ignores errors of the overall colour.
+    For a degraded input, it is an oracle, since the colour map is fitted to the ground truth: a restoration with a
+    higher PSNR has done more than adjust the colours of the whole image. For a restored output, it ignores errors of
+    the overall colour.
     """
     return psnr(planes(affine_colour_oracle(restored.clamp(0, 1), ground_truth)), planes(ground_truth))
 

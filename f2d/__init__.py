@@ -1,11 +1,11 @@
-"""F²D-Net: restoration of images with several degradations at once, by factorized stochastic transport.
+"""F²D-Net: restore images that have several degradations at once, by factorized stochastic transport.
 
     restored = f2d.load("f2d-lite")("photo.jpg").image     # or a Pillow image, an array, a tensor
 
     net = F2DNet.from_pretrained("f2d-lite")               # the network itself, for training and inspection
     restored = restore_tensor(net, y)                      # y [B, 3, H, W] in [-1, 1]
 
-Names are imported when they are first used, so that `import f2d` itself is fast.
+`import f2d` is fast, because names are only imported when they are first used.
 """
 
 from importlib import import_module

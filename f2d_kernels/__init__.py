@@ -5,13 +5,13 @@
     transport_step        both, with mu = clamp(anchor + assembly) between them         one pass, x and mu as results
     gaussian_transition   Σ_j coefficients · terms + std · eps                          IR-SDE, RDDM, DDIM, ... steps
     expert_head           base + Σ_k gates · maps · (W (scale ⊙ features) + bias)       no expert's delta in memory
-    group_norm_silu       silu(group_norm(x) · (1 + scale) + shift)                     and its mean, if wanted
+    group_norm_silu       silu(group_norm(x) · (1 + scale) + shift)                     and its mean, if requested
 
-Each op has a plain PyTorch reference, a C++ (CPU) and a Triton backend, the first three a CUDA backend as well;
-`use_backend` and the environment variable F2D_KERNELS_BACKEND choose one, `backends()` and `python -m f2d_kernels.info`
-say which are there and why others are not. `f2d_kernels.modules` has each op as an nn.Module,
-`f2d_kernels.integrations` the steps and mixtures of other methods; `accelerate(module)` puts group_norm_silu into any
-network.
+Each op has a reference backend in plain PyTorch, a C++ backend (CPU) and a Triton backend; the first three also have a
+CUDA backend. `use_backend` and the environment variable F2D_KERNELS_BACKEND choose one; `backends()` and
+`python -m f2d_kernels.info` show which are available, and why the others are not. `f2d_kernels.modules` has each op as
+an nn.Module, and `f2d_kernels.integrations` has the steps and mixtures of other methods. `accelerate(module)` replaces
+group norm and SiLU in any network by group_norm_silu.
 """
 
 from f2d_kernels.fusing.accelerate import accelerate

@@ -1,4 +1,4 @@
-"""The ops as nn.Modules, for models assembled from modules."""
+"""Each op as an nn.Module, for models built from modules."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -32,7 +32,7 @@ class LogNormalTransition(nn.Module):
 
 
 class TransportStep(nn.Module):
-    """mu = clamp(anchor + assembly), x_next = lognormal transition of x around mu; see `f2d_kernels.transport_step`.
+    """mu = clamp(anchor + assembly), x_next = log-normal transition of x around mu; see `f2d_kernels.transport_step`.
 
     clamp: bounds of mu, in the images' own units.
     """

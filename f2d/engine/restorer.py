@@ -54,9 +54,9 @@ class Restored(Generic[Kind]):
     """The result of a restoration, for K factors in the order of `factors`; tensors are float32 on the CPU.
 
     image: the restored image, of the input's type (a Pillow image for a path). seconds: the model's time, from tensor
-    to tensor. maps [K, H, W] in (0, 1): where each factor acts. gates [K]: alpha at the first step, summing to 1.
-    presence [K] in (0, 1): how present each factor is. For a batch, maps, gates and presence have a leading dimension
-    B. A model without factors (ResFlow) has K = 0.
+    to tensor. maps [K, H, W] in (0, 1): where each factor acts. gates [K]: each factor's share of the correction (alpha
+    at the first step), summing to 1. presence [K] in (0, 1): how present each factor is. For a batch, maps, gates and
+    presence have a leading dimension B. A model without factors (ResFlow) has K = 0.
     """
 
     image: Kind
@@ -70,7 +70,8 @@ class Restored(Generic[Kind]):
 class Explanation(NamedTuple):
     """The network's analysis of one image, for K factors in the order of `factors`.
 
-    maps [K, H, W] in (0, 1): where each factor acts. gates [K]: alpha, summing to 1. presence [K] in (0, 1): w.
+    maps [K, H, W] in (0, 1): where each factor acts. gates [K]: each factor's share of the correction (alpha), summing
+    to 1. presence [K] in (0, 1): how present each factor is in the image (w).
     """
 
     factors: tuple[str, ...]
@@ -83,9 +84,9 @@ class Restorer:
     """``restored = Restorer.load("f2d-lite")(picture).image``: a network prepared to restore any number of images.
 
     It runs the network's engine (see `f2d.engine`) on the device and in the precision of `execution`. F²D-Net's weights
-    are folded and their layout is changed; other networks run as they were trained. A result depends only on the image,
-    the options and the seed: not on the rest of the batch (on a CPU, where images run one by one), nor, for F²D-Net, on
-    the number of threads. Any number of threads may call one restorer.
+    are folded and their layout is changed; other networks run as they were trained. A result depends on the image, the
+    options and the seed. On a CPU, where images run one by one, it does not depend on the rest of the batch nor, for
+    F²D-Net, on the number of threads. Several threads may call one restorer.
     """
 
     def __init__(self, net: Network, execution: Execution | None = None):
@@ -104,9 +105,9 @@ class Restorer:
     ) -> "Restorer":
         """Load a preset with shipped weights, a checkpoint folder, or owner/name on the Hugging Face Hub.
 
-        model may also be a network, an F2DNet or a ResFlowNet: its weights are copied and it stays as it is. device and
-        precision are those of `choose_execution`; download holds revision, token, ... as in `f2d.checkpoints.find`.
-        Raises FileNotFoundError or ValueError for a missing or damaged model, and for a device or precision that is not
+        model may also be a network (an F2DNet or a ResFlowNet), whose weights are copied. device and precision are
+        those of `choose_execution`; download holds revision, token, ... as in `f2d.checkpoints.find`. Raises
+        FileNotFoundError or ValueError for a missing or damaged model, and for a device or precision that is not
         available; raises TypeError for a model of another type.
         """
         execution = choose_execution(device, precision)
@@ -125,7 +126,7 @@ class Restorer:
     @overload
     def __call__(self, image: Tensor, *, seed: int = 0, **options: Unpack[Options]) -> Restored[Tensor]: ...
     def __call__(self, image: ImageLike, *, seed: int = 0, **options: Unpack[Options]) -> Restored[Any]:
-        """Restore a path, Pillow picture, NumPy array or tensor, one image or a batch (see `f2d.images.kinds.unpack`).
+        """Restore a path, Pillow image, NumPy array or tensor: one image or a batch (see `f2d.images.kinds.unpack`).
 
         steps, sampler and tta are those of `restore_tensor`; strength and only are those of
         `f2d.engine.control.strengths`. max_memory is the number of bytes that the process may use, by default 80 % of
@@ -133,8 +134,8 @@ class Restorer:
         necessary (see `f2d.engine.plan`); the result equals the whole-image result up to rounding. With exact, images
         are never split. ResFlow has neither factors nor bands. adjust, for videos, is `f2d.engine.control.Adjust`.
 
-        Raises ValueError for options that the model does not support; BudgetError, a ValueError, if max_memory is too
-        small, naming the least that suffices, and DoesNotFitError, a BudgetError, if memory runs out.
+        Raises ValueError for options that the model does not support. Raises BudgetError, a ValueError that names the
+        least memory that suffices, if max_memory is too small, and DoesNotFitError, a BudgetError, if memory runs out.
         """
         if isinstance(image, (str, os.PathLike)):
             self.plan_for(stored(Path(image)).size, **options)  # before it is decoded: 20 kB can decode to gigabytes
@@ -149,10 +150,10 @@ class Restorer:
             return Restored(pack(restored.cpu()), seconds, self.config.factors, *(t.float().cpu() for t in found))
 
     def restore_batch(self, images: Tensor, **options: Unpack[BatchOptions]) -> Tensor:
-        """[B, 3, H, W] in [0, 1] -> the restored images, float32 on the network's device; options as in a call.
+        """Restore images [B, 3, H, W] in [0, 1] to float32 on the network's device; the options are those of a call.
 
-        With a seed, every image of the batch gets the noise it would have alone. Raises ValueError for values outside
-        [0, 1] (see `f2d.images.kinds.check_range`).
+        With a seed, every image of the batch gets the noise that it would get alone. Raises ValueError for values
+        outside [0, 1] (see `f2d.images.kinds.check_range`).
         """
         if not isinstance(images, Tensor):
             raise TypeError(
@@ -168,9 +169,9 @@ class Restorer:
 
     @torch.inference_mode()
     def explain(self, image: ImageLike) -> Explanation:
-        """Compute maps, gates and presence at t = 0, as a one-step restoration sees them, in one network call.
+        """Compute maps, gates and presence at t = 0, as in a one-step restoration, in one network call.
 
-        image: of any kind that a call takes; for a batch, the results have a leading dimension B.
+        image: of any kind that a call accepts. For a batch, the results have a leading dimension B.
         """
         pixels, batched, _ = unpack(image)
         found = self.engine.predictor().look(self._to_network(pixels))

@@ -1,4 +1,4 @@
-"""A training recipe: every number that a run depends on, read from YAML, overridable, and saved with the result."""
+"""A training recipe: every setting that a run depends on, read from YAML, overridable, and saved with the result."""
 
 import json
 import re
@@ -40,13 +40,14 @@ LIMITS = {
 class LossWeights:
     """Weights of the loss terms in `f2d.training.losses`; `pixel` weights the transport target itself.
 
-    kind is the distance of pixel and reconstruction: "charbonnier", "l1", "l2" or "log_l2". map_target is "spatial"
-    (presence and location, see `losses.map_target`), "mask" (the synthesis's ground-truth maps) or "constant" (the
-    papers' label); localisation always takes the ground-truth maps. balance_over is "present" (factors in the batch)
-    or "all" (as in the published code). ResFlow only has the term `pixel`.
+    kind is the distance in the terms pixel and reconstruction: "charbonnier", "l1", "l2" or "log_l2". map_target is
+    "spatial" (presence and location, see `losses.map_target`), "mask" (the synthesis's ground-truth maps) or "constant"
+    (the papers' label); localisation always uses the ground-truth maps. balance_over is "present" (factors in the
+    batch) or "all" (as in the published code). ResFlow only has the term `pixel`.
 
-    categories (name -> weight, others 1) and hardness, an exponent, weight the samples in pixel and reconstruction:
-    w_b = weight · error ** hardness. The defaults weight all alike. A source's `categories` show a category more often.
+    categories (name -> weight, otherwise 1) and hardness, an exponent, weight the samples in pixel and reconstruction:
+    w_b = weight · error ** hardness. By default all samples have the same weight. To draw a category more often
+    instead, use the `categories` of a source.
     """
 
     kind: str = "charbonnier"
@@ -79,7 +80,7 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class Stage:
-    """Crops of crop x crop pixels in batches of batch_size, from step `start` on."""
+    """From step `start` on, train on crops of crop x crop pixels in batches of batch_size."""
 
     start: int
     crop: int
@@ -91,21 +92,30 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training run of `model`, a preset with fields replaced by `network`, or from `initial`, a folder or preset.
+    """A training run: of `model`, a preset whose fields `network` can replace, or from the weights of `initial`.
 
-    sources: the data, relative to the given folder (see `f2d.data.Source`). stages: progressive crops, the first from
-    step 0. batch_size counts all machines together and is processed in `accumulate` parts. optimizer: "adamw", or
-    "muon" (`f2d.training.muon.Muon`: matrices by Muon, the rest by AdamW; not with fsdp). The learning rate rises
-    linearly for warmup_steps, stays at its peak, and falls by a cosine to final_learning_rate over the last decay_steps
-    (null: over all steps after the warm-up). one_call_fraction: share of the samples at the degraded end of the path,
-    which a one-call restoration sees. varied_fraction: share of the composites drawn from wider ranges than the
-    published ones (`f2d.degradation.varied_parameters`). synthesis: degrade in the "workers", or on the "device" inside
-    the step. most_bad_steps: steps with a loss or gradients that are not finite are skipped, and more than this number
-    end the run. save_every: steps between saved states. validate_every: steps between validations, which use
-    `validation_images` held-out crops of validation_crop pixels (null: the largest crop of the stages). Lengths are in
-    pixels, times in steps, and learning rates per step.
+    Lengths are in pixels, times in steps, and learning rates per step. Raises ValueError for an invalid value, with the
+    name of the field, before anything is loaded.
 
-    Raises ValueError, which names the field, for invalid values before anything is loaded.
+    Attributes:
+        initial: a checkpoint folder or a preset, whose weights training starts from.
+        sources: the data, relative to the given folder (see `f2d.data.Source`).
+        stages: crop sizes over time, the first from step 0. A batch_size counts all machines together.
+        accumulate: number of parts in which each batch is processed.
+        optimizer: "adamw", or "muon" (`f2d.training.muon.Muon`: matrices by Muon, the rest by AdamW; not with fsdp).
+        learning_rate: the peak rate, reached linearly over warmup_steps.
+        final_learning_rate: the rate at the end, reached by a cosine over the last decay_steps (null: over all steps
+            after the warm-up).
+        one_call_fraction: share of the samples at the degraded end of the path, the only state that a one-call
+            restoration sees.
+        varied_fraction: share of the composites drawn from wider ranges than the published ones
+            (`f2d.degradation.varied_parameters`).
+        synthesis: where images are degraded: in the "workers", or on the "device" inside the step.
+        most_bad_steps: steps with a loss or gradients that are not finite are skipped; more than this number end the
+            run.
+        save_every: steps between saved states.
+        validate_every: steps between validations, which use `validation_images` held-out crops of validation_crop
+            pixels (null: the largest crop of the stages).
     """
 
     model: str = "f2d-lite"
@@ -166,9 +176,9 @@ class Recipe:
     def load(cls, name_or_path: str, overrides: dict[str, Any] | None = None) -> "Recipe":
         """Read f2d/configs/NAME.yaml or a YAML file, and apply `overrides`.
 
-        The file's values replace those of the recipe that it names under `extends`: mappings entry by entry, lists as a
-        whole. overrides map dotted names to values, for example {"steps": 500, "losses.maps": 0.1, "stages.0.crop": 96,
-        "network.expert_width": 64}.
+        If the file names another recipe under `extends`, its values replace those of that recipe: mappings entry by
+        entry, lists as a whole. overrides map dotted names to values, for example {"steps": 500, "losses.maps": 0.1,
+        "stages.0.crop": 96, "network.expert_width": 64}.
         """
         values, where = _read(name_or_path)
         recipe = _built(cls, values, where)  # before any override, so that a mistake is blamed on the right one

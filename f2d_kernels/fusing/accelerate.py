@@ -18,7 +18,7 @@ from f2d_kernels.fusing.source import Unprovable
 
 @dataclass(frozen=True)
 class Fused:
-    """A pair: the norm's name in the module, its activation in the source, and the forward that contains both."""
+    """A fused pair: the norm's name in the module, its activation in the source, and the forward that contains both."""
 
     norm: str
     activation: str
@@ -27,10 +27,10 @@ class Fused:
 
 @dataclass
 class Report:
-    """The result of `accelerate`. As a context manager it undoes the changes at the end; printed, it is a list.
+    """The result of `accelerate`; print it for a list. As a context manager, it undoes the changes at the end.
 
     fused: the pairs that are now one op. left: name of every other nn.GroupNorm -> why it is unchanged.
-    difference: largest difference of the outputs for the sample of `verify`, None without one.
+    difference: largest difference of the outputs for the sample given as `verify`, or None without a sample.
     """
 
     fused: list[Fused] = field(default_factory=list)
@@ -62,31 +62,33 @@ class Report:
 def accelerate(module: nn.Module, verify: Any = None, tolerance: float = 1e-4) -> Report:
     """Fuse ``silu(group_norm(x))`` and ``silu(group_norm(x) * (1 + scale) + shift)`` wherever `module` computes them.
 
-    Each pair becomes one op with the module's own parameters. Outputs change only by float32 rounding (in 16 bits they
-    become more accurate).
+    Each pair becomes one op that uses the module's own parameters. Outputs only change by float32 rounding; in 16 bits
+    they become more accurate.
 
     A pair is fused if the source of the forward that calls the norm proves that its result only goes through (the
     modulation and) the SiLU: `act(norm(x))`, `h = norm(h)` followed by `h = act(h)`, also from within the branches of
-    an `if`, or neighbours in an nn.Sequential. Norms are nn.GroupNorm and its subclass that computes in float32
-    (`super().forward(x.float()).type(x.dtype)`); SiLUs are nn.SiLU, F.silu and functions and modules that return
-    x * sigmoid(x). This covers the blocks of diffusers, guided diffusion and denoising-diffusion-pytorch. Every call
-    checks the layers again: they run unchanged if they have hooks or were replaced, for shapes, dtypes or transforms
-    that the op does not support, under torch.compile (which fuses by itself), torch.export, torch.fx and torch.jit, and
-    on a CPU for tensors below 2**17 elements a thread (with gradients 2**19, and 2**21 in 16-bit NCHW), where the plain
-    layers are faster.
+    an `if`, or neighbours in an nn.Sequential. Norms may be nn.GroupNorm or a subclass that computes in
+    float32 (`super().forward(x.float()).type(x.dtype)`); SiLUs may be nn.SiLU, F.silu, or a function or module that
+    returns x * sigmoid(x). This covers the blocks of diffusers, guided diffusion and denoising-diffusion-pytorch. Every
+    call checks the layers again. The plain layers run if they have hooks or were replaced; for shapes, dtypes or
+    transforms that the op does not support; under torch.compile (which fuses by itself), torch.export, torch.fx and
+    torch.jit; and on a CPU for tensors below 2**17 elements per thread (with gradients 2**19, or 2**21 in 16-bit NCHW),
+    for which they are faster.
 
     Parameters, buffers, their names, the state dict, hooks, `isinstance`, training mode, devices, dtypes, memory
-    formats, autocast and copies are unaffected; a pickle contains the plain classes, so accelerate again after loading.
-    `type(block)` is a subclass of the same name.
+    formats, autocast and copies are unaffected; a pickle contains the plain classes, so call `accelerate` again after
+    loading. `type(block)` becomes a subclass of the same name.
 
     Args:
-        module: any nn.Module, changed in place; a second call finds nothing to do.
-        verify: a sample to run before and after, in evaluation mode and with all pairs fused, however small: a tensor,
-            a tuple of arguments, or a dict of keyword arguments. Outputs of any structure of tensors are compared.
-        tolerance: tolerance of that comparison, relative to the output's largest magnitude if this exceeds 1.
+        module: any nn.Module, which is changed in place; a second call has no effect.
+        verify: a sample input (a tensor, a tuple of arguments, or a dict of keyword arguments) on which the module runs
+            before and after, in evaluation mode and with all pairs fused, however small. Outputs may be any structure
+            of tensors.
+        tolerance: largest difference of these outputs, relative to their largest magnitude if this exceeds 1.
 
     Returns:
-        Report: what was fused, what was left and why; `report.undo()`, or `with accelerate(module):`, undoes it.
+        Report: what was fused, and what was not and why. To undo the changes, call `report.undo()`, or use
+            `with accelerate(module):`.
 
     Raises:
         TypeError: `module` is not an nn.Module.

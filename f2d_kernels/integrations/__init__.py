@@ -1,23 +1,23 @@
-"""The ops as steps of other methods: replace one line, and results agree up to float32 rounding.
+"""Sampling steps and mixtures of other methods, built on the ops; results agree with theirs up to float32 rounding.
 
     FoD                       forward-only diffusion: MC and NMC steps, training states
     IRSDE                     IR-SDE, DA-CLIP, Refusion: reverse SDE, ODE and posterior steps, training states
     GOUB                      generalized Ornstein-Uhlenbeck bridge: SDE and mean-ODE steps, training states
     ResidualDiffusion         RDDM and DiffUIR: residual steps, deterministic or not
     ResShift                  residual shifting: prior, training states, posterior steps
-    DDIM                      DDIM, and DDPM as its case eta = 1; noise, clean image or velocity predicted
+    DDIM                      DDIM, and DDPM as its case eta = 1; for networks that predict noise, x_0 or velocity
     mixture_of_experts, projected_experts, prompt_mixture, channel_gates     MoCE-IR, PromptIR, InstructIR
 
-A schedule is an nn.Module without parameters or state dict: coefficients are computed once, in float64, and kept on
+A process is an nn.Module without parameters or state dict. Its coefficients are computed once, in float64, and kept on
 the device in float32, whatever dtype the model is cast to. The loop
-`for t in process.times: x = process.step(x, ..., t, seed=7)` copies nothing from the host and never makes it wait;
-`noise=` takes ε drawn by other code. The file of each method shows the code before and after, and the defaults of the
-code that is replaced.
+`for t in process.times: x = process.step(x, ..., t, seed=7)` copies nothing from the host and never makes it wait. Pass
+`noise=` to use ε drawn by other code. The file of each method shows the code before and after, and the defaults of the
+code that it replaces.
 
 t is an int, or a tensor of whole numbers: one for all samples, or one per sample, [B] or [B,1,1,1]. A seed is mixed
-with t and the sample's index, so that one seed serves a trajectory and a training batch, with the same noise for every
-kind of t. One compiled graph serves all of them. Raises ValueError for a time that has no step; a tensor on a GPU, and
-any time in a compiled graph, is not checked, and fails like an index out of range in PyTorch.
+with t and the sample's index, so you can use one seed for a whole trajectory or training batch, and the noise is the
+same whether t is an int or a tensor. One compiled graph serves all times. A time without a step raises ValueError.
+Tensors on a GPU, and times in a compiled graph, are not checked: there such a time fails like an index out of range.
 """
 
 from f2d_kernels.integrations.bridge import GOUB

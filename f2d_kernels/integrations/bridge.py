@@ -15,7 +15,7 @@
     for t in sde.times:
         x = sde.step(x, mu, model(x, mu, t), t, "mean_ode")
 
-The published code has the end of time at 100 whatever T is; here it is T. Nothing is clipped, there or here.
+In the published code time ends at 100, whatever T is; here it ends at T. Neither clips anything.
 """
 
 from typing import Any
@@ -34,11 +34,11 @@ class GOUB(MeanReverting):
         x_t = m_t x_0 + (1 - m_t) mu + f_t ε,   m_t = e^{-Θ_t} v_tT / v_0T,   f_t² = lambda² v_0t v_tT / v_0T,
         v_st = 1 - e^{-2 (Θ_t - Θ_s)},          Θ_t = dt Σ_{1 <= i <= t} theta_i.
 
-    It begins without noise and ends without, in mu. max_sigma: lambda, in grey levels (of 255) where it is 1 or more,
-    else in the units of the images (published as `lambda_square`, and used as lambda). steps, schedule, eps: as of
-    `IRSDE`.
+    There is no noise at either end, and the end t = T is mu. max_sigma: lambda, in grey levels (of 255) if it is 1 or
+    more, otherwise in the units of the images (published as `lambda_square`, but used as lambda). steps, schedule and
+    eps are those of `IRSDE`.
 
-    Raises ValueError for schedules that do not fit. (Image Restoration Through Generalized Ornstein-Uhlenbeck Bridge,
+    Raises ValueError for an invalid schedule. (Image Restoration Through Generalized Ornstein-Uhlenbeck Bridge,
     ICML 2024, eq. 8-11, 15.)
     """
 
@@ -74,7 +74,7 @@ class GOUB(MeanReverting):
         With s = -prediction / f_t, the score, and sigma² = 2 lambda² theta:
             sde        x - ((theta + 2 theta e^{-2 (Θ_T - Θ_t)} / v_tT) (mu - x) - sigma² s) dt - sigma sqrt(dt) ε
             mean_ode   the same without ε, the sampler that GOUB reports
-        At t = T both the bridge's part and s are 0.
+        At t = T, both the term of the bridge and s are 0.
         """
         if kind not in KINDS:
             raise ValueError(f"GOUB: step must be one of {', '.join(KINDS)}, got {kind!r}")

@@ -12,7 +12,7 @@
         x = process.step(x, model(x, t), t, seed=7)
 
 The defaults of `DDIMScheduler` are eta = 0, x_0 clipped to [-1, 1], "leading" spacing, and 1 as the last alpha_bar;
-those of `DDIM` are the paper's: no clipping, and a step goes to the next of the times that are visited.
+those of `DDIM` are the paper's: no clipping, and a step goes to the next time that the sampler visits.
 """
 
 from collections.abc import Sequence
@@ -30,14 +30,14 @@ PREDICTIONS = {"epsilon": "epsilon", "x0": "sample", "v": "v_prediction"}  # our
 class DDIM(Tables):
     """``x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) ε`` at times t = 0..T-1, and steps back along `times`.
 
-    alpha_bar: a, [T], in [0, 1), falling (`alphas_cumprod`); 0 (zero terminal SNR) for "x0" and "v" only. times: those
-    the sampler visits, noisiest first (ints or a tensor); by default all. eta: 0 is DDIM, 1 DDPM's posterior.
-    prediction: what the network gives: "epsilon", "x0", or "v" = sqrt(a) ε - sqrt(1 - a) x_0. clip: bound of |x_0|,
-    None for none. final: a after the last step, 1 for the clean image. stride: a step goes from t to t - stride, and to
-    `final` below 0, as in diffusers; None: to the next of `times`. rederive: ε_pred comes from the clipped x_0
-    (`use_clipped_model_output`, and what diffusers' DDPMScheduler does), instead of the prediction itself.
+    alpha_bar: a, [T], in [0, 1), falling (`alphas_cumprod`); 0 (zero terminal SNR) only for "x0" and "v". times: the
+    times that the sampler visits, noisiest first (ints or a tensor); by default all. eta: 0 is DDIM, 1 DDPM's
+    posterior. prediction: what the network predicts: "epsilon", "x0", or "v" = sqrt(a) ε - sqrt(1 - a) x_0. clip: bound
+    of |x_0|, or None. final: a after the last step, 1 for the clean image. stride: with a number, a step goes from t to
+    t - stride, and to `final` below 0, as in diffusers; with None, to the next of `times`. rederive: compute ε_pred
+    from the clipped x_0 instead of the prediction (`use_clipped_model_output`, and diffusers' DDPMScheduler).
 
-    Raises ValueError for schedules or times that do not fit. (Denoising Diffusion Implicit Models, ICLR 2021, eq. 12,
+    Raises ValueError for an invalid schedule or invalid times. (Denoising Diffusion Implicit Models, ICLR 2021, eq. 12,
     16.)
     """
 
@@ -126,7 +126,7 @@ class DDIM(Tables):
 
             sqrt(a_s) x_0 + sqrt(1 - a_s - std²) ε_pred + std ε,   std² = eta² (1 - a_s) / (1 - a_t) (1 - a_t / a_s)
 
-        One pass over memory, three with `clip`.
+        It makes one pass over memory, or three with `clip`.
         """
         if self.clip is None:
             return self._linear("step", [x, prediction], t, noise)

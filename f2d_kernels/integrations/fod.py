@@ -10,7 +10,7 @@
         v = model(x, torch.full((len(x),), t), x_start)
         x, mu = fod.step(x, v, t, "EM", x_start, seed=7)
 
-The loop's other sample_type, "MC", is ours; its "NMC" fails on the number of its arguments, and ours is the paper's.
+"MC" here is the loop's other sample_type. Its "NMC" raises a TypeError; the one here follows the paper.
 """
 
 import math
@@ -38,11 +38,11 @@ class FoD(Tables):
 
         x_t = mu + (x_s - mu) exp(M + S ε),  M = -dt Σ (theta_i + sigma2_i / 2),  S² = dt Σ sigma2_i,  s < i <= t.
 
-    theta, sigma2: rates of the steps 1..T, [T] each, >= 0. dt: length of a step. steps: how many the sampler takes,
-    at times i (T / steps) rounded down as the published loop does, in float64; by default T. target: what the network
+    theta, sigma2: rates of the steps 1..T, [T] each, >= 0. dt: length of a step. steps: number of sampling steps, by
+    default T; their times are i (T / steps), rounded down in float64 as in the published loop. target: what the network
     predicts: "SFLOW" mu - x_t, "FLOW" mu - x_0 or "FINAL_X" mu. clamp: (low, high), the range of mu; None for no limit.
 
-    Raises ValueError for schedules that do not fit. (Forward-only Diffusion Probabilistic Models.)
+    Raises ValueError for an invalid schedule. (Forward-only Diffusion Probabilistic Models.)
     """
 
     def __init__(
@@ -104,10 +104,10 @@ class FoD(Tables):
             MC    mu + (x - mu) exp(M + S ε), (M, S) of this step: the Markov chain
             NMC   mu + (x_0 - mu) exp(M + S ε), (M, S) from time 0: every step starts from x_0 again
             EM    x + theta (mu - x) dt + sqrt(sigma2 dt) (x - mu) ε, rates of the next time: Euler-Maruyama, the
-                  default of the published loop; one dt a step however long it is, so that with fewer than T steps the
-                  state stops short of mu
+                  default of the published loop; every step advances by one dt, so with fewer than T steps the state
+                  stops short of mu
 
-        x_0: the degraded image, needed by NMC and by the target FLOW. Raises ValueError if it is missing.
+        x_0: the degraded image, which NMC and the target FLOW need. Raises ValueError if it is missing.
         """
         if sampler not in SAMPLERS:
             raise ValueError(f"FoD: sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")

@@ -1,4 +1,4 @@
-"""IR-SDE, Refusion, DA-CLIP: the SDE that goes back to the degraded image.
+"""IR-SDE, Refusion, DA-CLIP: an SDE that reverts to the degraded image.
 
     # before: IRSDE of image-restoration-sde; its own default of eps is 0.01, its options files give 0.005
     sde = IRSDE(max_sigma=10, T=100, schedule="cosine", eps=0.005)
@@ -14,8 +14,8 @@
     for t in sde.times:
         x = sde.step(x, mu, model(x, mu, t), t, "sde", seed=7)
 
-Nothing is clipped, there or here. DA-CLIP and Refusion sample a model of T times in `sample_T` steps: give
-steps=sample_T, whose eps then ends the shorter schedule, and call the model with t * T / sample_T, as theirs is.
+Neither clips anything. DA-CLIP and Refusion sample a model trained on T times in `sample_T` steps: pass steps=sample_T,
+so that eps ends the shorter schedule, and call the model with t * T / sample_T, as they do.
 """
 
 import math
@@ -86,11 +86,11 @@ class IRSDE(MeanReverting):
 
         x_t = mu + (x_0 - mu) e^{-Θ_t} + lambda sqrt(1 - e^{-2 Θ_t}) ε,   Θ_t = dt Σ_{1 <= i <= t} theta_i.
 
-    max_sigma: lambda, in grey levels (of 255) where it is 1 or more, else in the units of the images. steps: T.
+    max_sigma: lambda, in grey levels (of 255) if it is 1 or more, otherwise in the units of the images. steps: T.
     schedule: name of `theta_schedule`, or T + 1 rates (the first is never used). eps: e^{-Θ_T}, which sets dt. The
     defaults are the published class's; the published options give eps = 0.005.
 
-    Raises ValueError for schedules that do not fit. (Image Restoration with Mean-Reverting SDEs, ICML 2023, eq. 3-6,
+    Raises ValueError for an invalid schedule. (Image Restoration with Mean-Reverting SDEs, ICML 2023, eq. 3-6,
     10-14.)
     """
 
@@ -122,7 +122,7 @@ class IRSDE(MeanReverting):
         With s = -prediction / std_t, the score:
             sde         x - (theta (mu - x) - sigma² s) dt - sigma sqrt(dt) ε       sde_mean   the same without ε
             ode         x - (theta (mu - x) - sigma² s / 2) dt
-            posterior   a draw of x_{t-1} given x and the x_0 that the prediction means ("posterior sampling")
+            posterior   a draw of x_{t-1} given x and the x_0 that the prediction implies ("posterior sampling")
         """
         if kind not in KINDS:
             raise ValueError(f"IRSDE: step must be one of {', '.join(KINDS)}, got {kind!r}")

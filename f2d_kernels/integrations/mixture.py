@@ -26,9 +26,9 @@
     # after
     out = block(channel_gates(x, torch.sigmoid(fc(text)), gamma, beta)) + x
 
-While MoCE-IR trains, its SparseDispatcher gives each expert only the samples routed to it; such outputs of unlike
-batches stay with its `combine`. All functions are differentiable in every argument, and raise the ops' own errors where
-shapes do not fit.
+When MoCE-IR trains, its SparseDispatcher gives each expert only the samples routed to it; keep its `combine` for these
+outputs, whose batches differ in size. All functions are differentiable in every argument, and raise the ops' errors for
+shapes that do not match.
 """
 
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ def projected_experts(
     """base[b] + Σ_k gates[b,k] · projections[k] (features[b,k]), where each expert ends in a 1x1 convolution.
 
     features: K tensors [B,F,H,W], or [B,K,F,H,W]; projections: K nn.Conv2d(F, C, 1), with or without bias; gates
-    [B,K]; base [B,C,H,W]. The experts' outputs are never in memory. ValueError for other convolutions.
+    [B,K]; base [B,C,H,W]. The experts' outputs are never in memory. Raises ValueError for other convolutions.
     """
     for k, conv in enumerate(projections):
         plain = _is_plain(conv) and (conv.kernel_size, conv.stride, conv.groups) == ((1, 1), (1, 1), 1)
@@ -87,8 +87,8 @@ def _is_plain(conv: Any) -> bool:
 def prompt_mixture(prompts: Tensor, weights: Tensor, size: tuple[int, int] | None = None) -> Tensor:
     """Σ_k weights[b,k] · prompts[k], resized bilinearly to `size` (height, width) if given: [B,C,H,W].
 
-    prompts: [K,C,h,w] or [1,K,C,h,w], shared by the batch and never repeated for it, their gradient reduced inside;
-    weights [B,K]. (PromptIR, NeurIPS 2023, prompt generation module.)
+    prompts: [K,C,h,w] or [1,K,C,h,w], shared by the batch without copies for each sample; weights [B,K].
+    (PromptIR, NeurIPS 2023, prompt generation module.)
     """
     if not isinstance(prompts, Tensor) or prompts.dim() not in (4, 5) or (prompts.dim() == 5 and len(prompts) != 1):
         shape = list(prompts.shape) if isinstance(prompts, Tensor) else type(prompts).__name__
@@ -101,8 +101,7 @@ def channel_gates(features: Tensor, mask: Tensor, scale: Tensor | None = None, s
     """mask[b,c] · (scale[c] · features[b,c] + shift[c]): features [B,C,H,W], mask [B,C]; scale and shift [C] or, as the
     parameters gamma and beta are, [1,C,1,1]; None for 1 and 0.
 
-    Two passes of PyTorch's own over the features, the second in place unless the shift has a wider dtype; the channels'
-    numbers are multiplied before.
+    It makes two passes of PyTorch's own over the features, the second in place unless the shift has a wider dtype.
     (InstructIR, ECCV 2024, instruction condition block: the gate comes from the text.)
     """
     if not isinstance(features, Tensor) or features.dim() != 4:

@@ -44,13 +44,13 @@ FAR = torch.finfo(torch.float32).max  # a bound that bounds nothing
 class ResidualDiffusion(Tables):
     """``x_t = x_0 + A_t · res + B_t · ε - D_t · degraded`` with res = degraded - x_0, at times t = 0..T-1.
 
-    alpha_bar, beta_bar: A and B, [T] each, as published (`alphas_cumsum`, `betas_cumsum`). times: those the sampler
-    visits, noisiest first, or how many, spaced as published; by default all. After the last comes the clean image:
-    A = B = D = 0. eta: 0 for the deterministic sampler, 1 for the variance of the posterior. delta_bar: D, [T],
-    DiffUIR's shared distribution term (eta = 0 only); None means 0, as in RDDM. clip: bound of |res|, and of the clean
-    image of the last step; None for none. denoise: False leaves B_t ε in the state until the last step.
+    alpha_bar, beta_bar: A and B, [T] each, as published (`alphas_cumsum`, `betas_cumsum`). times: the times that the
+    sampler visits, noisiest first, or their number, spaced as published; by default all. The clean image comes after
+    the last time: A = B = D = 0. eta: 0 for the deterministic sampler, 1 for the variance of the posterior. delta_bar:
+    D, [T], DiffUIR's shared distribution term (only with eta = 0); None means 0, as in RDDM. clip: bound of |res|, and
+    of the clean image of the last step, or None. denoise: False leaves B_t ε in the state until the last step.
 
-    Raises ValueError for schedules or times that do not fit. (RDDM: Residual Denoising Diffusion Models, CVPR 2024,
+    Raises ValueError for an invalid schedule or invalid times. (RDDM: Residual Denoising Diffusion Models, CVPR 2024,
     eq. 7, 13; DiffUIR: Selective Hourglass Mapping, CVPR 2024.)
     """
 
@@ -123,8 +123,8 @@ class ResidualDiffusion(Tables):
             x - (A_t - A_s) residual - (B_t - sqrt(B_s² - std²)) prediction + (D_t - D_s) degraded + std ε,
             std² = eta (B_t² - B_s²) B_s² / B_t²
 
-        prediction: None if the network predicts only the residual. The noise then follows from x_t, which needs
-        `degraded`; delta_bar needs it too. Raises ValueError if it is missing.
+        prediction: None if the network only predicts the residual. The noise is then computed from x_t, which needs
+        `degraded`, as does delta_bar. Raises ValueError if it is missing.
         """
         if degraded is None and (prediction is None or self._needs_degraded):
             raise ValueError("ResidualDiffusion: this step needs the degraded image too")

@@ -1,4 +1,4 @@
-"""ResShift: the residual is shifted in over a few steps, with noise in proportion.
+"""ResShift: the residual is shifted in over a few steps, with noise that grows with it.
 
     # before: in the images' own range; in the latent space of an autoencoder the repository samples unclipped
     x = diffusion.prior_sample(y)
@@ -14,8 +14,8 @@
         x_0 = model(diffusion._scale_input(x, batch), batch)
         x = process.step(x, x_0, t, seed=7)
 
-`diffusion.etas` are those that a respacing left; the model is then the one that it wraps. `p_sample` clips x_0 to
-[-1, 1] by default. x_0 is what the published models predict (predict_type "xstart").
+If the diffusion was respaced, `diffusion.etas` are those of the remaining times, and model is the one that the wrapper
+contains. `p_sample` clips x_0 to [-1, 1] by default. The published models predict x_0 (predict_type "xstart").
 """
 
 from collections.abc import Sequence
@@ -31,10 +31,10 @@ from f2d_kernels.integrations._tables import Tables, before, clipped
 class ResShift(Tables):
     """``x_t = x_0 + eta_t (y - x_0) + kappa sqrt(eta_t) ε`` at times t = 0..T-1, y the degraded image.
 
-    etas: [T], rising (`exponential` gives the published ones). kappa: strength of the noise, > 0. clip: bound of |x_0|
-    in `step`, None for none.
+    etas: [T], rising (`exponential` computes the published ones). kappa: strength of the noise, > 0. clip: bound of
+    |x_0| in `step`, or None.
 
-    Raises ValueError for schedules that do not fit. (ResShift, NeurIPS 2023, eq. 2, 6, 7; the paper counts from 1.)
+    Raises ValueError for an invalid schedule. (ResShift, NeurIPS 2023, eq. 2, 6, 7; the paper counts from 1.)
     """
 
     def __init__(self, etas: Tensor | Sequence[float], kappa: float = 2.0, clip: float | None = None):
@@ -66,8 +66,8 @@ class ResShift(Tables):
         """``sqrt(eta_t) = low (etas_end / low)^{((t - 1) / (T - 1))^power}``, t = 1..T, with
         low = min_noise_level / max(kappa, 1).
 
-        The arguments are those of the repository's configurations, whose `etas_end` is the last *root* of eta; the
-        defaults are those of its 15-step models, and steps=4, min_noise_level=0.2 its journal version's. (The paper,
+        The arguments are those of the repository's configurations, whose `etas_end` is the last *root* of eta. The
+        defaults are those of its 15-step models; its journal version uses steps=4, min_noise_level=0.2. (The paper,
         eq. 8, 9, has sqrt(eta_T) = sqrt(0.999).)
         """
         steps = count("ResShift", "steps", steps)

@@ -20,7 +20,7 @@ def expert_assembly(
 ) -> Tensor:
     """out[b] = base[b] + Σ_k gates[b,k] · maps[b,k] · deltas[b,k], in one pass over memory.
 
-    The mixture of F²D-Net's expert velocities (v = v_share + Σ_k alpha_k · m_k ⊙ Δ_k) and of other gated restorers.
+    This is how F²D-Net (v = v_share + Σ_k alpha_k · m_k ⊙ Δ_k) and other gated restorers combine their experts.
 
     Args:
         deltas: [B,K,C,H,W]; or [1,K,C,H,W], shared by the batch; or a sequence of K tensors [B,C,H,W], which are never
@@ -30,9 +30,8 @@ def expert_assembly(
         base: [B,C,H,W], the image that the experts correct; None means 0.
 
     Returns:
-        [B,C,H,W] in the promoted dtype of deltas and base (gates and maps do not count), in the memory format of
-        deltas.
-        Arithmetic is float32, float64 when any argument is float64. Differentiable in every argument.
+        [B,C,H,W] in the promoted dtype of deltas and base (gates and maps do not count) and the memory format of
+        deltas. Arithmetic is in float32, or in float64 if any argument is float64. Differentiable in every argument.
 
     Raises:
         TypeError: an argument is not a floating-point tensor.

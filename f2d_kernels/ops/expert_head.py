@@ -27,27 +27,27 @@ def expert_head(
 ) -> Tensor:
     """out[b] = base[b] + Σ_k gates[b,k] · maps[b,k] · (weight[k] (channel_scale[b,k] ⊙ features[b,k]) + bias[k]).
 
-    The end of F²D-Net's experts (squeeze-excitation's scale, 1x1 projection, gate, map, sum; the other way to say
-    `expert_assembly` of 1x1 convolutions) in one pass over features: neither the scaled features nor the experts'
-    K·C deltas are ever in memory, forward or backward.
+    This is the end of F²D-Net's experts: the scale of squeeze-excitation, a 1x1 projection, gate, map and sum. It
+    equals `expert_assembly` of 1x1 convolutions, but makes one pass over the features: neither the scaled features nor
+    the experts' K·C deltas are ever in memory, forward or backward.
 
     Args:
-        features: [B,K,F,H,W], or a sequence of K tensors [B,F,H,W], which are not copied together. Any strides.
+        features: [B,K,F,H,W], or a sequence of K tensors [B,F,H,W], which are never stacked. Any strides.
         weight: [K,C,F], one 1x1 projection per expert.
         bias: [K,C]; None means 0.
-        channel_scale: [B,K,F], what squeeze-excitation gives; None means 1.
+        channel_scale: [B,K,F], for example from squeeze-excitation; None means 1.
         gates: [B,K], one weight per expert.
         maps: [B,K,H,W], where each expert acts; None means everywhere (1).
-        base: [B,C,H,W], what the experts correct; None means 0.
+        base: [B,C,H,W], the image that the experts correct; None means 0.
 
     Returns:
-        [B,C,H,W] in the promoted dtype of features and base (the others do not count), in the memory format of
-        features: channels_last where their F channels lie next to each other.
-        Arithmetic is float32, float64 when any argument is float64. Differentiable in every argument.
+        [B,C,H,W] in the promoted dtype of features and base (the others do not count) and the memory format of
+        features: channels_last if their F channels lie next to each other. Arithmetic is in float32, or in float64 if
+        any argument is float64. Differentiable in every argument.
 
     Raises:
-        TypeError: an argument is no floating tensor.
-        ValueError: shapes or devices do not fit together.
+        TypeError: an argument is not a floating-point tensor.
+        ValueError: shapes or devices do not match.
 
     Example:
         >>> features, weight, bias = torch.randn(2, 4, 16, 8, 8), torch.randn(4, 3, 16), torch.randn(4, 3)

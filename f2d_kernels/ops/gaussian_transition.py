@@ -31,29 +31,31 @@ def gaussian_transition(
 ) -> Tensor:
     """Σ_j coefficients[b,j] · terms[j] + std[b] · eps,  eps ~ N(0, 1) per element, in one pass over memory.
 
-    One step of every sampler that is linear in its images: IR-SDE and GOUB (state, target), RDDM and DiffUIR (state,
-    residual, predicted noise), ResShift (state, prediction), DDIM (state, predicted noise), ResFlow (state, velocity).
+    This is a step of any sampler that is linear in its images: IR-SDE and GOUB (state, target), RDDM and DiffUIR
+    (state, residual, predicted noise), ResShift (state, prediction), DDIM (state, predicted noise), ResFlow (state,
+    velocity).
 
     Args:
-        terms: one to four tensors [B,C,H,W], which are not copied together. Any strides, any mix of dtypes.
-        coefficients: [B,J]; or [J], the same for every sample; or a sequence of J numbers, scalars or tensors [B].
+        terms: one to four tensors [B,C,H,W], which are never stacked. Any strides, any mix of dtypes.
+        coefficients: [B,J]; or [J], shared by the batch; or a sequence of J numbers, scalars or tensors [B].
         std: standard deviation of the noise, [B], or a scalar for the whole batch. The number 0 means a deterministic
-            step (DDIM with eta = 0): unless `noise` is given, none is drawn, and a generator stays where it is.
-        noise: eps itself, [B,C,H,W]. At most one of noise, seed, generator.
+            step (DDIM with eta = 0): unless `noise` is given, no noise is drawn, and a generator does not advance.
+        noise: eps itself, [B,C,H,W]. Give at most one of noise, seed and generator.
         seed: int, or int64 tensor [1] or [B] on the device of the terms: eps comes from Philox 4x32-10 keyed by the
-            seed and the element's position, in registers, forward and backward; no noise tensor is ever in memory. See
+            seed and the element's position, and is computed in registers, so no noise tensor is stored. See
             `lognormal_transition`, which draws the same noise from the same seed.
-        generator: a seed is drawn from it; with no source at all, from PyTorch's default generator.
-        stream: 0..65535, numbers the step or sample, so that one seed serves a whole trajectory.
-        window: (top, left) of a tile in its image; noise is keyed by the position in the image.
+        generator: a seed is drawn from it. If no source of noise is given, PyTorch's default generator is used.
+        stream: number of the step or sample, 0..65535, so that one seed can serve a whole trajectory.
+        window: (top, left) of the tile, if the images are tiles; noise is keyed by the position in the whole image.
 
     Returns:
-        [B,C,H,W] in the promoted dtype of the terms, in the memory format of terms[0]. Arithmetic is float32, float64
-        when any argument is float64. Differentiable in terms, coefficients, std and noise.
+        [B,C,H,W] in the promoted dtype of the terms and the memory format of terms[0]. Arithmetic is in float32, or in
+        float64 if any argument is float64. Differentiable in terms, coefficients, std and noise.
 
     Raises:
         TypeError: an argument has the wrong type.
-        ValueError: shapes, devices, ranges or the number of terms do not fit, or two sources of noise are given.
+        ValueError: shapes or devices do not match, a value or the number of terms is out of range, or two sources of
+            noise are given.
 
     Example:
         >>> x, target = torch.rand(1, 3, 4, 4), torch.rand(1, 3, 4, 4)

@@ -61,27 +61,27 @@ def group_norm_silu(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """silu(group_norm(x) · (1 + scale) + shift),  silu(u) = u / (1 + exp(-u)), reading x twice and writing once.
 
-    The normalised tensor is never written: the backward pass keeps x and two numbers per group. A group that fits the
-    cache is read from memory once. (Wu and He, Group Normalization, 2018; FiLM: Perez et al., 2018.)
+    The normalised tensor is never written; the backward pass only needs x and two numbers per group. A group that fits
+    into the cache is read from memory once. (Wu and He, Group Normalization, 2018; FiLM: Perez et al., 2018.)
 
     Args:
         x: [B,C,H,W] or [B,C,L]. Any strides.
         num_groups: G, a divisor of C; each group is C/G neighbouring channels of one sample.
         weight, bias: [C], the affine part of group_norm; None means 1 and 0.
         scale, shift: [B,C], for example from a time embedding; None means 0.
-        eps: added to the variance, at least 0. The variance is that of all values (not N - 1), from sums about a
-            shifted origin, so it is right where the mean is a thousand standard deviations and more.
-        return_mean: also return each channel's spatial mean of the result before it is rounded to the dtype of x, as
-            squeeze-excitation needs it; no memory is read again for it.
+        eps: added to the variance, at least 0. The variance is the biased one (divided by N), from sums about a
+            shifted origin, so it is accurate even if the mean is a thousand standard deviations or more.
+        return_mean: also return each channel's spatial mean of the result before it is rounded to the dtype of x, which
+            squeeze-excitation needs. It costs no further read of memory.
 
     Returns:
-        A tensor like x in dtype, shape and memory format; with return_mean the pair of it and the means [B,C].
-        Arithmetic is float32, float64 when any argument is float64. Differentiable in x, weight,
-        bias, scale and shift, through both results.
+        A tensor with the dtype, shape and memory format of x; with return_mean, a pair of this tensor and the means
+        [B,C]. Arithmetic is in float32, or in float64 if any argument is float64. Differentiable in x, weight, bias,
+        scale and shift, through both results.
 
     Raises:
         TypeError: an argument has the wrong type.
-        ValueError: shapes, devices or ranges do not fit.
+        ValueError: shapes or devices do not match, or a value is out of range.
 
     Example:
         >>> x, scale, shift = torch.randn(2, 8, 4, 4), torch.randn(2, 8), torch.randn(2, 8)

@@ -32,30 +32,30 @@ def lognormal_transition(
     """mu + (x - mu) · exp(clamp(log_mean + log_std · eps, -20, 20)),  eps ~ N(0, 1) per element, in one pass over
     memory.
 
-    The exact solution of dx = theta (mu - x) dt + sigma (x - mu) dw from s to t, with
+    This is the exact solution of dx = theta (mu - x) dt + sigma (x - mu) dw from s to t, with
     log_mean = -∫_s^t (theta + sigma²/2) du and log_std² = ∫_s^t sigma² du (F²D-Net; FoD).
 
     Args:
         x: state [B,C,H,W]. Any strides.
         mu: target [B,C,H,W].
         log_mean, log_std: [B], or scalars for the whole batch.
-        noise: eps itself, [B,C,H,W]. At most one of noise, seed, generator.
+        noise: eps itself, [B,C,H,W]. Give at most one of noise, seed and generator.
         seed: int, or int64 tensor [1] or [B] on the device of x: eps comes from Philox 4x32-10 keyed by the seed and
-            the element's position, in registers, forward and backward; no noise tensor is ever in memory. Cropping,
-            padding, tiling, batching, memory layout, backend and device do not change a pixel's noise. With one seed,
-            sample b has its own noise; with one seed per sample, a sample's noise does not depend on b.
-        generator: a seed is drawn from it; without any source of noise, from PyTorch's default generator.
-        stream: 0..65535, numbers the step or sample, so that one seed serves a whole trajectory.
-        window: (top, left) of a tile in its image; noise is keyed by the position in the image.
+            the element's position, and is computed in registers, forward and backward, so no noise tensor is stored.
+            Cropping, padding, tiling, batching, memory layout, backend and device do not change a pixel's noise. With
+            one seed, each sample b gets different noise; with one seed per sample, the noise does not depend on b.
+        generator: a seed is drawn from it. If no source of noise is given, PyTorch's default generator is used.
+        stream: number of the step or sample, 0..65535, so that one seed can serve a whole trajectory.
+        window: (top, left) of the tile, if the images are tiles; noise is keyed by the position in the whole image.
 
     Returns:
-        [B,C,H,W] in the promoted dtype of x and mu, in the memory format of x. Arithmetic is float32, float64 when any
-        argument is float64. Differentiable in x, mu, log_mean, log_std and noise (the last
-        three get no gradient where the exponent is clamped).
+        [B,C,H,W] in the promoted dtype of x and mu and the memory format of x. Arithmetic is in float32, or in float64
+        if any argument is float64. Differentiable in x, mu, log_mean, log_std and noise; the last three get no gradient
+        where the exponent is clamped.
 
     Raises:
         TypeError: an argument has the wrong type.
-        ValueError: shapes, devices or ranges do not fit, or two sources of noise are given.
+        ValueError: shapes or devices do not match, a value is out of range, or two sources of noise are given.
 
     Example:
         >>> x, mu = torch.rand(1, 3, 4, 4), torch.rand(1, 3, 4, 4)

@@ -38,15 +38,15 @@ def transport_step(
     """mu = clamp(anchor + base + Σ_k gates[:,k] · maps[:,k] · deltas[:,k], low, high),
     x_next = mu + (x - mu) · exp(clamp(log_mean + log_std · eps, -20, 20)), both in one pass over memory.
 
-    This is a whole step of F²D-Net's samplers, and of one training loss. It returns the results of `expert_assembly`,
-    an addition, `torch.clamp` and `lognormal_transition` without writing intermediate images. Targets and samplers:
+    This is a whole step of F²D-Net's samplers, and of one training loss. It computes `expert_assembly`, an addition,
+    `torch.clamp` and `lognormal_transition` without writing intermediate images. Use it for these targets and samplers:
 
         SFLOW, MC     x = the state, no anchor                 the network predicts mu - state
         FLOW          x = the state, anchor = x_0              the network predicts mu - x_0
         NMC           x = x_0, anchor = the state              every step starts from x_0 again
 
     Args:
-        x: [B,C,H,W], where the transition starts. Any strides, as for every tensor here.
+        x: [B,C,H,W], where the transition starts. Every tensor may have any strides.
         deltas, gates, maps, base: as in `expert_assembly`: [B,K,C,H,W] (or [1,K,C,H,W], or K tensors [B,C,H,W]),
             [B,K] or [B,K,C], [B,K,H,W] or None, [B,C,H,W] or None.
         log_mean, log_std: [B], or scalars for the whole batch.
@@ -55,16 +55,16 @@ def transport_step(
         noise, seed, generator, stream, window: as in `lognormal_transition`.
 
     Returns:
-        (x_next, mu), both [B,C,H,W] in the memory format of x; mu in the promoted dtype of anchor, deltas and base,
-        x_next in that of x and mu. Arithmetic is float32, float64 when any argument is float64. As in the two ops, the
-        assembly is rounded to the dtype of deltas and base, and mu to its own before the transition starts: the results
-        equal those of the two ops bit for bit, 16-bit ones too. (Only where a float64 argument meets narrower images
-        can they differ, by the last rounding.) Differentiable in every floating argument; mu's
-        gradient ends where it was clamped and stays at the bounds, as that of torch.clamp.
+        (x_next, mu), both [B,C,H,W] in the memory format of x. mu has the promoted dtype of anchor, deltas and base;
+        x_next has that of x and mu. Arithmetic is in float32, or in float64 if any argument is float64. As in the two
+        ops, the assembly is rounded to the dtype of deltas and base, and mu to its own dtype before the transition
+        starts, so the results equal those of the two ops bit for bit, also in 16 bits. (They can differ by the last
+        rounding if a float64 argument is combined with narrower images.) Differentiable in every floating-point
+        argument; mu gets no gradient beyond the bounds, but does exactly at them, as in torch.clamp.
 
     Raises:
         TypeError: an argument has the wrong type.
-        ValueError: shapes, devices or ranges do not fit, or two sources of noise are given.
+        ValueError: shapes or devices do not match, a value is out of range, or two sources of noise are given.
 
     Example:
         >>> x, deltas, gates = torch.rand(1, 3, 4, 4), torch.randn(1, 2, 3, 4, 4), torch.rand(1, 2)

@@ -16,10 +16,10 @@ from f2d.cli.quantities import size_in_bytes
 def app_command(
     model: ModelArgument = "f2d-lite",
     host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 opens the page to the network.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0 makes the page accessible from the network.")
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes the first free one from 7860 on.")
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 means the first free port from 7860 on.")
     ] = 0,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
@@ -28,9 +28,9 @@ def app_command(
     ] = 24.0,
     max_upload: Annotated[int, typer.Option(min=1, metavar="MIB", help="Largest file accepted, in MiB.")] = 64,
     threads: Annotated[
-        int, typer.Option(min=1, max=64, help="Restorations that run at once; further requests wait.")
+        int, typer.Option(min=1, max=64, help="Number of restorations that run at once; further requests wait.")
     ] = 1,
-    queue: Annotated[int, typer.Option(min=1, help="Requests that may wait; further ones are refused.")] = 20,
+    queue: Annotated[int, typer.Option(min=1, help="Number of requests that may wait; further ones are refused.")] = 20,
     max_memory: MaxMemory = None,
     max_disk: Annotated[
         float, typer.Option(min=0.01, metavar="GIB", help="Disk space for uploads and results, in GiB.")
@@ -43,7 +43,7 @@ def app_command(
 ) -> None:
     r"""Serve a browser page that restores photographs and short videos with MODEL: upload, compare, download.
 
-    The server runs until Ctrl-C. Images stay on this machine and are deleted after an hour and when the server ends.
+    The server runs until Ctrl-C. Images stay on this machine and are deleted after an hour or when the server ends.
     Needs: pip install "f2d\[app]", and for videos "f2d\[app,video]"
     """
     memory = size_in_bytes(max_memory)

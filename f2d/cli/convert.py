@@ -12,22 +12,25 @@ from f2d.cli.options import Overwrite
 
 @one_line_errors
 def convert(
-    source: Annotated[Path, typer.Argument(help="An official checkpoint (.pt) or an LMDB folder.", show_default=False)],
+    source: Annotated[Path, typer.Argument(help="Official checkpoint (.pt) or LMDB folder.", show_default=False)],
     target: Annotated[Path, typer.Option("--out", "-o", help="Output folder.", show_default=False)],
     weights: Annotated[
         Literal["ema", "model"] | None,
-        typer.Option(help="Weights to take from a checkpoint: ema (their average; default) or model."),
+        typer.Option(help="Which weights of a checkpoint to use: ema (their moving average; default) or model."),
     ] = None,
     factors: Annotated[
-        str | None, typer.Option(help="Factor names of a checkpoint, if not the published ones: noise,haze,rain.")
+        str | None,
+        typer.Option(
+            help="Factor names of a checkpoint, if they are not the published ones, for example noise,haze,rain."
+        ),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     r"""Convert an official checkpoint to a folder for --model, or an LMDB to folders of PNG files.
 
-    An LMDB becomes `clear` and one folder for each category, the layout of CDD-11. Existing files are kept, so an
-    interrupted conversion can simply be rerun. Pickled data is read without executing any of it. LMDBs need:
-    pip install "f2d\[train]"
+    An LMDB becomes a folder `clear` and one folder for each category, which is the layout of CDD-11. Existing files are
+    kept, so an interrupted conversion can simply be rerun. Pickled data is read without executing any code in it. LMDBs
+    need: pip install "f2d\[train]"
     """
     if not source.exists():
         fail(f"{source}: no such file or folder")

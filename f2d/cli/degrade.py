@@ -15,18 +15,21 @@ from f2d.images import open_image, replacing, save_image, to_picture
 
 @one_line_errors
 def degrade(
-    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="A clean photograph.", show_default=False)],
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="Clean photograph to degrade.", show_default=False)],
     target: Annotated[Path, typer.Option("--out", "-o", help="Image file to write.", show_default=False)],
     category: Annotated[
-        str, typer.Option(help="low, haze, rain, snow, or a combination such as low_haze_rain.", show_default=False)
+        str,
+        typer.Option(
+            help="Degradation: low, haze, rain, snow, or a combination such as low_haze_rain.", show_default=False
+        ),
     ],
     seed: Seed = 0,
     maps: Annotated[bool, typer.Option("--maps", help="Also write the map of each factor.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Degrade PHOTO as the training data is degraded, and write the drawn parameters to JSON (-o with .json appended).
+    """Degrade PHOTO in the same way as training data, and write the parameters to a JSON file (-o with .json appended).
 
-    `f2d.degrade(photo, category, seed=seed)` with the category and seed in the JSON reproduces the image.
+    To reproduce the image, call `f2d.degrade(photo, category, seed=seed)` with the category and seed in this file.
     """
     check_output(target, overwrite=overwrite)
     clean = open_image(photo).convert("RGB")

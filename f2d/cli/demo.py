@@ -23,9 +23,9 @@ def demo(
     device: Device = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
-    """Degrade free photographs with overlapping haze, rain, snow and low light, restore them, and measure the result.
+    """Degrade sample photographs with overlapping haze, rain, snow and low light, restore and measure them.
 
-    The photographs come with the package. Seeds are fixed, so two runs give the same images.
+    The photographs come with the package. Seeds are fixed, so every run gives the same images.
     """
     check_no_file(target)
 

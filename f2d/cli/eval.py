@@ -21,20 +21,22 @@ def evaluate(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="A preset, a checkpoint folder, owner/name on the Hub, or a folder of restored images.",
+            help="Preset, checkpoint folder, owner/name on the Hugging Face Hub, or a folder of restored images.",
         ),
     ],
     data: Annotated[
         str,
-        typer.Option(metavar="DATA", help="A data folder, or a data set by name: cdd-11=FOLDER.", show_default=False),
+        typer.Option(
+            metavar="DATA", help="Data folder, or a data set by name, for example cdd-11=FOLDER.", show_default=False
+        ),
     ],
     target: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.", show_default=False)],
     convention: Annotated[
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="Conventions for PSNR and SSIM: onerestore, moce-ir, promptir, f2dnet, ir-sde, weatherbench, several, "
-            "or all (default: the data set's own).",
+            help="Conventions for PSNR and SSIM, separated by commas, or all: onerestore, moce-ir, promptir, f2dnet, "
+            "ir-sde, weatherbench (default: the data set's own).",
             show_default=False,
         ),
     ] = None,
@@ -42,8 +44,8 @@ def evaluate(
         str,
         typer.Option(
             metavar="NAMES",
-            help="More measures: mae, sharpness, niqe, affine-psnr, change, spread, st-lpips, lpips, dists, fid, "
-            "musiq, clip-iqa, several, or all.",
+            help="Further measures, separated by commas, or all: mae, sharpness, niqe, affine-psnr, change, spread, "
+            "st-lpips, lpips, dists, fid, musiq, clip-iqa.",
         ),
     ] = "mae,niqe",
     name: Annotated[str | None, typer.Option(help="Name of the method in tables.", show_default=False)] = None,
@@ -52,23 +54,25 @@ def evaluate(
     seed: Seed = 0,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="Largest number of images per category, taken from its start.", show_default=False),
+        typer.Option(
+            min=1, help="Only evaluate the first images of each category, at most this many.", show_default=False
+        ),
     ] = None,
     stlpips: Annotated[
         Path | None, typer.Option(help="Weights file of ST-LPIPS (alex_shift_tolerant.pth).", show_default=False)
     ] = None,
-    images: Annotated[bool, typer.Option(help="Keep the restored images, which f2d report needs.")] = True,
+    images: Annotated[bool, typer.Option(help="Store the restored images, which f2d report needs.")] = True,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Overwrite an evaluation in -o, whatever its settings.")
     ] = False,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
-    """Evaluate MODEL on --data: PSNR, SSIM and more by the papers' conventions, beside their published results.
+    """Evaluate MODEL on --data: PSNR, SSIM and more by the papers' conventions, with their published results.
 
     -o receives results.json, results.csv, results.md, speed.json, and each image's record and restoration. An
-    interrupted evaluation resumes when rerun. Images that cannot be evaluated are listed and counted, the others are
-    evaluated, and the exit code is 1. Under torchrun (or any launcher that sets RANK and WORLD_SIZE) the images are
+    interrupted evaluation resumes when rerun. If images cannot be evaluated, they are listed and counted, the others
+    are evaluated, and the exit code is 1. Under torchrun (or any launcher that sets RANK and WORLD_SIZE) the images are
     split among the processes, whose results are byte-identical to those of one process.
     """
     check_no_file(target)

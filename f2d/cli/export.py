@@ -24,7 +24,7 @@ def export(
         Sampler | None,
         typer.Option(
             case_sensitive=False,
-            help="Sampler (default: mean for F²D-Net, euler for ResFlow); all but mean take noise as a second input.",
+            help="Sampler (default: mean for F²D-Net, euler for ResFlow); all but mean need noise as a second input.",
             show_default=False,
         ),
     ] = None,
@@ -37,9 +37,9 @@ def export(
 ) -> None:
     r"""Export MODEL as ONNX (-o name.onnx) or as a PyTorch exported program (-o name.pt2).
 
-    Both take images [B, 3, H, W] in [0, 1] of any batch size, height and width, and return them restored. ONNX files
-    use standard operators in float32 and need: pip install "f2d\[export]". A .pt2 file holds the fast engine for the
-    chosen device and precision; import f2d_kernels before torch.export.load reads it.
+    Both take images [B, 3, H, W] in [0, 1] of any batch size, height and width, and return restored images. ONNX files
+    use standard operators in float32; they need: pip install "f2d\[export]". A .pt2 file contains the fast engine
+    for the chosen device and precision; import f2d_kernels before you load it with torch.export.load.
     """
     if target.is_dir():
         fail(f"{target}: is a folder, but must be a file name that ends in .onnx or .pt2")

@@ -18,7 +18,8 @@ def figures(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Image to draw, by its name in results.csv; may be repeated (default: one each of four categories).",
+            help="Image to draw, by its name in results.csv; may be repeated (default: one image from each of four "
+            "categories).",
             show_default=False,
         ),
     ] = None,
@@ -37,10 +38,11 @@ def figures(
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    r"""Draw EVAL... side by side: methods, error maps, experts, and each model's gate maps and trajectory of x_t.
+    r"""Draw figures of EVAL...: methods side by side, error maps, experts, and each model's gate maps and trajectory.
 
-    Writes into -o: comparison, errors, maps (the experts' maps beside the ground-truth masks), weights (how much each
-    expert acts where its factor is present and absent), NAME-gates and NAME-trajectory. Needs: pip install "f2d\[eval]"
+    These files are written to -o: comparison, errors, maps (the experts' maps beside the ground-truth masks), weights
+    (how much each expert acts where its factor is present and absent), NAME-gates and NAME-trajectory (the states x_t).
+    Needs: pip install "f2d\[eval]"
     """
     check_no_file(target)
     try:

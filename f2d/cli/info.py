@@ -27,7 +27,7 @@ def info(
     device: Device = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
-    """Show versions, devices, kernel backends with reasons, presets, and what `f2d restore` would run."""
+    """Show versions, devices, kernel backends (and why any are missing), presets, and what `f2d restore` would use."""
     import torch
 
     import f2d_kernels

@@ -11,13 +11,13 @@ Format = Literal["jpg", "png", "webp", "tiff", "bmp"]  # an output format, named
 Codec = Literal["h264", "h265", "av1", "vp9", "ffv1"]  # `f2d.video.CODECS`
 
 ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A preset, a checkpoint folder, or owner/name on the Hub.")
+    str, typer.Argument(metavar="MODEL", help="Preset, checkpoint folder, or owner/name on the Hugging Face Hub.")
 ]
 Evaluations = Annotated[
     list[Path],
-    typer.Argument(metavar="EVAL...", help="Result folders of f2d eval on the same data.", show_default=False),
+    typer.Argument(metavar="EVAL...", help="Result folders of f2d eval, all on the same data.", show_default=False),
 ]
-Model = Annotated[str, typer.Option(help="A preset, a checkpoint folder, or owner/name on the Hub.")]
+Model = Annotated[str, typer.Option(help="Preset, checkpoint folder, or owner/name on the Hugging Face Hub.")]
 Steps = Annotated[
     int | None,
     typer.Option(min=1, help="Network calls per image (default: 1 for F²D-Net, 4 for ResFlow).", show_default=False),
@@ -31,7 +31,7 @@ SamplerOption = Annotated[
     ),
 ]
 MaxMemory = Annotated[
-    str | None, typer.Option(metavar="SIZE", help="Memory limit, for example 4G (default: 80 % of what is free).")
+    str | None, typer.Option(metavar="SIZE", help="Memory limit, for example 4G (default: 80 % of the free memory).")
 ]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1, ...")]
 Seed = Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Random seed.")]

@@ -18,10 +18,15 @@ def report(
     target: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.", show_default=False)],
     images: Annotated[
         int,
-        typer.Option(min=1, max=200, help="Images to show, spread over the categories; the page stays below 30 MB."),
+        typer.Option(
+            min=1, max=200, help="Number of images to show, spread over the categories; the page stays below 30 MB."
+        ),
     ] = 16,
     no_details: Annotated[
-        bool, typer.Option("--no-details", help="Omit maps, gates and sample spread, for which the model must run.")
+        bool,
+        typer.Option(
+            "--no-details", help="Omit maps, gates and the spread of samples, so that the model need not run."
+        ),
     ] = False,
     overwrite: Overwrite = False,
     device: Device = "auto",

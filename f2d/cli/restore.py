@@ -49,10 +49,11 @@ def restore(
     sampler: SamplerOption = None,
     seed: Seed = 0,
     samples: Annotated[
-        int, typer.Option(min=0, help="Write this many samples, their mean and standard deviation; needs --steps.")
+        int,
+        typer.Option(min=0, help="Write this many samples, their mean and their standard deviation; needs --steps."),
     ] = 0,
     tta: Annotated[
-        bool, typer.Option("--tta", help="Average over three flips as well, at four times the work.")
+        bool, typer.Option("--tta", help="Average the result over the image and three flips; takes four times as long.")
     ] = False,
     only: Annotated[
         str | None,
@@ -78,20 +79,22 @@ def restore(
         Codec | None,
         VideoOption(
             case_sensitive=False,
-            help="Codec of videos (default: h264, or what the depth and the container need).",
+            help="Video codec (default: h264, or another one if the bit depth or the container needs it).",
             show_default=False,
         ),
     ] = None,
     crf: Annotated[
         int | None,
-        VideoOption(min=0, max=63, help="Quality of videos, 0 is the best (default: 18 for h264).", show_default=False),
+        VideoOption(
+            min=0, max=63, help="Video quality, where 0 is the best (default: 18 for h264).", show_default=False
+        ),
     ] = None,
     smooth: Annotated[
         float,
         VideoOption(
             min=0,
             metavar="SECONDS",
-            help="Smooth decisions about whole frames over this time against flicker; 0 is off.",
+            help="Reduce flicker: smooth the network's decisions about whole frames over this time; 0 turns it off.",
         ),
     ] = 0.5,
     overwrite: Overwrite = False,
@@ -103,13 +106,17 @@ def restore(
     ] = False,
     engine: Annotated[
         Literal["local", "ray"],
-        RayOption(help="local: this process; ray: actors of a Ray cluster, from and to any storage."),
+        RayOption(help="Where to restore: local (this process), or ray (a Ray cluster, with any storage)."),
     ] = "local",
     address: Annotated[
-        str | None, RayOption(help="Ray cluster to join (default: start one here).", show_default=False)
+        str | None,
+        RayOption(help="Address of the Ray cluster to join (default: start one on this machine).", show_default=False),
     ] = None,
     workers: Annotated[
-        int | None, RayOption(min=1, help="Number of Ray actors (default: as many as fit).", show_default=False)
+        int | None,
+        RayOption(
+            min=1, help="Number of Ray actors (default: as many as the cluster has resources for).", show_default=False
+        ),
     ] = None,
     worker_cpus: Annotated[
         float | None, RayOption(min=0, help="CPUs that each Ray actor reserves (default: 1).", show_default=False)
@@ -123,14 +130,14 @@ def restore(
 ) -> None:
     """Restore PHOTO... (photographs and videos: files, folders or patterns, any size) into -o.
 
-    Reads JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC, JPEG 2000 and PPM with 8 or 16 bits, grey or colour; formats that
-    are not written become PNG. Transparency and metadata are kept; EXIF orientation is applied. Existing outputs are
-    skipped, so an interrupted command can simply be rerun. If a photo fails or its format is not read, the others are
-    still restored, and the exit code is 1. Under torchrun (or any launcher that sets RANK and
-    WORLD_SIZE) the photos are split among the processes.
+    Reads JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC, JPEG 2000 and PPM with 8 or 16 bits, grey or colour. If f2d
+    cannot write the format of a photo, its output is a PNG. Transparency and metadata are kept; EXIF orientation is
+    applied. Existing outputs are skipped, so an interrupted command can simply be rerun. If a photo fails or its format
+    is not read, the others are still restored, and the exit code is 1. Under torchrun (or any launcher that sets RANK
+    and WORLD_SIZE) the photos are split among the processes.
 
-    Videos (MP4, MOV, MKV, WebM, AVI, TS, ...) need the extra `video` of f2d. Time stamps, rotation, colour tags and bit
-    depth are kept, and sound, subtitles and chapters copied. An interrupted video resumes where it stopped.
+    Videos (MP4, MOV, MKV, WebM, AVI, TS, ...) need the extra `video` of f2d. Time stamps, rotation, colour tags, bit
+    depth, sound, subtitles and chapters are kept. An interrupted video resumes where it stopped.
     """
     place = place_here()
     if samples == 1:

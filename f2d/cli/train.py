@@ -13,7 +13,8 @@ from f2d.cli.files import check_no_file
 Data = Annotated[
     Path,
     typer.Option(
-        help="Training data: clean photographs, CDD-11, pairs, a list or an LMDB; source paths are relative to it.",
+        help="Training data: clean photographs, CDD-11, pairs, a list or an LMDB; source paths in the recipe are "
+        "relative to it.",
         show_default=False,
     ),
 ]
@@ -36,7 +37,7 @@ Accelerator = Annotated[str, typer.Option(help="Lightning accelerator: auto, cpu
 
 @one_line_errors
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe or a YAML file.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a shipped recipe, or a YAML file.")],
     data: Data,
     target: Target,
     resume: Resume = False,
@@ -46,19 +47,24 @@ def train(
 ) -> None:
     r"""Train a network by RECIPE on --data; clean photographs are degraded on the fly.
 
-    -o receives the recipe as run, the last training state (which --resume continues bit-exactly), losses, validation
-    results, sample images, and the checkpoint folders weights/ and best/ for `f2d restore --model`. Under torchrun or
-    SLURM all processes train together. Needs: pip install "f2d\[train]"
+    -o receives the recipe as run, the last training state (from which --resume continues bit-exactly), losses,
+    validation results, sample images, and the checkpoint folders weights/ and best/ for `f2d restore --model`. Under
+    torchrun or SLURM all processes train together. Needs: pip install "f2d\[train]"
     """
     _fit(recipe, data, target, resume, set_, devices, accelerator)
 
 
 @one_line_errors
 def finetune(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Shipped weights or a checkpoint folder.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="Shipped preset, checkpoint folder, or owner/name on the Hugging Face Hub."
+        ),
+    ],
     data: Data,
     target: Target,
-    recipe: Annotated[str, typer.Option(help="A shipped recipe or a YAML file.")] = "finetune",
+    recipe: Annotated[str, typer.Option(help="Name of a shipped recipe, or a YAML file.")] = "finetune",
     resume: Resume = False,
     set_: Set = None,
     devices: Devices = None,

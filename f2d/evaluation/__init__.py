@@ -1,1 +1,1 @@
-"""Evaluate methods on data sets by the measures of the papers, each number with its convention."""
+"""Evaluate methods on data sets with the measures of the papers, and state the convention of each number."""

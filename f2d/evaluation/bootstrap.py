@@ -45,8 +45,8 @@ def paired(
     differences maps category -> scene -> B's value minus A's. Each category has the same weight, however many images
     it has. A scene is one clean photograph with all images made from it: CDD-11 has 200, each in every category. Whole
     scenes are drawn, separately for each set of categories that scenes share; if no two categories share a scene, this
-    is a bootstrap stratified by category. Drawing single images instead would treat CDD-11 as 2,200 independent ones:
-    when half of the variance of the differences comes from the scenes, such a 95 % interval covers only 55 %.
+    is a bootstrap stratified by category. Drawing single images instead would treat CDD-11 as 2,200 independent images:
+    if half of the variance of the differences came from the scenes, such a 95 % interval would cover only 55 %.
 
     BCa is bias-corrected and accelerated (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 14;
     acceleration over strata: Davison and Hinkley, Bootstrap Methods and their Application, 1997, eq. 5.28). It is

@@ -98,7 +98,7 @@ class Recipe:
     name of the field, before anything is loaded.
 
     Attributes:
-        initial: a checkpoint folder or a preset, whose weights training starts from.
+        initial: a preset, a checkpoint folder or owner/name on the Hugging Face Hub, where training starts from.
         sources: the data, relative to the given folder (see `f2d.data.Source`).
         stages: crop sizes over time, the first from step 0. A batch_size counts all machines together.
         accumulate: number of parts in which each batch is processed.

@@ -1,4 +1,4 @@
-"""Transports from a degraded image to the clean one: processes, schedules, prediction targets and samplers."""
+"""Transports from degraded to clean images: processes, schedules, prediction targets and samplers."""
 
 from .interface import Draw, Restorable, Transport, sampling
 from .learned import LearnedSchedule

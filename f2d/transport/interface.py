@@ -1,4 +1,4 @@
-"""The interface of all transports: training states with their targets, single steps, restorations."""
+"""The interface of all transports: they draw training states with targets, take single steps, and restore."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -12,7 +12,7 @@ Predict = Callable[[Tensor, "Tensor | None", "int | float"], Tensor]
 
 
 class Draw(NamedTuple):
-    """One training batch as the network sees it; all tensors are float32."""
+    """One training batch as the network sees it. All tensors are float32."""
 
     state: Tensor  # x_t [B, 3, H, W]
     auxiliary: Tensor | None  # auxiliary variable of the process, in the shape of the state
@@ -25,7 +25,7 @@ class Transport(ABC):
     """A path from a degraded image y to the clean one mu, both [B, 3, H, W] in [-1, 1].
 
     Positions on the path run from 0 (degraded) to 1 (clean) for every transport. Times are those of the process, which
-    its network sees. Noise is keyed by the seed of each sample, so a batch split over machines draws the same noise.
+    are what its network sees. Noise is keyed by each sample's seed, so that splitting a batch does not change it.
     """
 
     samplers: tuple[str, ...]  # names of the samplers, the default first
@@ -37,7 +37,7 @@ class Transport(ABC):
 
     @abstractmethod
     def clean(self, prediction: Tensor, state: Tensor, y: Tensor, time: Tensor | int | float) -> Tensor:
-        """Compute the clean image [B, 3, H, W] from a prediction for this state and time, not clamped."""
+        """Compute the clean image [B, 3, H, W] that a prediction for this state and time implies, not clamped."""
 
     @abstractmethod
     def times(self, steps: int, sampler: str) -> list[int] | list[float]:
@@ -49,7 +49,7 @@ class Transport(ABC):
     ) -> Tensor:
         """Compute the state at time t from the state at time s and its prediction, [B, 3, H, W] or part of the image.
 
-        source is the source of noise in keywords of the ops: `noise`, or `seed` and `stream`, and `window`.
+        source holds the noise arguments of the ops: `noise`, or `seed` and `stream`, and `window`.
         """
 
     @abstractmethod
@@ -65,13 +65,14 @@ class Transport(ABC):
     ) -> Tensor:
         """Restore y to an image in [-1, 1], float32, in `steps` evaluations of `predict`.
 
-        Noise comes from noise [steps, B, 3, H, W] (for ResFlow [1, B, 3, H, W]) or from a seed (one, or [B]). Raises
-        ValueError for a sampler that is not among `samplers`, an invalid number of steps, or noise of the wrong shape.
+        Pass noise [steps, B, 3, H, W] (for ResFlow [1, B, 3, H, W]), or a seed (one, or [B]) from which it is drawn.
+        Raises ValueError for a sampler that is not among `samplers`, an invalid number of steps, or noise of the wrong
+        shape.
         """
 
 
 class Restorable(Protocol):
-    """The interface that `f2d.transport.restore.restore_tensor` needs: a network, or its engine for one restoration."""
+    """What `f2d.transport.restore.restore_tensor` can restore with: a network, or its engine for one restoration."""
 
     @property
     def device(self) -> torch.device: ...
@@ -82,11 +83,11 @@ class Restorable(Protocol):
     @property
     def transport(self) -> Transport: ...
     def begin(self, y: Tensor) -> tuple[Tensor, Predict]:
-        """Return (x_0 [B, 3, H, W] float32, predict) for an image y [B, 3, H, W]: its start and its network."""
+        """Return (x_0 [B, 3, H, W] float32, predict) for an image y [B, 3, H, W]: the initial state and the network."""
 
 
 def sampling(transport: Transport, steps: int | None = None, sampler: str | None = None) -> tuple[int, str]:
-    """Return (steps, sampler) of a restoration; None means the transport's default number and its first sampler.
+    """Return (steps, sampler) of a restoration; None selects the transport's default number and its first sampler.
 
     Samplers are "MC" (one step by default), "NMC", "EM" and "mean" for F²D-Net (see `f2d.transport.transport`) and
     "euler" (four steps by default) for ResFlow. Raises ValueError for a sampler that this transport does not have, or

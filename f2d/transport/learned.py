@@ -1,4 +1,4 @@
-"""A schedule that adapts to the times at which the network's error falls."""
+"""A schedule that learns at which times the network's error falls."""
 
 from collections.abc import Callable
 

@@ -13,11 +13,11 @@ from .targets import mu_of, target_of
 class LogNormal(Transport):
     """``dx = theta (mu - x) dt + sigma (x - mu) dw, x_0 = y``; the network sees integer times 0..T.
 
-    schedule holds theta and sigma² (see `LogNormalSchedule.named`, which includes FoD's). target is the network's
-    prediction: "SFLOW" (mu - x_t), "FLOW" (mu - x_0) or "FINAL_X" (mu).
+    schedule holds theta and sigma² (`LogNormalSchedule.named` has FoD's schedules, too). target is what the network
+    predicts: "SFLOW" (mu - x_t), "FLOW" (mu - x_0) or "FINAL_X" (mu).
 
-    With theta "straight" and sigma2 "none" it is the deterministic flow, x_t = (1 - t/T) y + (t/T) mu, whose target
-    "FLOW" is the derivative of the path with respect to t/T: failure mode 1 of the paper, which averages over
+    With theta "straight" and sigma2 "none", this is the deterministic flow x_t = (1 - t/T) y + (t/T) mu, whose target
+    "FLOW" is the derivative of the path with respect to t/T. It is failure mode 1 of the paper: it averages over
     solutions.
 
     Factorized Stochastic Transport, "The process"; FoD (Forward-only Diffusion) for the other schedules.
@@ -30,7 +30,7 @@ class LogNormal(Transport):
         self.schedule, self.target = schedule, target
 
     def draw(self, y: Tensor, mu: Tensor, position: Tensor, seeds: Tensor) -> Draw:
-        """``x_t = mu + (y - mu) exp(M_t + S_t ε)`` at t = floor(position (T + 1)), uniform where positions are."""
+        """``x_t = mu + (y - mu) exp(M_t + S_t ε)`` at t = floor(position (T + 1)), uniform if positions are."""
         t = (position * (self.schedule.num_steps + 1)).long()
         x_t = self.schedule.sample(y, mu, t, seed=seeds)
         return Draw(x_t, None, t, target_of(self.target, x_t, y, mu), None)
@@ -42,7 +42,7 @@ class LogNormal(Transport):
         return sampling_times(self.schedule, steps, sampler)
 
     def step(self, state: Tensor, prediction: Tensor, y: Tensor, s: Any, t: Any, sampler: str, source: dict) -> Tensor:
-        """Take a step of `f2d.transport.transport` from s to t; source: the noise, as for `lognormal_transition`."""
+        """Take a step of `f2d.transport.transport` from s to t; source holds the noise arguments of its op."""
         mu = self.clean(prediction.float(), state, y, s)
         return advance(state, mu, y, self.schedule, sampler, s, t, source)
 

@@ -51,26 +51,26 @@ class ResFlow(Transport):
 
     t is 1 at the degraded image y and 0 at the clean one mu: t = 1 - position. y_0 = 0 and y_1 is drawn, so y_t is
     sigma_t y_1, and the target [B, 6, H, W] is [y - mu; sigma'_t y_1] ([B, 3, H, W] without an auxiliary). The loss is
-    weighted with lambda(t) = (cos(π/2 (t - 2)) + 1)^gamma, from 0 at t = 0 to 1 at t = 1. auxiliary:
+    weighted with lambda(t) = (cos(π/2 (t - 2)) + 1)^gamma, which rises from 0 at t = 0 to 1 at t = 1. auxiliary:
 
         entropy   sigma = beta / (1 - t + beta), sigma' = beta / (1 - t + beta)²; as printed
         boundary  sigma = beta t / (1 - t + beta), sigma' = beta (1 + beta) / (1 - t + beta)²
         constant  sigma = 1, sigma' = 0: y_t is y_1 at all times (the paper's ablation)
         none      no auxiliary: the network sees None and predicts y - mu
 
-    distribution, of y_1, with mean 0 and variance 1 per element:
+    distribution: that of y_1, with mean 0 and variance 1 per element:
 
         gaussian    N(0, 1), the paper's choice
         uniform     on (-√3, √3)
         laplace     density exp(-√2 |y|) / √2
         rademacher  -1 or 1, each with probability 1/2
 
-    The paper ablates the distribution; these are its quantiles at Φ(ε) for the same ε ~ N(0, 1), so that a seed means
-    the same y_1, up to rounding, on every device.
+    Each is computed as the quantile at Φ(ε) for the same ε ~ N(0, 1), so that a seed gives the same y_1, up to
+    rounding, on every device.
 
     "entropy" preserves entropy because (1 - t + beta) sigma_t = beta: the auxiliary gains what the image loses as its
-    distance to y shrinks like 1 - t (kept from 0 by beta), d ln sigma / dt = 1 / (1 - t + beta). The paper contradicts
-    itself in two places, which are implemented as printed:
+    distance to y shrinks like 1 - t (beta keeps it above 0), d ln sigma / dt = 1 / (1 - t + beta). The paper
+    contradicts itself in two places, where this class follows the printed formulas:
 
     - sigma_0 is beta / (1 + beta) = 10/11 (beta = 10), where its eq. (5) asks for 0. No schedule with sigma_0 = 0 can
       preserve entropy, as ln sigma starts at -∞. "boundary" is the one that maps the printed schedule linearly to
@@ -142,7 +142,7 @@ class ResFlow(Transport):
         return Draw(state, auxiliary, t, target, self.weight(t))
 
     def clean(self, prediction: Tensor, state: Tensor, y: Tensor, time: Tensor | float) -> Tensor:
-        """``x_t - t v_x``: a step to t = 0. time: a number or [B]; y is not used."""
+        """``x_t - t v_x``: a step to t = 0. time is a number or [B]; y is not used."""
         return self.step(state, prediction, y, time, 0.0)
 
     def step(
@@ -155,11 +155,11 @@ class ResFlow(Transport):
         sampler: str = "euler",
         source: dict | None = None,
     ) -> Tensor:
-        """``x + (t - s) v_x``: Euler's step from time s to t < s, times being numbers or [B].
+        """``x + (t - s) v_x``: Euler's step from time s to t < s; times are numbers or [B].
 
-        The only sampler draws no noise; y is not used. Of the prediction [B, 6 or 3, H, W] only the first three
-        channels are integrated. The integral of the others is discarded, as in the paper, and y_t at the next time is
-        interpolated again, from the same y_1.
+        The step draws no noise and does not use y. It only integrates the first three channels of the prediction
+        [B, 6 or 3, H, W]. As in the paper, the integral of the others is discarded, and y_t at the next time is
+        computed again from the same y_1.
         """
         return gaussian_transition([state, prediction[:, :3]], [1.0, t - s], 0.0)
 
@@ -183,9 +183,10 @@ class ResFlow(Transport):
     ) -> Tensor:
         """Restore y from t = 1 to t = 0 in `steps` uniform Euler steps, float32, clamped to [-1, 1] at the end.
 
-        One y_1 serves the whole trajectory. It is given as noise [1, B, 3, H, W] for any number of steps, or by a seed
+        One y_1 serves the whole trajectory. Pass it as noise [1, B, 3, H, W] for any number of steps, or pass a seed
         (one, or [B]), from which y_t is recomputed at every step, so that no noise is stored. Without either, the seed
-        comes from PyTorch's default generator. Without an auxiliary none is used. Raises ValueError as the interface.
+        comes from PyTorch's default generator. Without an auxiliary, no noise is used. Raises ValueError as in the
+        interface.
         """
         times = self.times(steps, sampler)
         if noise is not None and noise.shape != (1, *y.shape):

@@ -25,13 +25,13 @@ def restore_tensor(
     """``restored = transport(y)``: carry the (enhanced) image y to the clean one in `steps` network evaluations.
 
     y [B, 3, H, W] in [-1, 1], any H, W >= 1, on the network's device -> float32 [B, 3, H, W] in [-1, 1].
-    net: the plain network, or the predictor of its engine (`f2d.engine.engine_of`), the same function on the fast path.
-    steps, sampler: see `sampling`. noise [steps, B, 3, H, W] (ResFlow: [1, B, 3, H, W]) or a seed.
-    tta: average over the identity and three flips (four times the work), each with given noise in the image's frame, or
-    with the seed's noise in its own. The network is evaluated in eval mode, without gradients.
+    net: the plain network, or the predictor of its engine (`f2d.engine.engine_of`), which computes the same function
+    faster. steps, sampler: see `sampling`. Pass noise [steps, B, 3, H, W] (ResFlow: [1, B, 3, H, W]) or a seed.
+    tta: average over the image and three flips, which takes four times as long. Given noise is flipped with the image,
+    whereas a seed draws noise in the frame of each flip. The network runs in eval mode, without gradients.
 
     One step of F²D-Net (its main mode) gives the conditional mean to within 0.04 grey levels on average and a few in
-    single pixels; use steps > 1 for samples that differ. Raises ValueError or TypeError for a wrong shape, type or
+    single pixels; use steps > 1 to draw different samples. Raises ValueError or TypeError for a wrong shape, type or
     device, an invalid number of steps, or an unknown sampler.
     """
     for name, value in (("y", y), ("noise", y if noise is None else noise)):

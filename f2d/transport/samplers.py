@@ -34,7 +34,7 @@ def transport(
     """``x <- step(x, mu = clamp(predict_mu(x, t_i), -1, 1))`` from t_0 = 0 to t_n = T, clamped to [-1, 1] at the end.
 
     predict_mu: (state [B, C, H, W], integer time) -> estimate of the clean image, same shape.
-    x_0 [B, C, H, W] in [-1, 1]; computed in float32 whatever its type. With n = steps and t_i = floor(i T / n):
+    x_0 [B, C, H, W] in [-1, 1] may have any dtype, and is converted to float32. With n = steps, t_i = floor(i T / n):
 
         MC    x = mu + (x - mu) · exp(M + S ε), (M, S) of t_i -> t_{i+1}            (default)
         NMC   x = mu + (x_0 - mu) · exp(M + S ε), (M, S) of 0 -> t_{i+1}
@@ -45,9 +45,9 @@ def transport(
     `seed` with stream = i; with neither, from PyTorch's default generator.
 
     After one step the median residual factor is 0.001, so one-step results equal the prediction (the conditional mean)
-    to within 0.04 grey levels on average and a few in single pixels; samples differ only with steps > 1. EM with
-    steps < T still advances one dt per step, as in the paper's code, so it stops short of the target; a RuntimeWarning
-    says so.
+    to within 0.04 grey levels on average and a few in single pixels; samples differ only with steps > 1. EM
+    advances by one dt per step, as in the paper's code, so with steps < T it stops short of the target, with a
+    RuntimeWarning.
 
     Raises ValueError for an unknown sampler, an invalid number of steps, EM with a schedule that is too fast for it
     (the straight flow), or noise of the wrong shape.
@@ -68,8 +68,8 @@ def advance(
 ) -> Tensor:
     """Take one step of `transport` from time s to t; mu is clamped to [-1, 1] before, the state to [-2, 2] after.
 
-    x, mu and x_0 [B, C, H, W] are the state, the prediction of the clean image, and the start. source is the source of
-    noise in keywords of `lognormal_transition`; with a `window`, x may be part of the image with its noise.
+    x, mu and x_0 [B, C, H, W] are the state, the prediction of the clean image, and the initial state. source holds the
+    noise arguments of `lognormal_transition`; with a `window`, x may be a part of the image.
     """
     mu = mu.float().clamp(-1, 1)
     log_mean, log_std = schedule.transition(s, t)  # times out of range are errors of every sampler

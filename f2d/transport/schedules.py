@@ -65,9 +65,10 @@ class LogNormalSchedule:
 
         x_t = mu + (x_s - mu) · exp(M + S ε),  M = log_mean_t - log_mean_s,  S² = log_std_t² - log_std_s².
 
-    theta and sigma2 are T rates >= 0 for steps 1..T; the attributes of these names have a leading 0 (index = time). dt
-    is the length of one step. Raises ValueError for invalid rates. All attributes are float64 on the CPU. Lookups with
-    integer times return plain numbers; lookups with tensors use a copy on their device, so no call waits for the host.
+    theta and sigma2 are T rates >= 0 for steps 1..T; the attributes of these names have a leading 0, so that the index
+    is the time. dt is the length of one step. Raises ValueError for invalid rates. All attributes are float64 on the
+    CPU. Lookups with integer times return plain numbers; lookups with tensors use a copy on the tensor's device, so no
+    call waits for the host.
 
     Factorized Stochastic Transport (paper schedule: `named("cosine", "linear", 100)`); FoD for the other names.
     """
@@ -128,8 +129,8 @@ class LogNormalSchedule:
         """``(M, S)`` of the step s -> t, s <= t: two numbers for two ints, otherwise two float32 tensors.
 
         Raises ValueError for times outside 0..T or in the wrong order, and TypeError for times that are not whole
-        numbers. Reading a tensor on a GPU would make the host wait: there PyTorch's own lookup refuses times outside
-        0..T when it runs, and the order is not checked.
+        numbers. Tensors on a GPU are not read, because the host would have to wait: there PyTorch's own lookup refuses
+        times outside 0..T when it runs, and the order is not checked.
         """
         self._check(s, t)
         if not isinstance(s, Tensor) and not isinstance(t, Tensor):
@@ -163,7 +164,7 @@ class LogNormalSchedule:
     def sample(self, x_0: Tensor, mu: Tensor, t: int | Tensor, **noise: Any) -> Tensor:
         """``x_t = mu + (x_0 - mu) · exp(M_t + S_t ε)``: the state at time t (int, or [B]) of images [B, C, H, W].
 
-        noise: `noise` (ε itself), `seed`, `generator`, `stream`, `window` as for `f2d_kernels.lognormal_transition`.
+        noise: `noise` (ε itself), `seed`, `generator`, `stream` and `window` of `f2d_kernels.lognormal_transition`.
         """
         return lognormal_transition(x_0, mu, *self.transition(0, t), **noise)
 

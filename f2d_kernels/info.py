@@ -1,5 +1,4 @@
-"""`python -m f2d_kernels.info`: versions, backends with the reason where one is missing, how the compiled part was
-built."""
+"""`python -m f2d_kernels.info`: versions, backends (and why any are missing), and how the compiled part was built."""
 
 import importlib.metadata
 import importlib.util

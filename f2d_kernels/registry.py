@@ -1,4 +1,4 @@
-"""Choose the implementation of an op: the registry, the choice, and the reason why a backend is missing."""
+"""Choose the implementation of an op: the registry of backends, the choice, and why a backend is missing."""
 
 import importlib
 import logging
@@ -30,8 +30,8 @@ class Implementation(NamedTuple):
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to run the ops: its name, what keeps it from running on a device type (None: nothing), and its
-    functions."""
+    """One way to run the ops: its name, a function that returns why it cannot run on a device type (None if it can),
+    and its implementations."""
 
     name: str
     unavailable: Callable[[str], str | None]
@@ -115,7 +115,7 @@ def requested_backend() -> str:
 
 
 def runs_on_cpp() -> bool:
-    """Whether the backend in force for CPU tensors is cpp."""
+    """Return whether CPU tensors currently run on the cpp backend."""
     return requested_backend() in ("auto", "cpp") and REGISTRY["cpp"].unavailable("cpu") is None
 
 
@@ -123,7 +123,7 @@ def runs_on_cpp() -> bool:
 def use_backend(name: str) -> Iterator[None]:
     """Run the ops inside the `with` block on backend `name`: "reference", "cpp", "triton", "cuda", or "auto".
 
-    The choice belongs to the current thread (or asyncio task); a backward pass runs on the backend of its forward pass.
+    The choice applies to the current thread or asyncio task. A backward pass runs on the backend of its forward pass.
 
     Raises:
         ValueError: the name is unknown.
@@ -139,7 +139,7 @@ def use_backend(name: str) -> Iterator[None]:
 
 
 def backends() -> dict[str, str]:
-    """Name of each backend -> "available", or the reason why it is not.
+    """Return the name of each backend -> "available", or the reason why it is not.
 
     Example:
         >>> f2d_kernels.backends()["reference"]
@@ -157,7 +157,7 @@ def backends() -> dict[str, str]:
 def selected_backend(
     device_type: str = "cpu", requested: str | None = None, op: str = "expert_assembly"
 ) -> tuple[str, str | None]:
-    """Return (backend of `op` for `device_type`, why no better one); the reason is None for the first choice.
+    """Return (backend of `op` for `device_type`, why not a better one); the reason is None for the first choice.
 
     Raises BackendUnavailableError if a backend requested by name (by default: the one in force) cannot run.
     """

@@ -116,9 +116,9 @@ class SavedNetwork(nn.Module, PyTorchModelHubMixin):
     ) -> str | None:
         """Write `model.safetensors`, `config.json` and, unless it exists, `README.md` to a folder, created if missing.
 
-        model_card_kwargs are the arguments of `f2d.checkpoints.card.card`. With push_to_hub the files are also uploaded
-        to repo_id, or the folder's name, with the keywords of `push_to_hub`, and the commit's address is returned.
-        config exists for callers of the mixin only; since a network has its own, giving one raises ValueError.
+        model_card_kwargs are the arguments of `f2d.checkpoints.card.card`. With push_to_hub, the files are also
+        uploaded to repo_id (by default the folder's name) with the keywords of `push_to_hub`, and the commit's address
+        is returned. config only exists for callers of the mixin; passing one raises ValueError.
         """
         if config is not None:
             raise ValueError(
@@ -151,7 +151,7 @@ class SavedNetwork(nn.Module, PyTorchModelHubMixin):
     ) -> Self:
         """Load a trained network, in eval mode, from a folder of `save_pretrained`, shipped weights, or the Hub.
 
-        source: a folder, a preset's name, or ``owner/name`` or ``owner/name@revision`` on the Hub, looked for in this
+        source: a folder, a preset's name, or ``owner/name`` or ``owner/name@revision`` on the Hub, looked up in this
         order. download: revision, token, cache_dir, local_files_only, force_download, as in `f2d.checkpoints.find`.
 
         Raises FileNotFoundError, which lists the presets and says why the Hub returned nothing; raises ValueError for a

@@ -10,12 +10,14 @@ OWNER = "data source"
 
 @dataclass(frozen=True)
 class Source:
-    """A source of samples. path: relative to the data's root. layout: one of `f2d.data.find.LAYOUTS`. category: that of
-    all its images. ratio: share of the samples, relative to the other sources.
+    """A source of samples.
+
+    path: relative to the data's root. layout: one of `f2d.data.find.LAYOUTS`. category: the category of all its images.
+    ratio: share of the samples, relative to the other sources.
 
     categories: name -> relative frequency. By default all categories of a source (for clean photographs: the eleven
     composites) are equally frequent. For pairs, CDD-11 and LMDBs, categories that are not named have frequency 1, and 0
-    excludes one; clean photographs are degraded only by those named. degraded, clean, pattern: folder names and file
+    excludes one; clean photographs are only degraded to those named. degraded, clean, pattern: folder names and file
     names of pairs (`f2d.data.pairs.find_pairs`).
 
     Raises ValueError, which names the field, for invalid values.

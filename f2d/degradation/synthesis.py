@@ -1,7 +1,7 @@
 """Degrade clean images in the order and by the formulas of CDD-11, with all ground-truth maps.
 
 Source: "OneRestore: A Universal Restoration Framework for Composite Degradation" (ECCV 2024) and its published
-generator, which fixes no seed and records no parameters. Here (clean, category, seed) reproduces an image exactly.
+generator, which neither fixes a seed nor records parameters. Here (clean, category, seed) reproduces an image exactly.
 """
 
 import math
@@ -33,7 +33,7 @@ class Degraded:
     image: of the same type as the clean one. maps: tensor [4,H,W] ([B,4,H,W] for a batch) in [0, 1], in the order low
     (1 - light gain), haze (1 - transmission), rain (R), snow (S); zero if a factor is absent. parameters: factor ->
     name -> value (a list of them for a batch), which JSON can hold. `degrade(clean, category, seed=seed)` reproduces
-    the image, provided that parameters and maps given to the first call are given again.
+    the image; if you passed parameters or maps, pass them again.
     """
 
     image: Any
@@ -60,10 +60,9 @@ def degrade(
         image: RGB Pillow image, array [H,W,3] (uint8, or floating point in [0, 1]), or tensor [3,H,W] or [B,3,H,W] in
             [0, 1].
         category: one of the eleven, such as "low_haze_rain"; the order of its factors does not matter.
-        seed: random seed in [-2^63, 2^64), or a list of one per sample; everything random depends on it, and on
-            nothing else.
-        depth, light, rain, snow: maps [H,W] in [0, 1] to use instead of generated ones (depth: near = large), the
-            same for the whole batch.
+        seed: random seed in [-2^63, 2^64), or a list with one per sample. It alone determines everything random.
+        depth, light, rain, snow: maps [H,W] in [0, 1] to use instead of generated ones, the same for the whole batch.
+            depth is large where objects are near.
         parameters: values in the form of `Degraded.parameters`, used instead of drawn ones; missing values are drawn.
             Maps and parameters of factors that `category` does not contain are ignored.
 
@@ -101,8 +100,8 @@ def degrade_batch(
     """Degrade a batch: (degraded [B,3,H,W], maps [B,4,H,W], labels [B,4] in {0, 1}, parameters).
 
     clean: [B,3,H,W] in [0, 1]. categories, seeds: one per sample. recorded: parameters per sample, used instead of
-    drawn ones, as in `degrade`. Each sample is bit-exact with the same sample alone. TypeError or ValueError for
-    invalid arguments.
+    drawn ones, as in `degrade`. Each sample is bit-exact with the same sample alone. Raises TypeError or
+    ValueError for invalid arguments.
     """
     recorded = [{}] * len(clean) if recorded is None else recorded
     if not len(clean) == len(categories) == len(seeds):
@@ -124,9 +123,9 @@ def degrade_batch(
 def varied_parameters(category: str, seed: int) -> Parameters:
     """Draw the parameters of a category's factors from wider ranges than the published ones, for `degrade`.
 
-    A network that has seen them restores what other sets and cameras call rain, haze, snow or darkness. The ranges
-    stand in `draw_varied` of each factor's module. category: one of the eleven. seed: of the sample, in [-2^63, 2^64).
-    ValueError or TypeError for others.
+    A network trained on them can also restore the rain, haze, snow and darkness of other data sets and cameras. The
+    ranges are defined in `draw_varied` of each factor's module. category: one of the eleven. seed: the sample's, in
+    [-2^63, 2^64). Raises ValueError or TypeError for other arguments.
     """
     factors = parse_category(category).split("_")
     device = torch.device("cpu")

@@ -19,8 +19,8 @@ def strengths(
         v = v_shared + Σ_k strength_k · alpha_k · m_k ⊙ Δ_k
 
     strength maps factors to numbers >= 0 (1: as trained); only lists the factors to correct, and the others get 0. The
-    gates are not renormalised. If all strengths are 0, the shared backbone remains: the result is not the input, since
-    training lets the backbone learn the corrections that all factors have in common.
+    gates are not renormalised. Even if all strengths are 0, the shared part of the network still changes the image,
+    because it learns the corrections that all factors have in common.
 
     Raises ValueError for a model without factors, unknown factors, negative or infinite numbers, and a factor in
     `strength` that `only` excludes; TypeError for values that are not numbers.

@@ -15,7 +15,7 @@ _NO_MEMORY = re.compile("(out of|allocate|not enough) memory|bad_alloc", re.IGNO
 
 
 class DoesNotFitError(BudgetError):
-    """Memory ran out while an image was worked on."""
+    """Memory ran out while an image was processed."""
 
 
 @contextmanager
@@ -58,7 +58,7 @@ class Execution:
 def choose_execution(device: str = "auto", precision: str = "auto") -> Execution:
     """Choose the device ("auto": a GPU if there is one, else the CPU) and precision ("auto", "float32" or "bf16").
 
-    device may be any of PyTorch's names. Precision "auto" is bf16 if the hardware multiplies it, otherwise float32.
+    device may be any of PyTorch's names. Precision "auto" is bf16 if the hardware can multiply it, otherwise float32.
     Raises ValueError for an unavailable device and an unknown precision.
     """
     if precision not in PRECISIONS:

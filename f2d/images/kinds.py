@@ -34,10 +34,11 @@ def unpack(image: ImageLike) -> Unpacked:
         array [H, W, 3] or [B, H, W, 3]  -> array of the same shape and type
         tensor [3, H, W] or [B, 3, H, W] -> tensor of the same shape and type, on the same device
 
-    The EXIF orientation of a file is applied, that of a Pillow image is not (`ImageOps.exif_transpose` does so). Arrays
-    are uint8, uint16, float16, float32 or float64, tensors uint8, uint16 or floating point. Floating-point values lie
-    in [0, 1]; values up to 0.1 outside, as resampling overshoots, are not clamped. Raises TypeError or ValueError for
-    other types, shapes and values, and `f2d.images.ImageError` for a file that cannot be read.
+    The EXIF orientation of a file is applied, but not that of a Pillow image (use `ImageOps.exif_transpose`). Arrays
+    are uint8, uint16, float16, float32 or float64, tensors uint8, uint16 or floating point. Floating-point values must
+    lie in [0, 1]; values up to 0.1 outside, which resampling can produce, are accepted and not clamped. Raises
+    TypeError or ValueError for other types, shapes and values, and `f2d.images.ImageError` for a file that cannot be
+    read.
     """
     if isinstance(image, (str, os.PathLike, Image.Image)):
         photo = from_picture(image) if isinstance(image, Image.Image) else read(Path(image))
@@ -76,7 +77,7 @@ def unpack(image: ImageLike) -> Unpacked:
 
 
 def check_range(pixels: Tensor) -> None:
-    """Raise ValueError unless all values lie in [0, 1], or up to 0.1 outside."""
+    """Raise ValueError unless all values lie in [0, 1] or at most 0.1 outside."""
     least, most = (float(value) for value in pixels.aminmax())
     if not (least >= -_OVERSHOOT and most <= 1 + _OVERSHOOT):  # also for NaN
         raise ValueError(

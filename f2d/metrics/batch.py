@@ -1,4 +1,4 @@
-"""Measures of whole batches, on any device, for training and benchmarks; `f2d.metrics.fidelity` is for tables."""
+"""Measures of whole batches on any device, for training and benchmarks; use `f2d.metrics.fidelity` for tables."""
 
 import torch
 from torch import Tensor

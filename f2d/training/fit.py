@@ -51,18 +51,18 @@ def fit(
     devices: int | None = None,
     accelerator: str = "auto",
 ) -> Network:
-    """Train `recipe` on the data below `data`, and return the averaged network in eval mode.
+    """Train `recipe` on the data in `data`, and return the averaged network in eval mode.
 
     `out` receives recipe.yaml, last.ckpt (from which `resume` continues), losses.csv (one row per step), history.json
     (one row per validation: PSNR in dB and SSIM, RGB and luma, by category), weights/ and best/ (model.safetensors and
     config.json of the averaged network at the last and the best validation), samples/ (images) and TensorBoard's events
-    if it is installed. Each file except losses.csv, which grows, is replaced atomically.
+    if it is installed. Each file is replaced atomically, except losses.csv, which grows.
 
-    devices is the number of processes on this machine; by default those of the launcher, else one per GPU, else one.
-    Under torchrun or SLURM all of their processes take part. Up to rounding, the network does not depend on their
+    devices is the number of processes on this machine; by default the launcher's, otherwise one per GPU, or one on a
+    CPU. Under torchrun or SLURM all of their processes take part. Up to rounding, the network does not depend on their
     number.
 
-    Raises ValueError before the first step for data that do not fit (see `f2d.data.Mixture`), a batch that cannot be
+    Raises ValueError before the first step for unsuitable data (see `f2d.data.Mixture`), a batch that cannot be
     split, factors that the losses or data do not know, and a last.ckpt that cannot be read or belongs to another recipe
     (see CHANGEABLE); FileExistsError if `out` contains a run and `resume` is not set; DivergenceError (a ValueError) if
     too many steps are not finite.

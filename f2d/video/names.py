@@ -23,7 +23,7 @@ CODECS = ("h264", "h265", "av1", "vp9", "ffv1")
 
 
 class Wanted(NamedTuple):
-    """How a video is written. codec, crf: None for the default. smoothing: seconds (see `smoothing`), 0 for none."""
+    """How to write a video. codec, crf: None for the default. smoothing: seconds (see `smoothing`), 0 for none."""
 
     codec: str | None = None
     crf: int | None = None

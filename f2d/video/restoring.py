@@ -1,4 +1,4 @@
-"""Restore a video frame by frame, with a working memory that does not grow with its length."""
+"""Restore a video frame by frame, with memory that does not grow with its length."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ Progress = Callable[[int, int | None], None]
 
 
 class Done(NamedTuple):
-    """A restored video. kept: frames found restored from an earlier run. change: mean change, in levels of 255."""
+    """A restored video. kept: frames restored by an earlier run. change: mean change, in grey levels of 255."""
 
     frames: int
     kept: int
@@ -51,11 +51,11 @@ def restore_video(
 ) -> Done:
     """``frame + (restore(frame) - frame)``, the difference in the frame's own colour space, for all frames of `path`.
 
-    restore must use one seed: noise is keyed by position, so that every frame gets the same. It is given frames upright
-    as RGB [1, 3, H, W] clamped to [0, 1]. Time stamps, rotation, colour tags and bit depth are kept, and all other
-    streams, chapters and tags copied. progress(frames done, number of frames or None) is called after each frame.
-    `target` appears when it is complete. Until then finished segments lie beside it, and a call with the same source,
-    `wanted` and `key` (what `restore` depends on, in JSON's types) continues from them.
+    restore must always use the same seed, so that every frame gets the same noise. It receives upright frames as RGB
+    [1, 3, H, W], clamped to [0, 1]. Time stamps, rotation, colour tags and bit depth are kept, and all other streams,
+    chapters and tags are copied. progress(frames done, number of frames or None) is called after each frame. `target`
+    appears when it is complete. Until then, finished segments lie beside it, and a call with the same source, `wanted`
+    and `key` (everything `restore` depends on, as JSON types) continues from them.
 
     Raises VideoError for a video that cannot be read, restored or encoded, with its name and the reason, and
     WriteError, an OSError, for a `target` that cannot be written.

@@ -3,7 +3,7 @@
     s_i = s_{i-1} + (1 - exp(-(t_i - t_{i-1}) / tau)) (x_i - s_{i-1}),  and s_i = x_i at the first frame after a cut
 
 for each decision x: presence, gates, the enhancer's gate (`f2d.engine.control.Adjust`), and the mean change of each
-colour, which depends on statistics of the frame inside the network too. Sums of one, as those of the gates, stay one.
+colour, which also depends on the network's statistics of the frame. Gates still sum to one.
 """
 
 import math
@@ -39,7 +39,7 @@ class State(NamedTuple):
 class Smoother:
     """``smoother.change(restorer, image, time)`` for each frame of a video in order.
 
-    seconds: tau > 0, the time after which a change has been followed by 63 %. cuts: how many cuts were found.
+    seconds: tau > 0, the time after which 63 % of a change has taken effect. cuts: how many cuts were found.
     """
 
     def __init__(self, seconds: float):
@@ -51,8 +51,8 @@ class Smoother:
     def change(self, restore: Restore, image: Tensor, time: float) -> tuple[Tensor, float]:
         """Return what a restoration adds to the frame `image` [1, 3, H, W] in [0, 1], shown at `time`, and its seconds.
 
-        The change of every pixel is shifted by what smoothing changes the mean, so that a restored video flickers in
-        brightness and colour no more than its source.
+        The change of every pixel is shifted by the amount by which smoothing changes the mean, so that brightness and
+        colour of the restored video flicker no more than in its source.
         """
         self.advance(image, time)
         result = restore(image, adjust=self)

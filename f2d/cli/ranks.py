@@ -1,7 +1,7 @@
-"""Split the images of one command among the processes of a launcher such as torchrun or SLURM.
+"""Split the images of one command among the processes of a launcher such as torchrun.
 
-The share of a rank follows from the list of images and from nothing else. Each process prints its own summary and sets
-its own exit code; the launcher reports a process that dies, and rerunning the command does what is still missing.
+The share of a rank only depends on the list of images. Each process prints its own summary and sets its own exit code.
+The launcher reports a process that dies, and rerunning the command completes the missing work.
 """
 
 import os

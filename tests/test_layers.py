@@ -1,4 +1,4 @@
-"""The rooms of the house: ROOMS against the imports of every file, and against the table in CONTRIBUTING.md."""
+"""The layout of the code: ROOMS against the imports of every file, and against the table in CONTRIBUTING.md."""
 
 import ast
 import re

@@ -28,8 +28,8 @@ def affine_psnr(restored: Tensor, ground_truth: Tensor) -> float:
     """PSNR (RGB after 8 bits) of `affine_colour_oracle`.
 
     For a degraded input, it is an oracle, since the colour map is fitted to the ground truth: a restoration with a
-    higher PSNR has done more than adjust the colours of the whole image. For a restored output, it ignores errors of
-    the overall colour.
+    higher PSNR has done more than an affine colour correction of the whole image can. For a restored output, it
+    ignores errors of the overall colour.
     """
     return psnr(planes(affine_colour_oracle(restored.clamp(0, 1), ground_truth)), planes(ground_truth))
 

@@ -192,11 +192,12 @@ class Restoring:
         return mean, plain.replaced(deviation, depth=16), seconds
 
     def call(self, images: torch.Tensor, seed: int, **more: Any) -> Restored:
-        """Restore a batch with the options of the task; raise ImageError if it does not fit into memory."""
+        """Restore a batch with the options of the task; raise ImageError if it fits neither into memory nor on disk."""
         signed = (seed + 2**63) % 2**64 - 2**63  # the same 64 bits as a signed integer, which a tensor of seeds holds
+        restorer = self._restorer  # a model that cannot be loaded is no fault of a photograph
         try:
-            return self._restorer(images, seed=signed, **self._task.options, **more)
-        except BudgetError as error:
+            return restorer(images, seed=signed, **self._task.options, **more)
+        except (BudgetError, OSError) as error:
             raise ImageError(str(error)) from None
 
     def _write_new(self, path: Path, write_to: Callable[[Path], object]) -> None:

@@ -38,6 +38,7 @@ from f2d.training.callbacks import (
 from f2d.training.data import TrainingData
 from f2d.training.module import TrainingModule
 from f2d.training.recipe import Recipe
+from f2d.transport import sampling
 
 ACCELERATORS = ("auto", "cpu", "cuda")
 
@@ -70,6 +71,7 @@ def fit(
     last = out / LAST
     _check_folder(out, recipe, resume)
     net = load_network(recipe.initial) if recipe.initial else _new(recipe)
+    _check_validation(net, recipe)
     first = _steps_done(last, net) if last.exists() else 0
     factors = _factors(net, recipe)
     crop = max(stage.crop for stage in recipe.stages if stage.start < recipe.steps)
@@ -203,6 +205,14 @@ def _factors(net: Network, recipe: Recipe) -> tuple[str, ...]:
             f"defined for {', '.join(FACTORS)} only"
         )
     return net.config.factors
+
+
+def _check_validation(net: Network, recipe: Recipe) -> None:
+    """Raise ValueError for a number of steps that the network cannot take: the first validation would end the run."""
+    try:
+        sampling(net.transport, recipe.validation_steps)
+    except ValueError as error:
+        raise ValueError(f"validation_steps: {error}") from None
 
 
 def _check_categories(recipe: Recipe, mixture: Mixture) -> None:

@@ -188,7 +188,7 @@ class Recipe:
 
 
 class _Loader(yaml.SafeLoader):
-    """A loader with YAML 1.2's numbers, since PyYAML reads 1e-3, without a point, as text."""
+    """A loader with YAML 1.2's numbers: PyYAML reads 1e-3, without a point, as text, and 0500 as 320, in octal."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -196,9 +196,16 @@ class _Dumper(yaml.SafeDumper):
 
 
 for _kind in (_Loader, _Dumper):
-    _kind.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"), list("-+.0123456789")
-    )
+    for _name, _pattern in (("float", r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), ("int", r"[-+]?\d+$")):
+        _kind.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(_pattern), list("-+.0123456789"))
+
+
+def _whole(loader: _Loader, node: Any) -> int:
+    text = loader.construct_scalar(node)
+    return int(text) if text.lstrip("-+").isdecimal() else loader.construct_yaml_int(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole)
 
 
 def parse(text: str) -> Any:

@@ -111,7 +111,9 @@ def test_extends(tmp_path):
 
 
 def test_numbers_as_people_write_them(recipe):
-    """PyYAML alone reads 1e-3 as text."""
+    """PyYAML alone reads 1e-3 as text, and 0500 as an octal number."""
+    assert parse("[0500, -064, 096, 0x10, 1_000, 0]") == [500, -64, 96, 16, 1000, 0]
+    assert parse("[1e3_photos, 2e1x, 12a]") == ["1e3_photos", "2e1x", "12a"]  # names of folders
     loaded = recipe(
         "learning_rate: 1e-3\nweight_decay: 2E-4\ngradient_clip: 1\nbetas: [5e-1, .9]\nlosses: {maps: 1e-2}"
     )
@@ -121,7 +123,7 @@ def test_numbers_as_people_write_them(recipe):
 
 
 names = st.one_of(
-    st.sampled_from(["1e3", "0x10", "yes", "null", "1_000", "2026-01-01", "~", "a: b", "#", "é"]), st.text()
+    st.sampled_from(["1e3", "1e3x", "0500", "096", "0x10", "yes", "null", "1_000", "2026-01-01", "~", "a: b", "#", "é"]), st.text()
 )
 
 

@@ -34,6 +34,7 @@ def pairs(folder: Path, degraded: str, clean: str, names: int = 4, other: int = 
         ({"losses": LossWeights(categories={"fog": 2.0})}, {}, r"losses.categories must be among .*haze.*got fog"),
         ({"sources": (Source("nowhere"),)}, {}, "nowhere: no such file or folder"),
         ({"sources": (Source(".", layout="pairs", category="rain"),)}, {}, "pair"),
+        ({"validation_steps": 101}, {}, "validation_steps: .*steps must be 1 to 100, got 101"),
         ({"stages": (Stage(0, 32, 4), Stage(2, 32, 2))}, {"devices": 4}, "batch_size 2 .* evenly among 4 processes"),
     ],
 )

@@ -144,6 +144,7 @@ class Restoring:
     def _written(self, job: Job, photo: Photo, result: Restored, i: int, seconds: float) -> str:
         """Write all outputs of one photograph; the image comes last, since it shows that all the others exist."""
         write_new, wanted = self._write_new, self._task.wanted
+        kept = not wanted.writes(job.target)
         make_folder(job.target.parent)
         values = result.image[i]
         if wanted.samples:
@@ -162,8 +163,9 @@ class Restoring:
         width, height = photo.size
         change = photo.change_to(restored)
         told = [f"the first of {photo.frames} frames"] if photo.frames > 1 else []
-        told += [f"the mean of {wanted.samples} samples, written beside it"] if wanted.samples else []
-        told += ["maps written beside it"] if wanted.maps else []
+        told += ["kept as it was, with what was missing written beside it"] if kept else []
+        told += [f"the mean of {wanted.samples} samples, written beside it"] if wanted.samples and not kept else []
+        told += ["maps written beside it"] if wanted.maps and not kept else []
         remarks = shown(" ".join("; ".join((*told, *photo.notes, *notes)).split()))
         return (
             f"{shown(job.target)}  {width}x{height}  {seconds:.2f} s  "

@@ -95,6 +95,16 @@ def test_samples(f2d, model, photo, tmp_path):
         assert (tmp_path / f"{k}.png").read_bytes() == (tmp_path / f"o.png_sample_{k}.png").read_bytes()
 
 
+@pytest.mark.parametrize("more", [("--samples", 2), ("--save-maps",)])
+def test_a_photo_that_was_there_is_not_called_new(f2d, model, photo, tmp_path, more):
+    out, options = tmp_path / "o.png", ("--model", model, "--steps", 2, "--seed", 3)
+    assert f2d("restore", photo, "-o", out, *options).exit_code == 0
+    before = out.read_bytes()
+    result = f2d("restore", photo, "-o", out, *options, *more)
+    assert result.exit_code == 0 and out.read_bytes() == before and len(list(tmp_path.glob("o.png_*"))) > 2
+    assert "(kept as it was, with what was missing written beside it)" in result.stdout
+
+
 def test_the_change_is_reported(f2d, model, photo, tmp_path):
     result = f2d("restore", photo, "-o", tmp_path / "o.png", "--model", model)
     difference = np.abs(read(tmp_path / "o.png").levels.astype(int) - read(photo).levels)

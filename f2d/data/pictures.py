@@ -26,7 +26,7 @@ class Pictures:
     def __call__(self, path: Path) -> Tensor:
         kept = self._kept.get(path)
         if kept is None:
-            kept = as_bytes(read(path).as_depth(8).levels)
+            kept = as_bytes(read(path).as_depth(8).opaque)
             size = kept.untyped_storage().nbytes()
             if size <= self._room:
                 self._kept[path] = kept

@@ -21,6 +21,17 @@ def make_pairs(folder, inputs: dict[str, list[str]]) -> None:
             save(picture(0, 4, 5), folder / home / f"{stem}.png")
 
 
+def test_what_lies_below_transparency_is_not_trained_on(tmp_path):
+    """A cut-out over black is the cut-out over white; what can be seen is as it is."""
+    seen = np.zeros((40, 48), bool)
+    seen[8:30, 10:40] = True
+    for name, hidden in (("black", 0), ("white", 255)):
+        levels = np.where(seen[..., None], picture(3), np.uint8(hidden))
+        save(np.dstack([levels, np.where(seen, 255, 0).astype(np.uint8)]), tmp_path / f"{name}.png")
+    black, white = (open_pool(tmp_path).read(i)[1].permute(1, 2, 0).numpy() for i in range(2))
+    assert np.array_equal(black, white) and np.array_equal(black[seen], picture(3)[seen])
+
+
 def test_clean_photographs(photographs):
     pool = open_pool(photographs)
     assert len(pool) == 12 and pool.synthesised and pool.categories == CATEGORIES

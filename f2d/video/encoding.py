@@ -41,6 +41,7 @@ ENCODERS = {
     "ffv1": Encoder("ffv1", None, 0, {"level": "3", "slicecrc": "1"}),
 }
 assert tuple(ENCODERS) == CODECS
+_WITH_ASPECT = ("h264", "h265")  # whose own header has the aspect of the pixels: PyAV cannot set it in Matroska's
 
 
 class Settings(NamedTuple):
@@ -142,6 +143,9 @@ def _problem(source: Source, settings: Settings) -> str | None:
         return f"{name} does not take {source.layout.pixel_format}"
     if settings.codec == "ffv1" and display_matrix(source.first):  # see muxing: its template would have to be an MP4
         return "the rotation of the video cannot be stored with it"
+    square = source.stream.sample_aspect_ratio in (None, 0, 1)
+    if not square and settings.muxer in ("matroska", "webm") and settings.codec not in _WITH_ASPECT:
+        return "pixels that are not square cannot be stored with it here, unlike in .mp4"
     try:
         open_encoder(source, settings)
     except (av.error.FFmpegError, ValueError):

@@ -128,6 +128,8 @@ def set_up(context: av.VideoCodecContext, source: Source, settings: Settings) ->
     context.options = encoder.options | quality
     if encoder.parameters:
         given = [encoder.options.get(encoder.parameters), *hdr.parameters(first, encoder.name)]
+        if settings.codec == "av1" and settings.crf == 0:  # FFmpeg takes it for none, and SVT-AV1's own default is 35
+            given.append("crf=0")
         context.options[encoder.parameters] = ":".join(filter(None, given))
 
 

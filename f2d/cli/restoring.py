@@ -190,7 +190,7 @@ class Restoring:
                 partial(write, photo.replaced(sample), quality=self._task.quality),
             )
         deviation = squares.div(number - 1).clamp_min(0).sqrt()
-        plain = Photo(photo.levels, metadata=replace(photo.metadata, icc=b""))
+        plain = Photo(photo.levels, metadata=replace(photo.metadata, icc=b"", png={}))
         return mean, plain.replaced(deviation, depth=16), seconds
 
     def call(self, images: torch.Tensor, seed: int, **more: Any) -> Restored:

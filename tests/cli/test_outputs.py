@@ -7,6 +7,7 @@ from PIL import Image
 
 from f2d.engine.restorer import Restorer
 from f2d.images import Photo, read, write
+from f2d.images.metadata import Metadata
 from tests.cli.conftest import smooth_pixels
 from tests.nets.small import TINY
 
@@ -93,6 +94,15 @@ def test_samples(f2d, model, photo, tmp_path):
     for k in (1, 2, 3):  # each is what its seed gives
         assert f2d("restore", photo, "-o", tmp_path / f"{k}.png", *options, "--seed", 10 + k).exit_code == 0
         assert (tmp_path / f"{k}.png").read_bytes() == (tmp_path / f"o.png_sample_{k}.png").read_bytes()
+
+
+def test_a_deviation_has_no_colours(f2d, model, tmp_path):
+    """The photo's own gamma would make small deviations large."""
+    write(Photo(smooth_pixels(8, 9), metadata=Metadata(png={b"gAMA": (100_000).to_bytes(4, "big")})), tmp_path / "a.png")
+    options = ("--model", model, "--steps", 2, "--samples", 2)
+    assert f2d("restore", tmp_path / "a.png", "-o", tmp_path / "o.png", *options).exit_code == 0
+    assert b"gAMA" in (tmp_path / "o.png_sample_2.png").read_bytes()
+    assert b"gAMA" not in (tmp_path / "o.png_std.png").read_bytes()
 
 
 @pytest.mark.parametrize("more", [("--samples", 2), ("--save-maps",)])

@@ -198,6 +198,13 @@ def test_cdd11_s_folders_in_another_order_of_factors(tmp_path):
         open_pool(tmp_path)
 
 
+def test_sorted_order_is_that_of_the_numbers(tmp_path):
+    """1, 10, 2 beside 001, 002, 010 would be three wrong pairs of four."""
+    make_pairs(tmp_path, {"bad": ["f1", "f2", "f9", "f10"], "good": ["c001", "c002", "c009", "c010"]})
+    expected = [("f1", "c001"), ("f2", "c002"), ("f9", "c009"), ("f10", "c010")]
+    assert names(find_pairs(tmp_path, "haze", "bad", "good", "sorted")) == expected
+
+
 def test_a_category_says_that_folders_are_a_pair(tmp_path):
     """haze and clear are CDD-11's names as well as RESIDE's, where several hazes are of one picture."""
     make_pairs(tmp_path, {"haze": ["1_1_0.90", "1_2_0.97"], "clear": ["1"]})

@@ -132,7 +132,8 @@ names = st.one_of(
 )
 def test_any_recipe_survives_a_round_trip(path, rate, share):
     source = Source(path, category="low_haze", ratio=rate)
-    recipe = Recipe(sources=(source,), learning_rate=rate, ema_decay=share, augment=Augment(colour=share), initial=path)
+    rates = {"learning_rate": rate, "final_learning_rate": 0.0}
+    recipe = Recipe(sources=(source,), **rates, ema_decay=share, augment=Augment(colour=share), initial=path)
     values = parse(recipe.to_yaml())
     assert values["sources"][0]["path"] == values["initial"] == path
     assert (values["learning_rate"], values["ema_decay"], values["augment"]["colour"]) == (rate, share, share)
@@ -167,6 +168,7 @@ def test_any_recipe_survives_a_round_trip(path, rate, share):
         "learning_rate: .nan",
         "learning_rate: .inf",
         "final_learning_rate: -1e-9",
+        "final_learning_rate: 1e-2",
         "betas: 0.9",
         "betas: [0.9]",
         "betas: [0.9, 1.0]",
@@ -180,6 +182,8 @@ def test_any_recipe_survives_a_round_trip(path, rate, share):
         "losses: [1]",
         "losses: {pixels: 1}",
         "losses: {pixel: -1}",
+        "losses: {pixel: 0, reconstruction: 0, frequency: 0, classification: 0, presence: 0, maps: 0, balance: 0, "
+        "gate_prior: 0, enhancement: 0, enhancer_gate: 0}",
         "losses: {pixel: all}",
         "losses: {kind: huber}",
         "losses: {map_target: none}",

@@ -91,6 +91,12 @@ def test_a_run_is_resumed_with_its_own_recipe(photographs, small, tmp_path):
         fit(small("resflow"), photographs, tmp_path / "run", resume=True)
 
 
+def test_resflow_has_one_term(photographs, small, tmp_path):
+    with pytest.raises(ValueError, match=r"losses\.pixel must be above 0 for ResFlow"):
+        fit(small("resflow", losses=LossWeights(pixel=0)), photographs, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_folder_with_results_is_a_run(photographs, small, tmp_path):
     (tmp_path / "best").mkdir()
     with pytest.raises(FileExistsError, match=r"already contains a run \(best\)"):

@@ -98,7 +98,8 @@ def test_samples(f2d, model, photo, tmp_path):
 
 def test_a_deviation_has_no_colours(f2d, model, tmp_path):
     """The photo's own gamma would make small deviations large."""
-    write(Photo(smooth_pixels(8, 9), metadata=Metadata(png={b"gAMA": (100_000).to_bytes(4, "big")})), tmp_path / "a.png")
+    linear = Metadata(png={b"gAMA": (100_000).to_bytes(4, "big")})
+    write(Photo(smooth_pixels(8, 9), metadata=linear), tmp_path / "a.png")
     options = ("--model", model, "--steps", 2, "--samples", 2)
     assert f2d("restore", tmp_path / "a.png", "-o", tmp_path / "o.png", *options).exit_code == 0
     assert b"gAMA" in (tmp_path / "o.png_sample_2.png").read_bytes()

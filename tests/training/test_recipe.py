@@ -123,7 +123,10 @@ def test_numbers_as_people_write_them(recipe):
 
 
 names = st.one_of(
-    st.sampled_from(["1e3", "1e3x", "0500", "096", "0x10", "yes", "null", "1_000", "2026-01-01", "~", "a: b", "#", "é"]), st.text()
+    st.sampled_from(
+        ["1e3", "1e3x", "0500", "096", "0x10", "yes", "null", "1_000", "2026-01-01", "~", "a: b", "#", "é"]
+    ),
+    st.text(),
 )
 
 

@@ -77,6 +77,7 @@ def fit(
     crop = max(stage.crop for stage in recipe.stages if stage.start < recipe.steps)
     validated = recipe.validation_crop or crop
     mixture = Mixture(recipe.sources, data, factors, recipe.augment, recipe.seed, crop_check=max(crop, validated))
+    _check_outside(out, data, recipe, mixture)
     _check_categories(recipe, mixture)
     mixture, held_out = mixture.split(recipe.validation_images, validated)
     machines, devices = _placement(devices, accelerator)
@@ -205,6 +206,14 @@ def _factors(net: Network, recipe: Recipe) -> tuple[str, ...]:
             f"defined for {', '.join(FACTORS)} only"
         )
     return net.config.factors
+
+
+def _check_outside(out: Path, data: Path, recipe: Recipe, mixture: Mixture) -> None:
+    """Raise ValueError for a run inside a folder of photographs, to which its own samples would belong on resuming."""
+    for source, part in zip(recipe.sources, mixture.parts, strict=True):
+        folder = data / source.path
+        if part.pool.synthesised and out.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"{out} must lie outside {folder}, as its samples would be read as photographs")
 
 
 def _check_validation(net: Network, recipe: Recipe) -> None:

@@ -145,7 +145,7 @@ def _problem(source: Source, settings: Settings) -> str | None:
         return f"{name} does not take {source.layout.pixel_format}"
     if settings.codec == "ffv1" and display_matrix(source.first):  # see muxing: its template would have to be an MP4
         return "the rotation of the video cannot be stored with it"
-    square = source.stream.sample_aspect_ratio in (None, 0, 1)
+    square = abs((source.stream.sample_aspect_ratio or 1) - 1) < 0.01  # 1280:1281 comes from a rounded width
     if not square and settings.muxer in ("matroska", "webm") and settings.codec not in _WITH_ASPECT:
         return "pixels that are not square cannot be stored with it here, unlike in .mp4"
     try:

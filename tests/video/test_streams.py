@@ -301,6 +301,8 @@ def test_pixels_that_are_not_square_stay_so_or_are_refused(tmp_path, suffix, cod
         with pytest.raises(VideoError, match=r"a\.mp4: cannot be encoded for .*pixels that are not square"):
             restore_video(source, target, identity, Wanted(codec))
         assert not target.exists()
+        source = make_clip(tmp_path / "a.mp4", count=2, context={"sample_aspect_ratio": Fraction(1280, 1281)})
+        assert restore_video(source, target, identity, Wanted(codec)).frames == 2  # of a rounded width
         return
     restore_video(source, target, identity, Wanted(codec))
     with av.open(str(target)) as container:

@@ -6,7 +6,7 @@ from PIL import Image
 
 from f2d.data import open_pool
 from f2d.data.pairs import find_pairs
-from f2d.data.pictures import Pictures
+from f2d.data.pictures import Pictures, find_images
 from f2d.degradation import CATEGORIES
 from tests.data.conftest import negative, picture, save
 
@@ -19,6 +19,16 @@ def make_pairs(folder, inputs: dict[str, list[str]]) -> None:
     for home, stems in inputs.items():
         for stem in stems:
             save(picture(0, 4, 5), folder / home / f"{stem}.png")
+
+
+def test_links_to_folders_are_followed_once(tmp_path):
+    save(picture(0), tmp_path / "data" / "real" / "a.png")
+    save(picture(1), tmp_path / "elsewhere" / "deep" / "b.png")
+    (tmp_path / "data" / "also").symlink_to(tmp_path / "data" / "real")  # before the real folder in the alphabet
+    (tmp_path / "data" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "loop").symlink_to(tmp_path / "data")
+    found = [path.relative_to(tmp_path / "data").as_posix() for path in find_images(tmp_path / "data")]
+    assert found == ["linked/deep/b.png", "real/a.png"]
 
 
 def test_what_lies_below_transparency_is_not_trained_on(tmp_path):

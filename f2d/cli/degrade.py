@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.markup import escape
 
 from f2d.cli.console import one_line_errors, out
 from f2d.cli.files import beside, check_free, check_output
 from f2d.cli.options import Overwrite, Seed
-from f2d.images import open_image, replacing, save_image, to_picture
+from f2d.images import Photo, check_holds, read, replacing, save_image, to_picture, write
 
 
 @one_line_errors
@@ -30,9 +31,11 @@ def degrade(
     """Degrade PHOTO in the same way as training data, and write the parameters to a JSON file (-o with .json appended).
 
     To reproduce the image, call `f2d.degrade(photo, category, seed=seed)` with the category and seed in this file.
+    Transparency is kept.
     """
     check_output(target, overwrite=overwrite)
-    clean = open_image(photo).convert("RGB")
+    source = read(photo)
+    check_holds(source, target)
 
     import f2d_kernels
     from f2d import degradation
@@ -40,8 +43,8 @@ def degrade(
     record_path = target.with_name(f"{target.name}.json")
     map_paths = [beside(target, f"map_{factor}.png") for factor in degradation.FACTORS] if maps else []
     check_free([record_path, *map_paths], overwrite=overwrite)
-    degraded = degradation.degrade(clean, category, seed=seed)
-    save_image(degraded.image, target)
+    degraded = degradation.degrade(source.picture().convert("RGB"), category, seed=seed)
+    write(Photo(np.asarray(degraded.image), source.as_depth(8).alpha), target)
     record = {
         "category": degraded.category,
         "seed": degraded.seed,

@@ -220,3 +220,17 @@ def _check_distinct(jobs: list[Job], wanted: Wanted) -> None:
             raise ImageError(
                 f"{target}: would be written by {' and '.join(map(str, sources))}, so give them separate output folders"
             )
+    if wanted.overwrite:
+        _check_sources_stay(jobs)
+
+
+def _check_sources_stay(jobs: list[Job]) -> None:
+    """Raise ImageError if an output would replace what a link among the inputs leads to, before that is read."""
+    readers = defaultdict(list)
+    for job in jobs:
+        readers[os.path.realpath(job.source)].append(job)
+    for job in jobs:
+        place = os.path.join(os.path.realpath(job.target.parent), job.target.name)
+        others = [other.source for other in readers[place] if other != job]
+        if others:
+            raise ImageError(f"{job.target}: would be replaced, but {others[0]} leads to it, so give an output folder")

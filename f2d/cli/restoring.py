@@ -144,6 +144,7 @@ class Restoring:
     def _written(self, job: Job, photo: Photo, result: Restored, i: int, seconds: float) -> str:
         """Write all outputs of one photograph; the image comes last, since it shows that all the others exist."""
         write_new, wanted = self._write_new, self._task.wanted
+        kept = not wanted.writes(job.target)
         make_folder(job.target.parent)
         values = result.image[i]
         if wanted.samples:
@@ -162,8 +163,9 @@ class Restoring:
         width, height = photo.size
         change = photo.change_to(restored)
         told = [f"the first of {photo.frames} frames"] if photo.frames > 1 else []
-        told += [f"the mean of {wanted.samples} samples, written beside it"] if wanted.samples else []
-        told += ["maps written beside it"] if wanted.maps else []
+        told += ["kept as it was, with what was missing written beside it"] if kept else []
+        told += [f"the mean of {wanted.samples} samples, written beside it"] if wanted.samples and not kept else []
+        told += ["maps written beside it"] if wanted.maps and not kept else []
         remarks = shown(" ".join("; ".join((*told, *photo.notes, *notes)).split()))
         return (
             f"{shown(job.target)}  {width}x{height}  {seconds:.2f} s  "
@@ -188,15 +190,16 @@ class Restoring:
                 partial(write, photo.replaced(sample), quality=self._task.quality),
             )
         deviation = squares.div(number - 1).clamp_min(0).sqrt()
-        plain = Photo(photo.levels, metadata=replace(photo.metadata, icc=b""))
+        plain = Photo(photo.levels, metadata=replace(photo.metadata, icc=b"", png={}))
         return mean, plain.replaced(deviation, depth=16), seconds
 
     def call(self, images: torch.Tensor, seed: int, **more: Any) -> Restored:
-        """Restore a batch with the options of the task; raise ImageError if it does not fit into memory."""
+        """Restore a batch with the options of the task; raise ImageError if it fits neither into memory nor on disk."""
         signed = (seed + 2**63) % 2**64 - 2**63  # the same 64 bits as a signed integer, which a tensor of seeds holds
+        restorer = self._restorer  # a model that cannot be loaded is no fault of a photograph
         try:
-            return self._restorer(images, seed=signed, **self._task.options, **more)
-        except BudgetError as error:
+            return restorer(images, seed=signed, **self._task.options, **more)
+        except (BudgetError, OSError) as error:
             raise ImageError(str(error)) from None
 
     def _write_new(self, path: Path, write_to: Callable[[Path], object]) -> None:

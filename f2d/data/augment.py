@@ -40,7 +40,7 @@ class Augment:
         Everything is drawn from `draws`, with the same numbers whether a degraded image is given or not.
         """
         _, height, width = clean.shape
-        side = min(int(crop / draws.uniform(*self.scale)), height, width)
+        side = max(1, min(int(crop / draws.uniform(*self.scale)), height, width))
         top, left = draws.randrange(height - side + 1), draws.randrange(width - side + 1)
         turns, flip, colour = draws.random(), draws.random(), draws.random()
         pictures = [clean] if degraded is None else [clean, degraded]

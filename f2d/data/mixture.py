@@ -84,17 +84,18 @@ class Mixture(Dataset):
         """Return (the mixture without the held-out scenes, `count` samples of these), for training and validation.
 
         Each source contributes its share of the samples, from evenly spaced scenes, at most a tenth of its scenes; all
-        entries of a scene are held out together. The samples are centre crops with fixed seeds, taking the categories
-        in turn, so every validation uses the same ones. No pair is used twice, so there may be fewer than `count`.
-        Raises ValueError for a source with a single scene, and if no image would be left to train a category.
+        entries of a scene are held out together, those of other sources too. The samples are centre crops with fixed
+        seeds, taking the categories in turn, so every validation uses the same ones. No pair is used twice, so there
+        may be fewer than `count`. Raises ValueError for a source with a single scene, and if no image would be left to
+        train a category.
         """
         train = copy.copy(self)
-        train.parts, chosen = [], []
-        for number, part in enumerate(self.parts):
-            share = len(range(number, count, len(self.parts)))
-            kept, held = _divided(part, share)
-            train.parts.append(kept)
-            chosen.append([(held, category, entry) for category, entry in _in_turn(held, share)])
+        shares = [len(range(number, count, len(self.parts))) for number in range(len(self.parts))]
+        held = [_held_out(part, share) for part, share in zip(self.parts, shares)]
+        of_any = set().union(*held)  # sources may share their photographs
+        train.parts = [_trained(part, of_any) for part in self.parts]
+        parts = [_those(part, scenes, True) for part, scenes in zip(self.parts, held)]
+        chosen = [[(part, *pick) for pick in _in_turn(part, share)] for part, share in zip(parts, shares)]
         in_turn = [picks[k] for k in range(count) for picks in chosen if k < len(picks)]
         return train, [_fixed_sample(*pick, crop, number) for number, pick in enumerate(in_turn)]
 
@@ -149,29 +150,35 @@ def _frequencies(source: Source, pool: Pool, where: str) -> dict[str, float]:
     return frequencies
 
 
-def _divided(part: _Part, share: int) -> tuple[_Part, _Part]:
-    """Return (remaining, held-out) parts: whole scenes, evenly spaced, at most `share` and a tenth of all."""
-    entries, first = part.pool.entries, part.pool.entries[0].name
-    scene_of = {entry: entries[entry].scene for entry in part.used()}
-    scenes = sorted(set(scene_of.values()))
+def _held_out(part: _Part, share: int) -> set[str]:
+    """Return the scenes to hold out: evenly spaced, at most `share` and a tenth of all."""
+    entries = part.pool.entries
+    scenes = sorted({entries[entry].scene for entry in part.used()})
     if len(scenes) < 2:
         raise ValueError(
-            f"{first} is the only image, but training needs at least two, as one is held out for validation"
+            f"{entries[0].name} is the only image, but training needs at least two, as one is held out for validation"
         )
     number = min(share, max(1, len(scenes) // 10))
-    held = {scenes[k * len(scenes) // number] for k in range(number)}
+    return {scenes[k * len(scenes) // number] for k in range(number)}
 
-    def those(wanted: bool) -> _Part:
-        chosen: dict[str, Sequence[int]] = {
-            c: [e for e in entries if (scene_of[e] in held) == wanted] for c, entries in part.entries.items()
-        }
-        return replace(part, entries=chosen)
 
-    kept, out = those(False), those(True)
+def _trained(part: _Part, held: set[str]) -> _Part:
+    """Return the part that is left to train; raise ValueError if a category has no image left."""
+    kept = _those(part, held, False)
     bare = [category for category, entries in kept.entries.items() if not entries]
     if bare:
+        first = part.pool.entries[0].name
         raise ValueError(f"{first}: all images of {', '.join(bare)} would be held out for validation, so give more")
-    return kept, out
+    return kept
+
+
+def _those(part: _Part, scenes: set[str], wanted: bool) -> _Part:
+    """Return the part with the entries of these scenes, or of all others."""
+    entries = part.pool.entries
+    chosen: dict[str, Sequence[int]] = {
+        c: [e for e in of_category if (entries[e].scene in scenes) == wanted] for c, of_category in part.entries.items()
+    }
+    return replace(part, entries=chosen)
 
 
 def _in_turn(held: _Part, count: int) -> list[tuple[str, int]]:

@@ -115,7 +115,8 @@ def match_pairs(
     `f2d.data.naming`, such as rain-N with norain-N (Rain100L) and NOISY with GT (SIDD), also within one folder; or if
     the clean name is the part of the degraded one before an underscore, the longest that exists (im_0001_s80_a04 ->
     im_0001, 1_1_0.90179 -> 1). pattern replaces these rules: ``DEGRADED -> CLEAN`` with one * each, such as ``*_hazy ->
-    *_GT``, or ``sorted`` for names that do not match (DPDD), which pairs the files of both folders by sorted order.
+    *_GT``, or ``sorted`` for names that do not match (DPDD), which pairs the files of both folders in order, numbers by
+    their value.
 
     Raises ValueError for missing folders, and for different numbers of files to be paired by sorted order.
     """
@@ -224,7 +225,12 @@ def _in_order(inputs: list[Path], targets: list[Path], home: Home) -> list[tuple
             f"{home.degraded} has {len(inputs)} images and {home.clean} has {len(targets)}, but their names do not "
             "match, and pairs by sorted order need as many of either"
         )
-    return list(zip(inputs, targets))
+    return list(zip(*(sorted(paths, key=_natural) for paths in (inputs, targets))))
+
+
+def _natural(path: Path) -> list[str | int]:
+    """Order numbers by their value: 2 comes before 10, as 002 before 010 in the other folder."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", str(path)))]
 
 
 def _matched(

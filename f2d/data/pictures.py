@@ -1,6 +1,8 @@
 """Read images as bytes, decoded once while there is room; find them in folders."""
 
+import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,7 @@ class Pictures:
     def __call__(self, path: Path) -> Tensor:
         kept = self._kept.get(path)
         if kept is None:
-            kept = as_bytes(read(path).as_depth(8).levels)
+            kept = as_bytes(read(path).as_depth(8).opaque)
             size = kept.untyped_storage().nbytes()
             if size <= self._room:
                 self._kept[path] = kept
@@ -43,9 +45,26 @@ def as_bytes(levels: np.ndarray) -> Tensor:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Return all image files below `folder`, sorted; hidden files and folders are skipped."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir())
-    return sorted(path for path in found if not any(map(is_hidden, path.relative_to(folder).parts)))
+    """Return all image files below `folder`, sorted; hidden files and folders are skipped.
+
+    Links to folders are followed, and each folder is entered once, by its real path if it has one here.
+    """
+    found, entered = list[Path](), set[Path]()
+    folders, links = [folder], list[Path]()
+    while folders or links:
+        here = folders.pop() if folders else links.pop(0)
+        if here.resolve() in entered:
+            continue
+        entered.add(here.resolve())
+        with suppress(PermissionError, FileNotFoundError, NotADirectoryError), os.scandir(here) as entries:
+            for entry in (entry for entry in entries if not is_hidden(entry.name)):
+                path = here / entry.name
+                if path.is_dir():
+                    (links if entry.is_symlink() else folders).append(path)
+                elif path.suffix.lower() in IMAGE_SUFFIXES:
+                    found.append(path)
+        links.sort()
+    return sorted(found)
 
 
 def is_hidden(name: str) -> bool:

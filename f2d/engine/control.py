@@ -1,9 +1,11 @@
 """Control how much of each factor is corrected, and adjust decisions about the whole image."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 
+import torch
 from torch import Tensor
+
+LARGEST = torch.finfo(torch.float32).max  # of a strength: the gates that it multiplies are float32
 
 # Called with the name and value of a decision about the whole image, which no pixel can see changing from one frame of
 # a video to the next without flickering; returns the value to use. In order: "enhancer gate" [B, 1, 1, 1] (if there is
@@ -39,7 +41,7 @@ def strengths(
     for name, value in strength.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError(f"strength of {name} must be a number >= 0, got {type(value).__name__}")
-        if not (value >= 0 and math.isfinite(value)):
+        if not 0 <= value <= LARGEST:
             raise ValueError(f"strength of {name} must be a number >= 0 (1 is as trained, 0 is off), got {value}")
         if name not in chosen and value != 0:
             raise ValueError(

@@ -159,8 +159,8 @@ class Restorer:
             raise TypeError(
                 f"images must be a tensor [B, 3, H, W], got {type(images).__name__} (a call takes other kinds of image)"
             )
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"images must be [B, 3, H, W], got {tuple(images.shape)}")
+        if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
+            raise ValueError(f"images must be [B, 3, H, W] with B, H, W >= 1, got {tuple(images.shape)}")
         if not images.is_floating_point():
             raise TypeError(f"images must hold floating-point values in [0, 1], got {images.dtype}")
         check_range(images)

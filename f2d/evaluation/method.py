@@ -55,7 +55,7 @@ class ModelMethod:
         spatial = getattr(self._restorer.config, "spatial_maps", False)
         another = None
         if self._twice:
-            another = self._restorer(degraded, **{**self._options, "seed": self._options["seed"] + 1}).image
+            another = self._restorer(degraded, **{**self._options, "seed": (self._options["seed"] + 1) % 2**64}).image
         explained = (result.factors, result.gates, result.maps, result.presence)
         return Answer(result.image, result.seconds, *explained, spatial, another)
 

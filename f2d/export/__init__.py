@@ -28,9 +28,10 @@ from f2d.nets import F2DNet
 from f2d.nets.models import Network
 from f2d.nets.resflow import ResFlowNet
 from f2d.replacing import replacing
-from f2d.transport import ResFlow, Transport, sampling
+from f2d.transport import LogNormal, ResFlow, Transport, sampling
 from f2d.transport.interface import Predict
 from f2d.transport.restore import restore_tensor
+from f2d.transport.samplers import warn_if_short
 
 ONNX, PROGRAM = ".onnx", ".pt2"
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
@@ -68,6 +69,8 @@ def export(
     steps, sampler = sampling(net.transport, steps, sampler)
     if path.suffix == ONNX and (dtype != torch.float32 or torch.device(device).type != "cpu"):
         raise ValueError(f"{path}: dtype and device must be omitted, as ONNX files are float32 for any device")
+    if isinstance(net.transport, LogNormal):
+        warn_if_short(net.transport.schedule, steps, sampler)
     text = _describe(net, steps, sampler, dtype, device)
     network = _network(net, path, dtype, device)
     with _quietly(), torch.no_grad(), replacing(path, alone=True) as part:

@@ -115,6 +115,7 @@ def _drawings(
             restorers[name] = restorer
             found[f"{name}-gates"] = partial(gates, restorer, shown)
         if isinstance(restorer.transport, LogNormal):
+            restorer.transport.times(steps, "MC")  # raises its error before anything is drawn
             found[f"{name}-trajectory"] = partial(
                 trajectory, restorer, shown[0], steps=steps, seed=settings.options["seed"]
             )

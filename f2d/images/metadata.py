@@ -169,9 +169,8 @@ def _exif(image: Image.Image, size: tuple[int, int]) -> bytes:
 
 
 def _upright(xmp: bytes) -> bytes:
-    for opening, closing in ((b'tiff:Orientation="', b'"'), (b"<tiff:Orientation>", b"</tiff:Orientation>")):
-        xmp = re.sub(re.escape(opening) + rb"[0-9]" + re.escape(closing), opening + b"1" + closing, xmp)
-    return xmp
+    """Set the orientation, an attribute in either kind of quotes or an element, to 1."""
+    return re.sub(rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)[0-9]", rb"\g<1>1", xmp)
 
 
 def _tiff_tags(metadata: Metadata) -> Image.Exif:

@@ -55,15 +55,17 @@ class Photo:
         """The size (width, height)."""
         return self.levels.shape[1], self.levels.shape[0]
 
-    def tensor(self) -> "Tensor":
-        """Convert to [3, H, W] float32 in [0, 1] without transparency; grey is repeated three times.
+    @property
+    def opaque(self) -> np.ndarray:
+        """The levels without transparency: pixels that cannot be seen take the values of others (`filling.filled`),
+        as what lies below them does not matter."""
+        return self.levels if self.seen is None else filled(self.levels, self.seen)
 
-        Pixels that cannot be seen take the values of others (`filling.filled`): what lies below them does not matter.
-        """
+    def tensor(self) -> "Tensor":
+        """Convert `opaque` to [3, H, W] float32 in [0, 1]; grey is repeated three times."""
         import torch
 
-        levels = self.levels if self.seen is None else filled(self.levels, self.seen)
-        values = torch.from_numpy(levels.astype(np.float32)).permute(2, 0, 1).contiguous()
+        values = torch.from_numpy(self.opaque.astype(np.float32)).permute(2, 0, 1).contiguous()
         return values.div_(_full(self.depth)).expand(3, -1, -1).contiguous()
 
     def replaced(self, values: "Tensor", depth: int | None = None) -> "Photo":

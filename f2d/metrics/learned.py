@@ -6,6 +6,7 @@ if that fails. All of them receive images in [0, 1], rounded to 8 bits.
 
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -20,11 +21,16 @@ SMALLEST = 32  # pixels; smaller images leave nothing in the last layers of Alex
 def network_measure(
     about: About, needs_ground_truth: bool, network: Callable[..., Tensor], device: torch.device
 ) -> FunctionMeasure:
-    """network(restored) or network(restored, ground_truth), both [1,3,H,W] in [0, 1] on `device`, as a measure."""
+    """network(restored) or network(restored, ground_truth), both [1,3,H,W] in [0, 1] on `device`, as a measure.
+
+    Threads take turns: a metric of torchmetrics keeps its sums in itself, and would mix the images of two threads.
+    """
+    turn = Lock()
 
     @torch.no_grad()
     def run(*images: Tensor) -> Tensor:
-        return network(*(eight_bits(image)[None].to(device) for image in images))
+        with turn:
+            return network(*(eight_bits(image)[None].to(device) for image in images))
 
     return FunctionMeasure(about, run, needs_ground_truth, SMALLEST)
 

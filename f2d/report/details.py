@@ -9,7 +9,7 @@ from torch import Tensor
 from f2d.engine import Predictor
 from f2d.engine.restorer import Restorer
 from f2d.report.pictures import shrunk
-from f2d.transport import LogNormal
+from f2d.transport import LogNormal, sampling
 
 GATE_STEPS = 10
 SPREAD_STEPS = (1, 4, 10)
@@ -43,6 +43,11 @@ class Details(NamedTuple):
     paths: np.ndarray
     spread: tuple[Spread, ...]
     sampled: tuple[int, int]
+
+
+def check_steps(restorer: Restorer) -> None:
+    """Raise ValueError for a model whose process has fewer steps than the details take."""
+    sampling(restorer.transport, max(GATE_STEPS, *SPREAD_STEPS))
 
 
 @torch.inference_mode()

@@ -17,7 +17,7 @@ from f2d.evaluation.tables import AVERAGES
 from f2d.replacing import replacing
 from f2d.report.cards import Shown, card, prepare
 from f2d.report.charts import bars_of, gates_over_time
-from f2d.report.details import GATE_STEPS, look
+from f2d.report.details import GATE_STEPS, check_steps, look
 from f2d.report.gather import INPUT, Content, gather
 from f2d.report.maps import scales_of
 from f2d.report.numbers import best, heading, printed
@@ -71,7 +71,9 @@ def _models(content: Content, details: bool, device: str) -> tuple[list[Restorer
     models, notes = list[Restorer | None](), list[str]()
     for method in content.methods:
         try:
-            models.append(load_evaluated(method.settings, device))
+            model = load_evaluated(method.settings, device)
+            check_steps(model)
+            models.append(model)
         except (OSError, ValueError) as error:
             models.append(None)
             notes.append(f"{method.name}: shown without expert maps, gates over time and spread; {error}.")

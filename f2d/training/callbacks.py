@@ -125,7 +125,8 @@ class LogLosses(Callback):
         rows = [["step", "loss", "learning_rate", "bad_steps"]]
         if self.first and self.path.exists():
             with self.path.open(newline="") as file:
-                rows += [row for row in list(csv.reader(file))[1 : self.first + 1] if len(row) == 4]
+                whole = [row for row in csv.reader(file) if len(row) == 4 and row[0].isdecimal()]
+            rows += [row for row in whole if int(row[0]) <= self.first]
         text = io.StringIO()
         csv.writer(text).writerows(rows)
         with replacing(self.path) as part:

@@ -38,6 +38,7 @@ from f2d.training.callbacks import (
 from f2d.training.data import TrainingData
 from f2d.training.module import TrainingModule
 from f2d.training.recipe import Recipe
+from f2d.transport import sampling
 
 ACCELERATORS = ("auto", "cpu", "cuda")
 
@@ -70,11 +71,13 @@ def fit(
     last = out / LAST
     _check_folder(out, recipe, resume)
     net = load_network(recipe.initial) if recipe.initial else _new(recipe)
+    _check_validation(net, recipe)
     first = _steps_done(last, net) if last.exists() else 0
     factors = _factors(net, recipe)
     crop = max(stage.crop for stage in recipe.stages if stage.start < recipe.steps)
     validated = recipe.validation_crop or crop
     mixture = Mixture(recipe.sources, data, factors, recipe.augment, recipe.seed, crop_check=max(crop, validated))
+    _check_outside(out, data, recipe, mixture)
     _check_categories(recipe, mixture)
     mixture, held_out = mixture.split(recipe.validation_images, validated)
     machines, devices = _placement(devices, accelerator)
@@ -203,6 +206,22 @@ def _factors(net: Network, recipe: Recipe) -> tuple[str, ...]:
             f"defined for {', '.join(FACTORS)} only"
         )
     return net.config.factors
+
+
+def _check_outside(out: Path, data: Path, recipe: Recipe, mixture: Mixture) -> None:
+    """Raise ValueError for a run inside a folder of photographs, to which its own samples would belong on resuming."""
+    for source, part in zip(recipe.sources, mixture.parts, strict=True):
+        folder = data / source.path
+        if part.pool.synthesised and out.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"{out} must lie outside {folder}, as its samples would be read as photographs")
+
+
+def _check_validation(net: Network, recipe: Recipe) -> None:
+    """Raise ValueError for a number of steps that the network cannot take: the first validation would end the run."""
+    try:
+        sampling(net.transport, recipe.validation_steps)
+    except ValueError as error:
+        raise ValueError(f"validation_steps: {error}") from None
 
 
 def _check_categories(recipe: Recipe, mixture: Mixture) -> None:

@@ -125,8 +125,10 @@ class VelocityMatching(Objective):
 
 
 def objective_of(net: nn.Module, weights: LossWeights, one_call_fraction: float) -> Objective:
-    """Return the objective that a network is trained with."""
+    """Return the objective that a network is trained with; raise ValueError for one in which nothing has a weight."""
     kind = FactorizedObjective if isinstance(net, F2DNet) else VelocityMatching
+    if kind is VelocityMatching and not weights.pixel:
+        raise ValueError("losses.pixel must be above 0 for ResFlow, which has no other term")
     return kind(weights, one_call_fraction)
 
 

@@ -74,8 +74,10 @@ class LossWeights:
         check("categories", fits, "a mapping of categories, each to a weight >= 0")
         check("hardness", 0 <= self.hardness <= 4, "an exponent in [0, 4]")
         object.__setattr__(self, "categories", {canonical(name): w for name, w in self.categories.items()})
-        for name, weight in vars(self).items():
-            check(name, not isinstance(weight, float) or weight >= 0, "a weight >= 0")
+        weights = {name: w for name, w in vars(self).items() if isinstance(w, float) and name != "hardness"}
+        for name, weight in weights.items():
+            check(name, weight >= 0, "a weight >= 0")
+        check("pixel", any(weights.values()), "above 0 where all other weights are 0, as nothing would be learned")
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,8 @@ class Recipe:
             "network", self.initial is None or not self.network, "empty beside `initial`, which determines the network"
         )
         check("learning_rate", self.learning_rate > 0, "a rate above 0")
+        falls = self.final_learning_rate <= self.learning_rate
+        check("final_learning_rate", falls, f"at most learning_rate, {self.learning_rate:g}, from which it falls")
         check("betas", all(0 <= beta < 1 for beta in self.betas), "two numbers in [0, 1)")
         check("ema_decay", 0 <= self.ema_decay < 1, "a number in [0, 1)")
         check("one_call_fraction", 0 <= self.one_call_fraction <= 1, "a number in [0, 1]")
@@ -198,7 +202,7 @@ class Recipe:
 
 
 class _Loader(yaml.SafeLoader):
-    """A loader with YAML 1.2's numbers, since PyYAML reads 1e-3, without a point, as text."""
+    """A loader with YAML 1.2's numbers: PyYAML reads 1e-3, without a point, as text, and 0500 as 320, in octal."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -206,9 +210,16 @@ class _Dumper(yaml.SafeDumper):
 
 
 for _kind in (_Loader, _Dumper):
-    _kind.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"), list("-+.0123456789")
-    )
+    for _name, _pattern in (("float", r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), ("int", r"[-+]?\d+$")):
+        _kind.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(_pattern), list("-+.0123456789"))
+
+
+def _whole(loader: _Loader, node: Any) -> int:
+    text = loader.construct_scalar(node)
+    return int(text) if text.lstrip("-+").isdecimal() else loader.construct_yaml_int(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole)
 
 
 def parse(text: str) -> Any:

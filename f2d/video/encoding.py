@@ -41,6 +41,7 @@ ENCODERS = {
     "ffv1": Encoder("ffv1", None, 0, {"level": "3", "slicecrc": "1"}),
 }
 assert tuple(ENCODERS) == CODECS
+_WITH_ASPECT = ("h264", "h265")  # whose own header has the aspect of the pixels: PyAV cannot set it in Matroska's
 
 
 class Settings(NamedTuple):
@@ -127,6 +128,8 @@ def set_up(context: av.VideoCodecContext, source: Source, settings: Settings) ->
     context.options = encoder.options | quality
     if encoder.parameters:
         given = [encoder.options.get(encoder.parameters), *hdr.parameters(first, encoder.name)]
+        if settings.codec == "av1" and settings.crf == 0:  # FFmpeg takes it for none, and SVT-AV1's own default is 35
+            given.append("crf=0")
         context.options[encoder.parameters] = ":".join(filter(None, given))
 
 
@@ -142,6 +145,9 @@ def _problem(source: Source, settings: Settings) -> str | None:
         return f"{name} does not take {source.layout.pixel_format}"
     if settings.codec == "ffv1" and display_matrix(source.first):  # see muxing: its template would have to be an MP4
         return "the rotation of the video cannot be stored with it"
+    square = abs((source.stream.sample_aspect_ratio or 1) - 1) < 0.01  # 1280:1281 comes from a rounded width
+    if not square and settings.muxer in ("matroska", "webm") and settings.codec not in _WITH_ASPECT:
+        return "pixels that are not square cannot be stored with it here, unlike in .mp4"
     try:
         open_encoder(source, settings)
     except (av.error.FFmpegError, ValueError):

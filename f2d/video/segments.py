@@ -85,15 +85,18 @@ class Segments:
         A frame is shown until the next one. Decoding times are the presentation times in order, `depth` frames late:
         they increase across segments, whatever the frame rate does, and none comes after its frame's presentation.
         The first ones come so early that the decoding times, too, end as long after their start as the presentation
-        does: MP4 stores the duration of a track as theirs.
+        does: MP4 stores the duration of a track as theirs. None comes closer to its presentation than the first: of
+        those before 0, FFmpeg's muxer takes the closest for the start.
         """
         assert self.last is not None
         depth = max(segment.depth for segment in self._finished())
         tail = deque(self._times(), maxlen=depth + 1)
         final = self.last.times[-1]  # decoded last
         early = end - tail[0] - (min((time for time in tail if time > final), default=end) - final)
-        first = next(self._times())
-        decoding = chain((first - early * k // depth for k in range(depth, 0, -1)), self._times())
+        first, order = next(self._times()), next(self._finished()).times
+        step = min((max(1, (order[k] - first) // k) for k in range(1, min(depth, len(order)))), default=early)
+        before = (first - max(early * (depth - k) // depth, early - step * k) for k in range(depth))
+        decoding = chain(before, self._times())
         following = chain(islice(self._times(), 1, None), [end])
         for number, segment in enumerate(self._finished()):
             durations = {time: next(following) - time for time in sorted(segment.times)}

@@ -22,6 +22,19 @@ def test_json_reproduces_the_picture(f2d, photo, tmp_path):
     assert not np.array_equal(np.asarray(again.image), np.asarray(Image.open(photo)))
 
 
+def test_transparency_is_kept_or_refused(f2d, photo, tmp_path):
+    rgb = np.asarray(Image.open(photo))
+    alpha = np.linspace(0, 255, rgb[..., 0].size).reshape(rgb.shape[:2]).astype(np.uint8)
+    Image.fromarray(np.dstack([rgb, alpha])).save(tmp_path / "cut.png")
+    options = ("--category", "haze", "--seed", 7)
+    assert f2d("degrade", tmp_path / "cut.png", "-o", tmp_path / "o.png", *options).exit_code == 0
+    written = np.asarray(Image.open(tmp_path / "o.png"))
+    assert np.array_equal(written[..., 3], alpha)
+    assert np.array_equal(written[..., :3], np.asarray(degrade(Image.open(photo), "haze", seed=7).image))
+    result = f2d("degrade", tmp_path / "cut.png", "-o", tmp_path / "o.jpg", *options)
+    assert_one_line_error(result, 2, "o.jpg: this format cannot hold the image's transparency")
+
+
 def test_maps_are_the_ones_of_the_synthesis(f2d, photo, tmp_path):
     assert f2d("degrade", photo, "-o", tmp_path / "o.png", "--category", "haze_snow", "--maps").exit_code == 0
     maps = degrade(Image.open(photo), "haze_snow", seed=0).maps

@@ -319,3 +319,14 @@ def test_change_spread_and_affine_psnr(f2d, model, pairs, tmp_path):
     assert done.exit_code == 0, done.output
     assert "spread: the images are outputs of another method" in (tmp_path / "other" / "results.md").read_text()
     assert "spread" not in rows(tmp_path / "other")["pairs/0"]
+
+
+def test_the_sample_after_the_last_seed_is_that_of_the_first(f2d, model, pairs, tmp_path):
+    """Seeds have 64 bits."""
+    command = ("eval", model, "--data", pairs, "--measures", "spread", "--steps", "4", "--precision", "float32")
+    assert f2d(*command, "-o", tmp_path / "last", "--seed", 2**64 - 1).exit_code == 0
+    assert f2d(*command, "-o", tmp_path / "first", "--seed", 0).exit_code == 0
+    for name, row in rows(tmp_path / "last").items():
+        images = (np.array(Image.open(tmp_path / o / "restored" / f"{name}.png")) for o in ("last", "first"))
+        first, second = (image.astype(float) for image in images)
+        assert float(row["spread"]) == pytest.approx(np.sqrt(np.square(first - second).mean() / 2), abs=0.5)

@@ -28,9 +28,10 @@ def test_a_program_is_written_and_checked(f2d, model, tmp_path):
     assert torch.export.load(path).module()(torch.rand(1, 3, 20, 30)).shape == (1, 3, 20, 30)
 
 
-def test_a_file_that_differs_is_a_failure(f2d, model, tmp_path, monkeypatch):
+@pytest.mark.parametrize("found", [{(1, 8, 8): float("nan")}, {(1, 1, 1): 0.0, (1, 8, 8): float("nan")}])
+def test_a_file_that_differs_is_a_failure(f2d, model, tmp_path, monkeypatch, found):
     path = tmp_path / "a.pt2"
     monkeypatch.setattr(exporting, "export", lambda net, path, **_: path.write_bytes(b"x"))
     monkeypatch.setattr(exporting, "description", lambda path: {"image": "any"})
-    monkeypatch.setattr(exporting, "differences", lambda path, net: {(1, 8, 8): float("nan")})
+    monkeypatch.setattr(exporting, "differences", lambda path, net: found)
     assert_one_line_error(f2d("export", model, "-o", path, "--precision", "float32", "--check"), 1, "differs")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -84,6 +85,15 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(f2d, model, tmp_path, monkey
     result = f2d("restore", tmp_path / "in", "-o", tmp_path / "out", "--model", model)
     assert_one_line_error(result, 1, "b.png: cannot be written (No space left on device)")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
+
+
+def test_no_room_for_the_features_of_one_photo_is_one_line(f2d, model, photo, tmp_path, monkeypatch):
+    Image.fromarray(smooth_pixels(600, 800)).save(tmp_path / "large.png")
+    monkeypatch.setattr("f2d.engine.restorer.shutil.disk_usage", lambda folder: SimpleNamespace(free=0))
+    options = ("--model", model, "--max-memory", "500M")
+    result = f2d("restore", tmp_path / "large.png", photo, "-o", tmp_path / "o", *options)
+    assert_one_line_error(result, 1, "large.png: ", "has no room for")
+    assert [path.name for path in (tmp_path / "o").iterdir()] == [photo.name]
 
 
 def test_a_photo_too_large_for_memory_is_one_line(f2d, model, tmp_path, memory_ends):

@@ -91,6 +91,21 @@ def test_links_are_followed_once(tree):
     assert set(places(["in"], recursive=True)) == ALL | {"link/e.png"}
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs symbolic links")
+def test_a_link_is_not_restored_from_what_its_target_became(f2d, model, tree):
+    """In place, a.png would be replaced before its link is read, and the link's copy be restored twice."""
+    os.symlink("a.png", tree / "in" / "link.png")
+    before = (tree / "in" / "a.png").read_bytes()
+    result = f2d("restore", "in", "-o", "in", "--overwrite", "--model", model)
+    assert_one_line_error(result, 2, "in/a.png: would be replaced", "in/link.png leads to it")
+    assert (tree / "in" / "a.png").read_bytes() == before and (tree / "in" / "link.png").is_symlink()
+    assert f2d("restore", "in", "-o", "out", "--overwrite", "--model", model).exit_code == 0
+    assert (tree / "out" / "link.png").read_bytes() == (tree / "out" / "a.png").read_bytes()
+    (tree / "in" / "link.png").unlink()
+    assert f2d("restore", "in", "-o", "in", "--overwrite", "--model", model).exit_code == 0
+    assert (tree / "in" / "a.png").read_bytes() != before
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs symbolic links, pipes and odd names")
 def test_odd_files_are_one_line_each_and_the_rest_goes_on(f2d, model, tree):
     folder = tree / "odd"

@@ -7,6 +7,7 @@ from PIL import Image
 
 from f2d.engine.restorer import Restorer
 from f2d.images import Photo, read, write
+from f2d.images.metadata import Metadata
 from tests.cli.conftest import smooth_pixels
 from tests.nets.small import TINY
 
@@ -93,6 +94,26 @@ def test_samples(f2d, model, photo, tmp_path):
     for k in (1, 2, 3):  # each is what its seed gives
         assert f2d("restore", photo, "-o", tmp_path / f"{k}.png", *options, "--seed", 10 + k).exit_code == 0
         assert (tmp_path / f"{k}.png").read_bytes() == (tmp_path / f"o.png_sample_{k}.png").read_bytes()
+
+
+def test_a_deviation_has_no_colours(f2d, model, tmp_path):
+    """The photo's own gamma would make small deviations large."""
+    linear = Metadata(png={b"gAMA": (100_000).to_bytes(4, "big")})
+    write(Photo(smooth_pixels(8, 9), metadata=linear), tmp_path / "a.png")
+    options = ("--model", model, "--steps", 2, "--samples", 2)
+    assert f2d("restore", tmp_path / "a.png", "-o", tmp_path / "o.png", *options).exit_code == 0
+    assert b"gAMA" in (tmp_path / "o.png_sample_2.png").read_bytes()
+    assert b"gAMA" not in (tmp_path / "o.png_std.png").read_bytes()
+
+
+@pytest.mark.parametrize("more", [("--samples", 2), ("--save-maps",)])
+def test_a_photo_that_was_there_is_not_called_new(f2d, model, photo, tmp_path, more):
+    out, options = tmp_path / "o.png", ("--model", model, "--steps", 2, "--seed", 3)
+    assert f2d("restore", photo, "-o", out, *options).exit_code == 0
+    before = out.read_bytes()
+    result = f2d("restore", photo, "-o", out, *options, *more)
+    assert result.exit_code == 0 and out.read_bytes() == before and len(list(tmp_path.glob("o.png_*"))) > 2
+    assert "(kept as it was, with what was missing written beside it)" in result.stdout
 
 
 def test_the_change_is_reported(f2d, model, photo, tmp_path):

@@ -64,6 +64,11 @@ def test_scale_enlarges_what_is_seen():
     torch.testing.assert_close(inner.diff(), torch.full((29,), 2.0), rtol=0, atol=1e-3)
 
 
+def test_scale_stops_at_one_pixel():
+    region, _ = Augment(scale=(50, 50), flips=False, turns=False, colour=0)(indexed(9, 9), None, 8, random.Random(0))
+    assert region.shape == (3, 8, 8) and all(len(channel.unique()) == 1 for channel in region)
+
+
 def test_colours_change_without_a_pair_only():
     grey = torch.full((3, 20, 20), 128, dtype=torch.uint8)
     always = Augment(colour=1.0)

@@ -183,6 +183,22 @@ def test_every_source_is_validated(root):
         Mixture(sources, root, FIVE).split(5, 41)
 
 
+def test_a_scene_that_one_source_holds_out_is_not_trained_on_from_another(tmp_path):
+    """Of 20 photographs the first source holds out two and the second one; clear/ of CDD-11 is both."""
+    for i in range(20):
+        save(picture(i), tmp_path / "clear" / f"{i:02}.png")
+        save(negative(picture(i)), tmp_path / "low" / f"{i:02}.png")
+    sources = [Source("clear", layout="clean"), Source("clear", category="clear"), Source(".", layout="cdd11")]
+    train, validation = Mixture(sources, tmp_path, FACTORS, PLAIN).split(4, 40)
+    held = {s.clean.numpy().tobytes() for s in validation}
+    crops = [torch.from_numpy(picture(i)).permute(2, 0, 1)[:, :, 4:44].float() / 255 for i in range(20)]
+    names = {f"{i:02}" for i, crop in enumerate(crops) if crop.numpy().tobytes() in held}
+    assert len(names) == len(held) == 2
+    for part in train.parts:
+        left = {part.pool.entries[entry].scene[-6:-4] for entry in part.used()}
+        assert len(left) == 18 and not left & names
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [

@@ -6,7 +6,7 @@ from PIL import Image
 
 from f2d.data import open_pool
 from f2d.data.pairs import find_pairs
-from f2d.data.pictures import Pictures
+from f2d.data.pictures import Pictures, find_images
 from f2d.degradation import CATEGORIES
 from tests.data.conftest import negative, picture, save
 
@@ -19,6 +19,27 @@ def make_pairs(folder, inputs: dict[str, list[str]]) -> None:
     for home, stems in inputs.items():
         for stem in stems:
             save(picture(0, 4, 5), folder / home / f"{stem}.png")
+
+
+def test_links_to_folders_are_followed_once(tmp_path):
+    save(picture(0), tmp_path / "data" / "real" / "a.png")
+    save(picture(1), tmp_path / "elsewhere" / "deep" / "b.png")
+    (tmp_path / "data" / "also").symlink_to(tmp_path / "data" / "real")  # before the real folder in the alphabet
+    (tmp_path / "data" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "loop").symlink_to(tmp_path / "data")
+    found = [path.relative_to(tmp_path / "data").as_posix() for path in find_images(tmp_path / "data")]
+    assert found == ["linked/deep/b.png", "real/a.png"]
+
+
+def test_what_lies_below_transparency_is_not_trained_on(tmp_path):
+    """A cut-out over black is the cut-out over white; what can be seen is as it is."""
+    seen = np.zeros((40, 48), bool)
+    seen[8:30, 10:40] = True
+    for name, hidden in (("black", 0), ("white", 255)):
+        levels = np.where(seen[..., None], picture(3), np.uint8(hidden))
+        save(np.dstack([levels, np.where(seen, 255, 0).astype(np.uint8)]), tmp_path / f"{name}.png")
+    black, white = (open_pool(tmp_path).read(i)[1].permute(1, 2, 0).numpy() for i in range(2))
+    assert np.array_equal(black, white) and np.array_equal(black[seen], picture(3)[seen])
 
 
 def test_clean_photographs(photographs):
@@ -185,6 +206,13 @@ def test_cdd11_s_folders_in_another_order_of_factors(tmp_path):
     (tmp_path / "haze").mkdir()
     with pytest.raises(ValueError, match=r"haze contains no images"):
         open_pool(tmp_path)
+
+
+def test_sorted_order_is_that_of_the_numbers(tmp_path):
+    """1, 10, 2 beside 001, 002, 010 would be three wrong pairs of four."""
+    make_pairs(tmp_path, {"bad": ["f1", "f2", "f9", "f10"], "good": ["c001", "c002", "c009", "c010"]})
+    expected = [("f1", "c001"), ("f2", "c002"), ("f9", "c009"), ("f10", "c010")]
+    assert names(find_pairs(tmp_path, "haze", "bad", "good", "sorted")) == expected
 
 
 def test_a_category_says_that_folders_are_a_pair(tmp_path):

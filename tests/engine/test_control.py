@@ -57,6 +57,7 @@ def test_strengths_of():
         (({"low": -1},), r"strength of low must be a number >= 0 .*got -1"),
         (({"low": float("nan")},), r"strength of low must be .*got nan"),
         (({"low": float("inf")},), r"strength of low must be .*got inf"),
+        (({"low": 1e39},), r"strength of low must be .*got 1e\+39"),  # infinite in float32: the image would be NaN
         (({"low": 1}, ["rain"]), "strength of low is 1, but only rain was requested"),
     ):
         with pytest.raises(ValueError, match=said):

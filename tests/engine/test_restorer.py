@@ -86,6 +86,12 @@ def test_values_outside_the_range_are_no_batch(restorer):
         restorer.restore_batch(torch.full((1, 3, 8, 8), torch.nan))
 
 
+@pytest.mark.parametrize("shape", [(0, 3, 8, 8), (1, 3, 0, 8), (1, 4, 8, 8), (3, 8, 8)])
+def test_shapes_that_are_no_batch(restorer, shape):
+    with pytest.raises(ValueError, match=r"images must be \[B, 3, H, W\] with B, H, W >= 1, got \("):
+        restorer.restore_batch(torch.zeros(shape))
+
+
 def test_overshoot_of_resampling_is_accepted(restorer, levels):
     image = levels / 255
     image[0, 0], image[1, 1] = -0.09, 1.09

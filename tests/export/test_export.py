@@ -47,6 +47,13 @@ def onnx():
     return pytest.importorskip("onnx", reason=reason)
 
 
+def test_a_sampler_that_stops_short_is_told(net, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "_program", lambda *_: None)
+    monkeypatch.setattr(torch.export, "save", lambda *_, **__: None)
+    with pytest.warns(RuntimeWarning, match="EM advances one dt per step, so 2 of 100 steps stop short"):
+        export(net, tmp_path / "net.pt2", steps=2, sampler="EM")
+
+
 @pytest.mark.parametrize("multiple", [1, 2, 8])
 def test_padding_by_number_is_the_networks_padding(multiple):
     for size in range(1, 20):

@@ -118,3 +118,20 @@ def test_a_tag_of_the_wrong_type_is_no_reason_to_fail(tmp_path):
     for suffix in (".jpg", ".png", ".webp", ".tif"):
         write(photo, tmp_path / f"b{suffix}")
         assert np.array_equal(read(tmp_path / f"b{suffix}").levels.shape, RGB.shape)
+
+
+@pytest.mark.parametrize(
+    "orientation",
+    [
+        b'<rdf:Description tiff:Orientation="6"/>',
+        b"<rdf:Description tiff:Orientation='6'/>",
+        b"<rdf:Description tiff:Orientation = '6'/>",
+        b"<tiff:Orientation>6</tiff:Orientation>",
+        b"<tiff:Orientation>\n  6\n</tiff:Orientation>",
+    ],
+)
+def test_xmp_says_upright_however_it_is_written(tmp_path, orientation):
+    """ExifTool writes single quotes; a viewer that reads XMP would turn the upright picture again."""
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/">' + orientation + b"</x:xmpmeta>"
+    Image.new("RGB", (4, 3)).save(tmp_path / "a.jpg", xmp=xmp)
+    assert read(tmp_path / "a.jpg").metadata.xmp == xmp.replace(b"6", b"1")

@@ -32,6 +32,14 @@ def test_ssim_has_its_edges_mirrored(pair):
     assert found == pytest.approx(expected, abs=1e-5)
 
 
+def test_autocast_changes_no_measure(pair):
+    """Training validates under autocast, in which convolutions and products would round to bfloat16."""
+    for measure in (psnr, ssim, sharpness):
+        with torch.autocast("cpu", torch.bfloat16):
+            found = measure(*pair)
+        assert torch.equal(found, measure(*pair)), measure.__name__
+
+
 def test_luma_is_that_of_one_picture(pair):
     expected = planes(pair[1][0], "y", "float")
     assert torch.allclose(luma(pair[1])[0].double(), torch.from_numpy(expected), atol=1e-6)

@@ -5,6 +5,9 @@ The libraries' own code runs, with small networks in the place of those that it 
 
 import math
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Barrier, BrokenBarrierError
 from types import SimpleNamespace
 
 import numpy as np
@@ -54,6 +57,27 @@ def test_lpips(pair, monkeypatch):
     expected = float((2 * restored - truth).abs().mean())
     values = [measure(*pair), measure(pair[1], pair[1]), measure(*pair)]  # a metric that adds up would show
     assert values == pytest.approx([expected, float(truth.mean()), expected], rel=1e-6)
+
+
+def test_lpips_in_threads(pair, monkeypatch):
+    """Evaluations on a GPU measure four images at once."""
+    meeting = Barrier(2)
+
+    class Slow(_Distance):
+        def forward(self, restored, truth, normalize):
+            with suppress(BrokenBarrierError):  # both threads wait here for one another, if they are let in together
+                meeting.wait(timeout=0.3)
+            return super().forward(restored, truth, normalize)
+
+    monkeypatch.setattr("torchmetrics.image.lpip._TORCHVISION_AVAILABLE", True)
+    monkeypatch.setattr("torchmetrics.image.lpip._NoTrainLpips", Slow)
+    (measure,), _ = find([], ["lpips"])
+    restored, truth = (_file(image)[0] for image in pair)
+    images = (restored, truth)
+    expected = [float((2 * image - truth).abs().mean()) for image in images]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda image: measure(image, truth), images))
+    assert found == pytest.approx(expected, rel=1e-6)
 
 
 def _vgg16(weights):

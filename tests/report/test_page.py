@@ -347,3 +347,10 @@ def test_page_of_a_real_evaluation(tmp_path):
     assert "Other measures" in text and "Measures of all pictures together" in text and "7.5" in text
     assert "best first by Sharpness" not in text and "first by PSNR" in text  # sharpness has no better end
     assert f"{summary.selectivity['max_min'].ratio:.1f} ({summary.selectivity['max_min'].median:.1f})" in text
+
+
+def test_a_model_of_few_steps_is_shown_without_its_details(sample, opened, tmp_path, monkeypatch):
+    monkeypatch.setattr("f2d.report.details.SPREAD_STEPS", (1, 101))
+    notes = write_report(sample.folders[:1], tmp_path / "report.html", device="cpu", images=1)
+    assert len(notes) == 1 and "shown without expert maps" in notes[0]
+    assert "steps must be 1 to 100, got 101" in notes[0] and (tmp_path / "report.html").is_file()

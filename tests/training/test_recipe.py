@@ -111,7 +111,9 @@ def test_extends(tmp_path):
 
 
 def test_numbers_as_people_write_them(recipe):
-    """PyYAML alone reads 1e-3 as text."""
+    """PyYAML alone reads 1e-3 as text, and 0500 as an octal number."""
+    assert parse("[0500, -064, 096, 0x10, 1_000, 0]") == [500, -64, 96, 16, 1000, 0]
+    assert parse("[1e3_photos, 2e1x, 12a]") == ["1e3_photos", "2e1x", "12a"]  # names of folders
     loaded = recipe(
         "learning_rate: 1e-3\nweight_decay: 2E-4\ngradient_clip: 1\nbetas: [5e-1, .9]\nlosses: {maps: 1e-2}"
     )
@@ -121,7 +123,10 @@ def test_numbers_as_people_write_them(recipe):
 
 
 names = st.one_of(
-    st.sampled_from(["1e3", "0x10", "yes", "null", "1_000", "2026-01-01", "~", "a: b", "#", "é"]), st.text()
+    st.sampled_from(
+        ["1e3", "1e3x", "0500", "096", "0x10", "yes", "null", "1_000", "2026-01-01", "~", "a: b", "#", "é"]
+    ),
+    st.text(),
 )
 
 
@@ -130,7 +135,8 @@ names = st.one_of(
 )
 def test_any_recipe_survives_a_round_trip(path, rate, share):
     source = Source(path, category="low_haze", ratio=rate)
-    recipe = Recipe(sources=(source,), learning_rate=rate, ema_decay=share, augment=Augment(colour=share), initial=path)
+    rates = {"learning_rate": rate, "final_learning_rate": 0.0}
+    recipe = Recipe(sources=(source,), **rates, ema_decay=share, augment=Augment(colour=share), initial=path)
     values = parse(recipe.to_yaml())
     assert values["sources"][0]["path"] == values["initial"] == path
     assert (values["learning_rate"], values["ema_decay"], values["augment"]["colour"]) == (rate, share, share)
@@ -165,6 +171,7 @@ def test_any_recipe_survives_a_round_trip(path, rate, share):
         "learning_rate: .nan",
         "learning_rate: .inf",
         "final_learning_rate: -1e-9",
+        "final_learning_rate: 1e-2",
         "betas: 0.9",
         "betas: [0.9]",
         "betas: [0.9, 1.0]",
@@ -178,6 +185,8 @@ def test_any_recipe_survives_a_round_trip(path, rate, share):
         "losses: [1]",
         "losses: {pixels: 1}",
         "losses: {pixel: -1}",
+        "losses: {pixel: 0, reconstruction: 0, frequency: 0, classification: 0, presence: 0, maps: 0, balance: 0, "
+        "gate_prior: 0, enhancement: 0, enhancer_gate: 0}",
         "losses: {pixel: all}",
         "losses: {kind: huber}",
         "losses: {map_target: none}",

@@ -1,6 +1,7 @@
 """What cannot work is said before the first step of a run."""
 
 import pickle
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def pairs(folder: Path, degraded: str, clean: str, names: int = 4, other: int = 
         ({"losses": LossWeights(categories={"fog": 2.0})}, {}, r"losses.categories must be among .*haze.*got fog"),
         ({"sources": (Source("nowhere"),)}, {}, "nowhere: no such file or folder"),
         ({"sources": (Source(".", layout="pairs", category="rain"),)}, {}, "pair"),
+        ({"validation_steps": 101}, {}, "validation_steps: .*steps must be 1 to 100, got 101"),
         ({"stages": (Stage(0, 32, 4), Stage(2, 32, 2))}, {"devices": 4}, "batch_size 2 .* evenly among 4 processes"),
     ],
 )
@@ -88,6 +90,23 @@ def test_a_run_is_resumed_with_its_own_recipe(photographs, small, tmp_path):
     file.unlink()
     with pytest.raises(ValueError, match=r"last\.ckpt belongs to another network"):
         fit(small("resflow"), photographs, tmp_path / "run", resume=True)
+
+
+def test_a_run_lies_outside_its_photographs(photographs, small, tmp_path):
+    """Its drawings would be trained on when it is resumed, and by the next run."""
+    shutil.copytree(photographs, tmp_path / "photos")
+    with pytest.raises(ValueError, match=r"run must lie outside .*photos, as its samples would be read as photographs"):
+        fit(small(), tmp_path / "photos", tmp_path / "photos" / "runs" / "run")
+    assert not (tmp_path / "photos" / "runs").exists()
+    pairs(tmp_path / "pairs", "input", "gt")  # in which no other folders are read
+    recipe = small(sources=(Source(".", layout="pairs", category="rain"),), steps=1, validate_every=NEVER)
+    fit(recipe, tmp_path / "pairs", tmp_path / "pairs" / "run")
+
+
+def test_resflow_has_one_term(photographs, small, tmp_path):
+    with pytest.raises(ValueError, match=r"losses\.pixel must be above 0 for ResFlow"):
+        fit(small("resflow", losses=LossWeights(pixel=0)), photographs, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_with_results_is_a_run(photographs, small, tmp_path):

@@ -1,5 +1,6 @@
 """A run that is killed and resumed is the run that was not, bit for bit."""
 
+import csv
 import os
 import random
 import shutil
@@ -10,6 +11,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +21,7 @@ from f2d.training.recipe import Stage
 
 pytest.importorskip("lightning", reason="needs the [train] extra")
 from f2d.training import fit as training
+from f2d.training.callbacks import LOSSES, LogLosses
 from f2d.training.objectives import Objective
 
 FILES = ("losses.csv", "history.json")
@@ -167,3 +170,12 @@ def test_resuming_with_fewer_steps_than_done_changes_nothing(photographs, small,
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.safetensors")}
     fit(small(steps=2, validate_every=100), photographs, tmp_path / "run", resume=True)
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.safetensors")} == before
+
+
+def test_losses_are_kept_by_their_steps(tmp_path):
+    """A table that was begun anew in the middle of a run has no row for each step."""
+    lines = ["step,loss,learning_rate,bad_steps", *(f"{step},0.5,0.001,0" for step in (3, 4, 5, 6, 7)), "8,0.", "9,"]
+    (tmp_path / LOSSES).write_text("\n".join(lines))
+    LogLosses(tmp_path, 5).on_train_start(SimpleNamespace(is_global_zero=True))
+    kept = [row[0] for row in csv.reader((tmp_path / LOSSES).open())]
+    assert kept == ["step", "3", "4", "5"]

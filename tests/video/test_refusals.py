@@ -91,11 +91,13 @@ def test_a_build_without_an_encoder(tmp_path, monkeypatch):
     assert restore_video(source, tmp_path / "b.mp4", identity).codec == "h265"
 
 
-def test_quality_reaches_the_encoder(tmp_path):
-    source = make_clip(tmp_path / "a.mp4", size=(128, 96))
+@pytest.mark.parametrize("codec", ["h264", "h265", "av1", "vp9"])
+def test_quality_reaches_the_encoder(tmp_path, codec):
+    """0 is the best, also where FFmpeg's own option takes it for none."""
+    source = make_clip(tmp_path / "a.mp4", count=4, size=(128, 96))
     sizes = []
-    for crf in (5, 40):
-        restore_video(source, tmp_path / "b.mp4", identity, Wanted("h264", crf))
+    for crf in (0, 40):
+        restore_video(source, tmp_path / "b.mp4", identity, Wanted(codec, crf))
         sizes.append((tmp_path / "b.mp4").stat().st_size)
     assert sizes[0] > 2 * sizes[1]
 

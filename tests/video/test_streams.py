@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from f2d.video import Wanted
+from f2d.video import VideoError, Wanted
 
 from .support import (
     av,
@@ -132,6 +132,16 @@ def test_time_stamps_are_exact(tmp_path, codec, times):
         assert abs(after.duration - before.duration) < 1000  # microseconds: the source's is in whole milliseconds
         assert after.streams.video[0].time_base == before.streams.video[0].time_base
         assert after.streams.video[0].frames == before.streams.video[0].frames
+
+
+@pytest.mark.parametrize("times", [[5, 6, 9, 40, 41, 300], [20, 21, 24, 60, 61, 330, 331]])
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+def test_a_late_start_before_a_long_pause(tmp_path, suffix, times):
+    """Frames that are decoded long before 0 must not move the start."""
+    base = Fraction(1, 1000)
+    source = make_clip(tmp_path / "a.mkv", count=len(times), times=times, time_base=base, audio=["eng"])
+    restore_video(source, tmp_path / f"b.{suffix}", identity)
+    assert times_of(tmp_path / f"b.{suffix}") == times_of(source) == [base * time for time in times]
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "webm"])
@@ -273,6 +283,30 @@ def test_depth_and_colour_tags_are_kept(tmp_path, suffix, codec, pixel_format):
     assert frame.format.name == pixel_format and done.codec == codec
     assert (frame.color_range, frame.colorspace, frame.color_trc, frame.color_primaries) == (1, 9, 16, 9)
     assert len(done.warnings) == 1 and "HDR (PQ)" in done.warnings[0] and "sRGB" in done.warnings[0]
+
+
+@pytest.mark.parametrize(
+    "suffix, codec",
+    [
+        *(("mp4", codec) for codec in ("h264", "h265", "av1", "vp9")),
+        *(("mkv", codec) for codec in ("h264", "h265", "av1", "vp9", "ffv1")),
+        *(("webm", None), ("mov", None)),
+    ],
+)
+def test_pixels_that_are_not_square_stay_so_or_are_refused(tmp_path, suffix, codec):
+    """PyAV cannot set the aspect of a Matroska stream, so there it must be in the codec's own header."""
+    aspect = {"sample_aspect_ratio": Fraction(4, 3)}
+    source, target = make_clip(tmp_path / "a.mp4", count=2, context=aspect), tmp_path / f"b.{suffix}"
+    if suffix in ("mkv", "webm") and codec not in ("h264", "h265"):
+        with pytest.raises(VideoError, match=r"a\.mp4: cannot be encoded for .*pixels that are not square"):
+            restore_video(source, target, identity, Wanted(codec))
+        assert not target.exists()
+        source = make_clip(tmp_path / "a.mp4", count=2, context={"sample_aspect_ratio": Fraction(1280, 1281)})
+        assert restore_video(source, target, identity, Wanted(codec)).frames == 2  # of a rounded width
+        return
+    restore_video(source, target, identity, Wanted(codec))
+    with av.open(str(target)) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
 
 
 def test_full_range_of_old_formats(tmp_path):

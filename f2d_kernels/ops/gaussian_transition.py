@@ -96,6 +96,8 @@ def _direct(
     factors, numbers = (coefficients, ()) if isinstance(coefficients, Tensor) else (None, coefficients)
     if not isinstance(numbers, (list, tuple)) or not {float, int}.issuperset(map(type, numbers)):
         return None
+    if any(abs(n) >= 2**63 for n in numbers):  # one that no float holds is an error of the long way
+        return None
     tracked = differentiated(terms, factors, deviation[0], noise, key[0])
     if tracked is None:
         return None

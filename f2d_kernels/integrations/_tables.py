@@ -141,5 +141,5 @@ def before(times: Sequence[int], values: Tensor, clean: float) -> Tensor:
 
 
 def clipped(x: Tensor, clip: float | None) -> Tensor:
-    """Clamp x to -clip..clip; None for no limit."""
-    return x if clip is None else x.clamp(-clip, clip)
+    """Clamp x to -clip..clip; None for no limit. What is no floating tensor stays, so that the op refuses it."""
+    return x if clip is None or not (isinstance(x, Tensor) and x.is_floating_point()) else x.clamp(-clip, clip)

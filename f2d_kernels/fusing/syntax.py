@@ -1,7 +1,7 @@
 """Forms of statements and expressions that the rewriting of group norms looks for."""
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeGuard
 
 
@@ -33,6 +33,22 @@ def modulation_of(value: Any, is_inner: Callable[[ast.expr], bool]) -> tuple[Any
             if isinstance(one, ast.Constant) and type(one.value) in (int, float) and one.value == 1:
                 return product.left, scale, shift
     return None
+
+
+def calls_in(expressions: Iterable[ast.expr | None]) -> list[ast.Call]:
+    return [n for e in expressions if e is not None for n in ast.walk(e) if isinstance(n, ast.Call)]
+
+
+def may_change(expressions: Sequence[ast.expr], x: ast.expr, me: str) -> bool:
+    """Return whether evaluating `expressions` may change what `x` reads: a call is given it, and may write in place.
+
+    me: the name of the module itself, which calls and `x` may share.
+    """
+
+    def read(node: ast.expr) -> set[str]:
+        return {ast.unparse(n) for n in ast.walk(node) if isinstance(n, (ast.Name, ast.Attribute))} - {me}
+
+    return any(read(call) & read(x) for call in calls_in(expressions))
 
 
 def index(node: ast.expr) -> Any:

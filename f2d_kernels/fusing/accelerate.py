@@ -3,7 +3,7 @@
 import copyreg
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import _reconstruct  # type: ignore[attr-defined]  # how copy.copy and copy.deepcopy rebuild an object
+from copy import _reconstruct  # how copy.copy and copy.deepcopy rebuild an object
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any

@@ -113,7 +113,8 @@ class FoD(Tables):
             raise ValueError(f"FoD: sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
         if x_0 is None and (sampler == "NMC" or self.target == "FLOW"):
             raise ValueError(f"FoD: sampler {sampler} with target {self.target} needs x_0, the degraded image")
-        for name, image in (("x", x), ("prediction", prediction), ("x_0", x_0)):
+        images: Any = {"x": x, "prediction": prediction, "x_0": x_0}
+        for name, image in images.items():
             if image is not None or name != "x_0":
                 check_floating("FoD", name, image)
                 check_shape("FoD", name, image, x.shape, "the shape of x")

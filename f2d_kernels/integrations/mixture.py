@@ -121,9 +121,9 @@ def channel_gates(features: Tensor, mask: Tensor, scale: Tensor | None = None, s
     for name, values in (("scale", scale), ("shift", shift)):
         if values is None:
             continue
-        shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        if shape not in ((mask.shape[1],), (1, mask.shape[1], 1, 1)):
-            raise ValueError(f"channel_gates: {name} must be a tensor [C] or [1,C,1,1], got {shape}")
+        sizes: Any = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        if sizes not in ((mask.shape[1],), (1, mask.shape[1], 1, 1)):
+            raise ValueError(f"channel_gates: {name} must be a tensor [C] or [1,C,1,1], got {sizes}")
     gain = mask if scale is None else mask * scale.reshape(1, -1)
     gated = features * gain[:, :, None, None]
     if shift is None:

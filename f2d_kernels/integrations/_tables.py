@@ -112,7 +112,7 @@ def keyed(noise: dict[str, Any], t: int | Tensor, x: Any) -> dict[str, Any]:
     batch = x.shape[0]
     if isinstance(seed, Tensor):
         right = seed.dtype == torch.int64 and seed.layout == torch.strided and not seed.is_nested
-        if not right or seed.dim() > 1 or seed.numel() not in (1, batch):
+        if not right or seed.device != x.device or seed.dim() > 1 or seed.numel() not in (1, batch):
             return noise  # the op says what is wrong
         key, shared = seed.reshape(-1), seed.numel() == 1
     elif isinstance(seed, bool) or not isinstance(seed, (int, numbers.Integral, torch.SymInt)):

@@ -186,6 +186,13 @@ def test_convolutions_that_do_more_than_convolve_are_refused():
     torch.testing.assert_close(projected_experts(features, [normed], gates), expected)
 
 
+def test_a_seed_on_another_device_is_named():
+    x, process = torch.zeros(2, 3, 4, 5, device="meta"), DDIM([0.9, 0.5, 0.1], eta=1.0).to("meta")
+    for t in (1, torch.tensor([1, 2], device="meta")):
+        for seed in (torch.tensor([7]), torch.tensor([7, 8])):
+            rejects("seed must be on meta .*got cpu", lambda t=t, seed=seed: process.step(x, x, t, seed=seed))
+
+
 def test_channel_gates_have_the_dtype_of_the_formula():
     given = torch.rand(2, 3, 4, 5), torch.rand(2, 3), torch.rand(3)
     kinds = {16: torch.bfloat16, 32: torch.float32, 64: torch.float64}

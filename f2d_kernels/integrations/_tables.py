@@ -32,7 +32,7 @@ class Tables(nn.Module):
     def _add(self, name: str, times: Sequence[int], columns: Sequence[Tensor]) -> None:
         """Add table `name` with a row for each of `times`, from float64 columns [len(times)]; others have no row."""
         rows = torch.stack(list(columns), 1).double().cpu()
-        if not rows.isfinite().all():
+        if not rows.float().isfinite().all():
             raise ValueError(f"{type(self).__name__}: the schedule gives coefficients that are not finite")
         # A time without a row leads to a row that does not exist, where PyTorch's own lookup fails, on a GPU too. The
         # second half of the slots is what negative times reach where they count from the end (in compiled graphs).

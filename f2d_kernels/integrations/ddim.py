@@ -89,8 +89,9 @@ class DDIM(Tables):
 
     @classmethod
     def of(cls, scheduler: Any, eta: float = 0.0, use_clipped_model_output: bool = False) -> "DDIM":
-        """Copy a `diffusers.DDIMScheduler` (or DDIMParallelScheduler) after `set_timesteps`: its times, spacing, prediction type, clipping,
-        rescaled betas and last alpha_bar. eta and use_clipped_model_output are arguments of its `step`.
+        """Copy a `diffusers.DDIMScheduler` (or DDIMParallelScheduler) after `set_timesteps`: its times, spacing,
+        prediction type, clipping, rescaled betas and last alpha_bar. eta and use_clipped_model_output are arguments of
+        its `step`.
 
         Raises TypeError for other schedulers, and ValueError before `set_timesteps` and for dynamic thresholding.
         """

@@ -2,6 +2,7 @@
 
 import numbers
 from collections.abc import Sequence
+from functools import wraps
 from typing import Any
 
 import torch
@@ -20,8 +21,22 @@ PER_SAMPLE = 0x91E10DA5C79E7B1D - 2**64
 class Tables(nn.Module):
     """Named tables [times, columns], kept in float32 and float64 on the module's device, and not in its state dict.
 
-    `.half()` and `.to(dtype)` do not change them, since a schedule in 16 bits would be a different schedule.
+    `.half()`, `.to(dtype)` and `.to_empty(device=...)` do not change them, since a schedule in 16 bits would be a
+    different schedule, and one without values none.
     """
+
+    def __init_subclass__(cls) -> None:
+        """Let the class compute on the CPU whatever the default device is, to which its tables go afterwards."""
+        compute = cls.__init__
+
+        @wraps(compute)
+        def init(self: Any, *arguments: Any, **options: Any) -> None:
+            home = torch.get_default_device()
+            with torch.device("cpu"):
+                compute(self, *arguments, **options)
+            self.to(home)
+
+        cls.__init__ = init  # type: ignore[method-assign]
 
     def __init__(self, times: Sequence[int]):
         super().__init__()
@@ -94,7 +109,7 @@ class Tables(nn.Module):
         super()._apply(fn, recurse)
         for name, table in exact.items():
             moved = self._buffers[name]
-            if table is not None and moved is not None and moved.dtype != table.dtype:
+            if table is not None and moved is not None:
                 self._buffers[name] = table.to(moved.device)
         return self
 

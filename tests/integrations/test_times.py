@@ -1,5 +1,6 @@
 """The time of a step: as an int or as a tensor it is one time, whose noise is its own, and a wrong time is an error."""
 
+import copy
 import math
 from functools import cache
 
@@ -209,6 +210,28 @@ def test_times_on_a_device_are_not_looked_at():
     for t in (torch.tensor(3, device="meta"), torch.tensor([3, 4], device="meta")):
         assert process.step(x, x, t, seed=7).shape == x.shape
     assert process.step(x, x, torch.tensor([500, 20]), seed=7).device.type == "meta"
+
+
+MADE = {
+    "DDIM": lambda: DDIM(ALPHA_BAR, eta=1.0),
+    "FoD": lambda: FoD([0.1, 0.2], [0.1, 0.2], 0.5),
+    "GOUB": lambda: GOUB(30, 10),
+    "IRSDE": lambda: IRSDE(10, 10, "linear"),
+    "ResShift": lambda: ResShift.exponential(4),
+    "ResidualDiffusion": lambda: ResidualDiffusion([0.1, 0.5, 0.9], [0.1, 0.2, 0.3], 2, clip=1.0),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_tables_go_to_the_default_device_and_keep_their_values_on_every_way(name):
+    process = MADE[name]()
+    with torch.device("meta"):
+        elsewhere = MADE[name]()
+    assert {t.device.type for t in elsewhere.buffers()} == {"meta"} and elsewhere.times == process.times
+    rejects("meta", lambda: elsewhere.to_empty(device="cpu"), NotImplementedError)
+    before = [t.clone() for t in process.buffers()]
+    for move in (lambda p: p.to_empty(device="cpu"), lambda p: p.half(), copy.deepcopy):
+        assert all(torch.equal(a, b) for a, b in zip(move(process).buffers(), before, strict=True))
 
 
 def test_wrong_times_are_named():

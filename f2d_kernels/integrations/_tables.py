@@ -26,7 +26,8 @@ class Tables(nn.Module):
     """
 
     def __init_subclass__(cls) -> None:
-        """Let the class compute on the CPU whatever the default device is, to which its tables go afterwards."""
+        """Let the class compute on the CPU whatever the default device is, to which its tables go afterwards, except to
+        "meta", whose modules get their device by `.to_empty`."""
         compute = cls.__init__
 
         @wraps(compute)
@@ -34,7 +35,8 @@ class Tables(nn.Module):
             home = torch.get_default_device()
             with torch.device("cpu"):
                 compute(self, *arguments, **options)
-            self.to(home)
+            if home.type != "meta":
+                self.to(home)
 
         cls.__init__ = init  # type: ignore[method-assign]
 

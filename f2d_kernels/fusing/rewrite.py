@@ -19,11 +19,10 @@ from f2d_kernels.fusing.pairs import after_silu, is_group_norm, silu_of_norm, si
 from f2d_kernels.fusing.source import built, source_of
 from f2d_kernels.fusing.syntax import (
     assigned,
-    calls_in,
+    changes_nothing,
     index,
     is_call,
     is_name,
-    may_change,
     mentions,
     modulation_of,
     names_in,
@@ -111,7 +110,7 @@ class _Rewriter:
             target, value = simple(statement)
             modulation = modulation_of(value, lambda e: is_name(e, name)) if target == name else None
             if modulation and normed.scale is None:
-                if any(mentions(e, name) for e in modulation[1:]) or may_change(modulation[1:], normed.x, self.me):
+                if any(mentions(e, name) or not changes_nothing(e) for e in modulation[1:]):
                     return None
                 normed = normed._replace(scale=modulation[1], shift=modulation[2])
             elif self.ends(statement) == name:
@@ -176,7 +175,7 @@ class _Rewriter:
         if is_call(value) and is_group_norm(self.resolve(value.func)):
             return Normed(value.func, value.args[0])
         found = modulation_of(value, lambda e: is_call(e) and is_group_norm(self.resolve(e.func)))
-        if found is None or may_change(found[1:], found[0].args[0], self.me):
+        if found is None or not all(map(changes_nothing, found[1:])):
             return None
         return Normed(found[0].func, found[0].args[0], found[1], found[2])
 
@@ -258,8 +257,6 @@ def _movable(statement: ast.stmt, name: str, normed: Normed) -> bool:
     its modulation.
     """
     if not isinstance(statement, ast.Assign) or not isinstance(normed.x, ast.Name):
-        return False
-    if calls_in([normed.scale, normed.shift]):  # they would be evaluated after `statement`
         return False
     nodes = list(ast.walk(statement))
     if any(isinstance(n, (ast.Call, ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)) for n in nodes):

@@ -1,8 +1,10 @@
 """Forms of statements and expressions that the rewriting of group norms looks for."""
 
 import ast
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeGuard
+
+VIEWS = frozenset({"chunk", "contiguous", "expand", "float", "reshape", "split", "to", "type", "unsqueeze", "view"})
 
 
 def simple(statement: ast.stmt) -> tuple[str, ast.expr | None]:
@@ -35,20 +37,17 @@ def modulation_of(value: Any, is_inner: Callable[[ast.expr], bool]) -> tuple[Any
     return None
 
 
-def calls_in(expressions: Iterable[ast.expr | None]) -> list[ast.Call]:
-    return [n for e in expressions if e is not None for n in ast.walk(e) if isinstance(n, ast.Call)]
+def changes_nothing(expression: ast.expr) -> bool:
+    """Return whether an expression assigns nothing and calls only methods that give views or other dtypes of tensors.
 
-
-def may_change(expressions: Sequence[ast.expr], x: ast.expr, me: str) -> bool:
-    """Return whether evaluating `expressions` may change what `x` reads: a call is given it, and may write in place.
-
-    me: the name of the module itself, which calls and `x` may share.
+    Other calls may write in place, and what they are given may share memory with any tensor.
     """
-
-    def read(node: ast.expr) -> set[str]:
-        return {ast.unparse(n) for n in ast.walk(node) if isinstance(n, (ast.Name, ast.Attribute))} - {me}
-
-    return any(read(call) & read(x) for call in calls_in(expressions))
+    for node in ast.walk(expression):
+        if isinstance(node, (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)):
+            return False
+        if isinstance(node, ast.Call) and not (isinstance(node.func, ast.Attribute) and node.func.attr in VIEWS):
+            return False
+    return True
 
 
 def index(node: ast.expr) -> Any:

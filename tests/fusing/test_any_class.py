@@ -111,10 +111,10 @@ class OfAView(Gated):
         return self.act(self.n(x[:, :8]) * (1 + self.gate(x)) + self.gate(x))
 
 
-class OfAnAttribute(Gated):
+class OfAnotherName(Gated):
     def forward(self, x):
-        self.x = x
-        return self.act(self.n(self.x) * (1 + self.gate(self.x)) + self.gate(self.x))
+        self.same = x
+        return self.act(self.n(x) * (1 + self.gate(self.same)) + self.gate(self.same))
 
 
 class BeforeAStatement(Gated):
@@ -125,6 +125,12 @@ class BeforeAStatement(Gated):
         other = e * 2
         y = self.act(y)
         return y + other
+
+
+class OfViews(Gated):
+    def forward(self, x):
+        e = x.mean((2, 3))
+        return self.act(self.n(x) * (1 + e.view(2, 8, 1, 1)) + e.unsqueeze(-1)[..., None])
 
 
 def test_hooks_of_subclasses_are_not_called():
@@ -163,12 +169,19 @@ def test_undo_leaves_a_class_that_others_have_extended():
     torch.testing.assert_close(net[0](X), F.silu(net[0].n(X)))
 
 
-@pytest.mark.parametrize("kind", [InOneExpression, StatementByStatement, OfAView, OfAnAttribute, BeforeAStatement])
+@pytest.mark.parametrize("kind", [InOneExpression, StatementByStatement, OfAView, OfAnotherName, BeforeAStatement])
 def test_a_modulation_that_writes_in_place_is_left(kind):
     net = kind()
     expected = net(X.clone())
     with accelerate(net):
         torch.testing.assert_close(net(X.clone()), expected, rtol=0, atol=0)
+
+
+def test_a_modulation_by_views_is_fused():
+    net = OfViews()
+    expected = net(X)
+    assert len(accelerate(net).fused) == calls(net, X) == 1
+    torch.testing.assert_close(net(X), expected)
 
 
 def test_verify_looks_at_every_output_beside_infinities_and_at_imaginary_parts(monkeypatch):

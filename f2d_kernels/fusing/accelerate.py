@@ -70,10 +70,11 @@ def accelerate(module: nn.Module, verify: Any = None, tolerance: float = 1e-4) -
     become more accurate).
 
     A pair is fused if the source of the forward that calls the norm proves that its result only goes through (the
-    modulation and) the SiLU: `act(norm(x))`, `h = norm(h)` followed by `h = act(h)`, also from within the branches of
-    an `if`, or neighbours in an nn.Sequential. Norms are nn.GroupNorm and its subclass that computes in float32
-    (`super().forward(x.float()).type(x.dtype)`); SiLUs are nn.SiLU, F.silu and functions and modules that return
-    x * sigmoid(x). This covers the blocks of diffusers, guided diffusion and denoising-diffusion-pytorch. Every call
+    modulation, in which calls only give views, and) the SiLU: `act(norm(x))`, `h = norm(h)` followed by `h = act(h)`,
+    also from within the branches of an `if`, or neighbours in an nn.Sequential. Norms are nn.GroupNorm and its subclass
+    that computes in float32 (`super().forward(x.float()).type(x.dtype)`); SiLUs are nn.SiLU, F.silu and functions and
+    modules that return x * sigmoid(x). This covers the blocks of diffusers, guided diffusion and
+    denoising-diffusion-pytorch. Every call
     checks the layers again: they run unchanged if they have hooks or were replaced, for shapes, dtypes or transforms
     that the op does not support, under torch.compile (which fuses by itself), torch.export, torch.fx and torch.jit, and
     on a CPU for tensors below 2**17 elements a thread (with gradients 2**19, and 2**21 in 16-bit NCHW), where the plain

@@ -86,7 +86,7 @@ def _fused(norm: Any, x: Tensor, scale: Any, shift: Any) -> Tensor | None:
         if scale is None or shift is None:
             return None
     x = x.contiguous(memory_format=layout)  # F.group_norm copies such an x too
-    return group_norm_silu(x.to(dtype), norm.num_groups, weight, bias, scale, shift, norm.eps)
+    return group_norm_silu(x.to(dtype), norm.num_groups, weight, bias, scale, shift, float(norm.eps))
 
 
 def _memory_format(x: Tensor) -> torch.memory_format | None:

@@ -159,6 +159,14 @@ def test_a_class_that_cannot_be_extended_is_left_and_the_others_are_not():
     assert "Final: its class cannot be extended" in report.left["1.n"]
 
 
+def test_eps_may_be_whatever_the_plain_layer_takes():
+    net = nn.Sequential(nn.GroupNorm(2, 8, eps=torch.tensor(0.5)), nn.SiLU())
+    expected = net(X)
+    accelerate(net)
+    assert calls(net, X) == 1
+    torch.testing.assert_close(net(X), expected)
+
+
 def test_undo_leaves_a_class_that_others_have_extended():
     net = nn.Sequential(Block(), Block())
     report = accelerate(net)

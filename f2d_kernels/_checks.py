@@ -18,6 +18,17 @@ def check_floating(op: str, name: str, value: object) -> None:
         raise TypeError(f"{op}: {name} must be float16, bfloat16, float32 or float64, got {value.dtype}")
 
 
+def as_list(op: str, name: str, value: Any) -> list[Tensor]:
+    """The tensors of a sequence, or one tensor alone; the elements are not checked."""
+    if isinstance(value, Tensor):
+        return [value]
+    try:
+        return list(value)
+    except TypeError:
+        kind = type(value).__name__
+        raise TypeError(f"{op}: {name} must be a tensor or a sequence of tensors, got {kind}") from None
+
+
 def check_dense(op: str, name: str, value: Tensor) -> None:
     if value.layout != torch.strided or value.is_nested:
         kind = "a nested tensor" if value.is_nested else str(value.layout)

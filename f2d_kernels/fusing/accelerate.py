@@ -3,7 +3,7 @@
 import copyreg
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
+from copy import _reconstruct  # how copy.copy and copy.deepcopy rebuild an object
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -39,10 +39,14 @@ class Report:
     _classes: list[tuple[nn.Module, type]] = field(default_factory=list, repr=False)
 
     def undo(self) -> None:
-        """Restore every module; a second call does nothing."""
+        """Restore every module; a second call does nothing.
+
+        A module whose class others have extended since (parametrizations do, and FSDP) keeps it and stays fused.
+        """
         while self._classes:
             module, plain = self._classes.pop()
-            module.__class__ = plain
+            if _Fused in type(module).__bases__:
+                module.__class__ = plain
 
     def __enter__(self) -> "Report":
         return self
@@ -67,13 +71,13 @@ def accelerate(module: nn.Module, verify: Any = None, tolerance: float = 1e-4) -
 
     A pair is fused if the source of the forward that calls the norm proves that its result only goes through (the
     modulation and) the SiLU: `act(norm(x))`, `h = norm(h)` followed by `h = act(h)`, also from within the branches of
-    an `if`, or neighbours in an nn.Sequential. Norms may be nn.GroupNorm or a subclass that computes in
-    float32 (`super().forward(x.float()).type(x.dtype)`); SiLUs may be nn.SiLU, F.silu, or a function or module that
-    returns x * sigmoid(x). This covers the blocks of diffusers, guided diffusion and denoising-diffusion-pytorch. Every
-    call checks the layers again. The plain layers run if they have hooks or were replaced; for shapes, dtypes or
-    transforms that the op does not support; under torch.compile (which fuses by itself), torch.export, torch.fx and
-    torch.jit; and on a CPU for tensors below 2**17 elements per thread (with gradients 2**19, or 2**21 in 16-bit NCHW),
-    for which they are faster.
+    an `if`, or neighbours in an nn.Sequential. Calls inside the modulation may only return views. Norms may be
+    nn.GroupNorm or a subclass that computes in float32 (`super().forward(x.float()).type(x.dtype)`); SiLUs may be
+    nn.SiLU, F.silu, or a function or module that returns x * sigmoid(x). This covers the blocks of diffusers, guided
+    diffusion and denoising-diffusion-pytorch. Every call checks the layers again. The plain layers run if they have
+    hooks or were replaced; for shapes, dtypes or transforms that the op does not support; under torch.compile (which
+    fuses by itself), torch.export, torch.fx and torch.jit; and on a CPU for tensors below 2**17 elements per thread
+    (with gradients 2**19, or 2**21 in 16-bit NCHW), for which they are faster.
 
     Parameters, buffers, their names, the state dict, hooks, `isinstance`, training mode, devices, dtypes, memory
     formats, autocast and copies are unaffected; a pickle contains the plain classes, so call `accelerate` again after
@@ -119,10 +123,13 @@ def accelerate(module: nn.Module, verify: Any = None, tolerance: float = 1e-4) -
             continue
         try:
             forward, pairs = _forward(owner)
+            pairs = [pair for pair in pairs if id(pair.norm) in names]
+            key = (plain, tuple((pair.line, pair.activation) for pair in pairs))
+            if pairs and key not in made:
+                made[key] = _fused_class(plain, forward)
         except Unprovable as reason:
             reasons |= {id(m): f"{plain.__name__}: {reason}" for m in _near(owner)}
             continue
-        pairs = [pair for pair in pairs if id(pair.norm) in names]
         reasons |= {
             id(m): f"in {plain.__name__} its result does not go through a SiLU alone"
             for m in _near(owner)
@@ -132,9 +139,6 @@ def accelerate(module: nn.Module, verify: Any = None, tolerance: float = 1e-4) -
             continue
         where = plain.__name__ if forward is _sequential else f"{plain.__name__}.forward"
         fused |= {id(p.norm): Fused(names[id(p.norm)], p.activation, where) for p in pairs}
-        key = (plain, tuple((pair.line, pair.activation) for pair in pairs))
-        if key not in made:
-            made[key] = _fused_class(plain, forward)
         owner.__class__ = made[key]
         report._classes.append((owner, plain))
     for name, norm in module.named_modules():
@@ -188,27 +192,30 @@ class _Fused:
 
     _plain: type
 
+    def __init_subclass__(cls) -> None:
+        """Do nothing: the plain class's own hook may register a subclass by its name, or want arguments."""
+
     def __copy__(self) -> Any:
-        copied = type(self).__new__(type(self))
-        copied.__dict__.update(self.__dict__)
-        return copied
+        own = getattr(super(), "__copy__", None)
+        return own() if own else _reconstruct(self, None, *super().__reduce_ex__(4))
 
     def __deepcopy__(self, memo: dict) -> Any:
-        copied = type(self).__new__(type(self))
-        memo[id(self)] = copied
-        copied.__dict__.update(deepcopy(self.__dict__, memo))
-        return copied
+        own = getattr(super(), "__deepcopy__", None)
+        return own(memo) if own else _reconstruct(self, memo, *super().__reduce_ex__(4))
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        make, (kind, *arguments), *state = super().__reduce_ex__(protocol)
-        if kind is not type(self):
-            return make, (kind, *arguments), *state
-        return copyreg._reconstructor, (self._plain, object, None), *state  # __newobj__ insists on the class itself
+        reduced = super().__reduce_ex__(protocol)
+        if isinstance(reduced, str) or reduced[1][:1] != (type(self),):
+            return reduced
+        return copyreg._reconstructor, (self._plain, object, None), *reduced[2:]  # __newobj__ wants the class itself
 
 
 def _fused_class(plain: type, forward: Callable) -> type:
     names = {"forward": forward, "_plain": plain, "__module__": plain.__module__, "__qualname__": plain.__qualname__}
-    return type(plain.__name__, (_Fused, plain), names)
+    try:
+        return type(plain.__name__, (_Fused, plain), names)
+    except TypeError as error:
+        raise Unprovable(f"its class cannot be extended ({error})") from None
 
 
 def _near(owner: nn.Module) -> Iterator[nn.GroupNorm]:
@@ -269,8 +276,11 @@ def _compared(before: list[Tensor], after: list[Tensor], tolerance: float) -> fl
             raise RuntimeError(f"accelerate: an output changed from {old.shape} {old.dtype} to {new.shape} {new.dtype}")
         if old.numel() == 0:
             continue
-        error = float((old.double() - new.double()).abs().nan_to_num(float("inf")).max())
-        if not error <= tolerance * max(1.0, float(old.double().abs().max())):
+        wide = torch.promote_types(old.dtype, torch.float64)  # complex numbers stay complex
+        old, new = old.to(wide), new.to(wide)
+        equal = (old == new) | (old.isnan() & new.isnan())  # infinities too, whose difference is not a number
+        error = float(torch.where(equal, 0.0, (old - new).abs().nan_to_num(float("inf"))).max())
+        if not error <= tolerance * max(1.0, float(old.abs().nan_to_num(0.0, 0.0).max())):
             raise RuntimeError(f"accelerate: outputs differ by {error:.2e}, so the module is left unchanged")
         worst = max(worst, error)
     return worst

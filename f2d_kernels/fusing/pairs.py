@@ -41,7 +41,8 @@ def silu_of_norm(
 
 
 def _gains(x: Any) -> bool:
-    """Whether the op is faster than the modules. A compiler and a tracer see more in the modules.
+    """Whether the op is faster than the modules. A compiler and a tracer see more in the modules, and only CPUs and
+    GPUs have kernels of the op.
 
     With fewer elements the op's host time outweighs what it saves, and that of its gradients more so. One pair on one
     core ran 0.6 to 1.1 times as fast below these sizes, 1.02 to 1.44 times from them on without gradients, and 0.93 to
@@ -50,7 +51,7 @@ def _gains(x: Any) -> bool:
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) not in PLAIN_TENSORS:
         return False
     if not x.is_cpu or _ANY_SIZE.get():
-        return True
+        return x.is_cpu or x.is_cuda
     planes = x.element_size() == 2 and x.dim() > 2 and x.stride(1) != 1
     least = 2**17 if not torch.is_grad_enabled() else 2**21 if planes else 2**19
     return x.numel() >= least * torch.get_num_threads()
@@ -85,7 +86,7 @@ def _fused(norm: Any, x: Tensor, scale: Any, shift: Any) -> Tensor | None:
         if scale is None or shift is None:
             return None
     x = x.contiguous(memory_format=layout)  # F.group_norm copies such an x too
-    return group_norm_silu(x.to(dtype), norm.num_groups, weight, bias, scale, shift, norm.eps)
+    return group_norm_silu(x.to(dtype), norm.num_groups, weight, bias, scale, shift, float(norm.eps))
 
 
 def _memory_format(x: Tensor) -> torch.memory_format | None:

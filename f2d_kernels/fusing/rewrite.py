@@ -19,6 +19,7 @@ from f2d_kernels.fusing.pairs import after_silu, is_group_norm, silu_of_norm, si
 from f2d_kernels.fusing.source import built, source_of
 from f2d_kernels.fusing.syntax import (
     assigned,
+    changes_nothing,
     index,
     is_call,
     is_name,
@@ -109,7 +110,7 @@ class _Rewriter:
             target, value = simple(statement)
             modulation = modulation_of(value, lambda e: is_name(e, name)) if target == name else None
             if modulation and normed.scale is None:
-                if any(mentions(e, name) for e in modulation[1:]):
+                if any(mentions(e, name) or not changes_nothing(e) for e in modulation[1:]):
                     return None
                 normed = normed._replace(scale=modulation[1], shift=modulation[2])
             elif self.ends(statement) == name:
@@ -174,7 +175,9 @@ class _Rewriter:
         if is_call(value) and is_group_norm(self.resolve(value.func)):
             return Normed(value.func, value.args[0])
         found = modulation_of(value, lambda e: is_call(e) and is_group_norm(self.resolve(e.func)))
-        return Normed(found[0].func, found[0].args[0], found[1], found[2]) if found else None
+        if found is None or not all(map(changes_nothing, found[1:])):
+            return None
+        return Normed(found[0].func, found[0].args[0], found[1], found[2])
 
     def ends(self, statement: ast.stmt) -> str | None:
         """Return v of ``v = act(v)`` or ``return act(v)``, which use the norm's result last; None for others."""

@@ -4,6 +4,8 @@ import ast
 from collections.abc import Callable
 from typing import Any, TypeGuard
 
+VIEWS = frozenset({"chunk", "contiguous", "expand", "float", "reshape", "split", "to", "type", "unsqueeze", "view"})
+
 
 def simple(statement: ast.stmt) -> tuple[str, ast.expr | None]:
     """Return (v, value) of ``v = value``, and ("", None) for other statements."""
@@ -33,6 +35,19 @@ def modulation_of(value: Any, is_inner: Callable[[ast.expr], bool]) -> tuple[Any
             if isinstance(one, ast.Constant) and type(one.value) in (int, float) and one.value == 1:
                 return product.left, scale, shift
     return None
+
+
+def changes_nothing(expression: ast.expr) -> bool:
+    """Return whether an expression assigns nothing and calls only methods that give views or other dtypes of tensors.
+
+    Other calls may write in place, and what they are given may share memory with any tensor.
+    """
+    for node in ast.walk(expression):
+        if isinstance(node, (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)):
+            return False
+        if isinstance(node, ast.Call) and not (isinstance(node.func, ast.Attribute) and node.func.attr in VIEWS):
+            return False
+    return True
 
 
 def index(node: ast.expr) -> Any:

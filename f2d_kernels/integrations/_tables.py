@@ -2,6 +2,7 @@
 
 import numbers
 from collections.abc import Sequence
+from functools import wraps
 from typing import Any
 
 import torch
@@ -20,8 +21,24 @@ PER_SAMPLE = 0x91E10DA5C79E7B1D - 2**64
 class Tables(nn.Module):
     """Named tables [times, columns], kept in float32 and float64 on the module's device, and not in its state dict.
 
-    `.half()` and `.to(dtype)` do not change them, since a schedule in 16 bits would be a different schedule.
+    `.half()`, `.to(dtype)` and `.to_empty(device=...)` do not change them, since a schedule in 16 bits would be a
+    different schedule, and one without values none.
     """
+
+    def __init_subclass__(cls) -> None:
+        """Let the class compute on the CPU whatever the default device is, to which its tables go afterwards, except to
+        "meta", whose modules get their device by `.to_empty`."""
+        compute = cls.__init__
+
+        @wraps(compute)
+        def init(self: Any, *arguments: Any, **options: Any) -> None:
+            home = torch.get_default_device()
+            with torch.device("cpu"):
+                compute(self, *arguments, **options)
+            if home.type != "meta":
+                self.to(home)
+
+        cls.__init__ = init  # type: ignore[method-assign]
 
     def __init__(self, times: Sequence[int]):
         super().__init__()
@@ -32,7 +49,7 @@ class Tables(nn.Module):
     def _add(self, name: str, times: Sequence[int], columns: Sequence[Tensor]) -> None:
         """Add table `name` with a row for each of `times`, from float64 columns [len(times)]; others have no row."""
         rows = torch.stack(list(columns), 1).double().cpu()
-        if not rows.isfinite().all():
+        if not rows.float().isfinite().all():
             raise ValueError(f"{type(self).__name__}: the schedule gives coefficients that are not finite")
         # A time without a row leads to a row that does not exist, where PyTorch's own lookup fails, on a GPU too. The
         # second half of the slots is what negative times reach where they count from the end (in compiled graphs).
@@ -94,7 +111,7 @@ class Tables(nn.Module):
         super()._apply(fn, recurse)
         for name, table in exact.items():
             moved = self._buffers[name]
-            if table is not None and moved is not None and moved.dtype != table.dtype:
+            if table is not None and moved is not None:
                 self._buffers[name] = table.to(moved.device)
         return self
 
@@ -112,7 +129,7 @@ def keyed(noise: dict[str, Any], t: int | Tensor, x: Any) -> dict[str, Any]:
     batch = x.shape[0]
     if isinstance(seed, Tensor):
         right = seed.dtype == torch.int64 and seed.layout == torch.strided and not seed.is_nested
-        if not right or seed.dim() > 1 or seed.numel() not in (1, batch):
+        if not right or seed.device != x.device or seed.dim() > 1 or seed.numel() not in (1, batch):
             return noise  # the op says what is wrong
         key, shared = seed.reshape(-1), seed.numel() == 1
     elif isinstance(seed, bool) or not isinstance(seed, (int, numbers.Integral, torch.SymInt)):
@@ -141,5 +158,5 @@ def before(times: Sequence[int], values: Tensor, clean: float) -> Tensor:
 
 
 def clipped(x: Tensor, clip: float | None) -> Tensor:
-    """Clamp x to -clip..clip; None for no limit."""
-    return x if clip is None else x.clamp(-clip, clip)
+    """Clamp x to -clip..clip; None for no limit. What is no floating tensor stays, so that the op refuses it."""
+    return x if clip is None or not (isinstance(x, Tensor) and x.is_floating_point()) else x.clamp(-clip, clip)

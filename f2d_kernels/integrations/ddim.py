@@ -26,6 +26,9 @@ from f2d_kernels.integrations._tables import Tables, before, clipped
 
 PREDICTIONS = {"epsilon": "epsilon", "x0": "sample", "v": "v_prediction"}  # our names, and those of diffusers
 
+# by name, since diffusers need not be installed; its LCM, TCD and PNDM schedulers have the same attributes
+SCHEDULERS = ("DDIMScheduler", "DDIMParallelScheduler")
+
 
 class DDIM(Tables):
     """``x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) ε`` at times t = 0..T-1, and steps back along `times`.
@@ -86,12 +89,13 @@ class DDIM(Tables):
 
     @classmethod
     def of(cls, scheduler: Any, eta: float = 0.0, use_clipped_model_output: bool = False) -> "DDIM":
-        """Copy a `diffusers.DDIMScheduler` after `set_timesteps`: its times, spacing, prediction type, clipping,
-        rescaled betas and last alpha_bar. eta and use_clipped_model_output are arguments of its `step`.
+        """Copy a `diffusers.DDIMScheduler` (or DDIMParallelScheduler) after `set_timesteps`: its times, spacing,
+        prediction type, clipping, rescaled betas and last alpha_bar. eta and use_clipped_model_output are arguments of
+        its `step`.
 
         Raises TypeError for other schedulers, and ValueError before `set_timesteps` and for dynamic thresholding.
         """
-        if not hasattr(scheduler, "final_alpha_cumprod") or not hasattr(scheduler, "alphas_cumprod"):
+        if not any(kind.__name__ in SCHEDULERS for kind in type(scheduler).__mro__):
             raise TypeError(f"DDIM.of: scheduler must be a DDIMScheduler, got {type(scheduler).__name__}")
         config = scheduler.config
         if scheduler.num_inference_steps is None:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from f2d_kernels._checks import bounds
+from f2d_kernels._checks import bounds, check_floating, check_shape
 from f2d_kernels.integrations._options import count, levels, number
 from f2d_kernels.integrations._tables import Tables, keyed
 from f2d_kernels.ops.gaussian_transition import gaussian_transition
@@ -79,7 +79,7 @@ class FoD(Tables):
         self._add("NMC", start, [mean[end], variance[end].sqrt()])
         self._add("EM", start, [1 - pull[last] * dt, (spread[last] * dt).sqrt()])
         self._one: Tensor
-        self.register_buffer("_one", torch.ones(1, 1), persistent=False)
+        self.register_buffer("_one", torch.ones(1, 1, dtype=torch.float32), persistent=False)
 
     def sample(self, x_0: Tensor, mu: Tensor, t: int | Tensor, **noise: Any) -> Tensor:
         """``mu + (x_0 - mu) exp(M_t + S_t ε)``: the training state [B,C,H,W] at t (int, [] or [B]) in 0..T.
@@ -113,6 +113,11 @@ class FoD(Tables):
             raise ValueError(f"FoD: sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
         if x_0 is None and (sampler == "NMC" or self.target == "FLOW"):
             raise ValueError(f"FoD: sampler {sampler} with target {self.target} needs x_0, the degraded image")
+        images: Any = {"x": x, "prediction": prediction, "x_0": x_0}
+        for name, image in images.items():
+            if image is not None or name != "x_0":
+                check_floating("FoD", name, image)
+                check_shape("FoD", name, image, x.shape, "the shape of x")
         t = self._time(sampler, t, x)
         start: Any = x_0 if sampler == "NMC" else x
         row = self._row(sampler, t, (x, prediction, start))

@@ -31,13 +31,15 @@ outputs, whose batches differ in size. All functions are differentiable in every
 shapes that do not match.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._C import _are_functorch_transforms_active
 
+from f2d_kernels.fusing.pairs import calls_plainly
 from f2d_kernels.ops.expert_assembly import expert_assembly
 from f2d_kernels.ops.expert_head import expert_head
 
@@ -59,6 +61,10 @@ def projected_experts(
     features: K tensors [B,F,H,W], or [B,K,F,H,W]; projections: K nn.Conv2d(F, C, 1), with or without bias; gates
     [B,K]; base [B,C,H,W]. The experts' outputs are never in memory. Raises ValueError for other convolutions.
     """
+    if isinstance(projections, nn.Conv2d) or not isinstance(projections, Iterable):
+        kind = type(projections).__name__
+        raise TypeError(f"projected_experts: projections must be a sequence of 1x1 nn.Conv2d, got {kind}")
+    projections = list(projections)
     for k, conv in enumerate(projections):
         plain = _is_plain(conv) and (conv.kernel_size, conv.stride, conv.groups) == ((1, 1), (1, 1), 1)
         if not plain or conv.padding not in ((0, 0), "valid", "same"):
@@ -66,6 +72,9 @@ def projected_experts(
                 f"projected_experts: projections[{k}] must be a 1x1 nn.Conv2d without hooks or a forward of its own, "
                 f"got {conv}"
             )
+    sizes = {(conv.in_channels, conv.out_channels) for conv in projections}
+    if len(sizes) != 1:
+        raise ValueError(f"projected_experts: projections must be convolutions of one size (F, C), got {sorted(sizes)}")
     weight = torch.stack([conv.weight.flatten(1) for conv in projections])
     biases = [conv.bias for conv in projections]
     bias = None
@@ -78,10 +87,9 @@ def _is_plain(conv: Any) -> bool:
     """Whether calling `conv` is convolving with its weight: subclasses that quantise or adapt it do more, and so do
     hooks."""
     kind = type(conv)
-    if not isinstance(conv, nn.Conv2d) or "forward" in conv.__dict__:
+    if not isinstance(conv, nn.Conv2d) or not calls_plainly(conv):
         return False
-    theirs = (kind.forward, kind._conv_forward) == (nn.Conv2d.forward, nn.Conv2d._conv_forward)
-    return theirs and not (conv._forward_hooks or conv._forward_pre_hooks)
+    return (kind.forward, kind._conv_forward) == (nn.Conv2d.forward, nn.Conv2d._conv_forward)
 
 
 def prompt_mixture(prompts: Tensor, weights: Tensor, size: tuple[int, int] | None = None) -> Tensor:
@@ -110,12 +118,16 @@ def channel_gates(features: Tensor, mask: Tensor, scale: Tensor | None = None, s
     if not isinstance(mask, Tensor) or mask.dim() != 2 or mask.shape != features.shape[:2]:
         raise ValueError(f"channel_gates: mask must be a tensor [B,C] = {list(features.shape[:2])}")
     for name, values in (("scale", scale), ("shift", shift)):
-        if values is not None and tuple(values.shape) not in ((mask.shape[1],), (1, mask.shape[1], 1, 1)):
-            raise ValueError(f"channel_gates: {name} must be [C] or [1,C,1,1], got {list(values.shape)}")
+        if values is None:
+            continue
+        sizes: Any = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        if sizes not in ((mask.shape[1],), (1, mask.shape[1], 1, 1)):
+            raise ValueError(f"channel_gates: {name} must be a tensor [C] or [1,C,1,1], got {sizes}")
     gain = mask if scale is None else mask * scale.reshape(1, -1)
     gated = features * gain[:, :, None, None]
     if shift is None:
         return gated
     offset = (mask * shift.reshape(1, -1))[:, :, None, None]
     wider = torch.promote_types(gated.dtype, offset.dtype) != gated.dtype
-    return gated + offset if wider else gated.add_(offset)
+    # under torch.func.vmap the offset may have a dimension that the gated features lack
+    return gated + offset if wider or _are_functorch_transforms_active() else gated.add_(offset)

@@ -48,7 +48,8 @@ class ResidualDiffusion(Tables):
     sampler visits, noisiest first, or their number, spaced as published; by default all. The clean image comes after
     the last time: A = B = D = 0. eta: 0 for the deterministic sampler, 1 for the variance of the posterior. delta_bar:
     D, [T], DiffUIR's shared distribution term (only with eta = 0); None means 0, as in RDDM. clip: bound of |res|, and
-    of the clean image of the last step, or None. denoise: False leaves B_t ε in the state until the last step.
+    of the clean image of the last step, or None. denoise: False (only with eta = 0) leaves B_t ε in the state until the
+    last step.
 
     Raises ValueError for an invalid schedule or invalid times. (RDDM: Residual Denoising Diffusion Models, CVPR 2024,
     eq. 7, 13; DiffUIR: Selective Hourglass Mapping, CVPR 2024.)
@@ -72,14 +73,14 @@ class ResidualDiffusion(Tables):
                 f"{name}: alpha_bar, beta_bar and delta_bar differ in length: {len(a)}, {len(b)}, {len(d)}"
             )
         eta, denoise = number(name, "eta", eta), flag(name, "denoise", denoise)
-        if not (0 <= eta <= 1) or (eta > 0 and delta_bar is not None):
-            raise ValueError(f"{name}: eta must lie in 0..1, and be 0 with delta_bar, got {eta}")
+        if not (0 <= eta <= 1) or (eta > 0 and (delta_bar is not None or not denoise)):
+            raise ValueError(f"{name}: eta must lie in 0..1, and be 0 with delta_bar and denoise=False, got {eta}")
         clip = limit(name, "clip", clip)
         if times is not None and (getattr(times, "ndim", None) == 0 or not isinstance(times, Iterable)):
             times = count(name, "times", times)
             if not 1 <= times <= len(a):
                 raise ValueError(f"{name}: steps must be 1 to {len(a)}, got {times}")
-            times = torch.linspace(-1, len(a) - 1, times + 1).int().flip(0)[:-1].tolist()
+            times = torch.linspace(-1, len(a) - 1, times + 1, dtype=torch.float32).int().flip(0)[:-1].tolist()
         now = visited(name, times, len(a))
         if not (b[now] > 0).all():
             raise ValueError(f"{name}: beta_bar must be > 0 at the times of the sampler")

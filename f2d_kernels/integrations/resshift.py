@@ -79,7 +79,7 @@ class ResShift(Tables):
         low = first / max(kappa, 1.0)
         if not 0 < low < etas_end:
             raise ValueError(f"ResShift: etas_end must be above {low}, the first root of eta, got {etas_end}")
-        place = torch.linspace(0, 1, steps, dtype=torch.float64) ** power
+        place = torch.linspace(0, 1, steps, dtype=torch.float64, device="cpu") ** power
         return cls((low * (etas_end / low) ** place) ** 2, kappa, clip)
 
     def prior(self, y: Tensor, **noise: Any) -> Tensor:

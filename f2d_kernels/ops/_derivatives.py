@@ -13,6 +13,7 @@ from torch import Tensor
 from torch._C import _are_functorch_transforms_active, _has_storage
 from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
+from torch.compiler import is_dynamo_compiling
 
 from f2d_kernels.ops._direct import differentiated
 from f2d_kernels.registry import formulas, requested_backend
@@ -74,6 +75,8 @@ def backward_of(op: str, kernel: Callable, ctx: Any, *grads: Tensor | None) -> C
     It adds nothing if the forward call was direct, nothing is recorded, and `_direct` takes the gradients as they are.
     Many gradients at once (`is_grads_batched`) take the formula, whose operations PyTorch can batch.
     """
+    if is_dynamo_compiling():  # compiled autograd traces the backward pass: one op, no break
+        return getattr(torch.ops.f2d_kernels, f"{op}_backward").default
     if not _are_functorch_transforms_active() and not all(g is None or _has_storage(g) for g in grads):
         return _BY_FORMULA[op]
     if ctx.direct and not torch.is_grad_enabled() and differentiated((), *grads) is not None:

@@ -47,7 +47,9 @@ def differentiated(required: Sequence[Any], *optional: Any) -> bool | None:
     for tensor in optional:  # if one is elsewhere, the compiled op declines
         if tensor is not None and type(tensor) not in _PLAIN:
             return None
-    return torch.is_grad_enabled() and torch._C._any_requires_grad(*required, *optional)
+    # inside inference mode enable_grad turns the flag on, but PyTorch records nothing
+    recording = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+    return recording and torch._C._any_requires_grad(*required, *optional)
 
 
 def number_or_tensor(value: Any) -> tuple[Tensor | None, float] | None:

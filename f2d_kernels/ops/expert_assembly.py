@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from f2d_kernels._checks import as_list
 from f2d_kernels.ops._allocate import common_dtype, empty_gradient, empty_image, is_channels_last, stand_in
 from f2d_kernels.ops._derivatives import backward_of
 from f2d_kernels.ops._direct import differentiated
@@ -43,8 +44,7 @@ def expert_assembly(
         >>> torch.allclose(out, torch.einsum("bk,bkhw,bkchw->bchw", gates, maps, deltas), atol=1e-6)
         True
     """
-    stacked = isinstance(deltas, Tensor)
-    listed = [deltas] if isinstance(deltas, Tensor) else list(deltas)
+    stacked, listed = isinstance(deltas, Tensor), as_list(OP, "deltas", deltas)
     tracked = differentiated(listed, gates, maps, base)
     if tracked is not None:
         out = _DIRECT(listed, stacked, gates, maps, base)

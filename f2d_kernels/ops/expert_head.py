@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from f2d_kernels._checks import check_device, check_floating, check_shape
+from f2d_kernels._checks import as_list, check_device, check_floating, check_shape
 from f2d_kernels.arguments import ExpertHead, ExpertHeadGradients
 from f2d_kernels.ops._allocate import common_dtype, empty_gradient, empty_image, is_channels_last, stand_in
 from f2d_kernels.ops._derivatives import backward_of
@@ -57,8 +57,7 @@ def expert_head(
         >>> torch.allclose(out, torch.einsum("bk,bkhw,bkchw->bchw", gates, maps, deltas), atol=1e-5)
         True
     """
-    stacked = isinstance(features, Tensor)
-    listed = [features] if isinstance(features, Tensor) else list(features)
+    stacked, listed = isinstance(features, Tensor), as_list(OP, "features", features)
     tracked = differentiated(listed, weight, bias, channel_scale, gates, maps, base)
     if tracked is not None:
         out = _DIRECT(listed, stacked, weight, bias, channel_scale, gates, maps, base)

@@ -96,7 +96,8 @@ def _direct(
     if not in_stream(noise, 0 if seed is None and not noisy else seed, generator, stream, window):
         return None
     factors, numbers = (coefficients, ()) if isinstance(coefficients, Tensor) else (None, coefficients)
-    if not isinstance(numbers, (list, tuple)) or not {float, int}.issuperset(map(type, numbers)):
+    kinds = set(map(type, numbers)) if isinstance(numbers, (list, tuple)) else {None}
+    if not kinds <= {float, int} or (int in kinds and any(abs(n) >= 2**63 for n in numbers)):
         return None
     tracked = differentiated(terms, factors, deviation[0], noise, key[0])
     if tracked is None:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from f2d_kernels._checks import bounds, check_device, check_floating, check_shape, per_sample
+from f2d_kernels._checks import as_list, bounds, check_device, check_floating, check_shape, per_sample
 from f2d_kernels.arguments import TransportStep, TransportStepGradients, TransportStepNeeds
 from f2d_kernels.noise import check_position, check_source, resolve_noise
 from f2d_kernels.ops._allocate import common_dtype, empty_gradient, empty_image, is_channels_last, stand_in
@@ -74,8 +74,7 @@ def transport_step(
         >>> torch.equal(x_next, lognormal_transition(x, mu, -0.5, 0.1, seed=7))
         True
     """
-    stacked = isinstance(deltas, Tensor)
-    listed = [deltas] if isinstance(deltas, Tensor) else list(deltas)
+    stacked, listed = isinstance(deltas, Tensor), as_list(OP, "deltas", deltas)
     experts = (listed, stacked, gates, maps, base)
     direct = _direct(x, *experts, log_mean, log_std, anchor, clamp, noise, seed, generator, stream, window)
     if direct is not None:

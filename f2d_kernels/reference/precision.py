@@ -1,5 +1,6 @@
 """The precision in which an op computes, and the filling of results from it."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,11 @@ from torch import Tensor
 def compute_dtype(*tensors: Tensor | None) -> torch.dtype:
     """float64 when any given tensor is float64, else float32."""
     return torch.float64 if any(t is not None and t.dtype == torch.float64 for t in tensors) else torch.float32
+
+
+def representable(bound: float, dtype: torch.dtype) -> float:
+    """The bound of a clamp as PyTorch takes it: infinite where `dtype` holds no number as large."""
+    return bound if abs(bound) <= torch.finfo(dtype).max else math.copysign(math.inf, bound)
 
 
 def fill(results: Sequence[Tensor | None], values: Sequence[Tensor]) -> None:

@@ -199,9 +199,17 @@ STATEMENTS = (
     "h = h * (1 + h) + e",
     "k = h", "h = self.c(self.act(h))", "h = self.act(self.n(k))", "e = e * 0.5", "k = k + h", "h, k = k, h",
     "k = self.n(k)", "k = self.act(k)", "h = self.act(self.n(h) * (e + 1) + k)", "a, b = e, e", "h = h * (a + 1) + b",
+    "h = self.n(k) * (1 + self.g(k)) + e", "h = h * (1 + self.g(e)) + self.g(k)", "b = e * 2",
     "h = h + k", "h += self.n(h)", "h = self.n(h + k)", "return F.silu(h), k, e",
     "return self.act(h)", "return self.act(h * 1)",
 )  # fmt: skip
+
+
+class Gate(nn.Module):
+    """Writes in place into what it is given."""
+
+    def forward(self, x):
+        return x.mul_(0.9).mean((2, 3), keepdim=True).expand(-1, 4, 1, 1)
 
 
 def program(random_source, depth=0):
@@ -235,13 +243,14 @@ def test_any_program_computes_what_it_did(tmp_path):
     for i in range(120):
         kind = type("Program", (nn.Module,), {"forward": getattr(programs, f"forward_{i}")()})
         net = kind()
-        net.n, net.c, net.act = nn.GroupNorm(2, 4), nn.Conv2d(4, 4, 1), nn.SiLU()
+        net.n, net.c, net.act, net.g = nn.GroupNorm(2, 4), nn.Conv2d(4, 4, 1), nn.SiLU(), Gate()
+        net.requires_grad_(False)
         nn.init.normal_(net.double().n.weight)
         for flag in (None, True):
-            expected = net(h.clone(), e, flag)
+            expected = net(h.clone(), e.clone(), flag)
             with accelerate(net):
-                fused += calls(net, h.clone(), e, flag)
-                torch.testing.assert_close(net(h.clone(), e, flag), expected, rtol=1e-6, atol=1e-9)
+                fused += calls(net, h.clone(), e.clone(), flag)
+                torch.testing.assert_close(net(h.clone(), e.clone(), flag), expected, rtol=1e-6, atol=1e-9)
     assert fused > 60
 
 

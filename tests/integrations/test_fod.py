@@ -108,3 +108,15 @@ def test_what_does_not_fit_is_said():
     rejects("1 to 20", lambda: FoD(THETA, SIGMA2, DT, 21))
     rejects(">= 0 per step", lambda: FoD(THETA, SIGMA2[:-1], DT))
     rejects("finite", lambda: FoD([math.nan], [1.0], DT))
+
+
+@pytest.mark.parametrize("sampler", ["MC", "NMC", "EM"])
+@pytest.mark.parametrize("target", ["SFLOW", "FLOW", "FINAL_X"])
+def test_images_that_do_not_fit_are_named_by_every_sampler(sampler, target):
+    x, prediction = images(2)
+    step = FoD(THETA, SIGMA2, DT, target=target).step
+    for wrong, said in ((None, "NoneType"), (x.int(), "int32")):
+        rejects(f"^FoD: x must be .*{said}", lambda wrong=wrong: step(wrong, prediction, 0, sampler, x), TypeError)
+        rejects(f"^FoD: prediction must be .*{said}", lambda wrong=wrong: step(x, wrong, 0, sampler, x), TypeError)
+    rejects("^FoD: prediction must be the shape of x", lambda: step(x, prediction[:1], 0, sampler, x))
+    rejects("^FoD: x_0 must be the shape of x", lambda: step(x, prediction, 0, sampler, x[:, :1]))

@@ -129,4 +129,5 @@ def test_what_does_not_fit_is_said():
     rejects("schedule must be .*got 'sigmoid'", lambda: IRSDE(10, 10, "sigmoid"))
     rejects("11 rates", lambda: IRSDE(10, 10, torch.ones(10)))
     rejects("max_sigma", lambda: IRSDE(0, 10))
+    rejects("not finite", lambda: IRSDE(10, 1, eps=1e-60))  # finite in float64 alone
     rejects("whole numbers", lambda: process.step(x, mu, noise, torch.ones(SHAPE[0])), TypeError)

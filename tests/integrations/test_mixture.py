@@ -95,10 +95,26 @@ def test_gates_of_channels(scaled, shifted, shape):
     assert_same(gated, formula, [features, mask, scale, shift])
 
 
+def test_gates_of_channels_under_vmap_over_any_argument():
+    given = drawn(B, C, H, W), drawn(B, C), drawn(C), drawn(C).roll(1)
+    for place, one in enumerate(given):
+        dims = tuple(0 if i == place else None for i in range(4))
+        stacked = [torch.stack([t, 2 * t]) if i == place else t for i, t in enumerate(given)]
+        found = torch.func.vmap(channel_gates, in_dims=dims)(*stacked)
+        again = channel_gates(*(2 * one if i == place else t for i, t in enumerate(given)))
+        torch.testing.assert_close(found, torch.stack([channel_gates(*given), again]))
+
+
 def test_what_does_not_fit_is_said():
     rejects("1x1", lambda: projected_experts(drawn(B, 1, 8, H, W), [nn.Conv2d(8, C, 3)], drawn(B, 1)))
+    features = drawn(B, 2, 8, H, W)
+    for convs in ([nn.Conv2d(8, C, 1), nn.Conv2d(8, C + 1, 1)], []):
+        rejects("one size", lambda convs=convs: projected_experts(features, convs, drawn(B, 2)))
+    for convs in (nn.Conv2d(8, C, 1), None):
+        rejects("a sequence", lambda convs=convs: projected_experts(features, convs, drawn(B, 2)), TypeError)
     rejects("prompts must be", lambda: prompt_mixture(drawn(2, K, C, H, W), drawn(2, K)))
     rejects("mask must be", lambda: channel_gates(drawn(B, C, H, W), drawn(B, C, 1)))
     rejects("mask must be", lambda: channel_gates(drawn(B, C, H, W), drawn(B, C + 1)))
     rejects("shift must be", lambda: channel_gates(drawn(B, C, H, W), drawn(B, C), None, drawn(B, C)))
+    rejects("scale must be .*got float", lambda: channel_gates(drawn(B, C, H, W), drawn(B, C), 2.0))
     rejects("gates must be", lambda: mixture_of_experts(drawn(B, K, C, H, W), drawn(B, K + 1)))

@@ -170,11 +170,27 @@ def test_convolutions_that_do_more_than_convolve_are_refused():
     hooked, patched = nn.Conv2d(8, 3, 1), nn.Conv2d(8, 3, 1)
     hooked.register_forward_hook(lambda module, given, out: out + 1)
     patched.forward = lambda x: x[:, :3]
-    for conv in (Quantised(8, 3, 1), Adapted(8, 3, 1), hooked, patched, nn.utils.spectral_norm(nn.Conv2d(8, 3, 1))):
+    watched = nn.Conv2d(8, 3, 1), nn.Conv2d(8, 3, 1)
+    watched[0].register_full_backward_hook(lambda *given: None)
+    watched[1].register_full_backward_pre_hook(lambda *given: None)
+    normed = nn.utils.spectral_norm(nn.Conv2d(8, 3, 1))
+    for conv in (Quantised(8, 3, 1), Adapted(8, 3, 1), hooked, patched, normed, *watched):
         rejects("without hooks or a forward", lambda conv=conv: projected_experts(features, [conv], gates))
+    handle = nn.modules.module.register_module_forward_hook(lambda module, given, out: 2 * out)
+    try:
+        rejects("without hooks", lambda: projected_experts(features, [nn.Conv2d(8, 3, 1)], gates))
+    finally:
+        handle.remove()
     normed = nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 3, 1))  # its weight is what it convolves with
     expected = gates[:, :, None, None] * normed(features[:, 0])
     torch.testing.assert_close(projected_experts(features, [normed], gates), expected)
+
+
+def test_a_seed_on_another_device_is_named():
+    x, process = torch.zeros(2, 3, 4, 5, device="meta"), DDIM([0.9, 0.5, 0.1], eta=1.0).to("meta")
+    for t in (1, torch.tensor([1, 2], device="meta")):
+        for seed in (torch.tensor([7]), torch.tensor([7, 8])):
+            rejects("seed must be on meta .*got cpu", lambda t=t, seed=seed: process.step(x, x, t, seed=seed))
 
 
 def test_channel_gates_have_the_dtype_of_the_formula():

@@ -98,6 +98,19 @@ def test_the_residual_and_the_last_image_are_clipped(kind):
     assert torch.equal(both, torch.stack([process.step(x, residual, predicted, t)[b] for b, t in enumerate((20, 4))]))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+def test_the_default_dtype_does_not_move_the_times(dtype):
+    published = torch.linspace(-1, 99, 8, dtype=torch.float32).int().flip(0)[:-1].tolist()
+    level = torch.linspace(0.01, 1, 100, dtype=torch.float64)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        assert list(ResidualDiffusion(level, level, 7).times) == published
+        assert ResidualDiffusion(level.repeat(10).sort().values, torch.ones(1000), 10).times[0] == 999
+    finally:
+        torch.set_default_dtype(before)
+
+
 def test_what_does_not_fit_is_said():
     x, residual, predicted = images(3)
     rejects("steps must be 1 to 30, got 31", lambda: ResidualDiffusion(A, B, 31))
@@ -106,6 +119,14 @@ def test_what_does_not_fit_is_said():
     rejects("needs the degraded", lambda: ResidualDiffusion(A, B, delta_bar=D).step(x, residual, predicted, 3))
     rejects("differ in length", lambda: ResidualDiffusion(A, B[1:]))
     rejects("eta must lie", lambda: ResidualDiffusion(A, B, eta=0.5, delta_bar=D))
+    rejects("eta must lie", lambda: ResidualDiffusion(A, B, eta=0.5, denoise=False))
+    rejects(
+        r"terms\[1\] must be a tensor", lambda: ResidualDiffusion(A, B, clip=1.0).step(x, None, predicted, 3), TypeError
+    )
+    whole = residual.int()
+    rejects(
+        r"terms\[1\] must be .*int32", lambda: ResidualDiffusion(A, B, clip=1.0).step(x, whole, predicted, 3), TypeError
+    )
     rejects("times must fall", lambda: ResidualDiffusion(A, B, [3, 5]))
     rejects("times must fall", lambda: ResidualDiffusion(A, B, [T]))
     rejects("beta_bar must be > 0", lambda: ResidualDiffusion(A, torch.zeros(T)))

@@ -125,10 +125,11 @@ def test_the_ddpm_of_diffusers_clips_and_rederives(kind, monkeypatch):
     torch.testing.assert_close(y, x, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["DDIMScheduler", "DDIMParallelScheduler"])
 @pytest.mark.parametrize("rederive", [False, True])
-def test_ddim_with_the_clipped_model_output(rederive):
+def test_ddim_with_the_clipped_model_output(rederive, kind):
     diffusers = pytest.importorskip("diffusers")
-    scheduler = diffusers.DDIMScheduler()
+    scheduler = getattr(diffusers, kind)()
     scheduler.set_timesteps(10)
     process, x, p = ours.DDIM.of(scheduler, use_clipped_model_output=rederive), image(), image(*SHAPE, seed=2)
     wanted = scheduler.step(p, 500, x, use_clipped_model_output=rederive).prev_sample
@@ -138,8 +139,11 @@ def test_ddim_with_the_clipped_model_output(rederive):
 
 def test_schedulers_that_are_not_understood():
     diffusers = pytest.importorskip("diffusers")
-    with pytest.raises(TypeError, match="must be a DDIMScheduler, got EulerDiscreteScheduler"):
-        ours.DDIM.of(diffusers.EulerDiscreteScheduler())
+    for name in ("EulerDiscrete", "DDPM", "LCM", "TCD", "PNDM", "RePaint", "CogVideoXDDIM"):
+        scheduler = getattr(diffusers, f"{name}Scheduler")()
+        scheduler.set_timesteps(5)
+        with pytest.raises(TypeError, match=f"must be a DDIMScheduler, got {name}Scheduler"):
+            ours.DDIM.of(scheduler)
     with pytest.raises(ValueError, match=r"call scheduler\.set_timesteps"):
         ours.DDIM.of(diffusers.DDIMScheduler())
     scheduler = diffusers.DDIMScheduler(thresholding=True)

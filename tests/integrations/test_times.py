@@ -1,5 +1,6 @@
 """The time of a step: as an int or as a tensor it is one time, whose noise is its own, and a wrong time is an error."""
 
+import copy
 import math
 from functools import cache
 
@@ -10,6 +11,7 @@ import torch
 from f2d_kernels import gaussian_transition
 from f2d_kernels.integrations import DDIM, GOUB, IRSDE, FoD, ResidualDiffusion, ResShift
 from f2d_kernels.integrations._tables import PER_SAMPLE, PER_TIME
+from tests.kernels.cases import DEVICE
 
 from .support import images, rejects
 
@@ -209,6 +211,31 @@ def test_times_on_a_device_are_not_looked_at():
     for t in (torch.tensor(3, device="meta"), torch.tensor([3, 4], device="meta")):
         assert process.step(x, x, t, seed=7).shape == x.shape
     assert process.step(x, x, torch.tensor([500, 20]), seed=7).device.type == "meta"
+
+
+MADE = {
+    "DDIM": lambda: DDIM(ALPHA_BAR, eta=1.0),
+    "FoD": lambda: FoD([0.1, 0.2], [0.1, 0.2], 0.5),
+    "GOUB": lambda: GOUB(30, 10),
+    "IRSDE": lambda: IRSDE(10, 10, "linear"),
+    "ResShift": lambda: ResShift.exponential(4),
+    "ResidualDiffusion": lambda: ResidualDiffusion([0.1, 0.5, 0.9], [0.1, 0.2, 0.3], 2, clip=1.0),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_tables_keep_their_values_on_every_way_to_a_device(name):
+    """The default device, a model that is built on the meta device and filled later, casts and copies."""
+    process = MADE[name]()
+    before = [t.clone() for t in process.buffers()]
+    with torch.device(DEVICE):
+        made = MADE[name]()
+    assert {t.device.type for t in made.buffers()} == {DEVICE}
+    with torch.device("meta"):
+        later = MADE[name]()
+    for moved in (made, later.to_empty(device="cpu"), process.half(), copy.deepcopy(process)):
+        assert moved.times == process.times
+        assert all(torch.equal(a.cpu(), b) for a, b in zip(moved.buffers(), before, strict=True))
 
 
 def test_wrong_times_are_named():

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo import compiled_autograd
 from torch.utils.checkpoint import checkpoint
 
 from .cases import DEVICE
@@ -50,6 +51,18 @@ def test_compiled_gradients_through_inductor_equal_eager(op):
     torch.compile(lambda *leaves: loss(op.step(*leaves, SEED)), fullgraph=True)(*compiled).backward()
     for a, b in zip(eager, compiled, strict=True):
         torch.testing.assert_close(a.grad, b.grad)
+
+
+@pytest.mark.parametrize("op", [op for op in CONTRACTS if op.names == ("group_norm_silu",)], ids=str)
+def test_compiled_autograd_traces_the_backward_pass_without_a_break(op):
+    """By code that all ops share; each takes seconds to trace."""
+    eager, traced = leaves_of(op), leaves_of(op)
+    loss(op.step(*eager, SEED)).backward()
+    result = loss(op.step(*traced, SEED))
+    with compiled_autograd._enable(torch.compile(backend="eager", fullgraph=True)):
+        result.backward()
+    for a, b in zip(eager, traced, strict=True):
+        assert torch.equal(a.grad, b.grad)
 
 
 @each_op

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from f2d_kernels import (
     expert_assembly,
@@ -220,6 +221,30 @@ def test_gradients_in_a_graph_that_is_differentiated_again():
     y = torch.nn.functional.silu(torch.nn.functional.group_norm(x, 2))
     (e,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
     torch.testing.assert_close(h, torch.autograd.grad(e.square().sum(), x)[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_inference_mode_records_nothing_whatever_the_grad_mode(name):
+    """As PyTorch's own ops, and what it leaves behind does not break the calls that follow."""
+    function, tensors = arguments_of(name)
+    leaves = [t.requires_grad_() for t in tensors]
+    with torch.inference_mode(), torch.enable_grad():
+        for result in tree_leaves(function(*leaves)):
+            assert result.is_inference() and not result.requires_grad
+    sum(result.sum() for result in tree_leaves(function(*leaves))).backward()
+    assert all(leaf.grad is not None for leaf in leaves)
+
+
+@pytest.mark.parametrize("name", ["stacked deltas", "head", "terms"])
+def test_a_shape_first_seen_in_inference_mode_can_still_be_trained(name):
+    """The tensor that is saved where only a shape matters is kept for later calls."""
+    function, (first, *others) = calls(torch.float32, False)[name]
+    first = first[..., :3, :2].contiguous().requires_grad_()  # a size that no other test has
+    others = [t[..., :3, :2].contiguous() if t.shape[-2:] == (H, W) else t for t in others]
+    with torch.inference_mode(), torch.enable_grad():
+        function(first, *others)
+    function(first, *others).sum().backward()
+    assert first.grad is not None
 
 
 def test_no_gradients_from_an_op_that_none_wants():

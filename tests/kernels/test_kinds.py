@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from f2d_kernels import gaussian_transition, group_norm_silu, lognormal_transition, transport_step, use_backend
+from f2d_kernels import (
+    expert_assembly,
+    expert_head,
+    gaussian_transition,
+    group_norm_silu,
+    lognormal_transition,
+    transport_step,
+    use_backend,
+)
 
 from .derivative_cases import CASES
 
@@ -41,6 +49,19 @@ def test_other_kinds_of_tensors_are_refused_by_name(name, kind):
         inputs[place] = made(tensor)
         with pytest.raises(TypeError, match=f"^{name}: .* must be .*{given}"):
             CASES[name].op(*inputs)
+
+
+@pytest.mark.parametrize("value", [None, 3, object()], ids=["None", "int", "object"])
+def test_what_is_neither_a_tensor_nor_a_sequence_of_tensors_is_refused_by_name(value):
+    given = f"got {type(value).__name__}"
+    for call, name in (
+        (lambda: expert_assembly(value, G), "expert_assembly: deltas"),
+        (lambda: transport_step(X, value, G, None, None, 0.0, 0.0), "transport_step: deltas"),
+        (lambda: expert_head(value, G, None, None, G), "expert_head: features"),
+        (lambda: gaussian_transition(value, [1.0], 0.0), "gaussian_transition: terms"),
+    ):
+        with pytest.raises(TypeError, match=f"^{name} must be .*{given}"):
+            call()
 
 
 @pytest.mark.parametrize("layout", ["sparse", "nested"])
@@ -142,6 +163,7 @@ def test_what_is_no_pair_flag_generator_or_backend_is_refused_by_name():
 def test_numbers_beyond_their_range_are_refused_by_name():
     for call, error in (
         (lambda: log(log_mean=2**2000), "log_mean must fit"),
+        (lambda: gaussian_transition([X], [2**2000], 0.0), r"coefficients\[0\] must fit"),
         (lambda: group_norm_silu(X, 2**70, None, None), "num_groups must be a divisor"),
         (lambda: log(stream=2**70), "stream must lie in"),
         (lambda: log(seed=-(2**63) - 1), "64 bits"),

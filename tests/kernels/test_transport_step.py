@@ -194,12 +194,16 @@ def test_clamp_keeps_the_gradient_at_its_bounds_and_lets_nan_through(backend):
 
 
 @pytest.mark.parametrize("backend", ALL_BACKENDS)
-def test_no_limit(backend):
-    arguments = inputs(1, 2, 3, (4, 8))
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, float("inf")), (torch.float16, 1e6)])
+def test_no_limit(backend, dtype, limit):
+    """None, or one beyond the largest number of the dtype."""
+    arguments = [a.to(dtype).requires_grad_() for a in inputs(1, 2, 3, (4, 8))[:7]]
     with running_on(backend):
-        _, mu = transport_step(*arguments[:7], clamp=(-float("inf"), float("inf")), seed=1)
+        _, mu = transport_step(*arguments, clamp=(-limit, limit), seed=1)
         expected = arguments[0] + expert_assembly(*arguments[1:5])
+        mu.sum().backward()
     assert torch.equal(mu, expected) and mu.abs().max() > 2
+    assert torch.equal(arguments[0].grad, torch.ones_like(mu))
 
 
 @pytest.mark.parametrize("backend", ALL_BACKENDS)

@@ -5,13 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 import f2d
 from f2d.degradation import CATEGORIES
 from f2d.demo import sample_photograph
-from f2d.nets.models import build, config_of
 
 from .blocks import ROOT
 
@@ -50,8 +48,6 @@ def furnished(tmp_path_factory, clean) -> Path:
         from tests.video.support import make_clip
 
         make_clip(home / "drive.mp4", audio=["eng"])
-    torch.manual_seed(0)
-    build(config_of("resflow-lite", {})).save_pretrained(home / "runs/resflow/weights")
     f2d.F2DNet.from_pretrained("f2d-lite").save_pretrained(home / "runs/mine/best")
     return home
 

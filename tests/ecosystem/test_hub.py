@@ -16,7 +16,7 @@ from tests.ecosystem.loader import digest
 from tests.nets.small import TINY
 
 ID = "owner/tiny"
-NEITHER = "is neither a folder nor a preset with shipped weights (there are: f2d-lite)"
+NEITHER = "is neither a folder nor a preset with shipped weights (there are: f2d-lite, resflow-lite)"
 
 
 def refused(answer: dict, *words: str) -> None:

@@ -83,7 +83,8 @@ def test_a_wheel_of_the_source_archive_is_the_wheel_of_the_checkout(checkout, sd
     there = files_of(wheels[0])
     assert there == files_of(wheels[1])
     assert wheels[0].name == f"f2d-{f2d.__version__}-py3-none-any.whl"
-    assert {"f2d/py.typed", "f2d_kernels/py.typed", "f2d/weights/f2d-lite/model.safetensors"} <= there
+    weights = {f"f2d/weights/{name}/model.safetensors" for name in ("f2d-lite", "resflow-lite")}
+    assert {"f2d/py.typed", "f2d_kernels/py.typed", *weights} <= there
     assert "f2d/photographs/coffee.jpg" in there
     assert {name.split("/")[0] for name in there} == {"f2d", "f2d_kernels", f"f2d-{f2d.__version__}.dist-info"}
     assert [name for name in there if re.search(f"{NEVER}|golden", name)] == []

@@ -228,9 +228,9 @@ def _in_order(inputs: list[Path], targets: list[Path], home: Home) -> list[tuple
     return list(zip(*(sorted(paths, key=_natural) for paths in (inputs, targets))))
 
 
-def _natural(path: Path) -> list[str | int]:
+def _natural(path: Path) -> list[list[str | int]]:
     """Order numbers by their value: 2 comes before 10, as 002 before 010 in the other folder."""
-    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", str(path)))]
+    return [[int(s) if i % 2 else s for i, s in enumerate(re.split(r"(\d+)", name))] for name in path.parts]
 
 
 def _matched(

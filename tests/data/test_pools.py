@@ -215,6 +215,12 @@ def test_sorted_order_is_that_of_the_numbers(tmp_path):
     assert names(find_pairs(tmp_path, "haze", "bad", "good", "sorted")) == expected
 
 
+def test_sorted_order_takes_folder_after_folder(tmp_path):
+    """As whole texts, a-b/x2 comes before a/x1, but a_b/y2 comes after a/y1."""
+    make_pairs(tmp_path, {"bad/a": ["x1"], "bad/a-b": ["x2"], "good/a": ["y1"], "good/a_b": ["y2"]})
+    assert names(find_pairs(tmp_path, "haze", "bad", "good", "sorted")) == [("x1", "y1"), ("x2", "y2")]
+
+
 def test_a_category_says_that_folders_are_a_pair(tmp_path):
     """haze and clear are CDD-11's names as well as RESIDE's, where several hazes are of one picture."""
     make_pairs(tmp_path, {"haze": ["1_1_0.90", "1_2_0.97"], "clear": ["1"]})

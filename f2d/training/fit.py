@@ -16,6 +16,7 @@ from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, Strategy
 
 from f2d import checkpoints
 from f2d.data import Mixture
+from f2d.data.pictures import is_hidden
 from f2d.degradation import FACTORS
 from f2d.nets import F2DNet
 from f2d.nets.models import Network, build, config_of, load_network
@@ -211,8 +212,9 @@ def _factors(net: Network, recipe: Recipe) -> tuple[str, ...]:
 def _check_outside(out: Path, data: Path, recipe: Recipe, mixture: Mixture) -> None:
     """Raise ValueError for a run inside a folder of photographs, to which its own samples would belong on resuming."""
     for source, part in zip(recipe.sources, mixture.parts, strict=True):
-        folder = data / source.path
-        if part.pool.synthesised and out.resolve().is_relative_to(folder.resolve()):
+        folder, place = data / source.path, out.resolve()
+        inside = part.pool.synthesised and place.is_relative_to(folder.resolve())
+        if inside and not any(map(is_hidden, place.relative_to(folder.resolve()).parts)):  # hidden folders are not read
             raise ValueError(f"{out} must lie outside {folder}, as its samples would be read as photographs")
 
 

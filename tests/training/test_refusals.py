@@ -98,6 +98,8 @@ def test_a_run_lies_outside_its_photographs(photographs, small, tmp_path):
     with pytest.raises(ValueError, match=r"run must lie outside .*photos, as its samples would be read as photographs"):
         fit(small(), tmp_path / "photos", tmp_path / "photos" / "runs" / "run")
     assert not (tmp_path / "photos" / "runs").exists()
+    # hidden folders are not read
+    fit(small(steps=1, validate_every=NEVER), tmp_path / "photos", tmp_path / "photos" / ".runs" / "run")
     pairs(tmp_path / "pairs", "input", "gt")  # in which no other folders are read
     recipe = small(sources=(Source(".", layout="pairs", category="rain"),), steps=1, validate_every=NEVER)
     fit(recipe, tmp_path / "pairs", tmp_path / "pairs" / "run")

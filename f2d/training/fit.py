@@ -211,10 +211,11 @@ def _factors(net: Network, recipe: Recipe) -> tuple[str, ...]:
 
 def _check_outside(out: Path, data: Path, recipe: Recipe, mixture: Mixture) -> None:
     """Raise ValueError for a run inside a folder of photographs, to which its own samples would belong on resuming."""
+    place = out.resolve()
     for source, part in zip(recipe.sources, mixture.parts, strict=True):
-        folder, place = data / source.path, out.resolve()
-        inside = part.pool.synthesised and place.is_relative_to(folder.resolve())
-        if inside and not any(map(is_hidden, place.relative_to(folder.resolve()).parts)):  # hidden folders are not read
+        folder = (data / source.path).resolve()
+        read = place.is_relative_to(folder) and not any(map(is_hidden, place.relative_to(folder).parts))
+        if read and part.pool.synthesised:
             raise ValueError(f"{out} must lie outside {folder}, as its samples would be read as photographs")
 
 

@@ -8,25 +8,34 @@ from torch import Tensor
 from f2d.degradation.fields import BatchDraws, Draws, box, column, grey, guided_filter, power, smooth_field, stretch
 
 # ranges that `degrade` accepts
-RANGES = {"beta": (0.0, 10.0), "airlight": (0.0, 1.0), "red": (-1.0, 1.0), "blue": (-1.0, 1.0)}
+RANGES = {
+    "beta": (0.0, 10.0),
+    "airlight": (0.0, 1.0),
+    "red": (-1.0, 1.0),
+    "blue": (-1.0, 1.0),
+    "veil": (0.0, 10.0),
+}
 
 
 def draw_parameters(draws: Draws) -> dict[str, float]:
-    """beta ~ U(1, 2), airlight A ~ U(0.6, 0.9), the published ranges; grey: red = blue = 0."""
-    return {"beta": draws.uniform(1, 2), "airlight": draws.uniform(0.6, 0.9), "red": 0.0, "blue": 0.0}
+    """beta ~ U(1, 2), airlight A ~ U(0.6, 0.9), the published ranges; grey: red = blue = 0; no veil."""
+    return {"beta": draws.uniform(1, 2), "airlight": draws.uniform(0.6, 0.9), "red": 0.0, "blue": 0.0, "veil": 0.0}
 
 
 def draw_varied(draws: Draws) -> dict[str, float]:
-    """Draw haze from wider ranges, thin to dense, and from warm dust to blue distance.
+    """Draw haze from wider ranges: thin to dense, dusk to noon, from warm dust to blue distance, half of it veiled.
 
     RESIDE (Li et al., TIP 2019) has A up to 1 and transmissions down to a few hundredths; real airlight has a colour.
+    A veil is the optical depth in front of the nearest object. The published formula has none, so something in every
+    picture is almost clear; indoors, and across a valley, nothing is.
     """
     warmth = draws.uniform(-0.12, 0.12)
     return {
         "beta": draws.uniform(0.3, 3.5),
-        "airlight": draws.uniform(0.5, 1.0),
+        "airlight": draws.uniform(0.35, 1.0),
         "red": warmth,
         "blue": -warmth + draws.uniform(-0.05, 0.05),
+        "veil": max(0.0, draws.uniform(-1.0, 1.0)),
     }
 
 
@@ -49,14 +58,13 @@ def depth_map(clean: Tensor, draws: BatchDraws) -> Tensor:
 
 
 def add_haze(image: Tensor, depth: Tensor, parameters: Sequence[dict[str, float]]) -> tuple[Tensor, Tensor]:
-    """x = clip(x t + A (1 + c) (1 - t)), t = exp(-beta · min(1 - box22(D), 0.7)), c = (red, 0, blue).
+    """x = clip(x t + A (1 + c) (1 - t)), t = exp(-beta · min(1 - box22(D), 0.7) - veil), c = (red, 0, blue).
 
     image: [B,3,H,W], not clipped before. depth D: [B,1,H,W], near = large. parameters: one dict per sample. Returns x
     and the map 1 - t, [B,1,H,W].
     """
     distance = (1 - box(depth, 22)).clamp(max=0.7)
-    beta, airlight = (column([p[name] for p in parameters], image.device) for name in ("beta", "airlight"))
-    transmission = torch.exp(-beta * distance)
-    red, blue = (column([p[name] for p in parameters], image.device) for name in ("red", "blue"))
+    beta, airlight, red, blue, veil = (column([p[name] for p in parameters], image.device) for name in RANGES)
+    transmission = torch.exp(-beta * distance - veil)
     colour = (airlight * (1 + torch.cat([red, torch.zeros_like(red), blue], dim=1))).clamp(max=1)
     return (image * transmission + colour * (1 - transmission)).clamp(0, 1), 1 - transmission

@@ -195,7 +195,7 @@ def test_noise_is_normal_of_the_drawn_deviation():
 @pytest.mark.parametrize("shape", SIZES)
 def test_haze(shape):
     x, depth = 1.4 * image(*shape, 6), plane(*shape, 7) ** 4
-    grey = {"beta": 1.7, "airlight": 0.65, "red": 0.0, "blue": 0.0}
+    grey = {"beta": 1.7, "airlight": 0.65, "red": 0.0, "blue": 0.0, "veil": 0.0}
     ours, lost = haze.add_haze(to_tensor(x), to_tensor(depth), [grey])
     expected, expected_lost = oracle.haze(x, depth, 1.7, 0.65)
     np.testing.assert_allclose(to_array(ours), expected, atol=5e-7)
@@ -205,12 +205,21 @@ def test_haze(shape):
 
 def test_the_airlight_has_a_colour():
     """Through no transmission at all one sees the airlight itself."""
-    warm = {"beta": 10.0, "airlight": 0.8, "red": 0.1, "blue": -0.2}
+    warm = {"beta": 10.0, "airlight": 0.8, "red": 0.1, "blue": -0.2, "veil": 0.0}
     ours, lost = haze.add_haze(torch.rand(1, 3, 30, 30), torch.zeros(1, 1, 30, 30), [warm])
     assert lost.min() > 0.999
     torch.testing.assert_close(ours[0, :, 15, 15], torch.tensor([0.88, 0.8, 0.64]), atol=1e-3, rtol=0)
     white, _ = haze.add_haze(torch.zeros(1, 3, 30, 30), torch.zeros(1, 1, 30, 30), [warm | {"red": 1.0}])
     assert white[0, 0].max() == pytest.approx(1, abs=1e-3)
+
+
+def test_a_veil_is_more_air_in_front_of_the_whole_scene():
+    """Optical depths add: the transmission of the veiled scene is exp(-veil) times that of the scene."""
+    x, depth = to_tensor(image(30, 40, 3)), to_tensor(plane(30, 40, 4))
+    clear = {"beta": 1.2, "airlight": 0.8, "red": 0.0, "blue": 0.0, "veil": 0.0}
+    (once, lost), (twice, veiled) = (haze.add_haze(x, depth, [clear | {"veil": veil}]) for veil in (0.0, 0.7))
+    torch.testing.assert_close(1 - veiled, (1 - lost) * math.exp(-0.7), atol=1e-6, rtol=0)
+    torch.testing.assert_close(twice, 0.8 + (once - 0.8) * math.exp(-0.7), atol=1e-6, rtol=0)
 
 
 def test_rain_and_snow_blend():

@@ -33,7 +33,7 @@ def test_any_picture(height, width, category, seed, scale):
     assert low is None or (2 <= low["gamma"] <= 3 and 0.03 <= low["noise"] <= 0.08)
     assert low is None or low["exposure"] == 1
     assert haze is None or (1 <= haze["beta"] <= 2 and 0.6 <= haze["airlight"] <= 0.9)
-    assert haze is None or haze["red"] == haze["blue"] == 0
+    assert haze is None or haze["red"] == haze["blue"] == haze["veil"] == 0
 
 
 @settings(max_examples=60, deadline=None)
@@ -66,6 +66,8 @@ def test_varied_parameters_leave_the_published_ranges():
     """Half of the ranges are outside, to both sides where there is room: the beta of haze and the noise of the dark."""
     betas = [varied_parameters("haze", seed)["haze"]["beta"] for seed in range(200)]
     assert min(betas) < 0.5 and max(betas) > 2.5
+    veils = [varied_parameters("haze", seed)["haze"]["veil"] for seed in range(200)]
+    assert 0.3 < sum(veil == 0 for veil in veils) / 200 < 0.7 and max(veils) > 0.8
     noises = [varied_parameters("low", seed)["low"]["noise"] for seed in range(200)]
     assert min(noises) < 0.005
 

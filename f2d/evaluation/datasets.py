@@ -200,6 +200,10 @@ def _place(path: Path, home: Path) -> str:
 
 def _distinct(cases: list[Case]) -> list[Case]:
     """Make the cases' names unique and valid in files: equal names get the file's suffix, then a number."""
+    # a list may name ../photos/1.png: files of such a name would lie outside the evaluation, even over the photograph
+    cases = [
+        case._replace(name="/".join(part for part in case.name.split("/") if part not in ("", ".."))) for case in cases
+    ]
     often = Counter(case.name for case in cases)
     taken = {name for name, times in often.items() if times == 1}
     found = []

@@ -9,19 +9,19 @@ from f2d.engine.execution import Execution, choose_execution
 from f2d.engine.restorer import Restorer
 from f2d.evaluation.case import Case
 from f2d.evaluation.datasets import DataSet, open_data
-from f2d.evaluation.folder import SETTINGS, EvaluationFolder, Settings
+from f2d.evaluation.folder import RECORDS, RESTORED, SETTINGS, EvaluationFolder, Settings
 from f2d.evaluation.method import Method, ModelMethod, OutputsMethod, digest
 from f2d.evaluation.record import Record
 from f2d.evaluation.run import Run
 from f2d.evaluation.summary import Summary, summarize
-from f2d.evaluation.tables import write_results
+from f2d.evaluation.tables import FILES, write_results
 from f2d.metrics.conventions import CONVENTIONS
 from f2d.metrics.measures import NAMES, OF_METHODS, find, find_sets
 from f2d.metrics.variation import CHANGE, SPREAD
 from f2d.nets.models import load_config, load_network
 from f2d.transport import sampling
 
-RESERVED = ("input", "ground truth")  # columns of figures and pages
+RESERVED = ("input", "ground truth")  # columns of figures and pages, in lower case
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class Evaluation:
     """
 
     def __init__(self, request: Request, path: Path, *, overwrite: bool = False):
-        if request.name in RESERVED:
-            raise ValueError(f"{request.name!r} has another meaning in tables, so give another name")
         name, self._is_model = request.name or _called(request.method), names_weights(request.method)
+        if name.lower() in RESERVED:
+            raise ValueError(f"{name!r} has another meaning in tables, so give another name (--name)")
         if self._is_model:  # a branch on the Hub moves, but all parts of an evaluation must use the same weights
             request = replace(request, method=pinned(request.method))
         self.request = request
@@ -116,6 +116,8 @@ class Evaluation:
         """
         self.folder.remove_leftovers(case.name for case in cases)
         if self._overwrite:
+            for name in FILES:
+                (self.folder.path / name).unlink(missing_ok=True)
             for case in cases:
                 self.folder.remove(case.name)
         return [case for case in cases if not self._is_done(case)]
@@ -190,6 +192,11 @@ class Evaluation:
 
     def _refuse_another(self) -> None:
         if not (self.folder.path / SETTINGS).exists():
+            others = [name for name in (*FILES, RECORDS, RESTORED) if (self.folder.path / name).exists()]
+            if others:
+                raise ValueError(
+                    f"{self.folder.path} contains {others[0]}, but no evaluation: use another folder or --overwrite"
+                )
             return
         there, ours = map(asdict, (EvaluationFolder.open(self.folder.path).settings, self.folder.settings))
         differing = [name for name in there if name != "absent" and there[name] != ours[name]]
@@ -212,6 +219,11 @@ def _where(model: str) -> str:
 
 
 def _refuse_inside(path: Path, folder: Path) -> None:
-    """Raise ValueError for an output folder inside the data, where results would be read as data next time."""
+    """Raise ValueError for an output folder inside the data, where results would be read as data next time, and for
+    data where the evaluation writes its files, which would replace them.
+    """
     if path.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{path} must lie outside {folder}, which is read")
+    for written in (path / RECORDS, path / RESTORED):
+        if folder.resolve().is_relative_to(written.resolve()):
+            raise ValueError(f"{folder} must lie outside {written}, which is written")

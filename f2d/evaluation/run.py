@@ -62,6 +62,8 @@ class Run:
         # errors of the data, such as a file that is not an image, or images of different sizes
         except (ValueError, OSError) as error:
             record = Record(case.name, case.category, error=" ".join(str(error).split()))
+        if record.error is not None or not self.keep_images:
+            self.folder.restored(case.name).unlink(missing_ok=True)  # that of earlier files
         record = replace(record, files=files)
         self.folder.write(record)
         return record

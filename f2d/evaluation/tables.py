@@ -24,6 +24,7 @@ from f2d.metrics.measure import About
 from f2d.replacing import write_texts
 
 RESULTS, SPEED = "results", "speed.json"
+FILES = (*(f"{RESULTS}.{kind}" for kind in ("json", "csv", "md")), SPEED)
 WIDTH = 100  # columns of a terminal
 AVERAGES = (
     'Each category is the mean over its pictures; a tier, and "all", the mean over their categories, each counted '
@@ -52,13 +53,13 @@ def write_results(
     """
     names = [record.name for record in records]
     results = _Results(folder.settings, data, summary, dict(over_sets or {}), names)
-    texts = {
-        f"{RESULTS}.json": results.json(),
-        f"{RESULTS}.csv": _csv(folder.settings, records),
-        f"{RESULTS}.md": "\n".join(results.sections()),
-        SPEED: dumps(_speed(summary, device)),
-    }
-    write_texts(folder.path, texts)
+    texts = (
+        results.json(),
+        _csv(folder.settings, records),
+        "\n".join(results.sections()),
+        dumps(_speed(summary, device)),
+    )
+    write_texts(folder.path, dict(zip(FILES, texts, strict=True)))
 
 
 def terminal_table(settings: Settings, summary: Summary) -> Table:

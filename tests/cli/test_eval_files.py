@@ -1,0 +1,106 @@
+"""The files of `f2d eval`: it writes over none of the user's, and none is left of an earlier evaluation."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from f2d.evaluation.folder import EvaluationFolder
+from f2d.evaluation.tables import FILES
+from tests.cli.conftest import assert_one_line_error
+from tests.data.conftest import picture, save
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    for i in range(2):
+        save(picture(i), tmp_path / "pairs" / "gt" / f"{i}.png")
+        save(picture(i) // 2, tmp_path / "pairs" / "input" / f"{i}.png")
+    return tmp_path / "pairs"
+
+
+def files(folder) -> dict:
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_list_that_names_photographs_above_it_leaves_them_as_they_are(f2d, model, tmp_path):
+    """From the results' folder, rain/../../../photos/1.png was the photograph itself."""
+    save(picture(1), tmp_path / "photos" / "1.png")
+    save(picture(2), tmp_path / "clean" / "1.png")
+    before, lists = files(tmp_path), tmp_path / "a" / "b" / "c"
+    lists.mkdir(parents=True)
+    (lists / "test.txt").write_text("../../../photos/1.png ../../../clean/1.png rain\n")
+    out = tmp_path / "out"
+    done = f2d("eval", model, "--data", lists / "test.txt", "-o", out, "--measures", "mae")
+    assert done.exit_code == 0, done.output
+    assert {path: path.read_bytes() for path in before} == before
+    assert len(list((out / "restored").rglob("*.png"))) == 1 and len(list((out / "images").rglob("*.json"))) == 1
+
+
+def test_what_an_evaluation_reads_is_not_where_it_writes(f2d, model, pairs, tmp_path):
+    """Its restorations replaced the evaluated ones, and --overwrite removed them."""
+    theirs = tmp_path / "theirs"
+    for i in range(2):
+        save(picture(i) // 2, theirs / "restored" / "pairs" / f"{i}.png")
+    before = files(tmp_path)
+    for data, method in ((pairs, theirs / "restored"), (f"composites={theirs / 'restored'}", model)):
+        refused = f2d("eval", method, "--data", data, "-o", theirs, "--overwrite")
+        assert_one_line_error(refused, 2, "restored must lie outside", "which is written")
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", [*FILES, "restored", "images"])
+def test_what_no_evaluation_wrote_is_kept(f2d, model, pairs, tmp_path, name):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text("somebody's own")
+    refused = f2d("eval", model, "--data", pairs, "-o", out)
+    assert_one_line_error(refused, 2, f"contains {name}, but no evaluation", "--overwrite")
+    assert files(out) == {out / name: b"somebody's own"}
+
+
+@pytest.mark.parametrize("name", ["input", "Ground truth"])
+def test_a_folder_called_as_a_column_needs_another_name(f2d, pairs, tmp_path, name):
+    """A figure showed its pictures as the input."""
+    (tmp_path / name).mkdir()
+    for i in range(2):
+        save(picture(i), tmp_path / name / f"{i}.png")
+    command = ("eval", tmp_path / name, "--data", pairs, "-o", tmp_path / "out", "--measures", "mae")
+    assert_one_line_error(f2d(*command), 2, f"'{name}' has another meaning", "--name")
+    assert f2d(*command, "--name", "theirs").exit_code == 0
+
+
+@pytest.mark.parametrize("change", ["without images", "failed"])
+def test_no_restoration_of_earlier_files_stays(f2d, model, pairs, tmp_path, change):
+    """Later commands took it for that of the new files."""
+    out = tmp_path / "out"
+    command = ("eval", model, "--data", pairs, "-o", out, "--measures", "mae")
+    assert f2d(*command).exit_code == 0
+    if change == "failed":
+        (pairs / "input" / "1.png").write_bytes(b"no picture")
+    else:
+        save(picture(7), pairs / "input" / "1.png")
+    assert f2d(*command, "--no-images").exit_code == (change == "failed")
+    folder = EvaluationFolder.open(out)
+    assert not folder.restored("pairs/1").exists() and folder.restored("pairs/0").exists()
+    save(picture(7), pairs / "input" / "1.png")
+    assert f2d(*command).exit_code == 0
+    fresh = tmp_path / "fresh"
+    assert f2d("eval", model, "--data", pairs, "-o", fresh, "--measures", "mae").exit_code == 0
+    again, once = (Image.open(EvaluationFolder.open(path).restored("pairs/1")) for path in (out, fresh))
+    assert list(again.getdata()) == list(once.getdata())
+
+
+def test_results_of_the_evaluation_before_do_not_outlive_it(f2d, model, pairs, tmp_path, monkeypatch):
+    """Interrupted, the page of a new evaluation showed the FID of the one before."""
+    out = tmp_path / "out"
+    command = ("eval", model, "--data", pairs, "-o", out, "--measures", "mae")
+    assert f2d(*command).exit_code == 0
+    assert json.loads((out / "results.json").read_text())["settings"]["options"]["seed"] == 0
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("f2d.evaluation.run.Run._one", stop)
+    assert f2d(*command, "--seed", "1", "--overwrite").exit_code != 0
+    assert not any((out / name).exists() for name in FILES)

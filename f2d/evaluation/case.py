@@ -11,6 +11,7 @@ from f2d.data.categories import factors_of
 from f2d.data.pairs import fitted
 from f2d.data.sample import Sample, finish, stack
 from f2d.degradation import FACTORS
+from f2d.evaluation.record import Record
 from f2d.images import image_to_tensor
 from f2d.metrics.batch import eight_bits
 
@@ -62,6 +63,10 @@ class Case(NamedTuple):
                 status = path and path.stat()
                 said.append(f"{path} {status and (status.st_size, status.st_mtime_ns)} {self.seed}")
         return hashlib.sha256("\n".join(said).encode(errors="surrogateescape")).hexdigest()[:16]
+
+    def changed_since(self, record: Record) -> bool:
+        """Whether its files have changed since the record was made; False for records that cannot tell."""
+        return record.data not in ("", self.files())
 
     def _synthesised(self, clean: Tensor) -> Pixels:
         draft = stack([Sample(clean, None, self.category, self.seed)])

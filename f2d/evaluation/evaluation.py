@@ -13,7 +13,7 @@ from f2d.evaluation.folder import RECORDS, RESTORED, SETTINGS, EvaluationFolder,
 from f2d.evaluation.method import Method, ModelMethod, OutputsMethod, digest
 from f2d.evaluation.record import Record
 from f2d.evaluation.run import Run
-from f2d.evaluation.summary import Summary, summarize
+from f2d.evaluation.summary import Summary, of_all, summarize
 from f2d.evaluation.tables import FILES, write_results
 from f2d.metrics.conventions import CONVENTIONS
 from f2d.metrics.measures import NAMES, OF_METHODS, find, find_sets
@@ -140,11 +140,7 @@ class Evaluation:
 
     def finish(self, records: Sequence[Record | None]) -> Summary:
         """Summarise the `records` of all cases, and write the results."""
-        missing = Record("", "", error="was not evaluated; run the command again")
-        found = [
-            record or replace(missing, name=case.name, category=case.category)
-            for record, case in zip(records, self.data.cases)
-        ]
+        found = of_all(self.data.cases, records)
         summary = summarize(found, self.data.tiers)
         write_results(self.folder, self.data, summary, found, self._over_sets(found), str(self.execution))
         return summary

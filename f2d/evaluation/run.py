@@ -55,7 +55,8 @@ class Run:
                 pool.shutdown(cancel_futures=True)
 
     def _one(self, case: Case) -> Record:
-        files = self.files(case)  # before reading, so that a file that changes meanwhile is evaluated again
+        # before reading, so that a file that changes meanwhile is evaluated again
+        files, data = self.files(case), case.files()
         try:
             with telling_memory("the image with its measures"):
                 record = self._evaluated(case)
@@ -64,7 +65,7 @@ class Run:
             record = Record(case.name, case.category, error=" ".join(str(error).split()))
         if record.error is not None or not self.keep_images:
             self.folder.restored(case.name).unlink(missing_ok=True)  # that of earlier files
-        record = replace(record, files=files)
+        record = replace(record, files=files, data=data)
         self.folder.write(record)
         return record
 

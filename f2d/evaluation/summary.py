@@ -6,12 +6,21 @@ from statistics import median
 from typing import NamedTuple
 
 from f2d.data.pool import in_order
+from f2d.evaluation.case import Case
 from f2d.evaluation.record import Record
 from f2d.metrics import selectivity
 from f2d.metrics.localisation import Localisation, Located, localisation
 from f2d.metrics.selectivity import Ratio
 
 Tiers = Sequence[tuple[str, Sequence[str]]]
+
+
+def of_all(cases: Sequence[Case], records: Sequence[Record | None]) -> list[Record]:
+    """Return the records of all cases; a case without one gets that of a failure."""
+    return [
+        record or Record(case.name, case.category, error="was not evaluated; run f2d eval again")
+        for case, record in zip(cases, records, strict=True)
+    ]
 
 
 class Row(NamedTuple):

@@ -78,13 +78,20 @@ def _chosen(data: DataSet, folders: Sequence[EvaluationFolder], names: Sequence[
         )
     if names:
         return [by_name[name] for name in names]
-    done = [case for case in data.cases if all(folder.restored(case.name).is_file() for folder in folders)]
+    done = [case for case in data.cases if all(_is_current(case, folder) for folder in folders)]
     first = {case.category: case for case in reversed(done)}
     rows = [category for category in data.categories if category in first]
     if not rows:
-        raise ValueError("no image was restored in all of these evaluations")
+        raise ValueError("no image was restored in all of these evaluations from its files as they are now")
     picked = dict.fromkeys(rows[round(i * (len(rows) - 1) / (CASES - 1))] for i in range(CASES))
     return [first[category] for category in picked]
+
+
+def _is_current(case: Case, folder: EvaluationFolder) -> bool:
+    """Whether the stored restoration of a case is of this evaluation, and of the files as they are now."""
+    record = folder.record(case.name)
+    measured = record is not None and record.error is None and not case.changed_since(record)
+    return measured and folder.restored(case.name).is_file()
 
 
 def _evaluated(data: DataSet, folder: EvaluationFolder) -> list[tuple[Case, Record]]:

@@ -67,9 +67,13 @@ def show(case: Case, methods: Mapping[str, EvaluationFolder], crop: Crop | None 
             f"which is {width}x{height}"
         )
     for name, folder in methods.items():
-        path = folder.restored(case.name)
-        if not path.is_file():
+        path, record = folder.restored(case.name), folder.record(case.name)
+        if record is None or record.error is not None or not path.is_file():
             raise ValueError(f"{folder.path} has no restored image of {case.name}, so evaluate again with --images")
+        if case.changed_since(record):
+            raise ValueError(
+                f"the files of {case.name} have changed since {folder.path} evaluated it: run f2d eval again"
+            )
         restored[name] = image_to_tensor(path)
     masks = {} if pixels.maps is None else dict(zip(FACTORS, pixels.maps))
     present = {factor: mask for factor, mask in masks.items() if factor in case.factors}

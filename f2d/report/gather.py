@@ -12,7 +12,7 @@ from f2d.evaluation.datasets import DataSet, open_data
 from f2d.evaluation.folder import EvaluationFolder, Settings, names_of
 from f2d.evaluation.published import PublishedTable, tables
 from f2d.evaluation.record import Record
-from f2d.evaluation.summary import Row, Summary, summarize
+from f2d.evaluation.summary import Row, Summary, of_all, summarize
 from f2d.evaluation.tables import RESULTS
 from f2d.metrics.measure import About
 
@@ -78,7 +78,8 @@ class Convention(NamedTuple):
 
 
 class Content(NamedTuple):
-    """The content of a page. absent: measure -> the reason why no evaluation has it. cases: the images to show."""
+    """The content of a page. absent: measure -> the reason why no evaluation has it. cases: the images to show.
+    changed: the names of images whose files have changed since an evaluation, which are not shown."""
 
     data: DataSet
     methods: tuple[Method, ...]
@@ -86,6 +87,7 @@ class Content(NamedTuple):
     absent: dict[str, str]
     published: tuple[PublishedTable, ...]
     cases: tuple[Case, ...]
+    changed: tuple[str, ...]
 
     @property
     def measures(self) -> tuple[About, ...]:
@@ -166,13 +168,15 @@ def gather(folders: Sequence[Path], images: int) -> Content:
         for case in data.cases
         if all(case.name in method.records and method.folder.restored(case.name).is_file() for method in methods)
     ]
+    changed = [case for case in common if any(case.changed_since(method.records[case.name]) for method in methods)]
     return Content(
         data,
         methods,
         _conventions(methods),
         _absent([folder.settings for folder in opened]),
         tuple(tables(data.published)),
-        choose(common, images),
+        choose([case for case in common if case not in changed], images),
+        tuple(case.name for case in changed),
     )
 
 
@@ -192,12 +196,12 @@ def choose(cases: Sequence[Case], number: int) -> tuple[Case, ...]:
 
 
 def _method(name: str, folder: EvaluationFolder, data: DataSet) -> Method:
-    records = [record for case in data.cases if (record := folder.record(case.name)) is not None]
+    records = of_all(data.cases, [folder.record(case.name) for case in data.cases])
     done = {record.name: record for record in records if record.error is None}
     if not done:
         raise ValueError(f"{folder.path} has no results of any image yet, so finish it with f2d eval")
     failed = tuple(record for record in records if record.error is not None)
-    return Method(name, folder, done, failed, summarize(list(done.values()), data.tiers), _over_sets(folder))
+    return Method(name, folder, done, failed, summarize(records, data.tiers), _over_sets(folder))
 
 
 def _check_comparable(folders: Sequence[EvaluationFolder]) -> None:

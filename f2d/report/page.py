@@ -48,7 +48,13 @@ def write_report(
     colours()  # fail before the work if matplotlib is missing
     content = gather(folders, images)
     models, notes = _models(content, details, device)
-    if not content.cases:
+    if content.changed:
+        notes.append(
+            f"The files of {len(content.changed)} of {len(content.data.cases)} pictures, such as {content.changed[0]}, "
+            "have changed since they were evaluated: their numbers are of the earlier files, and they are not shown. "
+            "Run f2d eval again."
+        )
+    elif not content.cases:
         notes.append("No pictures are shown: none has a restoration in every evaluation.")
     budget = BUDGET / max(1, len(content.cases))
     shown = []

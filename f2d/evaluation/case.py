@@ -40,6 +40,11 @@ class Case(NamedTuple):
     seed: int = 0
     factors: tuple[str, ...] = ()
 
+    @property
+    def scene(self) -> str:
+        """The same for all images of one clean photograph, and only for them; without ground truth, the place."""
+        return self.name.partition("/")[2] if self.clean is None else str(self.clean)
+
     def load(self) -> Pixels:
         """Read the image, or synthesise it, rounded to 8 bits as a file would store it.
 

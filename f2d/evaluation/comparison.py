@@ -74,9 +74,10 @@ def compare(
         )
     chosen = tuple(about for about in abouts if not measures or about.key in measures)
     tiers = PRESETS[data].tiers if data in PRESETS else ()
-    tables = {about.key: _lines(about.key, records, tiers, resamples, seed) for about in chosen}
+    scenes = {name: record.scene or name.partition("/")[2] for name, record in records[0].items()}
+    tables = {about.key: _lines(about.key, records, scenes, tiers, resamples, seed) for about in chosen}
     undefined = {key: len(records[0]) - lines[-1].images for key, lines in tables.items()}
-    experts = expert_lines(records, resamples, seed)
+    experts = expert_lines(records, scenes, resamples, seed)
     without = {
         method: tuple(dict.fromkeys(lacking(of, *line[:2]) for line in experts if line.estimates[i] is None))
         for i, (method, of) in enumerate(zip(methods, records))
@@ -167,7 +168,14 @@ def _common_measures(
     return common, skipped
 
 
-def _lines(key: str, records: Sequence[dict[str, Record]], tiers: Tiers, resamples: int, seed: int) -> tuple[Line, ...]:
+def _lines(
+    key: str,
+    records: Sequence[dict[str, Record]],
+    scenes: dict[str, str],
+    tiers: Tiers,
+    resamples: int,
+    seed: int,
+) -> tuple[Line, ...]:
     """Return the rows of one measure; an image for which any method's value is undefined is excluded for all."""
     names = list(records[0])
     values = {name: [of[name].values.get(key, nan) for of in records] for name in names}
@@ -182,7 +190,7 @@ def _lines(key: str, records: Sequence[dict[str, Record]], tiers: Tiers, resampl
         for name in filter(defined.get, names):
             first, own = values[name][0], values[name][i]
             # both values can be infinite (no error at all), and then they are equal
-            by_category[of[name].category][name.partition("/")[2]] = 0.0 if first == own else own - first
+            by_category[of[name].category][name] = 0.0 if first == own else own - first
         differences.append(by_category)
     return tuple(
         Line(
@@ -190,13 +198,15 @@ def _lines(key: str, records: Sequence[dict[str, Record]], tiers: Tiers, resampl
             rows[0].kind,
             rows[0].images - rows[0].undefined.get(key, 0),
             tuple(row.values[key] for row in rows),
-            tuple(_interval(rows[0], by_category, resamples, seed) for by_category in differences[1:]),
+            tuple(_interval(rows[0], by_category, scenes, resamples, seed) for by_category in differences[1:]),
         )
         for rows in zip(*(summary.rows for summary in summaries))
     )
 
 
-def _interval(row: Row, differences: dict[str, dict[str, float]], resamples: int, seed: int) -> Interval:
+def _interval(
+    row: Row, differences: dict[str, dict[str, float]], scenes: dict[str, str], resamples: int, seed: int
+) -> Interval:
     if any(category not in differences for category in row.categories):
         return Interval(nan, nan, nan, nan)
-    return paired({category: differences[category] for category in row.categories}, resamples, seed)
+    return paired({category: differences[category] for category in row.categories}, resamples, seed, scenes=scenes)

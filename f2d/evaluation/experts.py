@@ -26,13 +26,16 @@ class ExpertLine(NamedTuple):
     estimates: tuple[Estimate | None, ...]
 
 
-def expert_lines(records: Sequence[Mapping[str, Record]], resamples: int, seed: int) -> tuple[ExpertLine, ...]:
+def expert_lines(
+    records: Sequence[Mapping[str, Record]], scenes: Mapping[str, str], resamples: int, seed: int
+) -> tuple[ExpertLine, ...]:
     """Compute each method's selectivity ratios and map correlations, with `f2d.evaluation.bootstrap.ratio`'s intervals.
 
-    records: those of each method, by image. A selectivity is mean numerator over mean denominator, as in
-    `f2d.metrics.selectivity.ratios`; a correlation is the mean over the images in which the factor is present, as in
-    `f2d.metrics.localisation.localisation`. Both give images, not categories, the same weight. Each method has an
-    interval of its own instead of one of the difference, because ratios of 1 and of 100 do not vary on one scale.
+    records: those of each method, by image. scenes: image -> scene. A selectivity is mean numerator over mean
+    denominator, as in `f2d.metrics.selectivity.ratios`; a correlation is the mean over the images in which the factor
+    is present, as in `f2d.metrics.localisation.localisation`. Both give images, not categories, the same weight. Each
+    method has an interval of its own instead of one of the difference, because ratios of 1 and of 100 do not vary on
+    one scale.
     """
     rows = [(SELECTIVITY, name) for name in DEFINITIONS]
     factors = dict.fromkeys(name for of in records for record in of.values() for name in record.localisation or {})
@@ -44,7 +47,7 @@ def expert_lines(records: Sequence[Mapping[str, Record]], resamples: int, seed: 
         if with_values:
             common = set.intersection(*with_values)
             estimates = tuple(
-                _estimate(found, common, resamples, seed) if found and common else None for found in pairs
+                _estimate(found, common, scenes, resamples, seed) if found and common else None for found in pairs
             )
             lines.append(ExpertLine(measure, row, len(common), estimates))
     return tuple(lines)
@@ -80,9 +83,8 @@ def _pairs(records: Mapping[str, Record], measure: str, row: str) -> Pairs:
     return {name: pair for name, pair in found.items() if all(map(isfinite, pair))}
 
 
-def _estimate(pairs: Pairs, names: set[str], resamples: int, seed: int) -> Estimate:
+def _estimate(pairs: Pairs, names: set[str], scenes: Mapping[str, str], resamples: int, seed: int) -> Estimate:
     by_category: dict[str, Pairs] = {}
     for name in names:
-        category, _, scene = name.partition("/")
-        by_category.setdefault(category, {})[scene] = pairs[name]
-    return ratio(by_category, resamples, seed)
+        by_category.setdefault(name.partition("/")[0], {})[name] = pairs[name]
+    return ratio(by_category, resamples, seed, scenes=scenes)

@@ -18,7 +18,8 @@ class Record:
     in records of versions that did not measure it. seconds: time of the restoration alone.
     peak_memory: peak bytes of the process (on a GPU: of its allocator) so far. error: the reason why there are no
     measurements, or None. files: hash of the files (see `Case.files`). settings: `Settings.key`, filled in by
-    `EvaluationFolder.write`. data: hash of the data's files alone, "" in records of versions that did not store it.
+    `EvaluationFolder.write`. data: hash of the data's files alone; scene: see `Case.scene`. Both are "" in records of
+    versions that did not store them.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Record:
     settings: str = ""
     effective: dict[str, float] = field(default_factory=dict)
     data: str = ""
+    scene: str = ""
 
     def to_json(self) -> str:
         """Convert to a JSON object; infinity and NaN, which JSON lacks, become "inf" and "nan"."""

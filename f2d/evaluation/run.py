@@ -65,7 +65,7 @@ class Run:
             record = Record(case.name, case.category, error=" ".join(str(error).split()))
         if record.error is not None or not self.keep_images:
             self.folder.restored(case.name).unlink(missing_ok=True)  # that of earlier files
-        record = replace(record, files=files, data=data)
+        record = replace(record, files=files, data=data, scene=case.scene)
         self.folder.write(record)
         return record
 

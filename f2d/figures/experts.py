@@ -66,15 +66,16 @@ def acting(evaluated: Iterable[tuple[Case, Record]]) -> list[Acting]:
     unknown, and records without effective gates, are excluded.
     """
     found: dict[str, tuple[dict, dict]] = {}
+    scenes = {}
     experts = 0
     for case, record in evaluated:
         experts = max(experts, len(record.effective))
-        scene = case.name.partition("/")[2]
+        scenes[case.name] = case.scene
         for factor, effective in record.effective.items() if case.factors else ():
             side = found.setdefault(factor, ({}, {}))[factor not in case.factors]
-            side.setdefault(case.category, {})[scene] = (effective, 1.0)
+            side.setdefault(case.category, {})[case.name] = (effective, 1.0)
     return [
-        Acting(factor, ratio(with_it), ratio(without), experts)
+        Acting(factor, ratio(with_it, scenes=scenes), ratio(without, scenes=scenes), experts)
         for factor, (with_it, without) in found.items()
         if with_it and without
     ]

@@ -54,7 +54,8 @@ def luma(image: Tensor) -> Tensor:
 def sharpness(image: Tensor, reference: Tensor) -> Tensor:
     """mean |∇Y(image)|² / mean |∇Y(reference)|² per sample: below 1 if detail was averaged away, above 1 for noise.
 
-    Forward differences of the luma; image, reference: [B,3,H,W] in [0, 1], H and W at least 2. Returns [B].
+    Forward differences of the luma; image, reference: [B,3,H,W] in [0, 1], H and W at least 2. Returns [B]; NaN where
+    the reference is constant.
     """
 
     def energy(x: Tensor) -> Tensor:
@@ -62,4 +63,5 @@ def sharpness(image: Tensor, reference: Tensor) -> Tensor:
         across, down = (y.diff(dim=axis).square().mean(dim=(1, 2, 3)) for axis in (2, 3))
         return across + down
 
-    return energy(image) / energy(reference).clamp_min(1e-12)
+    of_reference = energy(reference)
+    return energy(image) / of_reference.where(of_reference > 0, torch.nan)

@@ -81,6 +81,39 @@ def test_scenes_that_return_in_every_category_are_not_independent():
     assert coverage(lambda random: draw(random, False), 0.0, 100) < 0.75
 
 
+def clusters(random, sizes) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """(differences, scenes) of one category: as many images of each scene as `sizes` says, all with the mean 1."""
+    values, scenes = {}, {}
+    for scene, size in enumerate(sizes):
+        strength = random.normal(1, 1)
+        for i in range(size):
+            values[f"{scene}_{i}"], scenes[f"{scene}_{i}"] = strength + random.normal(0, 0.5), str(scene)
+    return {"rain": values}, scenes
+
+
+@pytest.mark.parametrize("sizes", [[8] * 40, range(1, 41)])
+def test_images_of_one_scene_in_one_category_are_not_independent(sizes):
+    """Rain1400 has fourteen rains of each photograph; numbers of images that no two scenes share change nothing."""
+    random, held, alone = np.random.default_rng(8), 0, 0
+    for trial in range(200):
+        values, scenes = clusters(random, sizes)
+        found, single = (paired(values, 600, trial, scenes=s) for s in (scenes, None))
+        held += found.low <= 1 <= found.high
+        alone += single.low <= 1 <= single.high
+    assert held / 200 == pytest.approx(0.95, abs=0.05) and alone / 200 < 0.75
+
+
+def test_copies_of_all_images_make_no_interval_narrower():
+    once = np.random.default_rng(9).exponential(1, 20)
+    values = {f"{i} {copy}": float(value) for i, value in enumerate(once) for copy in range(5)}
+    scenes = {name: name.split()[0] for name in values}
+    assert paired({"rain": values}, scenes=scenes) == pytest.approx(paired(strata(once)))
+    tens = {name: (value, 1.0) for name, value in values.items()}
+    assert ratio({"rain": tens}, scenes=scenes) == pytest.approx(ratio(pairs(once, np.ones(20))))
+    one = dict.fromkeys(values, "0")
+    assert isnan(paired({"rain": values}, scenes=one).low) and isnan(ratio({"rain": tens}, scenes=one).low)
+
+
 def test_the_share_above_zero_is_that_of_a_normal_mean():
     values = np.random.default_rng(3).normal(0.2, 1, 100)
     z = values.mean() / (values.std() / 10)

@@ -1,5 +1,7 @@
 """The measures of batches: sample by sample those of one picture."""
 
+import math
+
 import pytest
 import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio
@@ -58,3 +60,11 @@ def test_sharpness_of_known_pictures(pair):
     slope = torch.linspace(0, 1, 11).expand(1, 3, 5, 11)
     assert float(sharpness(slope, slope.flip(3) / 2)) == pytest.approx(4, abs=1e-5)
     assert (sharpness(torch.nn.functional.avg_pool2d(clean, 3, 1, 1), clean) < 0.9).all()
+
+
+def test_sharpness_beside_a_constant_photograph_is_undefined(pair):
+    """The smallest noise over a black photograph counted as 1e7 times as sharp, and spoiled the mean of all others."""
+    _, clean = pair
+    black = torch.stack([clean[0], torch.zeros_like(clean[1])])
+    one, other = sharpness(clean, black).tolist()
+    assert one == 1 and math.isnan(other) and math.isnan(float(sharpness(black, black)[1]))

@@ -1,0 +1,33 @@
+"""`f2d compare` on data sets with several degraded images of one clean photograph, such as Rain1400 and SOTS indoor."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from tests.data.conftest import picture, save
+
+
+def compared(f2d, folder, copies: int) -> list[float]:
+    """(mean, difference, low, high) of the first measure over five photographs, each degraded in so many equal ways."""
+    for i in range(5):
+        clean, noise = picture(i), np.random.default_rng(i).normal(0, 1, picture(i).shape)
+        save(clean, folder / "rain" / "gt" / f"{i}.png")
+        for k in range(copies):
+            save(clean // 2, folder / "rain" / "input" / f"{i}_{k}.png")
+            for method, levels in (("one", 8), ("two", 8 + i * i)):
+                save((clean + levels * noise).clip(0, 255).astype(np.uint8), folder / method / f"{i}_{k}.png")
+    for method in ("one", "two"):
+        command = ("eval", folder / method, "--data", f"pairs={folder / 'rain'}", "-o", folder / f"of {method}")
+        done = f2d(*command, "--measures", "mae")
+        assert done.exit_code == 0, done.output
+    assert f2d("compare", folder / "of one", folder / "of two", "-o", folder / "out").exit_code == 0
+    with open(folder / "out" / "compare.csv", newline="") as file:
+        row = list(csv.DictReader(file))[1]
+    return [float(row[name]) for name in ("mean", "difference", "low", "high")]
+
+
+def test_five_photographs_are_five_however_many_images_are_made_from_each(f2d, tmp_path):
+    """With three images from each, the interval was 0.58 times as wide."""
+    once, often = compared(f2d, tmp_path / "once", 1), compared(f2d, tmp_path / "often", 3)
+    assert once[2] < once[1] < once[3] and often == pytest.approx(once)

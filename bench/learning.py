@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with options.curve.open(newline="") as file:
         figure = curve(list(csv.DictReader(file)))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(options.out) as part:
         figure.savefig(part, format=options.out.suffix[1:], dpi=120)
 

@@ -116,6 +116,8 @@ def main(command_line: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.two_points", description=__doc__)
     parser.add_argument("--out", "-o", type=Path, help="folder for two-points.md and two-points.png")
     options = parser.parse_args(command_line)
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
     text = table()
     print(text)
     if options.out:

@@ -66,7 +66,7 @@ class Column(NamedTuple):
     def value(self, kind: str, name: str, about: About) -> float | None:
         rows = [row for method in self.methods if (row := method.row(kind, name)) is not None]
         found = ((row.input if self.of_input else row.values).get(about.key) for row in rows)
-        return next((value for value in found if value is not None), None)
+        return next((value for value in found if value is not None and value == value), None)
 
 
 class Convention(NamedTuple):

@@ -11,5 +11,5 @@ def test_a_line_per_run_through_its_validations():
 
 
 def test_the_curve_of_the_shipped_weights_is_drawn(tmp_path):
-    main(["bench/results/learning-f2d-lite.csv", "-o", str(tmp_path / "curve.png")])
-    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    main(["bench/results/learning-f2d-lite.csv", "-o", str(tmp_path / "new" / "curve.png")])
+    assert (tmp_path / "new" / "curve.png").read_bytes().startswith(b"\x89PNG")

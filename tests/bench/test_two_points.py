@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
+from bench import two_points
 from bench.two_points import FLOWS, MODES, Case, ends, figure, table
 
 EVEN, TILTED = Case(0.1, 0.5), Case(0.1, 0.7)
@@ -31,3 +33,11 @@ def test_the_stochastic_transport_decides_pixel_by_pixel():
 def test_what_is_written():
     assert table().count("\n") == 1 + 3 * 2 * 4
     assert len(figure(EVEN).axes) == 8
+
+
+def test_a_new_folder_is_created(monkeypatch, tmp_path):
+    monkeypatch.setattr(two_points, "table", lambda: "the table")
+    monkeypatch.setattr(two_points, "figure", lambda case: Figure())
+    two_points.main(["-o", str(tmp_path / "new" / "folder")])
+    assert (tmp_path / "new" / "folder" / "two-points.md").read_text() == "the table\n"
+    assert (tmp_path / "new" / "folder" / "two-points.png").read_bytes().startswith(b"\x89PNG")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from f2d.evaluation.comparison import Comparison, Line
     from f2d.metrics.measure import About
 
-_FEW = 10  # pictures; with ten normal differences a "95 %" interval covers 90 % (`f2d.evaluation.bootstrap.paired`)
+_FEW = 10  # scenes; with ten normal differences a "95 %" interval covers 90 % (`f2d.evaluation.bootstrap.paired`)
 _SHOWN = 5  # excluded pictures listed on the terminal; the files list all of them
 _COLUMNS = ("", "pictures", "method", "mean", "difference", "95 % interval", "")
 
@@ -132,11 +132,11 @@ def _notes(comparison: "Comparison", resamples: int, seed: int, experts: bool = 
     if experts:
         yield from expert_notes(comparison)
     lines = comparison.lines[comparison.measures[0].key]
-    fewest = min(line.images for line in lines if line.kind == "category")
+    fewest = min(line.scenes for line in lines if line.kind == "category")
     if fewest < 2:
-        yield "A category with fewer than two pictures has no interval, and neither does an average over it."
+        yield "A category with fewer than two clean photographs has no interval, and neither does an average over it."
     elif fewest < _FEW:
-        yield f"The smallest category has {fewest} pictures: intervals from so few are too narrow."
+        yield f"The smallest category has {fewest} clean photographs: intervals from so few are too narrow."
     for key, count in comparison.undefined.items():
         yield f"{key} is undefined for {count} of them, which are excluded from every method's numbers."
     for key, reason in comparison.skipped.items():

@@ -18,11 +18,15 @@ _SAME = 1e-3  # tolerance for measures of the input: devices differ by about 1e-
 
 
 class Line(NamedTuple):
-    """One row of a measure's table: each method's mean, and the intervals of the differences from the first method."""
+    """One row of a measure's table: each method's mean, and the intervals of the differences from the first method.
+
+    scenes: number of clean photographs that the images are made from, which are what the bootstrap draws.
+    """
 
     name: str
     kind: str
     images: int
+    scenes: int
     means: tuple[float, ...]
     intervals: tuple[Interval, ...]
 
@@ -197,6 +201,7 @@ def _lines(
             rows[0].name,
             rows[0].kind,
             rows[0].images - rows[0].undefined.get(key, 0),
+            len({scenes[name] for c in rows[0].categories for name in differences[0].get(c, ())}),
             tuple(row.values[key] for row in rows),
             tuple(_interval(rows[0], by_category, scenes, resamples, seed) for by_category in differences[1:]),
         )

@@ -17,7 +17,7 @@ from .analysis import FastEnhancer, FastLightParser, FastParser, ImageAnalysis
 from .backbone import Constants, FastBackbone
 from .control import Adjust, adjusted, scaled, strengths
 from .experts import FastExperts
-from .layers import without_autocast, wide_copy
+from .layers import wide_copy, without_autocast
 from .plan import Plan, plan
 from .skipping import experts_to_run
 

@@ -1,4 +1,4 @@
-"""A restorer's results depend on neither the caller's autocast and default dtype nor the types of weights and images."""
+"""Results depend on neither the caller's autocast and default dtype nor the types of weights and images."""
 
 from collections.abc import Iterator
 

@@ -68,6 +68,23 @@ def test_the_default_dtype_has_no_effect(net, images, request):
     assert torch.equal(restore_tensor(net, images, steps=5, seed=0), plain)
 
 
+def test_the_default_device_has_no_effect(net, images):
+    """ "meta" stands for any device but the images' own, as there is no GPU here."""
+    restorer, expected = restorer_of(net), restored(net, images)
+    with torch.device("meta"):
+        assert torch.equal(restorer.restore_batch(images, steps=5, seed=0), expected)
+        found = restore_tensor(net, images, steps=5, seed=0)
+    assert torch.equal(found, restore_tensor(net, images, steps=5, seed=0))
+
+
+def test_the_default_device_has_no_effect_on_bands(make_net, images):
+    engine, bands = Engine(make_net()), {"positions": 64, "maps": True, "seed": 0}
+    with torch.device("meta"):
+        found = restore_banded(engine, images, **bands)
+    expected = restore_banded(engine, images, **bands)
+    assert torch.equal(found.image, expected.image) and torch.equal(found.maps, expected.maps)
+
+
 def test_maps_of_bands_are_float32_whatever_the_default(make_net, images, request):
     engine = Engine(make_net(**LIGHT))
     maps = restore_banded(engine, images, positions=16, maps=True, seed=0).maps

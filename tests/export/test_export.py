@@ -74,7 +74,7 @@ def test_the_default_dtype_does_not_reach_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.export, "export", trace)
     torch.set_default_dtype(torch.bfloat16)
     try:
-        with pytest.raises(TypeError, match="^torch.float32, torch.float32$"):
+        with pytest.raises(TypeError, match=r"^torch\.float32, torch\.float32$"):
             export(net, tmp_path / "net.pt2")
     finally:
         torch.set_default_dtype(torch.float32)

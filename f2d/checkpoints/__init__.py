@@ -144,7 +144,8 @@ def names_weights(text: str) -> bool:
 
 
 def fitted(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
-    """Copy `state` to float32 in new memory, since a file's bytes are not aligned for vector loads.
+    """Copy `state` to float32 in new memory, since a file's bytes are not aligned for vector loads. What is float64 in
+    `state` and in `expected`, such as a learned schedule, stays float64.
 
     Raises ValueError, which names the tensors, unless `state` has exactly the names and shapes of `expected` and holds
     finite float16, bfloat16, float32 or float64 values.
@@ -158,9 +159,16 @@ def fitted(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: 
         elif tensor.dtype not in DTYPES or tensor.layout != torch.strided or tensor.device.type != "cpu":
             problems.append(f"{name} must be {DTYPES[0]}, got {tensor.dtype}")
     _raise(f"{source} does not fit the network", problems)
-    weights = {name: tensor.detach().to(DTYPES[0], copy=True).contiguous() for name, tensor in common.items()}
+    weights = {
+        name: tensor.detach().to(_kept(tensor.dtype, expected[name].dtype), copy=True).contiguous()
+        for name, tensor in common.items()
+    }
     _raise(f"{source} is damaged", [f"{name} is not finite" for name, w in weights.items() if not w.isfinite().all()])
     return weights
+
+
+def _kept(given: torch.dtype, expected: torch.dtype) -> torch.dtype:
+    return torch.float64 if given == expected == torch.float64 else DTYPES[0]
 
 
 def _raise(what: str, problems: list[str]) -> None:

@@ -65,6 +65,11 @@ def beside(target: Path, name: str) -> Path:
     return target.with_name(f"{target.name}_{name}")
 
 
+def sample_of(target: Path, number: int) -> Path:
+    """Return the file of a sample of an output, counted from 1."""
+    return beside(target, f"sample_{number}{target.suffix}")
+
+
 # Matches names of `beside` and captures the image they belong to; the factors are unknown without a model.
 _OUTPUT_OF = re.compile(r"(.+)_(?:map_[\w-]+\.png|maps\.json|sample_\d+\.\w+|std\.png)")
 
@@ -110,16 +115,20 @@ def plan_jobs(inputs: list[Path], out: Path, wanted: Wanted) -> Planned:
 def left_to_do(jobs: list[Job], wanted: Wanted) -> tuple[list[Job], int, list[str]]:
     """Return the jobs with outputs still to write, how many have none, and one line for each that cannot be written.
 
-    The outputs of an image that are written last show that all of them exist.
+    The outputs of an image that are written last show that all of them exist. A standard deviation without the last
+    sample is that of fewer samples, which cannot stay beside more.
     """
     to_do, done, failures = [], 0, []
     for job in jobs:
         last = [job.target]
         last += [beside(job.target, NUMBERS)] if wanted.maps else []
         last += [beside(job.target, DEVIATION)] if wanted.samples else []
-        taken = _taken(last, overwrite=True)
+        taken, deviation = _taken(last, overwrite=True), beside(job.target, DEVIATION)
+        fewer = not wanted.writes(deviation) and wanted.writes(sample_of(job.target, wanted.samples))
         if taken:
             failures.append(taken)
+        elif wanted.samples and fewer:
+            failures.append(f"{deviation}: is that of fewer than {wanted.samples} samples (--overwrite replaces it)")
         elif any(wanted.writes(path) for path in last):
             to_do.append(job)
         else:

@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from f2d.cli.console import bar_of, out, shown, up, without_library_messages
 from f2d.cli.counts import Counts
-from f2d.cli.files import DEVIATION, NUMBERS, Job, Task, beside, make_folder
+from f2d.cli.files import DEVIATION, NUMBERS, Job, Task, beside, make_folder, sample_of
 from f2d.cli.ranks import Place, own_device
 from f2d.cli.videos import restore_videos
 from f2d.engine import BudgetError, control
@@ -186,7 +186,7 @@ class Restoring:
             mean += delta / k
             squares += delta * (sample - mean)
             self._write_new(
-                beside(job.target, f"sample_{k}{job.target.suffix}"),
+                sample_of(job.target, k),
                 partial(write, photo.replaced(sample), quality=self._task.quality),
             )
         deviation = squares.div(number - 1).clamp_min(0).sqrt()

@@ -52,7 +52,7 @@ class Augment:
         if self.flips and flip < 0.5:
             region = region.flip(3)
         if degraded is None and colour < self.colour:
-            gain = torch.tensor([draws.uniform(0.85, 1.1) for _ in range(3)]).view(3, 1, 1)
+            gain = region.new_tensor([draws.uniform(0.85, 1.1) for _ in range(3)]).view(3, 1, 1)
             region = region ** draws.uniform(0.75, 1.35) * gain
         region = region.clamp(0, 1).contiguous()
         return region[0], None if degraded is None else region[1]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from f2d.data.pictures import Pictures, find_images
+from f2d.data.pictures import Pictures, find_images, scene_of
 from f2d.data.pool import Entry, Pool
 from f2d.degradation import CATEGORIES
 from f2d.images import IMAGE_SUFFIXES, upright_size
@@ -20,7 +20,7 @@ class CleanPool(Pool):
         self.paths, self.pictures = find_images(folder), pictures
         if not self.paths:
             raise ValueError(f"{folder} contains no photographs ({', '.join(sorted(IMAGE_SUFFIXES))})")
-        super().__init__(Entry(str(path), str(path), None) for path in self.paths)
+        super().__init__(Entry(str(path), scene_of(path), None) for path in self.paths)
 
     def read(self, entry: int) -> tuple[Tensor | None, Tensor]:
         return None, self.pictures(self.paths[entry])

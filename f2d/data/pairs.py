@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from f2d.data.naming import CLEAN_FOLDERS, DEGRADED_FOLDERS, beside, clean_names, is_named_clean, is_test_set
-from f2d.data.pictures import Pictures, find_images, is_hidden, some
+from f2d.data.pictures import Pictures, find_images, is_hidden, scene_of, some
 from f2d.data.pool import Entry, Pool, in_order
 from f2d.images import IMAGE_SUFFIXES, upright_size
 
@@ -37,7 +37,7 @@ class PairPool(Pool):
     """Pairs of files, each with its category; pairs with the same clean file are one scene."""
 
     def __init__(self, pairs: list[Pair], pictures: Pictures):
-        super().__init__(Entry(str(pair.degraded), str(pair.clean), pair.category) for pair in pairs)
+        super().__init__(Entry(str(pair.degraded), scene_of(pair.clean), pair.category) for pair in pairs)
         self.pairs, self.pictures = pairs, pictures
         self.categories = in_order({pair.category for pair in pairs})
 

@@ -67,6 +67,11 @@ def find_images(folder: Path) -> list[Path]:
     return sorted(found)
 
 
+def scene_of(clean: Path) -> str:
+    """Return what identifies a clean image in every source, by whatever links it was reached: its real path."""
+    return os.path.realpath(clean)
+
+
 def is_hidden(name: str) -> bool:
     """Return whether a file or folder of this name is not data: hidden, or what macOS adds to archives."""
     return name.startswith(".") or name == "__MACOSX"

@@ -3,7 +3,7 @@
 The results of each sample of a batch are bit-exact with those of the sample alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -30,20 +30,24 @@ class Draws:
         self.generator = torch.Generator().manual_seed(mixed - 2**63)
         self.device = device
 
+    def drawn(self, draw: Callable[..., Tensor], *shape: int) -> Tensor:
+        """Call `torch.rand` or `torch.randn` on the CPU in float32, whatever the defaults, as other types differ."""
+        return draw(shape, generator=self.generator, dtype=torch.float32, device="cpu")
+
     def uniform(self, low: float, high: float) -> float:
-        return low + (high - low) * torch.rand(1, generator=self.generator).item()
+        return low + (high - low) * self.drawn(torch.rand, 1).item()
 
     def choice(self, probability: float) -> bool:
-        return torch.rand(1, generator=self.generator).item() < probability
+        return self.drawn(torch.rand, 1).item() < probability
 
     def array(self, *shape: int) -> np.ndarray:
-        return torch.rand(shape, generator=self.generator).numpy()
+        return self.drawn(torch.rand, *shape).numpy()
 
     def rand(self, *shape: int) -> Tensor:
-        return torch.rand(shape, generator=self.generator).to(self.device)
+        return self.drawn(torch.rand, *shape).to(self.device)
 
     def randn(self, *shape: int) -> Tensor:
-        return torch.randn(shape, generator=self.generator).to(self.device)
+        return self.drawn(torch.randn, *shape).to(self.device)
 
 
 class BatchDraws:
@@ -59,11 +63,11 @@ class BatchDraws:
 
     def rand(self, *shape: int) -> Tensor:
         """Draw from U(0, 1), [B,*shape]."""
-        return torch.stack([torch.rand(shape, generator=s.generator) for s in self.streams]).to(self.device)
+        return torch.stack([stream.drawn(torch.rand, *shape) for stream in self.streams]).to(self.device)
 
     def randn(self, *shape: int) -> Tensor:
         """Draw from N(0, 1), [B,*shape]."""
-        return torch.stack([torch.randn(shape, generator=s.generator) for s in self.streams]).to(self.device)
+        return torch.stack([stream.drawn(torch.randn, *shape) for stream in self.streams]).to(self.device)
 
 
 def column(values: Sequence[float], device: torch.device) -> Tensor:
@@ -102,7 +106,7 @@ def smooth_field(draws: BatchDraws, height: int, width: int, octaves: int = 4, f
 @lru_cache(maxsize=64)
 def _bicubic(length: int, cells: int) -> Tensor:
     """Return the bicubic interpolation weights [length,cells] of `cells` corners, the outer two on the borders."""
-    corners = torch.eye(cells)[None, None]
+    corners = torch.eye(cells, dtype=torch.float32, device="cpu")[None, None]
     return F.interpolate(corners, (length, cells), mode="bicubic", align_corners=True)[0, 0].double()
 
 

@@ -42,8 +42,8 @@ def draw_varied(draws: Draws) -> dict[str, float]:
 def depth_map(clean: Tensor, draws: BatchDraws) -> Tensor:
     """Build a depth map [B,1,H,W] in [0, 1], near = large: ground up to a horizon, and objects along image edges."""
     height, width = clean.shape[-2:]
-    down = torch.linspace(0, 1, height, device=clean.device).view(1, 1, -1, 1)
-    across = torch.linspace(-0.5, 0.5, width, device=clean.device).view(1, 1, 1, -1)
+    down = torch.linspace(0, 1, height, dtype=torch.float32, device=clean.device).view(1, 1, -1, 1)
+    across = torch.linspace(-0.5, 0.5, width, dtype=torch.float32, device=clean.device).view(1, 1, 1, -1)
     horizon = draws.uniform(-0.2, 0.6)
     ground = power(((down - horizon) / (1 - horizon)).clamp(min=0), draws.uniform(0.7, 2.0))
     plane = ground + draws.uniform(-0.4, 0.4) * across

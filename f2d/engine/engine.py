@@ -1,5 +1,6 @@
 """The inference engine: an F2DNet with weights prepared for the fastest equivalent arithmetic."""
 
+import copy
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from .analysis import FastEnhancer, FastLightParser, FastParser, ImageAnalysis
 from .backbone import Constants, FastBackbone
 from .control import Adjust, adjusted, scaled, strengths
 from .experts import FastExperts
-from .layers import wide_copy
+from .layers import wide_copy, without_autocast
 from .plan import Plan, plan
 from .skipping import experts_to_run
 
@@ -42,6 +43,8 @@ class Engine(nn.Module):
         super().__init__()
         self.config, self.transport, self.dtype = net.config, net.transport, dtype
         self.wide = torch.promote_types(dtype, torch.float32)
+        if net.dtype != self.wide:
+            net = copy.deepcopy(net).to(self.wide)
         self.enhancer = None if net.enhancer is None else FastEnhancer(net.enhancer, dtype)
         parser: Any = FastLightParser if net.config.design == "light" else FastParser
         self.parser, self.backbone = parser(net.parser, dtype), FastBackbone(net.backbone, dtype)
@@ -80,7 +83,8 @@ class Engine(nn.Module):
     def constants(self, t: int) -> Constants:
         """Return values that depend on t only, cached; two threads that ask first compute the same values."""
         if t not in self._constants:
-            self._constants[t] = self.backbone.constants(t)
+            with without_autocast(self.device):  # they are kept for callers without it
+                self._constants[t] = self.backbone.constants(t)
         return self._constants[t]
 
     def _apply(self, *args: Any, **kwargs: Any) -> Self:

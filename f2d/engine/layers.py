@@ -1,6 +1,7 @@
 """The layers of the engine, for eval mode only: weights in the engine's dtype and channels_last, vectors in float32."""
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -151,3 +152,8 @@ def wide_copy(module: nn.Module) -> nn.Module:
     """Copy a small module (an MLP, a few numbers per image) to float32 or wider, without gradients."""
     dtype = torch.promote_types(next(module.parameters()).dtype, torch.float32)
     return copy.deepcopy(module).to(dtype).requires_grad_(False).eval()
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """Return a context in which a caller's autocast has no effect on `device`; the engine chooses its own types."""
+    return torch.autocast(device.type, enabled=False) if torch.amp.is_autocast_available(device.type) else nullcontext()

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from f2d.engine import Engine, engine_of
-from f2d.engine.bands.restore import restore_banded
+from f2d.engine.bands.restore import in_network_range, restore_banded
 from f2d.engine.control import Adjust, strengths
 from f2d.engine.execution import Execution, choose_execution, telling_memory
+from f2d.engine.layers import without_autocast
 from f2d.engine.plan import Plan, available_memory
 from f2d.images import stored
 from f2d.images.kinds import ImageLike, check_range, unpack
@@ -140,7 +141,7 @@ class Restorer:
         if isinstance(image, (str, os.PathLike)):
             self.plan_for(stored(Path(image)).size, **options)  # before it is decoded: 20 kB can decode to gigabytes
         pixels, batched, pack = unpack(image)
-        with telling_memory(_size(pixels)):
+        with telling_memory(_size(pixels)), without_autocast(self.execution.device):
             self.execution.synchronize()
             start = time.perf_counter()
             restored, explanation = self._run(pixels, seed=seed, **options)
@@ -164,7 +165,7 @@ class Restorer:
         if not images.is_floating_point():
             raise TypeError(f"images must hold floating-point values in [0, 1], got {images.dtype}")
         check_range(images)
-        with telling_memory(_size(images)):
+        with telling_memory(_size(images)), without_autocast(self.execution.device):
             return self._run(images, **options)[0]
 
     @torch.inference_mode()
@@ -174,7 +175,8 @@ class Restorer:
         image: of any kind that a call accepts. For a batch, the results have a leading dimension B.
         """
         pixels, batched, _ = unpack(image)
-        found = self.engine.predictor().look(self._to_network(pixels))
+        with without_autocast(self.execution.device):
+            found = self.engine.predictor().look(in_network_range(pixels, self.engine))
         return Explanation(self.config.factors, *((tensor if batched else tensor[0]).float().cpu() for tensor in found))
 
     @torch.inference_mode()
@@ -210,7 +212,7 @@ class Restorer:
             options["noise"] = None if noise is None else noise[:, here]
             if plan.whole:
                 predictor = self.engine.predictor(strength=strength, only=only, adjust=adjust)
-                restored = restore_tensor(predictor, self._to_network(images[here]), **options)
+                restored = restore_tensor(predictor, in_network_range(images[here], self.engine), **options)
                 parts.append((restored.float().add(1).div(2), *(predictor.seen or ())))
             else:
                 assert isinstance(self.engine, Engine)  # other networks only restore whole images
@@ -249,10 +251,6 @@ class Restorer:
         steps, _sampler = sampling(self.transport, steps, sampler)
         width, height = size
         return self.plan(torch.empty(1, 3, height, width, device="meta"), max_memory, exact=exact, steps=steps)
-
-    def _to_network(self, images: Tensor) -> Tensor:
-        images = images.to(self.execution.device, memory_format=torch.channels_last)
-        return images * 2 - 1
 
 
 def _folder_for(plan: Plan) -> str | None:

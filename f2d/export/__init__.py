@@ -51,7 +51,7 @@ def export(
     """Write ``restored = restoration(image[, noise])`` of `net` to a file, completely or not at all.
 
         image     float32 [B, 3, H, W], RGB in [0, 1], any B, H, W >= 1; the graph pads and crops
-        noise     float32 [steps, B, 3, H, W] (ResFlow: [1, B, 3, H, W]), standard normal; absent if no noise is drawn
+        noise     float32 [steps, B, 3, H, W], standard normal (ResFlow: y_1 [1, B, 3, H, W]); absent if none is drawn
         restored  like image
 
     A .onnx file holds the plain network in standard operators, float32, for any runtime. A .pt2 file holds the engine
@@ -169,6 +169,8 @@ def _onnx_runner(path: Path) -> Callable[..., Tensor]:
 
 def _describe(net: Network, steps: int, sampler: str, dtype: torch.dtype, device: torch.device | str) -> dict[str, str]:
     shape, noises = "[batch, 3, height, width]", _noises(net.transport, steps, sampler)
+    law = getattr(net.transport, "distribution", "gaussian")  # of ResFlow's y_1, which the noise is
+    law = "standard normal" if law == "gaussian" else f"of distribution {law} with mean 0 and variance 1"
     found = {
         "f2d": f2d_kernels.__version__,
         "config": json.dumps(net.config.to_dict()),
@@ -178,7 +180,7 @@ def _describe(net: Network, steps: int, sampler: str, dtype: torch.dtype, device
         "precision": str(dtype).removeprefix("torch."),
         "device": str(device),
         "image": f"float32 {shape}, RGB in [0, 1], any batch, height, width >= 1",
-        "noise": f"float32 [{noises}, batch, 3, height, width], standard normal",
+        "noise": f"float32 [{noises}, batch, 3, height, width], {law}",
         "restored": f"float32 {shape}, RGB in [0, 1]",
     }
     absent = [name for name, there in (("factors", net.config.factors), ("noise", noises)) if not there]
@@ -265,8 +267,8 @@ def cropped(x: Tensor, height: int, width: int) -> Tensor:
 def _inputs(noises: int, batch: int, height: int, width: int, device: torch.device | str) -> tuple[Tensor, ...]:
     """Draw seeded inputs for `Restoration`: an image, and noise if `noises` is not 0."""
     generator = torch.Generator().manual_seed(height * width)
-    image = torch.rand(batch, 3, height, width, generator=generator)
-    noise = torch.randn(noises, batch, 3, height, width, generator=generator)
+    image = torch.rand(batch, 3, height, width, dtype=torch.float32, generator=generator)
+    noise = torch.randn(noises, batch, 3, height, width, dtype=torch.float32, generator=generator)
     return (image.to(device), noise.to(device)) if noises else (image.to(device),)
 
 

@@ -106,7 +106,12 @@ class SaveWeights(Callback):
 
     def _write(self, module: TrainingModule, name: str) -> None:
         prefix = "ema.module."
-        state = {k.removeprefix(prefix): v.float() for k, v in self._state.items() if k.startswith(prefix)}
+        # float64, which a learned schedule has, stays
+        state = {
+            name.removeprefix(prefix): value.to(torch.promote_types(value.dtype, torch.float32))
+            for name, value in self._state.items()
+            if name.startswith(prefix)
+        }
         checkpoints.write(self.out / name, module.net.config.to_dict(), state)
 
 

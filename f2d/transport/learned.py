@@ -33,7 +33,12 @@ class LearnedSchedule(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LearnedSchedule":
         """Move with the network but keep float64, as errors in lower precision would distort the schedule."""
-        return super()._apply(lambda buffer: buffer.to(fn(buffer).device), recurse)
+
+        def moved(buffer: Tensor) -> Tensor:
+            new = fn(buffer)
+            return new.double() if buffer.is_meta else buffer.to(new.device)  # of "meta" there is nothing to keep
+
+        return super()._apply(moved, recurse)
 
     @torch.no_grad()
     def observe(self, t: Tensor, error: Tensor) -> None:
@@ -68,7 +73,7 @@ class LearnedSchedule(nn.Module):
     def schedule(self) -> LogNormalSchedule:
         """Return the current schedule."""
         places = self.places().cpu()
-        grid = torch.arange(self.start.num_steps + 1, dtype=torch.float64)
+        grid = torch.arange(self.start.num_steps + 1, dtype=torch.float64, device="cpu")
         log_mean, variance = (_interpolated(places, grid, v) for v in (self.start.log_mean, self.start.variance))
         sigma2 = variance.diff().clamp_min(0)
         theta = (-log_mean.diff() - sigma2 / 2).clamp_min(0)

@@ -81,7 +81,7 @@ class LogNormalSchedule:
             )
         if not (dt > 0 and theta.min() >= 0 and sigma2.min() >= 0):
             raise ValueError(f"LogNormalSchedule: rates must be >= 0 and dt > 0, got dt = {dt}")
-        zero = torch.zeros(1, dtype=torch.float64)
+        zero = torch.zeros(1, dtype=torch.float64, device="cpu")
         self.theta = torch.cat([zero, theta.double().cpu()])
         self.sigma2 = torch.cat([zero, sigma2.double().cpu()])
         self.dt = float(dt)
@@ -106,11 +106,12 @@ class LogNormalSchedule:
                 raise ValueError(f"LogNormalSchedule: {kind} must be one of {', '.join(known)}, got {name!r}")
         if num_steps < 1:
             raise ValueError(f"LogNormalSchedule: num_steps must be at least 1, got {num_steps}")
+        if theta == "straight" and sigma2 != "none":
+            raise ValueError(f"LogNormalSchedule: theta 'straight' needs sigma2 'none', not {sigma2!r}")
+        with torch.device("cpu"):  # whatever the default device is
+            drift, spread = THETA[theta](num_steps), SIGMA2[sigma2](num_steps)
         if theta == "straight":
-            if sigma2 != "none":
-                raise ValueError(f"LogNormalSchedule: theta 'straight' needs sigma2 'none', not {sigma2!r}")
-            return cls(_straight(num_steps), _none(num_steps), 1.0)
-        drift, spread = THETA[theta](num_steps), SIGMA2[sigma2](num_steps)
+            return cls(drift, spread, 1.0)
         spread = spread / spread.sum() if sigma2 != "none" else spread
         return cls(drift, spread, -math.log(RESIDUAL_AT_END) / float(drift.sum() + spread.sum() / 2))
 
@@ -155,7 +156,7 @@ class LogNormalSchedule:
                 raise TypeError(f"LogNormalSchedule: a tensor of times must hold whole numbers, got {time.dtype}")
             elif readable and type(time) is Tensor and time.device.type == "cpu" and time.numel():
                 spans.append((int(time.min()), int(time.max())))
-        ordered = len(spans) < 2 or bool(torch.as_tensor(s <= t).all())
+        ordered = len(spans) < 2 or bool(torch.as_tensor(s <= t, device="cpu").all())
         if not ordered or not all(low >= 0 and high <= self.num_steps for low, high in spans):
             raise ValueError(
                 f"LogNormalSchedule: a transition s -> t needs 0 <= s <= t <= {self.num_steps}, got {s} -> {t}"

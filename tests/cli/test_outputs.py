@@ -96,6 +96,21 @@ def test_samples(f2d, model, photo, tmp_path):
         assert (tmp_path / f"{k}.png").read_bytes() == (tmp_path / f"o.png_sample_{k}.png").read_bytes()
 
 
+def test_more_samples_than_there_are_need_overwrite(f2d, model, photo, tmp_path):
+    """They were skipped as done. Mean and standard deviation of two samples do not stay beside four."""
+    command = ("restore", photo, "-o", tmp_path / "o.png", "--model", model, "--steps", 2, "--samples")
+    assert f2d(*command, 2).exit_code == 0 and f2d(*command, 2).exit_code == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("o.png*")}
+    refused = f2d(*command, 4)
+    assert refused.exit_code == 1
+    assert "o.png_std.png: is that of fewer than 4 samples (--overwrite replaces it)" in refused.output
+    assert before == {path.name: path.read_bytes() for path in tmp_path.glob("o.png*")}
+    assert f2d(*command, 4, "--overwrite").exit_code == 0
+    samples = np.stack([read(tmp_path / f"o.png_sample_{k}.png").levels for k in range(1, 5)]).astype(float)
+    assert np.abs(read(tmp_path / "o.png").levels - samples.mean(axis=0)).max() <= 1
+    assert "1 skipped" in f2d(*command, 2).output and len(list(tmp_path.glob("o.png*"))) == 6
+
+
 def test_a_deviation_has_no_colours(f2d, model, tmp_path):
     """The photo's own gamma would make small deviations large."""
     linear = Metadata(png={b"gAMA": (100_000).to_bytes(4, "big")})

@@ -86,3 +86,14 @@ def test_colours_change_without_a_pair_only():
 def test_options_that_cannot_work(field, value):
     with pytest.raises(ValueError, match=rf"augment: {field} must be"):
         Augment(**{field: value})
+
+
+def test_colours_do_not_depend_on_the_default_dtype():
+    photo = indexed(40, 40)
+    expected, _ = Augment(colour=1.0)(photo, None, 16, random.Random(3))
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        found, _ = Augment(colour=1.0)(photo, None, 16, random.Random(3))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found, expected)

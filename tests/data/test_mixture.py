@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from f2d.data import Augment, Mixture, Source, finish, stack
 from f2d.data import mixture as mixtures
+from f2d.data.augment import centre_crop
 from f2d.data.mixture import mixed
 from f2d.degradation import CATEGORIES, FACTORS
 from tests.data.conftest import negative, picture, record, save
@@ -197,6 +198,23 @@ def test_a_scene_that_one_source_holds_out_is_not_trained_on_from_another(tmp_pa
     for part in train.parts:
         left = {part.pool.entries[entry].scene[-6:-4] for entry in part.used()}
         assert len(left) == 18 and not left & names
+
+
+def test_a_scene_is_held_out_by_whatever_links_it_is_reached(tmp_path):
+    """A folder of links, a link to a folder and a path with .. lead to the same 20 photographs."""
+    for i in range(20):
+        real = save(picture(i), tmp_path / "photos" / f"{i:02}.png")
+        save(negative(picture(i)), tmp_path / "pairs" / "hazy" / f"{i:02}.png")
+        (tmp_path / "chosen").mkdir(exist_ok=True)
+        (tmp_path / "chosen" / f"{19 - i:02}_of_mine.png").symlink_to(real)
+    (tmp_path / "pairs" / "gt").symlink_to(tmp_path / "photos")
+    sources = [Source("photos"), Source("chosen"), Source("pairs/../photos"), Source("pairs", category="haze")]
+    train, validation = Mixture(sources, tmp_path, FACTORS, PLAIN).split(8, 40)
+    held = {s.clean.numpy().tobytes() for s in validation}
+    assert len(held) == 2
+    for part in train.parts:
+        left = {centre_crop(part.pool.read(entry)[1], 40).numpy().tobytes() for entry in part.used()}
+        assert len(left) == 20 - len(held) and not left & held
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from f2d.degradation import CATEGORIES, degrade, degrade_batch
+from f2d.degradation import CATEGORIES, degrade, degrade_batch, fields
 
 SEEDS = (-(2**63), -(2**63) + 1, -2, -1, 0, 1, 2, 2**31, 2**32, 2**63 - 1, 2**63, 2**63 + 1, 2**64 - 2, 2**64 - 1)
 
@@ -135,6 +135,28 @@ def test_global_generators_are_left_alone(clean):
     after = states()
     assert after[0] == before[0] and after[2] == before[2]
     assert all(np.array_equal(a, b) for a, b in zip(after[1], before[1], strict=True))
+
+
+@pytest.mark.parametrize("category", ["low", "haze", "rain", "snow"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_default_dtype_changes_no_byte(clean, category, dtype):
+    """Random numbers of another type are others, and the weights of smooth fields are kept once computed."""
+    fields._bicubic.cache_clear()
+    torch.set_default_dtype(dtype)
+    try:
+        found = degrade(clean, category, seed=5)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    fields._bicubic.cache_clear()
+    assert same(found, degrade(clean, category, seed=5)) and found.image.dtype == torch.float32
+
+
+def test_the_default_device_changes_no_byte(clean):
+    fields._bicubic.cache_clear()
+    with torch.device("meta"):  # for any device but the picture's
+        found = degrade(clean, "low_haze_rain", seed=5)
+    fields._bicubic.cache_clear()
+    assert same(found, degrade(clean, "low_haze_rain", seed=5))
 
 
 def test_number_of_threads_changes_no_byte():

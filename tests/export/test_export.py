@@ -54,6 +54,32 @@ def test_a_sampler_that_stops_short_is_told(net, tmp_path, monkeypatch):
         export(net, tmp_path / "net.pt2", steps=2, sampler="EM")
 
 
+def test_noise_is_said_to_have_the_networks_distribution(tmp_path, monkeypatch):
+    """A network trained with y_1 = -1 or 1 must not be given normal noise."""
+    told = []
+    monkeypatch.setattr(exporting, "_program", lambda *_: None)
+    monkeypatch.setattr(torch.export, "save", lambda *_, extra_files: told.append(extra_files[exporting.DESCRIPTION]))
+    for distribution in ("rademacher", "gaussian"):
+        export(resflow_net(distribution=distribution), tmp_path / "net.pt2")
+    one, other = (json.loads(text)["noise"] for text in told)
+    assert one.endswith("of distribution rademacher with mean 0 and variance 1") and "normal" not in one
+    assert other.endswith("standard normal")
+
+
+def test_the_default_dtype_does_not_reach_the_file(tmp_path, monkeypatch):
+    def trace(_, inputs, **__):
+        raise TypeError(", ".join(str(value.dtype) for value in inputs))
+
+    net = resflow_net()
+    monkeypatch.setattr(torch.export, "export", trace)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with pytest.raises(TypeError, match=r"^torch\.float32, torch\.float32$"):
+            export(net, tmp_path / "net.pt2")
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize("multiple", [1, 2, 8])
 def test_padding_by_number_is_the_networks_padding(multiple):
     for size in range(1, 20):

@@ -96,11 +96,23 @@ def test_a_network_in_half_precision_keeps_its_schedule():
     assert net.gate.mlp[0].weight.dtype == torch.bfloat16
 
 
+def test_a_network_built_without_memory_takes_a_schedule():
+    """`to_empty` failed, as the schedule alone was copied from "meta"."""
+    net = F2DNet(small_config(learned_schedule=True))
+    net.learned_schedule.observe(torch.arange(101), torch.rand(101, generator=torch.Generator().manual_seed(0)))
+    with torch.device("meta"):
+        empty = F2DNet(net.config)
+    filled = empty.to_empty(device="cpu")
+    filled.load_state_dict(net.state_dict())
+    assert torch.equal(filled.schedule.log_mean, net.schedule.log_mean)
+    with torch.device("meta"):
+        assert torch.equal(net.schedule.log_mean, filled.schedule.log_mean)
+
+
 def test_a_saved_network_keeps_its_schedule(tmp_path):
     net = F2DNet(small_config(learned_schedule=True))
     net.learned_schedule.observe(torch.arange(101), torch.rand(101, generator=torch.Generator().manual_seed(0)))
     net.save_pretrained(tmp_path)
     loaded = F2DNet.from_pretrained(tmp_path)
-    torch.testing.assert_close(
-        loaded.transport.schedule.log_mean, net.transport.schedule.log_mean, rtol=1e-5, atol=1e-5
-    )
+    assert torch.equal(loaded.transport.schedule.log_mean, net.transport.schedule.log_mean)
+    assert loaded.learned_schedule.error.dtype == torch.float64 and loaded.dtype == torch.float32

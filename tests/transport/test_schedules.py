@@ -190,3 +190,13 @@ def test_no_sampler_takes_times_out_of_range(sampler):
     for s, t in ((5, -1), (0, 101), (5, 4)):
         with pytest.raises(ValueError, match=f"got {s} -> {t}"):
             advance(x, x, x, PAPER, sampler, s, t, {"noise": x})
+
+
+def test_the_default_device_has_no_effect():
+    """ "meta" stands for any device but the CPU; no other test builds these schedules, which are kept once built."""
+    with torch.device("meta"):
+        found = LogNormalSchedule.named("jsd", "constant", 17)
+        numbers, tensors = found.transition(3, 9), found.transition(torch.tensor([3], device="cpu"), 9)
+    expected = LogNormalSchedule.named.__wrapped__(LogNormalSchedule, "jsd", "constant", 17)
+    assert torch.equal(found.log_mean, expected.log_mean) and numbers == expected.transition(3, 9)
+    assert tensors[0].item() == pytest.approx(numbers[0])

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from f2d.engine.control import Adjust
 from f2d.engine.engine import Engine
+from f2d.engine.plain import PlainEngine
 from f2d.transport.restore import FLIPS
 from f2d.transport.samplers import check_noise, warn_if_short
 
@@ -77,8 +78,13 @@ def restore_banded(
 
 
 def _pixels(engine: Engine, image: Tensor, top: int, bottom: int) -> Tensor:
-    """Return rows in [-1, 1] on the engine's device, of an image [1, 3, H, W] in [0, 1] on any device."""
-    return (image[:, :, top:bottom].to(engine.device, memory_format=torch.channels_last) * 2 - 1).to(engine.wide)
+    return in_network_range(image[:, :, top:bottom], engine)
+
+
+def in_network_range(images: Tensor, engine: Engine | PlainEngine) -> Tensor:
+    """``2 images - 1`` on the engine's device, float32 or wider, of images [B, 3, H, W] in [0, 1] on any device."""
+    wide = torch.promote_types(images.dtype, engine.wide)  # in bfloat16 the difference would be off by half a level
+    return (images.to(engine.device, wide, memory_format=torch.channels_last) * 2 - 1).to(engine.wide)
 
 
 def _transport(
@@ -130,8 +136,9 @@ def _maps(network: BandedNetwork, image: Tensor) -> Tensor:
     """Return the maps [1, K, H, W] float32, as `Analysis.maps` does."""
     factors, height, width = network.weights.shape[1], *image.shape[2:]
     if network.maps is None:
-        return torch.ones((), device=image.device).expand(1, factors, height, width)
-    maps, patch = torch.empty(1, factors, height, width, device=image.device), network.engine.config.patch
+        return torch.ones((), dtype=torch.float32, device=image.device).expand(1, factors, height, width)
+    maps = torch.empty(1, factors, height, width, dtype=torch.float32, device=image.device)
+    patch = network.engine.config.patch
     for top, bottom in network.bands.of(network.maps.height, network.maps.width):
         rows = network.maps.read(top, bottom).repeat_interleave(patch, dim=2).repeat_interleave(patch, dim=3)
         end = min(bottom * patch, height)

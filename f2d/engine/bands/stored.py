@@ -32,7 +32,7 @@ class ChannelMoments:
 
     def __init__(self) -> None:
         self.count = 0
-        self.sum = self.squares = torch.zeros(())
+        self.sum = self.squares = torch.zeros((), device="cpu")
 
     def add(self, band: Tensor) -> None:
         """Add a band [1, C, h, W]."""

@@ -67,7 +67,7 @@ class ResFlowNet(SavedNetwork):
         self._check(x_t, auxiliary)
         batch = x_t.shape[0]  # torch.export would treat len(x_t) as a constant
         if not isinstance(t, Tensor):
-            t = torch.full((batch,), float(t), device=x_t.device)
+            t = torch.full((batch,), float(t), dtype=torch.float32, device=x_t.device)
         if t.shape not in ((), x_t.shape[:1]):
             raise ValueError(f"ResFlowNet: t must be a number or [{batch}], one time per image, got {tuple(t.shape)}")
         height, width = x_t.shape[-2:]

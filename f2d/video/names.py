@@ -49,7 +49,7 @@ def is_video(path: Path) -> bool:
 
 
 def output_name(path: Path) -> Path:
-    """Return the default name of the output for the video `path`: the same, or .mkv for what is only read."""
+    """Return the default name of the output for the video `path`: the same, or .mkv for formats that are only read."""
     return path if path.suffix.lower() in CONTAINERS else path.with_suffix(".mkv")
 
 

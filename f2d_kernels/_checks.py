@@ -72,7 +72,7 @@ def whole(op: str, name: str, value: Any, meaning: str = "a whole number") -> in
 
 
 def real(op: str, name: str, value: Any, meaning: str = "a number") -> float:
-    """Return a float, torch.SymFloat, or other real number as a float; raise TypeError for anything else, also bools."""
+    """Return a float, torch.SymFloat, or other real number as a float; raise TypeError for others, also bools."""
     known: Any = value
     if type(value) is float or isinstance(value, (torch.SymFloat, torch.SymInt)):
         return known

@@ -1,6 +1,6 @@
 """Build the compiled part of f2d_kernels: C++ (CPU), CUDA if there is a toolkit, and a record of the build.
 
-Parts that cannot be built are left out, with one line that says why; the package then runs on PyTorch and Triton alone.
+Parts that cannot be built are skipped, with one line that says why; the package then runs on PyTorch and Triton alone.
 
     F2D_KERNELS_SKIP_CPP=1    do not build the C++ part (and the build record)
     F2D_KERNELS_SKIP_CUDA=1   do not build the CUDA part
@@ -92,7 +92,7 @@ def find_nvcc(environ: Mapping[str, str]) -> str | None:
 def decide(
     environ: Mapping[str, str], torch: Torch | None, compiler: str | None, nvcc: str | None, system: str = "Linux"
 ) -> tuple[list[str], list[str]]:
-    """Decide which of "cpp" and "cuda" to build, with a line for each that is left out."""
+    """Decide which of "cpp" and "cuda" to build, with a line for each that is skipped."""
 
     def switched(name: str) -> bool:
         return environ.get(name, "0").lower() not in ("", "0", "false", "no", "off")
@@ -115,12 +115,12 @@ def decide(
     if no_cuda is None and nvcc is None:
         no_cuda = "no nvcc (set CUDA_HOME to a CUDA toolkit)"
     elif no_cuda is None and torch is not None and torch.cuda is None and not force_cuda:
-        no_cuda = f"PyTorch {torch.version} has no CUDA (F2D_KERNELS_FORCE_CUDA=1 builds it all the same)"
+        no_cuda = f"PyTorch {torch.version} has no CUDA (F2D_KERNELS_FORCE_CUDA=1 builds it anyway)"
     if force_cuda and no_cuda is not None:
         raise RuntimeError(f"F2D_KERNELS_FORCE_CUDA is set, but the CUDA part cannot be built: {no_cuda}")
-    left_out = {"cpp": no_cpp, "cuda": no_cuda}
-    lines = [f"f2d_kernels: the {part} part is left out: {reason}" for part, reason in left_out.items() if reason]
-    return [part for part, reason in left_out.items() if reason is None], lines
+    skipped = {"cpp": no_cpp, "cuda": no_cuda}
+    lines = [f"f2d_kernels: the {part} part is skipped: {reason}" for part, reason in skipped.items() if reason]
+    return [part for part, reason in skipped.items() if reason is None], lines
 
 
 def parse_version(version: str) -> tuple[int, int]:

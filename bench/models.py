@@ -25,33 +25,37 @@ from f2d_kernels import use_backend
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
 
 
-def _case(op: str, name: str, batch: int, height: int, width: int, quick: bool = False, gpu_only: bool = False) -> Case:
-    dtype = torch.bfloat16 if name.endswith("bf16") else torch.float32
-    return Case(op, name, batch, 3, height, width, dtype, quick=quick, options={"gpu_only": gpu_only})
+def _case(name: str, quick: bool = False, gpu_only: bool = False) -> Case:
+    """Return the case of a name such as "paper/train/64x64/b2/bf16"."""
+    _, stage, size, *batch, dtype = name.split("/")
+    width, height = map(int, size.split("x"))
+    images, kind = int(batch[0][1:]) if batch else 1, torch.bfloat16 if dtype == "bf16" else torch.float32
+    op = "restore" if stage == "restore" else "train_step"
+    return Case(op, name, images, 3, height, width, kind, quick=quick, options={"gpu_only": gpu_only})
 
 
 # without the engine, the paper's model takes 20 s for a 512x512 photograph on two cores
 MODELS = {
     "restore": (
-        _case("restore", "lite/restore/1080x720/bf16", 1, 720, 1080, quick=True),
-        _case("restore", "lite/restore/1080x720/f32", 1, 720, 1080),
-        _case("restore", "base/restore/512x512/bf16", 1, 512, 512),
-        _case("restore", "base/restore/512x512/f32", 1, 512, 512),
-        _case("restore", "paper/restore/256x256/bf16", 1, 256, 256, quick=True),
-        _case("restore", "paper/restore/256x256/f32", 1, 256, 256),
-        _case("restore", "paper/restore/512x512/bf16", 1, 512, 512),
-        _case("restore", "paper/restore/512x512/f32", 1, 512, 512),
-        _case("restore", "paper/restore/1080x720/bf16", 1, 720, 1080, gpu_only=True),
+        _case("lite/restore/1080x720/bf16", quick=True),
+        _case("lite/restore/1080x720/f32"),
+        _case("base/restore/512x512/bf16"),
+        _case("base/restore/512x512/f32"),
+        _case("paper/restore/256x256/bf16", quick=True),
+        _case("paper/restore/256x256/f32"),
+        _case("paper/restore/512x512/bf16"),
+        _case("paper/restore/512x512/f32"),
+        _case("paper/restore/1080x720/bf16", gpu_only=True),
     ),
     "train_step": (
-        _case("train_step", "lite/train/128x128/b8/bf16", 8, 128, 128),
-        _case("train_step", "lite/train/64x64/b2/bf16", 2, 64, 64, quick=True),
-        _case("train_step", "lite/train/64x64/b2/f32", 2, 64, 64),
-        _case("train_step", "paper/train/64x64/b2/bf16", 2, 64, 64),
-        _case("train_step", "paper/train/64x64/b2/f32", 2, 64, 64),
-        _case("train_step", "lite/train/256x256/b2/f32", 2, 256, 256),
-        _case("train_step", "base/train/256x256/b2/bf16", 2, 256, 256),
-        _case("train_step", "paper/train/256x256/b2/bf16", 2, 256, 256, gpu_only=True),
+        _case("lite/train/128x128/b8/bf16"),
+        _case("lite/train/64x64/b2/bf16", quick=True),
+        _case("lite/train/64x64/b2/f32"),
+        _case("paper/train/64x64/b2/bf16"),
+        _case("paper/train/64x64/b2/f32"),
+        _case("lite/train/256x256/b2/f32"),
+        _case("base/train/256x256/b2/bf16"),
+        _case("paper/train/256x256/b2/bf16", gpu_only=True),
     ),
 }
 

@@ -28,11 +28,11 @@ def model_seconds(restorer: Restorer, picture, repeats: int) -> list[float]:
     return [restorer(picture).seconds for _ in range(repeats)]
 
 
-def command_seconds(photo: Path, out: Path, model: str, repeats: int = 3) -> list[float]:
-    """Measure the seconds of `f2d restore` from start to exit, after a warm-up run."""
+def command_seconds(photo: Path, out: Path, model: str) -> list[float]:
+    """Measure the seconds of three runs of `f2d restore` from start to exit, after a warm-up run."""
     command = [sys.executable, "-m", "f2d", "restore", str(photo), "-o", str(out), "--model", model, "--overwrite"]
     seconds = []
-    for _ in range(repeats + 1):
+    for _ in range(4):
         start = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True)
         seconds.append(time.perf_counter() - start)

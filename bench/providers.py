@@ -44,9 +44,8 @@ def providers(op: Op, case: Case, device: torch.device) -> list[Provider]:
     here = [name for name in OURS[device.type] if name not in missing] or ["reference"]
     found = [Provider(name, "ours", op.ours, backend=name) for name in here]
     own_noise = op.own_noise is not None and case.variant == "seed"
-    eager = dict(op.eager)
-    found += [Provider(f"eager:{name}", "eager", call, own_noise=own_noise) for name, call in eager.items()]
-    compiled = torch.compile(eager[op.compiled], fullgraph=True, dynamic=False)
+    found += [Provider(f"eager:{name}", "eager", call, own_noise=own_noise) for name, call in op.eager.items()]
+    compiled = torch.compile(op.eager[op.compiled], fullgraph=True, dynamic=False)
     found.append(Provider("compile", "compile", compiled, own_noise=own_noise))
     found.append(Provider("published", "published", op.published, own_noise=own_noise))
     found += [Provider(name, name, call, backend=here[0]) for name, call in op.others.items()]

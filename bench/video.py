@@ -93,7 +93,7 @@ def write_clip(path: Path, count: int, *, variable: bool = False, rotated: bool 
 
 
 def listing(path: Path) -> list[str]:
-    """One line for each stream and for the file, as of ffprobe."""
+    """Return one line for each stream and one for the file, in the manner of ffprobe."""
     lines = []
     with av.open(str(path)) as container:
         for stream in container.streams:
@@ -126,7 +126,7 @@ def restore(source: Path, target: Path, *options: str) -> tuple[str, int]:
 
 
 def interrupt(source: Path, target: Path) -> list[str]:
-    """Interrupt a restoration after its first segment and start it again; return what it said."""
+    """Interrupt a restoration after its first segment and start it again; return its output."""
     restore(source, target, "--overwrite")
     whole = target.read_bytes()
     target.unlink()
@@ -142,7 +142,7 @@ def interrupt(source: Path, target: Path) -> list[str]:
 
 
 def truncate(source: Path, target: Path) -> list[str]:
-    """Restore half a file, and half of one whose index comes first; return what is said."""
+    """Restore half a file, and half of one whose index comes first; return the output."""
     lines = []
     for flags in ({}, {"movflags": "faststart"}):
         half = source.with_name("half.mp4")
@@ -171,7 +171,7 @@ def flicker(frames: list[Tensor], step: int) -> tuple[float, float]:
 
 
 def flickers(restorer: Restorer, count: int, width: int, height: int, *, step: int, exposure: float) -> str:
-    """The columns of a table: input, restored without and with smoothing, first per pixel, then of the mean."""
+    """Return the cells of a row: input, restored without and with smoothing, first per pixel, then of the mean."""
     given = list(scene(count, width, height, step=step, exposure=exposure))
     found = [flicker(given, step)]
     for seconds in (0.0, 0.5):

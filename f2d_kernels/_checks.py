@@ -19,7 +19,7 @@ def check_floating(op: str, name: str, value: object) -> None:
 
 
 def as_list(op: str, name: str, value: Any) -> list[Tensor]:
-    """The tensors of a sequence, or one tensor alone; the elements are not checked."""
+    """Return the tensors of a sequence, or of one tensor alone, as a list; the elements are not checked."""
     if isinstance(value, Tensor):
         return [value]
     try:
@@ -46,8 +46,10 @@ def check_device(op: str, name: str, value: Tensor, device: torch.device) -> Non
 
 
 def per_sample(op: str, name: str, value: Tensor | float, image: Tensor, dtype: torch.dtype) -> Tensor:
-    """A schedule value as a tensor [B] on the device of `image` [B,C,H,W]: a tensor [B] or scalar as it is, a number as
-    `dtype`."""
+    """Return a schedule value as a tensor [B] on the device of `image` [B,C,H,W].
+
+    A number gets `dtype`, and a scalar tensor at least float32.
+    """
     batch = image.shape[0]
     if isinstance(value, Tensor):
         check_floating(op, name, value)
@@ -60,8 +62,8 @@ def per_sample(op: str, name: str, value: Tensor | float, image: Tensor, dtype: 
 
 
 def whole(op: str, name: str, value: Any, meaning: str = "a whole number") -> int:
-    """An int, a torch.SymInt, or a NumPy integer as an int; TypeError for bools, floats and everything else."""
-    known: Any = value  # unlike `value`, not narrowed to what is no int to mypy
+    """Return an int, a torch.SymInt, or a NumPy integer as an int; raise TypeError for anything else, also bools."""
+    known: Any = value  # unlike `value`, not narrowed by mypy
     if type(value) is int or isinstance(value, torch.SymInt):
         return known
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
@@ -70,7 +72,7 @@ def whole(op: str, name: str, value: Any, meaning: str = "a whole number") -> in
 
 
 def real(op: str, name: str, value: Any, meaning: str = "a number") -> float:
-    """A float, a torch.SymFloat, or another real number as a float; TypeError for bools and everything else."""
+    """Return a float, torch.SymFloat, or other real number as a float; raise TypeError for others, also bools."""
     known: Any = value
     if type(value) is float or isinstance(value, (torch.SymFloat, torch.SymInt)):
         return known
@@ -83,7 +85,7 @@ def real(op: str, name: str, value: Any, meaning: str = "a number") -> float:
 
 
 def bounds(op: str, name: str, value: Any) -> tuple[float, float]:
-    """(low, high) as floats, low <= high."""
+    """Return (low, high) as floats; raise ValueError unless low <= high."""
     if type(value) is tuple and len(value) == 2:
         low, high = value
         if type(low) is float and type(high) is float and low <= high:

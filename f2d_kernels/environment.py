@@ -10,5 +10,5 @@ _encode: Any = cache(getattr(os.environ, "encodekey", str))
 
 
 def variable(name: str) -> str | None:
-    """The value of the environment variable `name`, None where it is not set."""
+    """Return the value of the environment variable `name`, or None if it is not set."""
     return os.environ.get(name) if _encode(name) in _values else None

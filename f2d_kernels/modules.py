@@ -27,7 +27,7 @@ class LogNormalTransition(nn.Module):
     """mu + (x - mu) · exp(clamp(log_mean + log_std · eps, -20, 20)); see `f2d_kernels.lognormal_transition`."""
 
     def forward(self, x: Tensor, mu: Tensor, log_mean: Tensor | float, log_std: Tensor | float, **noise: Any) -> Tensor:
-        """noise: any of noise, seed, generator, stream, window."""
+        """Return the next state. noise: the op's noise, seed, generator, stream and window, by name."""
         return lognormal_transition(x, mu, log_mean, log_std, **noise)
 
 
@@ -53,7 +53,7 @@ class TransportStep(nn.Module):
         anchor: Tensor | None = None,
         **noise: Any,
     ) -> tuple[Tensor, Tensor]:
-        """(x_next, mu). noise: any of noise, seed, generator, stream, window."""
+        """Return (x_next, mu). noise: the op's noise, seed, generator, stream and window, by name."""
         return transport_step(x, deltas, gates, maps, base, log_mean, log_std, anchor=anchor, clamp=self.clamp, **noise)
 
     def extra_repr(self) -> str:
@@ -70,7 +70,7 @@ class GaussianTransition(nn.Module):
         std: Tensor | float,
         **noise: Any,
     ) -> Tensor:
-        """noise: any of noise, seed, generator, stream, window."""
+        """Return the next state. noise: the op's noise, seed, generator, stream and window, by name."""
         return gaussian_transition(terms, coefficients, std, **noise)
 
 

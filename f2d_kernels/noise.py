@@ -79,8 +79,10 @@ def _seed_tensor(op: str, x: Tensor, seed: int | Tensor) -> Tensor:
 
 
 def check_position(op: str, stream: int, window: tuple[int, int] | None) -> tuple[int, int, int]:
-    """Return (stream, top, left) as ints, (0, 0) for no `window`; raise TypeError for what is no whole number,
-    ValueError for what is out of range."""
+    """Return (stream, top, left) as ints, the last two 0 without a `window`.
+
+    Raises TypeError for anything but whole numbers, and ValueError for numbers out of range.
+    """
     stream = whole(op, "stream", stream)
     if not 0 <= stream <= MAX_STREAM:
         raise ValueError(f"{op}: stream must lie in 0..{MAX_STREAM}, got {stream}")

@@ -202,7 +202,7 @@ def _for_long_lists(op: str) -> Implementation:
 
 
 def _with_long_lists(op: str, chosen: Implementation) -> Implementation:
-    """`chosen`, and another backend for calls whose list of deltas is too long for it."""
+    """Return `chosen`, replaced by another backend in calls whose list of deltas is too long for it."""
     place = DELTAS_AT[op]
 
     def of_call(arguments: Sequence[Any]) -> Implementation:

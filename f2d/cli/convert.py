@@ -12,7 +12,9 @@ from f2d.cli.options import Overwrite
 
 @one_line_errors
 def convert(
-    source: Annotated[Path, typer.Argument(help="Official checkpoint (.pt) or LMDB folder.", show_default=False)],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="Official checkpoint (.pt) or LMDB folder.", show_default=False)
+    ],
     target: Annotated[Path, typer.Option("--out", "-o", help="Output folder.", show_default=False)],
     weights: Annotated[
         Literal["ema", "model"] | None,

@@ -22,7 +22,10 @@ NO_WEIGHTS = "none shipped"
 def info(
     model: Annotated[
         str | None,
-        typer.Argument(help="Model to describe: a preset, a checkpoint folder, or owner/name on the Hub."),
+        typer.Argument(
+            metavar="MODEL",
+            help="Model to describe: a preset, checkpoint folder, or owner/name on the Hugging Face Hub.",
+        ),
     ] = None,
     device: Device = "auto",
     precision: PrecisionOption = "auto",

@@ -128,7 +128,7 @@ def restore(
         ),
     ] = None,
 ) -> None:
-    """Restore PHOTO... (photographs and videos: files, folders or patterns, any size) into -o.
+    r"""Restore PHOTO... (photographs and videos: files, folders or patterns, any size) into -o.
 
     Reads JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC, JPEG 2000 and PPM with 8 or 16 bits, grey or colour. If f2d
     cannot write the format of a photo, its output is a PNG. Transparency and metadata are kept; EXIF orientation is
@@ -136,8 +136,9 @@ def restore(
     is not read, the others are still restored, and the exit code is 1. Under torchrun (or any launcher that sets RANK
     and WORLD_SIZE) the photos are split among the processes.
 
-    Videos (MP4, MOV, MKV, WebM, AVI, TS, ...) need the extra `video` of f2d. Time stamps, rotation, colour tags, bit
-    depth, sound, subtitles and chapters are kept. An interrupted video resumes where it stopped.
+    Videos (MP4, MOV, MKV, WebM, AVI, TS, ...) keep time stamps, rotation, colour tags, bit depth, sound, subtitles and
+    chapters. An interrupted video resumes where it stopped. Extras: pip install "f2d\[video]" for videos, "f2d\[heif]"
+    for HEIC.
     """
     place = place_here()
     if samples == 1:

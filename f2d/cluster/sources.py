@@ -52,7 +52,7 @@ class Storage(NamedTuple):
                 raise ValueError(f"{uri}: cannot be opened ({invalid}, {error})") from None
 
     def prepare(self) -> None:
-        """Create the folder; raise ValueError for a bucket that does not exist, OSError for what is no folder."""
+        """Create the folder; raise ValueError for a bucket that does not exist, OSError if it is not a folder."""
         if self.filesystem.type_name not in OBJECT_STORES:
             self.filesystem.create_dir(self.folder, recursive=True)
             return

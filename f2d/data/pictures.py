@@ -77,8 +77,8 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def some(names: Iterable[object], most: int = 4) -> str:
-    """Return the first few of many names, and the number of the others."""
+def some(names: Iterable[object]) -> str:
+    """Return the first four of many names, and the number of the others."""
     listed = list(map(str, names))
-    more = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return ", ".join(listed[:most]) + more
+    more = f" and {len(listed) - 4} more" if len(listed) > 4 else ""
+    return ", ".join(listed[:4]) + more

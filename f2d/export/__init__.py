@@ -18,18 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
+from torch import Tensor
 
 import f2d_kernels
-from f2d.engine import Engine, Predictor
+from f2d.engine import Engine
+from f2d.export.graph import Restoration, evaluated, noise_count, random_inputs, traced
 from f2d.export.onnx import onnx_file
 from f2d.nets import F2DNet
 from f2d.nets.models import Network
-from f2d.nets.resflow import ResFlowNet
 from f2d.replacing import replacing
-from f2d.transport import LogNormal, ResFlow, Transport, sampling
-from f2d.transport.interface import Predict
+from f2d.transport import LogNormal, sampling
 from f2d.transport.restore import restore_tensor
 from f2d.transport.samplers import warn_if_short
 
@@ -74,7 +72,7 @@ def export(
     text = _describe(net, steps, sampler, dtype, device)
     network = _network(net, path, dtype, device)
     with _quietly(), torch.no_grad(), replacing(path, alone=True) as part:
-        program = _program(Restoration(network, steps, sampler), device)
+        program = traced(Restoration(network, steps, sampler), device)
         if path.suffix == PROGRAM:
             file = io.BytesIO()  # on a full disk, PyTorch raises an error about its own format
             torch.export.save(program, file, extra_files={DESCRIPTION: json.dumps(text)})
@@ -127,9 +125,9 @@ def differences(
     network = _network(net, path, getattr(torch, text["precision"]), device)
     found = {}
     for size in sizes:
-        inputs = _inputs(_noises(net.transport, steps, sampler), *size, device)
+        inputs = random_inputs(noise_count(net.transport, steps, sampler), *size, device)
         how: dict[str, Any] = {"steps": steps, "sampler": sampler, "noise": inputs[1] if len(inputs) > 1 else None}
-        expected = (restore_tensor(_evaluated(network), inputs[0] * 2 - 1, **how) + 1) / 2
+        expected = (restore_tensor(evaluated(network), inputs[0] * 2 - 1, **how) + 1) / 2
         found[size] = (run(*inputs) - expected).abs().max().item()
     return found
 
@@ -139,18 +137,6 @@ def _network(net: Network, path: Path, dtype: torch.dtype, device: torch.device 
     if path.suffix == PROGRAM and isinstance(net, F2DNet):
         return Engine(net, dtype, device)
     return copy.deepcopy(net).to(device, dtype).eval().requires_grad_(False)
-
-
-def _evaluated(network: Network | Engine) -> Network | Predictor:
-    """Return a network for `restore_tensor` that never skips experts, since skipping depends on the image."""
-    return network.predictor(skipping=False) if isinstance(network, Engine) else network
-
-
-def _noises(transport: Transport, steps: int, sampler: str) -> int:
-    """Return the number of noise tensors that a restoration takes."""
-    if isinstance(transport, ResFlow):
-        return int(transport.auxiliary != "none")
-    return 0 if sampler == "mean" else steps
 
 
 def _program_runner(path: Path) -> Callable[..., Tensor]:
@@ -168,7 +154,7 @@ def _onnx_runner(path: Path) -> Callable[..., Tensor]:
 
 
 def _describe(net: Network, steps: int, sampler: str, dtype: torch.dtype, device: torch.device | str) -> dict[str, str]:
-    shape, noises = "[batch, 3, height, width]", _noises(net.transport, steps, sampler)
+    shape, noises = "[batch, 3, height, width]", noise_count(net.transport, steps, sampler)
     law = getattr(net.transport, "distribution", "gaussian")  # of ResFlow's y_1, which the noise is
     law = "standard normal" if law == "gaussian" else f"of distribution {law} with mean 0 and variance 1"
     found = {
@@ -199,105 +185,3 @@ def _quietly() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-class Restoration(nn.Module):
-    """``restored = (transport(2 image - 1) + 1) / 2``, without branches that depend on the image's size.
-
-    network is an F2DNet, its Engine, or a ResFlowNet. Padding and cropping read pixels by index, since slices would
-    need one graph for sizes that need padding and another for those that do not.
-    """
-
-    def __init__(self, network: Network | Engine, steps: int, sampler: str):
-        super().__init__()
-        self.network, self.config, self.steps, self.sampler = network, network.config, steps, sampler
-        self.begin: Any = _begin_resflow if isinstance(network, ResFlowNet) else _begin_factorized
-        if isinstance(network, Engine):  # makes values that depend only on t constants of the graph
-            for t in network.transport.times(steps, sampler)[:-1]:
-                network.constants(t)
-
-    def forward(self, image: Tensor, noise: Tensor | None = None) -> Tensor:
-        start, predict = self.begin(_evaluated(self.network), image * 2 - 1)
-        how: dict[str, Any] = {"steps": self.steps, "sampler": self.sampler, "noise": noise}
-        return (self.network.transport.restore(predict, start, **how) + 1) / 2
-
-
-def _begin_factorized(net: F2DNet | Predictor, y: Tensor) -> tuple[Tensor, Predict]:
-    """Do the work of `f2d.nets.f2dnet.network.begin` with `padded` and `cropped`."""
-    (height, width), stride = y.shape[-2:], net.config.stride
-    analysis: Any = net.analyse(padded(y, stride))
-
-    def predict(x: Tensor, auxiliary: Tensor | None, t: Any) -> Tensor:
-        # without an enhancer the first state is the image itself, which the engine handles faster
-        first = t == 0 and analysis.enhancer_gate is None
-        v = net.velocity(analysis.enhanced if first else padded(x, stride), analysis, t).prediction
-        return cropped(v, height, width)
-
-    return cropped(analysis.enhanced, height, width), predict
-
-
-def _begin_resflow(net: ResFlowNet, y: Tensor) -> tuple[Tensor, Predict]:
-    """Do the work of `ResFlowNet.begin` with `padded` and `cropped`."""
-    (height, width), stride = y.shape[-2:], net.config.stride
-    start, predict = net.begin(y)
-
-    def predict_padded(x: Tensor, auxiliary: Tensor | None, t: float) -> Tensor:
-        auxiliary = None if auxiliary is None else padded(auxiliary, stride)
-        return cropped(predict(padded(x, stride), auxiliary, t), height, width)
-
-    return start, predict_padded
-
-
-def padded(x: Tensor, multiple: int) -> Tensor:
-    """Do the work of `f2d.nets.padding.pad_to_multiple` without Python branches."""
-    for axis in (3, 2):
-        size = x.shape[axis]
-        place = torch.arange((size + multiple - 1) // multiple * multiple, device=x.device)
-        mirrored = (size - 1) - (place - (size - 1)).abs()  # negative where the axis is too short to reflect
-        x = x.index_select(axis, torch.where(mirrored[-1] >= 0, mirrored, place.clamp(max=size - 1)))
-    return x
-
-
-def cropped(x: Tensor, height: int, width: int) -> Tensor:
-    """``x[..., :height, :width]``."""
-    rows, columns = (torch.arange(size, device=x.device) for size in (height, width))
-    return x.index_select(3, columns).index_select(2, rows)
-
-
-def _inputs(noises: int, batch: int, height: int, width: int, device: torch.device | str) -> tuple[Tensor, ...]:
-    """Draw seeded inputs for `Restoration`: an image, and noise if `noises` is not 0."""
-    generator = torch.Generator().manual_seed(height * width)
-    image = torch.rand(batch, 3, height, width, dtype=torch.float32, generator=generator)
-    noise = torch.randn(noises, batch, 3, height, width, dtype=torch.float32, generator=generator)
-    return (image.to(device), noise.to(device)) if noises else (image.to(device),)
-
-
-def _program(restoration: Restoration, device: torch.device | str) -> ExportedProgram:
-    """Trace the restoration as a graph for images of any size.
-
-    It is traced for sizes above one stride. For a feature map of one pixel PyTorch would trace a graph with another
-    memory layout but the same computation. The size limit, and the guards on memory that depend
-    on it, are therefore removed from the graph. The tests cover the smallest sizes.
-    """
-    from torch.utils._sympy.value_ranges import ValueRanges
-
-    least = restoration.config.stride + 1
-    batch, height, width = Dim("batch"), Dim("height", min=least), Dim("width", min=least)
-    noises = _noises(restoration.network.transport, restoration.steps, restoration.sampler)
-    inputs = _inputs(noises, 2, 2 * least + 1, 3 * least + 2, device)
-    shapes = ({0: batch, 2: height, 3: width}, {1: batch, 3: height, 4: width})[: len(inputs)]
-    program = torch.export.export(
-        restoration,
-        inputs,
-        dynamic_shapes=shapes,
-        strict=False,
-        prefer_deferred_runtime_asserts_over_guards=True,
-    )
-    for node in list(program.graph.nodes):
-        if node.target is torch.ops.aten._assert_scalar.default:
-            program.graph.erase_node(node)
-    program.graph.eliminate_dead_code()
-    program.graph_module.recompile()
-    for symbol, found in program.range_constraints.items():
-        program.range_constraints[symbol] = ValueRanges(1, found.upper)
-    return program

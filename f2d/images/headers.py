@@ -12,7 +12,7 @@ _HEIC = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"mif2",
 
 
 class Header(NamedTuple):
-    """kind: Pillow's name for TIFF and HEIF, "" for what it finds out itself. bits: stored bits per channel, 0 if
+    """kind: Pillow's name for TIFF and HEIF, "" for formats that Pillow recognises. bits: stored bits per channel, 0 if
     Pillow keeps them. colours: (primaries, transfer) by ITU-T H.273, None if they are not given. canvas: (width,
     height) of a WebP, which libwebp allocates twice when the file is opened."""
 

@@ -69,7 +69,7 @@ class RestoreImages:
     def restored(self, data: bytes, path: str = "") -> tuple[bytes, float]:
         """Return the restored image, encoded in the chosen format or that of `path`, and the model's seconds.
 
-        Raises ImageError, one line that begins with `path`, for what is not a readable image.
+        Raises ImageError, one line that begins with `path`, unless the bytes are a readable image.
         """
         name = Path(path or "image")
         with tempfile.TemporaryDirectory() as folder:  # decoders of 16 bits read files

@@ -153,9 +153,9 @@ class DrawSamples(Callback):
     TensorBoard receives the same images.
     """
 
-    def __init__(self, out: Path, held_out: list[Sample], factors: tuple[str, ...], number: int = 4):
+    def __init__(self, out: Path, held_out: list[Sample], factors: tuple[str, ...]):
         self.folder, self.factors = out / SAMPLES, factors
-        self.samples = held_out[:number]
+        self.samples = held_out[:4]
 
     @torch.no_grad()
     def on_validation_end(self, trainer: lightning.Trainer, module: TrainingModule) -> None:

@@ -1,9 +1,7 @@
 """Train a recipe: data, network, Lightning trainer, and the files of a run."""
 
 import os
-import pickle
 import warnings
-import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -16,9 +14,6 @@ from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, Strategy
 
 from f2d import checkpoints
 from f2d.data import Mixture
-from f2d.data.pictures import is_hidden
-from f2d.degradation import FACTORS
-from f2d.nets import F2DNet
 from f2d.nets.models import Network, build, config_of, load_network
 from f2d.replacing import remove_leftovers, replacing
 from f2d.training.batches import Batches
@@ -36,10 +31,18 @@ from f2d.training.callbacks import (
     SaveWeights,
     StateFile,
 )
+from f2d.training.checks import (
+    check_categories,
+    check_dilated,
+    check_folder,
+    check_outside,
+    check_validation,
+    factors_of,
+    steps_done,
+)
 from f2d.training.data import TrainingData
 from f2d.training.module import TrainingModule
 from f2d.training.recipe import Recipe
-from f2d.transport import sampling
 
 ACCELERATORS = ("auto", "cpu", "cuda")
 
@@ -66,25 +69,25 @@ def fit(
 
     Raises ValueError before the first step for unsuitable data (see `f2d.data.Mixture`), a batch that cannot be
     split, factors that the losses or data do not know, and a last.ckpt that cannot be read or belongs to another recipe
-    (see CHANGEABLE); FileExistsError if `out` contains a run and `resume` is not set; DivergenceError (a ValueError) if
-    too many steps are not finite.
+    (only `f2d.training.checks.CHANGEABLE` may differ); FileExistsError if `out` contains a run and `resume` is not set;
+    DivergenceError (a ValueError) if too many steps are not finite.
     """
     last = out / LAST
-    _check_folder(out, recipe, resume)
+    check_folder(out, recipe, resume)
     net = load_network(recipe.initial) if recipe.initial else _new(recipe)
-    _check_validation(net, recipe)
-    first = _steps_done(last, net) if last.exists() else 0
-    factors = _factors(net, recipe)
+    check_validation(net, recipe)
+    first = steps_done(last, net) if last.exists() else 0
+    factors = factors_of(net, recipe)
     crop = max(stage.crop for stage in recipe.stages if stage.start < recipe.steps)
     validated = recipe.validation_crop or crop
     mixture = Mixture(recipe.sources, data, factors, recipe.augment, recipe.seed, crop_check=max(crop, validated))
-    _check_outside(out, data, recipe, mixture)
-    _check_categories(recipe, mixture)
+    check_outside(out, data, recipe, mixture)
+    check_categories(recipe, mixture)
     mixture, held_out = mixture.split(recipe.validation_images, validated)
     machines, devices = _placement(devices, accelerator)
     Batches(recipe.stages, recipe.steps, recipe.accumulate, world=machines * devices)  # raises its error early
     if recipe.precision == "bf16-mixed" and (accelerator == "cpu" or not torch.cuda.is_available()):
-        _check_dilated(net)
+        check_dilated(net)
 
     net.train()  # a loaded network is in eval mode, without the noise on its gates
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # unknown to PyTorch's stubs
@@ -137,41 +140,6 @@ class Bar(TQDMProgressBar):
         return {name: value for name, value in super().get_metrics(*args).items() if name != "v_num"}
 
 
-# fields that may change on resuming: how and how long a run runs, but not what it computes
-CHANGEABLE = (
-    "steps",
-    "decay_steps",
-    "workers",
-    "strategy",
-    "synthesis",
-    "most_bad_steps",
-    "save_every",
-    "validate_every",
-)
-
-
-def _check_folder(out: Path, recipe: Recipe, resume: bool) -> None:
-    """Raise FileExistsError if `out` contains a run and resume is not set, ValueError if it has another recipe."""
-    there = [name for name in (LAST, LOSSES, WEIGHTS, BEST) if (out / name).exists()]
-    if there and not resume:
-        raise FileExistsError(f"{out} already contains a run ({', '.join(there)}), so resume it or give another folder")
-    if not resume:
-        return
-    if not (out / LAST).exists():
-        warnings.warn(f"{out} has no {LAST}, so the run starts from its first step", RuntimeWarning, stacklevel=3)
-        return
-    if not (out / RECIPE).exists():
-        return
-    before, now = Recipe.load(str(out / RECIPE)).to_dict(), recipe.to_dict()
-    changed = [f"{name} {before[name]} -> {now[name]}" for name in now if before[name] != now[name]]
-    refused = [text for text in changed if text.split()[0] not in CHANGEABLE]
-    if refused:
-        raise ValueError(
-            f"{out} cannot be resumed with another recipe ({', '.join(refused)}), as only {', '.join(CHANGEABLE)} may "
-            f"change. To train differently, start a new run from its weights: initial={out / WEIGHTS}"
-        )
-
-
 def _without_traceback(error: Exception) -> Exception:
     """Convert an error of a loader's process, which carries that process's traceback as text, to the plain error."""
     text = str(error)
@@ -195,61 +163,6 @@ def _new(recipe: Recipe) -> Network:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return build(config_of(recipe.model, recipe.network))
-
-
-def _factors(net: Network, recipe: Recipe) -> tuple[str, ...]:
-    """Return the factors that label the data: the network's, or all that can be made for ResFlow, which has none."""
-    if not isinstance(net, F2DNet):
-        return (*FACTORS, "noise", "blur", "jpeg")
-    if net.config.factors != FACTORS and recipe.losses.gate_prior:
-        raise ValueError(
-            f"losses.gate_prior must be 0 for a network with factors {', '.join(net.config.factors)}, as the prior is "
-            f"defined for {', '.join(FACTORS)} only"
-        )
-    return net.config.factors
-
-
-def _check_outside(out: Path, data: Path, recipe: Recipe, mixture: Mixture) -> None:
-    """Raise ValueError for a run inside a folder of photographs, to which its own samples would belong on resuming."""
-    place = out.resolve()
-    for source, part in zip(recipe.sources, mixture.parts, strict=True):
-        folder = (data / source.path).resolve()
-        read = place.is_relative_to(folder) and not any(map(is_hidden, place.relative_to(folder).parts))
-        if read and part.pool.synthesised:
-            raise ValueError(f"{out} must lie outside {folder}, as its samples would be read as photographs")
-
-
-def _check_validation(net: Network, recipe: Recipe) -> None:
-    """Raise ValueError for a number of steps that the network cannot take: the first validation would end the run."""
-    try:
-        sampling(net.transport, recipe.validation_steps)
-    except ValueError as error:
-        raise ValueError(f"validation_steps: {error}") from None
-
-
-def _check_categories(recipe: Recipe, mixture: Mixture) -> None:
-    """Raise ValueError for a weight of a category that no source has."""
-    known = sorted({name for part in mixture.parts for name in part.frequencies})
-    unknown = sorted(set(recipe.losses.categories) - set(known))
-    if unknown:
-        raise ValueError(f"losses.categories must be among those of the sources ({', '.join(known)}), got {unknown[0]}")
-
-
-def _check_dilated(net: Network) -> None:
-    """Raise ValueError for a convolution whose bfloat16 gradient PyTorch computes wrongly on a CPU.
-
-    oneDNN's gradient of a dilated kernel writes past its memory for 17 or more channels that are not a multiple of 16
-    (PyTorch 2.13: NaN, or a crash).
-    """
-    for name, layer in net.named_modules():
-        if not isinstance(layer, torch.nn.Conv2d) or max(layer.dilation) == 1:
-            continue
-        below, rest = divmod(layer.in_channels, 16)
-        if below and rest:
-            raise ValueError(
-                f"{name} is a dilated convolution of {layer.in_channels} channels, whose bf16 gradient PyTorch "
-                f"computes wrongly on a CPU: use a width of {16 * below} or {16 * below + 16}, or precision 32-true"
-            )
 
 
 def _placement(devices: int | None, accelerator: str) -> tuple[int, int]:
@@ -279,25 +192,3 @@ def _strategy(recipe: Recipe, processes: int) -> Strategy | str:
         # buffers follow from the same samples everywhere; broadcasting them would also synchronise validation
         return DDPStrategy(find_unused_parameters=False, broadcast_buffers=False)
     return "auto"
-
-
-def _steps_done(last: Path, net: Network) -> int:
-    """Return the step at which a run was saved; raise ValueError if the file is no such state or of another network."""
-    try:
-        state = torch.load(last, weights_only=True, map_location="cpu", mmap=True)
-        step, weights = state["global_step"], state["state_dict"]
-    except (
-        RuntimeError,
-        EOFError,
-        KeyError,
-        TypeError,
-        ValueError,
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-    ) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{last} cannot be resumed from ({reason}), so start again in another folder") from None
-    saved = {name: value.shape for name, value in weights.items() if name.startswith("net.")}
-    if saved != {f"net.{name}": value.shape for name, value in net.state_dict().items()}:
-        raise ValueError(f"{last} belongs to another network than the recipe's, so resume with the recipe of that run")
-    return step

@@ -1,7 +1,6 @@
 """A training recipe: every setting that a run depends on, read from YAML, overridable, and saved with the result."""
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
@@ -14,6 +13,7 @@ from f2d.data import Augment, Source
 from f2d.data.categories import canonical
 from f2d.nets.models import PRESETS, config_of
 from f2d.training.losses import PIXEL
+from f2d.training.yaml12 import Dumper, Loader
 from f2d.typed_fields import checked, require
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -198,33 +198,12 @@ class Recipe:
         return json.loads(json.dumps(asdict(self)))
 
     def to_yaml(self) -> str:
-        return yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False)
-
-
-class _Loader(yaml.SafeLoader):
-    """A loader with YAML 1.2's numbers: PyYAML reads 1e-3, without a point, as text, and 0500 as 320, in octal."""
-
-
-class _Dumper(yaml.SafeDumper):
-    """A dumper that quotes text which `_Loader` would read as a number."""
-
-
-for _kind in (_Loader, _Dumper):
-    for _name, _pattern in (("float", r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), ("int", r"[-+]?\d+$")):
-        _kind.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(_pattern), list("-+.0123456789"))
-
-
-def _whole(loader: _Loader, node: Any) -> int:
-    text = loader.construct_scalar(node)
-    return int(text) if text.lstrip("-+").isdecimal() else loader.construct_yaml_int(node)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:int", _whole)
+        return yaml.dump(self.to_dict(), Dumper=Dumper, sort_keys=False)
 
 
 def parse(text: str) -> Any:
     """Parse a YAML text; raise yaml.YAMLError if it is invalid."""
-    return yaml.load(text, _Loader)
+    return yaml.load(text, Loader)
 
 
 def _read(name_or_path: str, home: Path = Path(), extending: tuple[Path, ...] = ()) -> tuple[Any, str]:

@@ -1,4 +1,4 @@
-"""Restore videos frame by frame (optional extra "video": PyAV); streams besides the pictures are copied as they are."""
+"""Restore videos frame by frame (optional extra "video": PyAV); all other streams are copied unchanged."""
 
 from .names import CODECS, VIDEO_SUFFIXES, WRITABLE_SUFFIXES, VideoError, Wanted, is_video, missing_extra, output_name
 

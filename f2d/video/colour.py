@@ -26,7 +26,7 @@ RGB, UNSPECIFIED = 0, 2
 
 
 class Colour(NamedTuple):
-    """How the code values of a frame are to be read.
+    """The meaning of a frame's code values.
 
     matrix: (kr, kb), or None for planes G, B, R. full: full range. bits: 8 to 16. One plane means grey.
     """

@@ -26,7 +26,7 @@ _STATISTICS = ("BPS", "NUMBER_OF_", "_STATISTICS")  # mkvmerge writes these
 
 
 def assemble(source: Source, segments: Segments, settings: Settings, path: Path) -> None:
-    """Write `path`: the video of `segments`, all other streams of `source` as they are, chapters and tags.
+    """Write `path`: the video of `segments`, and unchanged copies of all other streams, chapters and tags of `source`.
 
     Streams that the container cannot hold are not copied, with a warning in `source`.
     """

@@ -23,7 +23,11 @@ CODECS = ("h264", "h265", "av1", "vp9", "ffv1")
 
 
 class Wanted(NamedTuple):
-    """How to write a video. codec, crf: None for the default. smoothing: seconds (see `smoothing`), 0 for none."""
+    """How to write a video.
+
+    codec: one of `CODECS`; None for the first that suits container and frames. crf: quality, 0 the best; None for the
+    codec's default. smoothing: time constant in seconds (`f2d.video.smoothing`), 0 for none.
+    """
 
     codec: str | None = None
     crf: int | None = None
@@ -49,7 +53,7 @@ def is_video(path: Path) -> bool:
 
 
 def output_name(path: Path) -> Path:
-    """Return the default name of the output for the video `path`: the same, or .mkv for what is only read."""
+    """Return the default name of the output for the video `path`: the same, or .mkv for formats that are only read."""
     return path if path.suffix.lower() in CONTAINERS else path.with_suffix(".mkv")
 
 

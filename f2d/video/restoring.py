@@ -28,7 +28,10 @@ Progress = Callable[[int, int | None], None]
 
 
 class Done(NamedTuple):
-    """A restored video. kept: frames restored by an earlier run. change: mean change, in grey levels of 255."""
+    """A restored video: its frames, size in pixels and codec, the model's seconds, and one line for each warning.
+
+    kept: frames that an earlier run had restored. change: mean change of a pixel in grey levels of 255.
+    """
 
     frames: int
     kept: int

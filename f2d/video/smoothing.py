@@ -22,13 +22,13 @@ CUT = 0.1  # of full scale; that of FFmpeg's scdet. Rain on a static camera reac
 
 
 class Restore(Protocol):
-    """A `Restorer`, or what calls one with a seed and options of its own."""
+    """A `Restorer`, or a function that calls one with a seed and options of its own."""
 
     def __call__(self, image: Tensor, /, *, adjust: Adjust | None) -> Restored[Tensor]: ...
 
 
 class State(NamedTuple):
-    """All that a `Smoother` knows, in plain numbers, so that an interrupted video resumes without a seam."""
+    """The state of a `Smoother` in plain numbers, so that an interrupted video resumes without a seam."""
 
     time: float | None = None
     difference: float = 0.0

@@ -142,7 +142,7 @@ class About(NamedTuple):
 
 
 def about(path: Path) -> About:
-    """Describe a video without decoding it; raise VideoError, with the file's name, for what is none."""
+    """Describe a video without decoding it; raise VideoError, with its name, for a file that is not a video."""
     with _open(path) as container:
         try:
             stream = _stream(container)
@@ -154,7 +154,7 @@ def about(path: Path) -> About:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Source]:
-    """``with opened(path) as source:``; raises VideoError, with the file's name, for what cannot be restored."""
+    """``with opened(path) as source:``; raises VideoError, with the file's name, if it cannot be restored."""
     with _open(path) as container:
         try:
             yield _probed(path, container)
@@ -174,7 +174,7 @@ def _open(path: Path) -> av.container.InputContainer:
 
 
 def _stream(container: av.container.InputContainer) -> av.VideoStream:
-    """Return the video stream to restore; raise VideoError if there is none that can be."""
+    """Return the video stream to restore; raise VideoError if there is none."""
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
         raise VideoError("has no video stream")

@@ -72,7 +72,7 @@ def derivatives(op: str, fake: Callable, setup_context: Callable, backward: Call
 def backward_of(op: str, kernel: Callable, ctx: Any, *grads: Tensor | None) -> Callable:
     """Return the function that computes the gradients of `op`: its backward op, or the kernel if the op adds nothing.
 
-    It adds nothing if the forward call was direct, nothing is recorded, and `_direct` takes the gradients as they are.
+    It adds nothing if the forward call was direct, nothing is recorded, and `_direct` accepts the gradients.
     Many gradients at once (`is_grads_batched`) take the formula, whose operations PyTorch can batch.
     """
     if is_dynamo_compiling():  # compiled autograd traces the backward pass: one op, no break

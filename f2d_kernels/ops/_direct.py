@@ -1,9 +1,9 @@
-"""The shortest way from a public function to the C++ kernels, for calls where Python has nothing to decide.
+"""The fast path from a public function to the C++ kernels, for calls in which Python has nothing to decide.
 
 A call on plain CPU tensors, outside every mode, transform and trace of PyTorch, goes to one compiled op, `{op}_direct`,
-which checks the arguments, allocates the result and fills it. It declines whatever is not plainly right; the public
-function then goes its long way, whose checks explain errors and whose dispatch serves everything else. On a tensor of
-128 elements group_norm_silu takes 7 us instead of 32.
+which checks the arguments, allocates the result and fills it. It declines every call that is not plainly valid. The
+public function then takes the general path, whose checks explain errors and whose dispatch serves all other calls. On a
+tensor of 128 elements, group_norm_silu takes 7 us on the fast path and 32 us on the general one.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ _PLAIN = frozenset({Tensor, Parameter})
 
 
 def differentiated(required: Sequence[Any], *optional: Any) -> bool | None:
-    """None where a call on these tensors must go the long way, else whether autograd follows it."""
+    """Return whether autograd records a call on these tensors, or None if the call must take the general path."""
     if (
         is_dynamo_compiling()
         or _are_functorch_transforms_active()
@@ -53,14 +53,14 @@ def differentiated(required: Sequence[Any], *optional: Any) -> bool | None:
 
 
 def number_or_tensor(value: Any) -> tuple[Tensor | None, float] | None:
-    """(tensor, 0) or (None, number) as compiled ops take a schedule value; None for anything else."""
+    """Return (tensor, 0) or (None, number), as compiled ops take a schedule value; None for anything else."""
     if type(value) is float or (type(value) is int and abs(value) < 2**63):
         return None, value
     return (value, 0.0) if isinstance(value, Tensor) else None
 
 
 def seed_or_tensor(seed: Any) -> tuple[Tensor | None, int] | None:
-    """The same of a seed of 64 bits; None means no seed."""
+    """Return (tensor, 0) or (None, 64-bit seed), (None, 0) without a seed; None for anything else."""
     if type(seed) is int:
         if not -(2**63) <= seed < 2**64:
             return None
@@ -69,7 +69,7 @@ def seed_or_tensor(seed: Any) -> tuple[Tensor | None, int] | None:
 
 
 def in_stream(noise: Any, seed: Any, generator: Any, stream: Any, window: Any) -> bool:
-    """Whether there is one source of noise, a tensor or a seed, and a plain stream."""
+    """Return whether there is one source of noise, a tensor or a seed, and a plain stream."""
     return (
         (noise is None) is not (seed is None)
         and generator is None

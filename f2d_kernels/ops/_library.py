@@ -86,8 +86,8 @@ def define_op(
     arguments never changes.
 
     empty_results(*arguments, *flags) and empty_gradients(*grads, *read, channels_last, needs) allocate, in tracing too;
-    wanted(gradients, needs) lists the gradients to return; check(*arguments) raises for what is wrong in a call without
-    the public function. setup_context and autograd are those of `_derivatives.derivatives`.
+    wanted(gradients, needs) lists the gradients to return; check(*arguments) raises for invalid arguments of a call
+    without the public function. setup_context and autograd are those of `_derivatives.derivatives`.
 
     Returns:
         The kernel of the backward op, whose arguments end in channels_last, needs and backend, and `connect` of

@@ -88,7 +88,7 @@ def gaussian_transition(
 def _direct(
     terms: Any, coefficients: Any, std: Any, noise: Any, seed: Any, generator: Any, stream: Any, window: Any
 ) -> Tensor | None:
-    """The result of the compiled part alone, or None where it is to be found the long way."""
+    """Return the result of the direct op, or None for a call that must take the general path."""
     deviation, key = number_or_tensor(std), seed_or_tensor(seed)
     if not isinstance(terms, (list, tuple)) or not terms or deviation is None or key is None:
         return None

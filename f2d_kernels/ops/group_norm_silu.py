@@ -112,7 +112,7 @@ def group_norm_silu(
 
 
 def _direct(x: Any, num_groups: Any, weight: Any, bias: Any, scale: Any, shift: Any, eps: Any, return_mean: Any) -> Any:
-    """The result of the compiled part alone, or None where it is to be found the long way."""
+    """Return the result of the direct op, or None for a call that must take the general path."""
     if type(num_groups) is not int or num_groups >= 2**63 or type(eps) is not float or type(return_mean) is not bool:
         return None
     tracked = differentiated((x,), weight, bias, scale, shift)

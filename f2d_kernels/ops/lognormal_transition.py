@@ -81,7 +81,7 @@ def lognormal_transition(
 def _direct(
     x: Any, mu: Any, log_mean: Any, log_std: Any, noise: Any, seed: Any, generator: Any, stream: Any, window: Any
 ) -> Tensor | None:
-    """The result of the compiled part alone, or None where it is to be found the long way."""
+    """Return the result of the direct op, or None for a call that must take the general path."""
     mean, std, key = number_or_tensor(log_mean), number_or_tensor(log_std), seed_or_tensor(seed)
     if mean is None or std is None or key is None or not in_stream(noise, seed, generator, stream, window):
         return None

@@ -104,7 +104,7 @@ def _direct(
     x: Any, listed: list[Any], stacked: bool, gates: Any, maps: Any, base: Any, log_mean: Any, log_std: Any,
     anchor: Any, clamp: Any, noise: Any, seed: Any, generator: Any, stream: Any, window: Any,
 ) -> tuple[Tensor, Tensor] | None:  # fmt: skip
-    """The results of the compiled part alone, or None where they are to be found the long way."""
+    """Return the results of the direct op, or None for a call that must take the general path."""
     mean, std, key = number_or_tensor(log_mean), number_or_tensor(log_std), seed_or_tensor(seed)
     if mean is None or std is None or key is None or not in_stream(noise, seed, generator, stream, window):
         return None

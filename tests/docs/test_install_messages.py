@@ -45,7 +45,7 @@ def test_what_is_left_out(given):
     _, lines = build.decide(*given)
     assert lines
     for line in lines:
-        assert is_shown(re.fullmatch(r"f2d_kernels: the \w+ part is left out: (.+)", line).group(1)), line
+        assert is_shown(re.fullmatch(r"f2d_kernels: the \w+ part is skipped: (.+)", line).group(1)), line
 
 
 @pytest.mark.parametrize(

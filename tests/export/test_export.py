@@ -11,7 +11,8 @@ import torch
 
 from f2d import export as exporting
 from f2d.engine import Engine
-from f2d.export import cropped, description, differences, export, padded
+from f2d.export import description, differences, export
+from f2d.export.graph import cropped, padded
 from f2d.nets import F2DNet, F2DNetConfig
 from f2d.nets.padding import pad_to_multiple
 from f2d.transport.restore import restore_tensor
@@ -48,7 +49,7 @@ def onnx():
 
 
 def test_a_sampler_that_stops_short_is_told(net, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting, "_program", lambda *_: None)
+    monkeypatch.setattr(exporting, "traced", lambda *_: None)
     monkeypatch.setattr(torch.export, "save", lambda *_, **__: None)
     with pytest.warns(RuntimeWarning, match="EM advances one dt per step, so 2 of 100 steps stop short"):
         export(net, tmp_path / "net.pt2", steps=2, sampler="EM")
@@ -170,7 +171,7 @@ def test_exported_program_needs_the_kernels_alone(net, program, tmp_path):
     ],
 )
 def test_wrong_wishes_are_refused_before_any_work(name, options, words, net, onnx, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting, "_program", lambda *_: pytest.fail("work was done"))
+    monkeypatch.setattr(exporting, "traced", lambda *_: pytest.fail("work was done"))
     with pytest.raises(ValueError, match=words):
         export(net, tmp_path / name, **options)
     assert list(tmp_path.iterdir()) == []
@@ -190,7 +191,7 @@ def test_a_failed_export_leaves_what_was_there(net, tmp_path, monkeypatch):
         file.write(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(exporting, "_program", lambda *_: None)  # nothing to write: tracing is slow
+    monkeypatch.setattr(exporting, "traced", lambda *_: None)  # nothing to write: tracing is slow
     monkeypatch.setattr(torch.export, "save", fail)
     with pytest.raises(OSError, match="disk full"):
         export(net, path)

@@ -62,13 +62,18 @@ inline int32_t type_of(DType dtype) {
   }
 }
 
-// A result in the memory format of `like` [..., C, H, W]; is_channels_last in f2d_kernels/ops/_allocate.py is the rule.
-inline Tensor new_image(const ImageShape& s, DType dtype, const Tensor& like) {
-  const int64_t c_dim = like.dim() - 3, pixels = s.height * s.width;
-  if (like.stride(c_dim) == 1 && like.size(c_dim) > 1 && pixels > 1)
+inline Tensor new_image(const ImageShape& s, DType dtype, bool channels_last) {
+  const int64_t pixels = s.height * s.width;
+  if (channels_last)
     return new_tensor({s.batch, s.channels, s.height, s.width},
                       {pixels * s.channels, 1, s.width * s.channels, s.channels}, type_of(dtype));
   return new_tensor({s.batch, s.channels, s.height, s.width}, {pixels * s.channels, pixels, s.width, 1}, type_of(dtype));
+}
+
+// A result in the memory format of `like` [..., C, H, W]; is_channels_last in f2d_kernels/ops/_allocate.py is the rule.
+inline Tensor new_image(const ImageShape& s, DType dtype, const Tensor& like) {
+  const int64_t c_dim = like.dim() - 3;
+  return new_image(s, dtype, like.stride(c_dim) == 1 && like.size(c_dim) > 1 && s.height * s.width > 1);
 }
 
 // A schedule [B], or one value for all samples, a tensor or else a number; nothing if it does not fit.

@@ -31,18 +31,22 @@ inline Lanes multiply(Lanes a, Lanes b) { return (a & 0xffffffffu) * (b & 0xffff
 constexpr int kLanes = sizeof(Lanes) / sizeof(uint64_t);
 constexpr int kQuads = 32;  // counters per batch
 
-// eps[4 * i + lane] for counters (quads[i], rows[i]), i < kQuads.
-inline void normal_batch(NoiseKey key, uint32_t channel, const uint32_t* quads, const uint32_t* rows, float* eps) {
+struct Counters {
+  uint32_t quads[kQuads], rows[kQuads], channels[kQuads];
+};
+
+// eps[4 * i + lane] for counter i.
+inline void normal_batch(NoiseKey key, const Counters& counters, float* eps) {
   uint32_t words[4][kQuads];
   constexpr int kStep = 2 * kLanes;  // two registers per word hide the latency of the multiply
   for (int start = 0; start < kQuads; start += kStep) {
     Lanes w[2][4];
     for (int half = 0; half < 2; ++half) {
       for (int i = 0; i < kLanes; ++i) {
-        w[half][0][i] = quads[start + half * kLanes + i];
-        w[half][1][i] = rows[start + half * kLanes + i];
+        w[half][0][i] = counters.quads[start + half * kLanes + i];
+        w[half][1][i] = counters.rows[start + half * kLanes + i];
+        w[half][2][i] = counters.channels[start + half * kLanes + i] + 65536u * key.stream;
       }
-      w[half][2] = Lanes{} + (channel + 65536u * key.stream);
       w[half][3] = Lanes{} + key.sample;
     }
     uint32_t key0 = key.key0, key1 = key.key1;
@@ -70,46 +74,45 @@ inline void normal_batch(NoiseKey key, uint32_t channel, const uint32_t* quads, 
   }
 }
 
-// eps of a block, in the block's order. Counters of several rows share a batch, so narrow images waste none. If the
-// width or window is not a multiple of 4, a row uses only some lanes of the counters at its ends.
+// eps of a block, in the block's order. Counters of several rows and channels share a batch, so narrow images and the few
+// pixels of a block with many channels waste none. If the width or window is not a multiple of 4, a row uses only some
+// lanes of the counters at its ends.
 template <class A>
 inline void fill_noise(NoiseKey key, int64_t width, uint32_t top, uint32_t left, const Block& block, A* out) {
   struct Run {
-    int64_t at;  // first pixel, counted in the block
+    int64_t at;  // first element, counted in the block
     int32_t lane, length, quad;  // its lane in counter number `quad` of the batch
   };
-  for (int64_t c = 0; c < block.channels; ++c) {
-    const uint32_t channel = static_cast<uint32_t>(block.channel + c);
-    int64_t done = 0;
-    while (done < block.pixels) {
-      uint32_t quads[kQuads], rows[kQuads];
-      Run runs[kQuads];
-      int used = 0, count = 0;
-      while (used < kQuads && done < block.pixels) {
-        const int64_t y = (block.pixel + done) / width, x = (block.pixel + done) % width;
-        const int64_t column = x + left;
-        int64_t length = width - x < block.pixels - done ? width - x : block.pixels - done;
-        const int32_t lane = static_cast<int32_t>(column & 3);
-        const int64_t fit = 4 * (kQuads - used) - lane;
-        if (length > fit) length = fit;
-        runs[count++] = {done, lane, static_cast<int32_t>(length), used};
-        for (int64_t q = column >> 2; q <= (column + length - 1) >> 2; ++q, ++used) {
-          quads[used] = static_cast<uint32_t>(q);
-          rows[used] = static_cast<uint32_t>(y) + top;
-        }
-        done += length;
+  int64_t c = 0, done = 0;  // the next pixel of the next channel
+  while (c < block.channels) {
+    Counters counters;
+    Run runs[kQuads];
+    int used = 0, count = 0;
+    while (used < kQuads && c < block.channels) {
+      const int64_t y = (block.pixel + done) / width, x = (block.pixel + done) % width;
+      const int64_t column = x + left;
+      int64_t length = smaller(width - x, block.pixels - done);
+      const int32_t lane = static_cast<int32_t>(column & 3);
+      length = smaller(length, 4 * (kQuads - used) - lane);
+      runs[count++] = {done * block.channels + c, lane, static_cast<int32_t>(length), used};
+      for (int64_t q = column >> 2; q <= (column + length - 1) >> 2; ++q, ++used) {
+        counters.quads[used] = static_cast<uint32_t>(q);
+        counters.rows[used] = static_cast<uint32_t>(y) + top;
+        counters.channels[used] = static_cast<uint32_t>(block.channel + c);
       }
-      for (; used < kQuads; ++used) quads[used] = rows[used] = 0;
-      float eps[4 * kQuads];
-      normal_batch(key, channel, quads, rows, eps);
-      for (int r = 0; r < count; ++r) {
-        const float* from = eps + 4 * runs[r].quad + runs[r].lane;
-        A* to = out + runs[r].at * block.channels + c;
-        if (block.channels == 1) {
-          for (int i = 0; i < runs[r].length; ++i) to[i] = static_cast<A>(from[i]);
-        } else {
-          for (int i = 0; i < runs[r].length; ++i) to[i * block.channels] = static_cast<A>(from[i]);
-        }
+      done += length;
+      if (done == block.pixels) done = 0, ++c;
+    }
+    for (; used < kQuads; ++used) counters.quads[used] = counters.rows[used] = counters.channels[used] = 0;
+    float eps[4 * kQuads];
+    normal_batch(key, counters, eps);
+    for (int r = 0; r < count; ++r) {
+      const float* from = eps + 4 * runs[r].quad + runs[r].lane;
+      A* to = out + runs[r].at;
+      if (block.channels == 1) {
+        for (int i = 0; i < runs[r].length; ++i) to[i] = static_cast<A>(from[i]);
+      } else {
+        for (int i = 0; i < runs[r].length; ++i) to[i * block.channels] = static_cast<A>(from[i]);
       }
     }
   }

@@ -2,8 +2,8 @@
 // f2d_kernels/ops/expert_assembly.py.
 #include "../expert_assembly.h"
 
-#include "../direct.h"
 #include "../dispatch.h"
+#include "../format.h"
 #include "../pages.h"
 #include "../tensors.h"
 
@@ -24,9 +24,11 @@ AssemblyArgs assembly_args(const Tensor& image, const std::vector<Stream>& delta
   return a;
 }
 
-void expert_assembly_out(const Tensor& out, const std::vector<Tensor>& deltas, const Tensor& gates,
-                         const OptionalTensor& maps, const OptionalTensor& base) {
+void expert_assembly_out(const Tensor& out, std::vector<Tensor> deltas, const Tensor& gates, OptionalTensor maps,
+                         OptionalTensor base) {
   use_huge_pages(out);
+  bring_all_to(format_of(out), deltas, base);
+  bring_to(Format::planar, maps);
   const std::vector<Stream> delta_streams = expert_streams(deltas), maps_streams = map_streams(maps);
   AssemblyArgs a = assembly_args(out, delta_streams, deltas, gates, maps, maps_streams);
   a.is_double |= any_double({pointer(base)});
@@ -35,10 +37,13 @@ void expert_assembly_out(const Tensor& out, const std::vector<Tensor>& deltas, c
             a.walk.tile_pixels() * a.walk.channels * (a.experts + 2), a.forward_scratch());
 }
 
-void expert_assembly_backward_out(const Tensor& grad, const std::vector<Tensor>& deltas, const Tensor& gates,
-                                  const OptionalTensor& maps, const std::vector<Tensor>& d_deltas,
-                                  const OptionalTensor& d_gates, const OptionalTensor& d_maps) {
+void expert_assembly_backward_out(Tensor grad, std::vector<Tensor> deltas, const Tensor& gates, OptionalTensor maps,
+                                  const std::vector<Tensor>& d_deltas, const OptionalTensor& d_gates,
+                                  const OptionalTensor& d_maps) {
   use_huge_pages(d_deltas, d_maps);
+  const std::vector<Stream> results = d_deltas.empty() ? std::vector<Stream>(1) : expert_streams(d_deltas);
+  bring_all_to(first_format(grad.size(1), {results[0], expert_streams(deltas)[0]}), grad, deltas);
+  bring_to(Format::planar, maps);
   const std::vector<Stream> delta_streams = expert_streams(deltas), maps_streams = map_streams(maps);
   const std::vector<Stream> d_delta_streams = expert_streams(d_deltas), d_maps_streams = map_streams(d_maps);
   AssemblyArgs a = assembly_args(grad, delta_streams, deltas, gates, maps, maps_streams);

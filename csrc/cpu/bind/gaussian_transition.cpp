@@ -2,8 +2,8 @@
 // f2d_kernels/ops/gaussian_transition.py.
 #include "../gaussian_transition.h"
 
-#include "../direct.h"
 #include "../dispatch.h"
+#include "../format.h"
 #include "../pages.h"
 #include "../tensors.h"
 
@@ -24,22 +24,27 @@ GaussianArgs gaussian_args(const Tensor& image, const std::vector<Tensor>& terms
   return a;
 }
 
-void gaussian_transition_out(const Tensor& out, const std::vector<Tensor>& terms, const Tensor& coefficients,
-                             const OptionalTensor& std, const OptionalTensor& noise, const OptionalTensor& seed,
-                             int64_t stream, int64_t top, int64_t left) {
+void gaussian_transition_out(const Tensor& out, std::vector<Tensor> terms, const Tensor& coefficients,
+                             const OptionalTensor& std, OptionalTensor noise, const OptionalTensor& seed, int64_t stream,
+                             int64_t top, int64_t left) {
   use_huge_pages(out);
+  bring_all_to(format_of(out), terms, noise);
   const GaussianArgs a = gaussian_args(out, terms, coefficients, std, noise, seed, stream, top, left);
   const int64_t block = a.walk.block_elements(), work = (a.count + (a.std.data ? 5 : 1)) * block;
   run_tasks(F2D_KERNEL(gaussian_transition), a, a.walk.batch * a.walk.planes() * a.walk.blocks(), work, 6 * block);
 }
 
 // An empty d_terms[j] is not computed.
-void gaussian_transition_backward_out(const Tensor& grad, const std::vector<Tensor>& terms, const Tensor& coefficients,
-                                      const OptionalTensor& std, const OptionalTensor& noise,
-                                      const OptionalTensor& seed, int64_t stream, int64_t top, int64_t left,
-                                      const std::vector<Tensor>& d_terms, const OptionalTensor& d_coefficients,
-                                      const OptionalTensor& d_std, const OptionalTensor& d_noise) {
+void gaussian_transition_backward_out(Tensor grad, std::vector<Tensor> terms, const Tensor& coefficients,
+                                      const OptionalTensor& std, OptionalTensor noise, const OptionalTensor& seed,
+                                      int64_t stream, int64_t top, int64_t left, const std::vector<Tensor>& d_terms,
+                                      const OptionalTensor& d_coefficients, const OptionalTensor& d_std,
+                                      const OptionalTensor& d_noise) {
   use_huge_pages(d_terms, d_noise);
+  Stream result = image_stream(d_noise);
+  for (const Tensor& d : d_terms)
+    if (d.numel() > 0) result = image_stream(d);
+  bring_all_to(first_format(grad.size(1), {result, image_stream(terms[0]), image_stream(noise)}), grad, terms, noise);
   GaussianArgs a = gaussian_args(grad, terms, coefficients, std, noise, seed, stream, top, left);
   const Walk& walk = a.walk;
   const int64_t tiles = walk.tiles() * walk.planes();

@@ -2,8 +2,8 @@
 // f2d_kernels/ops/group_norm_silu.py.
 #include "../group_norm_silu.h"
 
-#include "../direct.h"
 #include "../dispatch.h"
+#include "../format.h"
 #include "../pages.h"
 #include "../tensors.h"
 
@@ -121,13 +121,14 @@ std::tuple<OptionalTensor, OptionalTensor, OptionalTensor, OptionalTensor> group
   return {out, channel_mean, mean, rstd};
 }
 
-void group_norm_silu_backward_out(const Tensor& grad, const OptionalTensor& grad_mean, const Tensor& mean,
+void group_norm_silu_backward_out(Tensor grad, const OptionalTensor& grad_mean, const Tensor& mean,
                                   const Tensor& rstd, const Tensor& x, const OptionalTensor& weight,
                                   const OptionalTensor& bias, const OptionalTensor& scale, const OptionalTensor& shift,
                                   const OptionalTensor& d_x, const OptionalTensor& d_weight,
                                   const OptionalTensor& d_bias, const OptionalTensor& d_scale,
                                   const OptionalTensor& d_shift) {
   use_huge_pages(d_x);
+  bring_to(format_of(x), grad);
   GroupNormArgs a = group_norm_args(grad, x, mean.size(1), weight, bias, scale, shift);
   std::vector<double> means = values_of(mean), rstds = values_of(rstd);
   std::vector<double> parts(2 * a.tiles() * a.walk.batch * a.walk.channels);

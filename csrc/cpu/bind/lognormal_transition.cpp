@@ -2,8 +2,8 @@
 // f2d_kernels/ops/lognormal_transition.py.
 #include "../lognormal_transition.h"
 
-#include "../direct.h"
 #include "../dispatch.h"
+#include "../format.h"
 #include "../pages.h"
 #include "../tensors.h"
 
@@ -24,21 +24,25 @@ LognormalArgs lognormal_args(const Tensor& image, const Tensor& x, const Tensor&
   return a;
 }
 
-void lognormal_transition_out(const Tensor& out, const Tensor& x, const Tensor& mu, const Tensor& log_mean,
-                              const Tensor& log_std, const OptionalTensor& noise, const OptionalTensor& seed,
-                              int64_t stream, int64_t top, int64_t left) {
+void lognormal_transition_out(const Tensor& out, Tensor x, Tensor mu, const Tensor& log_mean, const Tensor& log_std,
+                              OptionalTensor noise, const OptionalTensor& seed, int64_t stream, int64_t top,
+                              int64_t left) {
   use_huge_pages(out);
+  bring_all_to(format_of(out), x, mu, noise);
   const LognormalArgs a = lognormal_args(out, x, mu, log_mean, log_std, noise, seed, stream, top, left);
   const int64_t block = a.walk.block_elements();
   run_tasks(F2D_KERNEL(lognormal_transition), a, a.walk.batch * a.walk.planes() * a.walk.blocks(), 8 * block, 4 * block);
 }
 
-void lognormal_transition_backward_out(const Tensor& grad, const Tensor& x, const Tensor& mu, const Tensor& log_mean,
-                                       const Tensor& log_std, const OptionalTensor& noise, const OptionalTensor& seed,
+void lognormal_transition_backward_out(Tensor grad, Tensor x, Tensor mu, const Tensor& log_mean,
+                                       const Tensor& log_std, OptionalTensor noise, const OptionalTensor& seed,
                                        int64_t stream, int64_t top, int64_t left, const OptionalTensor& d_x,
                                        const OptionalTensor& d_mu, const OptionalTensor& d_log_mean,
                                        const OptionalTensor& d_log_std, const OptionalTensor& d_noise) {
   use_huge_pages(d_x, d_mu, d_noise);
+  const Format format = first_format(grad.size(1), {image_stream(d_x), image_stream(d_mu), image_stream(d_noise),
+                                                    image_stream(x), image_stream(noise)});
+  bring_all_to(format, grad, x, mu, noise);
   LognormalArgs a = lognormal_args(grad, x, mu, log_mean, log_std, noise, seed, stream, top, left);
   const Walk& walk = a.walk;
   const int64_t tiles = walk.tiles() * walk.planes(), block = walk.block_elements();

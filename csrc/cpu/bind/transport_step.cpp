@@ -2,8 +2,8 @@
 // f2d_kernels/ops/transport_step.py.
 #include "../../transport_step.h"
 
-#include "../direct.h"
 #include "../dispatch.h"
+#include "../format.h"
 #include "../pages.h"
 #include "../tensors.h"
 #include "../transport_step.h"
@@ -47,12 +47,14 @@ int64_t whole_lines(int64_t elements) { return (elements + kLaneCount - 1) / kLa
 
 }  // namespace
 
-void transport_step_out(const Tensor& x_next, const Tensor& mu, const Tensor& x, const std::vector<Tensor>& deltas,
-                        const Tensor& gates, const OptionalTensor& maps, const OptionalTensor& base,
-                        const Tensor& log_mean, const Tensor& log_std, const OptionalTensor& anchor, double low,
-                        double high, const OptionalTensor& noise, const OptionalTensor& seed, int64_t stream,
+void transport_step_out(const Tensor& x_next, const Tensor& mu, Tensor x, std::vector<Tensor> deltas,
+                        const Tensor& gates, OptionalTensor maps, OptionalTensor base,
+                        const Tensor& log_mean, const Tensor& log_std, OptionalTensor anchor, double low,
+                        double high, OptionalTensor noise, const OptionalTensor& seed, int64_t stream,
                         int64_t top, int64_t left) {
   use_huge_pages(x_next, mu);
+  bring_all_to(format_of(x_next), x, deltas, base, anchor, noise);
+  bring_to(Format::planar, maps);
   TransportCall call(x_next, x, deltas, gates, maps, base, log_mean, log_std, anchor, low, high, noise, seed, stream,
                      top, left);
   TransportArgs& a = call.args;
@@ -66,16 +68,20 @@ void transport_step_out(const Tensor& x_next, const Tensor& mu, const Tensor& x,
             a.assembly_scratch + a.tile_elements() + 7 * walk.block_elements());
 }
 
-void transport_step_backward_out(const OptionalTensor& grad_x, const OptionalTensor& grad_mu, const Tensor& x,
-                                 const std::vector<Tensor>& deltas, const Tensor& gates, const OptionalTensor& maps,
-                                 const OptionalTensor& base, const Tensor& log_mean, const Tensor& log_std,
-                                 const OptionalTensor& anchor, double low, double high, const OptionalTensor& noise,
+void transport_step_backward_out(OptionalTensor grad_x, OptionalTensor grad_mu, Tensor x,
+                                 std::vector<Tensor> deltas, const Tensor& gates, OptionalTensor maps,
+                                 OptionalTensor base, const Tensor& log_mean, const Tensor& log_std,
+                                 OptionalTensor anchor, double low, double high, OptionalTensor noise,
                                  const OptionalTensor& seed, int64_t stream, int64_t top, int64_t left,
                                  const OptionalTensor& d_x, const std::vector<Tensor>& d_deltas,
                                  const OptionalTensor& d_gates, const OptionalTensor& d_maps,
                                  const OptionalTensor& d_mu, const OptionalTensor& d_log_mean,
                                  const OptionalTensor& d_log_std, const OptionalTensor& d_noise) {
   use_huge_pages(d_x, d_deltas, d_maps, d_mu, d_noise);
+  const Format format = first_format(x.size(1), {image_stream(d_x), image_stream(d_mu), image_stream(x),
+                                                 image_stream(anchor), expert_streams(deltas)[0]});
+  bring_all_to(format, grad_x, grad_mu, x, deltas, base, anchor, noise);
+  bring_to(Format::planar, maps);
   const Tensor& image = d_x ? *d_x : d_mu ? *d_mu : grad_x ? *grad_x : *grad_mu;
   TransportCall call(image, x, deltas, gates, maps, base, log_mean, log_std, anchor, low, high, noise, seed, stream,
                      top, left);

@@ -68,7 +68,7 @@ MUTANTS = [
            "const int64_t column = x + left;", "const int64_t column = x;",
            "test_noise.py::test_a_tile_draws_what_the_whole_image_draws[window2-cpp]"),
     Mutant("noise not keyed by the stream", "csrc/cpu/noise.h",
-           "(channel + 65536u * key.stream)", "(channel + 0u * key.stream)",
+           "+ 65536u * key.stream;", "+ 0u * key.stream;",
            "test_noise.py::test_seeds_streams_samples_and_channels_all_differ[cpp]"),
     Mutant("a sample with its own seed depends on its index", "csrc/cpu/args.h",
            "seed_per_sample ? 0u : static_cast<uint32_t>(b)", "static_cast<uint32_t>(b)",

@@ -58,7 +58,7 @@ def test_a_sampler_that_stops_short_is_told(net, tmp_path, monkeypatch):
 def test_noise_is_said_to_have_the_networks_distribution(tmp_path, monkeypatch):
     """A network trained with y_1 = -1 or 1 must not be given normal noise."""
     told = []
-    monkeypatch.setattr(exporting, "_program", lambda *_: None)
+    monkeypatch.setattr(exporting, "traced", lambda *_: None)
     monkeypatch.setattr(torch.export, "save", lambda *_, extra_files: told.append(extra_files[exporting.DESCRIPTION]))
     for distribution in ("rademacher", "gaussian"):
         export(resflow_net(distribution=distribution), tmp_path / "net.pt2")

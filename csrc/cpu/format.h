@@ -3,6 +3,7 @@
 #pragma once
 
 #include "direct.h"
+#include "pages.h"
 
 namespace f2d {
 
@@ -56,6 +57,7 @@ inline void bring_to(Format format, Tensor& image) {
   if (given == format || given == Format::other) return;
   const ImageShape shape{image.size(0), channels, image.size(2), image.size(3)};
   const Tensor copy = new_image(shape, dtype_of(image), format == Format::interleaved);
+  use_huge_pages(copy);
   const Stream to = image_stream(copy);
   const int64_t pixels = shape.height * shape.width;
   switch (size_of(from.dtype)) {
@@ -70,7 +72,7 @@ inline void bring_to(Format format, OptionalTensor& image) {
   if (image) bring_to(format, *image);
 }
 
-// A stacked tensor, whose experts have one format, stays as it is.
+// A stacked tensor stays as it is: its copy would cost as much as the rest of the pass.
 inline void bring_to(Format format, std::vector<Tensor>& images) {
   if (is_stacked(images)) return;
   for (Tensor& image : images) bring_to(format, image);

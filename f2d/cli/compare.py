@@ -134,9 +134,9 @@ def _notes(comparison: "Comparison", resamples: int, seed: int, experts: bool = 
     lines = comparison.lines[comparison.measures[0].key]
     fewest = min(line.scenes for line in lines if line.kind == "category")
     if fewest < 2:
-        yield "A category with fewer than two clean photographs has no interval, and neither does an average over it."
+        yield "A category with fewer than two scenes has no interval, and neither does an average over it."
     elif fewest < _FEW:
-        yield f"The smallest category has {fewest} clean photographs: intervals from so few are too narrow."
+        yield f"The smallest category has {fewest} scenes: intervals from so few are too narrow."
     for key, count in comparison.undefined.items():
         yield f"{key} is undefined for {count} of them, which are excluded from every method's numbers."
     for key, reason in comparison.skipped.items():

@@ -116,19 +116,22 @@ def left_to_do(jobs: list[Job], wanted: Wanted) -> tuple[list[Job], int, list[st
     """Return the jobs with outputs still to write, how many have none, and one line for each that cannot be written.
 
     The outputs of an image that are written last show that all of them exist. A standard deviation without the last
-    sample is that of fewer samples, which cannot stay beside more.
+    sample may be that of fewer samples, which cannot stay beside more.
     """
     to_do, done, failures = [], 0, []
     for job in jobs:
         last = [job.target]
         last += [beside(job.target, NUMBERS)] if wanted.maps else []
         last += [beside(job.target, DEVIATION)] if wanted.samples else []
-        taken, deviation = _taken(last, overwrite=True), beside(job.target, DEVIATION)
-        fewer = not wanted.writes(deviation) and wanted.writes(sample_of(job.target, wanted.samples))
+        taken = _taken(last, overwrite=True)
+        final = sample_of(job.target, wanted.samples) if wanted.samples else None
         if taken:
             failures.append(taken)
-        elif wanted.samples and fewer:
-            failures.append(f"{deviation}: is that of fewer than {wanted.samples} samples (--overwrite replaces it)")
+        elif final and wanted.writes(final) and not wanted.writes(last[-1]):
+            failures.append(
+                f"{last[-1]}: may be that of fewer than {wanted.samples} samples, as there is no {final.name} "
+                "(--overwrite replaces it)"
+            )
         elif any(wanted.writes(path) for path in last):
             to_do.append(job)
         else:

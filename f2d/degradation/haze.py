@@ -1,4 +1,4 @@
-"""Haze: transmission from depth, and grey airlight."""
+"""Haze: transmission from depth and a veil, and airlight of a colour."""
 
 from collections.abc import Sequence
 

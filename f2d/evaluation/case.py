@@ -42,8 +42,11 @@ class Case(NamedTuple):
 
     @property
     def scene(self) -> str:
-        """The same for all images of one clean photograph, and only for them; without ground truth, the place."""
-        return self.name.partition("/")[2] if self.clean is None else str(self.clean)
+        """The same for all images of one clean photograph, and only for them, wherever its copies are: the hash of the
+        file; without ground truth, the place. Raises OSError for a file that cannot be read."""
+        if self.clean is None:
+            return self.name.partition("/")[2]
+        return hashlib.sha256(self.clean.read_bytes()).hexdigest()[:16]
 
     def load(self) -> Pixels:
         """Read the image, or synthesise it, rounded to 8 bits as a file would store it.

@@ -1,6 +1,6 @@
 """A whole evaluation: the request, the cases still to evaluate, and the results."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -67,6 +67,8 @@ class Evaluation:
         self.data: DataSet = open_data(request.data, request.limit)
         self.execution: Execution = choose_execution(request.device, request.precision)
         _refuse_inside(path, Path(self.data.spec.partition("=")[2]))
+        listed = {file.parent for case in self.data.cases for file in (case.degraded, case.clean) if file is not None}
+        _refuse_written(path, listed)
         self._outputs = None
         if not self._is_model:
             _refuse_inside(path, Path(request.method))
@@ -220,6 +222,11 @@ def _refuse_inside(path: Path, folder: Path) -> None:
     """
     if path.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{path} must lie outside {folder}, which is read")
-    for written in (path / RECORDS, path / RESTORED):
-        if folder.resolve().is_relative_to(written.resolve()):
-            raise ValueError(f"{folder} must lie outside {written}, which is written")
+    _refuse_written(path, [folder])
+
+
+def _refuse_written(path: Path, read: Iterable[Path]) -> None:
+    for written in ((path / name).resolve() for name in (RECORDS, RESTORED)):
+        for folder in read:
+            if folder.resolve().is_relative_to(written):
+                raise ValueError(f"{folder} must lie outside {written}, which is written")

@@ -59,13 +59,13 @@ class Run:
         files, data = self.files(case), case.files()
         try:
             with telling_memory("the image with its measures"):
-                record = self._evaluated(case)
+                record = replace(self._evaluated(case), scene=case.scene)
         # errors of the data, such as a file that is not an image, or images of different sizes
         except (ValueError, OSError) as error:
             record = Record(case.name, case.category, error=" ".join(str(error).split()))
         if record.error is not None or not self.keep_images:
             self.folder.restored(case.name).unlink(missing_ok=True)  # that of earlier files
-        record = replace(record, files=files, data=data, scene=case.scene)
+        record = replace(record, files=files, data=data)
         self.folder.write(record)
         return record
 

@@ -80,8 +80,8 @@ def cropped(x: Tensor, height: int, width: int) -> Tensor:
 def random_inputs(noises: int, batch: int, height: int, width: int, device: torch.device | str) -> tuple[Tensor, ...]:
     """Draw seeded inputs for `Restoration`: an image, and noise if `noises` is not 0."""
     generator = torch.Generator().manual_seed(height * width)
-    image = torch.rand(batch, 3, height, width, dtype=torch.float32, generator=generator)
-    noise = torch.randn(noises, batch, 3, height, width, dtype=torch.float32, generator=generator)
+    image = torch.rand(batch, 3, height, width, dtype=torch.float32, generator=generator, device="cpu")
+    noise = torch.randn(noises, batch, 3, height, width, dtype=torch.float32, generator=generator, device="cpu")
     return (image.to(device), noise.to(device)) if noises else (image.to(device),)
 
 

@@ -70,7 +70,7 @@ def acting(evaluated: Iterable[tuple[Case, Record]]) -> list[Acting]:
     experts = 0
     for case, record in evaluated:
         experts = max(experts, len(record.effective))
-        scenes[case.name] = case.scene
+        scenes[case.name] = record.scene or case.name
         for factor, effective in record.effective.items() if case.factors else ():
             side = found.setdefault(factor, ({}, {}))[factor not in case.factors]
             side.setdefault(case.category, {})[case.name] = (effective, 1.0)

@@ -42,10 +42,16 @@ def test_what_an_evaluation_reads_is_not_where_it_writes(f2d, model, pairs, tmp_
     theirs = tmp_path / "theirs"
     for i in range(2):
         save(picture(i) // 2, theirs / "restored" / "pairs" / f"{i}.png")
+    listed = tmp_path / "test.txt"
+    listed.write_text("theirs/restored/pairs/0.png pairs/gt/0.png rain\n")
     before = files(tmp_path)
-    for data, method in ((pairs, theirs / "restored"), (f"composites={theirs / 'restored'}", model)):
+    for data, method in (
+        (pairs, theirs / "restored"),
+        (f"composites={theirs / 'restored'}", model),
+        (listed, model),
+    ):
         refused = f2d("eval", method, "--data", data, "-o", theirs, "--overwrite")
-        assert_one_line_error(refused, 2, "restored must lie outside", "which is written")
+        assert_one_line_error(refused, 2, "must lie outside", "which is written")
     assert files(tmp_path) == before
 
 

@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pytest
 
+from f2d.evaluation.datasets import open_data
 from tests.data.conftest import picture, save
 
 
@@ -22,7 +23,7 @@ def compared(f2d, folder, copies: int) -> list[float]:
         done = f2d(*command, "--measures", "mae")
         assert done.exit_code == 0, done.output
     done = f2d("compare", folder / "of one", folder / "of two", "-o", folder / "out")
-    assert done.exit_code == 0 and "smallest category has 5 clean photographs" in " ".join(done.output.split())
+    assert done.exit_code == 0 and "smallest category has 5 scenes" in " ".join(done.output.split())
     with open(folder / "out" / "compare.csv", newline="") as file:
         row = list(csv.DictReader(file))[1]
     return [float(row[name]) for name in ("mean", "difference", "low", "high")]
@@ -32,3 +33,13 @@ def test_five_photographs_are_five_however_many_images_are_made_from_each(f2d, t
     """With three images from each, the interval was 0.58 times as wide."""
     once, often = compared(f2d, tmp_path / "once", 1), compared(f2d, tmp_path / "often", 3)
     assert once[2] < once[1] < once[3] and often == pytest.approx(once)
+
+
+def test_copies_of_a_photograph_in_several_categories_are_one_scene(tmp_path):
+    """Rain100L and Rain100H have the same photographs, each with files of its own."""
+    for category in ("haze", "rain"):
+        for i in range(3):
+            save(picture(i), tmp_path / category / "gt" / f"{i}.png")
+            save(picture(i) // 2, tmp_path / category / "input" / f"{i}.png")
+    cases = open_data(f"pairs={tmp_path}").cases
+    assert len(cases) == 6 and len({case.scene for case in cases}) == 3

@@ -86,7 +86,7 @@ def test_lower_is_better_where_it_is(tmp_path):
     assert "first | 4.00 \\*" in text and "second | 4.67 |" in text
 
 
-@pytest.mark.parametrize(("left", "words"), [(1, "fewer than two clean photographs has no"), (6, "has 6 clean")])
+@pytest.mark.parametrize(("left", "words"), [(1, "fewer than two scenes has no"), (6, "has 6 scenes")])
 def test_few_pictures_are_told(tmp_path, left, words):
     skip = {f"haze/{i}" for i in range(left, 6)}
     folder(tmp_path / "a", skip=skip, name="first")

@@ -21,6 +21,7 @@ from f2d.replacing import replacing
 def curve(rows: list[dict[str, str]]) -> Figure:
     """Draw the rows of a CSV file with the columns run, core_hours and gain."""
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    axes.set_prop_cycle(color=plt.colormaps["tab20"](range(20)))  # the default repeats after ten runs
     for run, points in groupby(rows, lambda row: row["run"]):
         hours, gains = zip(*((float(p["core_hours"]), float(p["gain"])) for p in points), strict=True)
         axes.plot(hours, gains, "o-", markersize=4, label=run)

@@ -108,9 +108,9 @@ class SaveWeights(Callback):
         prefix = "ema.module."
         # float64, which a learned schedule has, stays
         state = {
-            name.removeprefix(prefix): value.to(torch.promote_types(value.dtype, torch.float32))
-            for name, value in self._state.items()
-            if name.startswith(prefix)
+            key.removeprefix(prefix): value.to(torch.promote_types(value.dtype, torch.float32))
+            for key, value in self._state.items()
+            if key.startswith(prefix)
         }
         checkpoints.write(self.out / name, module.net.config.to_dict(), state)
 

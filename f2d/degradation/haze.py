@@ -25,14 +25,16 @@ def draw_parameters(draws: Draws) -> dict[str, float]:
 def draw_varied(draws: Draws) -> dict[str, float]:
     """Draw haze from wider ranges: thin to dense, dusk to noon, from warm dust to blue distance, half of it veiled.
 
-    RESIDE (Li et al., TIP 2019) has A up to 1 and transmissions down to a few hundredths; real airlight has a colour.
+    RESIDE (Li et al., TIP 2019) has A ~ U(0.7, 1), as half of the samples have here, and transmissions down to a few
+    hundredths; heavy rain at dusk has A near 0.3. Real airlight has a colour.
     A veil is the optical depth in front of the nearest object. The published formula has none, so something in every
     picture is almost clear; indoors, and across a valley, nothing is.
     """
     warmth = draws.uniform(-0.12, 0.12)
+    darkest = 0.7 if draws.uniform(0, 1) < 0.5 else 0.3
     return {
         "beta": draws.uniform(0.3, 3.5),
-        "airlight": draws.uniform(0.35, 1.0),
+        "airlight": draws.uniform(darkest, 1.0),
         "red": warmth,
         "blue": -warmth + draws.uniform(-0.05, 0.05),
         "veil": max(0.0, draws.uniform(-1.0, 1.0)),

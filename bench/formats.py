@@ -1,100 +1,88 @@
-"""Backward passes on a CPU whose gradient arrives in another memory format than the inputs have.
+"""Time backward passes on a CPU whose gradient has a different memory format from the inputs.
 
-    python -m bench.formats [--size 4 24 128 128] [--samples 9]
-
-Three ways take turns: our ops with the gradient in the inputs' format, our ops with it in the other one, and plain
-PyTorch (`use_backend("reference")`) with it in the other one. Times are medians of `torch.autograd.grad`, one thread.
+Three ways take turns on one thread: our C++ ops with a gradient in the inputs' format, the same ops with a gradient in
+the other format, and plain PyTorch with a gradient in the other format. Each result is compared with float64 first.
+The times are medians in milliseconds, without the forward pass. The C library keeps freed memory. No GPU is used.
 """
 
 import argparse
-from collections.abc import Callable
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import torch
-from torch import Tensor
 
-import f2d_kernels
-from bench.timing import interleaved
+from bench.cases import ops
+from bench.cases.stages import GROUPS
+from bench.gate import Gate
+from bench.measure import RedGateError
+from bench.memory import keep_freed_memory
+from bench.providers import Inputs, Provider, thunk
+from bench.registry import Case, Op
+from bench.timing import Thunk, Times, interleaved
 
-FORMATS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
-GROUPS, EXPERTS = 8, 4
-
-
-class Operands:
-    """Operands [B, C, H, W] in one format and dtype, and the small tensors beside them; all require gradients."""
-
-    def __init__(self, size: list[int], dtype: torch.dtype, memory_format: torch.memory_format):
-        generator = torch.Generator().manual_seed(0)
-        batch, channels, height, width = size
-
-        def rand(*shape: int) -> Tensor:
-            return torch.rand(*shape, generator=generator).to(dtype)
-
-        def image(channels: int = channels) -> Tensor:
-            return rand(batch, channels, height, width).to(memory_format=memory_format).requires_grad_()
-
-        self.images = [image() for _ in range(EXPERTS)]
-        self.base, self.maps = image(), image(EXPERTS)
-        self.gates = rand(batch, EXPERTS).float().requires_grad_()
-        self.gain, self.offset = (rand(channels).float().requires_grad_() for _ in range(2))
-
-    def assembled(self) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
-        return self.images, self.gates, self.maps, self.base
-
-
-OPS: dict[str, Callable[[Operands], tuple[Tensor, list[Tensor]]]] = {
-    "expert_assembly": lambda o: (
-        f2d_kernels.expert_assembly(*o.assembled()),
-        [*o.images, o.gates, o.maps, o.base],
-    ),
-    "lognormal_transition": lambda o: (
-        f2d_kernels.lognormal_transition(o.base, o.images[0], -0.5, 0.2, seed=1),
-        [o.base, o.images[0]],
-    ),
-    "gaussian_transition": lambda o: (
-        f2d_kernels.gaussian_transition(o.images[:3], [0.3, 0.4, 0.5], 0.1, seed=1),
-        o.images[:3],
-    ),
-    "group_norm_silu": lambda o: (
-        f2d_kernels.group_norm_silu(o.base, GROUPS, o.gain, o.offset),
-        [o.base, o.gain, o.offset],
-    ),
-    "transport_step": lambda o: (
-        f2d_kernels.transport_step(o.images[0], *o.assembled(), -0.5, 0.2, seed=1)[0],
-        [*o.images, o.gates, o.maps, o.base],
-    ),
+CPU = torch.device("cpu")
+# the ops that copy a gradient of another format (all but expert_head), and the options of their cases
+OPTIONS: dict[str, dict[str, object]] = {
+    "expert_assembly": {"stacked": False},
+    "lognormal_transition": {},
+    "gaussian_transition": {"terms": 3},
+    "group_norm_silu": {"film": False, "mean": False},
+    "transport_step": {"mixed": False},
 }
 
 
+def in_the_other_format(inputs: Inputs, case: Case) -> Inputs:
+    """Return the inputs with the gradients of the results copied to the format that the inputs do not have."""
+    other = torch.contiguous_format if case.channels_last else torch.channels_last
+    return replace(inputs, upstream=[g.contiguous(memory_format=other) for g in inputs.upstream])
+
+
 @contextmanager
-def backward(op: str, operands: Operands, memory_format: torch.memory_format, backend: str | None):
-    """Provide the backward pass of `op` with a gradient in `memory_format`; the forward pass runs here, untimed."""
-    with f2d_kernels.use_backend(backend) if backend else nullcontext():
-        result, inputs = OPS[op](operands)
-        gradient = torch.ones_like(result).contiguous(memory_format=memory_format)
-        yield [partial(torch.autograd.grad, result, inputs, gradient)]
+def backward(provider: Provider, inputs: Inputs) -> Iterator[list[Thunk]]:
+    with provider.running():
+        yield [thunk(provider, inputs, "backward")]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, nargs=4, default=[4, 24, 128, 128], metavar=("B", "C", "H", "W"))
-    parser.add_argument("--samples", type=int, default=9)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    print(
-        f"torch {torch.__version__}, {arguments.size}, one thread, ms: same format, other format, plain PyTorch (other)"
+def times(op: Op, case: Case, samples: int) -> dict[str, Times]:
+    """Time the three ways of one case: "same", "other" and "plain". Raise RedGateError if a result is wrong."""
+    same = Inputs.new(op, case, CPU)
+    other = in_the_other_format(same, case)
+    ours, plain = Provider("cpp", "ours", op.ours, "cpp"), Provider("plain", "eager", op.ours, "reference")
+    for provider in (ours, plain):
+        if problem := Gate(op, case, other).problem(provider):
+            raise RedGateError(f"{op.name}, {provider.name}: {problem}")
+    ways = {"same": (ours, same), "other": (ours, other), "plain": (plain, other)}
+    return interleaved({name: partial(backward, *way) for name, way in ways.items()}, CPU, samples, seconds=20)
+
+
+def main(command_line: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.formats", description=__doc__)
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=4,
+        default=[4, 24, 128, 128],
+        metavar=("B", "C", "H", "W"),
+        help=f"batch, channels, height and width (default 4 24 128 128); C must be a multiple of {GROUPS}",
     )
+    parser.add_argument("--samples", type=int, default=9, help="least number of timed calls of each way (default 9)")
+    options = parser.parse_args(command_line)
+    if min(options.size) < 1 or options.size[1] % GROUPS:
+        parser.error(f"--size must be four numbers of at least 1, and C a multiple of {GROUPS}, got {options.size}")
+    if options.samples < 1:
+        parser.error(f"--samples must be at least 1, got {options.samples}")
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    print(f"torch {torch.__version__}, {options.size}, one thread; ms: same format / other / plain PyTorch, other")
     for dtype in (torch.bfloat16, torch.float32):
-        for name, of_inputs in FORMATS.items():
-            other = next(found for found in FORMATS.values() if found is not of_inputs)
-            for op in OPS:
-                operands = Operands(arguments.size, dtype, of_inputs)
-                given = {"same": (of_inputs, None), "other": (other, None), "plain": (other, "reference")}
-                providers = {key: partial(backward, op, operands, *how) for key, how in given.items()}
-                times = interleaved(providers, torch.device("cpu"), arguments.samples, 20)
-                cells = " / ".join(f"{times[key].median:6.1f}" for key in given)
-                print(f"{op:21}{str(dtype)[6:]:9}{name:14}{cells}", flush=True)
+        for last in (False, True):
+            for name, own in OPTIONS.items():
+                case = Case(name, "formats", *options.size, dtype, last, "seed", train=True, options=own)
+                found = times(ops()[name], case, options.samples)
+                cells = " / ".join(f"{time.median:6.1f}" for time in found.values())
+                print(f"{name:21}{str(dtype)[6:]:9}{'channels_last' if last else 'NCHW':14}{cells}", flush=True)
 
 
 if __name__ == "__main__":

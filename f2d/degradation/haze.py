@@ -23,15 +23,16 @@ def draw_parameters(draws: Draws) -> dict[str, float]:
 
 
 def draw_varied(draws: Draws) -> dict[str, float]:
-    """Draw haze from wider ranges: thin to dense, dusk to noon, from warm dust to blue distance, half of it veiled.
+    """beta ~ U(0.3, 3.5); A ~ U(0.7, 1) or U(0.3, 1), equally often; veil = max(0, U(-1, 1)); red ~ U(-0.12, 0.12),
+    blue = -red + U(-0.05, 0.05): wider ranges than the published ones.
 
-    RESIDE (Li et al., TIP 2019) has A ~ U(0.7, 1), as half of the samples have here, and transmissions down to a few
-    hundredths; heavy rain at dusk has A near 0.3. Real airlight has a colour.
-    A veil is the optical depth in front of the nearest object. The published formula has none, so something in every
-    picture is almost clear; indoors, and across a valley, nothing is.
+    The indoor images of RESIDE (Li et al., TIP 2019) have A ~ U(0.7, 1) and transmissions down to a few hundredths. A
+    darker airlight is that of dusk, and real airlight has a colour, from warm dust to blue distance. A veil is the
+    optical depth in front of the nearest object. The published formula has none, so something in every picture is
+    almost clear; indoors, and across a valley, nothing is.
     """
     warmth = draws.uniform(-0.12, 0.12)
-    darkest = 0.7 if draws.uniform(0, 1) < 0.5 else 0.3
+    darkest = 0.7 if draws.choice(0.5) else 0.3
     return {
         "beta": draws.uniform(0.3, 3.5),
         "airlight": draws.uniform(darkest, 1.0),

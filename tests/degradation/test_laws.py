@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest, kstest, uniform
 
 from f2d.degradation import CATEGORIES, FACTORS, degrade, parse_category, varied_parameters
 
@@ -70,6 +71,14 @@ def test_varied_parameters_leave_the_published_ranges():
     assert 0.3 < sum(veil == 0 for veil in veils) / 200 < 0.7 and max(veils) > 0.8
     noises = [varied_parameters("low", seed)["low"]["noise"] for seed in range(200)]
     assert min(noises) < 0.005
+
+
+def test_half_of_the_wider_haze_has_resides_airlight():
+    """Equal parts of U(0.7, 1) and U(0.3, 1): 5/7 of the samples have at least 0.7, and the darkest reach dusk."""
+    airlights = [varied_parameters("haze", seed)["haze"]["airlight"] for seed in range(600)]
+    assert 0.3 <= min(airlights) < 0.32 and 0.98 < max(airlights) <= 1
+    assert binomtest(sum(airlight >= 0.7 for airlight in airlights), 600, 5 / 7).pvalue > 1e-3
+    assert kstest(airlights, lambda a: (uniform.cdf(a, 0.7, 0.3) + uniform.cdf(a, 0.3, 0.7)) / 2).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("category", ["haze", "haze_rain", "haze_snow"])

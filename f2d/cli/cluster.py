@@ -32,7 +32,7 @@ def restore_on_cluster(
     from f2d.nets.models import load_config
 
     check_options(load_config(task.model), task)
-    wanted, bar = task.wanted, bar_of("restoring", 0)
+    outputs, bar = task.outputs, bar_of("restoring", 0)
 
     def started(images: int, actors: int) -> None:
         bar.update(bar.task_ids[0], total=images)
@@ -50,14 +50,14 @@ def restore_on_cluster(
             model=task.model,
             address=address,
             actors=Actors(workers, cpus, gpus),
-            recursive=wanted.recursive,
-            overwrite=wanted.overwrite,
+            recursive=outputs.recursive,
+            overwrite=outputs.overwrite,
             started=started,
             progress=progress,
             device=task.device,
             precision=task.precision,
             seed=task.seed,
-            format=wanted.format and wanted.format[1:],
+            format=outputs.format and outputs.format[1:],
             quality=task.quality,
             **task.options,
         )

@@ -106,7 +106,7 @@ def evaluate(
 def _run(evaluation: "Evaluation", place: Place) -> bool:
     """Evaluate the images of `place`'s share; return whether one of them failed."""
     cases = evaluation.data.cases
-    mine = evaluation.left(place.share(cases))
+    mine = evaluation.remaining(place.share(cases))
     if not place.rank:
         out.print(
             f"{shown(evaluation.folder.settings.name)} on {shown(evaluation.data.title)}: {len(cases)} pictures"

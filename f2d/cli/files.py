@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 
 from f2d.cli.folders import LeftOut, Source, find_pictures, is_pattern
 from f2d.images.formats import FORMATS, ImageError, format_of, image_name
-from f2d.video import WRITABLE_SUFFIXES, is_video, output_name
-from f2d.video import Wanted as WantedVideo
+from f2d.video import WRITABLE_SUFFIXES, EncodingOptions, is_video, output_name
 
 
 class Job(NamedTuple):
@@ -22,7 +21,7 @@ class Job(NamedTuple):
     target: Path
 
 
-class Wanted(NamedTuple):
+class OutputOptions(NamedTuple):
     """The outputs to write and what they may replace; format is a suffix such as ".png", or None for each input's."""
 
     overwrite: bool = False
@@ -49,9 +48,9 @@ class Task:
     precision: str
     options: dict[str, Any]
     seed: int
-    wanted: Wanted
+    outputs: OutputOptions
     quality: int | None
-    video: WantedVideo
+    video: EncodingOptions
 
 
 NUMBERS, DEVIATION = "maps.json", "std.png"  # gates and presences of the maps; standard deviation of the samples
@@ -84,35 +83,35 @@ class Planned(NamedTuple):
     left_out: LeftOut
 
 
-def plan_jobs(inputs: list[Path], out: Path, wanted: Wanted) -> Planned:
+def plan_jobs(inputs: list[Path], out: Path, outputs: OutputOptions) -> Planned:
     """Find the images that `inputs` stand for, and where their outputs go.
 
     `out` is a file name if there is one input file and `out` has an image suffix and is not a folder; otherwise it is a
     folder. Raises ImageError if the command as a whole cannot work: two inputs with one output, or a name or folder
     that cannot be written.
     """
-    sources, failures, left_out = find_pictures(inputs, out, recursive=wanted.recursive)
+    sources, failures, left_out = find_pictures(inputs, out, recursive=outputs.recursive)
     suffix = out.suffix.lower()
     if (suffix in FORMATS or is_video(out)) and not out.is_dir():
         if len(inputs) != 1 or inputs[0].is_dir() or is_pattern(inputs[0]):
             raise ImageError(f"{out}: must be a folder, not a file name, as there can be more than one output")
         _check_kind(inputs[0], out)
-        if wanted.format and not is_video(out) and FORMATS[wanted.format] != FORMATS[suffix]:
-            raise ImageError(f"{out}: its suffix contradicts --format {wanted.format[1:]}, so give only one of them")
+        if outputs.format and not is_video(out) and FORMATS[outputs.format] != FORMATS[suffix]:
+            raise ImageError(f"{out}: its suffix contradicts --format {outputs.format[1:]}, so give only one of them")
         jobs, folder = [Job(source.path, out) for source in sources], out.parent
     else:
         known = ", ".join(sorted(FORMATS.keys() | WRITABLE_SUFFIXES))
         if suffix[1:2].isalpha() and not out.exists():  # run.2 is the name of a folder, x.gif that of an image
             raise ImageError(f"{out}: must end in one of {known}, or be an existing folder")
         check_no_file(out, f"a folder, or a file name with one of {known}")
-        jobs, folder = [Job(source.path, out / _output_place(source, wanted.format)) for source in sources], out
-    _check_distinct(jobs, wanted)
+        jobs, folder = [Job(source.path, out / _output_place(source, outputs.format)) for source in sources], out
+    _check_distinct(jobs, outputs)
     if jobs:
         check_folder_writable(folder)
     return Planned(jobs, failures, folder, left_out)
 
 
-def left_to_do(jobs: list[Job], wanted: Wanted) -> tuple[list[Job], int, list[str]]:
+def left_to_do(jobs: list[Job], outputs: OutputOptions) -> tuple[list[Job], int, list[str]]:
     """Return the jobs with outputs still to write, how many have none, and one line for each that cannot be written.
 
     The outputs of an image that are written last show that all of them exist. A standard deviation without the last
@@ -121,18 +120,18 @@ def left_to_do(jobs: list[Job], wanted: Wanted) -> tuple[list[Job], int, list[st
     to_do, done, failures = [], 0, []
     for job in jobs:
         last = [job.target]
-        last += [beside(job.target, NUMBERS)] if wanted.maps else []
-        last += [beside(job.target, DEVIATION)] if wanted.samples else []
+        last += [beside(job.target, NUMBERS)] if outputs.maps else []
+        last += [beside(job.target, DEVIATION)] if outputs.samples else []
         taken = _taken(last, overwrite=True)
-        final = sample_of(job.target, wanted.samples) if wanted.samples else None
+        final = sample_of(job.target, outputs.samples) if outputs.samples else None
         if taken:
             failures.append(taken)
-        elif final and wanted.writes(final) and not wanted.writes(last[-1]):
+        elif final and outputs.writes(final) and not outputs.writes(last[-1]):
             failures.append(
-                f"{last[-1]}: may be that of fewer than {wanted.samples} samples, as there is no {final.name} "
+                f"{last[-1]}: may be that of fewer than {outputs.samples} samples, as there is no {final.name} "
                 "(--overwrite replaces it)"
             )
-        elif any(wanted.writes(path) for path in last):
+        elif any(outputs.writes(path) for path in last):
             to_do.append(job)
         else:
             done += 1
@@ -217,11 +216,11 @@ def _check_kind(source: Path, out: Path) -> None:
         raise ImageError(f"{out}: must end in one of {', '.join(sorted(known))}, as {source} is {kind}")
 
 
-def _check_distinct(jobs: list[Job], wanted: Wanted) -> None:
+def _check_distinct(jobs: list[Job], outputs: OutputOptions) -> None:
     claims = defaultdict(list)
     for job in jobs:
         claims[job.target].append(job.source)
-    if wanted.maps or wanted.samples:  # an input may have the name of another one's map
+    if outputs.maps or outputs.samples:  # an input may have the name of another one's map
         by_target = {job.target: job.source for job in jobs}
         for owner, targets in _owners(list(claims)).items():
             if owner in by_target:
@@ -232,7 +231,7 @@ def _check_distinct(jobs: list[Job], wanted: Wanted) -> None:
             raise ImageError(
                 f"{target}: would be written by {' and '.join(map(str, sources))}, so give them separate output folders"
             )
-    if wanted.overwrite:
+    if outputs.overwrite:
         _check_sources_stay(jobs)
 
 

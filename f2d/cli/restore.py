@@ -8,7 +8,7 @@ import typer
 
 from f2d.cli.console import FAILED, fail, one_line_errors, tidy_when_terminated
 from f2d.cli.counts import Counts, tell_left_out
-from f2d.cli.files import Job, Task, Wanted, left_to_do, plan_jobs
+from f2d.cli.files import Job, OutputOptions, Task, left_to_do, plan_jobs
 from f2d.cli.options import (
     Codec,
     Device,
@@ -25,7 +25,7 @@ from f2d.cli.quantities import names, size_in_bytes, strengths
 from f2d.cli.ranks import place_here
 from f2d.cli.videos import allowed
 from f2d.replacing import remove_leftovers
-from f2d.video import Wanted as WantedVideo
+from f2d.video import EncodingOptions
 
 # groups of their own in --help
 VideoOption = partial(typer.Option, rich_help_panel="Videos")
@@ -146,7 +146,7 @@ def restore(
     suffix = None if format is None else f".{format}"
     if quality is not None and format is not None and suffix not in (".jpg", ".webp"):
         fail(f"--quality applies to jpg and webp only, as {format} is lossless")
-    wanted = Wanted(overwrite, recursive, suffix, save_maps, samples)
+    outputs = OutputOptions(overwrite, recursive, suffix, save_maps, samples)
     asked = {
         "strength": strengths(strength or []),
         "only": names(only),
@@ -156,8 +156,8 @@ def restore(
         "sampler": sampler,
     }
     options = {"tta": tta} | {name: value for name, value in asked.items() if value is not None}
-    video = WantedVideo(codec, crf, smooth)
-    task = Task(model, device, precision, options, seed, wanted, quality, video)
+    video = EncodingOptions(codec, crf, smooth)
+    task = Task(model, device, precision, options, seed, outputs, quality, video)
 
     cluster = {"--address": address, "--workers": workers, "--worker-cpus": worker_cpus, "--worker-gpus": worker_gpus}
     if engine == "ray":
@@ -173,13 +173,13 @@ def restore(
         return
     for name in (name for name, value in cluster.items() if value is not None):
         fail(f"{name} needs --engine ray")
-    jobs, failures, _, left_out = plan_jobs([Path(photo) for photo in photos], Path(target), wanted)
+    jobs, failures, _, left_out = plan_jobs([Path(photo) for photo in photos], Path(target), outputs)
     jobs = allowed(jobs, task, failures)
     counts = Counts()
     if place.rank:
         failures = []  # every rank finds the same failures of the command's inputs, and rank 0 reports them
     jobs = _largest_first(jobs)
-    mine, counts.skipped, taken = left_to_do(sorted(place.share(jobs)), wanted)
+    mine, counts.skipped, taken = left_to_do(sorted(place.share(jobs)), outputs)
     for failure in (*failures, *taken):
         counts.fail(failure)
     if not place.rank:

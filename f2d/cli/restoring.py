@@ -51,9 +51,9 @@ def check_options(config: Config, task: Task) -> None:
     """Raise ValueError for an option that this model does not support."""
     steps, _ = sampling(config.transport, task.options.get("steps"), task.options.get("sampler"))
     control.strengths(config.factors, task.options.get("strength"), task.options.get("only"))
-    if task.wanted.maps and not config.factors:
+    if task.outputs.maps and not config.factors:
         raise ValueError(f"--save-maps: {task.model} has no factors, and therefore no maps or gates")
-    if task.wanted.samples and steps == 1:
+    if task.outputs.samples and steps == 1:
         raise ValueError(
             "--samples needs --steps above 1, because a single step predicts the mean whatever the seed and samples "
             "would hardly differ"
@@ -115,7 +115,7 @@ class Restoring:
     def _batch(self, photo: Photo) -> int:
         """Return how many photographs of the size of `photo` are restored together."""
         small = photo.size[0] * photo.size[1] <= SMALL
-        return self._together if small and not self._task.wanted.samples else 1
+        return self._together if small and not self._task.outputs.samples else 1
 
     @cached_property
     def _restorer(self) -> Restorer:
@@ -143,15 +143,15 @@ class Restoring:
 
     def _written(self, job: Job, photo: Photo, result: Restored, i: int, seconds: float) -> str:
         """Write all outputs of one photograph; the image comes last, since it shows that all the others exist."""
-        write_new, wanted = self._write_new, self._task.wanted
-        kept = not wanted.writes(job.target)
+        write_new, outputs = self._write_new, self._task.outputs
+        kept = not outputs.writes(job.target)
         make_folder(job.target.parent)
         values = result.image[i]
-        if wanted.samples:
+        if outputs.samples:
             values, deviation, more = self._samples(job, photo, values)
             seconds += more
             write_new(beside(job.target, DEVIATION), lambda path: write(deviation, path))
-        if wanted.maps:
+        if outputs.maps:
             for name, factor_map in zip(result.factors, result.maps[i]):
                 write_new(beside(job.target, f"map_{name}.png"), partial(save_image, to_picture(factor_map)))
             write_new(beside(job.target, NUMBERS), lambda path: _write_numbers(path, result, i))
@@ -164,8 +164,8 @@ class Restoring:
         change = photo.change_to(restored)
         told = [f"the first of {photo.frames} frames"] if photo.frames > 1 else []
         told += ["kept as it was, with what was missing written beside it"] if kept else []
-        told += [f"the mean of {wanted.samples} samples, written beside it"] if wanted.samples and not kept else []
-        told += ["maps written beside it"] if wanted.maps and not kept else []
+        told += [f"the mean of {outputs.samples} samples, written beside it"] if outputs.samples and not kept else []
+        told += ["maps written beside it"] if outputs.maps and not kept else []
         remarks = shown(" ".join("; ".join((*told, *photo.notes, *notes)).split()))
         return (
             f"{shown(job.target)}  {width}x{height}  {seconds:.2f} s  "
@@ -176,7 +176,7 @@ class Restoring:
         """Write the samples one by one; return their mean and standard deviation (Welford), and the seconds of all but
         the first."""
         mean, squares, seconds = torch.zeros_like(first), torch.zeros_like(first), 0.0
-        number = self._task.wanted.samples
+        number = self._task.outputs.samples
         for k in range(1, number + 1):
             sample = first
             if k > 1:
@@ -203,7 +203,7 @@ class Restoring:
             raise ImageError(str(error)) from None
 
     def _write_new(self, path: Path, write_to: Callable[[Path], object]) -> None:
-        if self._task.wanted.writes(path):
+        if self._task.outputs.writes(path):
             write_to(path)
 
 

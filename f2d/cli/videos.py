@@ -27,7 +27,7 @@ def allowed(jobs: list[Job], task: Command, failures: list[str]) -> list[Job]:
     videos = [job for job in jobs if is_video(job.source)]
     if not videos:
         return jobs
-    for option, given in (("--save-maps", task.wanted.maps), ("--samples", task.wanted.samples)):
+    for option, given in (("--save-maps", task.outputs.maps), ("--samples", task.outputs.samples)):
         if given:
             raise ValueError(f"{option} is for photographs, and {videos[0].source} is a video")
     missing = missing_extra()

@@ -51,7 +51,7 @@ class Request:
 
 class Evaluation:
     """``evaluation = Evaluation(request, folder); evaluation.folder.create(); cases = evaluation.data.cases;
-    for record in evaluation.run(evaluation.left(cases)): ...; evaluation.finish(evaluation.records())``.
+    for record in evaluation.run(evaluation.remaining(cases)): ...; evaluation.finish(evaluation.records())``.
 
     Everything that can be checked without loading a model is checked on creation: ValueError or OSError for missing
     data, unknown measures, invalid steps or samplers, and a folder with another evaluation unless `overwrite` is set.
@@ -109,7 +109,7 @@ class Evaluation:
         if not overwrite:
             self._refuse_another()
 
-    def left(self, cases: Sequence[Case]) -> list[Case]:
+    def remaining(self, cases: Sequence[Case]) -> list[Case]:
         """Return the cases that are still to be evaluated, and remove temporary files of killed processes.
 
         These are cases without a record or restored image, cases whose files have changed, failed cases, and those of

@@ -22,7 +22,7 @@ VIDEO_SUFFIXES = WRITABLE_SUFFIXES | set(READ_ONLY)
 CODECS = ("h264", "h265", "av1", "vp9", "ffv1")
 
 
-class Wanted(NamedTuple):
+class EncodingOptions(NamedTuple):
     """How to write a video.
 
     codec: one of `CODECS`; None for the first that suits container and frames. crf: quality, 0 the best; None for the

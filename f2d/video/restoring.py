@@ -16,7 +16,7 @@ from .colour import changed, to_rgb
 from .encoding import Settings, choose, open_encoder
 from .frames import frame_of, planes_of
 from .muxing import assemble
-from .names import VideoError, Wanted
+from .names import EncodingOptions, VideoError
 from .segments import Encoded, Segments
 from .smoothing import Restore, Smoother, State
 from .source import Source, opened
@@ -47,7 +47,7 @@ def restore_video(
     path: Path,
     target: Path,
     restore: Restore,
-    wanted: Wanted = Wanted(),  # noqa: B008  # immutable
+    options: EncodingOptions = EncodingOptions(),  # noqa: B008  # immutable
     *,
     key: dict[str, Any] | None = None,
     progress: Progress = lambda done, total: None,
@@ -57,7 +57,7 @@ def restore_video(
     restore must always use the same seed, so that every frame gets the same noise. It receives upright frames as RGB
     [1, 3, H, W], clamped to [0, 1]. Time stamps, rotation, colour tags and bit depth are kept, and all other streams,
     chapters and tags are copied. progress(frames done, number of frames or None) is called after each frame. `target`
-    appears when it is complete. Until then, finished segments lie beside it, and a call with the same source, `wanted`
+    appears when it is complete. Until then, finished segments lie beside it, and a call with the same source, `options`
     and `key` (everything `restore` depends on, as JSON types) continues from them.
 
     Raises VideoError for a video that cannot be read, restored or encoded, with its name and the reason, and
@@ -66,10 +66,10 @@ def restore_video(
     if target.is_dir():
         raise WriteError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(target))
     with opened(path) as source, _naming(target):
-        settings = choose(source, target.suffix.lower(), wanted.codec, wanted.crf)
-        segments = Segments(target, _key(source, settings, wanted) | {"restore": key})
+        settings = choose(source, target.suffix.lower(), options.codec, options.crf)
+        segments = Segments(target, _key(source, settings, options) | {"restore": key})
         try:
-            work = _Work(source, restore, wanted, segments)
+            work = _Work(source, restore, options, segments)
             work.run(settings, progress)
             with replacing(target) as temporary:
                 assemble(source, segments, settings, temporary)
@@ -95,19 +95,19 @@ def _naming(target: Path) -> Iterator[None]:
         raise WriteError(error.errno, error.strerror, os.fspath(target)) from None
 
 
-def _key(source: Source, settings: Settings, wanted: Wanted) -> dict[str, Any]:
+def _key(source: Source, settings: Settings, options: EncodingOptions) -> dict[str, Any]:
     status = source.path.stat()
     return {
         "source": [str(source.path.resolve()), status.st_size, status.st_mtime_ns],
-        "settings": [*settings, wanted.smoothing],
+        "settings": [*settings, options.smoothing],
         "libraries": {name: list(version) for name, version in av.library_versions.items()},
     }
 
 
 class _Work:
-    def __init__(self, source: Source, restore: Restore, wanted: Wanted, segments: Segments):
+    def __init__(self, source: Source, restore: Restore, options: EncodingOptions, segments: Segments):
         self._source, self._restore, self._segments = source, restore, segments
-        self._smoother = Smoother(wanted.smoothing) if wanted.smoothing > 0 else None
+        self._smoother = Smoother(options.smoothing) if options.smoothing > 0 else None
         self._kept, self._seconds, self._change = segments.frames, 0.0, 0.0
         if segments.last is not None:
             self._change = segments.last.state["change"]

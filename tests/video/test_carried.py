@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from f2d.video import Wanted
+from f2d.video import EncodingOptions
 
 from .support import av, frames_of, identity, make_clip, planes_at, write_planes
 
@@ -125,7 +125,7 @@ def test_static_hdr_metadata_is_kept(tmp_path, codec):
         options={"x265-params": f"log-level=none:master-display={MASTERING}:max-cll=1000,400"},
         colour={"color_range": 1, "colorspace": 9, "color_trc": 16, "color_primaries": 9},
     )
-    restore_video(source, tmp_path / "b.mkv", identity, Wanted(codec))
+    restore_video(source, tmp_path / "b.mkv", identity, EncodingOptions(codec))
     (before, after) = (
         {data.type.name: bytes(data) for data in frames_of(path)[0].side_data} for path in (source, tmp_path / "b.mkv")
     )

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from f2d.replacing import WriteError
-from f2d.video import VideoError, Wanted, is_video
+from f2d.video import EncodingOptions, VideoError, is_video
 
 from .support import identity, make_clip, packets_of, result, times_of
 
@@ -66,7 +66,7 @@ def test_a_full_disk_is_told_of_the_output(tmp_path, while_written):
         calls.append(1)
         return result(image.clone())
 
-    whole, plain = tmp_path / "whole.mp4", Wanted(smoothing=0)  # whose state would be larger than this video
+    whole, plain = tmp_path / "whole.mp4", EncodingOptions(smoothing=0)  # whose state would be larger than this video
     restore_video(source, whole, identity, plain)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     size = 500 if while_written == "a segment" else whole.stat().st_size - 1000

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from f2d.video import VideoError, Wanted
+from f2d.video import EncodingOptions, VideoError
 
 from .support import av, frames_of, identity, make_clip, result, times_of
 
@@ -13,9 +13,9 @@ from f2d.video import encoding  # isort: skip
 from f2d.video.restoring import restore_video  # isort: skip
 
 
-def refused(source, target, *words, wanted=Wanted()):  # noqa: B008  # immutable
+def refused(source, target, *words, options=EncodingOptions()):  # noqa: B008  # immutable
     with pytest.raises(VideoError) as caught:
-        restore_video(source, target, identity, wanted)
+        restore_video(source, target, identity, options)
     message = str(caught.value)
     assert str(source) in message and "\n" not in message, message
     for word in words:
@@ -68,26 +68,26 @@ def test_a_change_of_size(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "suffix, wanted, words",
+    "suffix, options, words",
     [
-        (".webm", Wanted("h264"), ("h264", "vp9, av1")),
-        (".mkv", Wanted("h264", 60), ("h264", "up to 51", "60")),
-        (".mkv", Wanted("ffv1", 10), ("ffv1 is lossless",)),
-        (".mp4", Wanted("h264"), ("65x49 yuv420p",)),
-        (".webm", Wanted("av1"), ("av1",)),
+        (".webm", EncodingOptions("h264"), ("h264", "vp9, av1")),
+        (".mkv", EncodingOptions("h264", 60), ("h264", "up to 51", "60")),
+        (".mkv", EncodingOptions("ffv1", 10), ("ffv1 is lossless",)),
+        (".mp4", EncodingOptions("h264"), ("65x49 yuv420p",)),
+        (".webm", EncodingOptions("av1"), ("av1",)),
     ],
 )
-def test_codecs_that_do_not_fit(tmp_path, suffix, wanted, words):
-    form = "yuv444p" if wanted.codec == "av1" else "yuv420p"
+def test_codecs_that_do_not_fit(tmp_path, suffix, options, words):
+    form = "yuv444p" if options.codec == "av1" else "yuv420p"
     source = make_clip(tmp_path / "a.mkv", codec="ffv1", size=(65, 49), pixel_format=form)
-    refused(source, tmp_path / f"b{suffix}", *words, wanted=wanted)
+    refused(source, tmp_path / f"b{suffix}", *words, options=options)
 
 
 def test_a_build_without_an_encoder(tmp_path, monkeypatch):
     """The next codec is taken, unless that one was asked for."""
     source = make_clip(tmp_path / "a.mp4")
     monkeypatch.setitem(encoding.ENCODERS, "h264", encoding.ENCODERS["h264"]._replace(name="libabsent"))
-    refused(source, tmp_path / "b.mp4", "this build of FFmpeg lacks libabsent", wanted=Wanted("h264"))
+    refused(source, tmp_path / "b.mp4", "this build of FFmpeg lacks libabsent", options=EncodingOptions("h264"))
     assert restore_video(source, tmp_path / "b.mp4", identity).codec == "h265"
 
 
@@ -97,7 +97,7 @@ def test_quality_reaches_the_encoder(tmp_path, codec):
     source = make_clip(tmp_path / "a.mp4", count=4, size=(128, 96))
     sizes = []
     for crf in (0, 40):
-        restore_video(source, tmp_path / "b.mp4", identity, Wanted(codec, crf))
+        restore_video(source, tmp_path / "b.mp4", identity, EncodingOptions(codec, crf))
         sizes.append((tmp_path / "b.mp4").stat().st_size)
     assert sizes[0] > 2 * sizes[1]
 
@@ -155,6 +155,6 @@ def test_repeated_time_stamps(tmp_path):
             (packet,) = stream.encode(frame)
             packet.pts = packet.dts = (0, 1, 1, 2)[i]
             out.mux(packet)
-    restore_video(path, tmp_path / "b.mkv", identity, Wanted("ffv1"))
+    restore_video(path, tmp_path / "b.mkv", identity, EncodingOptions("ffv1"))
     times = times_of(tmp_path / "b.mkv")
     assert len(times) == 4 and times == sorted(set(times))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from f2d.nets import F2DNet
-from f2d.video import Wanted
+from f2d.video import EncodingOptions
 from tests.nets.small import small_config
 
 from .support import av, frames_of, gentle, identity, make_clip, read_planes, retimed, times_of
@@ -75,9 +75,9 @@ def test_a_rerun_does_what_is_missing_and_ends_the_same(tmp_path, short, restore
 def test_other_options_or_another_source_begin_anew(tmp_path, short):
     source = make_clip(tmp_path / "a.mp4")
 
-    def left(key, wanted=Wanted()):  # noqa: B008  # immutable
+    def left(key, options=EncodingOptions()):  # noqa: B008  # immutable
         rest = Interrupting(lambda image, adjust, seed: identity(image))
-        restore_video(source, tmp_path / "b.mp4", rest, wanted, key=key)
+        restore_video(source, tmp_path / "b.mp4", rest, options, key=key)
         return rest.count
 
     def interrupt():
@@ -89,14 +89,14 @@ def test_other_options_or_another_source_begin_anew(tmp_path, short):
                 key={"seed": 1},
             )
 
-    for key, wanted, expected in (
-        ({"seed": 1}, Wanted(), 7),
-        ({"seed": 2}, Wanted(), 12),
-        ({"seed": 1}, Wanted(crf=30), 12),
-        ({"seed": 1}, Wanted(smoothing=0), 12),
+    for key, options, expected in (
+        ({"seed": 1}, EncodingOptions(), 7),
+        ({"seed": 2}, EncodingOptions(), 12),
+        ({"seed": 1}, EncodingOptions(crf=30), 12),
+        ({"seed": 1}, EncodingOptions(smoothing=0), 12),
     ):
         interrupt()
-        assert left(key, wanted) == expected
+        assert left(key, options) == expected
     interrupt()
     make_clip(source, count=13)
     assert left({"seed": 1}) == 13
@@ -126,7 +126,7 @@ def test_decoding_times(tmp_path, short, codec, monkeypatch):
     monkeypatch.setattr(Segments, "remove", lambda self: kept.append(self))
     times = [t + 9000 * k for k in range(3) for t in VARIABLE[:-1]]
     source = make_clip(tmp_path / "a.mp4", count=33, times=times, time_base=Fraction(1, 30000))
-    restore_video(source, tmp_path / "b.mp4", identity, Wanted(codec))
+    restore_video(source, tmp_path / "b.mp4", identity, EncodingOptions(codec))
     packets = list(kept[-1].packets(times[-1] + 600))
     decoding = [time.decoded for _, time in packets]
     assert len(packets) == 33 and decoding == sorted(set(decoding))
@@ -149,7 +149,7 @@ def test_two_runs_give_the_same_bytes(tmp_path, codec):
     write_clip(tmp_path / "a.mp4", 24)
     made = set()
     for i in range(8 if codec == "h264" else 2):
-        restore_video(tmp_path / "a.mp4", tmp_path / "b.mkv", identity, Wanted(codec))
+        restore_video(tmp_path / "a.mp4", tmp_path / "b.mkv", identity, EncodingOptions(codec))
         made.add((tmp_path / "b.mkv").read_bytes())
         (tmp_path / "b.mkv").unlink()
         bytes([255]) * (1 << (16 + i))
@@ -160,7 +160,7 @@ def test_two_runs_give_the_same_bytes(tmp_path, codec):
 def test_segments_of_every_codec_join(tmp_path, short, codec):
     """Every frame of the joined stream decodes to what was encoded, across the joints too."""
     source = make_clip(tmp_path / "a.mkv", codec="ffv1", picture=gentle)
-    done = restore_video(source, tmp_path / "b.mkv", identity, Wanted(codec, None if codec == "ffv1" else 1))
+    done = restore_video(source, tmp_path / "b.mkv", identity, EncodingOptions(codec, None if codec == "ffv1" else 1))
     before, after = frames_of(source), frames_of(tmp_path / "b.mkv")
     assert (done.codec, len(after)) == (codec, 12)
     for one, other in zip(before, after):

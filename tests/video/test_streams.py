@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from f2d.video import VideoError, Wanted
+from f2d.video import EncodingOptions, VideoError
 
 from .support import (
     av,
@@ -29,7 +29,7 @@ from .support import (
 from f2d.video.frames import layout_of, planes_of  # isort: skip  # after the check for PyAV
 from f2d.video.restoring import restore_video  # isort: skip  # after the check for PyAV
 
-LOSSLESS = Wanted("ffv1")
+LOSSLESS = EncodingOptions("ffv1")
 FORMATS = ["yuv420p", "yuv422p", "yuv444p", "yuv410p", "yuv411p", "yuv440p", "gray"]
 PACKED = [
     *(("nv12", "yuv420p"), ("p010le", "yuv420p10le"), ("yuyv422", "yuv422p"), ("yuv420p10be", "yuv420p10le")),
@@ -109,7 +109,7 @@ def test_no_thread_becomes_real_time(tmp_path, turned):
         return identity(*arguments, **options)
 
     before = os.sched_getscheduler(0)
-    restore_video(source, tmp_path / "b.mp4", restore, Wanted("av1"))
+    restore_video(source, tmp_path / "b.mp4", restore, EncodingOptions("av1"))
     seen.update(os.sched_getscheduler(int(thread.name)) for thread in Path("/proc/self/task").iterdir())
     assert seen == {before}
 
@@ -123,7 +123,7 @@ def test_time_stamps_are_exact(tmp_path, codec, times):
     """B-frames, variable rates and late starts included; in MP4, whose time base is that of the source."""
     base = None if times is None else Fraction(1, 30000)
     source = make_clip(tmp_path / "a.mp4", times=times, time_base=base, audio=["eng"])
-    restore_video(source, tmp_path / "b.mp4", identity, Wanted(codec))
+    restore_video(source, tmp_path / "b.mp4", identity, EncodingOptions(codec))
     assert times_of(tmp_path / "b.mp4") == times_of(source)
     assert packets_of(tmp_path / "b.mp4", 1) == packets_of(source, 1)
     with av.open(str(source)) as before, av.open(str(tmp_path / "b.mp4")) as after:
@@ -255,7 +255,7 @@ def test_rotation_is_kept_and_the_network_sees_frames_upright(tmp_path, suffix, 
         source,
         tmp_path / f"b.{suffix}",
         lambda image, adjust: seen.append(image) or result(image.clone()),
-        Wanted(codec, 4),
+        EncodingOptions(codec, 4),
     )
     before, after = frames_of(source), frames_of(tmp_path / f"b.{suffix}")
     assert [frame.rotation for frame in after] == [frame.rotation for frame in before] == [-90] * 12
@@ -278,7 +278,9 @@ def test_depth_and_colour_tags_are_kept(tmp_path, suffix, codec, pixel_format):
     given = "libx265" if "10" in pixel_format else "libx264"
     quiet = {"x265-params": "log-level=none"} if given == "libx265" else None
     source = make_clip(tmp_path / "a.mp4", codec=given, pixel_format=pixel_format, colour=tags, options=quiet)
-    done = restore_video(source, tmp_path / f"b.{suffix}", identity, Wanted(None if codec == "h265" else codec))
+    done = restore_video(
+        source, tmp_path / f"b.{suffix}", identity, EncodingOptions(None if codec == "h265" else codec)
+    )
     frame = frames_of(tmp_path / f"b.{suffix}")[0]
     assert frame.format.name == pixel_format and done.codec == codec
     assert (frame.color_range, frame.colorspace, frame.color_trc, frame.color_primaries) == (1, 9, 16, 9)
@@ -299,12 +301,12 @@ def test_pixels_that_are_not_square_stay_so_or_are_refused(tmp_path, suffix, cod
     source, target = make_clip(tmp_path / "a.mp4", count=2, context=aspect), tmp_path / f"b.{suffix}"
     if suffix in ("mkv", "webm") and codec not in ("h264", "h265"):
         with pytest.raises(VideoError, match=r"a\.mp4: cannot be encoded for .*pixels that are not square"):
-            restore_video(source, target, identity, Wanted(codec))
+            restore_video(source, target, identity, EncodingOptions(codec))
         assert not target.exists()
         source = make_clip(tmp_path / "a.mp4", count=2, context={"sample_aspect_ratio": Fraction(1280, 1281)})
-        assert restore_video(source, target, identity, Wanted(codec)).frames == 2  # of a rounded width
+        assert restore_video(source, target, identity, EncodingOptions(codec)).frames == 2  # of a rounded width
         return
-    restore_video(source, target, identity, Wanted(codec))
+    restore_video(source, target, identity, EncodingOptions(codec))
     with av.open(str(target)) as container:
         assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
 

@@ -1,17 +1,19 @@
-"""Time backward passes on a CPU whose gradient has a different memory format from the inputs.
+"""Time backward passes on a CPU whose gradient is stored differently from the inputs.
 
-Three ways take turns on one thread: our C++ ops with a gradient in the inputs' format, the same ops with a gradient in
-the other format, and plain PyTorch with a gradient in the other format. Each result is compared with float64 first.
-The times are medians in milliseconds, without the forward pass. The C library keeps freed memory. No GPU is used.
+Our C++ ops take turns on one thread with a gradient in the inputs' memory format, in the other format, cropped from a
+larger image, and with one pixel repeated (as after a global mean); and plain PyTorch with the other format. Each result
+is compared with float64 first. The times are medians in milliseconds, without the forward pass. The C library keeps
+freed memory. No GPU is used.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from bench.cases import ops
 from bench.cases.stages import GROUPS
@@ -33,10 +35,38 @@ OPTIONS: dict[str, dict[str, object]] = {
 }
 
 
-def in_the_other_format(inputs: Inputs, case: Case) -> Inputs:
-    """Return the inputs with the gradients of the results copied to the format that the inputs do not have."""
-    other = torch.contiguous_format if case.channels_last else torch.channels_last
-    return replace(inputs, upstream=[g.contiguous(memory_format=other) for g in inputs.upstream])
+def as_given(gradient: Tensor, layout: torch.memory_format) -> Tensor:
+    return gradient
+
+
+def in_other_format(gradient: Tensor, layout: torch.memory_format) -> Tensor:
+    other = torch.contiguous_format if layout == torch.channels_last else torch.channels_last
+    return gradient.contiguous(memory_format=other)
+
+
+def cropped(gradient: Tensor, layout: torch.memory_format) -> Tensor:
+    batch, channels, height, width = gradient.shape
+    larger = gradient.new_zeros(batch, channels, height + 2, width + 2).contiguous(memory_format=layout)
+    return larger[:, :, 1:-1, 1:-1].copy_(gradient)
+
+
+def one_pixel(gradient: Tensor, layout: torch.memory_format) -> Tensor:
+    return gradient[:, :, :1, :1].clone().expand_as(gradient)
+
+
+STORAGES: dict[str, Callable[[Tensor, torch.memory_format], Tensor]] = {
+    "same format": as_given,
+    "other": in_other_format,
+    "cropped": cropped,
+    "one pixel": one_pixel,
+}
+PLAIN = "plain PyTorch, other"
+
+
+def stored(inputs: Inputs, case: Case, storage: Callable[[Tensor, torch.memory_format], Tensor]) -> Inputs:
+    """Return the inputs with the gradients of the results stored in another way."""
+    layout = torch.channels_last if case.channels_last else torch.contiguous_format
+    return replace(inputs, upstream=[storage(g, layout) for g in inputs.upstream])
 
 
 @contextmanager
@@ -46,14 +76,14 @@ def backward(provider: Provider, inputs: Inputs) -> Iterator[list[Thunk]]:
 
 
 def times(op: Op, case: Case, samples: int) -> dict[str, Times]:
-    """Time the three ways of one case: "same", "other" and "plain". Raise RedGateError if a result is wrong."""
-    same = Inputs.new(op, case, CPU)
-    other = in_the_other_format(same, case)
+    """Time each storage of the gradient, and `PLAIN`. Raise RedGateError if a result is wrong."""
+    given = Inputs.new(op, case, CPU)
     ours, plain = Provider("cpp", "ours", op.ours, "cpp"), Provider("plain", "eager", op.ours, "reference")
-    for provider in (ours, plain):
-        if problem := Gate(op, case, other).problem(provider):
-            raise RedGateError(f"{op.name}, {provider.name}: {problem}")
-    ways = {"same": (ours, same), "other": (ours, other), "plain": (plain, other)}
+    ways = {name: (ours, stored(given, case, storage)) for name, storage in STORAGES.items()}
+    ways[PLAIN] = (plain, ways["other"][1])
+    for name, (provider, inputs) in ways.items():
+        if problem := Gate(op, case, inputs).problem(provider):
+            raise RedGateError(f"{op.name}, {name}: {problem}")
     return interleaved({name: partial(backward, *way) for name, way in ways.items()}, CPU, samples, seconds=20)
 
 
@@ -75,7 +105,7 @@ def main(command_line: list[str] | None = None) -> None:
         parser.error(f"--samples must be at least 1, got {options.samples}")
     torch.set_num_threads(1)
     keep_freed_memory()
-    print(f"torch {torch.__version__}, {options.size}, one thread; ms: same format / other / plain PyTorch, other")
+    print(f"torch {torch.__version__}, {options.size}, one thread; ms: {' / '.join([*STORAGES, PLAIN])}")
     for dtype in (torch.bfloat16, torch.float32):
         for last in (False, True):
             for name, own in OPTIONS.items():

@@ -1,6 +1,10 @@
-// Operands in one memory format. The kernels read any strides, but an image with channels innermost among planes (or the
-// reverse) element by element, which takes 3 ns each and keeps them from their fast walks; a copy takes 0.5 to 1.
+// Operands in one memory format. The kernels read any strides, but an image that is not dense in the format of the
+// results (the other format, a part of a larger image, an expanded number) element by element: that takes 3 ns each, and
+// a single such image keeps the fast walks from all others. A copy takes 0.5 to 1 ns, rows of a larger image 0.2.
 #pragma once
+
+#include <algorithm>
+#include <type_traits>
 
 #include "direct.h"
 #include "pages.h"
@@ -18,69 +22,128 @@ inline Format format_of(const Stream& s, int64_t channels) {
 constexpr int64_t kFewElements = 4096;  // of which a copy takes longer than it saves
 constexpr int64_t kCopiedPixels = 32;   // per channel and step: a line of 16-bit values, and all channels fit into L1
 
-// Copies pixels [begin, end) of one sample from planes to channels innermost (kToPixels), or back.
-template <bool kToPixels, class T>
-inline void copy_pixels(const T* from, T* to, int64_t channels, int64_t plane, int64_t begin, int64_t end) {
-  for (int64_t p = begin; p < end; p += kCopiedPixels) {
-    const int64_t n = end - p < kCopiedPixels ? end - p : kCopiedPixels;
+// Strides are numbers or One, which the compiler knows: between planes and pixels that takes two thirds of the time.
+using One = std::integral_constant<int64_t, 1>;
+
+template <class T, class FromC, class FromW, class ToC, class ToW>
+inline void copy_strided(const T* from, FromC from_c, FromW from_w, T* to, ToC to_c, ToW to_w, int64_t channels,
+                         int64_t n) {
+  for (int64_t p = 0; p < n; p += kCopiedPixels)
     for (int64_t c = 0; c < channels; ++c)
-      for (int64_t i = 0; i < n; ++i) {
-        const int64_t pixel = (p + i) * channels + c, planar = c * plane + p + i;
-        if (kToPixels) to[pixel] = from[planar];
-        else to[planar] = from[pixel];
-      }
+      for (int64_t i = p; i < n && i < p + kCopiedPixels; ++i) to[c * to_c + i * to_w] = from[c * from_c + i * from_w];
+}
+
+// Copies n pixels of all channels; c and w are the strides of channels and pixels. Either to_c or to_w is 1.
+template <class T>
+inline void copy_run(const T* from, int64_t from_c, int64_t from_w, T* to, int64_t to_c, int64_t to_w, int64_t channels,
+                     int64_t n) {
+  if (from_c == 1 && to_c == 1) {
+    for (int64_t i = 0; i < n; ++i) std::copy_n(from + i * from_w, channels, to + i * to_w);
+  } else if (from_w == 1 && to_w == 1) {
+    for (int64_t c = 0; c < channels; ++c) std::copy_n(from + c * from_c, n, to + c * to_c);
+  } else if (from_w == 1) {
+    copy_strided(from, from_c, One(), to, One(), to_w, channels, n);
+  } else if (from_c == 1) {
+    copy_strided(from, One(), from_w, to, to_c, One(), channels, n);
+  } else {
+    copy_strided(from, from_c, from_w, to, to_c, to_w, channels, n);
+  }
+}
+
+// Copies pixels [begin, end) of one sample to dense memory, row by row if the pixels of `from` are not in one line.
+template <class T>
+inline void copy_pixels(const Stream& from, const Stream& to, int64_t b, int64_t channels, int64_t begin, int64_t end) {
+  const T* source = reinterpret_cast<const T*>(from.data) + b * from.b;
+  T* target = reinterpret_cast<T*>(to.data) + b * to.b;
+  for (int64_t pixel = begin; pixel < end;) {
+    const int64_t y = pixel / from.width, x = pixel % from.width, rest = end - pixel;
+    const int64_t n = from.linear || rest < from.width - x ? rest : from.width - x;
+    const int64_t offset = from.linear ? pixel * from.w : y * from.h + x * from.w;
+    copy_run(source + offset, from.c, from.w, target + pixel * to.w, to.c, to.w, channels, n);
+    pixel += n;
   }
 }
 
 template <class T>
-inline void copy_format(const Stream& from, const Stream& to, int64_t batch, int64_t channels, int64_t pixels) {
-  const bool to_pixels = format_of(to, channels) == Format::interleaved;
-  const int64_t plane = to_pixels ? from.c : to.c, tiles = (pixels + kTilePixels - 1) / kTilePixels;
-  torch::stable::parallel_for(0, batch * tiles, 1, [&](int64_t first, int64_t last) {
+inline void copy_image(const Stream& from, const Stream& to, const ImageShape& s) {
+  const int64_t pixels = s.height * s.width, tiles = (pixels + kTilePixels - 1) / kTilePixels;
+  torch::stable::parallel_for(0, s.batch * tiles, 1, [&](int64_t first, int64_t last) {
     for (int64_t task = first; task < last; ++task) {
-      const int64_t b = task / tiles, begin = task % tiles * kTilePixels;
-      const int64_t end = begin + kTilePixels < pixels ? begin + kTilePixels : pixels;
-      const T* source = reinterpret_cast<const T*>(from.data) + b * from.b;
-      T* target = reinterpret_cast<T*>(to.data) + b * to.b;
-      if (to_pixels) copy_pixels<true>(source, target, channels, plane, begin, end);
-      else copy_pixels<false>(source, target, channels, plane, begin, end);
+      const int64_t begin = task % tiles * kTilePixels, end = std::min(begin + kTilePixels, pixels);
+      copy_pixels<T>(from, to, task / tiles, s.channels, begin, end);
     }
   });
 }
 
-// Replaces `image` [B, C, H, W] by a copy in `format` if it is dense in the other one.
+inline void copy_image(const Stream& from, const Stream& to, const ImageShape& shape) {
+  switch (size_of(from.dtype)) {
+    case 2: return copy_image<uint16_t>(from, to, shape);
+    case 4: return copy_image<uint32_t>(from, to, shape);
+    default: return copy_image<uint64_t>(from, to, shape);
+  }
+}
+
+// Planes of dense rows, as in a crop, are read row by row for the price of a copy, except by the walks of the assembly.
+enum class Rows { kept, joined };
+
+inline bool to_be_copied(Format format, Rows rows, const Tensor& tensor, const Stream& image, int64_t channels) {
+  if (format == Format::other || tensor.numel() < kFewElements || format_of(image, channels) == format) return false;
+  return rows == Rows::joined || format != Format::planar || image.w != 1;
+}
+
+// Replaces `image` [B, C, H, W] by a dense copy in `format` if it is stored otherwise.
+template <Rows kRows = Rows::kept>
 inline void bring_to(Format format, Tensor& image) {
-  const int64_t channels = image.size(1);
-  if (format == Format::other || channels == 1 || image.numel() < kFewElements) return;
+  const ImageShape shape{image.size(0), image.size(1), image.size(2), image.size(3)};
   const Stream from = image_stream(image);
-  const Format given = format_of(from, channels);
-  if (given == format || given == Format::other) return;
-  const ImageShape shape{image.size(0), channels, image.size(2), image.size(3)};
+  if (!to_be_copied(format, kRows, image, from, shape.channels)) return;
   const Tensor copy = new_image(shape, dtype_of(image), format == Format::interleaved);
   use_huge_pages(copy);
-  const Stream to = image_stream(copy);
-  const int64_t pixels = shape.height * shape.width;
-  switch (size_of(from.dtype)) {
-    case 2: copy_format<uint16_t>(from, to, shape.batch, channels, pixels); break;
-    case 4: copy_format<uint32_t>(from, to, shape.batch, channels, pixels); break;
-    default: copy_format<uint64_t>(from, to, shape.batch, channels, pixels);
-  }
+  copy_image(from, image_stream(copy), shape);
   image = copy;
 }
 
+template <Rows kRows = Rows::kept>
 inline void bring_to(Format format, OptionalTensor& image) {
-  if (image) bring_to(format, *image);
+  if (image) bring_to<kRows>(format, *image);
 }
 
-// A stacked tensor stays as it is: its copy would cost as much as the rest of the pass.
+// The same for K images, or for one tensor [B, K, C, H, W] in which they are stacked.
+template <Rows kRows = Rows::kept>
 inline void bring_to(Format format, std::vector<Tensor>& images) {
-  if (is_stacked(images)) return;
-  for (Tensor& image : images) bring_to(format, image);
+  if (!is_stacked(images)) {
+    for (Tensor& image : images) bring_to<kRows>(format, image);
+    return;
+  }
+  Tensor& stack = images[0];
+  const ImageShape shape{stack.size(0), stack.size(2), stack.size(3), stack.size(4)};
+  const std::vector<Stream> from = expert_streams(images);
+  if (!to_be_copied(format, kRows, stack, from[0], shape.channels)) return;
+  const int64_t experts = stack.size(1), pixels = shape.height * shape.width, size = shape.channels * pixels;
+  const bool inside = format == Format::interleaved;
+  const Tensor copy = new_tensor({shape.batch, experts, shape.channels, shape.height, shape.width},
+                                 {experts * size, size, inside ? 1 : pixels, shape.width * (inside ? shape.channels : 1),
+                                  inside ? shape.channels : 1},
+                                 type_of(dtype_of(stack)));
+  use_huge_pages(copy);
+  const std::vector<Stream> to = expert_streams({copy});
+  for (int64_t k = 0; k < experts; ++k) copy_image(from[k], to[k], shape);
+  images = {copy};
 }
 
-template <class... Images>
-inline void bring_all_to(Format format, Images&... images) {
-  (bring_to(format, images), ...);
+inline bool is_one_number(const Tensor& t) {
+  for (int64_t d = 0; d < t.dim(); ++d)
+    if (t.size(d) > 1 && t.stride(d) != 0) return false;
+  return true;
+}
+inline bool is_one_number(const OptionalTensor& t) { return t && is_one_number(*t); }
+inline bool is_one_number(const std::vector<Tensor>& list) { return !list.empty() && is_one_number(list[0]); }
+
+// An operand that is one number stays as it is: it may stand for a tensor of which only the shape was kept (`stand_in`
+// in f2d_kernels/ops/_allocate.py), and is then never read.
+template <Rows kRows = Rows::kept, class... Operands>
+inline void bring_operands_to(Format format, Operands&... operands) {
+  ((is_one_number(operands) ? void() : bring_to<kRows>(format, operands)), ...);
 }
 
 inline Format format_of(const Tensor& image) { return format_of(image_stream(image), image.size(1)); }

@@ -1,4 +1,4 @@
-"""Mixed memory formats: the gradients have the other format and equal values; bad arguments are refused."""
+"""Storages of a gradient: it is stored as its name says, with equal values; bad arguments are refused."""
 
 import re
 
@@ -13,13 +13,19 @@ from bench.registry import Case
 
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("name", formats.OPTIONS)
-def test_gradients_have_the_other_format(name, channels_last):
+def test_gradients_are_stored_as_named(name, channels_last):
     case = Case(name, "formats", 2, 8, 6, 5, torch.float32, channels_last, "seed", True, options=formats.OPTIONS[name])
-    same = Inputs.new(ops()[name], case, formats.CPU)
-    for a, b in zip(same.upstream, formats.in_the_other_format(same, case).upstream, strict=True):
-        assert torch.equal(a, b)
-        assert a.is_contiguous(memory_format=torch.channels_last) is channels_last
-        assert b.is_contiguous(memory_format=torch.channels_last) is not channels_last
+    inputs = Inputs.new(ops()[name], case, formats.CPU)
+    for storage, store in formats.STORAGES.items():
+        for given, stored in zip(inputs.upstream, formats.stored(inputs, case, store).upstream, strict=True):
+            in_format, in_other = (
+                stored.is_contiguous(memory_format=layout)
+                for layout in (torch.channels_last, torch.contiguous_format)[:: 1 if channels_last else -1]
+            )
+            assert (in_format, in_other) == (storage == "same format", storage == "other"), storage
+            exact = given[:, :, :1, :1].expand_as(given) if storage == "one pixel" else given
+            assert torch.equal(stored, exact), storage
+            assert (stored.stride()[2:] == (0, 0)) == (storage == "one pixel")
 
 
 @pytest.mark.parametrize(
@@ -39,7 +45,7 @@ def test_bad_arguments_are_refused(arguments, words, capsys):
 def test_wrong_results_are_not_timed(monkeypatch):
     case = Case("lognormal_transition", "formats", 1, 8, 3, 4, torch.float32, variant="seed", train=True)
     op = ops()[case.op]
-    assert list(formats.times(op, case, 1)) == ["same", "other", "plain"]
+    assert list(formats.times(op, case, 1)) == [*formats.STORAGES, formats.PLAIN]
     monkeypatch.setattr("bench.gate.TOLERANCE", {"ours": {torch.float32: -1.0}, "others": {torch.float32: 1.0}})
-    with pytest.raises(formats.RedGateError, match="lognormal_transition, cpp: result 0"):
+    with pytest.raises(formats.RedGateError, match="lognormal_transition, same format: result 0"):
         formats.times(op, case, 1)

@@ -1,4 +1,6 @@
-"""On the cpp backend, the memory format of one operand or of the gradient changes no bit of a result."""
+"""On the cpp backend, the way in which one operand or the gradient is stored changes no bit of a result."""
+
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -63,31 +65,98 @@ def results(op, arguments: list[Tensor], grad: Tensor, needs: tuple[int, ...]) -
     return [out, *torch.autograd.grad(out, [leaves[i] for i in needs], grad)]
 
 
+def larger(image: Tensor, memory_format: torch.memory_format, channels: int, border: int) -> Tensor:
+    """Return an image with `channels` more channels on either side and a border, filled with NaN."""
+    batch, own, height, width = image.shape
+    shape = (batch, own + 2 * channels, height + 2 * border, width + 2 * border)
+    return torch.full(shape, torch.nan, dtype=image.dtype).contiguous(memory_format=memory_format)
+
+
+def channels_of_a_larger(image: Tensor, memory_format: torch.memory_format) -> Tensor:
+    part = larger(image, memory_format, 2, 0)[:, 2:-2]
+    return part.copy_(image)
+
+
+def crop_of_a_larger(image: Tensor, memory_format: torch.memory_format) -> Tensor:
+    part = larger(image, memory_format, 0, 3)[:, :, 3:-3, 3:-3]
+    return part.copy_(image)
+
+
+def turned(image: Tensor, memory_format: torch.memory_format) -> Tensor:
+    return image.mT.contiguous(memory_format=memory_format).mT
+
+
+# ways to store an image that is dense in a memory format, such that the results keep their format
+STORAGES: dict[str, Callable[[Tensor, torch.memory_format], Tensor]] = {
+    "channels": channels_of_a_larger,
+    "crop": crop_of_a_larger,
+    "turned": turned,
+}
+# expansions, which repeat the values of the image itself
+REPEATS: dict[str, Callable[[Tensor], Tensor]] = {
+    "pixel": lambda image: image[:, :, :1, :1],
+    "number": lambda image: image[:1, :1, :1, :1],
+    "channel": lambda image: image[:, :1],
+    "sample": lambda image: image[:1],
+    "row": lambda image: image[:, :, :1],
+}
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=lambda d: str(d)[6:])
 @pytest.mark.parametrize("channels", [3, 24])
 @pytest.mark.parametrize("common", FORMATS)
 @pytest.mark.parametrize("op", OPS, ids=lambda op: op.__name__)
-def test_one_operand_in_another_format(op, common, channels, dtype):
+def test_one_operand_stored_otherwise(op, common, channels, dtype):
     decides, images, others = OPS[op]
     shapes = [(BATCH, channels, *SIZE)] * images + others(channels)
     arguments = [random(*shape, seed=i, dtype=dtype) for i, shape in enumerate(shapes)]
-    grad = random(BATCH, channels, *SIZE, seed=8, dtype=dtype)
+    arguments.append(random(BATCH, channels, *SIZE, seed=8, dtype=dtype))  # the gradient
+    dense = [a.contiguous(memory_format=FORMATS[common]) if a.dim() == 4 else a for a in arguments]
     other = FORMATS[next(name for name in FORMATS if name != common)]
+    places = [i for i, a in enumerate(arguments) if a.dim() == 4]
 
-    def laid_out(odd: int | None) -> list[Tensor]:
-        return [
-            a.contiguous(memory_format=other if i == odd else FORMATS[common]) if a.dim() == 4 else a
-            for i, a in enumerate([*arguments, grad])
-        ]
+    def check(place: int, how: str, value: Tensor, stored: Tensor) -> None:
+        assert torch.equal(value, stored), how
+        for needs in (tuple(range(len(arguments) - 1)), (decides,)):
+            found, expected = (
+                results(op, moved[:-1], moved[-1], needs)
+                for moved in ([*dense[:place], image, *dense[place + 1 :]] for image in (stored, value))
+            )
+            assert all(map(torch.equal, found, expected)), (place, how, needs)
 
-    places = [i for i, a in enumerate(arguments) if a.dim() == 4 and i != decides]
     with use_backend("cpp"):
-        for needs in (tuple(range(len(arguments))), (decides,)):
-            expected = results(op, laid_out(None)[:-1], laid_out(None)[-1], needs)
-            for odd in [*places, len(arguments)]:
-                *moved, moved_grad = laid_out(odd)
-                found = results(op, moved, moved_grad, needs)
-                assert all(map(torch.equal, found, expected)), (needs, odd)
+        for place in places:
+            image = dense[place]
+            for how, store in STORAGES.items():
+                check(place, how, image, store(image, FORMATS[common]))
+            if place == decides:
+                continue
+            check(place, "format", image, image.contiguous(memory_format=other))
+            for how, part in REPEATS.items():
+                repeated = part(image).expand_as(image)
+                check(place, how, repeated.contiguous(memory_format=FORMATS[common]), repeated)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=lambda d: str(d)[6:])
+@pytest.mark.parametrize("batch", [1, BATCH])
+@pytest.mark.parametrize("common", FORMATS)
+def test_stacked_deltas_stored_otherwise(common, batch, dtype):
+    """One convolution often computes the deltas of all experts, as groups of its channels; one sample may serve all."""
+    experts, channels = 3, 8
+    convolved = random(batch, experts * channels, *SIZE, seed=1, dtype=dtype)
+    gates, maps = random(BATCH, experts, seed=2), random(BATCH, experts, *SIZE, seed=3, dtype=dtype)
+    grad = random(BATCH, channels, *SIZE, seed=4, dtype=dtype).contiguous(memory_format=FORMATS[common])
+
+    def assembled(deltas: Tensor) -> list[Tensor]:
+        return results(expert_assembly, [deltas, gates, maps], grad, (0, 1, 2))
+
+    with use_backend("cpp"):
+        expected = assembled(convolved.unflatten(1, (experts, channels)))
+        for store in (lambda image, _: image, *STORAGES.values()):
+            image = store(convolved.contiguous(memory_format=FORMATS[common]), FORMATS[common])
+            found = assembled(image.unflatten(1, (experts, channels)))
+            for value, exact in zip(found, expected, strict=True):  # the order of sums depends on the results' format
+                torch.testing.assert_close(value, exact, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("width", [1, 3, 16, 45])

@@ -27,8 +27,8 @@ AssemblyArgs assembly_args(const Tensor& image, const std::vector<Stream>& delta
 void expert_assembly_out(const Tensor& out, std::vector<Tensor> deltas, const Tensor& gates, OptionalTensor maps,
                          OptionalTensor base) {
   use_huge_pages(out);
-  bring_all_to(format_of(out), deltas, base);
-  bring_to(Format::planar, maps);
+  bring_operands_to<Rows::joined>(format_of(out), deltas, base);
+  bring_operands_to<Rows::joined>(Format::planar, maps);
   const std::vector<Stream> delta_streams = expert_streams(deltas), maps_streams = map_streams(maps);
   AssemblyArgs a = assembly_args(out, delta_streams, deltas, gates, maps, maps_streams);
   a.is_double |= any_double({pointer(base)});
@@ -42,8 +42,10 @@ void expert_assembly_backward_out(Tensor grad, std::vector<Tensor> deltas, const
                                   const OptionalTensor& d_maps) {
   use_huge_pages(d_deltas, d_maps);
   const std::vector<Stream> results = d_deltas.empty() ? std::vector<Stream>(1) : expert_streams(d_deltas);
-  bring_all_to(first_format(grad.size(1), {results[0], expert_streams(deltas)[0]}), grad, deltas);
-  bring_to(Format::planar, maps);
+  const Format format = first_format(grad.size(1), {results[0], expert_streams(deltas)[0]});
+  bring_to<Rows::joined>(format, grad);
+  bring_operands_to<Rows::joined>(format, deltas);
+  bring_operands_to<Rows::joined>(Format::planar, maps);
   const std::vector<Stream> delta_streams = expert_streams(deltas), maps_streams = map_streams(maps);
   const std::vector<Stream> d_delta_streams = expert_streams(d_deltas), d_maps_streams = map_streams(d_maps);
   AssemblyArgs a = assembly_args(grad, delta_streams, deltas, gates, maps, maps_streams);

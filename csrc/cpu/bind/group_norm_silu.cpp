@@ -67,10 +67,11 @@ std::vector<double> values_of(const Tensor& t) {
   return values;
 }
 
-void normalise(const Tensor& out, const OptionalTensor& channel_mean, double* mean, double* rstd, const Tensor& x,
+void normalise(const Tensor& out, const OptionalTensor& channel_mean, double* mean, double* rstd, Tensor x,
                int64_t groups, const OptionalTensor& weight, const OptionalTensor& bias, const OptionalTensor& scale,
                const OptionalTensor& shift, double eps) {
   use_huge_pages(out);
+  bring_to(format_of(out), x);
   GroupNormArgs a = group_norm_args(out, x, groups, weight, bias, scale, shift);
   std::vector<double> parts(2 * a.tiles() * a.walk.batch * a.walk.channels);
   a.eps = eps;
@@ -122,13 +123,15 @@ std::tuple<OptionalTensor, OptionalTensor, OptionalTensor, OptionalTensor> group
 }
 
 void group_norm_silu_backward_out(Tensor grad, const OptionalTensor& grad_mean, const Tensor& mean,
-                                  const Tensor& rstd, const Tensor& x, const OptionalTensor& weight,
+                                  const Tensor& rstd, Tensor x, const OptionalTensor& weight,
                                   const OptionalTensor& bias, const OptionalTensor& scale, const OptionalTensor& shift,
                                   const OptionalTensor& d_x, const OptionalTensor& d_weight,
                                   const OptionalTensor& d_bias, const OptionalTensor& d_scale,
                                   const OptionalTensor& d_shift) {
   use_huge_pages(d_x);
-  bring_to(format_of(x), grad);
+  const Format format = first_format(x.size(1), {image_stream(d_x), image_stream(x)});
+  bring_to(format, grad);
+  bring_to(format, x);
   GroupNormArgs a = group_norm_args(grad, x, mean.size(1), weight, bias, scale, shift);
   std::vector<double> means = values_of(mean), rstds = values_of(rstd);
   std::vector<double> parts(2 * a.tiles() * a.walk.batch * a.walk.channels);

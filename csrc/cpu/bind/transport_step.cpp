@@ -53,8 +53,8 @@ void transport_step_out(const Tensor& x_next, const Tensor& mu, Tensor x, std::v
                         double high, OptionalTensor noise, const OptionalTensor& seed, int64_t stream,
                         int64_t top, int64_t left) {
   use_huge_pages(x_next, mu);
-  bring_all_to(format_of(x_next), x, deltas, base, anchor, noise);
-  bring_to(Format::planar, maps);
+  bring_operands_to(format_of(x_next), x, deltas, base, anchor, noise);
+  bring_operands_to(Format::planar, maps);
   TransportCall call(x_next, x, deltas, gates, maps, base, log_mean, log_std, anchor, low, high, noise, seed, stream,
                      top, left);
   TransportArgs& a = call.args;
@@ -80,8 +80,10 @@ void transport_step_backward_out(OptionalTensor grad_x, OptionalTensor grad_mu, 
   use_huge_pages(d_x, d_deltas, d_maps, d_mu, d_noise);
   const Format format = first_format(x.size(1), {image_stream(d_x), image_stream(d_mu), image_stream(x),
                                                  image_stream(anchor), expert_streams(deltas)[0]});
-  bring_all_to(format, grad_x, grad_mu, x, deltas, base, anchor, noise);
-  bring_to(Format::planar, maps);
+  bring_to(format, grad_x);
+  bring_to(format, grad_mu);
+  bring_operands_to(format, x, deltas, base, anchor, noise);
+  bring_operands_to(Format::planar, maps);
   const Tensor& image = d_x ? *d_x : d_mu ? *d_mu : grad_x ? *grad_x : *grad_mu;
   TransportCall call(image, x, deltas, gates, maps, base, log_mean, log_std, anchor, low, high, noise, seed, stream,
                      top, left);

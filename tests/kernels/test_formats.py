@@ -102,7 +102,9 @@ REPEATS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=lambda d: str(d)[6:])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=lambda d: str(d)[6:]
+)
 @pytest.mark.parametrize("channels", [3, 24])
 @pytest.mark.parametrize("common", FORMATS)
 @pytest.mark.parametrize("op", OPS, ids=lambda op: op.__name__)
@@ -157,6 +159,21 @@ def test_stacked_deltas_stored_otherwise(common, batch, dtype):
             found = assembled(image.unflatten(1, (experts, channels)))
             for value, exact in zip(found, expected, strict=True):  # the order of sums depends on the results' format
                 torch.testing.assert_close(value, exact, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=lambda d: str(d)[6:])
+@pytest.mark.parametrize("experts", [1, 3])
+@pytest.mark.parametrize("channels", [432, 2048])
+def test_gates_of_many_channels(channels, experts, dtype):
+    """The gates of all channels lie in scratch memory, which once had no more room than for a few hundred."""
+    deltas = [random(1, channels, 16, 16, seed=k, dtype=dtype) for k in range(experts)]
+    gates, x = random(1, experts, channels, seed=7), torch.zeros(1, channels, 16, 16)
+    exact = torch.einsum("bkc,kbchw->bchw", gates.double(), torch.stack(deltas).double())
+    tolerance = {"rtol": 1e-2 if dtype == torch.bfloat16 else 1e-5, "atol": 1e-5}
+    with use_backend("cpp"):
+        torch.testing.assert_close(expert_assembly(deltas, gates).double(), exact, **tolerance)
+        mu = transport_step(x, deltas, gates, None, None, 0.0, 0.1, anchor=x, clamp=(-99, 99), seed=1)[1]
+    torch.testing.assert_close(mu.double(), exact, **tolerance)
 
 
 @pytest.mark.parametrize("width", [1, 3, 16, 45])

@@ -27,8 +27,8 @@ AssemblyArgs assembly_args(const Tensor& image, const std::vector<Stream>& delta
 void expert_assembly_out(const Tensor& out, std::vector<Tensor> deltas, const Tensor& gates, OptionalTensor maps,
                          OptionalTensor base) {
   use_huge_pages(out);
-  bring_operands_to<Rows::joined>(format_of(out), deltas, base);
-  bring_operands_to<Rows::joined>(Format::planar, maps);
+  bring_operands_to(format_of(out), dtype_of(out) == DType::bf16 ? Runs::joined : Runs::kept, deltas, base);
+  bring_operands_to(Format::planar, Runs::kept, maps);
   const std::vector<Stream> delta_streams = expert_streams(deltas), maps_streams = map_streams(maps);
   AssemblyArgs a = assembly_args(out, delta_streams, deltas, gates, maps, maps_streams);
   a.is_double |= any_double({pointer(base)});
@@ -42,10 +42,13 @@ void expert_assembly_backward_out(Tensor grad, std::vector<Tensor> deltas, const
                                   const OptionalTensor& d_maps) {
   use_huge_pages(d_deltas, d_maps);
   const std::vector<Stream> results = d_deltas.empty() ? std::vector<Stream>(1) : expert_streams(d_deltas);
-  const Format format = first_format(grad.size(1), {results[0], expert_streams(deltas)[0]});
-  bring_to<Rows::joined>(format, grad);
-  bring_operands_to<Rows::joined>(format, deltas);
-  bring_operands_to<Rows::joined>(Format::planar, maps);
+  const Format format = first_format(grad.size(1), {results[0], expert_streams(deltas)[0], image_stream(grad)});
+  const DType dtype = dtype_of(deltas[0]);
+  const Runs runs = dtype == DType::bf16 || dtype == DType::f32 ? Runs::joined : Runs::kept;
+  bring_to(format, grad, runs);
+  bring_gradient_to(format, grad);
+  bring_operands_to(format, runs, deltas);
+  bring_operands_to(Format::planar, runs, maps);
   const std::vector<Stream> delta_streams = expert_streams(deltas), maps_streams = map_streams(maps);
   const std::vector<Stream> d_delta_streams = expert_streams(d_deltas), d_maps_streams = map_streams(d_maps);
   AssemblyArgs a = assembly_args(grad, delta_streams, deltas, gates, maps, maps_streams);

@@ -28,7 +28,7 @@ void gaussian_transition_out(const Tensor& out, std::vector<Tensor> terms, const
                              const OptionalTensor& std, OptionalTensor noise, const OptionalTensor& seed, int64_t stream,
                              int64_t top, int64_t left) {
   use_huge_pages(out);
-  bring_operands_to(format_of(out), terms, noise);
+  bring_operands_to(format_of(out), Runs::kept, terms, noise);
   const GaussianArgs a = gaussian_args(out, terms, coefficients, std, noise, seed, stream, top, left);
   const int64_t block = a.walk.block_elements(), work = (a.count + (a.std.data ? 5 : 1)) * block;
   run_tasks(F2D_KERNEL(gaussian_transition), a, a.walk.batch * a.walk.planes() * a.walk.blocks(), work, 6 * block);
@@ -44,9 +44,9 @@ void gaussian_transition_backward_out(Tensor grad, std::vector<Tensor> terms, co
   Stream result = image_stream(d_noise);
   for (const Tensor& d : d_terms)
     if (d.numel() > 0) result = image_stream(d);
-  const Format format = first_format(grad.size(1), {result, image_stream(terms[0]), image_stream(noise)});
-  bring_to(format, grad);
-  bring_operands_to(format, terms, noise);
+  const Format format = first_format(grad.size(1), {result, image_stream(terms[0]), image_stream(noise), image_stream(grad)});
+  bring_gradient_to(format, grad);
+  bring_operands_to(format, Runs::kept, terms, noise);
   GaussianArgs a = gaussian_args(grad, terms, coefficients, std, noise, seed, stream, top, left);
   const Walk& walk = a.walk;
   const int64_t tiles = walk.tiles() * walk.planes();

@@ -28,7 +28,7 @@ void lognormal_transition_out(const Tensor& out, Tensor x, Tensor mu, const Tens
                               OptionalTensor noise, const OptionalTensor& seed, int64_t stream, int64_t top,
                               int64_t left) {
   use_huge_pages(out);
-  bring_operands_to(format_of(out), x, mu, noise);
+  bring_operands_to(format_of(out), Runs::kept, x, mu, noise);
   const LognormalArgs a = lognormal_args(out, x, mu, log_mean, log_std, noise, seed, stream, top, left);
   const int64_t block = a.walk.block_elements();
   run_tasks(F2D_KERNEL(lognormal_transition), a, a.walk.batch * a.walk.planes() * a.walk.blocks(), 8 * block, 4 * block);
@@ -41,9 +41,9 @@ void lognormal_transition_backward_out(Tensor grad, Tensor x, Tensor mu, const T
                                        const OptionalTensor& d_log_std, const OptionalTensor& d_noise) {
   use_huge_pages(d_x, d_mu, d_noise);
   const Format format = first_format(grad.size(1), {image_stream(d_x), image_stream(d_mu), image_stream(d_noise),
-                                                    image_stream(x), image_stream(noise)});
-  bring_to(format, grad);
-  bring_operands_to(format, x, mu, noise);
+                                                    image_stream(x), image_stream(noise), image_stream(grad)});
+  bring_gradient_to(format, grad);
+  bring_operands_to(format, Runs::kept, x, mu, noise);
   LognormalArgs a = lognormal_args(grad, x, mu, log_mean, log_std, noise, seed, stream, top, left);
   const Walk& walk = a.walk;
   const int64_t tiles = walk.tiles() * walk.planes(), block = walk.block_elements();

@@ -53,8 +53,8 @@ void transport_step_out(const Tensor& x_next, const Tensor& mu, Tensor x, std::v
                         double high, OptionalTensor noise, const OptionalTensor& seed, int64_t stream,
                         int64_t top, int64_t left) {
   use_huge_pages(x_next, mu);
-  bring_operands_to(format_of(x_next), x, deltas, base, anchor, noise);
-  bring_operands_to(Format::planar, maps);
+  bring_operands_to(format_of(x_next), Runs::kept, x, deltas, base, anchor, noise);
+  bring_operands_to(Format::planar, Runs::kept, maps);
   TransportCall call(x_next, x, deltas, gates, maps, base, log_mean, log_std, anchor, low, high, noise, seed, stream,
                      top, left);
   TransportArgs& a = call.args;
@@ -79,11 +79,12 @@ void transport_step_backward_out(OptionalTensor grad_x, OptionalTensor grad_mu, 
                                  const OptionalTensor& d_log_std, const OptionalTensor& d_noise) {
   use_huge_pages(d_x, d_deltas, d_maps, d_mu, d_noise);
   const Format format = first_format(x.size(1), {image_stream(d_x), image_stream(d_mu), image_stream(x),
-                                                 image_stream(anchor), expert_streams(deltas)[0]});
-  bring_to(format, grad_x);
-  bring_to(format, grad_mu);
-  bring_operands_to(format, x, deltas, base, anchor, noise);
-  bring_operands_to(Format::planar, maps);
+                                                 image_stream(anchor), expert_streams(deltas)[0], image_stream(grad_x),
+                                                 image_stream(grad_mu)});
+  bring_gradient_to(format, grad_x);
+  bring_gradient_to(format, grad_mu);
+  bring_operands_to(format, Runs::kept, x, deltas, base, anchor, noise);
+  bring_operands_to(Format::planar, Runs::kept, maps);
   const Tensor& image = d_x ? *d_x : d_mu ? *d_mu : grad_x ? *grad_x : *grad_mu;
   TransportCall call(image, x, deltas, gates, maps, base, log_mean, log_std, anchor, low, high, noise, seed, stream,
                      top, left);

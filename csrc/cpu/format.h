@@ -112,13 +112,13 @@ inline void bring_to(Format format, Tensor& image, Runs runs = Runs::kept) {
   image = copy;
 }
 
-// The gradient decides the order of the walk, for which pixels must be dense.
-inline void bring_gradient_to(Format format, Tensor& grad) {
-  bring_to(format, grad, format == Format::interleaved ? Runs::joined : Runs::kept);
+// For the image that decides the order of the walk, a gradient or the input of a norm: `walk_of` needs dense pixels.
+inline void bring_walked_to(Format format, Tensor& image) {
+  bring_to(format, image, format == Format::interleaved ? Runs::joined : Runs::kept);
 }
 
-inline void bring_gradient_to(Format format, OptionalTensor& grad) {
-  if (grad) bring_gradient_to(format, *grad);
+inline void bring_walked_to(Format format, OptionalTensor& image) {
+  if (image) bring_walked_to(format, *image);
 }
 
 // An operand that is one number stays as it is: it may stand for a tensor of which only the shape was kept (`stand_in`

@@ -46,7 +46,7 @@ void expert_assembly_backward_out(Tensor grad, std::vector<Tensor> deltas, const
   const DType dtype = dtype_of(deltas[0]);
   const Runs runs = dtype == DType::bf16 || dtype == DType::f32 ? Runs::joined : Runs::kept;
   bring_to(format, grad, runs);
-  bring_gradient_to(format, grad);
+  bring_walked_to(format, grad);
   bring_operands_to(format, runs, deltas);
   bring_operands_to(Format::planar, runs, maps);
   const std::vector<Stream> delta_streams = expert_streams(deltas), maps_streams = map_streams(maps);

@@ -45,7 +45,7 @@ void gaussian_transition_backward_out(Tensor grad, std::vector<Tensor> terms, co
   for (const Tensor& d : d_terms)
     if (d.numel() > 0) result = image_stream(d);
   const Format format = first_format(grad.size(1), {result, image_stream(terms[0]), image_stream(noise), image_stream(grad)});
-  bring_gradient_to(format, grad);
+  bring_walked_to(format, grad);
   bring_operands_to(format, Runs::kept, terms, noise);
   GaussianArgs a = gaussian_args(grad, terms, coefficients, std, noise, seed, stream, top, left);
   const Walk& walk = a.walk;

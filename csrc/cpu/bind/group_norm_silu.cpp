@@ -71,7 +71,7 @@ void normalise(const Tensor& out, const OptionalTensor& channel_mean, double* me
                int64_t groups, const OptionalTensor& weight, const OptionalTensor& bias, const OptionalTensor& scale,
                const OptionalTensor& shift, double eps) {
   use_huge_pages(out);
-  bring_to(format_of(out), x, Runs::joined);
+  bring_walked_to(format_of(out), x);
   GroupNormArgs a = group_norm_args(out, x, groups, weight, bias, scale, shift);
   std::vector<double> parts(2 * a.tiles() * a.walk.batch * a.walk.channels);
   a.eps = eps;
@@ -130,8 +130,8 @@ void group_norm_silu_backward_out(Tensor grad, const OptionalTensor& grad_mean, 
                                   const OptionalTensor& d_shift) {
   use_huge_pages(d_x);
   const Format format = first_format(x.size(1), {image_stream(d_x), image_stream(x), image_stream(grad)});
-  bring_gradient_to(format, grad);
-  bring_to(format, x, Runs::joined);
+  bring_walked_to(format, grad);
+  bring_walked_to(format, x);
   GroupNormArgs a = group_norm_args(grad, x, mean.size(1), weight, bias, scale, shift);
   std::vector<double> means = values_of(mean), rstds = values_of(rstd);
   std::vector<double> parts(2 * a.tiles() * a.walk.batch * a.walk.channels);

@@ -42,7 +42,7 @@ void lognormal_transition_backward_out(Tensor grad, Tensor x, Tensor mu, const T
   use_huge_pages(d_x, d_mu, d_noise);
   const Format format = first_format(grad.size(1), {image_stream(d_x), image_stream(d_mu), image_stream(d_noise),
                                                     image_stream(x), image_stream(noise), image_stream(grad)});
-  bring_gradient_to(format, grad);
+  bring_walked_to(format, grad);
   bring_operands_to(format, Runs::kept, x, mu, noise);
   LognormalArgs a = lognormal_args(grad, x, mu, log_mean, log_std, noise, seed, stream, top, left);
   const Walk& walk = a.walk;

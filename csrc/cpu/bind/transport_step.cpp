@@ -81,8 +81,8 @@ void transport_step_backward_out(OptionalTensor grad_x, OptionalTensor grad_mu, 
   const Format format = first_format(x.size(1), {image_stream(d_x), image_stream(d_mu), image_stream(x),
                                                  image_stream(anchor), expert_streams(deltas)[0], image_stream(grad_x),
                                                  image_stream(grad_mu)});
-  bring_gradient_to(format, grad_x);
-  bring_gradient_to(format, grad_mu);
+  bring_walked_to(format, grad_x);
+  bring_walked_to(format, grad_mu);
   bring_operands_to(format, Runs::kept, x, deltas, base, anchor, noise);
   bring_operands_to(Format::planar, Runs::kept, maps);
   const Tensor& image = d_x ? *d_x : d_mu ? *d_mu : grad_x ? *grad_x : *grad_mu;

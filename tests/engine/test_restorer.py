@@ -274,13 +274,13 @@ def change_of_clean(name: str) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["coffee", "astronaut", "rocket"])
 def test_a_clean_photograph_is_changed_little(name):
-    """Measured: 0.13, 0.12 and 0.67 grey levels on average."""
+    """Measured: 0.10, 0.18 and 1.33 grey levels on average."""
     assert change_of_clean(name).mean() < 1.5
 
 
 @pytest.mark.parametrize("name", ["coffee", "astronaut", "rocket"])
 def test_no_pixel_of_a_clean_photograph_is_changed_much(name):
-    """Measured: 10, 6 and 20 grey levels at most."""
+    """Measured: 18, 7 and 37 grey levels at most."""
     assert change_of_clean(name).max() < 60
 
 

@@ -22,7 +22,10 @@ class Job(NamedTuple):
 
 
 class OutputOptions(NamedTuple):
-    """The outputs to write and what they may replace; format is a suffix such as ".png", or None for each input's."""
+    """The outputs to write and what they may replace, and whether folders in folders have any (recursive).
+
+    format is a suffix such as ".png", or None for each input's.
+    """
 
     overwrite: bool = False
     recursive: bool = False

@@ -40,15 +40,18 @@ def draw_parameters(draws: Draws) -> dict[str, float]:
 
 
 def draw_varied(draws: Draws) -> dict[str, float]:
-    """Draw a shower from wider ranges: a few broad streaks to many fine ones, with or without a veil.
+    """Draw a shower from wider ranges: a few broad streaks to many fine ones, with or without a veil, or sheets.
 
     Published sets differ in just this: Rain100L (Yang et al., CVPR 2017) has long separate streaks and no veil,
-    Outdoor-Rain (Li et al., CVPR 2019) short dense ones in a veil. The near streaks cover 0.3 to 25 % of the pixels,
-    log-uniformly, so that a network sees the few as often as the many.
+    Outdoor-Rain (Li et al., CVPR 2019) long thin streaks that overlap everywhere. The near streaks cover 0.3 to 25 % of
+    the pixels, log-uniformly, so that a network sees the few as often as the many. In 30 % of the showers the distant
+    drops are drawn as such sheets: streaks of 40 to 140 pixels with up to the veil's own brightness as their contrast.
     """
-    length, width = draws.uniform(8, 60), draws.uniform(0.5, 2.2)
+    sheets = draws.choice(0.3)
+    length = draws.uniform(40, 140) if sheets else draws.uniform(8, 60)
+    width = draws.uniform(0.5, 1.2) if sheets else draws.uniform(0.5, 2.2)
     coverage = 10 ** draws.uniform(-2.5, -0.6)
-    return {
+    shower = {
         "angle": math.radians(draws.uniform(-45, 45)),
         "veil": draws.uniform(0.0, 0.08) if draws.choice(0.5) else 0.0,
         "streaks": draws.uniform(0.1, 0.8),
@@ -56,6 +59,13 @@ def draw_varied(draws: Draws) -> dict[str, float]:
         "length": length,
         "width": width,
     }
+    if sheets:
+        shower |= {
+            "veil": draws.uniform(0.05, 0.2),
+            "contrast": draws.uniform(0.4, 1.0),
+            "streaks": draws.uniform(0.0, 0.4),
+        }
+    return shower
 
 
 def rain_mask(height: int, width: int, parameters: Sequence[dict[str, float]], draws: BatchDraws) -> Tensor:

@@ -81,6 +81,17 @@ def test_half_of_the_wider_haze_has_resides_airlight():
     assert kstest(airlights, lambda a: (uniform.cdf(a, 0.7, 0.3) + uniform.cdf(a, 0.3, 0.7)) / 2).pvalue > 1e-3
 
 
+def test_three_in_ten_of_the_wider_showers_are_sheets_of_long_streaks():
+    """30 % have a veil of at least 0.05 and streaks of 40 to 140 pixels; the others at most 0.08 and 60 pixels."""
+    showers = [varied_parameters("rain", seed)["rain"] for seed in range(600)]
+    sheets = [shower for shower in showers if "contrast" in shower]
+    assert binomtest(len(sheets), 600, 0.3).pvalue > 1e-3
+    for name, low, high in (("length", 40, 140), ("veil", 0.05, 0.2), ("contrast", 0.4, 1.0), ("width", 0.5, 1.2)):
+        assert kstest([sheet[name] for sheet in sheets], uniform(low, high - low).cdf).pvalue > 1e-3
+    others = [shower for shower in showers if "contrast" not in shower]
+    assert max(shower["length"] for shower in others) <= 60 and max(shower["veil"] for shower in others) <= 0.08
+
+
 @pytest.mark.parametrize("category", ["haze", "haze_rain", "haze_snow"])
 def test_haze_inverted_with_its_map_gives_the_clean_picture(category):
     clean = picture(60, 80, 1)

@@ -75,7 +75,7 @@ def network_rows(rounds: int) -> Iterator[list[str]]:
         before, after = (median(column) for column in zip(*times[1:]))
         ratio = median(a / b for a, b in times[1:])
         peaks = [peak_bytes(partial(training_step, net, inputs), CPU) / 2**20 for net in (plain, fast)]
-        counts = f"{len(report.fused)}, {len(report.left)}"
+        counts = f"{len(report.fused)}, {len(report.unchanged)}"
         milliseconds = [f"{before:.0f}", f"{after:.0f}", f"{ratio:.2f}x"]
         yield [name, counts, f"{report.difference:.0e}", *milliseconds, *(f"{peak:.0f}" for peak in peaks)]
 
@@ -106,7 +106,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.only in (None, "networks"):
         columns = [
             "network",
-            "fused, left",
+            "fused, unchanged",
             "difference",
             "forward, ms",
             "after",

@@ -29,12 +29,12 @@ class Fused:
 class Report:
     """The result of `accelerate`; print it for a list. As a context manager, it undoes the changes at the end.
 
-    fused: the pairs that are now one op. left: name of every other nn.GroupNorm -> why it is unchanged.
+    fused: the pairs that are now one op. unchanged: name of every other nn.GroupNorm -> why it is unchanged.
     difference: largest difference of the outputs for the sample given as `verify`, or None without a sample.
     """
 
     fused: list[Fused] = field(default_factory=list)
-    left: dict[str, str] = field(default_factory=dict)
+    unchanged: dict[str, str] = field(default_factory=dict)
     difference: float | None = None
     _classes: list[tuple[nn.Module, type]] = field(default_factory=list, repr=False)
 
@@ -55,9 +55,9 @@ class Report:
         self.undo()
 
     def __str__(self) -> str:
-        lines = [f"{len(self.fused)} fused, {len(self.left)} left"]
+        lines = [f"{len(self.fused)} fused, {len(self.unchanged)} unchanged"]
         lines += [f"  fused  {pair.norm}, then {pair.activation}, in {pair.where}" for pair in self.fused]
-        lines += [f"  left   {name}: {reason}" for name, reason in self.left.items()]
+        lines += [f"  unchanged  {name}: {reason}" for name, reason in self.unchanged.items()]
         if self.difference is not None:
             lines.append(f"  outputs differ by at most {self.difference:.1e}")
         return "\n".join(lines)
@@ -101,7 +101,7 @@ def accelerate(module: nn.Module, verify: Any = None, tolerance: float = 1e-4) -
     Example:
         >>> net = nn.Sequential(nn.GroupNorm(2, 8), nn.SiLU(), nn.Conv2d(8, 8, 3))
         >>> print(accelerate(net))
-        1 fused, 0 left
+        1 fused, 0 unchanged
           fused  0, then 1, in Sequential
     """
     if not isinstance(module, nn.Module):
@@ -145,7 +145,7 @@ def accelerate(module: nn.Module, verify: Any = None, tolerance: float = 1e-4) -
         if isinstance(norm, nn.GroupNorm) and id(norm) in fused:
             report.fused.append(fused[id(norm)])
         elif isinstance(norm, nn.GroupNorm) and after_silu(norm) is None:
-            report.left[name] = _own_reason(norm) or reasons.get(id(norm), "no forward that calls it was found")
+            report.unchanged[name] = _own_reason(norm) or reasons.get(id(norm), "no forward that calls it was found")
     if before is not None:
         try:
             with at_any_size():

@@ -51,7 +51,7 @@ def test_results_and_gradients_stay(kind, training):
     plain = made(kind).train(training)
     fast = copy.deepcopy(plain)
     report = accelerate(fast)
-    assert len(report.fused) == kind.norms and report.left == {}
+    assert len(report.fused) == kind.norms and report.unchanged == {}
     assert calls(fast, X, EMB) == kind.norms
     results = []
     for net in (plain, fast):
@@ -80,7 +80,7 @@ def test_the_module_stays_what_it_was(kind):
         nn.init.zeros_(next(copied.parameters()))
         assert float(next(net.parameters()).detach().abs().sum()) > 0
         again = accelerate(net)
-        assert again.fused == [] and all("already" in reason for reason in again.left.values())
+        assert again.fused == [] and all("already" in reason for reason in again.unchanged.values())
         again.undo()
         assert calls(net, X, EMB) == kind.norms
         net.load_state_dict({k: v + 0.01 for k, v in net.state_dict().items()})
@@ -105,8 +105,8 @@ def test_what_is_wanted_elsewhere_is_left():
     net = made(networks.Twice)
     expected = net(X)
     report = accelerate(net)
-    assert report.fused == [] and sorted(report.left) == ["a", "b", "c", "d"]
-    assert "does not go through a SiLU alone" in report.left["a"]
+    assert report.fused == [] and sorted(report.unchanged) == ["a", "b", "c", "d"]
+    assert "does not go through a SiLU alone" in report.unchanged["a"]
     torch.testing.assert_close(net(X), expected, rtol=0, atol=0)
 
 
@@ -126,7 +126,7 @@ def test_reasons():
     net = nn.ModuleDict(
         {"own": pair(Own(2, 8)), "hooked": hooked, "patched": patched, "typed": made_up["Typed"](nn.GroupNorm(2, 8))}
     )
-    reasons = accelerate(net).left
+    reasons = accelerate(net).unchanged
     assert "Own has a forward of its own" in reasons["own.0"]
     assert "hooks" in reasons["hooked.0"]
     assert "set on the instance" in reasons["patched.0"]
@@ -191,7 +191,7 @@ def test_verify_compares_and_undoes(monkeypatch):
 
 def test_only_modules():
     rejects("must be an nn.Module", lambda: accelerate(lambda x: x), TypeError)
-    assert str(accelerate(nn.Linear(2, 2))) == "0 fused, 0 left"
+    assert str(accelerate(nn.Linear(2, 2))) == "0 fused, 0 unchanged"
 
 
 STATEMENTS = (
@@ -272,7 +272,7 @@ def test_a_network_of_diffusers(modulation):
     report = accelerate(net, verify=(x, 7))
     blocks = [m for m in net.modules() if isinstance(m, diffusers.models.resnet.ResnetBlock2D)]
     assert len(report.fused) == 2 * len(blocks) + 1 == calls(net, x, 7)
-    assert all("Attention" in reason for reason in report.left.values())
+    assert all("Attention" in reason for reason in report.unchanged.values())
     torch.testing.assert_close(net(x, 7).sample, expected, rtol=1e-4, atol=1e-4)
 
 

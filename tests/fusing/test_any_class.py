@@ -156,7 +156,7 @@ def test_a_class_that_cannot_be_extended_is_left_and_the_others_are_not():
     net = nn.Sequential(Block(), Final(), Block())
     report = accelerate(net)
     assert [pair.norm for pair in report.fused] == ["0.n", "2.n"]
-    assert "Final: its class cannot be extended" in report.left["1.n"]
+    assert "Final: its class cannot be extended" in report.unchanged["1.n"]
 
 
 def test_eps_may_be_whatever_the_plain_layer_takes():

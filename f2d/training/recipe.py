@@ -130,7 +130,7 @@ class Recipe:
     steps: int = 20_000
     optimizer: str = "adamw"
     learning_rate: float = 1e-3
-    final_learning_rate: float = 1e-6
+    final_learning_rate: float = 0.0
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 1e-4
     warmup_steps: int = 200

@@ -135,8 +135,7 @@ names = st.one_of(
 )
 def test_any_recipe_survives_a_round_trip(path, rate, share):
     source = Source(path, category="low_haze", ratio=rate)
-    rates = {"learning_rate": rate, "final_learning_rate": 0.0}
-    recipe = Recipe(sources=(source,), **rates, ema_decay=share, augment=Augment(colour=share), initial=path)
+    recipe = Recipe(sources=(source,), learning_rate=rate, ema_decay=share, augment=Augment(colour=share), initial=path)
     values = parse(recipe.to_yaml())
     assert values["sources"][0]["path"] == values["initial"] == path
     assert (values["learning_rate"], values["ema_decay"], values["augment"]["colour"]) == (rate, share, share)

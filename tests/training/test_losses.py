@@ -9,11 +9,12 @@ import torch
 from f2d.data import Batch
 from f2d.metrics import luma
 from f2d.training import losses
-from f2d.training.objectives import FactorizedObjective, objective_of
+from f2d.training.objectives import GATE_STREAM, FactorizedObjective, gate_noise, objective_of
 from f2d.training.recipe import LossWeights
 from f2d.transport import target_of
 from f2d.transport.interface import Draw
 from f2d.transport.lognormal import LogNormal
+from tests.kernels.textbook_noise import textbook_eps
 from tests.training.conftest import NETWORKS
 
 
@@ -219,3 +220,10 @@ def test_an_objective_weights_its_samples(network, term):
     weights = [factor * error**2 for factor, error in zip((3, 1, 3, 0), alone)]
     expected = sum(w * error for w, error in zip(weights, alone)) / sum(weights)
     assert loss([0, 1, 2, 3], hardness=2.0, categories={"low": 3.0, "snow": 0.0}) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_gates_noise_follows_from_each_sample_s_seed():
+    seeds = torch.tensor([5, -7, 2**62])
+    expected = torch.tensor([[textbook_eps(s, GATE_STREAM, 0, 0, 0, k) for k in range(5)] for s in seeds.tolist()])
+    torch.testing.assert_close(gate_noise(seeds, 5), expected, rtol=0, atol=2e-6)
+    torch.testing.assert_close(gate_noise(seeds[1:], 5), expected[1:], rtol=0, atol=2e-6)

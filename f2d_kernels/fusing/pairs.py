@@ -116,19 +116,16 @@ def _result_type(norm: nn.GroupNorm, weight: Tensor | None, x: Tensor) -> torch.
     given, own = x.dtype, x.dtype if weight is None else weight.dtype
     if type(norm).forward is not nn.GroupNorm.forward:  # statistics in float32, result as x
         return given if own == torch.float32 or weight is None else None
-    if own == given:
-        return given
-    device = x.device.type
-    if own == torch.float32 and given in (torch.float16, torch.bfloat16) and torch.is_autocast_enabled(device):
-        return _under_autocast(device, given, torch.get_autocast_dtype(device))
-    return None
+    autocast = torch.is_autocast_enabled(x.device.type)
+    if own != given and not (autocast and own == torch.float32 and given in (torch.float16, torch.bfloat16)):
+        return None
+    return _under_autocast(x.device.type, given) if autocast else given
 
 
 @cache
-def _under_autocast(device: str, dtype: torch.dtype, autocast: torch.dtype) -> torch.dtype:
-    """Return the result dtype of group_norm under autocast: float32 on CUDA, `dtype` on the CPU."""
-    with torch.autocast(device, autocast):
-        return F.group_norm(torch.ones(1, 2, 2, dtype=dtype, device=device), 1).dtype
+def _under_autocast(device: str, dtype: torch.dtype) -> torch.dtype:
+    """Return the result dtype of group_norm under autocast, which is enabled: float32 on CUDA, `dtype` on the CPU."""
+    return F.group_norm(torch.ones(1, 2, 2, dtype=dtype, device=device), 1).dtype
 
 
 def _per_channel(value: Any, x: Tensor, dtype: torch.dtype) -> Tensor | None:

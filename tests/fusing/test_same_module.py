@@ -1,6 +1,7 @@
 """An accelerated module is the plain one to the rest of PyTorch: memory formats, TorchScript, torch.fx, export."""
 
 import copy
+import itertools
 import random
 import warnings
 
@@ -8,8 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from f2d_kernels import accelerate
+from f2d_kernels.fusing.pairs import _result_type
 
 from . import networks
 from .test_accelerate import EMB, X, calls, made
@@ -45,6 +48,28 @@ def image(source):
     if len(sizes) == 4 and source.random() < 0.2:
         x = x.contiguous(memory_format=torch.channels_last)
     return x
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("autocast", [None, torch.float16, torch.bfloat16])
+def test_result_types_are_those_of_eager_pytorch(device, autocast):
+    """Fake tensors know the types on a GPU without one: there, autocast makes every 16-bit norm float32."""
+    kinds, decided = (torch.float16, torch.bfloat16, torch.float32, torch.float64), 0
+    before = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+    try:
+        torch.set_autocast_enabled(device, autocast is not None)  # the context manager wants a GPU
+        torch.set_autocast_dtype(device, autocast or before[1])
+        with FakeTensorMode(), torch.no_grad():
+            for given, own in itertools.product(kinds, (None, *kinds)):
+                norm = nn.GroupNorm(2, 8, affine=own is not None, device=device, dtype=own)
+                x = torch.empty(2, 8, 3, 3, device=device, dtype=given)
+                found = _result_type(norm, norm.weight, x)
+                decided += found is not None
+                assert found is None or found == norm(x).dtype, (given, own)
+    finally:
+        torch.set_autocast_enabled(device, before[0])
+        torch.set_autocast_dtype(device, before[1])
+    assert decided == (8 if autocast is None else 10)
 
 
 def test_memory_formats_are_those_of_eager_pytorch():

@@ -6,10 +6,9 @@ import sys
 import warnings
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
-from f2d_kernels import lognormal_transition
+from f2d_kernels import gaussian_transition, lognormal_transition
 
 from .schedules import LogNormalSchedule
 
@@ -131,8 +130,8 @@ def _callers_level() -> int:
 
 def _euler_maruyama(x: Tensor, mu: Tensor, schedule: LogNormalSchedule, t: int, source: dict) -> Tensor:
     eps = source.get("noise")
-    if eps is None:  # log exp(ε) is ε to 1e-7, as |ε| < 7 is far from the op's clamp at 20
-        eps = lognormal_transition(torch.ones_like(x), torch.zeros_like(x), 0.0, 1.0, **source).log()
+    if eps is None:
+        eps = gaussian_transition([x], [0.0], 1.0, **source)
     drift = float(schedule.theta[t]) * schedule.dt
     spread = math.sqrt(float(schedule.sigma2[t]) * schedule.dt)
     return x + (mu - x) * drift + (x - mu) * (spread * eps)

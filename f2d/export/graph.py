@@ -24,6 +24,7 @@ class Restoration(nn.Module):
     def __init__(self, network: Network | Engine, steps: int, sampler: str):
         super().__init__()
         self.network, self.config, self.steps, self.sampler = network, network.config, steps, sampler
+        self.transport = network.transport  # here, since a learned schedule is computed from values of buffers
         self.begin: Any = _begin_resflow if isinstance(network, ResFlowNet) else _begin_factorized
         if isinstance(network, Engine):  # makes values that depend only on t constants of the graph
             for t in network.transport.times(steps, sampler)[:-1]:
@@ -32,7 +33,7 @@ class Restoration(nn.Module):
     def forward(self, image: Tensor, noise: Tensor | None = None) -> Tensor:
         start, predict = self.begin(evaluated(self.network), image * 2 - 1)
         how: dict[str, Any] = {"steps": self.steps, "sampler": self.sampler, "noise": noise}
-        return (self.network.transport.restore(predict, start, **how) + 1) / 2
+        return (self.transport.restore(predict, start, **how) + 1) / 2
 
 
 def _begin_factorized(net: F2DNet | Predictor, y: Tensor) -> tuple[Tensor, Predict]:
@@ -96,7 +97,7 @@ def traced(restoration: Restoration, device: torch.device | str) -> ExportedProg
 
     least = restoration.config.stride + 1
     batch, height, width = Dim("batch"), Dim("height", min=least), Dim("width", min=least)
-    noises = noise_count(restoration.network.transport, restoration.steps, restoration.sampler)
+    noises = noise_count(restoration.transport, restoration.steps, restoration.sampler)
     inputs = random_inputs(noises, 2, 2 * least + 1, 3 * least + 2, device)
     shapes = ({0: batch, 2: height, 3: width}, {1: batch, 3: height, 4: width})[: len(inputs)]
     program = torch.export.export(

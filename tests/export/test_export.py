@@ -104,8 +104,10 @@ def test_onnx_restores_as_pytorch_does(net, onnx, tmp_path):
 
 @pytest.mark.slow
 def test_onnx_of_every_part_takes_noise(make_net, onnx, tmp_path):
-    """Enhancer, residual head, full resolution, and two steps."""
-    net, path = make_net(), tmp_path / "net.onnx"
+    """Enhancer, residual head, full resolution, a learned schedule, and two steps."""
+    net, path = make_net(learned_schedule=True, num_steps=4), tmp_path / "net.onnx"
+    net.learned_schedule.observe(torch.arange(5), torch.tensor([1.0, 0.3, 0.2, 0.1, 0.05]))
+    assert net.schedule.log_mean[2] != net.config.schedule.log_mean[2]
     export(net, path, steps=2, sampler="MC")
     found = differences(path, net, SIZES)
     assert max(found.values()) <= 1e-4, found

@@ -31,13 +31,15 @@ class LmdbPool(Pool):
     """The entries of an LMDB; `category`, if given, replaces their deg_name.
 
     Pickles are read by `f2d.data.unpickling`, which accepts arrays and plain values and executes nothing. The index
-    reads a few pages of each value, and every process opens its own reader. Raises ValueError for a folder that is not
-    an LMDB, an empty one, and a value of another kind, naming its key; ModuleNotFoundError if `lmdb` is not installed.
+    reads a few pages of each value, and every process opens its own reader. Images with equal middle rows then count as
+    one scene, and are held out together; `exact` compares all of their bytes. Raises ValueError for a folder that is
+    not an LMDB, an empty one, and a value of another kind, naming its key; ModuleNotFoundError if `lmdb` is not
+    installed.
     """
 
-    def __init__(self, path: Path, category: str | None = None):
+    def __init__(self, path: Path, category: str | None = None, exact: bool = False):
         self.path = path
-        self.records = [self._record(key, value, category) for key, value in _values(path)]
+        self.records = [self._record(key, value, category, exact) for key, value in _values(path)]
         if not self.records:
             raise ValueError(f"{path} is an LMDB without entries")
         super().__init__(Entry(_named(path, r.key), r.scene, r.category) for r in self.records)
@@ -58,9 +60,9 @@ class LmdbPool(Pool):
     def size(self, entry: int) -> tuple[int, int]:
         return self.records[entry].size
 
-    def _record(self, key: bytes, value: memoryview, category: str | None) -> Record:
+    def _record(self, key: bytes, value: memoryview, category: str | None, exact: bool) -> Record:
         what = _named(self.path, key)
-        fields = loads(value, what, skim=True)
+        fields = loads(value, what, skim=not exact)
         if not isinstance(fields, dict) or not {"LQ", "GT"} <= set(fields):
             found = ", ".join(map(str, fields)) if isinstance(fields, dict) else type(fields).__name__
             raise ValueError(f"{what} must be a dict with LQ, GT and deg_name, got {found}")
@@ -73,7 +75,8 @@ class LmdbPool(Pool):
         if name is not None and not isinstance(name, str):
             raise ValueError(f"{what}: deg_name must be text such as low_haze, got {name!r}")
         own = CLEAR if name in _CLEAN_NAMES else canonical(name)
-        digest = hashlib.sha1(repr((gt.shape, gt.order)).encode() + middle(gt)).hexdigest()
+        content = bytes(gt.raw) if exact else middle(gt)
+        digest = hashlib.sha1(repr((gt.shape, gt.order)).encode() + content).hexdigest()
         return Record(key, category or own, gt.shape[1::-1], digest)
 
 

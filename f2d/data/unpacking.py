@@ -33,7 +33,7 @@ def unpack(
     Returns (files written, files kept). Raises ValueError as `LmdbPool` does, and for a category that is not a
     valid folder name; OSError if a file cannot be written.
     """
-    pool = LmdbPool(Path(path))
+    pool = LmdbPool(Path(path), exact=True)
     places = _places(pool, Path(folder))
     outputs = {file for files in places for file in files if file is not None}
     kept = set() if overwrite else {file for file in outputs if file.is_file()}

@@ -142,6 +142,18 @@ def test_a_scene_twice_in_a_category(make_lmdb, tmp_path):
         assert torch.equal(degraded, 255 - clean)
 
 
+def test_pictures_that_share_their_middle_rows_are_two_scenes(make_lmdb, tmp_path):
+    """Their index is the same, but each has its own ground truth."""
+    values = {"a": record(1, "low", 160, 180), "b": record(2, "haze", 160, 180)}
+    for value in values.values():
+        value["GT"][70:90] = 255
+    assert unpack(make_lmdb(values), tmp_path / "out") == (4, 0)
+    for name, category in (("a", "low"), ("b", "haze")):
+        for home, side in ((category, "LQ"), ("clear", "GT")):
+            written = np.array(Image.open(tmp_path / "out" / home / f"{name}.png"))
+            assert np.array_equal(written, values[name][side])
+
+
 @pytest.mark.parametrize("category", ["../../up", "a/b", "", ".", "-x"])
 def test_categories_that_are_no_folder_names(run, make_lmdb, tmp_path, category):
     source = make_lmdb({"../../1": record(1, category or " ")})

@@ -48,6 +48,11 @@ class TrainingModule(lightning.LightningModule):
         self._skipped = False
         self._scores: list[tuple[str, list[float]]] = []
 
+    def on_train_start(self) -> None:
+        # a resumed optimiser has the rate that the step would have had if the run had kept its number of steps
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = self.recipe.learning_rate * rate(self.recipe, self.global_step)
+
     def training_step(self, batch: Batch, index: int) -> Tensor:
         loss = self.objective(self.net, batch, batch_sum_of_all)
         self.log_dict({f"loss/{name}": value.detach() for name, value in loss.terms.items()})

@@ -152,8 +152,8 @@ def test_an_interrupted_run_goes_on(save_every, photographs, small, tmp_path, mo
 
 
 def test_a_finished_run_goes_on(photographs, small, tmp_path):
-    """Resumed as it is, it stays; with more steps, it is the longer run (at a constant rate)."""
-    changes = {"warmup_steps": 0, "final_learning_rate": 1e-3, "validate_every": 3, "validation_images": 1}
+    """Resumed as it is, it stays; with more steps, it is the longer run, if the rate only falls after the last step."""
+    changes = {"warmup_steps": 0, "decay_steps": 1, "validate_every": 3, "validation_images": 1}
     short, long = (small(steps=steps, accumulate=2, **changes) for steps in (3, 6))
     fit(short, photographs, tmp_path / "cut")
     shutil.copytree(tmp_path / "cut", tmp_path / "short")

@@ -30,13 +30,20 @@ CHANGEABLE = (
 
 
 def check_folder(out: Path, recipe: Recipe, resume: bool) -> None:
-    """Raise FileExistsError if `out` contains a run and resume is not set, ValueError if it has another recipe."""
+    """Raise FileExistsError if `out` contains a run and resume is not set, or weights without a state to resume from;
+    ValueError if it has another recipe."""
     there = [name for name in (LAST, LOSSES, WEIGHTS, BEST) if (out / name).exists()]
     if there and not resume:
         raise FileExistsError(f"{out} already contains a run ({', '.join(there)}), so resume it or give another folder")
     if not resume:
         return
     if not (out / LAST).exists():
+        weights = [name for name in there if name in (WEIGHTS, BEST)]
+        if weights:
+            raise FileExistsError(
+                f"{out} has no {LAST} to resume from, and a new run would replace its {' and '.join(weights)}, so give "
+                "another folder"
+            )
         warnings.warn(f"{out} has no {LAST}, so the run starts from its first step", RuntimeWarning, stacklevel=3)
         return
     if not (out / RECIPE).exists():

@@ -69,8 +69,8 @@ def fit(
 
     Raises ValueError before the first step for unsuitable data (see `f2d.data.Mixture`), a batch that cannot be
     split, factors that the losses or data do not know, and a last.ckpt that cannot be read or belongs to another recipe
-    (only `f2d.training.checks.CHANGEABLE` may differ); FileExistsError if `out` contains a run and `resume` is not set;
-    DivergenceError (a ValueError) if too many steps are not finite.
+    (only `f2d.training.checks.CHANGEABLE` may differ); FileExistsError if `out` contains a run and `resume` is not set,
+    or weights without a last.ckpt; DivergenceError (a ValueError) if too many steps are not finite.
     """
     last = out / LAST
     check_folder(out, recipe, resume)

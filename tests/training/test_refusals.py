@@ -80,6 +80,13 @@ def test_a_damaged_state_is_one_clear_error(content, photographs, small, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
 
+def test_weights_without_a_state_are_not_replaced(photographs, small, tmp_path):
+    (tmp_path / "best").mkdir()
+    with pytest.raises(FileExistsError, match=r"no last\.ckpt to resume from, and a new run would replace its best"):
+        fit(small(), photographs, tmp_path, resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
 def test_a_run_is_resumed_with_its_own_recipe(photographs, small, tmp_path):
     fit(small(steps=1, validate_every=NEVER), photographs, tmp_path / "run")
     file = tmp_path / "run" / "recipe.yaml"

@@ -40,10 +40,10 @@ class Case(NamedTuple):
     seed: int = 0
     factors: tuple[str, ...] = ()
 
-    @property
     def scene(self) -> str:
-        """The same for all images of one clean photograph, and only for them, wherever its copies are: the hash of the
-        file; without ground truth, the place. Raises OSError for a file that cannot be read."""
+        """Read the clean file and return its hash, which is the same for all images of one clean photograph, and only
+        for them, wherever its copies are; without ground truth, return the place. Raises OSError if it cannot be read.
+        """
         if self.clean is None:
             return self.name.partition("/")[2]
         return hashlib.sha256(self.clean.read_bytes()).hexdigest()[:16]

@@ -59,7 +59,7 @@ class Run:
         files, data = self.files(case), case.files()
         try:
             with telling_memory("the image with its measures"):
-                record = replace(self._evaluated(case), scene=case.scene)
+                record = replace(self._evaluated(case), scene=case.scene())
         # errors of the data, such as a file that is not an image, or images of different sizes
         except (ValueError, OSError) as error:
             record = Record(case.name, case.category, error=" ".join(str(error).split()))

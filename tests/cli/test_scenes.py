@@ -42,4 +42,4 @@ def test_copies_of_a_photograph_in_several_categories_are_one_scene(tmp_path):
             save(picture(i), tmp_path / category / "gt" / f"{i}.png")
             save(picture(i) // 2, tmp_path / category / "input" / f"{i}.png")
     cases = open_data(f"pairs={tmp_path}").cases
-    assert len(cases) == 6 and len({case.scene for case in cases}) == 3
+    assert len(cases) == 6 and len({case.scene() for case in cases}) == 3

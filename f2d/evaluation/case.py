@@ -73,8 +73,8 @@ class Case(NamedTuple):
         return hashlib.sha256("\n".join(said).encode(errors="surrogateescape")).hexdigest()[:16]
 
     def changed_since(self, record: Record) -> bool:
-        """Whether its files have changed since the record was made; False for records that cannot tell."""
-        return record.data not in ("", self.files())
+        """Whether its files have changed since the record was made."""
+        return record.data != self.files()
 
     def _synthesised(self, clean: Tensor) -> Pixels:
         draft = stack([Sample(clean, None, self.category, self.seed)])

@@ -78,7 +78,7 @@ def compare(
         )
     chosen = tuple(about for about in abouts if not measures or about.key in measures)
     tiers = PRESETS[data].tiers if data in PRESETS else ()
-    scenes = {name: record.scene or name.partition("/")[2] for name, record in records[0].items()}
+    scenes = {name: record.scene for name, record in records[0].items()}
     tables = {about.key: _lines(about.key, records, scenes, tiers, resamples, seed) for about in chosen}
     undefined = {key: len(records[0]) - lines[-1].images for key, lines in tables.items()}
     experts = expert_lines(records, scenes, resamples, seed)

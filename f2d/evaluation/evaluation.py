@@ -112,9 +112,8 @@ class Evaluation:
     def remaining(self, cases: Sequence[Case]) -> list[Case]:
         """Return the cases that are still to be evaluated, and remove temporary files of killed processes.
 
-        These are cases without a record or restored image, cases whose files have changed, failed cases, and those of
-        versions that did not measure the localisation. With `overwrite`, these are all cases, and old results are
-        removed.
+        These are cases without an undamaged record or restored image, cases whose files have changed, and failed cases.
+        With `overwrite`, these are all cases, and old results are removed.
         """
         self.folder.remove_leftovers(case.name for case in cases)
         if self._overwrite:
@@ -159,17 +158,17 @@ class Evaluation:
         return case.files(*(self._outputs.files(case) if self._outputs else ()))
 
     def _record(self, case: Case) -> Record | None:
-        """Return the record of a case if it was made from the files as they are now."""
-        record = self.folder.record(case.name)
+        """Return the record of a case if it is undamaged, and was made from the files as they are now."""
+        try:
+            record = self.folder.record(case.name)
+        except ValueError:
+            return None
         return record if record is not None and record.files == self._files(case) else None
 
     def _is_done(self, case: Case) -> bool:
         record = self._record(case)
         there = not self.request.keep_images or self.folder.restored(case.name).is_file()
-        if record is None or record.error is not None or not there:
-            return False
-        whole = bool(record.effective) or not record.gates  # earlier versions stored no effective gates
-        return whole and (record.localisation is not None or case.degraded is not None)
+        return record is not None and record.error is None and there
 
     def _method(self) -> Method:
         if self._outputs is not None:

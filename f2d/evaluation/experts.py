@@ -38,7 +38,7 @@ def expert_lines(
     one scale.
     """
     rows = [(SELECTIVITY, name) for name in DEFINITIONS]
-    factors = dict.fromkeys(name for of in records for record in of.values() for name in record.localisation or {})
+    factors = dict.fromkeys(name for of in records for record in of.values() for name in record.localisation)
     rows += [(CORRELATION, factor) for factor in factors]
     lines = []
     for measure, row in rows:
@@ -62,11 +62,9 @@ def lacking(records: Mapping[str, Record], measure: str, row: str) -> str:
         return f"has the {measure} {row}, but in no image for which the others have it too"
     if measure == SELECTIVITY:
         return f"has no selectivity {row}"
-    if any(record.localisation is None for record in of_all):
-        return "was evaluated by a version that did not compare maps: run f2d eval again"
     if not any(record.localisation for record in of_all):
         return "has one gate per image and no maps"
-    if any(row in (record.localisation or {}) for record in of_all):
+    if any(row in record.localisation for record in of_all):
         return f"has no map correlation {row}, because its map is constant in every image"
     return f"has no factor {row}"
 
@@ -78,7 +76,7 @@ def _pairs(records: Mapping[str, Record], measure: str, row: str) -> Pairs:
             if row in record.selectivity:
                 above, below = record.selectivity[row]
                 found[name] = above, below + EPSILON
-        elif record.localisation and row in record.localisation:
+        elif row in record.localisation:
             found[name] = record.localisation[row].correlation, 1.0
     return {name: pair for name, pair in found.items() if all(map(isfinite, pair))}
 

@@ -82,10 +82,10 @@ class EvaluationFolder:
         return self.path / RESTORED / _file_name(name, ".png")
 
     def record(self, name: str) -> Record | None:
-        """Return the record of a case; None if there is no readable one made under these settings."""
+        """Return the record of a case, None if there is none under these settings; ValueError if it is damaged."""
         try:
-            found = Record.from_json(self._file(name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            found = _read(self._file(name))
+        except FileNotFoundError:
             return None
         return found if found.settings == self.settings.key else None
 
@@ -104,8 +104,7 @@ class EvaluationFolder:
         """Return the images of the last results; for an unfinished evaluation, all that have a record."""
         with suppress(OSError, ValueError, KeyError):
             return list(json.loads((self.path / RESULTS).read_text(encoding="utf-8"))["pictures"])
-        found = (json.loads(file.read_text(encoding="utf-8")) for file in (self.path / RECORDS).rglob("*.json"))
-        return sorted(record["name"] for record in found)
+        return sorted(_read(file).name for file in (self.path / RECORDS).rglob("*.json"))
 
     def remove(self, name: str) -> None:
         """Remove a case's record, then its image, so that no record is ever without its image."""
@@ -120,6 +119,13 @@ def names_of(folders: Sequence[EvaluationFolder]) -> tuple[str, ...]:
     """Return the methods' names in the settings, with the folder if two names are equal."""
     names = [folder.settings.name for folder in folders]
     return tuple(name if names.count(name) == 1 else f"{name} ({folder.path})" for name, folder in zip(names, folders))
+
+
+def _read(file: Path) -> Record:
+    try:
+        return Record.from_json(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}): run f2d eval again") from None
 
 
 def _file_name(name: str, suffix: str) -> str:

@@ -1,7 +1,7 @@
 """The record of one image of an evaluation, as stored in a file."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from f2d.metrics.localisation import Located
@@ -13,13 +13,11 @@ class Record:
 
     name and category are those of its case. values are the restoration's measures by key, and input those of the
     degraded image. gates and presence are by factor, empty for methods without factors. effective: factor -> gate times
-    mean map, empty in records of versions that did not store it. selectivity: definition -> (numerator, denominator).
-    localisation: present factor -> comparison of its map with the ground-truth mask; empty without maps or masks, None
-    in records of versions that did not measure it. seconds: time of the restoration alone.
-    peak_memory: peak bytes of the process (on a GPU: of its allocator) so far. error: the reason why there are no
-    measurements, or None. files: hash of the files (see `Case.files`). settings: `Settings.key`, filled in by
-    `EvaluationFolder.write`. data: hash of the data's files alone; scene: see `Case.scene`. Both are "" in records of
-    versions that did not store them.
+    mean map. selectivity: definition -> (numerator, denominator). localisation: present factor -> comparison of its map
+    with the ground-truth mask; empty without maps or masks. seconds: time of the restoration alone. peak_memory: peak
+    bytes of the process (on a GPU: of its allocator) so far. error: the reason why there are no measurements, or None.
+    files: hash of the files (see `Case.files`). settings: `Settings.key`, filled in by `EvaluationFolder.write`. data:
+    hash of the data's files alone. scene: see `Case.scene`, "" if there are no measurements.
     """
 
     name: str
@@ -31,7 +29,7 @@ class Record:
     gates: dict[str, float] = field(default_factory=dict)
     presence: dict[str, float] = field(default_factory=dict)
     selectivity: dict[str, tuple[float, float]] = field(default_factory=dict)
-    localisation: dict[str, Located] | None = field(default_factory=dict)
+    localisation: dict[str, Located] = field(default_factory=dict)
     seconds: float = 0.0
     peak_memory: int = 0
     error: str | None = None
@@ -44,25 +42,24 @@ class Record:
     def to_json(self) -> str:
         """Convert to a JSON object; infinity and NaN, which JSON lacks, become "inf" and "nan"."""
         values = asdict(self)
-        if self.localisation is not None:
-            values["localisation"] = {factor: one._asdict() for factor, one in self.localisation.items()}
+        values["localisation"] = {factor: one._asdict() for factor, one in self.localisation.items()}
         return dumps(values)
 
     @classmethod
     def from_json(cls, text: str) -> "Record":
-        """Invert `to_json`; raise ValueError for any other text."""
+        """Invert `to_json`; raise ValueError, which names the fields that are missing, for any other text."""
         try:
             values = json.loads(text)
-            values.setdefault("effective", {})
+            missing = [each.name for each in fields(cls) if each.name not in values]
+            if missing:
+                raise ValueError(f"not a record of a picture (without {', '.join(missing)})")
             for name in ("values", "input", "gates", "presence", "effective"):
                 values[name] = {key: float(value) for key, value in values[name].items()}
             values["selectivity"] = {key: tuple(map(float, pair)) for key, pair in values["selectivity"].items()}
-            located = values.setdefault("localisation", None)
-            if located is not None:
-                values["localisation"] = {
-                    factor: Located(**{name: float(value) for name, value in one.items()})
-                    for factor, one in located.items()
-                }
+            values["localisation"] = {
+                factor: Located(**{name: float(value) for name, value in one.items()})
+                for factor, one in values["localisation"].items()
+            }
             return cls(**values)
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"not a record of a picture ({error})") from None

@@ -136,7 +136,7 @@ def _localisation(records: list[Record]) -> dict[str, Localisation]:
     """Summarise the localisation by factor, each over the images in which it is present."""
     found: dict[str, list[tuple[int, Located]]] = {}
     for record in records:
-        for factor, one in (record.localisation or {}).items():
+        for factor, one in record.localisation.items():
             found.setdefault(factor, []).append((record.width * record.height, one))
     return {factor: localisation(pictures) for factor, pictures in found.items()}
 

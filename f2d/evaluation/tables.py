@@ -230,7 +230,7 @@ def _csv(settings: Settings, records: Sequence[Record]) -> str:
     keys = [about.key for about in settings.measures if any(about.key in record.values for record in records)]
     factors = list(dict.fromkeys(name for record in records for name in (*record.gates, *record.presence)))
     effective = [name for name in factors if any(name in record.effective for record in records)]
-    mapped = list(dict.fromkeys(name for record in records for name in record.localisation or {}))
+    mapped = list(dict.fromkeys(name for record in records for name in record.localisation))
     columns = {
         "": (keys, lambda record: record.values),
         "input ": (keys, lambda record: record.input),
@@ -252,7 +252,7 @@ def _csv(settings: Settings, records: Sequence[Record]) -> str:
 
 
 def _located(record: Record, name: str) -> dict[str, float]:
-    return {factor: getattr(one, name) for factor, one in (record.localisation or {}).items()}
+    return {factor: getattr(one, name) for factor, one in record.localisation.items()}
 
 
 def _speed(summary: Summary, device: str) -> dict[str, object]:

@@ -63,14 +63,14 @@ def acting(evaluated: Iterable[tuple[Case, Record]]) -> list[Acting]:
     """Average ``e_k = alpha_k · mean m_k`` of each factor over the images with it, and over those without it.
 
     Images have equal weight; the intervals are those of `f2d.evaluation.bootstrap.ratio`. Images whose factors are
-    unknown, and records without effective gates, are excluded.
+    unknown are excluded.
     """
     found: dict[str, tuple[dict, dict]] = {}
     scenes = {}
     experts = 0
     for case, record in evaluated:
         experts = max(experts, len(record.effective))
-        scenes[case.name] = record.scene or case.name
+        scenes[case.name] = record.scene
         for factor, effective in record.effective.items() if case.factors else ():
             side = found.setdefault(factor, ({}, {}))[factor not in case.factors]
             side.setdefault(case.category, {})[case.name] = (effective, 1.0)

@@ -76,6 +76,21 @@ def test_a_folder_called_as_a_column_needs_another_name(f2d, pairs, tmp_path, na
     assert f2d(*command, "--name", "theirs").exit_code == 0
 
 
+def test_a_damaged_record_is_an_error_until_it_is_measured_anew(f2d, model, pairs, tmp_path):
+    """A page said that the image was not evaluated."""
+    out, page = tmp_path / "out", tmp_path / "page.html"
+    command = ("eval", model, "--data", pairs, "-o", out, "--measures", "mae")
+    assert f2d(*command).exit_code == 0
+    before, (record, kept) = files(out), sorted((out / "images").rglob("*.json"))
+    unchanged = kept.stat().st_mtime_ns
+    record.write_text(record.read_text().replace('"scene"', '"scenery"'))
+    refused = f2d("report", out, "-o", page, "--no-details")
+    assert_one_line_error(refused, 2, f"{record} is damaged", "without scene", "run f2d eval again")
+    record.write_bytes(b"\xff half")
+    assert f2d(*command).exit_code == 0 and kept.stat().st_mtime_ns == unchanged
+    assert all(files(out)[path] == before[path] for path in before if path.name.startswith("results"))
+
+
 @pytest.mark.parametrize("change", ["without images", "failed"])
 def test_no_restoration_of_earlier_files_stays(f2d, model, pairs, tmp_path, change):
     """Later commands took it for that of the new files."""

@@ -1,4 +1,4 @@
-"""`f2d eval` compares the maps of a model with the true masks of composites, and resumes what older versions began."""
+"""`f2d eval` compares the maps of a model with the true masks of composites."""
 
 import csv
 import json
@@ -11,9 +11,7 @@ from PIL import Image
 
 from f2d.degradation import CATEGORIES, FACTORS, degrade
 from f2d.engine.restorer import Restorer
-from f2d.evaluation.folder import EvaluationFolder
 from f2d.nets import F2DNet
-from tests.cli.test_eval import contents
 from tests.data.conftest import picture, save
 from tests.nets.small import resflow_net, small_config
 
@@ -30,13 +28,6 @@ def composites(f2d, method, photos: Path, out: Path) -> Path:
     done = f2d("eval", method, "--data", f"composites={photos}", "-o", out, *MEASURES)
     assert done.exit_code == 0, done.output
     return out
-
-
-def without(name: str, file: Path) -> None:
-    """As a version wrote it that did not measure `name`."""
-    values = json.loads(file.read_text())
-    del values[name]
-    file.write_text(json.dumps(values))
 
 
 def test_correlations_are_those_of_the_maps_with_the_masks_of_the_synthesis(f2d, model, photos, tmp_path):
@@ -64,30 +55,6 @@ def test_correlations_are_those_of_the_maps_with_the_masks_of_the_synthesis(f2d,
         assert found["images"] == len(of_pictures)
         assert found["correlation"] == pytest.approx(np.mean(of_pictures))
     assert "## Maps of the experts" in (out / "results.md").read_text()
-
-
-@pytest.mark.parametrize("name", ["localisation", "effective"])
-def test_records_of_an_earlier_version_are_measured_anew(f2d, model, photos, tmp_path, name):
-    out = composites(f2d, model, photos, tmp_path / "out")
-    before, records = contents(out), sorted((out / "images").rglob("*.json"))
-    without(name, records[0])
-    kept = records[1].stat().st_mtime_ns
-    assert not getattr(EvaluationFolder.open(out).record(json.loads(records[0].read_text())["name"]), name)
-    assert f2d("report", out, "-o", tmp_path / "page.html", "--no-details").exit_code == 0  # what is there is shown
-    composites(f2d, model, photos, out)
-    assert contents(out) == before and records[1].stat().st_mtime_ns == kept
-
-
-def test_records_of_an_earlier_version_without_true_masks_are_kept(f2d, model, tmp_path):
-    for side in ("gt", "input"):
-        save(picture(2 + (side == "gt")), tmp_path / "pairs" / side / "0.png")
-    command = ("eval", model, "--data", tmp_path / "pairs", "-o", tmp_path / "out", *MEASURES)
-    assert f2d(*command).exit_code == 0
-    before, file = contents(tmp_path / "out"), next((tmp_path / "out" / "images").rglob("*.json"))
-    without("localisation", file)
-    kept = file.stat().st_mtime_ns
-    assert f2d(*command).exit_code == 0
-    assert file.stat().st_mtime_ns == kept and contents(tmp_path / "out") == before
 
 
 def test_methods_without_maps_have_no_rows(f2d, model, photos, tmp_path):

@@ -55,7 +55,7 @@ def test_maps_stand_beside_the_mask_on_its_scale():
 
 def evaluated(category: str, scene: str, factors: tuple[str, ...], **effective: float) -> tuple[Case, Record]:
     name = f"{category}/{scene}"
-    return Case(name, category, None, None, 0, factors), Record(name, category, effective=effective)
+    return Case(name, category, None, None, 0, factors), Record(name, category, effective=effective, scene=scene)
 
 
 SEEN = [
@@ -64,7 +64,6 @@ SEEN = [
     evaluated("low", "a", ("low",), rain=0.06, low=0.5),
     evaluated("low", "b", ("low",), rain=0.06, low=0.5),
     evaluated("unknown", "c", (), rain=0.9, low=0.9),
-    evaluated("rain", "old", ("rain",)),
 ]
 
 

@@ -3,13 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from f2d.evaluation.folder import EvaluationFolder, Settings
 from f2d.evaluation.record import Record
-from f2d.metrics import selectivity
 from f2d.metrics.measure import About
-from f2d.metrics.selectivity import Ratio
 
 PSNR = About("psnr rgb 8bit", "PSNR RGB", "higher", "dB", 2)
 SSIM = About("ssim rgb 8bit 7x7", "SSIM RGB", "higher", "", 4)
@@ -28,10 +24,11 @@ SETTINGS = Settings(
 
 def record(name: str, psnr: float, **others) -> Record:
     """`name`: category/scene. Its input has 10 dB less."""
+    category, _, scene = name.partition("/")
     values = {PSNR.key: psnr, SSIM.key: psnr / 40, NIQE.key: 4.0} | others.pop("values", {})
     degraded = {PSNR.key: psnr - 10, SSIM.key: psnr / 50, NIQE.key: 8.0} | others.pop("input", {})
-    defaults = {"width": 300, "height": 200, "seconds": 0.5, "peak_memory": 1000}
-    return Record(name, name.partition("/")[0], values=values, input=degraded, **(defaults | others))
+    defaults = {"width": 300, "height": 200, "seconds": 0.5, "peak_memory": 1000, "scene": scene}
+    return Record(name, category, values=values, input=degraded, **(defaults | others))
 
 
 def folder_of(path: Path, records: list[Record], **changes) -> EvaluationFolder:
@@ -41,14 +38,3 @@ def folder_of(path: Path, records: list[Record], **changes) -> EvaluationFolder:
     for one in records:
         folder.write(one)
     return folder
-
-
-@pytest.fixture
-def stand_in(monkeypatch):
-    """`ratios`, where `f2d.metrics.selectivity` does not have it yet."""
-
-    def ratios(pairs):
-        return {name: Ratio(1.0, 1.0) for name in pairs[0]}
-
-    if not hasattr(selectivity, "ratios"):
-        monkeypatch.setattr(selectivity, "ratios", ratios, raising=False)

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import random
+from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
@@ -41,17 +42,21 @@ def test_a_record_comes_back_with_numbers_that_json_does_not_have():
     assert Record.from_json(RECORDS[2].to_json()) == RECORDS[2]
 
 
-def test_records_of_earlier_versions_load_and_are_known_as_such():
-    values = json.loads(record("low/a", 20.0).to_json())
-    assert Record.from_json(json.dumps(values)).localisation == {}
-    del values["localisation"], values["effective"]
-    old = Record.from_json(json.dumps(values))
-    assert old.localisation is None and old.effective == {} and old.values == record("low/a", 20.0).values
-    assert Record.from_json(old.to_json()).localisation is None
-    assert summarize([old]).localisation == {}
+@pytest.mark.parametrize("name", [each.name for each in fields(Record)])
+def test_every_field_is_required_and_named_with_its_file(tmp_path, name):
+    """Without the hash of its data, a record was taken for one of the data as they are now."""
+    folder = folder_of(tmp_path, [RECORDS[0]])
+    (file,) = (tmp_path / "images").rglob("*.json")
+    values = json.loads(file.read_text())
+    del values[name]
+    file.write_text(json.dumps(values))
+    for read in (lambda: folder.record("low/a"), folder.names):
+        with pytest.raises(ValueError, match=f"a.json is damaged .*without {name}") as found:
+            read()
+        assert str(file) in str(found.value)
 
 
-@pytest.mark.parametrize("broken", [{"low": {"map_mean": 1}}, {"low": [1, 2]}, {"low": {"map_mean": None}}, 3])
+@pytest.mark.parametrize("broken", [{"low": {"map_mean": 1}}, {"low": [1, 2]}, {"low": {"map_mean": None}}, 3, None])
 def test_broken_records_are_refused(broken):
     values = json.loads(RECORDS[0].to_json()) | {"localisation": broken}
     with pytest.raises(ValueError, match="not a record of a picture"):
@@ -60,7 +65,7 @@ def test_broken_records_are_refused(broken):
 
 def test_each_factor_counts_the_pictures_in_which_it_is_present():
     failed = Record("rain/b", "rain", error="cannot read it")
-    found = summarize([*RECORDS, failed, record("rain/old", 20.0, localisation=None)]).localisation
+    found = summarize([*RECORDS, failed]).localisation
     assert list(found) == ["low", "rain"]
     low, rain = found.values()
     assert (low.images, low.undefined, low.unranked) == (3, 1, 0)
@@ -104,7 +109,7 @@ def test_the_files_for_programs_have_every_number(tmp_path):
 
 
 def test_without_maps_there_is_nothing(tmp_path):
-    files = written(tmp_path, [record("low/a", 20.0), record("rain/a", 20.0, localisation=None)])
+    files = written(tmp_path, [record("low/a", 20.0), record("rain/a", 20.0)])
     assert "Maps of the experts" not in files["results.md"] and "map correlation" not in files["results.csv"]
     assert json.loads(files["results.json"])["localisation"] == {}
 

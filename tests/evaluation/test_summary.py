@@ -8,9 +8,8 @@ import pytest
 
 from f2d.evaluation.record import Record
 from f2d.evaluation.summary import Failure, summarize
-from tests.evaluation.records import NIQE, PSNR, record, stand_in
+from tests.evaluation.records import NIQE, PSNR, record
 
-__all__ = ["stand_in"]
 TIERS = (("single", ("low", "haze")), ("pair", ("low_haze",)), ("triple", ("low_haze_rain",)))
 
 
@@ -71,7 +70,7 @@ def test_identical_pictures_stay_infinitely_good():
     assert summary.all.values[PSNR.key] == inf and rows(summary)["haze"].values[PSNR.key] == 20
 
 
-def test_selectivity_is_that_of_the_records_that_have_it(stand_in):
+def test_selectivity_is_that_of_the_records_that_have_it():
     pairs = {"present_absent": (0.8, 0.1)}
     summary = summarize([record("low/a", 20.0, selectivity=pairs), record("low/b", 20.0)])
     assert "present_absent" in summary.selectivity

@@ -16,9 +16,8 @@ from f2d.evaluation.record import Record
 from f2d.evaluation.summary import summarize
 from f2d.evaluation.tables import SPEED, terminal_table, write_results
 from f2d.metrics.measure import About
-from tests.evaluation.records import NIQE, PSNR, SETTINGS, SSIM, folder_of, record, stand_in
+from tests.evaluation.records import NIQE, PSNR, SETTINGS, SSIM, folder_of, record
 
-__all__ = ["stand_in"]
 FID = About("fid", "FID", "lower", digits=2)
 TIERS = (("single", ("low", "haze")), ("pair", ("low_haze",)))
 RECORDS = [
@@ -112,7 +111,7 @@ def test_published_rows_are_marked_and_only_compared_where_conventions_agree(tmp
     assert "The same as" not in other
 
 
-def test_selectivity_names_its_definitions(tmp_path, stand_in):
+def test_selectivity_names_its_definitions(tmp_path):
     pairs = {"present_absent": (0.8, 0.1), "max_min": (0.9, 0.1)}
     text = written(tmp_path, [record("low/a", 20.0, selectivity=pairs)])["results.md"]
     table = {row[0]: row[1:] for row in cells_of(text, "## Selectivity")[1:]}

@@ -92,7 +92,7 @@ def evaluate(path: Path, name: str, cases: list[Case], restore, **changes) -> Pa
             if factor in case.factors
         }
         measured = (*numbers, *seen, selectivity, maps, 0.125, 2**28)
-        record = Record(case.name, case.category, *picture.size, *measured)
+        record = Record(case.name, case.category, *picture.size, *measured, data=case.files(), scene=case.scene())
         folder.write(record)
     return path
 

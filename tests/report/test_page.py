@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import shutil
 from dataclasses import replace
 from statistics import fmean
 
@@ -147,7 +148,11 @@ def test_without_details_the_model_is_not_asked(opened, sample, tmp_path, monkey
 def test_without_truth_there_is_no_error_map(opened, sample, tmp_path):
     cases = [case._replace(degraded=case.clean, clean=None) for case in sample.data.cases]
     opened(replace(sample.data, cases=tuple(cases)))
-    write_report(sample.folders, tmp_path / "page.html", details=False)
+    folders = [shutil.copytree(folder, tmp_path / folder.name) for folder in sample.folders]
+    for folder in map(EvaluationFolder.open, folders):
+        for case in cases:
+            folder.write(replace(folder.record(case.name), data=case.files()))
+    write_report(folders, tmp_path / "page.html", details=False)
     read = Reader((tmp_path / "page.html").read_text())
     assert len(read.all("img")) == len(cases) * 3 and "round truth" not in read.text
 
@@ -248,7 +253,8 @@ def test_fifty_photographs_stay_under_30_mb(opened, tmp_path, monkeypatch):
         original = clean[i % 2]
         files = {name: original.clean.with_suffix(f".{name}.png") for name in ("clean", "degraded", "restored")}
         case = Case(f"{original.category}/{i}", original.category, files["degraded"], files["clean"])
-        folder.write(Record(case.name, case.category, 960, 640, {PSNR.key: 30.0}, {PSNR.key: 30.0}))
+        record = Record(case.name, case.category, 960, 640, {PSNR.key: 30.0}, {PSNR.key: 30.0}, data=case.files())
+        folder.write(record)
         folder.restored(case.name).parent.mkdir(parents=True, exist_ok=True)
         folder.restored(case.name).symlink_to(files["restored"])
         cases.append(case)

@@ -12,9 +12,9 @@ from f2d.evaluation.datasets import DataSet, open_data
 from f2d.evaluation.folder import EvaluationFolder, names_of
 from f2d.evaluation.method import load_evaluated
 from f2d.evaluation.record import Record
-from f2d.figures.experts import acting, maps, weights
+from f2d.figures.experts import Experts, acting, gates, maps, weights
 from f2d.figures.grid import save
-from f2d.figures.panels import Crop, Shown, comparison, errors, gates, show, trajectory
+from f2d.figures.panels import Crop, Shown, comparison, errors, show, trajectory
 from f2d.transport import LogNormal
 
 CASES = 4  # default number
@@ -105,20 +105,20 @@ def _drawings(
     found: dict[str, Callable[[], Figure]] = {"comparison": lambda: comparison(shown)}
     if any(case.clean is not None for case in shown):
         found["errors"] = lambda: errors(shown)
-    restorers = {}
+    experts: dict[str, Experts] = {}
     for name, folder in methods.items():
         settings = folder.settings
         if settings.model is None:
             continue
         restorer = load_evaluated(settings, device)
         if restorer.config.factors:
-            restorers[name] = restorer
-            found[f"{name}-gates"] = partial(gates, restorer, shown)
+            experts[name] = Experts.of(restorer)
+            found[f"{name}-gates"] = partial(gates, experts[name], shown)
         if isinstance(restorer.transport, LogNormal):
             restorer.transport.times(steps, "MC")  # raises its error before anything is drawn
             found[f"{name}-trajectory"] = partial(
                 trajectory, restorer, shown[0], steps=steps, seed=settings.options["seed"]
             )
-    if restorers and any(case.masks for case in shown):
-        found["maps"] = lambda: maps(restorers, shown)
+    if experts and any(case.masks for case in shown):
+        found["maps"] = lambda: maps(experts, shown)
     return found

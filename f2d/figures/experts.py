@@ -1,13 +1,15 @@
-"""Figures of the experts: their maps beside the ground-truth masks, and how much each acts where it is needed."""
+"""Figures of the experts: gates and maps, also beside the ground-truth masks, and how much each acts when needed."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
 from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from torch import Tensor
 
-from f2d.engine.restorer import Restorer
+from f2d.engine.restorer import Restored, Restorer
 from f2d.evaluation.bootstrap import Estimate, ratio
 from f2d.evaluation.case import Case
 from f2d.evaluation.record import Record
@@ -17,6 +19,21 @@ from f2d.metrics.localisation import located
 from f2d.metrics.selectivity import EPSILON
 
 FLOOR = 1e-4  # effective gates below it are drawn at the lower edge
+
+
+class Experts(NamedTuple):
+    """The experts of a model. look: its result for an image, which runs the model once for all figures of this image.
+
+    spatial: whether the model computes maps (False: they are ones, since it routes whole images).
+    """
+
+    look: Callable[[Tensor], Restored[Tensor]]
+    spatial: bool
+
+    @classmethod
+    def of(cls, restorer: Restorer) -> "Experts":
+        """Those of a model that has factors."""
+        return cls(cache(partial(restorer, steps=1)), getattr(restorer.config, "spatial_maps", False))
 
 
 class Acting(NamedTuple):
@@ -31,7 +48,19 @@ class Acting(NamedTuple):
     experts: int
 
 
-def maps(restorers: Mapping[str, Restorer], cases: Sequence[Shown]) -> Figure:
+def gates(experts: Experts, cases: Sequence[Shown]) -> Figure:
+    """Draw a row for each case: the input, then ``alpha_k m_k`` of every expert at the first step."""
+    rows = []
+    for case in cases:
+        seen = experts.look(case.degraded)
+        row: list[Cell] = [("input", picture(case.degraded), case.name)]
+        for k, factor in enumerate(seen.factors):
+            row.append((factor, (seen.gates[k] * seen.maps[k]).numpy(), f"gate {seen.gates[k]:.2f}"))
+        rows.append(row)
+    return grid(rows, limits=(0, 1), unit="gate x map")
+
+
+def maps(models: Mapping[str, Experts], cases: Sequence[Shown]) -> Figure:
     """Draw a row for each case and factor that is present: input, ground-truth mask, and every model's map m_k.
 
     All maps of a row are divided by the largest value of its mask, since rain reaches only a fraction of what haze
@@ -39,7 +68,7 @@ def maps(restorers: Mapping[str, Restorer], cases: Sequence[Shown]) -> Figure:
     """
     rows = []
     for case in cases:
-        seen = {name: restorer.explain(case.degraded) for name, restorer in restorers.items()} if case.masks else {}
+        seen = {name: experts.look(case.degraded) for name, experts in models.items()} if case.masks else {}
         for factor, mask in case.masks.items():
             scale = max(float(mask.max()), EPSILON)
             row: list[Cell] = [
@@ -49,9 +78,8 @@ def maps(restorers: Mapping[str, Restorer], cases: Sequence[Shown]) -> Figure:
             for name, found in seen.items():
                 if factor in found.factors:
                     map_ = found.maps[found.factors.index(factor)]
-                    spatial = getattr(restorers[name].config, "spatial_maps", False)
                     r = located(map_, mask).correlation
-                    told = "no map, m = 1" if not spatial else f"r = {r:.2f}" if isfinite(r) else "constant map, no r"
+                    told = "no map, m = 1" if not models[name].spatial else f"r = {r:.2f}" if isfinite(r) else "constant map, no r"
                     row.append((name, (case.cut(map_) / scale).numpy(), told))
             rows.append(row)
     if not rows:

@@ -1,4 +1,4 @@
-"""Panels of the figures: methods side by side, their errors, gates, and the trajectory of x_t."""
+"""Panels of the figures: methods side by side, their errors, and the trajectory of x_t."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -107,23 +107,6 @@ def errors(cases: Sequence[Shown]) -> Figure:
     if not rows:
         raise ValueError("an error map needs a ground truth, but none of these images has one")
     return grid(rows, limits=(0, ERROR_LEVELS), unit="|error|, grey levels")
-
-
-def gates(restorer: Restorer, cases: Sequence[Shown]) -> Figure:
-    """Draw a row for each case: the input, then ``alpha_k m_k`` of every expert at the first step.
-
-    Raises ValueError for a model without experts.
-    """
-    if not restorer.config.factors:
-        raise ValueError("this model has no factors, and therefore no gates")
-    rows = []
-    for case in cases:
-        seen = restorer(case.degraded)
-        row = [("input", picture(case.degraded), case.name)]
-        for k, factor in enumerate(seen.factors):
-            row.append((factor, (seen.gates[k] * seen.maps[k]).numpy(), f"gate {seen.gates[k]:.2f}"))
-        rows.append(row)
-    return grid(rows, limits=(0, 1), unit="gate x map")
 
 
 def trajectory(restorer: Restorer, case: Shown, *, steps: int = 10, seed: int = 0) -> Figure:

@@ -1,7 +1,6 @@
 """`f2d figures` on experts: maps beside ground-truth masks, and effective gates of present and absent factors."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,21 +9,20 @@ import torch
 pytest.importorskip("matplotlib", reason="needs the [eval] extra")
 
 from f2d.degradation import CATEGORIES, FACTORS
-from f2d.engine.restorer import Explanation, Restorer
+from f2d.engine.restorer import Restored, Restorer
 from f2d.evaluation.case import Case
 from f2d.evaluation.folder import EvaluationFolder
 from f2d.evaluation.record import Record
-from f2d.figures.experts import acting, maps, weights
+from f2d.figures.experts import Experts, acting, gates, maps, weights
 from f2d.figures.panels import Crop, Shown
 from tests.data.conftest import picture, save
 
 MASK = torch.tensor([[0.0, 0.1], [0.2, 0.4]])
 
 
-def stub(map_: torch.Tensor, spatial: bool = True):
+def stub(map_: torch.Tensor, spatial: bool = True) -> Experts:
     """A model whose rain expert has this map."""
-    found = Explanation(("rain",), map_[None], torch.ones(1), torch.ones(1))
-    return SimpleNamespace(explain=lambda image: found, config=SimpleNamespace(spatial_maps=spatial))
+    return Experts(lambda image: Restored(image, 0.0, ("rain",), map_[None], torch.ones(1), torch.ones(1)), spatial)
 
 
 def shown(**masks: torch.Tensor) -> Shown:
@@ -51,6 +49,23 @@ def test_maps_stand_beside_the_mask_on_its_scale():
     assert cropped.axes[2].get_xlabel() == "r = 1.00"  # of the whole map
     with pytest.raises(ValueError, match="needs ground-truth masks"):
         maps(models, [shown()])
+
+
+def test_an_image_is_analysed_once_for_its_gates_and_its_maps(model, monkeypatch):
+    calls = []
+    call, explain = Restorer.__call__, Restorer.explain
+    monkeypatch.setattr(Restorer, "__call__", lambda *args, **options: calls.append(1) or call(*args, **options))
+    monkeypatch.setattr(Restorer, "explain", lambda *args: calls.append(1) or explain(*args))
+    restorer, degraded = Restorer.load(model, precision="float32"), torch.from_numpy(picture(1)).permute(2, 0, 1) / 255
+    found, experts = restorer.explain(degraded), Experts.of(restorer)
+    calls.clear()
+    case = Shown("rain/a", degraded, None, {}, {"rain": torch.rand(degraded.shape[1:])})
+    axes = [axis for axis in gates(experts, [case]).axes if axis.images][1 : 1 + len(FACTORS)]
+    for k, axis in enumerate(axes):
+        np.testing.assert_allclose(axis.images[0].get_array(), found.gates[k] * found.maps[k], atol=1e-5)
+        assert axis.get_title() == FACTORS[k] and axis.get_xlabel() == f"gate {found.gates[k]:.2f}"
+    maps({"ours": experts}, [case])
+    assert len(axes) == len(FACTORS) and len(calls) == 1
 
 
 def evaluated(category: str, scene: str, factors: tuple[str, ...], **effective: float) -> tuple[Case, Record]:

@@ -35,11 +35,12 @@ def draw(
 
     The figures are ``comparison``, ``errors`` if there is a ground truth, ``maps`` if there are ground-truth masks and
     experts, ``weights`` if factors are known and experts evaluated, and for every evaluated model ``NAME-gates`` (if it
-    has experts) and ``NAME-trajectory`` of the first case (if its process is log-normal).
+    has experts) and ``NAME-trajectory`` of the first case (if its process is log-normal). Images whose files have
+    changed since they were evaluated are in none of them.
 
     names: of cases; if empty, the first case of each of four evenly chosen categories. crop: the part of each image
-    that ``comparison``, ``errors`` and ``maps`` show. Raises ValueError, before
-    anything is drawn, for evaluations that are missing, use different data or lack a case, and for files that exist.
+    that ``comparison``, ``errors`` and ``maps`` show. Raises ValueError, before anything is drawn, for evaluations that
+    are missing, use different data or lack a case, for a named case whose files have changed, and for files that exist.
     """
     folders = [EvaluationFolder.open(path) for path in evaluations]
     sources = {folder.settings.data for folder in folders}
@@ -51,7 +52,10 @@ def draw(
     data = open_data(sources.pop())
     shown = [show(case, methods, crop) for case in _chosen(data, folders, names)]
     drawings = _drawings(methods, shown, steps, device)
-    experts = {name: acting(_evaluated(data, folder)) for name, folder in methods.items()}
+    experts = {
+        name: acting([(case, record) for case in data.cases if (record := _current(case, folder))])
+        for name, folder in methods.items()
+    }
     if any(experts.values()):
         drawings["weights"] = lambda: weights(experts)
     paths = {name: target / f"{_plain(name)}.{suffix}" for name in drawings}
@@ -78,7 +82,11 @@ def _chosen(data: DataSet, folders: Sequence[EvaluationFolder], names: Sequence[
         )
     if names:
         return [by_name[name] for name in names]
-    done = [case for case in data.cases if all(_is_current(case, folder) for folder in folders)]
+    done = [
+        case
+        for case in data.cases
+        if all(_current(case, folder) and folder.restored(case.name).is_file() for folder in folders)
+    ]
     first = {case.category: case for case in reversed(done)}
     rows = [category for category in data.categories if category in first]
     if not rows:
@@ -87,16 +95,10 @@ def _chosen(data: DataSet, folders: Sequence[EvaluationFolder], names: Sequence[
     return [first[category] for category in picked]
 
 
-def _is_current(case: Case, folder: EvaluationFolder) -> bool:
-    """Whether the stored restoration of a case is of this evaluation, and of the files as they are now."""
+def _current(case: Case, folder: EvaluationFolder) -> Record | None:
+    """Return the record of a case if it has measurements, and these are of the files as they are now."""
     record = folder.record(case.name)
-    measured = record is not None and record.error is None and not case.changed_since(record)
-    return measured and folder.restored(case.name).is_file()
-
-
-def _evaluated(data: DataSet, folder: EvaluationFolder) -> list[tuple[Case, Record]]:
-    records = ((case, folder.record(case.name)) for case in data.cases)
-    return [(case, record) for case, record in records if record is not None]
+    return None if record is None or record.error is not None or case.changed_since(record) else record
 
 
 def _drawings(

@@ -43,6 +43,20 @@ def test_a_picture_that_has_changed_is_not_shown_beside_its_old_restoration(f2d,
     assert done.exit_code == 0, done.output
 
 
+def test_gates_of_pictures_that_have_changed_are_not_drawn(f2d, model, tmp_path):
+    """The figure of the gates where a factor is present and where it is absent took them as if nothing had changed."""
+    for category in ("haze", "rain"):
+        save(picture(1), tmp_path / "data" / category / "gt" / "1.png")
+        save(picture(2), tmp_path / "data" / category / "input" / "1.png")
+    out = tmp_path / "out"
+    assert f2d("eval", model, "--data", f"pairs={tmp_path / 'data'}", "-o", out, "--measures", "mae").exit_code == 0
+    draw = ("figures", out, "--steps", "2", "--format", "svg", "-o")
+    assert f2d(*draw, tmp_path / "before").exit_code == 0 and (tmp_path / "before" / "weights.svg").exists()
+    save(picture(3), tmp_path / "data" / "rain" / "input" / "1.png")
+    assert f2d(*draw, tmp_path / "after").exit_code == 0 and (tmp_path / "after" / "comparison.svg").exists()
+    assert not (tmp_path / "after" / "weights.svg").exists()  # haze alone is compared with nothing
+
+
 def test_a_photograph_more_changes_the_seeds_of_those_behind_it(f2d, model, tmp_path):
     """Image i of category c is degraded with seed 1000 c + i, so the page showed another rain than was restored."""
     save(picture(1), tmp_path / "photos" / "b.png")

@@ -168,7 +168,11 @@ def gather(folders: Sequence[Path], images: int) -> Content:
         for case in data.cases
         if all(case.name in method.records and method.folder.restored(case.name).is_file() for method in methods)
     ]
-    changed = [case for case in common if any(case.changed_since(method.records[case.name]) for method in methods)]
+    changed = [
+        case
+        for case in data.cases
+        if any(case.name in of.records and case.changed_since(of.records[case.name]) for of in methods)
+    ]
     return Content(
         data,
         methods,

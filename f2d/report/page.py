@@ -54,8 +54,8 @@ def write_report(
             "have changed since they were evaluated: their numbers are of the earlier files, and they are not shown. "
             "Run f2d eval again."
         )
-    elif not content.cases:
-        notes.append("No pictures are shown: none has a restoration in every evaluation.")
+    if not content.cases:
+        notes.append("No pictures are shown: none has an up-to-date restoration in every evaluation.")
     budget = BUDGET / max(1, len(content.cases))
     shown = []
     for case in content.cases:

@@ -43,6 +43,16 @@ def test_a_picture_that_has_changed_is_not_shown_beside_its_old_restoration(f2d,
     assert done.exit_code == 0, done.output
 
 
+def test_changed_data_is_said_where_no_restoration_is_kept(f2d, model, evaluation, tmp_path):
+    """Only pictures with a restoration in every evaluation were looked at."""
+    out, page = tmp_path / "without", tmp_path / "page.html"
+    command = ("eval", model, "--data", f"pairs={tmp_path / 'rain'}", "-o", out, "--measures", "mae", "--no-images")
+    assert f2d(*command).exit_code == 0
+    save(picture(9), tmp_path / "rain" / "gt" / "0.png")
+    done = f2d("report", out, "-o", page, "--no-details")
+    assert done.exit_code == 0 and "The files of 1 of 3 pictures, such as rain/0" in " ".join(done.stderr.split())
+
+
 def test_gates_of_pictures_that_have_changed_are_not_drawn(f2d, model, tmp_path):
     """The figure of the gates where a factor is present and where it is absent took them as if nothing had changed."""
     for category in ("haze", "rain"):

@@ -1,7 +1,7 @@
 """Figures of the experts: gates and maps, also beside the ground-truth masks, and how much each acts when needed."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 from math import isfinite
 from typing import NamedTuple
 
@@ -33,7 +33,12 @@ class Experts(NamedTuple):
     @classmethod
     def of(cls, restorer: Restorer) -> "Experts":
         """Those of a model that has factors."""
-        return cls(cache(partial(restorer, steps=1)), getattr(restorer.config, "spatial_maps", False))
+
+        @cache
+        def look(image: Tensor) -> Restored[Tensor]:
+            return restorer(image, steps=1)
+
+        return cls(look, getattr(restorer.config, "spatial_maps", False))
 
 
 class Acting(NamedTuple):
@@ -79,7 +84,8 @@ def maps(models: Mapping[str, Experts], cases: Sequence[Shown]) -> Figure:
                 if factor in found.factors:
                     map_ = found.maps[found.factors.index(factor)]
                     r = located(map_, mask).correlation
-                    told = "no map, m = 1" if not models[name].spatial else f"r = {r:.2f}" if isfinite(r) else "constant map, no r"
+                    told = f"r = {r:.2f}" if isfinite(r) else "constant map, no r"
+                    told = told if models[name].spatial else "no map, m = 1"
                     row.append((name, (case.cut(map_) / scale).numpy(), told))
             rows.append(row)
     if not rows:

@@ -89,11 +89,10 @@ def summarize(records: Sequence[Record], tiers: Tiers = ()) -> Summary:
     rows = [_category(name, [record for record in good if record.category == name], keys) for name in order]
     averages = [("tier", name, [row for row in rows if row.name in wanted]) for name, wanted in tiers]
     averages.append(("all", "all", rows))
-    pairs = [record.selectivity for record in good if record.selectivity]
     return Summary(
         (*rows, *(_average(kind, name, parts, keys) for kind, name, parts in averages if parts)),
         tuple(Failure(record.name, record.error) for record in ordered if record.error is not None),
-        selectivity.ratios(pairs) if pairs else {},
+        selectivity.ratios(record.selectivity for record in good),
         _localisation(good),
         _speed([record for record in good if record.seconds > 0]),
     )

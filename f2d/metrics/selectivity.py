@@ -65,13 +65,12 @@ def pairs_of(gates: Tensor, maps: Tensor, labels: Tensor, true_maps: Tensor | No
 
 
 def ratios(images: Iterable[Pairs]) -> dict[str, Ratio]:
-    """Combine the results of `pairs_of`; each ratio is over the images that have it, NaN if none has."""
+    """Combine the results of `pairs_of`; each ratio is over the images that have it, and omitted if none has."""
     found = list(images)
-    return {name: _ratio([pairs[name] for pairs in found if name in pairs]) for name in DEFINITIONS}
+    of_each = {name: [pairs[name] for pairs in found if name in pairs] for name in DEFINITIONS}
+    return {name: _ratio(pairs) for name, pairs in of_each.items() if pairs}
 
 
 def _ratio(pairs: list[tuple[float, float]]) -> Ratio:
-    if not pairs:
-        return Ratio(float("nan"), float("nan"))
     above, below = (mean(column) for column in zip(*pairs))
     return Ratio(above / (below + EPSILON), median(a / (b + EPSILON) for a, b in pairs))

@@ -41,13 +41,13 @@ class Method(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """The mean per image."""
+        """The mean per image; 0 for outputs of another method, which nobody timed here."""
         return fmean(record.seconds for record in self.records.values())
 
     @property
     def peak(self) -> int:
-        """The peak memory in bytes."""
-        return max(record.peak_memory for record in self.records.values())
+        """The peak memory in bytes, of the images that were timed; 0 if none was."""
+        return self.summary.speed.peak_memory if self.summary.speed else 0
 
     def row(self, kind: str, name: str) -> Row | None:
         """Return a row of the summary, None if it has none of that name."""

@@ -1,8 +1,10 @@
 """`f2d report`: a page from evaluations on disk, of records made for the test and of a real evaluation."""
 
 import json
+import re
 
 import typer
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from f2d.cli.report import report
@@ -35,6 +37,23 @@ def test_command_writes_replaces_and_refuses(opened, sample, tmp_path):
     assert ran.exit_code == 2 and "contains no evaluation" in ran.output and "Traceback" not in ran.output
 
 
+def test_outputs_of_another_method_have_no_time(tmp_path):
+    """The page said that they took 0 s, and gave them the memory of the measurements."""
+    for i in range(2):
+        for folder in ("gt", "input", "theirs"):
+            (tmp_path / "rain" / folder).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 24), (90, 60, 30 * i)).save(tmp_path / "rain" / folder / f"{i}.png")
+    evaluation = Evaluation(Request(str(tmp_path / "rain" / "theirs"), f"pairs={tmp_path / 'rain'}"), tmp_path / "eval")
+    evaluation.folder.create()
+    list(evaluation.run(evaluation.data.cases))
+    evaluation.finish(evaluation.records())
+    write_report([tmp_path / "eval"], tmp_path / "page.html", details=False)
+    text = (tmp_path / "page.html").read_text()
+    assert '<td class="number">2 of 2</td><td class="number">–</td><td class="number">–</td></tr>' in text
+    row = '<tr><th scope="row">Seconds</th><td class="number">–</td><td class="number">–</td></tr>'
+    assert text.count(row) == 2
+
+
 def test_page_of_a_real_evaluation(tmp_path):
     """`f2d.evaluation` as it is, from a folder of pairs: conventions, other measures, a set measure, selectivity."""
     degraded, clean = tmp_path / "data" / "rain" / "input", tmp_path / "data" / "rain" / "gt"
@@ -56,7 +75,10 @@ def test_page_of_a_real_evaluation(tmp_path):
         json.dumps(json.loads(results.read_text()) | {"over_sets": {evaluation.folder.settings.measures[-1].key: 7.5}})
     )
     assert write_report([tmp_path / "eval"], tmp_path / "page.html", details=False) == []
-    text = Reader((tmp_path / "page.html").read_text()).text
+    page = (tmp_path / "page.html").read_text()
+    ratios = re.search(r'aria-label="Selectivity">.*?</table>', page)[0]
+    assert "max_min" in ratios and "inside_masks" not in ratios and "nan" not in ratios  # the masks are unknown
+    text = Reader(page).text
     for name in ("onerestore", "f2dnet"):
         assert f"{name} : {CONVENTIONS[name].text}" in text
     for about in evaluation.folder.settings.measures:

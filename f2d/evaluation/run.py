@@ -73,6 +73,8 @@ class Run:
         pixels = case.load()
         with self._turn:
             answer = self.method.restore(case, pixels.degraded)
+        if not bool(answer.image.isfinite().all()):
+            raise ValueError("the restored image has values that are infinite or not a number")
         if self.keep_images:
             path = self.folder.restored(case.name)
             path.parent.mkdir(parents=True, exist_ok=True)

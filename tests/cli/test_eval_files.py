@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from f2d.evaluation.folder import EvaluationFolder
+from f2d.evaluation.method import ModelMethod
 from f2d.evaluation.tables import FILES
 from tests.cli.conftest import assert_one_line_error
 from tests.data.conftest import picture, save
@@ -89,6 +90,21 @@ def test_a_damaged_record_is_an_error_until_it_is_measured_anew(f2d, model, pair
     record.write_bytes(b"\xff half")
     assert f2d(*command).exit_code == 0 and kept.stat().st_mtime_ns == unchanged
     assert all(files(out)[path] == before[path] for path in before if path.name.startswith("results"))
+
+
+def test_a_restoration_that_is_not_a_number_is_a_failure(f2d, model, pairs, tmp_path, monkeypatch):
+    """Every mean left it out, and was that of the others."""
+    restore = ModelMethod.restore
+
+    def overflowing(self, case, degraded):
+        answer = restore(self, case, degraded)
+        return answer._replace(image=answer.image / 0) if case.name == "pairs/1" else answer
+
+    monkeypatch.setattr(ModelMethod, "restore", overflowing)
+    done = f2d("eval", model, "--data", pairs, "-o", tmp_path / "out", "--measures", "mae")
+    assert done.exit_code == 1 and "1 evaluated, 1 failed" in done.stdout
+    assert "pairs/1: the restored image has values that are infinite or not a number" in done.stderr
+    assert not (tmp_path / "out" / "restored" / "pairs" / "1.png").exists()
 
 
 @pytest.mark.parametrize("change", ["without images", "failed"])

@@ -39,11 +39,13 @@ def replacing(path: Path, *, alone: bool = False) -> Iterator[Path]:
 
 
 def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write files of a folder, created if missing, in UTF-8 with newlines as they are; each as `replacing` does."""
+    """Write files of a folder, created if missing, in UTF-8 with newlines as they are; each as `replacing` does.
+
+    Bytes of file names that are not Unicode are escaped."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         with replacing(folder / name, alone=True) as part:
-            part.write_text(text, encoding="utf-8", newline="\n")
+            part.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 @contextmanager

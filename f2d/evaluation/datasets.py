@@ -18,6 +18,7 @@ from f2d.data.pictures import find_images
 from f2d.degradation import CATEGORIES
 from f2d.evaluation.case import Case
 from f2d.evaluation.presets import PRESETS, Part
+from f2d.evaluation.record import in_unicode
 from f2d.images import IMAGE_SUFFIXES
 
 ROOT = "F2D_DATA"  # environment variable: a folder that contains data sets under their own names
@@ -214,6 +215,5 @@ def _distinct(cases: list[Case]) -> list[Case]:
             plain = name + (file.suffix if file is not None else "")
             name = next(n for n in chain([plain], (f"{plain} {i}" for i in count(2))) if n not in taken)
             taken.add(name)
-        # file systems may allow names with bytes that are not Unicode
-        found.append(case._replace(name=name.encode("utf-8", "backslashreplace").decode()))
+        found.append(case._replace(name=in_unicode(name), category=in_unicode(case.category)))
     return found

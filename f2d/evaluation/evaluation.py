@@ -11,7 +11,7 @@ from f2d.evaluation.case import Case
 from f2d.evaluation.datasets import DataSet, open_data
 from f2d.evaluation.folder import RECORDS, RESTORED, SETTINGS, EvaluationFolder, Settings
 from f2d.evaluation.method import Method, ModelMethod, OutputsMethod, digest
-from f2d.evaluation.record import Record
+from f2d.evaluation.record import Record, in_unicode
 from f2d.evaluation.run import Run
 from f2d.evaluation.summary import Summary, of_all, summarize
 from f2d.evaluation.tables import FILES, write_results
@@ -58,7 +58,7 @@ class Evaluation:
     """
 
     def __init__(self, request: Request, path: Path, *, overwrite: bool = False):
-        name, self._is_model = request.name or _called(request.method), names_weights(request.method)
+        name, self._is_model = in_unicode(request.name or _called(request.method)), names_weights(request.method)
         if name.lower() in RESERVED:
             raise ValueError(f"{name!r} has another meaning in tables, so give another name (--name)")
         if self._is_model:  # a branch on the Hub moves, but all parts of an evaluation must use the same weights

@@ -67,7 +67,15 @@ class Record:
 
 def dumps(value: Any) -> str:
     """Convert to JSON; infinity and NaN become strings that `float` reads."""
-    return json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return in_unicode(json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False)) + "\n"
+
+
+def in_unicode(text: str) -> str:
+    r"""Escape the bytes of file names that are not Unicode, which no text file can hold: \xff becomes ``\udcff``.
+
+    JSON reads such an escape as the same byte again.
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _plain(value: Any) -> Any:

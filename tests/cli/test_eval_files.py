@@ -1,6 +1,8 @@
 """The files of `f2d eval`: it writes over none of the user's, and none is left of an earlier evaluation."""
 
 import json
+import os
+import shutil
 
 import pytest
 from PIL import Image
@@ -9,6 +11,7 @@ from f2d.evaluation.folder import EvaluationFolder
 from f2d.evaluation.method import ModelMethod
 from f2d.evaluation.tables import FILES
 from tests.cli.conftest import assert_one_line_error
+from tests.cli.test_eval import contents, rows
 from tests.data.conftest import picture, save
 
 
@@ -90,6 +93,29 @@ def test_a_damaged_record_is_an_error_until_it_is_measured_anew(f2d, model, pair
     record.write_bytes(b"\xff half")
     assert f2d(*command).exit_code == 0 and kept.stat().st_mtime_ns == unchanged
     assert all(files(out)[path] == before[path] for path in before if path.name.startswith("results"))
+
+
+def test_names_that_are_not_unicode_are_in_every_file(f2d, model, pairs, tmp_path):
+    """An unreadable image, an image without a partner or a folder of such a name ended everything without results."""
+    data, out, page = os.fsdecode(os.fsencode(tmp_path) + b"/\xff"), tmp_path / "out", tmp_path / "page.html"
+    os.rename(pairs, data)
+    for side in ("gt", "input"):
+        os.rename(f"{data}/{side}/1.png", os.fsencode(f"{data}/{side}") + b"/\xfe.png")
+    with open(os.fsencode(f"{data}/input") + b"/\xfe.png", "wb") as file:
+        file.write(b"no picture")
+    shutil.copy(f"{data}/input/0.png", os.fsencode(f"{data}/input") + b"/\xfd.png")
+    command = ("eval", model, "--data", f"pairs={data}", "-o", out, "--measures", "mae")
+    done = f2d(*command)
+    assert done.exit_code == 1 and "1 evaluated, 1 failed, 1 data problems" in done.stdout, done.output
+    assert list(rows(out)) == [r"\udcff/0", r"\udcff/\udcfe"] and data in EvaluationFolder.open(out).settings.data
+    written = contents(out)
+    assert all(rb"\udcfe.png" in text for name, text in written.items() if name != "results.md")
+    assert rb"\udcfd.png: no image to compare it with" in written["results.md"]
+    assert (
+        f2d("report", out, "-o", page, "--no-details").exit_code == 0 and r'aria-label="\udcff/0"' in page.read_text()
+    )
+    again = f2d(*command)
+    assert again.exit_code == 1 and contents(out) == written
 
 
 def test_a_restoration_that_is_not_a_number_is_a_failure(f2d, model, pairs, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from math import isinf, isnan
 
 from f2d.metrics.measure import About
 
-_SPECIAL = re.compile(r"[\\`*|<>\[\]#]|(?<![^\W_])_|_(?![^\W_])")  # an underscore inside a word is no emphasis
+_SPECIAL = re.compile(r"[\\`*|<>\[\]#&~]|(?<![^\W_])_|_(?![^\W_])")  # an underscore inside a word is no emphasis
 
 
 def number(value: float | None, digits: int, sign: str = "") -> str:

@@ -1,6 +1,7 @@
 """The files of an evaluation: every number is in them, in words one can trust, and in the same bytes each time."""
 
 import csv
+import html
 import io
 import json
 import random
@@ -9,8 +10,10 @@ from math import inf, nan
 from types import SimpleNamespace
 
 import pytest
+from markdown_it import MarkdownIt
 from rich.console import Console
 
+from f2d.evaluation.markdown import plain
 from f2d.evaluation.presets import PRESETS
 from f2d.evaluation.record import Record
 from f2d.evaluation.summary import summarize
@@ -133,6 +136,15 @@ def test_names_cannot_break_the_tables(tmp_path):
     _, first, second, *_ = cells_of(written(tmp_path, records)["results.md"], "## Convention onerestore")
     assert first[0] == "low_haze" and second[0] == "a\\|b c"
     assert len(first) == len(second) == 6
+
+
+@pytest.mark.parametrize(
+    "name", ["a&lt;b&amp;", "~~a~~", "a~b~c", "_a_ x_y", "*a*", "<b>`a`</b>", "![a](b) #", r"a\*b"]
+)
+def test_names_read_as_they_are(name):
+    """Rendered, &lt; was another character, and ~~a~~ was struck through."""
+    rendered = MarkdownIt("commonmark").enable("strikethrough").renderInline(plain(name))
+    assert "<" not in rendered and html.unescape(rendered) == name
 
 
 def test_bytes_are_the_same_whatever_the_order_of_work_and_its_speed(tmp_path):

@@ -72,7 +72,8 @@ class Evaluation:
         self._outputs = None
         if not self._is_model:
             _refuse_inside(path, Path(request.method))
-            self._outputs = OutputsMethod(Path(request.method).resolve(), self.data.cases)
+            every = self.data if request.limit is None else open_data(request.data)
+            self._outputs = OutputsMethod(Path(request.method).resolve(), every.cases)
         options = self._options()
         conventions = list(request.conventions) or [self.data.convention]
         if conventions == ["all"]:

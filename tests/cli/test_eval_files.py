@@ -133,6 +133,17 @@ def test_a_restoration_that_is_not_a_number_is_a_failure(f2d, model, pairs, tmp_
     assert not (tmp_path / "out" / "restored" / "pairs" / "1.png").exists()
 
 
+def test_a_limit_makes_no_name_unique(f2d, tmp_path):
+    """Of two videos with equal names, the restored frame of one was measured as that of the other."""
+    for k, video in enumerate(("one", "two")):
+        save(picture(k), tmp_path / "gopro" / "test" / video / "sharp" / "1.png")
+        save(picture(k) // 2, tmp_path / "gopro" / "test" / video / "blur" / "1.png")
+    save(picture(1), tmp_path / "flat" / "1.png")  # of the second
+    command = ("eval", tmp_path / "flat", "--data", f"gopro={tmp_path / 'gopro'}", "-o", tmp_path / "out")
+    done = f2d(*command, "--limit", 1)
+    assert done.exit_code == 1 and "has no image for GoPro/one/1 (looked for GoPro/one/1" in done.stderr
+
+
 @pytest.mark.parametrize("change", ["without images", "failed"])
 def test_no_restoration_of_earlier_files_stays(f2d, model, pairs, tmp_path, change):
     """Later commands took it for that of the new files."""

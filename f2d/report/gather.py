@@ -130,6 +130,12 @@ class Content(NamedTuple):
         return [given, *(record.values.get(about.key) for record in records)]
 
     @property
+    def part(self) -> str:
+        """Say so if the averages are not those of the whole data set."""
+        part = self.data.problems or any(of.failed or of.settings.options.get("limit") for of in self.methods)
+        return ", but ours is of a part of the data" if part else ""
+
+    @property
     def of_sets(self) -> list[About]:
         """The measures of all images together that some evaluation has."""
         known = {about.key: about for method in self.methods for about in method.settings.measures}

@@ -70,7 +70,7 @@ def test_tables_have_all_rows_and_published_ones_stand_apart(page, sample):
         assert cells == [str(sum(map(len, records[0]))), *(f"{value:.2f}" for value in values)]
     published = re.search(r'<section id="published">.*?</section>', text, re.S)[0]
     assert "99.90" in published and "Somebody et al. (2020), table 2" in published and "5.98M" in published
-    assert "luma in floating point. The same as Error above." in published
+    assert "luma in floating point. The same as Error above, but ours is of a part of the data." in published
 
 
 def test_maps_have_a_row_for_each_factor_of_methods_that_have_them(page, sample):

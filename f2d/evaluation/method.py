@@ -64,7 +64,8 @@ class OutputsMethod:
     """A folder of restored images: written by `f2d eval` (``category/name``), by `f2d restore`, or by other code.
 
     The image of a case has the name ``category/place``, that of its degraded file, with or without that file's folder,
-    or that of its clean file, tried in this order. Suffixes may differ. A name that fits several of `cases`, all those of the data set, is not used.
+    or that of its clean file, tried in this order. Suffixes may differ. A name that fits several of the
+    data set's cases is not used.
     """
 
     def __init__(self, folder: Path, cases: Sequence[Case]):

@@ -31,7 +31,7 @@ CONVENTIONS = {
     "moce-ir": _convention(
         "RGB in float; SSIM Gaussian 11 with sample covariance", ("rgb", "y"), "float", "gaussian11-sample"
     ),
-    # for three and five tasks, the code of MoCE-IR, PromptIR and AirNet first crops both images to multiples of 16 pixels
+    # on three and five tasks, the code of MoCE-IR, PromptIR and AirNet first crops images to multiples of 16 pixels
     "promptir": _convention("RGB in float; SSIM 7x7 uniform", ("rgb", "y"), "float", "7x7"),
     # F²D-Net's paper states only the luma; bits and window are assumed to be OneRestore's, with which it compares
     "f2dnet": _convention(

@@ -131,12 +131,13 @@ def _notes(comparison: "Comparison", resamples: int, seed: int, experts: bool = 
     )
     if experts:
         yield from expert_notes(comparison)
-    lines = comparison.lines[comparison.measures[0].key]
-    fewest = min(line.scenes for line in lines if line.kind == "category")
-    if fewest < 2:
+    # measures differ in their scenes where they are undefined for some images
+    scenes = {line.scenes for lines in comparison.lines.values() for line in lines if line.kind == "category"}
+    few = [number for number in scenes if 2 <= number < _FEW]
+    if min(scenes) < 2:
         yield "A category with fewer than two scenes has no interval, and neither does an average over it."
-    elif fewest < _FEW:
-        yield f"The smallest category has {fewest} scenes: intervals from so few are too narrow."
+    if few:
+        yield f"The smallest category with an interval has {min(few)} scenes: intervals from so few are too narrow."
     for key, count in comparison.undefined.items():
         yield f"{key} is undefined for {count} of them, which are excluded from every method's numbers."
     for key, reason in comparison.skipped.items():

@@ -23,7 +23,7 @@ def compared(f2d, folder, copies: int) -> list[float]:
         done = f2d(*command, "--measures", "mae")
         assert done.exit_code == 0, done.output
     done = f2d("compare", folder / "of one", folder / "of two", "-o", folder / "out")
-    assert done.exit_code == 0 and "smallest category has 5 scenes" in " ".join(done.output.split())
+    assert done.exit_code == 0 and "smallest category with an interval has 5 scenes" in " ".join(done.output.split())
     with open(folder / "out" / "compare.csv", newline="") as file:
         row = list(csv.DictReader(file))[1]
     return [float(row[name]) for name in ("mean", "difference", "low", "high")]

@@ -95,6 +95,16 @@ def test_few_pictures_are_told(tmp_path, left, words):
     assert result.exit_code == 0 and words in result.stdout
 
 
+@pytest.mark.parametrize(("left", "words"), [(1, "fewer than two scenes has no"), (3, "has 3 scenes")])
+def test_few_pictures_of_a_later_measure_are_told(tmp_path, left, words):
+    """Only those of the first measure were counted."""
+    undefined = {f"haze/{i}": {"values": {NIQE.key: nan}} for i in range(left, 6)}
+    folder(tmp_path / "a", name="first", **undefined)
+    folder(tmp_path / "b", 1.0, name="second", **undefined)
+    told = run(tmp_path / "a", tmp_path / "b", "--resamples", 100).stdout
+    assert words in told and f"has {left if left > 1 else 6} scenes: intervals from so few" in told
+
+
 def test_what_one_lacks_is_left_out_of_all_and_listed(tmp_path):
     folder(tmp_path / "a", skip={"low/0"}, name="first")
     broken = folder(tmp_path / "b", 1.0, name="second")

@@ -114,15 +114,17 @@ class Evaluation:
         """Return the cases that are still to be evaluated, and remove temporary files of killed processes.
 
         These are cases without an undamaged record or restored image, cases whose files have changed, and failed cases.
-        With `overwrite`, these are all cases, and old results are removed.
+        With `overwrite`, these are all cases. If there are any, results of an earlier run are removed.
         """
         self.folder.remove_leftovers(case.name for case in cases)
         if self._overwrite:
-            for name in FILES:
-                (self.folder.path / name).unlink(missing_ok=True)
             for case in cases:
                 self.folder.remove(case.name)
-        return [case for case in cases if not self._is_done(case)]
+        left = [case for case in cases if not self._is_done(case)]
+        if left:  # interrupted, the folder would have records beside tables and a FID of other images
+            for name in FILES:
+                (self.folder.path / name).unlink(missing_ok=True)
+        return left
 
     def run(self, cases: Sequence[Case]) -> Iterator[Record]:
         """Evaluate cases and yield each record as soon as it exists; the model is loaded first."""

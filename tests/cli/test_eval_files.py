@@ -165,7 +165,8 @@ def test_no_restoration_of_earlier_files_stays(f2d, model, pairs, tmp_path, chan
     assert list(again.getdata()) == list(once.getdata())
 
 
-def test_results_of_the_evaluation_before_do_not_outlive_it(f2d, model, pairs, tmp_path, monkeypatch):
+@pytest.mark.parametrize("change", ["overwrite", "data"])
+def test_results_of_the_evaluation_before_do_not_outlive_it(f2d, model, pairs, tmp_path, monkeypatch, change):
     """Interrupted, the page of a new evaluation showed the FID of the one before."""
     out = tmp_path / "out"
     command = ("eval", model, "--data", pairs, "-o", out, "--measures", "mae")
@@ -176,5 +177,7 @@ def test_results_of_the_evaluation_before_do_not_outlive_it(f2d, model, pairs, t
         raise KeyboardInterrupt
 
     monkeypatch.setattr("f2d.evaluation.run.Run._one", stop)
-    assert f2d(*command, "--seed", "1", "--overwrite").exit_code != 0
+    again = ("--seed", "1", "--overwrite") if change == "overwrite" else ()
+    save(picture(7), pairs / "input" / "1.png")
+    assert f2d(*command, *again).exit_code != 0
     assert not any((out / name).exists() for name in FILES)

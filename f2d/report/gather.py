@@ -261,5 +261,6 @@ def _conventions(methods: Sequence[Method]) -> tuple[Convention, ...]:
 
 
 def _absent(all_settings: Sequence[Settings]) -> dict[str, str]:
-    there = {key for settings in all_settings for key in (about.key for about in settings.measures)}
+    # the key of a network's measure is its name, and the network's: lpips alex
+    there = {about.key.partition(" ")[0] for settings in all_settings for about in settings.measures}
     return {name: reason for settings in all_settings for name, reason in settings.absent.items() if name not in there}

@@ -203,6 +203,19 @@ def test_measures_of_one_title_are_told_apart_by_their_conventions(opened, sampl
     assert [about.title for about in gather([new.path], 1).measures] == ["PSNR, RGB", "Error", "PSNR, Float"]
 
 
+def test_what_one_evaluation_measured_is_not_called_absent(opened, sample, tmp_path):
+    """The page had a column of LPIPS, and said that it was not measured."""
+    lpips, folder = About("lpips alex", "LPIPS", "lower", "", 4), EvaluationFolder.open(sample.folders[0])
+    with_it = settings("One", measures=(PSNR, ERROR, lpips), absent={})
+    without = settings("Two", absent={"lpips": "no network", "dists": "neither"})
+    for name, of in (("one", with_it), ("two", without)):
+        new = EvaluationFolder(tmp_path / name, of)
+        new.create()
+        for case in sample.data.cases:
+            new.write(folder.record(case.name))
+    assert gather([tmp_path / "one", tmp_path / "two"], 1).absent == {"dists": "neither"}
+
+
 def test_other_weights_than_were_evaluated_are_not_asked():
     with pytest.raises(ValueError, match="the weights in f2d-lite are no longer those that were evaluated"):
         load_evaluated(settings("Old", digest="0" * 64), "cpu")

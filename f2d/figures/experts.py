@@ -32,7 +32,7 @@ class Experts(NamedTuple):
 
     @classmethod
     def of(cls, restorer: Restorer) -> "Experts":
-        """Those of a model that has factors."""
+        """Return those of a model that has factors."""
 
         @cache
         def look(image: Tensor) -> Restored[Tensor]:

@@ -1,5 +1,6 @@
 """Turn the PHOTO arguments and -o into pairs of files, and check all that can be checked without a model."""
 
+import itertools
 import os
 import re
 import tempfile
@@ -70,6 +71,19 @@ def beside(target: Path, name: str) -> Path:
 def sample_of(target: Path, number: int) -> Path:
     """Return the file of a sample of an output, counted from 1."""
     return beside(target, f"sample_{number}{target.suffix}")
+
+
+def remove_further_samples(target: Path, number: int) -> None:
+    """Remove samples of an output beyond `number`, which an earlier run with more of them wrote: the new mean and
+    standard deviation are not theirs. Raises ImageError if one cannot be removed."""
+    for k in itertools.count(number + 1):
+        path = sample_of(target, k)
+        if not path.is_file():
+            return
+        try:
+            path.unlink()
+        except OSError as error:
+            raise ImageError(f"{path}: cannot be removed ({error.strerror})") from None
 
 
 # Matches names of `beside` and captures the image they belong to; the factors are unknown without a model.

@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from f2d.cli.console import bar_of, out, shown, up, without_library_messages
 from f2d.cli.counts import Counts
-from f2d.cli.files import DEVIATION, NUMBERS, Job, Task, beside, make_folder, sample_of
+from f2d.cli.files import DEVIATION, NUMBERS, Job, Task, beside, make_folder, remove_further_samples, sample_of
 from f2d.cli.ranks import Place, own_device
 from f2d.cli.videos import restore_videos
 from f2d.engine import BudgetError, control
@@ -177,6 +177,8 @@ class Restoring:
         the first."""
         mean, squares, seconds = torch.zeros_like(first), torch.zeros_like(first), 0.0
         number = self._task.outputs.samples
+        if self._task.outputs.overwrite:
+            remove_further_samples(job.target, number)
         for k in range(1, number + 1):
             sample = first
             if k > 1:

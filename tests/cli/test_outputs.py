@@ -114,6 +114,20 @@ def test_more_samples_than_there_are_need_overwrite(f2d, model, photo, tmp_path)
     assert "1 skipped" in f2d(*command, 2).output and len(list(tmp_path.glob("o.png*"))) == 6
 
 
+def test_fewer_samples_replace_more(f2d, model, photo, tmp_path):
+    """The third and fourth stayed beside a mean and a standard deviation that were not theirs."""
+    command = ("restore", photo, "-o", tmp_path / "o.png", "--model", model, "--steps", 2, "--samples")
+    assert f2d(*command, 4).exit_code == 0
+    photo_like = tmp_path / "o.png_sample_of_paint.png"  # the user's own
+    photo_like.write_bytes(b"")
+    assert f2d(*command, 2, "--overwrite").exit_code == 0
+    assert sorted(path.name for path in tmp_path.glob("o.png*")) == [
+        "o.png", "o.png_sample_1.png", "o.png_sample_2.png", photo_like.name, "o.png_std.png",
+    ]  # fmt: skip
+    samples = np.stack([read(tmp_path / f"o.png_sample_{k}.png").levels for k in (1, 2)]).astype(float)
+    assert np.abs(read(tmp_path / "o.png").levels - samples.mean(axis=0)).max() <= 1
+
+
 def test_a_deviation_has_no_colours(f2d, model, tmp_path):
     """The photo's own gamma would make small deviations large."""
     linear = Metadata(png={b"gAMA": (100_000).to_bytes(4, "big")})

@@ -11,7 +11,7 @@ from rich.markup import escape
 from f2d.cli.console import one_line_errors, out
 from f2d.cli.files import beside, check_free, check_output
 from f2d.cli.options import Overwrite, Seed
-from f2d.images import Photo, check_holds, read, replacing, save_image, to_picture, write
+from f2d.images import ImageError, Photo, check_holds, read, replacing, save_image, to_picture, write
 
 
 @one_line_errors
@@ -41,8 +41,11 @@ def degrade(
     from f2d import degradation
 
     record_path = target.with_name(f"{target.name}.json")
-    map_paths = [beside(target, f"map_{factor}.png") for factor in degradation.FACTORS] if maps else []
+    all_maps = [beside(target, f"map_{factor}.png") for factor in degradation.FACTORS]
+    map_paths = all_maps if maps else []
     check_free([record_path, *map_paths], overwrite=overwrite)
+    if not maps and (left := [path for path in all_maps if path.exists()]):
+        raise ImageError(f"{left[0]}: is a map of an earlier image, so give --maps to replace it, or another -o")
     degraded = degradation.degrade(source.picture().convert("RGB"), category, seed=seed)
     write(Photo(np.asarray(degraded.image), source.as_depth(8).alpha), target)
     record = {

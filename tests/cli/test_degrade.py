@@ -66,6 +66,18 @@ def test_nothing_is_overwritten_without_being_asked(f2d, photo, tmp_path):
         (tmp_path / existing).unlink()
 
 
+def test_maps_of_an_earlier_image_do_not_stay_beside_another(f2d, photo, tmp_path):
+    """They were left there, as if they were the ground truth of the new image."""
+    command = ("degrade", photo, "-o", tmp_path / "o.png", "--overwrite", "--category")
+    assert f2d(*command, "rain", "--maps").exit_code == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert_one_line_error(f2d(*command, "haze"), 2, "o.png_map_low.png", "earlier image", "--maps")
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert f2d(*command, "haze", "--maps").exit_code == 0
+    shown = {name: np.asarray(Image.open(tmp_path / f"o.png_map_{name}.png")).any() for name in FACTORS}
+    assert [name for name, any_pixel in shown.items() if any_pixel] == ["haze"]
+
+
 def test_two_formats_of_one_name_keep_their_records(f2d, photo, tmp_path):
     for name, category in (("o.png", "low"), ("o.jpg", "rain")):
         assert f2d("degrade", photo, "-o", tmp_path / name, "--category", category, "--maps").exit_code == 0

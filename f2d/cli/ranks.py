@@ -8,6 +8,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
+from f2d.cli.console import warn
+
 T = TypeVar("T")
 
 
@@ -29,6 +31,7 @@ ALONE = Place(0, 1, 0)
 def place_here(environ: Mapping[str, str] = os.environ) -> Place:
     """Read RANK, WORLD_SIZE and LOCAL_RANK, which launchers like torchrun set; raise ValueError if they are wrong."""
     if not ("RANK" in environ and "WORLD_SIZE" in environ):
+        _warn_under_srun(environ)
         return ALONE
     try:
         rank, world = int(environ["RANK"]), int(environ["WORLD_SIZE"])
@@ -38,6 +41,20 @@ def place_here(environ: Mapping[str, str] = os.environ) -> Place:
     if not (0 <= rank < world and local >= 0):
         raise ValueError(f"RANK is {rank} and WORLD_SIZE is {world}, but RANK must lie in 0..WORLD_SIZE - 1")
     return Place(rank, world, local)
+
+
+def _warn_under_srun(environ: Mapping[str, str]) -> None:
+    """Warn in the first of several processes of srun, which may as well have folders of their own.
+
+    SLURM_STEP_NUM_TASKS is set by srun alone; SLURM_NTASKS also in a batch script, which is one process.
+    """
+    number = environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if number != "1" and environ.get("SLURM_PROCID") == "0":
+        warn(
+            f"srun started {number} processes, and the images are not split among them unless RANK, WORLD_SIZE and "
+            "LOCAL_RANK are set: srun sh -c 'RANK=$SLURM_PROCID WORLD_SIZE=$SLURM_NTASKS LOCAL_RANK=$SLURM_LOCALID "
+            "f2d ...'"
+        )
 
 
 def own_device(name: str, place: Place) -> str:

@@ -45,6 +45,20 @@ def test_place_comes_from_the_launcher():
     assert place_here({"RANK": "3", "WORLD_SIZE": "8"}) == (3, 8, 3)
 
 
+def test_processes_of_srun_are_told_that_they_all_do_the_same(capsys):
+    """They all restored every photograph, and nothing said so."""
+    of_srun = {"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4"}
+    assert place_here(of_srun) == (0, 1, 0)
+    warning = capsys.readouterr().err
+    assert "warning: srun started 4 processes" in warning and "RANK=$SLURM_PROCID WORLD_SIZE=$SLURM_NTASKS" in warning
+    batch_script = {"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}
+    split = {"RANK": "0", "WORLD_SIZE": "4"}
+    for environ in (of_srun | {"SLURM_PROCID": "1"}, of_srun | {"SLURM_STEP_NUM_TASKS": "1"}, batch_script):
+        assert place_here(environ) == (0, 1, 0)
+    assert place_here(of_srun | split) == (0, 4, 0)
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("rank, world", [("8", "8"), ("-1", "2"), ("one", "2"), ("0", "0")])
 def test_a_place_that_makes_no_sense_is_one_line(f2d, photo, tmp_path, monkeypatch, rank, world):
     monkeypatch.setenv("RANK", rank)

@@ -5,9 +5,8 @@ from importlib.util import find_spec
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from f2d.cli.console import err, fail, one_line_errors, out, tidy_when_terminated
+from f2d.cli.console import err, fail, one_line_errors, out, shown, tidy_when_terminated
 from f2d.cli.options import Device, MaxMemory, ModelArgument, PrecisionOption
 from f2d.cli.quantities import size_in_bytes
 
@@ -62,7 +61,7 @@ def app_command(
         clip_megapixels=max_frame,
     )
     restorer = Restorer.load(model, device=device, precision=precision)
-    out.print(f"{escape(model)} on {restorer.execution}")
+    out.print(f"{shown(model)} on {restorer.execution}")
     with tidy_when_terminated(), ExitStack() as server:
         with err.status("starting"):
             page = serving(restorer, model, limits, host=host, port=port, licence=licence_of(model))

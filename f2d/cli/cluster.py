@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import typer
-from rich.markup import escape
 
-from f2d.cli.console import FAILED, bar_of, err, fail, out, report_error, up
+from f2d.cli.console import FAILED, bar_of, err, fail, out, report_error, shown, up
 from f2d.cli.counts import done, tell_left_out
 from f2d.cli.files import Task
 from f2d.cli.folders import LeftOut
@@ -36,7 +35,7 @@ def restore_on_cluster(
 
     def started(images: int, actors: int) -> None:
         bar.update(bar.task_ids[0], total=images)
-        out.print(f"{escape(task.model)} on {actors} Ray actor{'s' * (actors > 1)}: {images} images")
+        out.print(f"{shown(task.model)} on {actors} Ray actor{'s' * (actors > 1)}: {images} images")
 
     def progress(_: str, error: str) -> None:
         if error:

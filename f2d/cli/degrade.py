@@ -6,9 +6,8 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.markup import escape
 
-from f2d.cli.console import one_line_errors, out
+from f2d.cli.console import one_line_errors, out, shown
 from f2d.cli.files import beside, check_free, check_output
 from f2d.cli.options import Overwrite, Seed
 from f2d.images import ImageError, Photo, check_holds, read, replacing, save_image, to_picture, write
@@ -60,4 +59,4 @@ def degrade(
     for path, values in zip(map_paths, degraded.maps):
         save_image(to_picture(values), path)
     for path in (target, record_path, *map_paths):
-        out.print(escape(str(path)))
+        out.print(shown(path))

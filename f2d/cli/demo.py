@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Column, Table
 
 from f2d.cli import STARTED
-from f2d.cli.console import err, one_line_errors, out
+from f2d.cli.console import err, one_line_errors, out, shown
 from f2d.cli.files import check_folder_writable, check_free, check_no_file
 from f2d.cli.options import Device, Model, Overwrite, PrecisionOption
 from f2d.images import save_image
@@ -36,7 +35,7 @@ def demo(
     check_free(list(figures.values()), overwrite=overwrite)
     check_folder_writable(target)
     restorer = Restorer.load(model, device=device, precision=precision)
-    out.print(f"{escape(model)} on {restorer.execution}")
+    out.print(f"{shown(model)} on {restorer.execution}")
     numbers = (Column(name, justify="right") for name in ("before, dB", "after, dB", "gain", "seconds"))
     table = Table("photo", "category", *numbers)
     gains = []
@@ -51,9 +50,9 @@ def demo(
     table.add_row("mean", "", "", "", _signed(sum(gains) / len(gains)), "")
     out.print(table)
     maps = ", with the experts' maps," if restorer.config.factors else ""
-    out.print(f"degraded | restored | clean{maps} in {escape(str(target.resolve()))}:")
+    out.print(f"degraded | restored | clean{maps} in {shown(target.resolve())}:")
     for path in figures.values():
-        out.print(f"  {escape(path.name)}")
+        out.print(f"  {shown(path.name)}")
     out.print(f"whole command {time.perf_counter() - STARTED:.1f} s")
 
 

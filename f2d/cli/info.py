@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from f2d.cli.console import one_line_errors, out
+from f2d.cli.console import one_line_errors, out, shown
 from f2d.cli.options import Device, PrecisionOption
 
 if TYPE_CHECKING:
@@ -127,11 +127,11 @@ def _print_weights(model: str) -> None:
     """Print the path on a line of its own, since a table would cut it."""
     from f2d import checkpoints
 
-    out.print(f"weights of {escape(model)}: {escape(str(checkpoints.find(model)))}")
+    out.print(f"weights of {shown(model)}: {shown(checkpoints.find(model))}")
 
 
 def _print_rows(title: str, rows: dict[str, str]) -> None:
-    table = Table(Column(), Column(overflow="fold"), title=escape(title), title_justify="left", show_header=False)
+    table = Table(Column(), Column(overflow="fold"), title=shown(title), title_justify="left", show_header=False)
     for name, value in rows.items():
         table.add_row(name, escape(value))
     out.print(table)

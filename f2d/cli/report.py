@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from f2d.cli.console import err, fail, one_line_errors, out, shown
 from f2d.cli.files import check_folder_writable, check_free
@@ -54,4 +53,4 @@ def report(
         )
     for note in notes:
         err.print(f"[yellow]note:[/] {shown(note)}")
-    out.print(f"{escape(str(target.resolve()))}, {os.path.getsize(target) / 1e6:.1f} MB")
+    out.print(f"{shown(target.resolve())}, {os.path.getsize(target) / 1e6:.1f} MB")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.markup import escape
 from rich.progress import Progress
 
 from f2d.cli.console import bar_of, out, shown, up, without_library_messages
@@ -39,7 +38,7 @@ def restore_all(jobs: list[Job], task: Task, counts: Counts, place: Place) -> No
 
     def load() -> Restorer:
         restorer = Restorer.load(task.model, device=own_device(task.device, place), precision=task.precision)
-        out.print(f"{escape(task.model)} on {restorer.execution}{share}")
+        out.print(f"{shown(task.model)} on {restorer.execution}{share}")
         return restorer
 
     restoring = Restoring(task, counts, load)

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from f2d.cli.console import fail, one_line_errors, out, tidy_when_terminated
+from f2d.cli.console import fail, one_line_errors, out, shown, tidy_when_terminated
 from f2d.cli.files import check_no_file
 
 Data = Annotated[
@@ -106,7 +105,7 @@ def _fit(
         recipe = str(target / RECIPE)
     with tidy_when_terminated():
         fit(Recipe.load(recipe, overrides), data, target, resume=resume, devices=devices, accelerator=accelerator)
-    out.print(f"weights in {escape(str(target / 'weights'))}")
+    out.print(f"weights in {shown(target / 'weights')}")
 
 
 def _field(text: str) -> tuple[str, Any]:

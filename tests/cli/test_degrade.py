@@ -1,6 +1,8 @@
 """`f2d degrade`: the picture, its parameters and its maps, reproducible."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +78,14 @@ def test_maps_of_an_earlier_image_do_not_stay_beside_another(f2d, photo, tmp_pat
     assert f2d(*command, "haze", "--maps").exit_code == 0
     shown = {name: np.asarray(Image.open(tmp_path / f"o.png_map_{name}.png")).any() for name in FACTORS}
     assert [name for name, any_pixel in shown.items() if any_pixel] == ["haze"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_no_text(f2d, photo, tmp_path):
+    """The files were written, and then the command failed, as it could not print their names."""
+    done = f2d("degrade", photo, "-o", tmp_path / os.fsdecode(b"o\xff.png"), "--category", "low")
+    assert done.exit_code == 0 and "o\\udcff.png.json" in done.stdout
+    assert (tmp_path / os.fsdecode(b"o\xff.png")).is_file()
 
 
 def test_two_formats_of_one_name_keep_their_records(f2d, photo, tmp_path):

@@ -17,6 +17,13 @@ from .reading import in_order, open_file, packets
 
 SHORTER = 1.0  # seconds that an intact file may lack, as some containers only estimate their duration
 _HDR = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
+# Data of frames that no new frame can be given: PyAV only reads them
+_LOST = {
+    "A53_CC": "closed captions inside its frames",
+    "DYNAMIC_HDR_PLUS": "HDR10+ metadata",
+    "DOVI_METADATA": "Dolby Vision metadata",
+    "SPHERICAL": "data of a 360-degree view",
+}
 
 
 @dataclass
@@ -37,7 +44,7 @@ class Source:
     last: int = 0
     duration: int = 0
     warnings: list[str] = field(default_factory=list)
-    _interlaced: bool = False
+    _found: set[str] = field(default_factory=set)  # of what is told once
 
     @property
     def rate(self) -> Fraction:
@@ -125,11 +132,12 @@ class Source:
                 f"frames change from {self.first.width}x{self.first.height} {self.first.format.name} to "
                 f"{size[0]}x{size[1]} {form} at {frame.time:.2f} s, and one output cannot hold both"
             )
-        if frame.interlaced_frame and not self._interlaced:
-            self._interlaced = True
-            self.warnings.append(
-                f"{self.path}: has interlaced frames from {frame.time:.2f} s on, which are restored as whole ones"
-            )
+        found = {_LOST[data.type.name]: "are not kept" for data in frame.side_data if data.type.name in _LOST}
+        if frame.interlaced_frame:
+            found["interlaced frames"] = "are restored as whole ones"
+        for what in (what for what in found if what not in self._found):
+            self.warnings.append(f"{self.path}: has {what} from {frame.time:.2f} s on, which {found[what]}")
+        self._found |= found.keys()
 
 
 class About(NamedTuple):

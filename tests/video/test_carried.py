@@ -136,3 +136,25 @@ def test_static_hdr_metadata_is_kept(tmp_path, codec):
         values.append([a / b for a, b in zip(numbers[:20:2], numbers[1:20:2])])
     assert values[0][-1] == 1000 and values[0][0] == 0.68
     assert values[1] == pytest.approx(values[0], abs=3e-5)  # AV1 has steps of 2^-16, and of 2^-14 for the least
+
+
+def test_captions_inside_frames_are_named(tmp_path):
+    """They are not kept, and nothing said so: subtitles are, where they are a stream."""
+    words = b"\xb5\x00\x31GA94\x03" + bytes([0x42, 0xFF]) + 2 * b"\xfc\x94\x2c" + b"\xff"  # CTA-708, two blocks
+    unit = bytes([6, 4, len(words)]) + words + b"\x80"  # SEI: registered user data
+    with (
+        av.open(str(make_clip(tmp_path / "a.mp4", count=6))) as given,
+        av.open(str(tmp_path / "b.mp4"), "w") as out,
+    ):
+        stream = out.add_stream_from_template(given.streams.video[0], opaque=True)
+        for packet in given.demux(given.streams.video[0]):
+            if packet.size:
+                with_words = av.Packet(struct.pack(">I", len(unit)) + unit + bytes(packet))
+                with_words.stream, with_words.time_base = stream, packet.time_base
+                with_words.pts, with_words.dts, with_words.duration = packet.pts, packet.dts, packet.duration
+                with_words.is_keyframe = packet.is_keyframe
+                out.mux(with_words)
+    assert all(any(data.type.name == "A53_CC" for data in frame.side_data) for frame in frames_of(tmp_path / "b.mp4"))
+    (warning,) = restore_video(tmp_path / "b.mp4", tmp_path / "c.mkv", identity).warnings
+    assert "b.mp4: has closed captions inside its frames from 0.00 s on, which are not kept" in warning
+    assert not restore_video(tmp_path / "a.mp4", tmp_path / "d.mkv", identity).warnings

@@ -11,6 +11,7 @@ from f2d.cli.console import one_line_errors, out, shown
 from f2d.cli.files import beside, check_free, check_output
 from f2d.cli.options import Overwrite, Seed
 from f2d.images import ImageError, Photo, check_holds, read, replacing, save_image, to_picture, write
+from f2d.images.metadata import Metadata
 
 
 @one_line_errors
@@ -30,7 +31,7 @@ def degrade(
     """Degrade PHOTO in the same way as training data, and write the parameters to a JSON file (-o with .json appended).
 
     To reproduce the image, call `f2d.degrade(photo, category, seed=seed)` with the category and seed in this file.
-    Transparency is kept.
+    Transparency and, for photos in colour, the ICC profile are kept.
     """
     check_output(target, overwrite=overwrite)
     source = read(photo)
@@ -46,7 +47,9 @@ def degrade(
     if not maps and (left := [path for path in all_maps if path.exists()]):
         raise ImageError(f"{left[0]}: is a map of an earlier image, so give --maps to replace it, or another -o")
     degraded = degradation.degrade(source.picture().convert("RGB"), category, seed=seed)
-    write(Photo(np.asarray(degraded.image), source.as_depth(8).alpha), target)
+    said = source.metadata  # of grey: a profile that would not suit the colours of a degraded image
+    colours = Metadata() if source.grey else Metadata(icc=said.icc, png=said.png, made=said.made)
+    write(Photo(np.asarray(degraded.image), source.as_depth(8).alpha, colours), target)
     record = {
         "category": degraded.category,
         "seed": degraded.seed,

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from f2d.degradation import CATEGORIES, FACTORS, degrade
+from f2d.images.icc import from_code_points, profile
 from tests.cli.conftest import assert_one_line_error
 
 
@@ -35,6 +36,19 @@ def test_transparency_is_kept_or_refused(f2d, photo, tmp_path):
     assert np.array_equal(written[..., :3], np.asarray(degrade(Image.open(photo), "haze", seed=7).image))
     result = f2d("degrade", tmp_path / "cut.png", "-o", tmp_path / "o.jpg", *options)
     assert_one_line_error(result, 2, "o.jpg: this format cannot hold the image's transparency")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_colours_mean_what_they_meant(f2d, photo, tmp_path, suffix):
+    """Without its profile a photo in a wide colour space was taken for sRGB, and became pale."""
+    wide = profile(from_code_points(12, 13), grey=False)  # Display P3
+    Image.open(photo).save(tmp_path / "wide.png", icc_profile=wide)
+    out = tmp_path / f"o.{suffix}"
+    assert f2d("degrade", tmp_path / "wide.png", "-o", out, "--category", "low").exit_code == 0
+    assert Image.open(out).info["icc_profile"] == wide
+    Image.open(photo).convert("L").save(tmp_path / "grey.png", icc_profile=profile(from_code_points(1, 4), grey=True))
+    assert f2d("degrade", tmp_path / "grey.png", "-o", tmp_path / f"g.{suffix}", "--category", "low").exit_code == 0
+    assert "icc_profile" not in Image.open(tmp_path / f"g.{suffix}").info
 
 
 def test_maps_are_the_ones_of_the_synthesis(f2d, photo, tmp_path):

@@ -9,7 +9,7 @@ from f2d.cli.console import FAILED, bar_of, one_line_errors, out, report_error, 
 from f2d.cli.files import check_no_file
 from f2d.cli.options import Device, PrecisionOption, SamplerOption, Seed, Steps
 from f2d.cli.quantities import names
-from f2d.cli.ranks import Place, own_device, place_here
+from f2d.cli.ranks import Place, finish, own_device, place_here
 
 if TYPE_CHECKING:
     from f2d.evaluation.evaluation import Evaluation
@@ -99,6 +99,7 @@ def evaluate(
     with tidy_when_terminated():
         failed = _run(evaluation, place)
         failed |= _finish(evaluation, place)
+    finish(place, failed=failed)
     if failed:
         raise typer.Exit(FAILED)
 

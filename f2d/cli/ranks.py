@@ -5,7 +5,9 @@ The launcher reports a process that dies, and rerunning the command completes th
 """
 
 import os
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 from f2d.cli.console import warn
@@ -55,6 +57,23 @@ def _warn_under_srun(environ: Mapping[str, str]) -> None:
             "LOCAL_RANK are set: srun sh -c 'RANK=$SLURM_PROCID WORLD_SIZE=$SLURM_NTASKS LOCAL_RANK=$SLURM_LOCALID "
             "f2d ...'"
         )
+
+
+def finish(place: Place, *, failed: bool) -> None:
+    """Say under torchrun that this process is done; if it failed, wait until all are.
+
+    torchrun stops the other processes as soon as one exits with an error, as one unreadable image makes it do.
+    """
+    if place.world == 1 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return
+    from torch.distributed.rendezvous import rendezvous
+
+    with suppress(RuntimeError):  # the launcher is gone
+        store = next(iter(rendezvous("env://")))[0]
+        done = store.add("f2d", 1)
+        while failed and done < place.world:
+            time.sleep(0.1)
+            done = store.add("f2d", 0)
 
 
 def own_device(name: str, place: Place) -> str:

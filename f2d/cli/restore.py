@@ -22,7 +22,7 @@ from f2d.cli.options import (
     Steps,
 )
 from f2d.cli.quantities import names, size_in_bytes, strengths
-from f2d.cli.ranks import place_here
+from f2d.cli.ranks import finish, place_here
 from f2d.cli.videos import allowed
 from f2d.replacing import remove_leftovers
 from f2d.video import EncodingOptions
@@ -193,7 +193,9 @@ def restore(
                 restore_all(mine, task, counts, place)
         finally:
             counts.summarize(place)
-    if counts.failed or left_out.photographs:
+    failed = bool(counts.failed or left_out.photographs)
+    finish(place, failed=failed)
+    if failed:
         raise typer.Exit(FAILED)
 
 

@@ -4,13 +4,14 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from f2d.cli.ranks import Place, own_device, place_here
+from f2d.cli.ranks import Place, finish, own_device, place_here
 from tests.cli.conftest import assert_one_line_error, smooth_pixels
 from tests.cli.test_failures import broken_and_whole
 
@@ -133,6 +134,46 @@ def test_a_rank_without_work_and_a_missing_file(model, photo, tmp_path):
     assert stderr == f"error: {tmp_path / 'nope.png'}: no such file or folder\n" and other_err == "" and other_out == ""
     assert "rank 0 of 2: 1 restored, 1 failed" in stdout
     assert [path.name for path in (tmp_path / "o").iterdir()] == ["photo.png"]
+
+
+def test_a_rank_with_a_failure_waits_for_the_others(monkeypatch):
+    """torchrun stops all processes when one exits with an error: a single broken file ended the work of the others."""
+    from torch.distributed import TCPStore
+
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # that of the launcher
+    environ = {"TORCHELASTIC_USE_AGENT_STORE": "True", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+    for name, value in (environ | {"RANK": "0", "WORLD_SIZE": "3"}).items():
+        monkeypatch.setenv(name, value)
+    finish(Place(1, 3, 1), failed=False)  # one that restored everything need not wait
+    waiting = threading.Thread(target=finish, args=(Place(0, 3, 0),), kwargs={"failed": True}, daemon=True)
+    waiting.start()
+    waiting.join(1)
+    assert waiting.is_alive()
+    finish(Place(2, 3, 2), failed=False)
+    waiting.join(30)
+    assert not waiting.is_alive()
+
+
+@pytest.mark.slow
+def test_a_broken_file_under_torchrun(model, tmp_path):
+    """Rank 0 has only the broken file left, and is done before rank 1 has loaded the model."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    for i in range(6):
+        Image.fromarray(smooth_pixels(8, 28 - i)).save(tmp_path / "in" / f"{i}.bmp")  # in the order of their sizes
+    for i in (0, 2, 4):
+        (tmp_path / "out" / f"{i}.bmp").touch()
+    (tmp_path / "in" / "broken.bmp").write_text("no picture")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "f2d", "restore"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--model", model],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 1 and "rank 0 of 2: 0 restored, 1 failed, 3 skipped" in done.stdout, done
+    assert "rank 1 of 2: 3 restored, 0 failed" in done.stdout
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{i}.bmp" for i in range(6)]
 
 
 @pytest.mark.slow

@@ -35,6 +35,8 @@ _HELD = {
     "TIFF": ("exif", "xmp", "iptc", "icc"),
     "BMP": (),
 }
+# Google's marks of a photo that a video is appended to
+_MOTION = re.compile(rb"(Camera:(?:MotionPhoto|MicroVideo)\s*(?:=\s*[\"']|>)\s*)1")
 _EMPTY_EXIF = re.compile(rb"(Exif\0\0)?((II|MM).{6}\0*)?", re.DOTALL)
 MOST_DPI = 100_000  # larger values are damage: a PNG cannot hold 4 · 10⁹ pixels per metre
 
@@ -61,7 +63,8 @@ class Metadata:
 def read_metadata(image: Image.Image, size: tuple[int, int]) -> tuple[Metadata, str]:
     """Read the metadata of a loaded image whose upright size is `size` = (width, height); return also what is dropped.
 
-    Damaged EXIF is dropped with a note, as it is no reason to reject the pixels.
+    Damaged EXIF is dropped with a note, as it is no reason to reject the pixels. The video of a motion photo is not
+    among what is read, so XMP does not promise it any more.
     """
     info, note = image.info, ""
     try:
@@ -74,9 +77,11 @@ def read_metadata(image: Image.Image, size: tuple[int, int]) -> tuple[Metadata, 
     if image.format == "TIFF":
         tags = getattr(image, "tag_v2", {})
         iptc, icc, dpi = tags.get(IPTC_TAG, b""), tags.get(_ICC_TAG), _tiff_dpi(tags)
+    xmp, videos = _MOTION.subn(rb"\g<1>0", _bytes(xmp.encode() if isinstance(xmp, str) else xmp))
+    note = "; ".join(filter(None, (note, "the video of this motion photo was dropped" if videos else "")))
     metadata = Metadata(
         exif=exif,
-        xmp=_upright(_bytes(xmp.encode() if isinstance(xmp, str) else xmp)),
+        xmp=_upright(xmp),
         iptc=_bytes(iptc),
         icc=_bytes(icc),
         dpi=(float(dpi[0]), float(dpi[1])) if dpi and all(0 < value <= MOST_DPI for value in dpi[:2]) else None,

@@ -185,6 +185,20 @@ def test_what_a_camera_stores_beside_the_picture_is_said(tmp_path, others, words
     assert read(tmp_path / "b.jpg").notes == ()
 
 
+@pytest.mark.parametrize("mark", ['GCamera:MotionPhoto="1"', "GCamera:MicroVideo='1'", "<Camera:MotionPhoto>1</"])
+def test_the_video_of_a_motion_photo_is_said_to_be_dropped(tmp_path, mark):
+    """Nothing said so, and the output's XMP still promised a video behind its pixels."""
+    Image.fromarray(RGB).save(tmp_path / "a.jpg", xmp=f"<x:xmpmeta {mark} GCamera:MotionPhotoVersion='1'>".encode())
+    with open(tmp_path / "a.jpg", "ab") as file:
+        file.write(b"\0\0\0\x18ftypmp42")
+    photo = read(tmp_path / "a.jpg")
+    assert photo.notes == ("the video of this motion photo was dropped",)
+    write(photo, tmp_path / "b.jpg")
+    again = read(tmp_path / "b.jpg")
+    kept = f"<x:xmpmeta {mark.replace('1', '0')} GCamera:MotionPhotoVersion='1'>"
+    assert again.notes == () and again.metadata.xmp == kept.encode()
+
+
 @pytest.mark.parametrize("bits", [10, 12])
 def test_a_jpeg_of_more_than_8_bits_is_named(tmp_path, bits):
     Image.fromarray(RGB).save(tmp_path / "a.jpg", exif=b"Exif\0\0" + bytes(60_000))

@@ -1,7 +1,8 @@
 """Predict the memory of a restoration, and choose how to fit it into a budget."""
 
 import os
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,11 @@ from f2d.nets.resflow import ResFlowConfig
 POSITIONS = 1 << 16  # positions of a band; larger bands are no faster
 LEAST_ROWS = 8  # rows of a band; the widest convolution (dilation 4) reads as many again around it
 PROGRAM = 450 << 20  # Python, PyTorch and the kernels, before any image
+# Linux's control groups: the controller, none in the second version -> files of limit and usage, entry of memory.stat
+_GROUPS = {
+    "": ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
 SHARE = 0.8  # share of the free memory that is used if no budget is given
 
 
@@ -86,24 +92,39 @@ def weight_bytes(module: nn.Module) -> int:
 def available_memory(device: torch.device) -> int:
     """Return the default memory budget of a restoration in bytes.
 
-    It is `SHARE` of the memory that is free on `device`, within the limit of a container, plus this program's own part.
+    It is `SHARE` of the memory that is free on `device`, within the limits of a container or a job, plus this program's
+    own part.
     """
     if device.type == "cuda":
-        return int(SHARE * torch.cuda.mem_get_info(device)[0]) + PROGRAM
+        # PyTorch keeps what it has freed, and uses it again
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(SHARE * (torch.cuda.mem_get_info(device)[0] + cached)) + PROGRAM
     free = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2]
     meminfo = _numbers(Path("/proc/meminfo"))
     if "MemAvailable:" in meminfo:
         free = [meminfo["MemAvailable:"] * 1024]
-    for root, limit, used, cache in (
-        (Path("/sys/fs/cgroup"), "memory.max", "memory.current", "inactive_file"),
-        (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-    ):
-        try:
-            most, now = int((root / limit).read_text()), int((root / used).read_text())
-        except (OSError, ValueError):  # there is no such group, or the limit is the word "max"
+    return int(SHARE * max(0, min(*free, *_left_in_groups()))) + PROGRAM
+
+
+def _left_in_groups(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
+    """Yield what each limit of this process's control groups leaves, from its own to the outermost: a container's
+    limit is at the root, and that of a job of SLURM or systemd below it."""
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        name = "memory" if "memory" in controllers.split(",") else controllers
+        if name not in _GROUPS:
             continue
-        free.append(most - now + _numbers(root / "memory.stat").get(cache, 0))
-    return int(SHARE * max(0, min(free))) + PROGRAM
+        limit, used, cache = _GROUPS[name]
+        place = PurePosixPath(path.lstrip("/"))
+        for folder in (groups / name / part for part in (place, *place.parents)):
+            try:
+                most, now = int((folder / limit).read_text()), int((folder / used).read_text())
+            except (OSError, ValueError):  # there is no such group, or the limit is the word "max"
+                continue
+            yield most - now + _numbers(folder / "memory.stat").get(cache, 0)
 
 
 def _numbers(path: Path) -> dict[str, int]:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from f2d.engine.execution import choose_execution
-from f2d.engine.plan import POSITIONS, PROGRAM, available_memory, plan
+from f2d.engine.plan import POSITIONS, PROGRAM, _left_in_groups, available_memory, plan
 from f2d.engine.restorer import Restorer
 from f2d.nets import F2DNetConfig
 
@@ -65,6 +65,46 @@ def test_available_memory_is_that_of_this_machine():
     with open("/proc/meminfo") as lines:
         total = int(next(lines).split()[1]) * 1024
     assert free - PROGRAM <= total
+
+
+@pytest.mark.parametrize(
+    "own, at, names",
+    [
+        ("0::/job_7/step_0\n", "job_7", ("memory.max", "memory.current", "inactive_file")),
+        (
+            "3:cpuset:/\n2:hugetlb,memory:/slurm/uid_1/job_7\n0::/\n",
+            "memory/slurm/uid_1",
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ),
+        ("0::/unknown/here\n", ".", ("memory.max", "memory.current", "inactive_file")),  # of a container
+    ],
+)
+def test_the_limit_of_a_job_counts(tmp_path, own, at, names):
+    """Only that of a container did, at the root: a job of SLURM was planned with the memory of the whole machine."""
+    (tmp_path / "own").write_text(own)
+    folder = tmp_path / "groups" / at
+    folder.mkdir(parents=True)
+    limit, used, cache = names
+    (folder / limit).write_text(f"{4 << 30}\n")
+    (folder / used).write_text(f"{3 << 30}\n")
+    (folder / "memory.stat").write_text(f"{cache} {1 << 29}\nother 5\n")
+    assert list(_left_in_groups(tmp_path / "groups", tmp_path / "own")) == [(1 << 30) + (1 << 29)]
+    (folder / limit).write_text("max\n")
+    assert list(_left_in_groups(tmp_path / "groups", tmp_path / "own")) == []
+    assert list(_left_in_groups(tmp_path / "groups", tmp_path / "none")) == []
+
+
+def test_memory_that_pytorch_keeps_is_free(monkeypatch):
+    """It counted as used: after one large image, the next was restored in bands."""
+    total, reserved, allocated = 24 << 30, 0, 0
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (total - reserved, total))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: reserved)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: allocated)
+    before = available_memory(torch.device("cuda", 0))
+    reserved = 16 << 30
+    assert available_memory(torch.device("cuda", 0)) == before
+    allocated = 5 << 30
+    assert abs(before - available_memory(torch.device("cuda", 0)) - 0.8 * allocated) <= 1
 
 
 def test_a_restorer_uses_bands_where_it_must(make_net):

@@ -32,6 +32,8 @@ def replacing(path: Path, *, alone: bool = False) -> Iterator[Path]:
     try:
         with naming(path, temporary):
             yield temporary
+            with open(temporary, "rb+") as file:  # Windows only synchronizes what may be written
+                os.fsync(file.fileno())  # or a power cut could leave the new name with no contents
             os.replace(temporary, path)
     finally:
         with suppress(OSError):

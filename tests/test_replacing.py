@@ -37,6 +37,25 @@ except OSError as error:
 """
 
 
+def test_contents_are_on_the_disk_before_the_name(tmp_path, monkeypatch):
+    """After a power cut an empty file could have the name of a finished output, which is skipped as done."""
+    on_disk, renamed = {}, []
+
+    def fsync(descriptor):
+        found = os.fstat(descriptor)
+        on_disk[found.st_ino] = found.st_size
+
+    def replace(source, target, whole=os.replace):
+        renamed.append(on_disk.get(os.stat(source).st_ino))
+        whole(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    with replacing(tmp_path / "a.png") as part:
+        part.write_bytes(bytes(5000))
+    assert renamed == [5000] and (tmp_path / "a.png").read_bytes() == bytes(5000)
+
+
 @pytest.mark.parametrize(
     "kind, reason",
     [

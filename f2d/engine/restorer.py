@@ -168,7 +168,7 @@ class Restorer:
         with telling_memory(_size(images)), without_autocast(self.execution.device):
             return self._run(images, **options)[0]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def explain(self, image: ImageLike) -> Explanation:
         """Compute maps, gates and presence at t = 0, as in a one-step restoration, in one network call.
 
@@ -179,7 +179,7 @@ class Restorer:
             found = self.engine.predictor().look(in_network_range(pixels, self.engine))
         return Explanation(self.config.factors, *((tensor if batched else tensor[0]).float().cpu() for tensor in found))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _run(
         self,
         images: Tensor,

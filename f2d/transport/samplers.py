@@ -121,7 +121,7 @@ def sampling_times(schedule: LogNormalSchedule, steps: int, sampler: str) -> lis
 
 
 def _callers_level() -> int:
-    """Find the stacklevel of the first caller outside this package and PyTorch's decorators (`inference_mode`)."""
+    """Find the stacklevel of the first caller outside this package and PyTorch's decorators (`no_grad`)."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back and frame.f_globals["__name__"].partition(".")[0] in ("f2d", "torch"):
         level, frame = level + 1, frame.f_back

@@ -14,6 +14,7 @@ from f2d.demo import sample_photograph
 from f2d.engine import Engine
 from f2d.engine.describe import describe
 from f2d.engine.execution import DoesNotFitError, choose_execution
+from f2d.engine.plan import Plan
 from f2d.engine.restorer import Restored, Restorer
 from f2d.images import ImageError, open_image
 
@@ -197,6 +198,20 @@ def test_alone_or_in_a_batch_the_same_bytes(restorer, levels):
     together = restorer.restore_batch(batch, steps=2, noise=noise)
     assert torch.equal(restorer.restore_batch(batch[2:3], steps=2, noise=noise[:, 2:3])[0], together[2])
     assert not torch.equal(together[0], together[3])  # the same image, other noise
+
+
+@pytest.mark.parametrize("in_bands", [False, True])
+def test_results_are_ordinary_tensors(restorer, levels, monkeypatch, in_bands):
+    """They were tensors of inference mode: PyTorch refused to change them, and to train on them."""
+    if in_bands:
+        monkeypatch.setattr(Restorer, "plan", lambda *_, **__: Plan(False, 512, False, 0, 0))
+    batch = torch.from_numpy(levels).movedim(-1, 0)[None].float().div(255).contiguous()
+    found, result, seen = restorer.restore_batch(batch, seed=1), restorer(batch), restorer.explain(batch)
+    for tensor in (found, result.image, result.maps, result.gates, result.presence, *seen[1:]):
+        tensor.mul_(2)
+    layer = torch.nn.Conv2d(3, 1, 1)
+    layer(found).sum().backward()
+    assert torch.allclose(layer.weight.grad[0, :, 0, 0], found.sum(dim=(0, 2, 3)))
 
 
 def test_seeds_of_a_batch(restorer, levels):

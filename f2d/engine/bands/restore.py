@@ -32,7 +32,7 @@ class Banded(NamedTuple):
     weights: Tensor
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def restore_banded(
     engine: Engine,
     image: Tensor,

@@ -34,15 +34,20 @@ def unpack(image: ImageLike) -> Unpacked:
         array [H, W, 3] or [B, H, W, 3]  -> array of the same shape and type
         tensor [3, H, W] or [B, 3, H, W] -> tensor of the same shape and type, on the same device
 
-    The EXIF orientation of a file is applied, but not that of a Pillow image (use `ImageOps.exif_transpose`). Arrays
-    are uint8, uint16, float16, float32 or float64, tensors uint8, uint16 or floating point. Floating-point values must
-    lie in [0, 1]; values up to 0.1 outside, which resampling can produce, are accepted and not clamped. Raises
-    TypeError or ValueError for other types, shapes and values, and `f2d.images.ImageError` for a file that cannot be
-    read.
+    The EXIF orientation of a file is applied, but not that of a Pillow image (use `ImageOps.exif_transpose`). An ICC
+    profile of RGB stays in the `info` of the result, from which Pillow writes it to a PNG, and to a JPEG if it is
+    passed on (``icc_profile=result.info.get("icc_profile")``). Arrays are uint8, uint16, float16, float32 or float64,
+    tensors uint8, uint16 or floating point. Floating-point values must lie in [0, 1]; values up to 0.1 outside, which
+    resampling can produce, are accepted and not clamped. Raises TypeError or ValueError for other types, shapes and
+    values, and `f2d.images.ImageError` for a file that cannot be read.
     """
     if isinstance(image, (str, os.PathLike, Image.Image)):
-        photo = from_picture(image) if isinstance(image, Image.Image) else read(Path(image))
-        return Unpacked(photo.tensor()[None], False, lambda pixels: _picture(pixels[0], photo))
+        if isinstance(image, Image.Image):
+            photo, profile = from_picture(image), image.info.get("icc_profile")
+        else:
+            photo = read(Path(image))
+            profile = photo.metadata.icc
+        return Unpacked(photo.tensor()[None], False, lambda pixels: _picture(pixels[0], photo, profile))
     if isinstance(image, np.ndarray):
         if image.ndim not in (3, 4) or image.shape[-1] != 3 or 0 in image.shape:
             raise ValueError(f"an array must be [H, W, 3] or [B, H, W, 3] with B, H, W >= 1, got {image.shape}")
@@ -86,10 +91,12 @@ def check_range(pixels: Tensor) -> None:
         )
 
 
-def _picture(pixels: Tensor, photo: Photo) -> Image.Image:
+def _picture(pixels: Tensor, photo: Photo, profile: bytes | None) -> Image.Image:
     restored = to_picture(pixels)
-    if photo.seen is None:
-        return restored
-    given = np.array(photo.picture().convert("RGBA"))
-    given[photo.seen, :3] = np.asarray(restored)[photo.seen]
-    return Image.fromarray(given)
+    if photo.seen is not None:
+        given = np.array(photo.picture().convert("RGBA"))
+        given[photo.seen, :3] = np.asarray(restored)[photo.seen]
+        restored = Image.fromarray(given)
+    if profile and profile[16:20] == b"RGB ":  # others are of grey and of inks, which have become RGB
+        restored.info["icc_profile"] = profile
+    return restored

@@ -17,6 +17,7 @@ from f2d.engine.execution import DoesNotFitError, choose_execution
 from f2d.engine.plan import Plan
 from f2d.engine.restorer import Restored, Restorer
 from f2d.images import ImageError, open_image
+from f2d.images.icc import from_code_points, profile
 
 
 @pytest.fixture(scope="module", params=["float32", "bf16"])
@@ -97,6 +98,20 @@ def test_overshoot_of_resampling_is_accepted(restorer, levels):
     image = levels / 255
     image[0, 0], image[1, 1] = -0.09, 1.09
     assert np.isfinite(restorer(image).image).all()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "CMYK"])
+def test_colours_mean_what_they_meant(restorer, levels, tmp_path, mode):
+    """A picture in a wide colour space came back without its profile, and was taken for sRGB."""
+    wide = profile(from_code_points(12, 13), grey=mode == "L")  # Display P3
+    given = Image.fromarray(levels).convert(mode)
+    given.info["icc_profile"] = wide[:16] + b"CMYK" + wide[20:] if mode == "CMYK" else wide
+    expected = wide if mode in ("RGB", "RGBA") else None
+    assert restorer(given).image.info.get("icc_profile") == expected
+    if mode != "CMYK":
+        given.save(tmp_path / "a.png", icc_profile=wide)
+        restorer(tmp_path / "a.png").image.save(tmp_path / "b.png")
+        assert Image.open(tmp_path / "b.png").info.get("icc_profile") == expected
 
 
 def test_transparency_comes_back(restorer, levels):

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Semaphore
 from typing import Any, NamedTuple
@@ -18,8 +18,9 @@ from f2d.app.limits import Limits
 from f2d.engine import BudgetError
 from f2d.engine.execution import DoesNotFitError
 from f2d.engine.restorer import Restored, Restorer
-from f2d.images import ImageError, Photo, check_holds, read, save_image, write
+from f2d.images import ImageError, Photo, check_holds, from_picture, read, write
 from f2d.images.formats import FORMATS, image_name
+from f2d.images.metadata import Metadata
 
 BROWSERS_SHOW = {"JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF"}
 
@@ -89,8 +90,8 @@ class Work:
         with _named(path):
             if self.limits.check(path) in BROWSERS_SHOW:
                 return None
-            picture = shown.fitted(read(path).picture())
-        return self._screen(picture, self.place(), "preview")
+            photo = read(path)
+        return self._screen(shown.fitted(photo.picture()), self.place(), "preview", photo.metadata.icc)
 
     def restore(self, path: Path, options: Options) -> Done:
         """Restore `path`, to the same pixels as `f2d restore` and `f2d.load`."""
@@ -113,8 +114,8 @@ class Work:
             for name, values, gate, presence in zip(result.factors, result.maps, result.gates, result.presence)
         )
         return Done(
-            self._screen(before, place, "before"),
-            self._screen(after, place, "after"),
+            self._screen(before, place, "before", photo.metadata.icc),
+            self._screen(after, place, "after", photo.metadata.icc),
             before.size,
             download,
             FORMATS[download.suffix.lower()].name,
@@ -171,10 +172,12 @@ class Work:
         return place
 
     @staticmethod
-    def _screen(picture: Image.Image, place: Path, name: str) -> Path:
+    def _screen(picture: Image.Image, place: Path, name: str, profile: bytes = b"") -> Path:
+        """Write a picture for the screen, with its ICC profile unless that is one of grey, which has become RGB."""
         small = picture.width * picture.height <= shown.EXACT
         path = place / f"{name}{'.png' if small else '.jpg' if picture.mode == 'RGB' else '.webp'}"
-        save_image(picture, path)
+        metadata = Metadata(icc=profile if profile[16:20] == b"RGB " else b"")
+        write(replace(from_picture(picture), metadata=metadata), path)
         return path
 
 

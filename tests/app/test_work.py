@@ -2,6 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from f2d.app import shown
 from f2d.app.limits import Limits
 from f2d.app.work import Options, Work
 from f2d.engine.restorer import Restorer
-from f2d.images import ImageError, read
+from f2d.images import ImageError, read, write
+from f2d.images.icc import from_code_points, profile
+from f2d.images.metadata import Metadata
 from f2d.images.sheet import colour_map
 from tests.app.conftest import KINDS, SIZE, draw
 from tests.cli.conftest import f2d, smooth_pixels  # noqa: F401
@@ -145,6 +148,17 @@ def test_previews_are_for_what_browsers_do_not_show(work, tmp_path):
     expected = np.asarray(read(tmp_path / "deep.tiff").picture())
     assert np.array_equal(np.asarray(Image.open(preview)), expected)
     assert work.preview(draw(tmp_path, "plain.jpg")) is None
+
+
+@pytest.mark.parametrize("kind", ["deep.tiff", "grey.png"])
+def test_pictures_for_the_screen_mean_the_same_colours(work, tmp_path, kind):
+    """A photo in a wide colour space was shown as sRGB, paler than it is."""
+    path, wide = draw(tmp_path, kind), profile(from_code_points(12, 13), grey=kind == "grey.png")  # Display P3
+    write(replace(read(path), metadata=Metadata(icc=wide)), path)
+    done = work.restore(path, Options())
+    for picture in (done.before, done.after, work.preview(path)):
+        if picture is not None:
+            assert Image.open(picture).info.get("icc_profile") == (None if kind == "grey.png" else wide)
 
 
 def test_requests_at_once_keep_apart(work, tmp_path):

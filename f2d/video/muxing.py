@@ -3,6 +3,7 @@
 import heapq
 import io
 import math
+import re
 import struct
 from collections import Counter
 from collections.abc import Iterator
@@ -28,17 +29,25 @@ _STATISTICS = ("BPS", "NUMBER_OF_", "_STATISTICS")  # mkvmerge writes these
 def assemble(source: Source, segments: Segments, settings: Settings, path: Path) -> None:
     """Write `path`: the video of `segments`, and unchanged copies of all other streams, chapters and tags of `source`.
 
-    Streams that the container cannot hold are not copied, with a warning in `source`.
+    Streams and tags that the container cannot hold are not copied, with a warning in `source`.
     """
     options = {"fflags": "+bitexact"}  # Matroska would have random numbers in it, and two runs different bytes
-    if settings.muxer in ("mp4", "mov"):  # its unit rounds late starts: exact for the frames, and fine for sound
-        unit = source.stream.time_base.denominator
-        options["movie_timescale"] = str(unit * math.ceil(48000 / unit))
-    with (
-        open_file(source.path) as given,
-        av.open(str(path.absolute()), "w", format=settings.muxer, options=options) as out,
-    ):
-        _fill(out, given, source, segments, settings)
+    with open_file(source.path) as given:
+        tags = _tags(given)
+        if settings.muxer in ("mp4", "mov"):
+            # its unit rounds late starts: exact for the frames, and fine for sound
+            unit = source.stream.time_base.denominator
+            options["movie_timescale"] = str(unit * math.ceil(48000 / unit))
+            if any(name.lower().startswith("com.") for name in tags):  # of phones: com.apple.quicktime.make
+                options["movflags"] = "+use_metadata_tags"
+        with av.open(str(path.absolute()), "w", format=settings.muxer, options=options) as out:
+            out.metadata.update(tags)
+            _fill(out, given, source, segments, settings)
+    with open_file(path) as made:
+        kept = {name.lower() for name in made.metadata}
+    # FFmpeg gives a tag with a language a second time, as title-deu
+    if lost := [name for name in tags if not {name.lower(), re.sub("-[a-z]{3}$", "", name.lower())} & kept]:
+        source.warnings.append(f"{source.path}: tags that {settings.muxer} cannot hold are not kept: {', '.join(lost)}")
 
 
 def _fill(out: Any, given: Any, source: Source, segments: Segments, settings: Settings) -> None:
@@ -57,7 +66,6 @@ def _fill(out: Any, given: Any, source: Source, segments: Segments, settings: Se
                 f"{source.path}: stream {stream.index} ({stream.type}, {stream.name or 'unknown codec'}) is not "
                 f"copied, as {settings.muxer} cannot hold it"
             )
-    out.metadata.update({name: text for name, text in given.metadata.items() if name.lower() not in _OWN_TAGS})
     if given.chapters():
         out.set_chapters(given.chapters())
     with ordinary_priority():
@@ -133,13 +141,17 @@ def _attach(out: Any, path: Path, stream: Any) -> None:
 def _tag(stream: Any, like: Any) -> Any:
     """Give a new stream the disposition and the tags of another."""
     stream.disposition = Disposition(like.disposition)
-    tags = {
+    stream.metadata.update(_tags(like))
+    return stream
+
+
+def _tags(like: Any) -> dict[str, str]:
+    """Return the tags of a file or stream that do not describe its encoding."""
+    return {
         name: text
         for name, text in like.metadata.items()
         if name.lower() not in _OWN_TAGS and not name.startswith(_STATISTICS)
     }
-    stream.metadata.update(tags)
-    return stream
 
 
 def _holds(muxer: str, stream: Any) -> bool:

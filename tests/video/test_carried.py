@@ -138,6 +138,51 @@ def test_static_hdr_metadata_is_kept(tmp_path, codec):
     assert values[1] == pytest.approx(values[0], abs=3e-5)  # AV1 has steps of 2^-16, and of 2^-14 for the least
 
 
+def tagged(path, tags, **options):
+    """A copy of a clip with tags of its own."""
+    plain = make_clip(path.with_name(f"plain{path.suffix}"), count=2)
+    with av.open(str(plain)) as given, av.open(str(path), "w", options=options) as out:
+        stream = out.add_stream_from_template(given.streams.video[0], opaque=True)
+        out.metadata.update(tags)
+        for packet in given.demux(given.streams.video[0]):
+            if packet.size:
+                packet.stream = stream
+                out.mux(packet)
+    return path
+
+
+def tags_of(path):
+    with av.open(str(path)) as container:
+        return {name.lower(): text for name, text in container.metadata.items()}
+
+
+@pytest.mark.parametrize("before, after", [("mov", "mov"), ("mov", "mp4"), ("mp4", "mkv"), ("mp4", "mp4")])
+def test_tags_of_phones_are_kept(tmp_path, before, after):
+    """Place, maker and date lie under names of Apple's or Android's own, which were dropped."""
+    tags = {
+        "com.apple.quicktime.location.ISO6709": "+48.1372+011.5756/",
+        "com.apple.quicktime.creationdate": "2026-05-01T10:00:00+0200",
+        "com.apple.quicktime.make": "Apple",
+        "com.android.version": "16",
+        "title": "A drive",
+    }
+    source = tagged(tmp_path / f"a.{before}", tags, movflags="use_metadata_tags")
+    done = restore_video(source, tmp_path / f"b.{after}", identity)
+    kept = tags_of(tmp_path / f"b.{after}")
+    assert {name: kept.get(name.lower()) for name in tags} == tags and done.warnings == []
+
+
+def test_tags_without_a_place_are_named(tmp_path):
+    source = tagged(tmp_path / "a.mkv", {"title": "A drive", "SUMMARY_OF_MINE": "rain"})
+    (warning,) = restore_video(source, tmp_path / "b.mp4", identity).warnings
+    assert warning == f"{source}: tags that mp4 cannot hold are not kept: SUMMARY_OF_MINE"
+    assert tags_of(tmp_path / "b.mp4")["title"] == "A drive"
+    assert restore_video(source, tmp_path / "b.mkv", identity).warnings == []
+    source = tagged(tmp_path / "a.mov", {"title": "Fahrt", "title-deu": "Fahrt"})
+    assert {"title", "title-deu"} <= tags_of(source).keys()  # one tag, given twice
+    assert restore_video(source, tmp_path / "b.mp4", identity).warnings == []
+
+
 def test_captions_inside_frames_are_named(tmp_path):
     """They are not kept, and nothing said so: subtitles are, where they are a stream."""
     words = b"\xb5\x00\x31GA94\x03" + bytes([0x42, 0xFF]) + 2 * b"\xfc\x94\x2c" + b"\xff"  # CTA-708, two blocks

@@ -12,8 +12,9 @@ import av
 
 from f2d.replacing import WriteError, replacing
 
+from . import hdr
 from .colour import changed, to_rgb
-from .encoding import Settings, choose, open_encoder
+from .encoding import ENCODERS, Settings, choose, open_encoder
 from .frames import frame_of, planes_of
 from .muxing import assemble
 from .names import EncodingOptions, VideoError
@@ -67,6 +68,11 @@ def restore_video(
         raise WriteError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(target))
     with opened(path) as source, _naming(target):
         settings = choose(source, target.suffix.lower(), options.codec, options.crf)
+        encoder = ENCODERS[settings.codec]
+        if encoder.parameters is None and hdr.parameters(source.first, encoder.name):
+            source.warnings.append(
+                f"{path}: static HDR metadata is not kept with {settings.codec}, only with h265 and av1"
+            )
         segments = Segments(target, _key(source, settings, options) | {"restore": key})
         try:
             work = _Work(source, restore, options, segments)

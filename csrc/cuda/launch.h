@@ -103,9 +103,10 @@ struct Touched {
       if (!channels_inside && !fits_vectors(*v, shape, false, count)) return false;
     return true;
   }
-  bool maps_equidistant() const {
+  // Maps beside images [h, w, 3], of which TriplePixels reads whole vectors where pixels lie together.
+  bool maps_fit_triples() const {
     for (const View* v : maps)
-      if (!equidistant(*v, shape)) return false;
+      if (!(v->w == 1 ? fits_vectors(*v, shape, false, 4) : equidistant(*v, shape))) return false;
     return true;
   }
   // The dtype of all, if there is one that OneType serves and no offset or number of threads needs more than 31 bits.
@@ -136,7 +137,7 @@ inline Walk walk_of(const Touched& t) {
   if (one == DType::bf16 && t.fit(false, 8) && warps / 2 * t.shape.channels >= kFewWarps) return Walk::bf16;
   if (t.fit(false, 4)) return Walk::any;
   if (one && t.shape.channels == 3 && warps >= kFewWarps && t.shape.pixels() % 4 == 0 && t.fit(true, 4) &&
-      t.maps_equidistant())
+      t.maps_fit_triples())
     return one == DType::f32 ? Walk::f32_triples : Walk::bf16_triples;
   return Walk::elements;
 }

@@ -50,6 +50,9 @@ class Case:
 
     def maps(self, seed: int, experts: int) -> Tensor:
         values = random(self.batch, experts, *self.size, seed=seed, dtype=self.dtype)
+        if self.options.get("packed"):  # as cut from another tensor, behind one number: no vector is aligned
+            behind = torch.cat([torch.zeros(1, dtype=self.dtype), values.flatten()])[1:]
+            return behind.view(values.shape)
         return lay_out(values, self.layout if self.layout != "channels_last" else "contiguous")
 
     @property

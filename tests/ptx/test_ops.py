@@ -50,6 +50,7 @@ FULL = [
     *(Case(op, dtype, "channels_last", (264, 261), batch=1, window=WINDOW) for op in (ASSEMBLY, LOGNORMAL, TRANSPORT)
       for dtype in (F32, BF16)),
     *(Case(TRANSPORT, dtype, "channels_last", (264, 261), batch=1, options={"frozen": True}) for dtype in (F32, BF16)),
+    Case(ASSEMBLY, F32, "channels_last", (264, 261), batch=1, options={"packed": True, "experts": 2}),
     Case(TRANSPORT, BF16, size=(260, 264), channels=2, batch=1, options={"frozen": True}),
     Case(TRANSPORT, F16, size=(132, 256), channels=2, batch=1),
     Case(ASSEMBLY, BF16, "channels_last", (164, 166), channels=5, batch=1, options={"experts": 2}),

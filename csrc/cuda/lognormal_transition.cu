@@ -57,6 +57,7 @@ Walk settle(LognormalArgs& a) {
   Touched t{a.shape, 1, {&a.image, &a.x, &a.mu, &a.noise.given, &a.d_x, &a.d_mu, &a.d_noise}, {}};
   if (a.channels_inside && a.noise.given.data && t.fit(true, 4)) {
     t.shape = a.shape = {a.shape.batch, 1, 1, a.shape.channels * a.shape.pixels()};
+    a.noise.quads_per_row = Quad::per_row(a.noise, a.shape);  // read if the row is too long for the other walks
     for (View* v : {&a.image, &a.x, &a.mu, &a.noise.given, &a.d_x, &a.d_mu, &a.d_noise}) v->c = v->h = 0, v->w = 1;
   }
   return walk_of(t);

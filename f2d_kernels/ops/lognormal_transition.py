@@ -86,7 +86,7 @@ def _direct(
     if mean is None or std is None or key is None or not in_stream(noise, seed, generator, stream, window):
         return None
     tracked = differentiated((x, mu), mean[0], std[0], noise, key[0])
-    if tracked is None:
+    if tracked is None or x.dim() != 4:
         return None
     if tracked:  # the backward pass reads tensors
         dtype = torch.float64 if torch.float64 in (x.dtype, mu.dtype) else torch.float32

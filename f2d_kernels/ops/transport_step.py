@@ -109,7 +109,7 @@ def _direct(
     if mean is None or std is None or key is None or not in_stream(noise, seed, generator, stream, window):
         return None
     tracked = differentiated((x, *listed), gates, maps, base, mean[0], std[0], anchor, noise, key[0])
-    if tracked is None:
+    if tracked is None or x.dim() != 4:
         return None
     low, high = bounds(OP, "clamp", clamp)
     if tracked:  # the backward pass reads tensors

@@ -223,6 +223,16 @@ def test_gradients_in_a_graph_that_is_differentiated_again():
     torch.testing.assert_close(h, torch.autograd.grad(e.square().sum(), x)[0])
 
 
+@pytest.mark.parametrize("shape", [(), (6,), (C, H, W)], ids=str)
+def test_a_state_that_is_no_batch_of_images_is_refused_by_name(shape):
+    """With gradients as without; a schedule that fits the other tensors is not to blame."""
+    x, image, schedule = torch.zeros(shape, requires_grad=True), tensor(*IMAGE), tensor(B)
+    with pytest.raises(ValueError, match=r"^lognormal_transition: x must be \[B,C,H,W\]"):
+        lognormal_transition(x, image, schedule, schedule, seed=1)
+    with pytest.raises(ValueError, match=r"^transport_step: x must be \[B,C,H,W\]"):
+        transport_step(x, [image], tensor(B, 1), None, None, schedule, schedule, seed=1)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_inference_mode_records_nothing_whatever_the_grad_mode(name):
     """As PyTorch's own ops, and what it leaves behind does not break the calls that follow."""

@@ -3,6 +3,7 @@
 
 #include <torch/csrc/stable/ops.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <memory>
 #include <vector>
@@ -31,12 +32,15 @@ template <class Args>
 void run_tasks(void (*kernel)(const Args&, char*, int64_t, int64_t), const Args& args, int64_t tasks, int64_t work,
                int64_t scratch_elements) {
   const int64_t grain = work >= 32768 ? 1 : 32768 / work;
+  const size_t bytes = static_cast<size_t>(scratch_elements) * (args.is_double ? 8 : 4);
+  std::atomic<bool> enough{true};  // an exception would lose its message in parallel_for
   torch::stable::parallel_for(0, tasks, grain, [&](int64_t begin, int64_t end) {
-    const size_t bytes = static_cast<size_t>(scratch_elements) * (args.is_double ? 8 : 4);
     std::unique_ptr<char, void (*)(void*)> scratch(
         static_cast<char*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64)), std::free);
-    kernel(args, scratch.get(), begin, end);
+    if (scratch) return kernel(args, scratch.get(), begin, end);
+    enough = false;
   });
+  STD_TORCH_CHECK(enough, "f2d_kernels: ", bytes, " bytes of scratch memory could not be allocated");
 }
 
 // Sums over tiles of parts[tile][i], in the order of the tiles.

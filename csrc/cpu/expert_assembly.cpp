@@ -60,11 +60,12 @@ inline int64_t forward_vectors(const AssemblyArgs& a, Layout layout, int64_t b, 
 inline int64_t forward_vectors(const AssemblyArgs&, Layout, int64_t, int64_t pixel, int64_t, double*) { return pixel; }
 
 // Task: one tile of one sample. Without a fast walk the planes follow one another, so that every plane uses the
-// converted maps. Scratch: 5 blocks, K blocks of gates, K tiles of maps.
+// converted maps. Scratch: 5 blocks, K blocks of gates, K tiles of maps, or K blocks if channels lie inside.
 template <class A>
 void forward(const AssemblyArgs& a, A* scratch, int64_t begin, int64_t end) {
   const Walk& walk = a.walk;
   const int64_t size = walk.block_elements(), tiles = walk.tiles(), step = walk.block_pixels();
+  const int64_t map_step = walk.pixel_major ? 0 : a.experts * size;
   A* const sum_buffer = scratch;
   A* const delta_buffer = sum_buffer + size;
   A* const gate_buffer = delta_buffer + kUnroll * size;
@@ -81,7 +82,7 @@ void forward(const AssemblyArgs& a, A* scratch, int64_t begin, int64_t end) {
     if (a.channel_gates && walk.pixel_major && tiled != b) tile_gates(a, tiled = b, gate_buffer);
     for (int64_t plane = 0; plane < walk.planes(); ++plane) {
       A* tile_maps = map_buffer;
-      for (int64_t pixel = tile_begin; pixel < tile_end; pixel += step, tile_maps += a.experts * size) {
+      for (int64_t pixel = tile_begin; pixel < tile_end; pixel += step, tile_maps += map_step) {
         const Block block{b, plane, walk.block_channels(), pixel, smaller(step, tile_end - pixel)};
         A* const sum = target(a.image, block, sum_buffer);
         const A* from = sum;

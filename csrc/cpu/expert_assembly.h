@@ -22,7 +22,8 @@ struct AssemblyArgs {
   // Scratch size in elements of the compute type.
   F2D_MEMBER int64_t forward_scratch() const {
     const int64_t vectors = (1 + experts) * kLaneCount * walk.channels;  // the fast walks' gates of all channels
-    return walk.block_elements() * (5 + experts) + walk.tile_pixels() * walk.block_channels() * experts + vectors;
+    const int64_t maps = walk.pixel_major ? walk.block_elements() : walk.tile_pixels();
+    return walk.block_elements() * (5 + experts) + maps * experts + vectors;
   }
   F2D_MEMBER int64_t backward_scratch() const {
     const int64_t group = shared_deltas ? walk.batch : 1, pairs = group * experts, block = walk.block_elements();

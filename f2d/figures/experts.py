@@ -18,7 +18,7 @@ from f2d.figures.panels import GROUND_TRUTH, Shown, picture
 from f2d.metrics.localisation import located
 from f2d.metrics.selectivity import EPSILON
 
-FLOOR = 1e-4  # effective gates below it are drawn at the lower edge
+FLOOR = 1e-4  # smaller effective gates are drawn at this value, as the axis says
 
 
 class Experts(NamedTuple):
@@ -145,6 +145,6 @@ def weights(methods: Mapping[str, Sequence[Acting]]) -> Figure:
         axis.set(yscale="log", ylim=(FLOOR * 0.7, 1.5), xlim=(-0.5, len(found) - 0.5))
         axis.set_title(name, fontsize=9, parse_math=False)
         axis.tick_params(axis="y", labelsize=8)
-    axes[0].set_ylabel("mean gate x map", fontsize=8)
+    axes[0].set_ylabel(f"mean gate x map, at least {FLOOR}", fontsize=8)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8, frameon=False)
     return figure

@@ -121,3 +121,10 @@ def test_an_evaluation_stores_the_effective_gates(f2d, model, tmp_path):
     expected = (found.gates * found.maps.mean((1, 2))).tolist()
     assert folder.record(name).effective == pytest.approx(dict(zip(FACTORS, expected)), rel=1e-5)
     assert "effective gate rain" in (out / "results.csv").read_text().splitlines()[0]
+
+
+def test_the_axis_states_the_least_value_that_is_drawn():
+    seen = [evaluated("rain", "a", ("rain",), rain=0.4, low=1e-6), evaluated("low", "a", ("low",), rain=0.1, low=0.5)]
+    (axis,) = weights({"ours": acting(seen)}).axes
+    np.testing.assert_allclose(axis.containers[1].lines[0].get_ydata(), [0.1, 1e-4])
+    assert axis.get_ylabel() == "mean gate x map, at least 0.0001"

@@ -143,7 +143,7 @@ def _notes(comparison: "Comparison", resamples: int, seed: int, experts: bool = 
     for key, reason in comparison.skipped.items():
         yield f"{key} is not compared: {reason}."
     if comparison.left_out:
-        yield f"{len(comparison.left_out)} pictures are excluded:"
+        yield f"Excluded pictures: {len(comparison.left_out)}"
 
 
 def _write(target: Path, comparison: "Comparison", resamples: int, seed: int) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from f2d.images.formats import IMAGE_SUFFIXES, why_unread
+from f2d.images.formats import why_unread
 from f2d.video import VIDEO_SUFFIXES, missing_extra
 
 
@@ -86,10 +86,9 @@ def _why_unread(suffix: str) -> str | None:
 
 
 def _nothing_in(path: Path, recursive: bool) -> str:
-    known = ", ".join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))
     if not path.is_dir():
-        return f"{path}: matches no {known} files"
-    return f"{path}: no {known} files in this folder" + (
+        return f"{path}: matches no photo or video that f2d reads"
+    return f"{path}: contains no photo or video that f2d reads" + (
         "" if recursive else " (--recursive also searches its subfolders)"
     )
 

@@ -64,7 +64,7 @@ def compare(
     evaluation lacks, and images that have the same name but are not the same image.
     """
     if len({folder.path.resolve() for folder in folders}) < max(2, len(folders)):
-        raise ValueError("compare needs two or more evaluations, each once")
+        raise ValueError("compare needs two or more different evaluations")
     methods = names_of(folders)
     data = _data(folders, methods)
     records, left_out = _common_records(folders, methods)

@@ -76,7 +76,8 @@ class OutputsMethod:
         if not self._files:
             presets = ", ".join(checkpoints.shipped())
             raise ValueError(
-                f"{folder} is not a preset ({presets}), and contains neither a checkpoint nor restored images"
+                f"{folder} is neither a preset with shipped weights (there are: {presets}) nor a folder with a "
+                "checkpoint or restored images"
             )
         self._claims = Counter(name for case in cases for name in _names(case))
 

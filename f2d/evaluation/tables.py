@@ -33,7 +33,7 @@ AVERAGES = (
 _SELECTIVITY = {
     "present_absent": "mean effective gate of the factors present / of those absent",
     "max_min": "largest / smallest mean effective gate of a picture",
-    "inside_masks": "as present_absent, only from pixels where a factor present acts (its true map above 0.05)",
+    "inside_masks": "as present_absent, only from pixels where a factor present acts (its mask above 0.05)",
 }
 
 
@@ -84,7 +84,7 @@ def terminal_table(settings: Settings, summary: Summary) -> Table:
         table.add_row(Text(row.name), str(row.images), *cells)
     table.add_row("input", "", *(number(summary.all.input[about.key], about.digits) for about in fitting))
     if len(fitting) < len(measured):
-        table.caption = f"{len(measured) - len(fitting)} more measures in {RESULTS}.md"
+        table.caption = f"{RESULTS}.md has all {len(measured)} measures"
     return table
 
 

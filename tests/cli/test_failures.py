@@ -43,7 +43,7 @@ def test_errors_of_one_input(f2d, model, photo, tmp_path):
         "missing.png": ("missing.png", "no such file"),
         "text.jpg": ("text.jpg", "is not a readable image"),
         "cut.png": ("cut.png", "truncated"),
-        "empty": ("empty", "no ", "files in this folder"),
+        "empty": ("empty", "contains no photo or video that f2d reads"),
     }.items():
         result = f2d("restore", tmp_path / name, "-o", tmp_path / "out", "--model", model)
         assert_one_line_error(result, 1, *words)

@@ -72,7 +72,9 @@ def test_a_name_with_brackets_is_a_name(tree):
 def test_patterns_on_the_command_line(f2d, model, tree):
     assert f2d("restore", "in/**/*.png", "-o", "out", "--model", model).exit_code == 0
     assert written(tree / "out") == {"a.png", "deeper/c.png"}
-    assert_one_line_error(f2d("restore", "in/*.gif", "-o", "out"), 1, "in/*.gif", "matches no")
+    assert_one_line_error(
+        f2d("restore", "in/*.gif", "-o", "out"), 1, "in/*.gif", "matches no photo or video that f2d reads"
+    )
     assert_one_line_error(f2d("restore", "in/*.png", "-o", "out.png"), 2, "out.png", "folder")
 
 

@@ -111,7 +111,7 @@ def test_what_one_lacks_is_left_out_of_all_and_listed(tmp_path):
     broken.write(Record("haze/3", "haze", error="b.png: cannot be read"))
     result = run(tmp_path / "a", tmp_path / "b", "-o", tmp_path / "out")
     assert result.exit_code == 0
-    assert "2 pictures are excluded" in result.stdout
+    assert "Excluded pictures: 2" in result.stdout
     assert "low/0: first has none" in result.stdout and "haze/3: second: b.png: cannot be read" in result.stdout
     left = [BASE[name] for name in NAMES if name.startswith("low/") and name != "low/0"]
     found = entries(tmp_path / "out")
@@ -160,7 +160,7 @@ def test_what_cannot_be_compared_is_one_line(two):
     folder_of(two / "small", [record(NAMES[0], 20.0, width=8)])
     folder_of(two / "another", [record(NAMES[0], BASE[NAMES[0]], input={PSNR.key: 3.0})])
     assert_one_line_error(run(two / "a"), 2, "two or more")
-    assert_one_line_error(run(two / "a", two / "b" / ".." / "a"), 2, "each once")
+    assert_one_line_error(run(two / "a", two / "b" / ".." / "a"), 2, "two or more different evaluations")
     assert_one_line_error(run(two / "a", two / "none"), 2, "contains no evaluation")
     assert_one_line_error(run(two / "a", two / "sots"), 2, "different data sets", "first on cdd-11", "sots on sots")
     assert_one_line_error(run(two / "a", two / "empty"), 2, "no image")

@@ -179,7 +179,7 @@ def test_the_terminal_gets_what_fits(count):
     assert max(map(len, lines)) <= 100
     text = "\n".join(lines)
     assert "[b]x" in text and "10.00" in text and "1.50" in text
-    assert ("more measures in results.md" in text) == (count == 12)
+    assert (f"results.md has all {count} measures" in text) == (count == 12)
 
 
 def test_data_without_published_results_say_so(tmp_path):

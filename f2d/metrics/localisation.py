@@ -59,7 +59,7 @@ def located(map_: Tensor, true_mask: Tensor, threshold: float | None = None) -> 
     """
     if map_.ndim != 2 or map_.shape != true_mask.shape or map_.numel() == 0:
         raise ValueError(
-            "localisation: the map and the true mask must both be [H,W], "
+            "localisation: the map and its ground-truth mask must both be [H,W], "
             f"got {tuple(map_.shape)} and {tuple(true_mask.shape)}"
         )
     # NumPy's sums do not depend on the number of threads

@@ -36,7 +36,7 @@ def pairs_of(gates: Tensor, maps: Tensor, labels: Tensor, true_maps: Tensor | No
         inside_masks    as present_absent, but over the pixels where a present factor acts (ground-truth map > 0.05)
 
     gates alpha [K]; maps m [K,H,W]; labels [K] in {0, 1}; true_maps [K,H,W] in [0, 1], or None if unknown. Ratios that
-    do not apply are omitted: `inside_masks` without true maps, and all but `max_min` if all factors or none are
+    do not apply are omitted: `inside_masks` without ground-truth maps, and all but `max_min` if all factors or none are
     present. Raises ValueError if the shapes do not match.
 
     "Selectivity ratio" has no public definition, so reports name which of these they mean. Source: F²D-Net's page.

@@ -1,4 +1,4 @@
-"""`f2d eval` compares the maps of a model with the true masks of composites."""
+"""`f2d eval` compares the maps of a model with the ground-truth masks of composites."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""How well maps agree with true masks, from the record of a picture to the files of an evaluation."""
+"""How well maps agree with ground-truth masks, from the record of a picture to the files of an evaluation."""
 
 import csv
 import json
@@ -95,7 +95,7 @@ def test_the_tables_have_a_row_for_each_factor_and_say_what_they_leave_out(tmp_p
     assert "low: the mean correlation leaves out 1 of 3 pictures" in text
     assert "low: the mean average precision" not in text
     assert "rain: the mean average precision leaves out 1 of 2 pictures" in text
-    assert "true mask above 0.1;" in text
+    assert "snow: mask above 0.1;" in text
 
 
 def test_the_files_for_programs_have_every_number(tmp_path):

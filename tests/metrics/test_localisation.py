@@ -1,4 +1,4 @@
-"""Correlation and average precision of maps with true masks: by definition, against other libraries, by hand."""
+"""Correlation and average precision of maps with ground-truth masks: against other libraries and by hand."""
 
 import math
 
@@ -147,7 +147,9 @@ def test_equal_constants_have_no_pooled_correlation():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match=r"the map and the true mask must both be \[H,W\], got \(2, 3\) and \(3, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"the map and its ground-truth mask must both be \[H,W\], got \(2, 3\) and \(3, 2\)"
+    ):
         located(torch.ones(2, 3), torch.ones(3, 2))
     with pytest.raises(ValueError, match="must both be"):
         located(torch.ones(1, 2, 2), torch.ones(1, 2, 2))

@@ -112,7 +112,8 @@ def find(
         raise ValueError(f"{str(source)!r} is {here}, which has no revisions, but {revision!r} was requested")
     for name in (CONFIG, MODEL):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} has no {name}, but a checkpoint has {CONFIG} and {MODEL}")
+            inside = "".join(f", as {path.parent} has" for path in sorted(folder.glob(f"*/{MODEL}"))[:1])  # of a run
+            raise FileNotFoundError(f"{folder} has no {name}, but a checkpoint has {CONFIG} and {MODEL}{inside}")
     return folder
 
 

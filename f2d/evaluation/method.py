@@ -73,13 +73,14 @@ class OutputsMethod:
         self._files: dict[str, list[Path]] = defaultdict(list)
         for path in find_images(folder):
             self._files[path.relative_to(folder).with_suffix("").as_posix()].append(path)
-        if not self._files:
+        self._claims = Counter(name for case in cases for name in _names(case))
+        if not self._files or (cases and not any(map(self.files, cases))):
             presets = ", ".join(checkpoints.shipped())
+            example = f", such as {' or '.join(self._places(cases[0]))}" if cases else ""
             raise ValueError(
                 f"{folder} is neither a preset with shipped weights (there are: {presets}) nor a folder with a "
-                "checkpoint or restored images"
+                f"checkpoint or with restored images of this data{example}"
             )
-        self._claims = Counter(name for case in cases for name in _names(case))
 
     def files(self, case: Case) -> tuple[Path, ...]:
         """Return the files of a case: one, none, or several that differ in their suffixes."""

@@ -58,6 +58,9 @@ def test_missing_and_damaged_files(make_net, tmp_path):
     (tmp_path / "model.safetensors").rename(tmp_path / "elsewhere")
     with pytest.raises(FileNotFoundError, match=r"has no model\.safetensors"):
         F2DNet.from_pretrained(tmp_path)
+    make_net().save_pretrained(tmp_path / "best")  # of a run, which is given instead
+    with pytest.raises(FileNotFoundError, match=r"but a checkpoint has .*, as .*best has"):
+        F2DNet.from_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"not one")
     with pytest.raises(ValueError, match="not a safetensors file"):
         F2DNet.from_pretrained(tmp_path)

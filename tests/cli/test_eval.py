@@ -154,7 +154,15 @@ def test_a_flat_folder_is_not_every_category_at_once(f2d, cdd11_small, tmp_path)
     flat = tmp_path / "flat"
     save(picture(1), flat / "1.png")
     done = f2d("eval", flat, "--data", cdd11_small, "-o", tmp_path / "out", "--measures", "mae")
-    assert done.exit_code == 1 and done.stderr.count("has no image for") == 2, done.output
+    assert_one_line_error(done, 2, "flat", "nor a folder with a checkpoint or with restored images of this data")
+
+
+def test_a_folder_of_other_images_is_refused_before_anything_is_evaluated(f2d, pairs, tmp_path):
+    """A run of f2d train has pictures of samples, and got an error for every image and tables without numbers."""
+    save(picture(1), tmp_path / "run" / "samples" / "step_3.png")
+    done = f2d("eval", tmp_path / "run", "--data", pairs, "-o", tmp_path / "out")
+    assert_one_line_error(done, 2, "run", "nor a folder with a checkpoint", "such as pairs/0")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture

@@ -139,6 +139,7 @@ def test_a_limit_makes_no_name_unique(f2d, tmp_path):
         save(picture(k), tmp_path / "gopro" / "test" / video / "sharp" / "1.png")
         save(picture(k) // 2, tmp_path / "gopro" / "test" / video / "blur" / "1.png")
     save(picture(1), tmp_path / "flat" / "1.png")  # of the second
+    save(picture(1), tmp_path / "flat" / "GoPro" / "two" / "1.png")
     command = ("eval", tmp_path / "flat", "--data", f"gopro={tmp_path / 'gopro'}", "-o", tmp_path / "out")
     done = f2d(*command, "--limit", 1)
     assert done.exit_code == 1 and "has no image for GoPro/one/1 (looked for GoPro/one/1" in done.stderr

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 from f2d.degradation import FACTORS, degrade, degrade_batch, synthesis
 
@@ -31,6 +31,15 @@ def test_8_bits(bytes_, truth):
     assert isinstance(picture.image, Image.Image) and picture.image.mode == "RGB" and picture.image.size == (31, 20)
     assert np.array_equal(np.asarray(picture.image), expected)
     assert torch.equal(array.maps, truth.maps) and torch.equal(picture.maps, truth.maps)
+
+
+def test_a_pillow_image_keeps_its_profile(bytes_, tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(bytes_).save(tmp_path / "given.png", icc_profile=profile)
+    with Image.open(tmp_path / "given.png") as given:
+        degrade(given, CATEGORY, seed=3).image.save(tmp_path / "hard.png")
+    with Image.open(tmp_path / "hard.png") as hard:
+        assert hard.info["icc_profile"] == profile
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, ">f4"])

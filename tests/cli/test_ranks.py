@@ -164,13 +164,7 @@ def test_a_broken_file_under_torchrun(model, tmp_path):
     for i in (0, 2, 4):
         (tmp_path / "out" / f"{i}.bmp").touch()
     (tmp_path / "in" / "broken.bmp").write_text("no picture")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "f2d", "restore"]
-    done = subprocess.run(
-        [*command, str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--model", model],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    done = _under_torchrun(tmp_path, model)
     assert done.returncode == 1 and "rank 0 of 2: 0 restored, 1 failed, 3 skipped" in done.stdout, done
     assert "rank 1 of 2: 3 restored, 0 failed" in done.stdout
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{i}.bmp" for i in range(6)]
@@ -182,12 +176,17 @@ def test_under_torchrun(model, tmp_path):
     for i in range(7):
         Image.fromarray(smooth_pixels(8, 8 + i)).save(tmp_path / "in" / f"{i}.png")
     (tmp_path / "in" / "text.png").write_text("no picture")
+    done = _under_torchrun(tmp_path, model)
+    assert done.returncode != 0 and done.stdout.count(" restored, ") == 2, done
+    assert len(list((tmp_path / "out").iterdir())) == 7
+
+
+def _under_torchrun(folder, model):
+    """Restore in/ to out/ with two processes."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "f2d", "restore"]
-    done = subprocess.run(
-        [*command, str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--model", model],
+    return subprocess.run(
+        [*command, str(folder / "in"), "-o", str(folder / "out"), "--model", model],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    assert done.returncode != 0 and done.stdout.count(" restored, ") == 2, done
-    assert len(list((tmp_path / "out").iterdir())) == 7

@@ -22,7 +22,10 @@ def _of_expert(tensor: Tensor | None, k: int, dtype: torch.dtype, otherwise: flo
 def _projected(matrix: Tensor, image: Tensor) -> Tensor:
     """matrix [n,m] times every pixel of image [B,m,H,W]; a matrix product, which autograd can batch, unlike einsum."""
     batch, _, height, width = image.shape
-    return (matrix @ _rows(image)).reshape(batch, matrix.shape[0], height, width)
+    # autocast would round float32 factors to 16 bits, and nothing switches it off inside torch.func.jvp
+    dtype = torch.float64 if torch._C._is_any_autocast_enabled() else image.dtype
+    product = matrix.to(dtype) @ _rows(image).to(dtype)
+    return product.to(image.dtype).reshape(batch, matrix.shape[0], height, width)
 
 
 def _rows(image: Tensor) -> Tensor:

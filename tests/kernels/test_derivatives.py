@@ -7,7 +7,7 @@ from torch.autograd import forward_ad
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 from torch.utils._pytree import tree_leaves
 
-from f2d_kernels import accelerate
+from f2d_kernels import accelerate, use_backend
 
 from .cases import DEVICE, random
 from .derivative_cases import CASES
@@ -118,6 +118,25 @@ def test_values_and_gradients_of_vjp_in_16_bits():
     assert torch.equal(value, op(*inputs))
     for found, leaf in zip(pull(torch.ones_like(value)), leaves, strict=True):
         torch.testing.assert_close(found, leaf.grad, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+@pytest.mark.parametrize("case", CASES)
+def test_autocast_rounds_nothing_inside_an_op(case, backend):
+    """Neither in a value nor in a derivative that PyTorch computes from the formula."""
+    op, formula, _ = CASES[case]
+    inputs = [t.float() for t in CASES[case].inputs()]
+
+    def all_of(function, *inputs):
+        leaves = [t.clone().requires_grad_() for t in inputs]
+        first = torch.autograd.grad(loss_of(function, WEIGHTS)(*leaves), leaves, create_graph=True)
+        return function(*inputs), jvp(function, inputs, tuple(t.cos() for t in inputs)), first
+
+    expected = all_of(formula, *(t.double() for t in inputs))
+    with use_backend(backend), torch.autocast(DEVICE, dtype=torch.bfloat16):
+        found = all_of(op, *inputs)
+    for a, e in zip(tree_leaves(found), tree_leaves(expected), strict=True):
+        torch.testing.assert_close(a, e.float(), rtol=1e-5, atol=2e-5)
 
 
 def test_gradient_penalty():

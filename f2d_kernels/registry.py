@@ -123,7 +123,9 @@ def runs_on_cpp() -> bool:
 def use_backend(name: str) -> Iterator[None]:
     """Run the ops inside the `with` block on backend `name`: "reference", "cpp", "triton", "cuda", or "auto".
 
-    The choice applies to the current thread or asyncio task. A backward pass runs on the backend of its forward pass.
+    The choice applies to the current thread or asyncio task. A backward pass runs on the backend of its forward pass,
+    but in a function compiled by torch.compile on the backend that is in force when it runs: for tensors on a GPU that
+    of F2D_KERNELS_BACKEND, since PyTorch runs their backward passes in other threads.
 
     Raises:
         ValueError: the name is unknown.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch._C import _are_functorch_transforms_active, _has_storage
 from torch._functorch.utils import enable_single_level_autograd_function
+from torch._guards import TracingContext
 from torch.autograd import forward_ad
 from torch.compiler import is_dynamo_compiling
 
@@ -33,7 +34,8 @@ def derivatives(op: str, fake: Callable, setup_context: Callable, backward: Call
     class Node(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, found: Any, keyset: Any, *flat: Any) -> Any:
-            ctx.direct, ctx.backend = keyset is None, requested_backend()  # the backward pass runs where this one does
+            # The backward pass runs where this one does; "" in a graph, which serves other choices and later processes
+            ctx.direct, ctx.backend = keyset is None, "" if TracingContext.try_get() else requested_backend()
             if ctx.direct:
                 arguments, output = found
             else:

@@ -5,6 +5,7 @@ import logging
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -130,22 +131,43 @@ def test_another_thread_keeps_its_own_choice():
     assert seen == ["auto"]
 
 
-def test_the_backward_pass_runs_where_the_forward_pass_ran(monkeypatch):
-    used = []
+@pytest.fixture
+def backward_on_reference(monkeypatch) -> Iterator[list[str]]:
+    """One entry for every backward pass that runs on the reference backend."""
+    used: list[str] = []
     reference = REGISTRY["reference"]
 
     def spied(op):
         _, backward = reference.implementation(op)
-        return reference.implementation(op)._replace(backward=lambda *a: used.append("reference") or backward(*a))
+        return reference.implementation(op)._replace(backward=lambda *a: used.append(op) or backward(*a))
 
-    monkeypatch.setitem(REGISTRY, "reference", reference.__class__("reference", reference.unavailable, spied))
+    monkeypatch.setitem(REGISTRY, "reference", dataclasses.replace(reference, implementation=spied))
     _resolve.cache_clear()
+    yield used
+    _resolve.cache_clear()
+
+
+def test_the_backward_pass_runs_where_the_forward_pass_ran(backward_on_reference):
     deltas = torch.randn(1, 2, 1, 2, 2, requires_grad=True)
     with use_backend("reference"):
         out = expert_assembly(deltas, torch.ones(1, 2))
     out.sum().backward()
-    _resolve.cache_clear()
-    assert used == ["reference"]
+    assert backward_on_reference == ["expert_assembly"]
+
+
+@pytest.mark.skipif(backends()["cpp"] != "available", reason=f"cpp: {backends()['cpp']}")
+def test_a_compiled_graph_does_not_keep_the_backend_under_which_it_was_made(backward_on_reference, monkeypatch):
+    """PyTorch also keeps it on disk, for processes that may lack this backend."""
+    deltas = torch.randn(1, 2, 1, 2, 2, requires_grad=True)
+    step = torch.compile(lambda d: expert_assembly(d, torch.ones(1, 2)).sum(), fullgraph=True, backend="aot_eager")
+    with use_backend("reference"):
+        step(deltas).backward()
+    assert len(backward_on_reference) == 1
+    step(deltas).backward()
+    assert len(backward_on_reference) == 1
+    monkeypatch.setenv("F2D_KERNELS_BACKEND", "reference")
+    step(deltas).backward()
+    assert len(backward_on_reference) == 2
 
 
 def test_importing_the_package_imports_no_triton():

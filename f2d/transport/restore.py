@@ -76,5 +76,6 @@ def evaluating(net: Restorable) -> Iterator[None]:
     try:
         yield
     finally:
-        for module, training in modes:
-            module.training = training
+        for module, training in modes:  # by `train`, where some layers merge and separate weights; parents come first
+            if module.training != training:
+                module.train(training)

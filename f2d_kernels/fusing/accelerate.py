@@ -244,8 +244,9 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
             torch.manual_seed(0)
             yield
     finally:
-        for part, mode in modes:
-            part.training = mode
+        for part, mode in modes:  # by `train`, where some layers merge and separate weights; parents come first
+            if part.training != mode:
+                part.train(mode)
 
 
 def _outputs(module: nn.Module, sample: Any) -> list[Tensor]:

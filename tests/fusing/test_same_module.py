@@ -193,3 +193,30 @@ def test_verify_runs_the_fused_pairs_of_a_small_sample(own_sizes, monkeypatch):
     net = nn.Sequential(nn.GroupNorm(2, 8), nn.SiLU())
     with pytest.raises(RuntimeError, match="outputs differ"):
         accelerate(net, verify=X)
+
+
+class Adapted(nn.Module):
+    """Adds its update to the weight in evaluation mode, as LoRA layers do, and trains it apart."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.update, self.merged = nn.Parameter(torch.ones(8, 1, 1)), nn.Parameter(torch.ones(())), False
+
+    def train(self, mode=True):
+        if self.merged == mode:
+            with torch.no_grad():
+                self.weight += -self.update if mode else self.update
+            self.merged = not mode
+        return super().train(mode)
+
+    def forward(self, x):
+        return x * (self.weight if self.merged else self.weight + self.update)
+
+
+def test_verify_ends_evaluation_as_training_does():
+    net = nn.Sequential(Adapted(), nn.GroupNorm(2, 8), nn.SiLU(), Adapted()).train()
+    net[3].eval()
+    assert accelerate(net, verify=X).difference < 1e-4
+    assert [m.training for m in net.modules()] == [True, True, True, True, False]
+    assert not net[0].merged and bool((net[0].weight == 1).all())
+    assert net[3].merged and bool((net[3].weight == 2).all())

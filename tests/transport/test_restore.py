@@ -24,6 +24,17 @@ def test_any_size_and_a_seed_decides(make_net, size, sampler):
     assert not torch.equal(restored, restore_tensor(net, y, steps=3, sampler=sampler, seed=8))
 
 
+def test_a_network_in_training_goes_back_to_it_by_its_own_method(make_net, monkeypatch):
+    """Layers such as those of LoRA merge their weights for evaluation there, and separate them for training."""
+    net, modes = make_net().train(), []
+    monkeypatch.setattr(net, "train", lambda mode=True: modes.append(mode) or type(net).train(net, mode))
+    frozen = next(net.children()).eval()
+    before = [module.training for module in net.modules()]
+    restore_tensor(net, image(1, 3, 8, 8), steps=1)
+    assert modes == [False, True] and not frozen.training
+    assert [module.training for module in net.modules()] == before
+
+
 def test_torch_manual_seed_governs_unseeded_calls(make_net):
     net, y = make_net(), image(1, 3, 8, 8)
     torch.manual_seed(3)

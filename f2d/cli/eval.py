@@ -1,4 +1,4 @@
-"""`f2d eval`: evaluate a model, or another method's images, on a data set, by the measures of the papers."""
+"""`f2d eval`: evaluate a model, or another method's images, on a dataset, by the measures of the papers."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,7 +27,7 @@ def evaluate(
     data: Annotated[
         str,
         typer.Option(
-            metavar="DATA", help="Data folder, or a data set by name, for example cdd-11=FOLDER.", show_default=False
+            metavar="DATA", help="Data folder, or a dataset by name, for example cdd-11=FOLDER.", show_default=False
         ),
     ],
     target: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.", show_default=False)],
@@ -36,7 +36,7 @@ def evaluate(
         typer.Option(
             metavar="NAMES",
             help="Conventions for PSNR and SSIM, separated by commas, or all: onerestore, moce-ir, promptir, f2dnet, "
-            "ir-sde, weatherbench (default: the data set's own).",
+            "ir-sde, weatherbench (default: the dataset's own).",
             show_default=False,
         ),
     ] = None,

@@ -139,7 +139,7 @@ def find_items(source: str, *, recursive: bool) -> Found:
 
     A folder stands for its images (in subfolders too if `recursive`); a .txt or .lst file for the paths in it, one a
     line, relative to its folder; a .parquet file, or the .parquet files of a folder without images, for their rows,
-    with a binary column bytes, image, content or data (or a struct of bytes and path, as in Hugging Face data sets) and
+    with a binary column bytes, image, content or data (or a struct of bytes and path, as in Hugging Face datasets) and
     a column path, file_name, filename, name or key. Raises ValueError for a source that does not exist or has no
     images, and for a name that is empty.
     """

@@ -1,4 +1,4 @@
-"""Mix sources into one data set in which each sample is a function of its index."""
+"""Mix sources into one dataset in which each sample is a function of its index."""
 
 import copy
 import random

@@ -1,4 +1,4 @@
-"""Folder and file names by which published data sets distinguish degraded images from clean ones."""
+"""Folder and file names by which published datasets distinguish degraded images from clean ones."""
 
 import re
 

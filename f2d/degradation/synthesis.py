@@ -123,7 +123,7 @@ def degrade_batch(
 def varied_parameters(category: str, seed: int) -> Parameters:
     """Draw the parameters of a category's factors from wider ranges than the published ones, for `degrade`.
 
-    A network trained on them can also restore the rain, haze, snow and darkness of other data sets and cameras. The
+    A network trained on them can also restore the rain, haze, snow and darkness of other datasets and cameras. The
     ranges are defined in `draw_varied` of each factor's module. category: one of the eleven. seed: the sample's, in
     [-2^63, 2^64). Raises ValueError or TypeError for other arguments.
     """

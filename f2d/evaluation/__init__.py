@@ -1,1 +1,1 @@
-"""Evaluate methods on data sets with the measures of the papers, and state the convention of each number."""
+"""Evaluate methods on datasets with the measures of the papers, and state the convention of each number."""

@@ -1,4 +1,4 @@
-"""One image of a data set: its source and its pixels."""
+"""One image of a dataset: its source and its pixels."""
 
 import hashlib
 from contextlib import suppress
@@ -28,7 +28,7 @@ class Pixels(NamedTuple):
 
 
 class Case(NamedTuple):
-    """One image. name: ``category/place``, unique in its data set. category: its row in the tables. factors: those that
+    """One image. name: ``category/place``, unique in its dataset. category: its row in the tables. factors: those that
     the image is known to have. A case without `degraded` is synthesised from `clean`, category and seed; a case without
     `clean` has no ground truth.
     """

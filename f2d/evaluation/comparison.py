@@ -60,7 +60,7 @@ def compare(
     measures are keys; by default all common measures are compared. The methods' experts are compared by
     `f2d.evaluation.experts.expert_lines`.
 
-    Raises ValueError for fewer than two folders, different data sets, no common image or measure, a measure that some
+    Raises ValueError for fewer than two folders, different datasets, no common image or measure, a measure that some
     evaluation lacks, and images that have the same name but are not the same image.
     """
     if len({folder.path.resolve() for folder in folders}) < max(2, len(folders)):
@@ -101,11 +101,11 @@ def compare(
 
 
 def _data(folders: Sequence[EvaluationFolder], methods: Sequence[str]) -> str:
-    """Return the data set that all evaluations use; its folder may differ."""
+    """Return the dataset that all evaluations use; its folder may differ."""
     presets = [folder.settings.data.partition("=")[0] for folder in folders]
     if len(set(presets)) > 1:
         said = ", ".join(f"{method} on {preset}" for method, preset in zip(methods, presets))
-        raise ValueError(f"the evaluations are of different data sets: {said}")
+        raise ValueError(f"the evaluations are of different datasets: {said}")
     return presets[0]
 
 

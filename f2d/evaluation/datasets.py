@@ -1,4 +1,4 @@
-"""Open data sets on disk for evaluation: find their cases and problems."""
+"""Open datasets on disk for evaluation: find their cases and problems."""
 
 import os
 import re
@@ -21,12 +21,12 @@ from f2d.evaluation.presets import PRESETS, Part
 from f2d.evaluation.record import in_unicode
 from f2d.images import IMAGE_SUFFIXES
 
-ROOT = "F2D_DATA"  # environment variable: a folder that contains data sets under their own names
+ROOT = "F2D_DATA"  # environment variable: a folder that contains datasets under their own names
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """An opened data set. spec: ``preset=folder``, with which it can be opened again. cases: in the order of the
+    """An opened dataset. spec: ``preset=folder``, with which it can be opened again. cases: in the order of the
     tables. problems: one line for each image that cannot be evaluated. tiers: (name, categories) of averages.
     published: names of its tables of published results. convention: the convention of these results.
     """
@@ -48,7 +48,7 @@ class DataSet:
 def open_data(text: str, limit: int | None = None) -> DataSet:
     """Open ``PRESET=FOLDER``, a FOLDER or list whose layout is recognised, or a PRESET in the folder named by F2D_DATA.
 
-    limit is the largest number of cases per category, taken from its start. Raises ValueError if the data set does not
+    limit is the largest number of cases per category, taken from its start. Raises ValueError if the dataset does not
     exist, contains no image that can be evaluated, or is ambiguous.
     """
     name, path = _located(text)
@@ -79,8 +79,8 @@ def _located(text: str) -> tuple[str, Path]:
     if path.exists():
         return _recognised(path), path
     if equals:
-        raise ValueError(f"data set must be one of {', '.join(PRESETS)}, got {name!r}")
-    raise ValueError(f"{text}: must be a folder or a data set by name ({', '.join(PRESETS)})")
+        raise ValueError(f"dataset must be one of {', '.join(PRESETS)}, got {name!r}")
+    raise ValueError(f"{text}: must be a folder or a dataset by name ({', '.join(PRESETS)})")
 
 
 def _recognised(path: Path) -> str:
@@ -104,7 +104,7 @@ def _in_root(name: str) -> Path:
     wanted = {_plain(name), _plain(PRESETS[name].title)}
     found = sorted(path for path in Path(root).iterdir() if path.is_dir() and _plain(path.name) in wanted)
     if not found and all(part.folders != ("",) for part in PRESETS[name].parts):
-        return Path(root)  # the data sets of a task have folders of their own there
+        return Path(root)  # the datasets of a task have folders of their own there
     if not found:
         raise ValueError(f"{root} ({ROOT}) has no folder named {name} or {PRESETS[name].title}")
     return found[0]

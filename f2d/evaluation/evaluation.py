@@ -29,7 +29,7 @@ class Request:
     """The arguments of an evaluation.
 
     method: a preset, a checkpoint folder, owner/name on the Hub, or a folder of images restored by another method.
-    data: an argument of `open_data`. conventions: names in `f2d.metrics.conventions`; by default the data set's own.
+    data: an argument of `open_data`. conventions: names in `f2d.metrics.conventions`; by default the dataset's own.
     measures: further names in `f2d.metrics.measures`. name: the method's name in tables. limit: largest number of cases
     per category. The other fields are those of `Restorer`.
     """

@@ -65,7 +65,7 @@ class OutputsMethod:
 
     The image of a case has the name ``category/place``, that of its degraded file, with or without that file's folder,
     or that of its clean file, tried in this order. Suffixes may differ. A name that fits several of the
-    data set's cases is not used.
+    dataset's cases is not used.
     """
 
     def __init__(self, folder: Path, cases: Sequence[Case]):

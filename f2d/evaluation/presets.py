@@ -1,4 +1,4 @@
-"""The data sets of the papers: their layout on disk, names, and conventions."""
+"""The datasets of the papers: their layout on disk, names, and conventions."""
 
 from typing import NamedTuple
 
@@ -6,11 +6,11 @@ from f2d.degradation import CATEGORIES
 
 
 class Part(NamedTuple):
-    """One group of images of a data set.
+    """One group of images of a dataset.
 
     layout: "pairs", "cdd11", "clean" (degraded by each category in `made`), "list" or "unpaired". row: its row in the
     tables; "" means the category, or the name of the folder that contains a pair of folders. factors: those that all
-    its images have. folders: possible names inside the data set's folder, of which the first existing one is used; ""
+    its images have. folders: possible names inside the dataset's folder, of which the first existing one is used; ""
     is that folder itself. pattern: an argument of `f2d.data.pairs.match_pairs`.
     """
 
@@ -23,7 +23,7 @@ class Part(NamedTuple):
 
 
 class Preset(NamedTuple):
-    """A data set by name. convention: that of most of its published results. tiers: (name, categories) of averages."""
+    """A dataset by name. convention: that of most of its published results. tiers: (name, categories) of averages."""
 
     title: str
     parts: tuple[Part, ...]

@@ -32,9 +32,9 @@ class PublishedTable(NamedTuple):
 
 
 def tables(names: Sequence[str]) -> list[PublishedTable]:
-    """Return the tables of data sets by name, in the order of `names`; a name without published results has none.
+    """Return the tables of datasets by name, in the order of `names`; a name without published results has none.
 
-    A data set that belongs to the three or five tasks gets its columns of their tables, with a title that says so.
+    A dataset that belongs to the three or five tasks gets its columns of their tables, with a title that says so.
     """
     return [table for name in names for entry in _file()["tables"] for table in _of(entry, name)]
 

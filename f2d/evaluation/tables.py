@@ -214,7 +214,7 @@ class _Results:
         return f"### {plain(table.title)}\n\n{said}\n\n{markdown.table(['method', 'parameters', *table.columns], rows)}"
 
     def _part(self) -> str:
-        """Say so if the averages are not those of the whole data set."""
+        """Say so if the averages are not those of the whole dataset."""
         part = self.settings.options.get("limit") or self.summary.failed or self.data.problems
         return ", but ours is of a part of the data" if part else ""
 

@@ -131,7 +131,7 @@ class Content(NamedTuple):
 
     @property
     def part(self) -> str:
-        """Say so if the averages are not those of the whole data set."""
+        """Say so if the averages are not those of the whole dataset."""
         part = self.data.problems or any(of.failed or of.settings.options.get("limit") for of in self.methods)
         return ", but ours is of a part of the data" if part else ""
 

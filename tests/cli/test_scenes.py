@@ -1,4 +1,4 @@
-"""`f2d compare` on data sets with several degraded images of one clean photograph, such as Rain1400 and SOTS indoor."""
+"""`f2d compare` on datasets with several degraded images of one clean photograph, such as Rain1400 and SOTS indoor."""
 
 import csv
 

@@ -1,4 +1,4 @@
-"""The folder in which a reader of the documentation sits: pictures, data sets and models as its pages name them."""
+"""The folder in which a reader of the documentation sits: pictures, datasets and models as its pages name them."""
 
 import importlib.util
 import shutil

@@ -1,4 +1,4 @@
-"""Trees of the data sets as their authors, or those whose copies are used most, hand them out: (files, cases found).
+"""Trees of the datasets as their authors, or those whose copies are used most, hand them out: (files, cases found).
 
 Every name is taken from a release, its loader, or its description.
 """

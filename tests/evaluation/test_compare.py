@@ -162,7 +162,7 @@ def test_what_cannot_be_compared_is_one_line(two):
     assert_one_line_error(run(two / "a"), 2, "two or more")
     assert_one_line_error(run(two / "a", two / "b" / ".." / "a"), 2, "two or more different evaluations")
     assert_one_line_error(run(two / "a", two / "none"), 2, "contains no evaluation")
-    assert_one_line_error(run(two / "a", two / "sots"), 2, "different data sets", "first on cdd-11", "sots on sots")
+    assert_one_line_error(run(two / "a", two / "sots"), 2, "different datasets", "first on cdd-11", "sots on sots")
     assert_one_line_error(run(two / "a", two / "empty"), 2, "no image")
     assert_one_line_error(run(two / "a", two / "small"), 2, "300x200 and 8x200")
     assert_one_line_error(run(two / "a", two / "another"), 2, "not the same image", PSNR.key)

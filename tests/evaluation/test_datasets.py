@@ -1,4 +1,4 @@
-"""Data sets of the papers, laid out as their authors hand them out: what is found, and what is said to be missing."""
+"""Datasets of the papers, laid out as their authors hand them out: what is found, and what is said to be missing."""
 
 from pathlib import Path
 
@@ -180,8 +180,8 @@ def test_what_is_missing_is_listed_and_the_rest_kept(tmp_path):
 @pytest.mark.parametrize(
     "text, says",
     [
-        ("nothing", "must be a folder or a data set by name"),
-        ("nothing=x", r"data set must be one of .*got 'nothing'"),
+        ("nothing", "must be a folder or a dataset by name"),
+        ("nothing=x", r"dataset must be one of .*got 'nothing'"),
         ("composites={}/empty", "nothing to evaluate as composites: .*contains no images"),
         ("cdd-11={}/empty", "no clear beside folders"),
         ("rain100l={}/missing", "no such file or folder"),

@@ -18,7 +18,7 @@ def app_command(
         str, typer.Option(help="Address to listen on; 0.0.0.0 makes the page accessible from the network.")
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 means the first free port from 7860 on.")
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 means the first free port from 7860 upwards.")
     ] = 0,
     device: Device = "auto",
     precision: PrecisionOption = "auto",

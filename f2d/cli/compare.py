@@ -44,7 +44,7 @@ def compare(
     """Compare two or more evaluations of the same data: means, and differences from the first with 95 % intervals.
 
     By default, all rows of the first measure and the averages of the others are printed. With --measure, all rows of
-    the named measures are printed. Only pictures that every evaluation contains are compared; the others are listed.
+    the named measures are printed. Only images that every evaluation contains are compared; the others are listed.
     The confidence intervals come from a paired bootstrap in which all categories have equal weight. For the selectivity
     of the experts and the correlation of their maps with ground-truth masks, each method has an interval of its own.
     """

@@ -68,7 +68,7 @@ def evaluate(
     device: Device = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
-    """Evaluate MODEL on --data: PSNR, SSIM and more by the papers' conventions, with their published results.
+    """Evaluate MODEL on --data: PSNR, SSIM and more in the papers' conventions, with their published results.
 
     -o receives results.json, results.csv, results.md, speed.json, and each image's record and restoration. An
     interrupted evaluation resumes when rerun. If images cannot be evaluated, they are listed and counted, the others

@@ -38,7 +38,7 @@ def figures(
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    r"""Draw figures of EVAL...: methods side by side, error maps, experts, and each model's gate maps and trajectory.
+    r"""Draw figures from EVAL...: methods side by side, error maps, experts, and each model's gate maps and trajectory.
 
     These files are written to -o: comparison, errors, maps (the experts' maps beside the ground-truth masks), weights
     (how much each expert acts where its factor is present and absent), NAME-gates and NAME-trajectory (the states x_t).

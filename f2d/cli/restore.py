@@ -79,7 +79,7 @@ def restore(
         Codec | None,
         VideoOption(
             case_sensitive=False,
-            help="Video codec (default: h264, or another one if the bit depth or the container needs it).",
+            help="Video codec (default: h264, unless the bit depth or the container needs another).",
             show_default=False,
         ),
     ] = None,
@@ -133,8 +133,8 @@ def restore(
     Reads JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC, JPEG 2000 and PPM with 8 or 16 bits, grey or colour. If f2d
     cannot write the format of a photo, its output is a PNG. Transparency and metadata are kept; EXIF orientation is
     applied. Existing outputs are skipped, so an interrupted command can simply be rerun. If a photo fails or its format
-    is not read, the others are still restored, and the exit code is 1. Under torchrun (or any launcher that sets RANK
-    and WORLD_SIZE) the photos are split among the processes.
+    is not supported, the others are still restored, and the exit code is 1. Under torchrun (or any launcher that sets
+    RANK and WORLD_SIZE) the photos are split among the processes.
 
     Videos (MP4, MOV, MKV, WebM, AVI, TS, ...) keep time stamps, rotation, colour tags, bit depth, sound, subtitles and
     chapters. An interrupted video resumes where it stopped. Extras: pip install "f2d\[video]" for videos, "f2d\[heif]"

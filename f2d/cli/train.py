@@ -44,7 +44,7 @@ def train(
     devices: Devices = None,
     accelerator: Accelerator = "auto",
 ) -> None:
-    r"""Train a network by RECIPE on --data; clean photographs are degraded on the fly.
+    r"""Train a network on --data with RECIPE; clean photographs are degraded on the fly.
 
     -o receives the recipe as run, the last training state (from which --resume continues bit-exactly), losses,
     validation results, sample images, and the checkpoint folders weights/ and best/ for `f2d restore --model`. Under

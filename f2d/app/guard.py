@@ -24,7 +24,7 @@ UPLOAD = re.compile(r"/gradio_api/upload/?$")
 CALLS = re.compile(r"/gradio_api/(queue/join|run/[^/]+|cancel|reset)/?$")  # the other requests that the page posts
 ELSEWHERE = re.compile(r"/gradio_api/(proxy=|file=https?:)", re.IGNORECASE)  # gradio would fetch these for the visitor
 CLOSE = b"connection", b"close"
-FULL = "The server has no room for another picture just now; try again later."
+FULL = "The server has no space for another image just now. Try again later."
 SLOW = "The upload took too long; try again with a faster connection or a smaller file."
 
 

@@ -42,13 +42,13 @@ class Limits:
         size = path.stat().st_size
         if size > self.upload:
             raise ImageError(
-                f"the file has {size / 2**20:.1f} MiB, but this page accepts at most {self.upload / 2**20:.4g} MiB"
+                f"the file is {size / 2**20:.1f} MiB, but this page accepts at most {self.upload / 2**20:.4g} MiB"
             )
         try:
             format, (width, height) = stored(path)
         except TooManyPixelsError:
             raise ImageError(
-                f"the image is too large, as this page accepts at most {self.megapixels:g} megapixels"
+                f"the image is too large: this page accepts at most {self.megapixels:g} megapixels"
             ) from None
         except ImageError:
             return None

@@ -105,5 +105,5 @@ def check_free(host: str, port: int) -> None:
             test.bind(address)
     except OSError as error:
         raise OSError(
-            f"{host}, port {port}: cannot be listened on ({error.strerror}), so give another --port"
+            f"{host}, port {port}: cannot listen there ({error.strerror}), so choose a different --port"
         ) from None

@@ -127,7 +127,7 @@ class Work:
         """Raise FileNotFoundError as `inside`; raise ImageError, with the name of `path`, if the folder is full."""
         self.inside(path)
         if used(self.folder) > self.limits.disk:
-            raise ImageError(f"{path.name}: the server has no room for another image at the moment, so try again later")
+            raise ImageError(f"{path.name}: the server has no space for another image just now, so try again later")
 
     def call(self, image: Tensor, options: Options, **more: Any) -> Restored:
         """Restore an image [3, H, W] or [1, 3, H, W], at most `limits.together` at one time."""

@@ -48,7 +48,7 @@ def read_config(source: str | os.PathLike) -> Any:
 
 
 def read_weights(source: str | os.PathLike) -> dict[str, Tensor]:
-    """Read the tensors beside that config.json; raise ValueError for a damaged file, or one of another config.json."""
+    """Read the tensors beside that config.json; raise ValueError if the file is damaged or has another config.json."""
     path = find(source) / MODEL
     try:
         with safe_open(path, framework="pt") as file:
@@ -57,7 +57,7 @@ def read_weights(source: str | os.PathLike) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file: {error}") from error
     if saved_with is not None and saved_with != json.dumps(read_config(source), sort_keys=True):
-        raise ValueError(f"{path} was saved with another {CONFIG} than the one beside it (copy or save both again)")
+        raise ValueError(f"{path} was saved with a different {CONFIG} from the one beside it (copy or save both again)")
     return state
 
 
@@ -92,11 +92,11 @@ def find(
             folder, here = WEIGHTS / source, "a preset"
         else:
             presets = ", ".join(shipped()) or "none"
-            unknown = f"{str(source)!r} is neither a folder nor a preset with shipped weights (there are: {presets})"
+            unknown = f"{str(source)!r} is neither a folder nor a preset with shipped weights ({presets})"
             if repository is None or folder.exists():
                 raise FileNotFoundError(unknown)
             if revision is not None and repository.revision not in (None, revision):
-                raise ValueError(f"{source!r} names a revision, but another one is given, {revision!r}")
+                raise ValueError(f"{source!r} names a revision, but revision={revision!r} is a different one")
             try:
                 return hub.fetch(
                     hub.HubId(repository.name, revision or repository.revision),
@@ -124,7 +124,7 @@ def _check_name(source: object) -> None:
     if isinstance(source, nn.Module):
         hint = " (f2d.load also takes an F2DNet or a ResFlowNet itself)"
     elif isinstance(source, Mapping):
-        hint = " (give tensors to load_state_dict of a network, as in F2DNet(config).load_state_dict(state))"
+        hint = " (to load tensors, call F2DNet(config).load_state_dict(state))"
     raise TypeError(
         f"a checkpoint must be given as a preset, a folder, or owner/name on the Hub, got {type(source).__name__}{hint}"
     )

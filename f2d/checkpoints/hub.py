@@ -44,7 +44,7 @@ def fetch(
     Hub has no such repository, revision or file, or does not show it.
     """
     if local_files_only and force_download:
-        raise ValueError("local_files_only and force_download exclude one another")
+        raise ValueError("local_files_only and force_download are mutually exclusive")
     from huggingface_hub import (
         constants,
         get_hf_file_metadata,
@@ -84,7 +84,7 @@ def fetch(
         if refusal is not None:
             asked = _why(refusal, repository, file)[0]
         else:
-            asked = "nothing is to be downloaded" if local_files_only else f"{constants.ENDPOINT} is no Hub ({error})"
+            asked = "downloads are disabled" if local_files_only else f"{constants.ENDPOINT} is not a Hub ({error})"
         raise FileNotFoundError(f"{asked}, and its {file} is not in the cache") from (refusal or error)
     except failures as error:
         # other errors of the operating system, such as a full disk, explain themselves
@@ -110,7 +110,7 @@ def _why(error: Exception, repository: HubId, file: str) -> tuple[str, bool]:
     if isinstance(error, OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set", False
     if isinstance(error, GatedRepoError):
-        return f"{HUB}/{name} is gated: ask for access there, and give its token (hf auth login)", False
+        return f"{HUB}/{name} is gated: request access there, then log in (hf auth login) or pass a token", False
     if isinstance(error, RepositoryNotFoundError):
         return f"{HUB} has no such repository, or it is private and needs a token (hf auth login)", False
     if isinstance(error, RevisionNotFoundError):

@@ -63,9 +63,9 @@ def read_official(path: str | os.PathLike, weights: str = "ema") -> tuple[dict, 
         raise ValueError(f"weights must be 'model' or 'ema', got {weights!r}")
     checkpoint = _load(path)
     entries = list(map(str, checkpoint)) if isinstance(checkpoint, Mapping) else []
-    found = f"it has {', '.join(entries[:8]) or 'none at all'}"
+    found = f"it has {', '.join(entries[:8]) or 'nothing'}"
     if not isinstance(checkpoint, Mapping) or "model" not in entries:
-        raise ValueError(f"{path} has no 'model' entry as checkpoints of the authors do ({found})")
+        raise ValueError(f"{path} has no 'model' entry, unlike the authors' checkpoints ({found})")
     state = _tensors(checkpoint["model"], f"{path}: 'model'")
     if weights == "ema":
         if "ema" not in entries:
@@ -77,7 +77,7 @@ def read_official(path: str | os.PathLike, weights: str = "ema") -> tuple[dict, 
         state |= shadow
     renamed = {translate(name): tensor for name, tensor in state.items()}
     if len(renamed) < len(state):
-        raise ValueError(f"{path} holds a parameter under two names")
+        raise ValueError(f"{path} contains a parameter under two names")
     try:
         config = infer_config(renamed)
     except KeyError as error:
@@ -138,8 +138,8 @@ def _load(path: str | os.PathLike) -> object:
     # the unpickler raises many kinds of errors for damage: struct.error, KeyError, EOFError, RuntimeError, ...
     except Exception as error:
         raise ValueError(
-            f"{path} is not loaded, as it is no PyTorch file, damaged, or holds more than tensors and plain containers "
-            f"({type(error).__name__})"
+            f"{path} cannot be loaded: it is not a PyTorch file, is damaged, or contains more than tensors and plain "
+            f"containers ({type(error).__name__})"
         ) from error
 
 
@@ -148,7 +148,7 @@ def _tensors(value: object, what: str) -> dict[str, Tensor]:
         raise ValueError(f"{what} is a {type(value).__name__}, not a mapping of names to tensors")
     for name, tensor in value.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise ValueError(f"{what} holds {name!r}: {type(tensor).__name__}, and should hold names and tensors only")
+            raise ValueError(f"{what} must contain only tensors by name, got {name!r}: {type(tensor).__name__}")
     return dict(value)
 
 

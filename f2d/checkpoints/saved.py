@@ -122,7 +122,7 @@ class SavedNetwork(nn.Module, PyTorchModelHubMixin):
         """
         if config is not None:
             raise ValueError(
-                f"{type(self).__name__}: config must be omitted, as the network's own configuration is saved"
+                f"{type(self).__name__}: config must be omitted, because the network's own configuration is saved"
             )
         folder = Path(save_directory)
         told = {"name": repo_id or "", **(model_card_kwargs or {})}

@@ -45,7 +45,7 @@ def degrade(
     map_paths = all_maps if maps else []
     check_free([record_path, *map_paths], overwrite=overwrite)
     if not maps and (left := [path for path in all_maps if path.exists()]):
-        raise ImageError(f"{left[0]}: is a map of an earlier image, so give --maps to replace it, or another -o")
+        raise ImageError(f"{left[0]}: is a map of an earlier image, so pass --maps to replace it, or change -o")
     degraded = degradation.degrade(source.picture().convert("RGB"), category, seed=seed)
     said = source.metadata  # of grey: a profile that would not suit the colours of a degraded image
     colours = Metadata() if source.grey else Metadata(icc=said.icc, png=said.png, made=said.made)

@@ -111,10 +111,10 @@ def plan_jobs(inputs: list[Path], out: Path, outputs: OutputOptions) -> Planned:
     suffix = out.suffix.lower()
     if (suffix in FORMATS or is_video(out)) and not out.is_dir():
         if len(inputs) != 1 or inputs[0].is_dir() or is_pattern(inputs[0]):
-            raise ImageError(f"{out}: must be a folder, not a file name, as there can be more than one output")
+            raise ImageError(f"{out}: must be a folder, not a file name, because there can be several outputs")
         _check_kind(inputs[0], out)
         if outputs.format and not is_video(out) and FORMATS[outputs.format] != FORMATS[suffix]:
-            raise ImageError(f"{out}: its suffix contradicts --format {outputs.format[1:]}, so give only one of them")
+            raise ImageError(f"{out}: its suffix contradicts --format {outputs.format[1:]}, so pass only one of them")
         jobs, folder = [Job(source.path, out) for source in sources], out.parent
     else:
         known = ", ".join(sorted(FORMATS.keys() | WRITABLE_SUFFIXES))
@@ -145,7 +145,7 @@ def left_to_do(jobs: list[Job], outputs: OutputOptions) -> tuple[list[Job], int,
             failures.append(taken)
         elif final and outputs.writes(final) and not outputs.writes(last[-1]):
             failures.append(
-                f"{last[-1]}: may be that of fewer than {outputs.samples} samples, as there is no {final.name} "
+                f"{last[-1]}: may come from fewer than {outputs.samples} samples, because {final.name} is missing "
                 "(--overwrite replaces it)"
             )
         elif any(outputs.writes(path) for path in last):
@@ -246,7 +246,7 @@ def _check_distinct(jobs: list[Job], outputs: OutputOptions) -> None:
     for target, sources in claims.items():
         if len(sources) > 1:
             raise ImageError(
-                f"{target}: would be written by {' and '.join(map(str, sources))}, so give them separate output folders"
+                f"{target}: would be written by {' and '.join(map(str, sources))}, so use separate output folders"
             )
     if outputs.overwrite:
         _check_sources_stay(jobs)
@@ -261,4 +261,4 @@ def _check_sources_stay(jobs: list[Job]) -> None:
         place = os.path.join(os.path.realpath(job.target.parent), job.target.name)
         others = [other.source for other in readers[place] if other != job]
         if others:
-            raise ImageError(f"{job.target}: would be replaced, but {others[0]} leads to it, so give an output folder")
+            raise ImageError(f"{job.target}: would be replaced, but {others[0]} links to it, so use an output folder")

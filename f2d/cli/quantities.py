@@ -27,7 +27,7 @@ def strengths(texts: list[str]) -> dict[str, float] | None:
         if not (name and equals) or value is None:
             raise ValueError(f"--strength {text}: must be FACTOR=NUMBER, such as low=0.5")
         if name in found:
-            raise ValueError(f"--strength: {name} is given twice")
+            raise ValueError(f"--strength: {name} is set twice")
         found[name] = value
     return found or None
 

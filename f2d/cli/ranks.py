@@ -39,7 +39,7 @@ def place_here(environ: Mapping[str, str] = os.environ) -> Place:
         rank, world = int(environ["RANK"]), int(environ["WORLD_SIZE"])
         local = int(environ.get("LOCAL_RANK", rank))
     except ValueError:
-        raise ValueError("RANK, WORLD_SIZE and LOCAL_RANK are set but are not all whole numbers") from None
+        raise ValueError("RANK, WORLD_SIZE and LOCAL_RANK must be whole numbers") from None
     if not (0 <= rank < world and local >= 0):
         raise ValueError(f"RANK is {rank} and WORLD_SIZE is {world}, but RANK must lie in 0..WORLD_SIZE - 1")
     return Place(rank, world, local)

@@ -197,7 +197,7 @@ def _connect(address: str | None) -> None:
     except (OSError, ValueError, RuntimeError, OverflowError) as error:  # RuntimeError: another version of Ray
         if address is None:
             raise
-        raise ValueError(f"{address}: no Ray cluster can be joined there ({error})") from error
+        raise ValueError(f"{address}: cannot connect to a Ray cluster there ({error})") from error
 
 
 def _table(items: list[Item]) -> pyarrow.Table:
@@ -211,5 +211,5 @@ def room(resources: dict[str, float], actors: Actors) -> int:
         raise ValueError("an actor must reserve CPUs or GPUs (--worker-cpus, --worker-gpus)")
     found = min(int(resources.get(name, 0) / number + 1e-6) for name, number in wanted.items())
     if not found:
-        raise ValueError(f"the cluster has no room for an actor with {actors.cpus} CPUs and {actors.gpus} GPUs")
+        raise ValueError(f"the cluster has no resources for an actor with {actors.cpus} CPUs and {actors.gpus} GPUs")
     return found

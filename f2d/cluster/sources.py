@@ -58,7 +58,7 @@ class Storage(NamedTuple):
             return
         bucket = self.folder.split("/")[0]
         if not bucket or self.filesystem.get_file_info(bucket).type is pyarrow.fs.FileType.NotFound:
-            raise ValueError(f"{self.folder}: there is no bucket of the name {bucket!r}")
+            raise ValueError(f"{self.folder}: there is no bucket named {bucket!r}")
 
     def path(self, place: str) -> str:
         """Return the path of `place` below the folder."""
@@ -146,7 +146,7 @@ def find_items(source: str, *, recursive: bool) -> Found:
     storage = Storage.at(source)
     info = storage.filesystem.get_file_info(storage.folder)
     if info.type is pyarrow.fs.FileType.NotFound:
-        raise ValueError(f"{source}: no such file or folder (Ray takes no patterns)")
+        raise ValueError(f"{source}: no such file or folder (Ray does not support patterns)")
     others: Counter[str] = Counter()
     if info.is_file:
         storage = storage._replace(folder=posixpath.dirname(info.path))
@@ -164,7 +164,7 @@ def find_items(source: str, *, recursive: bool) -> Found:
         items = [item for path in tables for item in _rows(storage, path)]
     if not items:
         deeper = "" if recursive else " (--recursive also searches its subfolders)"
-        raise ValueError(f"{source}: contains no images, list of images or Parquet file of images{deeper}")
+        raise ValueError(f"{source}: contains no images, no list of images and no Parquet file of images{deeper}")
     return Found(items, others)
 
 
@@ -215,7 +215,7 @@ def _listed(storage: Storage, path: str) -> list[Item]:
     items = []
     for number, line in enumerate((line.strip() for line in lines), start=1):
         if "://" in line:
-            raise ValueError(f"{path}, line {number}: must be a path in the list's own storage, got {line}")
+            raise ValueError(f"{path}, line {number}: must be a path in the same storage as the list, got {line}")
         if line:
             items.append(Item(storage.path(line), -1, _place(line, f"line {number} of {path}")))
     return items

@@ -19,8 +19,8 @@ def find_scenes(folder: Path) -> list[Pair]:
     matches = match_scenes(folder).checked()
     for home, paths in matches.alone.items():
         raise ValueError(
-            f"{folder / CLEAR} has no images of the same names as {home.name}: {some(path.name for path in paths)} "
-            "(if these folders are a pair under other names, give layout: pairs)"
+            f"{folder / CLEAR} has no images with the same names as {home.name}: {some(path.name for path in paths)} "
+            "(if these folders are a pair under other names, set layout: pairs)"
         )
     return matches.pairs
 

@@ -46,7 +46,7 @@ def open_pool(
         layout = recognise(path, category=category, degraded=degraded, clean=clean, pattern=pattern)
     elif layout == "clean" and path.is_dir() and (category_folders(path) or pair_folders(path)):
         raise ValueError(
-            f"{path} contains degraded images beside clean ones, so give the folder of the clean ones, or "
+            f"{path} contains degraded images beside clean ones, so give the folder with the clean ones, or "
             "-s sources.0.layout=auto to train on the pairs"
         )
     if path.is_dir() == (layout == "list"):
@@ -61,7 +61,7 @@ def open_pool(
         return CleanPool(path, pictures)
     if category is None:
         raise ValueError(
-            f"{path} is a folder of pairs without a category, so give one, such as -s sources.0.category=haze"
+            f"{path} is a folder of pairs without a category, so set one, for example -s sources.0.category=haze"
         )
     return PairPool(find_pairs(path, category, degraded, clean, pattern), pictures)
 
@@ -88,7 +88,7 @@ def recognise(
         return "pairs"
     if (path / CLEAR).is_dir() and len([folder for folder in path.iterdir() if folder.is_dir()]) > 1:
         raise ValueError(
-            f"{path} has {CLEAR} beside folders that no category is named after. Give layout: pairs with the names of "
+            f"{path} has {CLEAR} beside folders whose names are not categories. Set layout: pairs with the names of "
             "the folders and a category, or layout: clean if all are clean photographs."
         )
     if not find_images(path):

@@ -19,7 +19,7 @@ def read_list(path: Path, category: str | None = None, missing: list[str] | None
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is not a list of pairs, as it is not text") from None
+        raise ValueError(f"{path} is not a list of pairs, because it is not text") from None
     pairs = []
     for number, columns in _rows(text, path.suffix.lower()):
         where = f"{path}, line {number}"
@@ -39,7 +39,7 @@ def read_list(path: Path, category: str | None = None, missing: list[str] | None
         else:
             pairs.append(pair)
     if not (pairs or missing):
-        raise ValueError(f"{path} contains no pairs, that is, lines of: degraded clean [category]")
+        raise ValueError(f"{path} contains no pairs (lines of the form: degraded clean [category])")
     return pairs
 
 

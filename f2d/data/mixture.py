@@ -132,7 +132,7 @@ def _part(source: Source, root: Path, factors: tuple[str, ...], pictures: Pictur
 def _frequencies(source: Source, pool: Pool, where: str) -> dict[str, float]:
     named = {canonical(name): weight for name, weight in source.categories.items()}
     if len(named) < len(source.categories):
-        raise ValueError(f"{where}categories lists a category twice, with its factors in another order")
+        raise ValueError(f"{where}categories lists a category twice, with its factors in a different order")
     if pool.synthesised:
         if source.category is not None:
             named = {canonical(source.category): 1.0}
@@ -156,7 +156,7 @@ def _held_out(part: _Part, share: int) -> set[str]:
     scenes = sorted({entries[entry].scene for entry in part.used()})
     if len(scenes) < 2:
         raise ValueError(
-            f"{entries[0].name} is the only image, but training needs at least two, as one is held out for validation"
+            f"{entries[0].name} is the only image, but training needs at least two: one is held out for validation"
         )
     number = min(share, max(1, len(scenes) // 10))
     return {scenes[k * len(scenes) // number] for k in range(number)}
@@ -168,7 +168,7 @@ def _trained(part: _Part, held: set[str]) -> _Part:
     bare = [category for category, entries in kept.entries.items() if not entries]
     if bare:
         first = part.pool.entries[0].name
-        raise ValueError(f"{first}: all images of {', '.join(bare)} would be held out for validation, so give more")
+        raise ValueError(f"{first}: all images of {', '.join(bare)} would be held out for validation, so add more")
     return kept
 
 

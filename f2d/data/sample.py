@@ -75,7 +75,7 @@ def finish(draft: Draft, factors: tuple[str, ...], varied_fraction: float = 0.0)
         check_factors(category, factors)
         if not there and not can_synthesise(category):
             raise ValueError(
-                f"category {category} cannot be made from a clean image, so give pairs, or one of "
+                f"category {category} cannot be synthesised from a clean image, so use pairs, or one of "
                 f"{', '.join(SYNTHESISED)}"
             )
     present = [[float(factor in factors_of(category)) for factor in factors] for category in draft.categories]

@@ -76,7 +76,7 @@ def loads(data: memoryview | bytes, what: str, *, skim: bool = False) -> Any:
         return _Unpickler(_Stream(memoryview(data), skim)).load()
     except Refused as error:
         raise ValueError(
-            f"{what} is not read, as it holds {error} and only arrays of numbers and plain values are allowed"
+            f"{what} is refused: it contains {error}, but only arrays of numbers and plain values are allowed"
         ) from None
     # the unpickler raises many kinds of errors for damage
     except Exception as error:

@@ -30,7 +30,7 @@ def strengths(
     if strength is None and only is None:
         return None
     if not factors:
-        raise ValueError("strength and only must be omitted, as this model has no factors")
+        raise ValueError("strength and only must be omitted, because this model has no factors")
     strength = dict(strength or {})
     if isinstance(only, str):
         raise TypeError(f"only must be a collection of factor names, not the string {only!r}")

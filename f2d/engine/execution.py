@@ -65,9 +65,9 @@ def choose_execution(device: str = "auto", precision: str = "auto") -> Execution
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     chosen = _device(device)
     if precision != "auto":
-        return Execution(chosen, precision, "asked for")
+        return Execution(chosen, precision, "requested")
     reason = _native_bf16(chosen)
-    return Execution(chosen, "bf16", reason) if reason else Execution(chosen, "float32", "no bf16 arithmetic here")
+    return Execution(chosen, "bf16", reason) if reason else Execution(chosen, "float32", "no hardware support for bf16")
 
 
 def _device(name: str) -> torch.device:
@@ -76,7 +76,7 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         if device.type == "cpu" and device.index:  # PyTorch accepts any number here
-            raise ValueError(f"device {name!r} cannot be used here, as there is one CPU, named 'cpu'")
+            raise ValueError(f"device {name!r} cannot be used here: there is one CPU, named 'cpu'")
         torch.zeros(1, device=device).cpu()
     # PyTorch raises any of these for a device it was not built for
     except (RuntimeError, AssertionError, NotImplementedError) as error:

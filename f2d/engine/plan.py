@@ -70,7 +70,7 @@ def plan(
         return Plan(True, 0, False, whole, 0)
     too_small = f"{width}x{height} does not fit into {max_memory >> 20} MiB and needs at least"
     if isinstance(config, ResFlowConfig):
-        raise BudgetError(f"{too_small} {(whole >> 20) + 1} MiB, as only F²D-Net can restore in bands")
+        raise BudgetError(f"{too_small} {(whole >> 20) + 1} MiB: only F²D-Net can restore in bands")
     position, columns = _position_bytes(config), -(-width // config.patch)
     least = LEAST_ROWS * columns
     if images + least * position > max_memory:

@@ -105,7 +105,7 @@ def _data(folders: Sequence[EvaluationFolder], methods: Sequence[str]) -> str:
     presets = [folder.settings.data.partition("=")[0] for folder in folders]
     if len(set(presets)) > 1:
         said = ", ".join(f"{method} on {preset}" for method, preset in zip(methods, presets))
-        raise ValueError(f"the evaluations are of different datasets: {said}")
+        raise ValueError(f"the evaluations use different datasets: {said}")
     return presets[0]
 
 

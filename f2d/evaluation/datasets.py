@@ -60,7 +60,7 @@ def open_data(text: str, limit: int | None = None) -> DataSet:
     cases = _distinct(list(chain.from_iterable(_cases(part, path, problems) for part in preset.parts)))
     if not cases:
         said = f": {problems[0]}" if problems else ""
-        raise ValueError(f"{path} holds nothing to evaluate as {name}{said}")
+        raise ValueError(f"{path} contains nothing to evaluate as {name}{said}")
     if limit is not None:
         seen: Counter[str] = Counter()
         cases = [case for case in cases if seen[case.category] < limit and not seen.update([case.category])]
@@ -92,7 +92,7 @@ def _recognised(path: Path) -> str:
     if layout == "lmdb":
         raise ValueError(f"{path} is an LMDB, which must be converted to folders by f2d convert")
     raise ValueError(
-        f"{path} contains photographs only, so give composites={path} to degrade them if they are clean, or "
+        f"{path} contains only photographs: use composites={path} to degrade them if they are clean, or "
         f"unpaired={path} to restore them without ground truth"
     )
 
@@ -100,7 +100,7 @@ def _recognised(path: Path) -> str:
 def _in_root(name: str) -> Path:
     root = os.environ.get(ROOT)
     if not root:
-        raise ValueError(f"{name} needs a folder: give {name}=FOLDER, or set {ROOT} to the folder that contains it")
+        raise ValueError(f"{name} needs a folder: use {name}=FOLDER, or set {ROOT} to the folder that contains it")
     wanted = {_plain(name), _plain(PRESETS[name].title)}
     found = sorted(path for path in Path(root).iterdir() if path.is_dir() and _plain(path.name) in wanted)
     if not found and all(part.folders != ("",) for part in PRESETS[name].parts):

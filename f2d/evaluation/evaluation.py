@@ -60,7 +60,7 @@ class Evaluation:
     def __init__(self, request: Request, path: Path, *, overwrite: bool = False):
         name, self._is_model = in_unicode(request.name or _called(request.method)), names_weights(request.method)
         if name.lower() in RESERVED:
-            raise ValueError(f"{name!r} has another meaning in tables, so give another name (--name)")
+            raise ValueError(f"{name!r} has a special meaning in tables, so choose a different --name")
         if self._is_model:  # a branch on the Hub moves, but all parts of an evaluation must use the same weights
             request = replace(request, method=pinned(request.method))
         self.request = request
@@ -87,7 +87,7 @@ class Evaluation:
             self._of_method.remove(SPREAD)
             absent["spread"] = "the images are outputs of another method, so no second sample can be drawn"
         if self._set_measures and not request.keep_images:
-            raise ValueError("fid is measured on the restored images, so keep them (--images)")
+            raise ValueError("fid is measured on the stored restored images, so do not use --no-images")
         settings = Settings(
             name=name,
             model=_where(request.method) if self._is_model else None,
@@ -195,15 +195,15 @@ class Evaluation:
             others = [name for name in (*FILES, RECORDS, RESTORED) if (self.folder.path / name).exists()]
             if others:
                 raise ValueError(
-                    f"{self.folder.path} contains {others[0]}, but no evaluation: use another folder or --overwrite"
+                    f"{self.folder.path} contains {others[0]}, but no evaluation: use a different folder or --overwrite"
                 )
             return
         there, ours = map(asdict, (EvaluationFolder.open(self.folder.path).settings, self.folder.settings))
         differing = [name for name in there if name != "absent" and there[name] != ours[name]]
         if differing:
             raise ValueError(
-                f"{self.folder.path} contains another evaluation (other {', '.join(differing)}): use another folder "
-                "or --overwrite"
+                f"{self.folder.path} contains a different evaluation (different {', '.join(differing)}): use another "
+                "folder or --overwrite"
             )
 
 

@@ -78,7 +78,7 @@ class OutputsMethod:
             presets = ", ".join(checkpoints.shipped())
             example = f", such as {' or '.join(self._places(cases[0]))}" if cases else ""
             raise ValueError(
-                f"{folder} is neither a preset with shipped weights (there are: {presets}) nor a folder with a "
+                f"{folder} is neither a preset with shipped weights ({presets}) nor a folder with a "
                 f"checkpoint or with restored images of this data{example}"
             )
 

@@ -48,7 +48,7 @@ def draw(
         raise ValueError(f"these evaluations use different data: {', '.join(sorted(sources))}")
     methods = dict(zip(names_of(folders), folders))
     if len(methods) < len(folders):
-        raise ValueError("an evaluation is given twice, but each must be given once")
+        raise ValueError("an evaluation is listed twice, but each must be listed once")
     data = open_data(sources.pop())
     shown = [show(case, methods, crop) for case in _chosen(data, folders, names)]
     drawings = _drawings(methods, shown, steps, device)

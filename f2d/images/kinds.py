@@ -87,7 +87,7 @@ def check_range(pixels: Tensor) -> None:
     if not (least >= -_OVERSHOOT and most <= 1 + _OVERSHOOT):  # also for NaN
         raise ValueError(
             f"floating-point values must lie in [0, 1], got {least:.4g} to {most:.4g} (divide levels of 255 by 255, or "
-            "give them as uint8)"
+            "pass them as uint8)"
         )
 
 

@@ -40,7 +40,7 @@ def check_range(least: float, most: float) -> None:
     """Raise ImageError unless floats from `least` to `most` (NaN if one of them is) lie in [0, 1], up to rounding."""
     if not (least >= -1e-3 and most <= 1 + 1e-3):
         raise ImageError(
-            f"its floating-point values must lie in [0, 1], as others have no defined range, "
+            f"its floating-point values must lie in [0, 1], because other ranges are undefined, "
             f"got {least:.5g} to {most:.5g}"
         )
 

@@ -75,10 +75,10 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
                 raise ValueError(f"LogNormalScheduler: {name} must be one of {', '.join(known)}, got {value!r}")
         if isinstance(theta, str) and isinstance(sigma2, str):
             if dt is not None:
-                raise ValueError("LogNormalScheduler: dt must be omitted, as named rates determine it")
+                raise ValueError("LogNormalScheduler: dt must be omitted, because named rates determine it")
             schedule = LogNormalSchedule.named(theta, sigma2, num_train_timesteps)
         elif isinstance(theta, str) or isinstance(sigma2, str) or dt is None:
-            raise ValueError("LogNormalScheduler: give theta and sigma2 by name, or numbers for both and dt")
+            raise ValueError("LogNormalScheduler: theta and sigma2 must be names, or numbers together with dt")
         else:
             schedule = LogNormalSchedule(rates(theta, "theta"), rates(sigma2, "sigma2"), number(dt, "dt"))
             if schedule.num_steps != num_train_timesteps:
@@ -132,7 +132,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
         """
         schedule, sampler = self.transport.schedule, self.config.sampler
         if (num_inference_steps is None) == (timesteps is None):
-            raise ValueError("LogNormalScheduler: give num_inference_steps or timesteps")
+            raise ValueError("LogNormalScheduler: give exactly one of num_inference_steps and timesteps")
         if num_inference_steps is not None:
             times = sampling_times(schedule, whole(num_inference_steps, "num_inference_steps"), sampler)
         elif timesteps is not None:
@@ -233,7 +233,7 @@ class LogNormalScheduler(SchedulerMixin, ConfigMixin):
             if i is not None and timestep.device.type != "cpu":
                 if i + 1 >= len(self._times):
                     raise ValueError(
-                        "LogNormalScheduler: a step after the last (call set_timesteps before another loop)"
+                        "LogNormalScheduler: no step follows the last one (call set_timesteps before another loop)"
                     )
                 return i
             held = timestep.reshape(-1).tolist()
@@ -277,7 +277,7 @@ def noise_source(x: Tensor, generator: Generators, seed: Seed = None, noise: Ten
     generator gives one seed; for a single image, this is the same as a list of that generator.
     """
     if sum(given is not None for given in (generator, seed, noise)) > 1:
-        raise ValueError("give one source of noise: a generator, a seed, or the noise itself")
+        raise ValueError("there must be one source of noise: a generator, a seed, or the noise itself")
     if noise is not None:
         return {"noise": noise}
     if seed is not None:

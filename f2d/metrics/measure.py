@@ -44,7 +44,7 @@ def check_pair(key: str, restored: Tensor, ground_truth: Tensor | None) -> Tenso
     """Return the ground truth; ValueError, naming the measure `key`, unless both are [3, H, W] of one shape."""
     if ground_truth is None or restored.ndim != 3 or restored.shape[0] != 3 or restored.shape != ground_truth.shape:
         given = f"{tuple(restored.shape)} and {None if ground_truth is None else tuple(ground_truth.shape)}"
-        raise ValueError(f"{key}: the restored image and the ground truth must have one shape [3, H, W], got {given}")
+        raise ValueError(f"{key}: restored image and ground truth must have the same shape [3, H, W], got {given}")
     return ground_truth
 
 

@@ -48,7 +48,7 @@ OF_METHODS = {"change": CHANGE, "spread": SPREAD}  # need a method: see f2d.eval
 NAMES = (*PICTURES, *OF_METHODS, *SETS)
 
 _WEIGHTS_WANTED = (
-    "its weights are missing: give alex_shift_tolerant.pth, which is part of the wheel of stlpips-pytorch "
+    "its weights are missing: pass alex_shift_tolerant.pth, which is part of the wheel of stlpips-pytorch "
     "(pip download --no-deps stlpips-pytorch, then unzip)"
 )
 

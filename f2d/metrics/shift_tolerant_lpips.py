@@ -91,7 +91,7 @@ def _load(path: Path) -> dict[str, Tensor]:
     if shapes != expected:
         wrong = next(name for name in [*expected, *shapes] if shapes.get(name) != expected.get(name))
         raise ValueError(
-            f"st-lpips: {path} holds other weights: {wrong} is {shapes.get(wrong, 'missing')}, "
+            f"st-lpips: {path} contains different weights: {wrong} is {shapes.get(wrong, 'missing')}, "
             f"not {expected.get(wrong, 'expected')} ({wanted})"
         )
     return state

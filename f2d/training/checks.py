@@ -31,18 +31,18 @@ CHANGEABLE = (
 
 def check_folder(out: Path, recipe: Recipe, resume: bool) -> None:
     """Raise FileExistsError if `out` contains a run and resume is not set, or weights without a state to resume from;
-    ValueError if it has another recipe."""
+    ValueError if it has a different recipe."""
     there = [name for name in (LAST, LOSSES, WEIGHTS, BEST) if (out / name).exists()]
     if there and not resume:
-        raise FileExistsError(f"{out} already contains a run ({', '.join(there)}), so resume it or give another folder")
+        raise FileExistsError(f"{out} already contains a run ({', '.join(there)}), so resume it or change the folder")
     if not resume:
         return
     if not (out / LAST).exists():
         weights = [name for name in there if name in (WEIGHTS, BEST)]
         if weights:
             raise FileExistsError(
-                f"{out} has no {LAST} to resume from, and a new run would replace its {' and '.join(weights)}, so give "
-                "another folder"
+                f"{out} has no {LAST} to resume from, and a new run would replace its {' and '.join(weights)}, so "
+                "change the folder"
             )
         warnings.warn(f"{out} has no {LAST}, so the run starts from its first step", RuntimeWarning, stacklevel=3)
         return
@@ -53,13 +53,13 @@ def check_folder(out: Path, recipe: Recipe, resume: bool) -> None:
     refused = [text for text in changed if text.split()[0] not in CHANGEABLE]
     if refused:
         raise ValueError(
-            f"{out} cannot be resumed with another recipe ({', '.join(refused)}), as only {', '.join(CHANGEABLE)} may "
-            f"change. To train differently, start a new run from its weights: initial={out / WEIGHTS}"
+            f"{out} cannot be resumed with a different recipe ({', '.join(refused)}): only {', '.join(CHANGEABLE)} "
+            f"may change. To train differently, start a new run from its weights: initial={out / WEIGHTS}"
         )
 
 
 def steps_done(last: Path, net: Network) -> int:
-    """Return the step at which a run was saved; raise ValueError if the file is no such state or of another network."""
+    """Return the step at which a run was saved; raise ValueError if the file is no state of this network."""
     try:
         state = torch.load(last, weights_only=True, map_location="cpu", mmap=True)
         step, weights = state["global_step"], state["state_dict"]
@@ -73,10 +73,10 @@ def steps_done(last: Path, net: Network) -> int:
         zipfile.BadZipFile,
     ) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{last} cannot be resumed from ({reason}), so start again in another folder") from None
+        raise ValueError(f"{last} cannot be resumed from ({reason}), so start again in a different folder") from None
     saved = {name: value.shape for name, value in weights.items() if name.startswith("net.")}
     if saved != {f"net.{name}": value.shape for name, value in net.state_dict().items()}:
-        raise ValueError(f"{last} belongs to another network than the recipe's, so resume with the recipe of that run")
+        raise ValueError(f"{last} has a different network from the recipe's, so resume with the recipe of that run")
     return step
 
 
@@ -86,8 +86,8 @@ def factors_of(net: Network, recipe: Recipe) -> tuple[str, ...]:
         return (*FACTORS, "noise", "blur", "jpeg")
     if net.config.factors != FACTORS and recipe.losses.gate_prior:
         raise ValueError(
-            f"losses.gate_prior must be 0 for a network with factors {', '.join(net.config.factors)}, as the prior is "
-            f"defined for {', '.join(FACTORS)} only"
+            f"losses.gate_prior must be 0 for a network with factors {', '.join(net.config.factors)}: the prior is "
+            f"only defined for {', '.join(FACTORS)}"
         )
     return net.config.factors
 
@@ -99,7 +99,7 @@ def check_outside(out: Path, data: Path, recipe: Recipe, mixture: Mixture) -> No
         folder = (data / source.path).resolve()
         read = place.is_relative_to(folder) and not any(map(is_hidden, place.relative_to(folder).parts))
         if read and part.pool.synthesised:
-            raise ValueError(f"{out} must lie outside {folder}, as its samples would be read as photographs")
+            raise ValueError(f"{out} must lie outside {folder}, because its samples would be read as photographs")
 
 
 def check_validation(net: Network, recipe: Recipe) -> None:

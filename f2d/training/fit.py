@@ -170,7 +170,7 @@ def _placement(devices: int | None, accelerator: str) -> tuple[int, int]:
     if accelerator not in ACCELERATORS:
         raise ValueError(f"accelerator must be one of {', '.join(ACCELERATORS)}, got {accelerator!r}")
     if accelerator == "cuda" and not torch.cuda.is_available():
-        raise ValueError("accelerator must be cpu or auto, got cuda, as PyTorch sees no GPU here")
+        raise ValueError("accelerator must be cpu or auto, got cuda, but no GPU is available to PyTorch")
     told = os.environ
     if "LOCAL_WORLD_SIZE" in told:  # torchrun
         local = int(told["LOCAL_WORLD_SIZE"])

@@ -77,7 +77,7 @@ class LossWeights:
         weights = {name: w for name, w in vars(self).items() if isinstance(w, float) and name != "hardness"}
         for name, weight in weights.items():
             check(name, weight >= 0, "a weight >= 0")
-        check("pixel", any(weights.values()), "above 0 where all other weights are 0, as nothing would be learned")
+        check("pixel", any(weights.values()), "above 0 if all other weights are 0, because nothing would be learned")
 
 
 @dataclass(frozen=True)
@@ -280,7 +280,7 @@ def _override(values: dict[str, Any], name: str, value: Any) -> None:
             raise ValueError(f"{OWNER}: no field {name}, only {', '.join(values)}, and their fields after a dot")
     if isinstance(place, list):
         if not (last.isdecimal() and int(last) < len(place)):
-            raise ValueError(f"{OWNER}: no field {name}, as the list has {len(place)} entries, counted from 0")
+            raise ValueError(f"{OWNER}: no field {name}: the list has {len(place)} entries, counted from 0")
         place[int(last)] = value
     else:
         place[last] = value

@@ -192,7 +192,7 @@ class ResFlow(Transport):
         if noise is not None and noise.shape != (1, *y.shape):
             raise ValueError(f"ResFlow: noise must be one y_1 for all steps, {(1, *y.shape)}, got {tuple(noise.shape)}")
         if noise is not None and seed is not None:
-            raise ValueError("ResFlow: noise and seed exclude one another")
+            raise ValueError("ResFlow: noise and seed are mutually exclusive")
         if noise is None and seed is None and self.auxiliary != "none":
             seed = torch.randint(-(2**63), 2**63 - 1, (1,), dtype=torch.int64, device=y.device)
         source = {"seed": seed} if noise is None else {"noise": noise[0].float()}

@@ -92,7 +92,7 @@ def check_noise(noise: Tensor | None, seed: int | Tensor | None, steps: int, x_0
             f"transport: noise must be {(steps, *x_0.shape)}, one tensor per step, got {tuple(noise.shape)}"
         )
     if noise is not None and seed is not None:
-        raise ValueError("transport: noise and seed exclude one another")
+        raise ValueError("transport: noise and seed are mutually exclusive")
 
 
 def warn_if_short(schedule: LogNormalSchedule, steps: int, sampler: str) -> None:

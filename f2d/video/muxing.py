@@ -64,7 +64,7 @@ def _fill(out: Any, given: Any, source: Source, segments: Segments, settings: Se
         else:
             source.warnings.append(
                 f"{source.path}: stream {stream.index} ({stream.type}, {stream.name or 'unknown codec'}) is not "
-                f"copied, as {settings.muxer} cannot hold it"
+                f"copied, because {settings.muxer} cannot hold it"
             )
     if given.chapters():
         out.set_chapters(given.chapters())

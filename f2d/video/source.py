@@ -96,7 +96,7 @@ class Source:
             if after is None or last > after:
                 yield frame
         if moved:
-            self.warnings.append(f"{self.path}: frames whose time stamps do not increase and were changed: {moved}")
+            self.warnings.append(f"{self.path}: frames whose time stamps did not increase and were changed: {moved}")
 
     @property
     def _stores_no_order(self) -> bool:

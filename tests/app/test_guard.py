@@ -210,7 +210,7 @@ def test_a_full_folder_takes_no_upload(server, tmp_path):
     filling = server[1] / "filling"
     filling.write_bytes(bytes(3 * 2**20 - used(server[1]) - len(content)))
     status, text = upload(server, content)
-    assert status == 507 and "no room" in text
+    assert status == 507 and "no space" in text
     filling.unlink()
     assert upload(server, content)[0] == 200
 

@@ -120,7 +120,7 @@ def test_a_full_folder_takes_no_more(restorer, tmp_path):
     work.restore(path, Options())
     (tmp_path / "large").write_bytes(bytes(2**16))
     for ask in (work.preview, lambda path: work.restore(path, Options())):
-        with pytest.raises(ImageError, match=r"^plain\.png: the server has no room"):
+        with pytest.raises(ImageError, match=r"^plain\.png: the server has no space"):
             ask(path)
 
 

@@ -139,7 +139,7 @@ def test_a_save_that_was_killed_between_its_files_does_not_load_as_a_mixture(fol
         patch.setattr(checkpoints, "replacing", killed_before_config)
         other.save_pretrained(folder)
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
-    refused(folder, "model.safetensors", "another config.json")
+    refused(folder, "model.safetensors", "a different config.json")
     other.save_pretrained(folder)
     assert F2DNet.from_pretrained(folder).config == other.config
 

@@ -33,9 +33,7 @@ def test_a_preset_resolves_to_its_shipped_weights(make_net, tmp_path, monkeypatc
     net = make_net()
     net.save_pretrained(tmp_path / "f2d-tiny")
     assert F2DNet.from_pretrained("f2d-tiny").config == net.config
-    with pytest.raises(
-        FileNotFoundError, match=r"'f2d-huge' is neither a folder nor a preset.*\(there are: f2d-tiny\)"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"'f2d-huge' is neither a folder nor a preset.*\(f2d-tiny\)"):
         F2DNet.from_pretrained("f2d-huge")
 
 

@@ -249,13 +249,13 @@ def test_missing_file_stays_a_missing_file(tmp_path):
     [
         ({"model": [1, 2]}, "'model' is a list"),
         ({"model": None}, "'model' is a NoneType"),
-        ({"model": {"conv.weight": 3}}, "holds 'conv.weight': int"),
-        ({"model": {3: torch.zeros(1)}}, "holds 3: Tensor"),
+        ({"model": {"conv.weight": 3}}, "must contain only tensors by name, got 'conv.weight': int"),
+        ({"model": {3: torch.zeros(1)}}, "must contain only tensors by name, got 3: Tensor"),
         ({"model": {}, "ema": 0.999}, "no 'shadow'"),
         ({"model": {}, "ema": {"decay": 0.9}}, "no 'shadow'"),
         ({"model": {}, "ema": {"shadow": [torch.zeros(1)]}}, "'shadow' of 'ema' is a list"),
         ({"model": {}, "ema": {}}, "no 'shadow'"),
-        ({"model": {}, "ema": {3: torch.zeros(1)}}, "'ema' holds 3: Tensor"),
+        ({"model": {}, "ema": {3: torch.zeros(1)}}, "'ema' must contain only tensors by name, got 3: Tensor"),
         ({"model": {"gate.mlp.0.bias": torch.zeros(1), "alpha_mlp.0.bias": torch.zeros(1)}}, "under two names"),
     ],
 )

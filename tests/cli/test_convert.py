@@ -66,7 +66,7 @@ def test_mistakes_are_one_line_and_write_nothing(run, official, tmp_path):
     (tmp_path / "folder").mkdir()
     target = tmp_path / "out"
     assert_one_line_error(run(tmp_path / "none.pt", "-o", target), 2, "no such file")
-    assert_one_line_error(run(junk, "-o", target), 2, "junk.pt is not loaded")
+    assert_one_line_error(run(junk, "-o", target), 2, "junk.pt cannot be loaded")
     assert_one_line_error(run(path, "-o", target, "--factors", "a,b"), 2, "does not fit")
     assert_one_line_error(run(path, "-o", target, "--factors", "a,,c,d"), 2, "factors")
     assert_one_line_error(run(path, "-o", junk), 2, "must be a folder, but is a file")
@@ -170,4 +170,4 @@ def test_keys_are_no_paths(make_lmdb, tmp_path):
 def test_an_lmdb_that_would_run_code(run, make_lmdb, tmp_path):
     data = pickle.dumps({"LQ": eval, "GT": 1, "deg_name": "low"})
     result = run(make_lmdb({"1": data}), "-o", tmp_path / "out")
-    assert_one_line_error(result, 2, "key 1 is not read, as it holds builtins.eval")
+    assert_one_line_error(result, 2, "key 1 is refused: it contains builtins.eval")

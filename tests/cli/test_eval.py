@@ -128,7 +128,7 @@ def test_another_evaluation_is_not_written_over(f2d, model, pairs, tmp_path):
     assert f2d("eval", model, "--data", pairs, "-o", out, "--measures", "mae").exit_code == 0
     before = contents(out)
     refused = f2d("eval", model, "--data", pairs, "-o", out, "--measures", "mae", "--steps", 2)
-    assert_one_line_error(refused, 2, "contains another evaluation", "options", "--overwrite")
+    assert_one_line_error(refused, 2, "contains a different evaluation", "options", "--overwrite")
     assert contents(out) == before
     again = f2d("eval", model, "--data", pairs, "-o", out, "--measures", "mae", "--steps", 2, "--overwrite")
     assert again.exit_code == 0, again.output
@@ -299,7 +299,7 @@ def test_mistakes_are_one_line_and_leave_nothing(f2d, model, pairs, tmp_path):
         (model, "--convention", "nobody"): ("convention", "onerestore"),
         (model, "--measures", "nothing"): ("measure", "niqe"),
         (model, "--sampler", "euler"): ("sampler",),
-        (model, "--name", "input"): ("input", "another name"),
+        (model, "--name", "input"): ("input", "choose a different --name"),
         ("no-such-model",): ("no-such-model",),
     }.items():
         failed = f2d("eval", arguments[0], "--data", pairs, "-o", out, *arguments[1:])

@@ -45,7 +45,7 @@ def test_mistakes_are_one_line(f2d, evaluation, model, tmp_path):
     out = tmp_path / "figures"
     assert_one_line_error(f2d("figures", tmp_path, "-o", out), 2, "contains no evaluation")
     assert_one_line_error(f2d("figures", evaluation, "-o", out, "--case", "low/b"), 2, "has no low/b", "low/a")
-    assert_one_line_error(f2d("figures", evaluation, evaluation, "-o", out), 2, "is given twice")
+    assert_one_line_error(f2d("figures", evaluation, evaluation, "-o", out), 2, "is listed twice")
     assert_one_line_error(f2d("figures", evaluation, "-o", out, "--steps", 101), 2, "steps must be 1 to 100, got 101")
     (evaluation / "restored" / "low" / "a.png").unlink()
     assert_one_line_error(f2d("figures", evaluation, "-o", out, "--case", "low/a"), 2, "no restored image of low/a")

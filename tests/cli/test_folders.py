@@ -99,7 +99,7 @@ def test_a_link_is_not_restored_from_what_its_target_became(f2d, model, tree):
     os.symlink("a.png", tree / "in" / "link.png")
     before = (tree / "in" / "a.png").read_bytes()
     result = f2d("restore", "in", "-o", "in", "--overwrite", "--model", model)
-    assert_one_line_error(result, 2, "in/a.png: would be replaced", "in/link.png leads to it")
+    assert_one_line_error(result, 2, "in/a.png: would be replaced", "in/link.png links to it")
     assert (tree / "in" / "a.png").read_bytes() == before and (tree / "in" / "link.png").is_symlink()
     assert f2d("restore", "in", "-o", "out", "--overwrite", "--model", model).exit_code == 0
     assert (tree / "out" / "link.png").read_bytes() == (tree / "out" / "a.png").read_bytes()

@@ -48,7 +48,7 @@ def test_info_of_a_model(f2d, model):
     result = f2d("info", model, "--precision", "float32")
     assert result.exit_code == 0
     text = one_line(result.stdout)
-    assert "low, haze, rain, snow" in text and "SFLOW" in text and "float32 (asked for)" in text
+    assert "low, haze, rain, snow" in text and "SFLOW" in text and "float32 (requested)" in text
     assert f"weights of {model}: {model}\n" in result.stdout
 
 

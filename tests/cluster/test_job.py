@@ -135,7 +135,7 @@ def test_what_cannot_work_is_said_before_any_work(cluster, bucket, model, photo,
         with pytest.raises((ValueError, OSError), match=match):
             restore_on_ray(str(photo.parent), target, model=model, address=address, actors=Actors(1))
 
-    refused("there is no bucket of the name 'nowhere'", target=bucket("out").replace("photos", "nowhere"))
+    refused("there is no bucket named 'nowhere'", target=bucket("out").replace("photos", "nowhere"))
     refused("photo", target=str(photo))
     monkeypatch.setattr(job, "__version__", "0.0.7")
     refused(r"a worker has f2d [\d.]+, but it must have 0\.0\.7, the version of the command")
@@ -184,7 +184,7 @@ def test_the_room_for_actors():
     assert [room(resources, Actors(None, *share)) for share in ((1, 0), (0.1, 0), (1, 0.25), (0, 0.5))] == [4, 40, 4, 2]
     with pytest.raises(ValueError, match="must reserve CPUs or GPUs"):
         room(resources, Actors(None, 0, 0))
-    with pytest.raises(ValueError, match="no room for an actor with 8 CPUs"):
+    with pytest.raises(ValueError, match="no resources for an actor with 8 CPUs"):
         room(resources, Actors(None, 8))
 
 

@@ -201,7 +201,7 @@ def test_cdd11_s_folders_in_another_order_of_factors(tmp_path):
     pool = open_pool(tmp_path)
     assert pool.categories == ("low_haze_rain", "noise25")
     make_pairs(tmp_path, {"snow": ["3"]})
-    with pytest.raises(ValueError, match=r"clear has no images of the same names as snow: 3\.png"):
+    with pytest.raises(ValueError, match=r"clear has no images with the same names as snow: 3\.png"):
         open_pool(tmp_path)
     (tmp_path / "haze").mkdir()
     with pytest.raises(ValueError, match=r"haze contains no images"):
@@ -224,7 +224,7 @@ def test_sorted_order_takes_folder_after_folder(tmp_path):
 def test_a_category_says_that_folders_are_a_pair(tmp_path):
     """haze and clear are CDD-11's names as well as RESIDE's, where several hazes are of one picture."""
     make_pairs(tmp_path, {"haze": ["1_1_0.90", "1_2_0.97"], "clear": ["1"]})
-    with pytest.raises(ValueError, match="if these folders are a pair under other names, give layout: pairs"):
+    with pytest.raises(ValueError, match="if these folders are a pair under other names, set layout: pairs"):
         open_pool(tmp_path)
     assert names(open_pool(tmp_path, category="haze").pairs) == [("1_1_0.90", "1"), ("1_2_0.97", "1")]
 
@@ -246,7 +246,7 @@ def test_what_cannot_be_recognised(tmp_path):
     with pytest.raises(ValueError, match=r"must be a folder or a list of pairs"):
         open_pool(file)
     make_pairs(tmp_path, {"clear": ["1"], "derain": ["1"]})  # degraded pictures must not pass as clean ones
-    with pytest.raises(ValueError, match="that no category is named after"):
+    with pytest.raises(ValueError, match="folders whose names are not categories"):
         open_pool(tmp_path)
 
 

@@ -109,9 +109,9 @@ def test_categories_that_do_not_fit_are_named():
     clean = clean_picture()
     with pytest.raises(ValueError, match=r"category low_snow has snow, .* noise, haze, rain, blur, low"):
         finish(stack([Sample(clean, None, "low_snow", 0)]), FIVE)
-    with pytest.raises(ValueError, match=r"category blur cannot be made from a clean image, so .*low_haze_rain"):
+    with pytest.raises(ValueError, match=r"category blur cannot be synthesised from a clean image, so .*low_haze_rain"):
         finish(stack([Sample(clean, None, "blur", 0)]), FIVE)
-    with pytest.raises(ValueError, match="jpeg0 cannot be made"):
+    with pytest.raises(ValueError, match="jpeg0 cannot be synthesised"):
         finish(stack([Sample(clean, None, "jpeg0", 0)]), ("jpeg",))
 
 

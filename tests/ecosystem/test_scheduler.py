@@ -120,8 +120,8 @@ def test_times():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "give num_inference_steps or timesteps"),
-        ({"num_inference_steps": 2, "timesteps": [0]}, "give num_inference_steps or timesteps"),
+        ({}, "give exactly one of num_inference_steps and timesteps"),
+        ({"num_inference_steps": 2, "timesteps": [0]}, "give exactly one of num_inference_steps and timesteps"),
         ({"num_inference_steps": 0}, "must be 1 to 100"),
         ({"num_inference_steps": 101}, "must be 1 to 100"),
         ({"timesteps": []}, "must ascend"),
@@ -142,7 +142,7 @@ def test_wrong_times(options, words):
         ({"prediction_type": "epsilon"}, r"prediction_type must be one of SFLOW, FLOW, FINAL_X.*got 'epsilon'"),
         ({"theta": "sine"}, "got 'sine'"),
         ({"dt": 0.1}, "dt must be omitted"),
-        ({"theta": [1.0, 1.0], "dt": 0.1}, "numbers for both"),
+        ({"theta": [1.0, 1.0], "dt": 0.1}, "must be names, or numbers"),
         ({"theta": [1.0, 1.0], "sigma2": [0.0, 0.0], "dt": 0.1}, "2 rates for num_train_timesteps=100"),
     ],
 )
@@ -200,7 +200,7 @@ def test_timesteps_on_another_device_are_counted_and_not_looked_at():
         assert scheduler.step_index == (i or None)
         x = scheduler.step(predict_mu(x, [0, 33, 66][i]), t, x, seed=7).prev_sample
     assert torch.equal(x, expected)
-    with pytest.raises(ValueError, match="a step after the last"):
+    with pytest.raises(ValueError, match="no step follows the last one"):
         scheduler.step(x, scheduler.timesteps[0], x)
 
 

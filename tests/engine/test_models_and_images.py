@@ -55,7 +55,7 @@ def test_other_modules_and_state_dicts_are_told_what_to_call(make_net):
     for model in (None, "f2d-lite", net.state_dict(), [net]):
         with pytest.raises(TypeError, match=rf"got {type(model).__name__} \(f2d.load takes"):
             Restorer(model)
-    with pytest.raises(TypeError, match=r"got OrderedDict \(give tensors to load_state_dict"):
+    with pytest.raises(TypeError, match=r"got OrderedDict \(to load tensors, call F2DNet\(config\)\.load_state_dict"):
         f2d.load(net.state_dict())
     with pytest.raises(TypeError, match=r"got F2DNet \(f2d.load also takes"):
         F2DNet.from_pretrained(net)

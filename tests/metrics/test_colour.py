@@ -43,7 +43,7 @@ def test_the_measure_forgives_colours_and_nothing_else():
     assert plain(clean * 0.5, clean) < 20 and AFFINE_PSNR(clean * 0.5, clean) > 58
     damaged = noisy(clean, 25)
     assert plain(damaged, clean) < AFFINE_PSNR(damaged, clean) < plain(damaged, clean) + 4.8
-    with pytest.raises(ValueError, match="psnr affine: the restored image and the ground truth must have one shape"):
+    with pytest.raises(ValueError, match="psnr affine: restored image and ground truth must have the same shape"):
         AFFINE_PSNR(clean, None)
 
 

@@ -204,7 +204,7 @@ def test_bad_input_is_named():
         Fidelity("psnr", border=-1)
     image = torch.rand(3, 8, 8)
     for restored, truth in ((image, image[:, :7]), (image, None), (image[None], image[None]), (image[:1], image[:1])):
-        with pytest.raises(ValueError, match=r"psnr y float: .* must have one shape"):
+        with pytest.raises(ValueError, match=r"psnr y float: .* must have the same shape"):
             Fidelity("psnr", "y", "float")(restored, truth)
 
 

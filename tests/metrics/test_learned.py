@@ -129,7 +129,7 @@ def test_pictures_too_small_for_a_network_and_pairs_that_are_none(pair):
     restored, truth = pair
     assert math.isfinite(measure(restored[:, :32, :32], truth[:, :32, :32]))
     assert math.isnan(measure(restored[:, :31], truth[:, :31]))
-    with pytest.raises(ValueError, match="some: the restored image and the ground truth must have one shape"):
+    with pytest.raises(ValueError, match="some: restored image and ground truth must have the same shape"):
         measure(restored, truth[:, 1:])
 
 

@@ -54,7 +54,7 @@ def test_the_smallest_picture(measure):
     image = torch.rand(3, SMALLEST, 40)
     assert math.isfinite(measure(image, 1 - image))
     assert math.isnan(measure(image[:, 1:], image[:, 1:]))
-    with pytest.raises(ValueError, match=r"st-lpips alex: .* must have one shape"):
+    with pytest.raises(ValueError, match=r"st-lpips alex: .* must have the same shape"):
         measure(image, image[:, :, 1:])
 
 
@@ -71,7 +71,7 @@ def test_files_that_are_not_its_weights(tmp_path):
         st_lpips(tmp_path)
     for path in (other, odd):
         with pytest.raises(
-            ValueError, match=r"holds other weights: scaling_layer.shift is missing, not \(1, 3, 1, 1\)"
+            ValueError, match=r"contains different weights: scaling_layer.shift is missing, not \(1, 3, 1, 1\)"
         ):
             st_lpips(path)
 

@@ -55,7 +55,7 @@ def test_checkpoints_of_other_architectures_and_damaged_ones(tmp_path):
     for change, message in [
         ({"channels": "8"}, r"resflow.config\.json: ResFlowConfig: channels must be a whole number.*got '8'"),
         ({"base_ch": 8}, "ResFlowConfig has no base_ch, only "),
-        ({"channels": 16}, "saved with another config.json"),
+        ({"channels": 16}, "saved with a different config.json"),
     ]:
         path.write_text(json.dumps({**values, **change}))
         with pytest.raises(ValueError, match=message):
@@ -100,7 +100,7 @@ def test_bad_calls_say_what_is_wrong():
         net(x, x[:1], 0.5)
     with pytest.raises(ValueError, match=r"t must be a number or \[2\].*got \(3,\)"):
         net(x, x, torch.zeros(3))
-    with pytest.raises(ValueError, match="the auxiliary must be None, as this network was made without one"):
+    with pytest.raises(ValueError, match="the auxiliary must be None, because this network has none"):
         make_net(auxiliary="none")(x, x, 0.5)
     with pytest.raises(ValueError, match=r"preset must be one of resflow-paper, resflow-lite.*got 'resflow-huge'"):
         ResFlowNet.from_preset("resflow-huge")

@@ -73,7 +73,7 @@ stages: [{start: 0, crop: 64, batch_size: 4}, {start: 9, crop: 96, batch_size: 2
         ("losses.map", 5, r"losses: unknown map \(known: "),
         ("steps.a", 5, "no field steps.a"),
         ("stages.1.crop", 5, "no field stages.1.crop"),
-        ("stages.1", 5, r"no field stages\.1, as the list has 1 entries"),
+        ("stages.1", 5, r"no field stages\.1: the list has 1 entries"),
         ("stages.-1.crop", 5, "no field"),
         ("stages.0.size", 5, r"stages: unknown size \(known: "),
         ("network.width", 5, "f2d-lite has no width"),

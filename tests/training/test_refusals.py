@@ -91,18 +91,18 @@ def test_a_run_is_resumed_with_its_own_recipe(photographs, small, tmp_path):
     fit(small(steps=1, validate_every=NEVER), photographs, tmp_path / "run")
     file = tmp_path / "run" / "recipe.yaml"
     before = file.read_text()
-    with pytest.raises(ValueError, match=r"another recipe \(learning_rate .* -> 1e-06\), as only steps, .*workers"):
+    with pytest.raises(ValueError, match=r"a different recipe \(learning_rate .* -> 1e-06\): only steps, .*workers"):
         fit(small(steps=1, validate_every=NEVER, learning_rate=1e-6), photographs, tmp_path / "run", resume=True)
     assert file.read_text() == before
     file.unlink()
-    with pytest.raises(ValueError, match=r"last\.ckpt belongs to another network"):
+    with pytest.raises(ValueError, match=r"last\.ckpt has a different network"):
         fit(small("resflow"), photographs, tmp_path / "run", resume=True)
 
 
 def test_a_run_lies_outside_its_photographs(photographs, small, tmp_path):
     """Its drawings would be trained on when it is resumed, and by the next run."""
     shutil.copytree(photographs, tmp_path / "photos")
-    with pytest.raises(ValueError, match=r"run must lie outside .*photos, as its samples would be read as photographs"):
+    with pytest.raises(ValueError, match=r"run must lie outside .*photos, because its samples would be read"):
         fit(small(), tmp_path / "photos", tmp_path / "photos" / "runs" / "run")
     assert not (tmp_path / "photos" / "runs").exists()
     # hidden folders are not read
@@ -129,12 +129,12 @@ def test_clean_photographs_have_no_degraded_ones_beside_them(degraded, clean, sm
     pairs(tmp_path / "data", degraded, clean)
     recipe = small(sources=(Source(".", layout="clean"),))
     with pytest.raises(
-        ValueError, match="contains degraded images beside clean ones, so give the folder of the clean ones"
+        ValueError, match="contains degraded images beside clean ones, so give the folder with the clean ones"
     ):
         fit(recipe, tmp_path / "data", tmp_path / "run")
 
 
-@pytest.mark.parametrize(("accelerator", "words"), [("tpu", "got 'tpu'"), ("cuda", "sees no GPU here")])
+@pytest.mark.parametrize(("accelerator", "words"), [("tpu", "got 'tpu'"), ("cuda", "no GPU is available")])
 def test_machines_that_are_not_there(accelerator, words, photographs, small, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=words):

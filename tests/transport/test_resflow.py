@@ -275,7 +275,7 @@ def test_errors():
         restore(steps=0)
     with pytest.raises(ValueError, match=r"one y_1 for all steps, \(1, 2, 3, 4, 4\)"):
         restore(noise=torch.zeros(4, 2, 3, 4, 4))
-    with pytest.raises(ValueError, match="noise and seed exclude one another"):
+    with pytest.raises(ValueError, match="noise and seed are mutually exclusive"):
         restore(noise=torch.zeros(1, 2, 3, 4, 4), seed=1)
     with pytest.raises(ValueError, match=r"position must be one per image, \[2\].*got \(1,\)"):
         ResFlow().draw(y, y, torch.zeros(1), SEEDS[:2])

@@ -207,7 +207,7 @@ def test_errors():
         transport(same, y, PAPER, steps=4, sampler="mean")
     with pytest.raises(ValueError, match=r"noise must be \(1, 2, 3, 4, 4\), one tensor per step, got \(2, 3, 4, 4\)"):
         transport(same, y, PAPER, noise=y)
-    with pytest.raises(ValueError, match="exclude one another"):
+    with pytest.raises(ValueError, match="are mutually exclusive"):
         transport(same, y, PAPER, noise=y[None], seed=1)
     with pytest.raises(ValueError, match="steps must be 1 to 100, got 0"):
         transport(same, y, PAPER, steps=0)

@@ -103,7 +103,7 @@ class ResFlowNet(SavedNetwork):
             raise TypeError(f"ResFlowNet: x_t must hold floating-point values, got {x_t.dtype}")
         if self.injection is None:
             if auxiliary is not None:
-                raise ValueError("ResFlowNet: the auxiliary must be None, as this network was made without one")
+                raise ValueError("ResFlowNet: the auxiliary must be None, because this network has none")
         elif auxiliary is None or auxiliary.shape != x_t.shape:
             given = None if auxiliary is None else tuple(auxiliary.shape)
             raise ValueError(f"ResFlowNet: the auxiliary must have the shape of x_t, {tuple(x_t.shape)}, got {given}")

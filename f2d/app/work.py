@@ -20,6 +20,7 @@ from f2d.engine.execution import DoesNotFitError
 from f2d.engine.restorer import Restored, Restorer
 from f2d.images import ImageError, Photo, check_holds, from_picture, read, write
 from f2d.images.formats import FORMATS, image_name
+from f2d.images.icc import profile_if_rgb
 from f2d.images.metadata import Metadata
 
 BROWSERS_SHOW = {"JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF"}
@@ -173,10 +174,10 @@ class Work:
 
     @staticmethod
     def _screen(picture: Image.Image, place: Path, name: str, profile: bytes = b"") -> Path:
-        """Write a picture for the screen, with its ICC profile unless that is one of grey, which has become RGB."""
+        """Write a picture for the screen, with its ICC profile if that is one of RGB."""
         small = picture.width * picture.height <= shown.EXACT
         path = place / f"{name}{'.png' if small else '.jpg' if picture.mode == 'RGB' else '.webp'}"
-        metadata = Metadata(icc=profile if profile[16:20] == b"RGB " else b"")
+        metadata = Metadata(icc=profile_if_rgb(profile))
         write(replace(from_picture(picture), metadata=metadata), path)
         return path
 

@@ -59,6 +59,11 @@ def from_code_points(primaries: int, transfer: int) -> Space | None:
     return Space(_PRIMARIES[primaries], _CURVES[transfer])
 
 
+def profile_if_rgb(profile: bytes) -> bytes:
+    """Return an image's profile for its pixels in RGB: b"" for one of grey or of inks, which no longer suits them."""
+    return profile if profile[16:20] == b"RGB " else b""
+
+
 def profile_unless_srgb(space: Space, grey: bool) -> bytes:
     """Return `profile`, b"" for a space that is sRGB up to rounding."""
     same = (

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from f2d.images import Photo, from_picture, read, to_picture
+from f2d.images.icc import profile_if_rgb
 
 ImageLike = str | os.PathLike | Image.Image | np.ndarray | Tensor
 
@@ -43,7 +44,7 @@ def unpack(image: ImageLike) -> Unpacked:
     """
     if isinstance(image, (str, os.PathLike, Image.Image)):
         if isinstance(image, Image.Image):
-            photo, profile = from_picture(image), image.info.get("icc_profile")
+            photo, profile = from_picture(image), image.info.get("icc_profile") or b""
         else:
             photo = read(Path(image))
             profile = photo.metadata.icc
@@ -91,12 +92,12 @@ def check_range(pixels: Tensor) -> None:
         )
 
 
-def _picture(pixels: Tensor, photo: Photo, profile: bytes | None) -> Image.Image:
+def _picture(pixels: Tensor, photo: Photo, profile: bytes) -> Image.Image:
     restored = to_picture(pixels)
     if photo.seen is not None:
         given = np.array(photo.picture().convert("RGBA"))
         given[photo.seen, :3] = np.asarray(restored)[photo.seen]
         restored = Image.fromarray(given)
-    if profile and profile[16:20] == b"RGB ":  # others are of grey and of inks, which have become RGB
+    if profile := profile_if_rgb(profile):
         restored.info["icc_profile"] = profile
     return restored

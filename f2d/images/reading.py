@@ -114,7 +114,7 @@ def _check_size(size: tuple[int, int]) -> None:
     if not (width and height):
         raise ImageError(f"has no pixels: {width}x{height}")
     if limit and width * height > 2 * limit:  # as Pillow does for the formats that it opens itself
-        raise TooManyPixelsError(f"its size of {width}x{height} exceeds the limit of {2 * limit} pixels")
+        raise TooManyPixelsError(f"its size of {width}x{height} exceeds limit of {2 * limit} pixels")
 
 
 @contextmanager

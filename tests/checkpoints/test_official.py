@@ -205,7 +205,7 @@ class RunsCode:
 def test_a_file_that_would_run_code_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"model": RunsCode()}, "evil.pt")
-    with pytest.raises(ValueError, match="not loaded"):
+    with pytest.raises(ValueError, match="cannot be loaded"):
         F2DNet.from_official("evil.pt")
     assert not (tmp_path / "should-not-exist").exists()
 
@@ -234,7 +234,7 @@ def torch_bytes(value: object) -> bytes:
 )
 def test_junk_is_one_error(tmp_path, content):
     (tmp_path / "junk.pt").write_bytes(content)
-    with warnings.catch_warnings(), pytest.raises(ValueError, match=r"junk\.pt .*(not loaded|no 'model' entry)"):
+    with warnings.catch_warnings(), pytest.raises(ValueError, match=r"junk\.pt .*(cannot be loaded|no 'model' entry)"):
         warnings.simplefilter("error")
         F2DNet.from_official(tmp_path / "junk.pt")
 

@@ -76,7 +76,7 @@ def test_a_folder_called_as_a_column_needs_another_name(f2d, pairs, tmp_path, na
     for i in range(2):
         save(picture(i), tmp_path / name / f"{i}.png")
     command = ("eval", tmp_path / name, "--data", pairs, "-o", tmp_path / "out", "--measures", "mae")
-    assert_one_line_error(f2d(*command), 2, f"'{name}' has another meaning", "--name")
+    assert_one_line_error(f2d(*command), 2, f"'{name}' has a special meaning", "--name")
     assert f2d(*command, "--name", "theirs").exit_code == 0
 
 

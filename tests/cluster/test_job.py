@@ -140,9 +140,9 @@ def test_what_cannot_work_is_said_before_any_work(cluster, bucket, model, photo,
     monkeypatch.setattr(job, "__version__", "0.0.7")
     refused(r"a worker has f2d [\d.]+, but it must have 0\.0\.7, the version of the command")
     monkeypatch.setattr(job.ray, "is_initialized", lambda: False)
-    refused("127.0.0.1:9: no Ray cluster can be joined there .*refused", address="127.0.0.1:9")
-    refused(r"\[::1\]:9: no Ray cluster can be joined there .*(refused|assign)", address="[::1]:9")
-    refused("nonsense: no Ray cluster can be joined there .*Invalid address", address="nonsense")
+    refused("127.0.0.1:9: cannot connect to a Ray cluster there .*refused", address="127.0.0.1:9")
+    refused(r"\[::1\]:9: cannot connect to a Ray cluster there .*(refused|assign)", address="[::1]:9")
+    refused("nonsense: cannot connect to a Ray cluster there .*Invalid address", address="nonsense")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="whether a process has ended is not known there")

@@ -87,7 +87,7 @@ def test_pictures_whose_times_go_back(tmp_path, suffix):
         broken = retimed(tmp_path / shutil.copy(source, tmp_path / f"{name}.flv"), 9, change)
         done = restore_video(broken, tmp_path / f"{name}.{suffix}", identity)
         moved = 1 if name == "one" else 6
-        assert done.warnings == [f"{broken}: frames whose time stamps do not increase and were changed: {moved}"]
+        assert done.warnings == [f"{broken}: frames whose time stamps did not increase and were changed: {moved}"]
         found = [1000 * time for time in times_of(tmp_path / f"{name}.{suffix}")]
         assert max(abs(a - b) for a, b in zip(found, expected, strict=True)) <= 1
 

@@ -1,4 +1,4 @@
-"""Measure whole models: restoration in megapixels per second (see `bench.ways`), training in images per second.
+"""Measure whole models: restoration in megapixels per second (see `bench.restorers`), training in images per second.
 
 A case is skipped, and named, if a package that f2d needs is missing.
 """
@@ -61,36 +61,36 @@ MODELS = {
 
 
 class ModelMeasurement:
-    """Measures whole models in several ways with the same weights and inputs."""
+    """Measures several implementations of whole models with the same weights and inputs."""
 
     def __init__(self, settings: Settings):
         self.settings = settings
 
     def rows(self, case: Case) -> Iterator[list[Row]]:
-        """Yield one list of rows. Raises ImportError if a package is missing, and RedGateError if a way is wrong."""
+        """Yield one list of rows. Raises ImportError if a package is missing, and RedGateError if a result is wrong."""
         device, restore = self.settings.device, case.op == "restore"
         mode = "forward" if restore else "both"
         if mode not in self.settings.modes:
             return
         torch.manual_seed(0)
-        ways = _restoring(case, device) if restore else _training(case, device)
-        ways = [way for way in ways if way.role == "ours" or self.settings.wants(way)]
-        blocks = {way.name: partial(_block, way) for way in ways}
+        implementations = _restoring(case, device) if restore else _training(case, device)
+        implementations = [one for one in implementations if one.role == "ours" or self.settings.wants(one)]
+        blocks = {one.name: partial(_block, one) for one in implementations}
         times = interleaved(blocks, device, self.settings.samples, self.settings.seconds)
         amount = case.batch * (case.height * case.width / 1e6 if restore else 1.0)
         unit, found = "MP/s" if restore else "images/s", []
-        for way in ways:
-            with _block(way) as (step,):
+        for one in implementations:
+            with _block(one) as (step,):
                 peak = peak_bytes(step, device) / 2**20
-            row = Row.of(case, mode, way.name, way.role, times[way.name], peak_mib=peak, unit=unit)
+            row = Row.of(case, mode, one.name, one.role, times[one.name], peak_mib=peak, unit=unit)
             found.append(replace(row, rate=amount / (row.ms / 1e3)))
         gc.collect()
         yield found
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to do a step: its name and role in the table, and the backend of our ops."""
+class Implementation:
+    """One implementation of a step: its name and role in the table, and the backend of our ops."""
 
     name: str
     role: str
@@ -99,19 +99,19 @@ class Way:
 
 
 @contextmanager
-def _block(way: Way) -> Iterator[list[Thunk]]:
-    with use_backend(way.backend):
-        yield [way.step]
+def _block(implementation: Implementation) -> Iterator[list[Thunk]]:
+    with use_backend(implementation.backend):
+        yield [implementation.step]
 
 
-def _restoring(case: Case, device: torch.device) -> list[Way]:
-    from bench import ways
+def _restoring(case: Case, device: torch.device) -> list[Implementation]:
+    from bench.restorers import problem, restorers
 
-    found = ways.ways(case, device)
-    wrong = ways.problem(case, {name: step() for name, (_, step) in found.items()})
+    found = restorers(case, device)
+    wrong = problem(case, {name: step() for name, (_, step) in found.items()})
     if wrong:
         raise RedGateError(f"{case.op} {case.name}: {wrong}")
-    return [Way(name, role, step) for name, (role, step) in found.items()]
+    return [Implementation(name, role, step) for name, (role, step) in found.items()]
 
 
 def _network(case: Case, device: torch.device):
@@ -125,15 +125,15 @@ def _network(case: Case, device: torch.device):
     return net
 
 
-def _training(case: Case, device: torch.device) -> list[Way]:
-    """Return the ways to train on one prepared batch: with our ops, the reference ops, and PyTorch's own modules."""
+def _training(case: Case, device: torch.device) -> list[Implementation]:
+    """Return a training step on one prepared batch with our ops, the reference ops, and PyTorch's own modules."""
     net = _network(case, device).train()
     ours, plain = _training_step(case, net, device), _training_step(case, with_plain_norms(copy.deepcopy(net)), device)
     _agree(case, ours, plain)
     return [
-        Way("our ops", "ours", ours),
-        Way("reference ops", "reference", ours, backend="reference"),
-        Way("group_norm, silu of PyTorch", "eager", plain, backend="reference"),
+        Implementation("our ops", "ours", ours),
+        Implementation("reference ops", "reference", ours, backend="reference"),
+        Implementation("group_norm, silu of PyTorch", "eager", plain, backend="reference"),
     ]
 
 
@@ -167,7 +167,7 @@ def _training_step(case: Case, net: nn.Module, device: torch.device) -> Callable
 
 
 def _agree(case: Case, ours: Callable[[], Tensor], plain: Callable[[], Tensor]) -> None:
-    """Raise RedGateError unless the losses of all ways agree with that of PyTorch's modules."""
+    """Raise RedGateError unless the losses of all implementations agree with that of PyTorch's modules."""
     results = []
     for backend, step in (("auto", ours), ("reference", ours), ("reference", plain)):
         with use_backend(backend):

@@ -1,7 +1,7 @@
 """`python -m bench.profile MODEL`: profile one restoration, with the plain network and the engine side by side.
 
 The table sums the self time of PyTorch's operators by class: convolutions, matrix products, our kernels,
-normalisations, elementwise work, copies, and the rest. The weights are random (see `bench.ways`).
+normalisations, elementwise work, copies, and the rest. The weights are random (see `bench.restorers`).
 """
 
 import argparse
@@ -14,8 +14,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from bench.environment import environment
 from bench.registry import Case
+from bench.restorers import restorers
 from bench.timing import interleaved
-from bench.ways import ways
 
 # class -> parts of operator names; the first class that matches counts
 CLASSES = {
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
     dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
     size = (options.height, options.width)
     case = Case("restore", f"{options.model}/{size[0]}x{size[1]}/{options.precision}", 1, 3, *size, dtype)
-    calls = {name: call for name, (_, call) in ways(case, torch.device("cpu")).items()}
+    calls = {name: call for name, (_, call) in restorers(case, torch.device("cpu")).items()}
     parts = {name: shares(call) for name, call in calls.items()}
     blocks = {name: lambda call=call: nullcontext([call]) for name, call in calls.items()}
     times = interleaved(blocks, torch.device("cpu"), options.repeats, seconds=math.inf)

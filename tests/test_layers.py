@@ -70,15 +70,15 @@ ROOMS = {
     "bench/providers.py": "registry.py timing.py f2d_kernels",
     "bench/gate.py": "registry.py providers.py f2d_kernels f2d_kernels/ops",
     "bench/measure.py": "registry.py timing.py memory.py ceiling.py providers.py gate.py",
-    "bench/ways.py": "registry.py f2d/images f2d/transport f2d/nets f2d/engine f2d/demo.py",
-    "bench/models.py": "registry.py timing.py memory.py plain_norms.py measure.py ways.py f2d/data f2d/nets "
+    "bench/restorers.py": "registry.py f2d/images f2d/transport f2d/nets f2d/engine f2d/demo.py",
+    "bench/models.py": "registry.py timing.py memory.py plain_norms.py measure.py restorers.py f2d/data f2d/nets "
     "f2d/training f2d_kernels",
     "bench/report.py": "measure.py f2d/replacing.py",
     "bench/ptx": "registry.py cases providers.py f2d_kernels/registry.py",
     "bench/integrations": "timing.py memory.py environment.py plain_norms.py f2d/nets f2d_kernels "
     "f2d_kernels/integrations f2d_kernels/fusing",
-    "bench": "registry.py timing.py memory.py environment.py cases providers.py gate.py measure.py ways.py models.py "
-    "report.py f2d/replacing.py f2d/degradation f2d/images f2d/data f2d/transport f2d/nets f2d/engine f2d/training "
+    "bench": "registry.py timing.py memory.py environment.py cases providers.py gate.py measure.py restorers.py "
+    "models.py report.py f2d/replacing.py f2d/degradation f2d/images f2d/data f2d/transport f2d/nets f2d/engine f2d/training "
     "f2d/evaluation f2d/demo.py f2d/video f2d/cluster f2d_kernels",
 }
 PACKAGES = ("csrc", "f2d_kernels", "f2d", "bench")

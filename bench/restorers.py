@@ -1,8 +1,8 @@
-"""Ways to restore whole images: the engine, the plain network, and the plain network with PyTorch's autocast.
+"""What restores whole images in the benchmarks: the engine, the plain network, and that with PyTorch's autocast.
 
 The weights are random rather than trained, so that no tensor is small: seeded normals over the square root of the
 fan-in, all tensors non-zero, heads small enough that few pixels leave the range. The photograph is the demo's coffee.
-All ways use the same transition kernel; noise from PyTorch's operators would cost the plain network a seventh of
+All use the same transition kernel; noise from PyTorch's operators would cost the plain network a seventh of
 f2d-lite's time.
 """
 
@@ -52,7 +52,7 @@ def photograph(height: int, width: int) -> Tensor:
     return F.interpolate(pixels, (height, width), mode="bilinear", antialias=True).clamp(0, 1)
 
 
-def ways(case: Case, device: torch.device) -> dict[str, tuple[str, Callable[[], Tensor]]]:
+def restorers(case: Case, device: torch.device) -> dict[str, tuple[str, Callable[[], Tensor]]]:
     """Map names to (role, call that restores one image). The first is ours, the second the reference."""
     from f2d.engine.execution import choose_execution
     from f2d.engine.restorer import Restorer

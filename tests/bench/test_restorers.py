@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench import models, profile, ways
+from bench import models, profile, restorers
 from bench.measure import RedGateError, Settings
 from bench.registry import Case
 
@@ -29,13 +29,13 @@ def test_rows_of_a_restoration(case):
 
 
 def test_a_wrong_engine_prints_no_figure(case, monkeypatch):
-    results = {name: call() for name, (_, call) in ways.ways(case, CPU).items()}
-    assert ways.problem(case, results) is None
+    results = {name: call() for name, (_, call) in restorers.restorers(case, CPU).items()}
+    assert restorers.problem(case, results) is None
     noise = torch.randn(results["engine"].shape, generator=torch.Generator().manual_seed(0))
-    off = 2 * 10 ** (-(ways.LEAST_PSNR[case.dtype] - 1) / 20)  # one decibel below the bar
+    off = 2 * 10 ** (-(restorers.LEAST_PSNR[case.dtype] - 1) / 20)  # one decibel below the bar
     wrong = results | {"engine": results["engine"] + off * noise}
-    assert "dB from the plain network" in ways.problem(case, wrong)
-    assert "clamped" in ways.problem(case, results | {"plain float32 NCHW": results["engine"] * 100})
+    assert "dB from the plain network" in restorers.problem(case, wrong)
+    assert "clamped" in restorers.problem(case, results | {"plain float32 NCHW": results["engine"] * 100})
 
     from f2d.engine import control
 
@@ -45,9 +45,9 @@ def test_a_wrong_engine_prints_no_figure(case, monkeypatch):
 
 
 def test_drawn_weights_leave_nothing_at_zero():
-    net = ways.drawn_network("f2d-lite")
+    net = restorers.drawn_network("f2d-lite")
     assert all(parameter.any() for parameter in net.parameters())
-    again, other = ways.drawn_network("f2d-lite"), ways.drawn_network("f2d-lite", seed=1)
+    again, other = restorers.drawn_network("f2d-lite"), restorers.drawn_network("f2d-lite", seed=1)
     first = next(net.parameters())
     assert torch.equal(first, next(again.parameters())) and not torch.equal(first, next(other.parameters()))
 

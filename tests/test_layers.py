@@ -78,8 +78,8 @@ ROOMS = {
     "bench/integrations": "timing.py memory.py environment.py plain_norms.py f2d/nets f2d_kernels "
     "f2d_kernels/integrations f2d_kernels/fusing",
     "bench": "registry.py timing.py memory.py environment.py cases providers.py gate.py measure.py restorers.py "
-    "models.py report.py f2d/replacing.py f2d/degradation f2d/images f2d/data f2d/transport f2d/nets f2d/engine f2d/training "
-    "f2d/evaluation f2d/demo.py f2d/video f2d/cluster f2d_kernels",
+    "models.py report.py f2d/replacing.py f2d/degradation f2d/images f2d/data f2d/transport f2d/nets f2d/engine "
+    "f2d/training f2d/evaluation f2d/demo.py f2d/video f2d/cluster f2d_kernels",
 }
 PACKAGES = ("csrc", "f2d_kernels", "f2d", "bench")
 

@@ -31,7 +31,7 @@ class LeftOut(Counter[str]):
         for suffix, number in sorted(self.items()):
             reasons.setdefault(_why_unread(suffix) or "", []).append(f"{number} {suffix or 'without a suffix'}")
         parts = [", ".join(files) + (f" ({reason})" if reason else "") for reason, files in reasons.items()]
-        return f"left out {'1 file' if self.total() == 1 else f'{self.total()} files'}: {', '.join(parts)}"
+        return f"ignored {'1 file' if self.total() == 1 else f'{self.total()} files'}: {', '.join(parts)}"
 
 
 class Found(NamedTuple):

@@ -78,7 +78,7 @@ def why_unread(suffix: str) -> str | None:
         return _missing_decoder(_READ_ONLY.get(suffix, ""))
     if suffix in _RAW.split():
         return NEEDS_DEVELOPING
-    return "this format is not read" if suffix in _PICTURES.split() else ""
+    return "this format is not supported" if suffix in _PICTURES.split() else ""
 
 
 def _missing_decoder(name: str) -> str | None:

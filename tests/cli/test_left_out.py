@@ -39,7 +39,7 @@ def test_everything_that_pillow_decodes_is_read(f2d, model, phone, tmp_path):
     names = {path.name for path in phone.iterdir()} - {"Thumbs.db"}
     kept = {name for name in names if name[0] in "abcd"}  # the others become PNG
     assert {path.name for path in (tmp_path / "out").iterdir()} == kept | {f"{name}.png" for name in names - kept}
-    assert result.stderr == "" and "left out 1 file: 1 .db" in result.stdout
+    assert result.stderr == "" and "ignored 1 file: 1 .db" in result.stdout
     for path in (tmp_path / "out").iterdir():
         with Image.open(path) as image:
             assert image.format == ("JPEG" if path.name in kept else "PNG")
@@ -53,15 +53,15 @@ def test_photographs_that_are_left_out_are_named_and_counted(f2d, model, phone, 
     assert result.exit_code == 1
     (line,) = result.stderr.splitlines()
     assert line == (
-        "warning: left out 5 files: 1 .db, 1 .dng (raw photographs must be developed to TIFF or JPEG first), 2 .heic "
-        '(HEIC needs pillow-heif: pip install "f2d[heif]"), 1 .psd (this format is not read)'
+        "warning: ignored 5 files: 1 .db, 1 .dng (raw photographs must be developed to TIFF or JPEG first), 2 .heic "
+        '(HEIC needs pillow-heif: pip install "f2d[heif]"), 1 .psd (this format is not supported)'
     )
 
 
 def test_a_pattern_leaves_out_in_words_too(f2d, model, phone, tmp_path):
     (phone / "3.dng").write_bytes(b"II*\0")
     result = f2d("restore", phone / "*", "-o", tmp_path / "out", "--model", model)
-    assert result.exit_code == 1 and "left out 2 files: 1 .db, 1 .dng" in result.stderr
+    assert result.exit_code == 1 and "ignored 2 files: 1 .db, 1 .dng" in result.stderr
 
 
 def test_heic_says_what_to_install(f2d, model, tmp_path, monkeypatch):

@@ -186,7 +186,7 @@ def test_a_raw_photograph_is_not_its_thumbnail(tmp_path):
 def test_other_raw_photographs_and_formats_say_why(tmp_path, suffix):
     start = {".cr2": b"II*\0\x10\0\0\0CR\2\0", ".orf": b"IIRO", ".jxl": b"\xff\x0a"}[suffix]
     (tmp_path / f"a{suffix}").write_bytes(start + bytes(100))
-    words = "this format is not read" if suffix == ".jxl" else "must be developed"
+    words = "this format is not supported" if suffix == ".jxl" else "must be developed"
     with pytest.raises(ImageError, match=f"a{suffix}: .*{words}"):
         read(tmp_path / f"a{suffix}")
 

@@ -89,7 +89,7 @@ def power(base: Tensor, exponent: float | Tensor) -> Tensor:
     return torch.exp(exponent * base.log())
 
 
-def smooth_field(draws: BatchDraws, height: int, width: int, octaves: int = 4, falloff: float = 0.5) -> Tensor:
+def smooth_field(draws: BatchDraws, height: int, width: int, octaves: int = 4) -> Tensor:
     """Sum bicubically enlarged random grids of 2, 4, 8, ... cells and scale the sum to [0, 1]; returns [B,1,H,W].
 
     Enlarging a grid G is a matrix product R G Cᵀ, and the sum over all grids is one more: [R₁G₁ R₂G₂ ...] [C₁ C₂ ...]ᵀ.
@@ -98,7 +98,7 @@ def smooth_field(draws: BatchDraws, height: int, width: int, octaves: int = 4, f
     down, across = ([_bicubic(length, n).to(draws.device) for n in cells] for length in (height, width))
     grids = draws.rand(sum(n * n for n in cells)).double().split([n * n for n in cells], dim=-1)
     # in float64, so that the order of summation does not change the float32 result
-    scaled = [falloff**k * grids[k].view(-1, 1, n, n) for k, n in enumerate(cells)]
+    scaled = [0.5**k * grids[k].view(-1, 1, n, n) for k, n in enumerate(cells)]
     rows = torch.cat([matrix @ grid for matrix, grid in zip(down, scaled, strict=True)], dim=-1)
     return stretch((rows @ torch.cat(across, dim=-1).T).float())
 

@@ -57,8 +57,8 @@ def degrade(
     """low -> rain (x + R) or snow (x (1 - S) + S) -> haze (x t + A (1 - t)), each if `category` contains it.
 
     Args:
-        image: RGB Pillow image (its ICC profile is kept), array [H,W,3] (uint8, or floating point in [0, 1]), or tensor
-            [3,H,W] or [B,3,H,W] in [0, 1].
+        image: RGB Pillow image (its ICC profile is kept if it is one of RGB), array [H,W,3] (uint8, or floating point
+            in [0, 1]), or tensor [3,H,W] or [B,3,H,W] in [0, 1].
         category: one of the eleven, such as "low_haze_rain"; the order of its factors does not matter.
         seed: random seed in [-2^63, 2^64), or a list with one per sample. It alone determines everything random.
         depth, light, rain, snow: maps [H,W] in [0, 1] to use instead of generated ones, the same for the whole batch.
@@ -274,6 +274,7 @@ def _like(image: Picture, result: Tensor) -> Picture:
     if isinstance(image, np.ndarray):
         return array
     picture = Image.fromarray(array)
-    if "icc_profile" in image.info:  # without it, colours of a wide space are shown pale
-        picture.info["icc_profile"] = image.info["icc_profile"]
+    profile = image.info.get("icc_profile") or b""
+    if profile[16:20] == b"RGB ":  # not one of grey or of inks, which Image.convert leaves in place
+        picture.info["icc_profile"] = profile  # without it, colours of a wide space are shown pale
     return picture

@@ -42,6 +42,13 @@ def test_a_pillow_image_keeps_its_profile(bytes_, tmp_path):
         assert hard.info["icc_profile"] == profile
 
 
+@pytest.mark.parametrize("space", [b"GRAY", b"CMYK"])
+def test_a_profile_that_is_not_one_of_rgb_goes(bytes_, space):
+    given = Image.fromarray(bytes_)
+    given.info["icc_profile"] = bytes(16) + space + bytes(108)  # Image.convert("RGB") leaves it so
+    assert "icc_profile" not in degrade(given, CATEGORY, seed=3).image.info
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, ">f4"])
 def test_floating_arrays(bytes_, truth, dtype):
     hard = degrade((bytes_.astype(np.float32) / 255).astype(dtype), CATEGORY, seed=3)

@@ -32,11 +32,12 @@ _CONVERTED = ("CMYK", "LAB")  # Pillow's modes that become sRGB, which the file'
 
 class Decoded(NamedTuple):
     """Upright pixels [H, W, 1 to 4]: grey or RGB, then alpha if there is any; what was reduced; space: "sRGB" if they
-    were converted to it, "" if they are in the file's own colour space."""
+    were converted to it, "" if they are in the file's own colour space; whether the orientation exchanged the sides."""
 
     pixels: np.ndarray
     notes: tuple[str, ...]
     space: str
+    turned: bool
 
 
 def decoded(path: Path, image: ImageFile, header: Header) -> Decoded:
@@ -47,7 +48,8 @@ def decoded(path: Path, image: ImageFile, header: Header) -> Decoded:
     turn = orientation(image)  # now, as that of a PNG can come after the pixels
     if pixels.itemsize == 1 and header.bits > 8:
         note = f"{header.bits} bits became 8"
-    return Decoded(np.ascontiguousarray(_TURNS[turn](pixels)), (note,), "sRGB" if image.mode in _CONVERTED else "")
+    space = "sRGB" if image.mode in _CONVERTED else ""
+    return Decoded(np.ascontiguousarray(_TURNS[turn](pixels)), (note,), space, turn >= 5)
 
 
 def _tiff(image: AnyTiff) -> Decoded:
@@ -59,7 +61,7 @@ def _tiff(image: AnyTiff) -> Decoded:
         image.load()
         pixels, note = pixels_of(image)
         dropped = tiff_reading.dropped(image.tag_v2.get(277, 1) - len(image.getbands()))
-        return Decoded(pixels, (note, dropped), "sRGB" if image.mode in _CONVERTED else "")
+        return Decoded(pixels, (note, dropped), "sRGB" if image.mode in _CONVERTED else "", turn >= 5)
     levels, alpha, notes = tiff_reading.read_pixels(image, layout)
     if layout.colours == 4:
         levels, note = _cmyk_levels(levels, image.tag_v2.get(34675))
@@ -67,7 +69,8 @@ def _tiff(image: AnyTiff) -> Decoded:
         if alpha is not None and levels.dtype != alpha.dtype:
             alpha = converted(alpha, 8)
     pixels = levels if alpha is None else np.dstack([levels, alpha])
-    return Decoded(np.ascontiguousarray(_TURNS[turn](pixels)), notes, "sRGB" if layout.colours == 4 else "")
+    space = "sRGB" if layout.colours == 4 else ""
+    return Decoded(np.ascontiguousarray(_TURNS[turn](pixels)), notes, space, turn >= 5)
 
 
 def _pixels(path: Path, image: ImageFile, header: Header) -> tuple[np.ndarray, str]:

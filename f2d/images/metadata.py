@@ -1,7 +1,7 @@
 """Carry metadata (EXIF, XMP, IPTC, ICC profile, resolution, comments) from one format to another.
 
-The orientation is applied to the pixels and reset to 1. The thumbnail, which would show the old image, and tags that
-describe the layout of the old file are dropped.
+The orientation is applied to the pixels and reset to 1; the resolutions across and down change places with the sides.
+The thumbnail, which would show the old image, and tags that describe the layout of the old file are dropped.
 """
 
 import re
@@ -60,15 +60,16 @@ class Metadata:
     made: bool = False
 
 
-def read_metadata(image: Image.Image, size: tuple[int, int]) -> tuple[Metadata, str]:
+def read_metadata(image: Image.Image, size: tuple[int, int], *, turned: bool = False) -> tuple[Metadata, str]:
     """Read the metadata of a loaded image whose upright size is `size` = (width, height); return also what is dropped.
 
-    Damaged EXIF is dropped with a note, as it is no reason to reject the pixels. The video of a motion photo is not
-    among what is read, so XMP does not promise it any more.
+    turned: whether the orientation that was applied exchanged its sides. Damaged EXIF is dropped with a note, as it is
+    no reason to reject the pixels. The video of a motion photo is not among what is read, so XMP does not promise it
+    any more.
     """
     info, note = image.info, ""
     try:
-        exif = _exif(image, size)
+        exif = _exif(image, size, turned)
     except Exception as error:  # Pillow's parser raises nearly anything on damaged tags
         exif, note = b"", f"damaged EXIF data was dropped ({error})"
     xmp = next((info[key] for key in _XMP_KEYS if key in info), b"")
@@ -79,9 +80,16 @@ def read_metadata(image: Image.Image, size: tuple[int, int]) -> tuple[Metadata, 
         iptc, icc, dpi = tags.get(IPTC_TAG, b""), tags.get(_ICC_TAG), _tiff_dpi(tags)
     xmp, videos = _MOTION.subn(rb"\g<1>0", _bytes(xmp.encode() if isinstance(xmp, str) else xmp))
     note = "; ".join(filter(None, (note, "the video of this motion photo was dropped" if videos else "")))
+    if image.format in ("JPEG", "MPO") and info.get("jfif_unit") not in (1, 2):
+        # from EXIF, which is upright by now: Pillow takes the one across for both, and 72 without a unit
+        tags = Image.Exif()
+        tags.load(exif)
+        dpi = _tiff_dpi(tags)
+    elif turned and dpi:
+        dpi = dpi[1::-1]
     metadata = Metadata(
         exif=exif,
-        xmp=_upright(xmp),
+        xmp=_upright(xmp, turned),
         iptc=_bytes(iptc),
         icc=_bytes(icc),
         dpi=(float(dpi[0]), float(dpi[1])) if dpi and all(0 < value <= MOST_DPI for value in dpi[:2]) else None,
@@ -150,10 +158,13 @@ def _tiff_dpi(tags: Any) -> tuple[float, float] | None:
     unit = {2: 1.0, 3: 2.54}.get(tags.get(_RESOLUTION_UNIT, 2))
     if unit is None or X_RESOLUTION not in tags or X_RESOLUTION + 1 not in tags:
         return None
-    return unit * float(tags[X_RESOLUTION]), unit * float(tags[X_RESOLUTION + 1])
+    try:
+        return unit * float(tags[X_RESOLUTION]), unit * float(tags[X_RESOLUTION + 1])
+    except (TypeError, ValueError):  # text or several numbers
+        return None
 
 
-def _exif(image: Image.Image, size: tuple[int, int]) -> bytes:
+def _exif(image: Image.Image, size: tuple[int, int], turned: bool) -> bytes:
     exif, stored = Image.Exif(), image.info.get("exif")
     if stored:
         exif.load(stored)  # Pillow's own copy is empty after an error, which `orientation` has met first
@@ -165,6 +176,9 @@ def _exif(image: Image.Image, size: tuple[int, int]) -> bytes:
         del exif[tag]
     if ORIENTATION in exif:
         exif[ORIENTATION] = 1
+    across, down = X_RESOLUTION, X_RESOLUTION + 1
+    if turned and across in exif and down in exif:
+        exif[across], exif[down] = exif[down], exif[across]
     details = exif.get_ifd(EXIF_IFD)
     for tag, length in zip((_PIXEL_WIDTH, _PIXEL_HEIGHT), size):
         if tag in details:
@@ -173,8 +187,11 @@ def _exif(image: Image.Image, size: tuple[int, int]) -> bytes:
     return exif.tobytes() if len(exif) else b""
 
 
-def _upright(xmp: bytes) -> bytes:
-    """Set the orientation, an attribute in either kind of quotes or an element, to 1."""
+def _upright(xmp: bytes, turned: bool) -> bytes:
+    """Set the orientation (an attribute in either kind of quotes, or an element) to 1; swap resolutions if turned."""
+    if turned:
+        other = {b"X": b"Y", b"Y": b"X"}
+        xmp = re.sub(rb"(?<=tiff:)[XY](?=Resolution\b)", lambda axis: other[axis[0]], xmp)
     return re.sub(rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)[0-9]", rb"\g<1>1", xmp)
 
 

@@ -161,9 +161,9 @@ def _photo(path: Path, image: ImageFile, header: Header) -> Photo:
     several = getattr(image, "n_frames", 1)
     frames = 1 if image.format == "MPO" else several
     others = several - 1 if image.format == "MPO" else heif.further(image)
-    pixels, notes, space = decoded(path, image, header)
+    pixels, notes, space, turned = decoded(path, image, header)
     photo = _as_photo(pixels)
-    data, damage = metadata.read_metadata(image, photo.size)
+    data, damage = metadata.read_metadata(image, photo.size, turned=turned)
     if space == "sRGB":
         data, colours = replace(data, icc=b""), ""
     else:

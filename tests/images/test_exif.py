@@ -135,3 +135,54 @@ def test_xmp_says_upright_however_it_is_written(tmp_path, orientation):
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/">' + orientation + b"</x:xmpmeta>"
     Image.new("RGB", (4, 3)).save(tmp_path / "a.jpg", xmp=xmp)
     assert read(tmp_path / "a.jpg").metadata.xmp == xmp.replace(b"6", b"1")
+
+
+def _resolution(image: Image.Image) -> tuple[float, float]:
+    """Across and down, as the format itself says it, in dots per inch."""
+    if image.format == "TIFF":
+        return float(image.tag_v2[282]), float(image.tag_v2[283])
+    return tuple(map(float, image.info["dpi"]))
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("source", [".jpg", ".png", ".tif"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+def test_the_resolutions_turn_with_the_picture(tmp_path, source, suffix, orientation):
+    """A scan of 30x20 pixels at 300x150 dpi measures 0.1x0.133 inches, and turned 0.133x0.1."""
+    exif = Image.Exif()
+    exif[274], exif[282], exif[283], exif[296] = orientation, 300.0, 150.0, 2
+    xmp = b'<x tiff:XResolution="300/1" tiff:YResolution="150/1"/>'
+    options = {"xmp": xmp} if source == ".jpg" else {}
+    Image.fromarray(RGB).save(tmp_path / f"a{source}", exif=exif, dpi=(300, 150), **options)
+    write(read(tmp_path / f"a{source}"), tmp_path / f"b{suffix}")
+    wanted = (150, 300) if orientation > 4 else (300, 150)
+    with Image.open(tmp_path / f"b{suffix}") as image:
+        assert image.size == ((20, 30) if orientation > 4 else (30, 20))
+        assert _resolution(image) == pytest.approx(wanted, abs=0.02)  # a PNG has whole dots a metre
+        tags = image.getexif()
+        assert (tags[282], tags[283]) == pytest.approx(wanted, abs=0.02)
+        if source == suffix == ".jpg":
+            turned = xmp.replace(b"X", b"-").replace(b"Y", b"X").replace(b"-", b"Y")
+            assert image.info["xmp"] == (turned if orientation > 4 else xmp)
+
+
+@pytest.mark.parametrize(
+    ("tags", "wanted"),
+    [
+        ({282: 300.0, 283: 150.0, 296: 2}, (300, 150)),
+        ({282: 100.0, 283: 50.0, 296: 3}, (254, 127)),
+        ({282: 300.0, 283: 300.0}, (300, 300)),  # inches, unless it says otherwise
+        ({271: "Camera"}, None),
+    ],
+)
+def test_the_resolution_of_a_jpeg_without_jfif_is_that_of_its_exif(tmp_path, tags, wanted):
+    """Cameras write no JFIF header. Pillow gives the resolution across for both, and 72 dpi without a unit."""
+    exif = Image.Exif()
+    for tag, value in tags.items():
+        exif[tag] = value
+    Image.fromarray(RGB).save(tmp_path / "a.jpg", exif=exif)
+    data = (tmp_path / "a.jpg").read_bytes()
+    assert data[2:4] == b"\xff\xe0" and data[20:22] == b"\xff\xe1"
+    (tmp_path / "a.jpg").write_bytes(data[:2] + data[20:])  # without the JFIF header
+    dpi = read(tmp_path / "a.jpg").metadata.dpi
+    assert dpi is None if wanted is None else dpi == pytest.approx(wanted)

@@ -100,7 +100,10 @@ def _fit(
 
     # Lightning prints advertisements, and a second line after Ctrl-C
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    overrides = {**dict(map(_field, changes or ())), **(initial or {})}
+    overrides = dict(map(_field, changes or ()))
+    if initial and overrides.keys() & initial.keys():
+        fail(f"--set initial={overrides['initial']} contradicts MODEL, {initial['initial']}, so give only MODEL")
+    overrides |= initial or {}
     if resume and (target / RECIPE).exists():  # the run's own recipe, so that no -s has to be repeated
         recipe = str(target / RECIPE)
     with tidy_when_terminated():

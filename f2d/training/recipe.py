@@ -191,7 +191,13 @@ class Recipe:
         values = recipe.to_dict()
         for name, value in overrides.items():
             _override(values, name, value)
-        return _built(cls, values, OWNER)
+        recipe = _built(cls, values, OWNER)
+        if "model" in overrides and recipe.initial is not None:  # one that a file names is the default
+            raise ValueError(
+                f"{OWNER}: model={recipe.model} has no effect beside the weights of {recipe.initial}, whose network is "
+                f"trained, so start from weights of {recipe.model} or without any"
+            )
+        return recipe
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain types for YAML."""

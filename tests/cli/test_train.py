@@ -46,6 +46,27 @@ def test_finetune_starts_from_any_folder(f2d, fitted, tmp_path, model):
     assert (fitted["recipe"].initial, fitted["recipe"].steps, fitted["recipe"].learning_rate) == (model, 7, 2e-4)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            "model=f2d-base",
+            ("model=f2d-base has no effect beside the weights of runs/mine", "from weights of"),
+        ),
+        ("initial=f2d-lite", ("--set initial=f2d-lite contradicts MODEL, runs/mine",)),
+        ("network={widths: [8]}", ("network", "initial")),
+    ],
+)
+def test_the_weights_determine_the_network(f2d, fitted, tmp_path, change, words):
+    """A recipe's file may name a model, which is that of the recipe without weights to start from."""
+    run = ("--data", tmp_path, "-o", tmp_path / "out")
+    assert_one_line_error(f2d("finetune", "runs/mine", *run, "-s", change), 2, *words)
+    assert not fitted
+    if change.startswith("model"):
+        assert_one_line_error(f2d("train", "lite", *run, "-s", change, "-s", "initial=runs/mine"), 2, *words)
+        assert f2d("train", "lite", *run, "-s", change).exit_code == 0 and fitted["recipe"].model == "f2d-base"
+
+
 def test_refusals_are_one_line(f2d, tmp_path, photo):
     (tmp_path / "empty").mkdir()
 

@@ -2,7 +2,7 @@
 
 import copy
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import lcm
@@ -45,7 +45,8 @@ class Mixture(Dataset):
 
     Raises ValueError, before anything is decoded, if there are no sources, for files in another layout than stated, for
     categories that a source lacks or that cannot be synthesised, for a category with a factor that is not among
-    `factors` (the network's), and, if `crop_check` is given, for images smaller than that.
+    `factors` (the network's), and for images smaller than the largest of `crop_check`, crops by the names of the
+    recipe's fields that ask for them.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Mixture(Dataset):
         factors: Sequence[str],
         augment: Augment | None = None,
         seed: int = 0,
-        crop_check: int | None = None,
+        crop_check: Mapping[str, int] | None = None,
         budget: int = BUDGET,
     ):
         if not sources:
@@ -63,10 +64,11 @@ class Mixture(Dataset):
         self.seed, self.augment = seed, augment or Augment()
         pictures = Pictures(budget)
         self.parts = [_part(source, Path(root), tuple(factors), pictures) for source in sources]
-        if crop_check is not None:  # only headers are read
+        if crop_check:  # only headers are read
+            name, crop = max(crop_check.items(), key=lambda item: item[1])
             for part in self.parts:
                 for entry in part.used():
-                    _check_crop(part.pool.entries[entry].name, part.pool.size(entry), crop_check)
+                    _check_crop(part.pool.entries[entry].name, part.pool.size(entry), crop, f" ({name})")
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         index, crop = key
@@ -213,6 +215,6 @@ def _choice(weights: Sequence[float], draws: random.Random) -> int:
     return next((i for i, bound in enumerate(sums) if point < bound), len(sums) - 1)
 
 
-def _check_crop(name: str, size: tuple[int, int], crop: int) -> None:
+def _check_crop(name: str, size: tuple[int, int], crop: int, asked: str = "") -> None:
     if min(size) < crop:
-        raise ValueError(f"{name} is {size[0]}x{size[1]}, smaller than the crop of {crop}")
+        raise ValueError(f"{name} is {size[0]}x{size[1]}, smaller than the crop of {crop}{asked}")

@@ -78,9 +78,10 @@ def fit(
     check_validation(net, recipe)
     first = steps_done(last, net) if last.exists() else 0
     factors = factors_of(net, recipe)
-    crop = max(stage.crop for stage in recipe.stages if stage.start < recipe.steps)
-    validated = recipe.validation_crop or crop
-    mixture = Mixture(recipe.sources, data, factors, recipe.augment, recipe.seed, crop_check=max(crop, validated))
+    crops = {f"stages.{i}.crop": stage.crop for i, stage in enumerate(recipe.stages) if stage.start < recipe.steps}
+    validated = recipe.validation_crop or max(crops.values())
+    crops["validation_crop"] = validated
+    mixture = Mixture(recipe.sources, data, factors, recipe.augment, recipe.seed, crop_check=crops)
     check_outside(out, data, recipe, mixture)
     check_categories(recipe, mixture)
     mixture, held_out = mixture.split(recipe.validation_images, validated)

@@ -124,7 +124,7 @@ def test_a_batch_through_workers(root):
         Source("clean", layout="clean", category="jpeg10"),
     ]
     factors = ("jpeg", *FIVE)
-    mixture = Mixture(sources, root, factors, crop_check=40)
+    mixture = Mixture(sources, root, factors, crop_check={"stages.0.crop": 40})
     keys = [(i, 32) for i in range(24)]
     loader = partial(DataLoader, mixture, batch_size=12, sampler=keys, collate_fn=stack)
     batches = [[finish(draft, factors) for draft in loader(num_workers=workers)] for workers in (0, 2)]
@@ -242,14 +242,16 @@ def test_sources_that_do_not_fit(root, source, words, monkeypatch):
     (root / "empty").mkdir(exist_ok=True)
     monkeypatch.setattr("f2d.data.pictures.read", lambda path: pytest.fail("a picture was decoded"))
     with pytest.raises(ValueError, match=words):
-        Mixture([Source("clean", categories={"low": 1}), Source(**source)], root, FACTORS, crop_check=8)
+        Mixture(
+            [Source("clean", categories={"low": 1}), Source(**source)], root, FACTORS, crop_check={"stages.0.crop": 8}
+        )
 
 
 def test_other_mistakes(root, tmp_path):
     with pytest.raises(ValueError, match="sources must have at least one entry"):
         Mixture([], root, FACTORS)
-    with pytest.raises(ValueError, match=r"00\.png is 48x40, smaller than the crop of 41"):
-        Mixture([Source("clean")], root, FACTORS, crop_check=41)
+    with pytest.raises(ValueError, match=r"00\.png is 48x40, smaller than the crop of 41 \(validation_crop\)"):
+        Mixture([Source("clean")], root, FACTORS, crop_check={"stages.0.crop": 8, "validation_crop": 41})
     with pytest.raises(ValueError, match=r"png is 48x40, smaller than the crop of 41"):
         Mixture([Source("clean")], root, FACTORS)[0, 41]
     save(np.zeros((9, 9, 3), np.uint8), tmp_path / "only.png")

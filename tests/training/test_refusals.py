@@ -29,7 +29,8 @@ def pairs(folder: Path, degraded: str, clean: str, names: int = 4, other: int = 
 @pytest.mark.parametrize(
     ("changes", "options", "words"),
     [
-        ({"stages": (Stage(0, 32, 4), Stage(2, 64, 4))}, {}, "56x48, smaller than the crop of 64"),
+        ({"stages": (Stage(0, 32, 4), Stage(2, 64, 4))}, {}, r"56x48, smaller than the crop of 64 \(stages.1.crop\)"),
+        ({"validation_crop": 64}, {}, r"56x48, smaller than the crop of 64 \(validation_crop\)"),
         ({"sources": (Source(".", layout="clean", category="fog"),)}, {}, r"categories must be among .*got fog"),
         ({"sources": (Source(".", layout="clean", category="noise25"),)}, {}, "noise25 has noise.*factors: low, haze"),
         ({"losses": LossWeights(categories={"fog": 2.0})}, {}, r"losses.categories must be among .*haze.*got fog"),

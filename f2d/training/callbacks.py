@@ -23,6 +23,7 @@ from f2d.training.stopping import Stopping
 
 RECIPE, LAST, HISTORY, LOSSES = "recipe.yaml", "last.ckpt", "history.json", "losses.csv"
 WEIGHTS, BEST, SAMPLES = "weights", "best", "samples"
+DATA = "data"  # in a state: the fingerprint of the images that the run was trained on
 
 
 class StateFile(TorchCheckpointIO):
@@ -43,8 +44,8 @@ class SaveState(Callback):
     and the validation of that step is still to come; here a state is saved at the start of the next step.
     """
 
-    def __init__(self, out: Path, every: int):
-        self.path, self.every, self._saved = out / LAST, every, 0
+    def __init__(self, out: Path, every: int, data: str):
+        self.path, self.every, self.data, self._saved = out / LAST, every, data, 0
         self._stopping = Stopping()
 
     def on_train_batch_start(
@@ -60,6 +61,7 @@ class SaveState(Callback):
             self._stopping.leave()
 
     def on_save_checkpoint(self, trainer: lightning.Trainer, module: TrainingModule, state: dict[str, Any]) -> None:
+        state[DATA] = self.data
         # the fetched batch will be fetched again; if it counted, each resumption would shift the validations
         for counts in state["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
             if isinstance(counts, dict):

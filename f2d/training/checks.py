@@ -1,5 +1,6 @@
 """Refuse a run that cannot work, before its first step."""
 
+import hashlib
 import pickle
 import warnings
 import zipfile
@@ -12,7 +13,7 @@ from f2d.data.pictures import is_hidden
 from f2d.degradation import FACTORS
 from f2d.nets import F2DNet
 from f2d.nets.models import Network
-from f2d.training.callbacks import BEST, LAST, LOSSES, RECIPE, WEIGHTS
+from f2d.training.callbacks import BEST, DATA, LAST, LOSSES, RECIPE, WEIGHTS
 from f2d.training.recipe import Recipe
 from f2d.transport import sampling
 
@@ -58,11 +59,39 @@ def check_folder(out: Path, recipe: Recipe, resume: bool) -> None:
         )
 
 
-def steps_done(last: Path, net: Network) -> int:
-    """Return the step at which a run was saved; raise ValueError if the file is no state of this network."""
+def fingerprint(mixture: Mixture, data: Path) -> str:
+    """Return the number of images to train on, and a hash of their names below `data`, wherever that lies now.
+
+    A sample is a function of its index and of this list: one image more, and nearly every sample is of another one.
+    """
+    lines = []
+    for number, part in enumerate(mixture.parts):
+        for entry in (part.pool.entries[i] for i in part.used()):
+            path = Path(entry.name)
+            place = path.relative_to(data) if path.is_relative_to(data) else path
+            lines.append(f"{number} {entry.category} {place.as_posix()}")
+    return (
+        f"{len(lines)} images, {hashlib.sha256(chr(10).join(lines).encode(errors='surrogateescape')).hexdigest()[:16]}"
+    )
+
+
+def check_data(out: Path, saved: str | None, now: str) -> None:
+    """Raise ValueError if images were added, removed or renamed since the state to resume from was saved."""
+    if saved is not None and saved != now:  # None: a new run
+        before, after = (text.partition(",")[0] for text in (saved, now))
+        counts = f"{before} then, {after} now" if before != after else f"{after}, with other names"
+        raise ValueError(
+            f"{out} cannot be resumed with other data ({counts}), as every further sample would change, and held-out "
+            f"images would be trained on. To train on these, start a new run from its weights: initial={out / WEIGHTS}"
+        )
+
+
+def resumed(last: Path, net: Network) -> tuple[int, str]:
+    """Return the step at which a run was saved, and the fingerprint of its data; raise ValueError if the file is no
+    such state or of another network."""
     try:
         state = torch.load(last, weights_only=True, map_location="cpu", mmap=True)
-        step, weights = state["global_step"], state["state_dict"]
+        step, weights, data = state["global_step"], state["state_dict"], state[DATA]
     except (
         RuntimeError,
         EOFError,
@@ -77,7 +106,7 @@ def steps_done(last: Path, net: Network) -> int:
     saved = {name: value.shape for name, value in weights.items() if name.startswith("net.")}
     if saved != {f"net.{name}": value.shape for name, value in net.state_dict().items()}:
         raise ValueError(f"{last} has a different network from the recipe's, so resume with the recipe of that run")
-    return step
+    return step, data
 
 
 def factors_of(net: Network, recipe: Recipe) -> tuple[str, ...]:

@@ -33,12 +33,14 @@ from f2d.training.callbacks import (
 )
 from f2d.training.checks import (
     check_categories,
+    check_data,
     check_dilated,
     check_folder,
     check_outside,
     check_validation,
     factors_of,
-    steps_done,
+    fingerprint,
+    resumed,
 )
 from f2d.training.data import TrainingData
 from f2d.training.module import TrainingModule
@@ -68,15 +70,16 @@ def fit(
     number.
 
     Raises ValueError before the first step for unsuitable data (see `f2d.data.Mixture`), a batch that cannot be
-    split, factors that the losses or data do not know, and a last.ckpt that cannot be read or belongs to another recipe
-    (only `f2d.training.checks.CHANGEABLE` may differ); FileExistsError if `out` contains a run and `resume` is not set,
-    or weights without a last.ckpt; DivergenceError (a ValueError) if too many steps are not finite.
+    split, factors that the losses or data do not know, and a last.ckpt that cannot be read, was trained on other
+    images, or belongs to another recipe (only `f2d.training.checks.CHANGEABLE` may differ); FileExistsError if `out`
+    contains a run and `resume` is not set, or weights without a last.ckpt; DivergenceError (a ValueError) if too many
+    steps are not finite.
     """
     last = out / LAST
     check_folder(out, recipe, resume)
     net = load_network(recipe.initial) if recipe.initial else _new(recipe)
     check_validation(net, recipe)
-    first = steps_done(last, net) if last.exists() else 0
+    first, trained_on = resumed(last, net) if last.exists() else (0, None)
     factors = factors_of(net, recipe)
     crops = {f"stages.{i}.crop": stage.crop for i, stage in enumerate(recipe.stages) if stage.start < recipe.steps}
     validated = recipe.validation_crop or max(crops.values())
@@ -84,6 +87,8 @@ def fit(
     mixture = Mixture(recipe.sources, data, factors, recipe.augment, recipe.seed, crop_check=crops)
     check_outside(out, data, recipe, mixture)
     check_categories(recipe, mixture)
+    images = fingerprint(mixture, data)
+    check_data(out, trained_on, images)
     mixture, held_out = mixture.split(recipe.validation_images, validated)
     machines, devices = _placement(devices, accelerator)
     Batches(recipe.stages, recipe.steps, recipe.accumulate, world=machines * devices)  # raises its error early
@@ -107,7 +112,7 @@ def fit(
             SaveWeights(out),
             LogLosses(out, first),
             DrawSamples(out, held_out, factors),
-            SaveState(out, recipe.save_every),  # last, so that a run saved at its end has all its files
+            SaveState(out, recipe.save_every, images),  # last, so that a run saved at its end has all its files
             Bar(refresh_rate=20),
         ],
         val_check_interval=min(recipe.validate_every, recipe.steps) * recipe.accumulate,

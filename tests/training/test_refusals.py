@@ -100,6 +100,35 @@ def test_a_run_is_resumed_with_its_own_recipe(photographs, small, tmp_path):
         fit(small("resflow"), photographs, tmp_path / "run", resume=True)
 
 
+@pytest.mark.parametrize("kind", ["clean", "pairs"])
+def test_a_run_is_resumed_with_its_own_images(kind, small, tmp_path):
+    """A photograph more or less: nearly all samples would be others, and held-out scenes would be trained on."""
+    data, out = tmp_path / "data", tmp_path / "run"
+    pairs(data, "input", "gt", names=6)
+    source = Source("gt") if kind == "clean" else Source(".", category="rain")
+    recipe = small(sources=(source,), steps=1, validate_every=NEVER)
+    fit(recipe, data, out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    advice = r"start a new run from its weights: initial=.*run/weights"
+    for name in ("input", "gt"):
+        (data / name / "5.png").rename(data / name / "9.png")
+    with pytest.raises(
+        ValueError, match=rf"run cannot be resumed with other data \(6 images, with other names\).*{advice}"
+    ):
+        fit(recipe, data, out, resume=True)
+    for name in ("input", "gt"):
+        (data / name / "9.png").unlink()
+    with pytest.raises(
+        ValueError, match=rf"run cannot be resumed with other data \(6 images then, 5 images now\).*{advice}"
+    ):
+        fit(recipe, data, out, resume=True)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    for name in ("input", "gt"):
+        picture(5 + 10 * (name == "input")).save(data / name / "5.png")
+    data.rename(tmp_path / "moved")
+    fit(recipe, tmp_path / "moved", out, resume=True)
+
+
 def test_a_run_lies_outside_its_photographs(photographs, small, tmp_path):
     """Its drawings would be trained on when it is resumed, and by the next run."""
     shutil.copytree(photographs, tmp_path / "photos")

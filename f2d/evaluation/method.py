@@ -64,15 +64,19 @@ class OutputsMethod:
     """A folder of restored images: written by `f2d eval` (``category/name``), by `f2d restore`, or by other code.
 
     The image of a case has the name ``category/place``, that of its degraded file, with or without that file's folder,
-    or that of its clean file, tried in this order. Suffixes may differ. A name that fits several of the
-    dataset's cases is not used.
+    or that of its clean file, tried in this order. Suffixes may differ. A name that fits several of the dataset's
+    cases is not used. Last come the names with the degraded file's suffix: `f2d restore` writes 1.gif.png for 1.gif,
+    and both 1.jpg and 1.png for two such files.
     """
 
     def __init__(self, folder: Path, cases: Sequence[Case]):
         self.folder = folder
         self._files: dict[str, list[Path]] = defaultdict(list)
-        for path in find_images(folder):
-            self._files[path.relative_to(folder).with_suffix("").as_posix()].append(path)
+        paths = {path.relative_to(folder): path for path in find_images(folder)}
+        for place, path in paths.items():
+            self._files[place.with_suffix("").as_posix()].append(path)
+        for place, path in paths.items():
+            self._files.setdefault(place.as_posix(), [path])
         self._claims = Counter(name for case in cases for name in _names(case))
         if not self._files or (cases and not any(map(self.files, cases))):
             presets = ", ".join(checkpoints.shipped())
@@ -84,7 +88,9 @@ class OutputsMethod:
 
     def files(self, case: Case) -> tuple[Path, ...]:
         """Return the files of a case: one, none, or several that differ in their suffixes."""
-        return tuple(next((self._files[name] for name in self._places(case) if name in self._files), ()))
+        places = self._places(case)
+        places += [place + case.degraded.suffix for place in places] if case.degraded else []
+        return tuple(next((self._files[place] for place in places if place in self._files), ()))
 
     def _places(self, case: Case) -> list[str]:
         return [name for name in _names(case) if name == case.name or self._claims[name] == 1]

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -143,6 +144,24 @@ def test_a_limit_makes_no_name_unique(f2d, tmp_path):
     command = ("eval", tmp_path / "flat", "--data", f"gopro={tmp_path / 'gopro'}", "-o", tmp_path / "out")
     done = f2d(*command, "--limit", 1)
     assert done.exit_code == 1 and "has no image for GoPro/one/1 (looked for GoPro/one/1" in done.stderr
+
+
+def test_whatever_restore_writes_for_the_data_is_found(f2d, model, pairs, tmp_path):
+    """A GIF becomes 0.gif.png, and of 1.jpg and 1.png each has an output of its own name."""
+    (pairs / "input" / "0.png").unlink()
+    Image.fromarray(picture(0) // 2).save(pairs / "input" / "0.gif")
+    Image.fromarray(picture(5)).save(pairs / "input" / "1.jpg")
+    assert f2d("restore", pairs / "input", "--model", model, "-o", tmp_path / "theirs").exit_code == 0
+    done = f2d("eval", tmp_path / "theirs", "--data", pairs, "-o", tmp_path / "out", "--measures", "mae")
+    assert done.exit_code == 0, done.output
+    outputs = {"pairs/0": "0.gif.png", "pairs/1.jpg": "1.jpg", "pairs/1.png": "1.png"}
+    found = rows(tmp_path / "out")
+    assert found.keys() == outputs.keys()
+    for name, file in outputs.items():
+        with Image.open(tmp_path / "theirs" / file) as image:
+            restored = np.asarray(image.convert("RGB"), np.float64)
+        wanted = np.abs(restored - picture(int(name[6]))).mean() / 255
+        assert float(found[name]["mae rgb 8bit"]) == pytest.approx(wanted, abs=1e-6)
 
 
 @pytest.mark.parametrize("change", ["without images", "failed"])

@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import chain
+from math import isinf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -134,8 +135,15 @@ def _notes(comparison: "Comparison", resamples: int, seed: int, experts: bool = 
     # measures differ in their scenes where they are undefined for some images
     scenes = {line.scenes for lines in comparison.lines.values() for line in lines if line.kind == "category"}
     few = [number for number in scenes if 2 <= number < _FEW]
-    if min(scenes) < 2:
+    if max(scenes) < 2:
+        yield (
+            "No category has two scenes, so there are no intervals, and no method can be called better or worse: "
+            "evaluate more pictures of each category."
+        )
+    elif min(scenes) < 2:
         yield "A category with fewer than two scenes has no interval, and neither does an average over it."
+    if any(isinf(mean) for lines in comparison.lines.values() for line in lines for mean in line.means):
+        yield "A mean that is infinite, as an image has no error at all, leaves a difference without an interval."
     if few:
         yield f"The smallest category with an interval has {min(few)} scenes: intervals from so few are too narrow."
     for key, count in comparison.undefined.items():

@@ -95,6 +95,16 @@ def test_few_pictures_are_told(tmp_path, left, words):
     assert result.exit_code == 0 and words in result.stdout
 
 
+def test_a_comparison_without_any_interval_says_what_would_give_some(tmp_path):
+    """All it said was what holds of a category with fewer than two scenes."""
+    skip = {name for name in NAMES if not name.endswith("/0")}
+    folder(tmp_path / "a", skip=skip, name="first")
+    folder(tmp_path / "b", 1.0, skip=skip, name="second")
+    told = run(tmp_path / "a", tmp_path / "b", "--resamples", 100).stdout
+    assert "No category has two scenes, so there are no intervals" in told and "evaluate more pictures" in told
+    assert "A category with fewer" not in told and "infinite" not in told
+
+
 @pytest.mark.parametrize(("left", "words"), [(1, "fewer than two scenes has no"), (3, "has 3 scenes")])
 def test_few_pictures_of_a_later_measure_are_told(tmp_path, left, words):
     """Only those of the first measure were counted."""
@@ -135,7 +145,8 @@ def test_pictures_without_error(tmp_path):
     folder(tmp_path / "a", name="first", **perfect)
     folder(tmp_path / "b", name="second", **perfect)
     folder(tmp_path / "c", name="third")
-    run(tmp_path / "a", tmp_path / "b", tmp_path / "c", "-o", tmp_path / "out")
+    told = run(tmp_path / "a", tmp_path / "b", tmp_path / "c", "-o", tmp_path / "out").stdout
+    assert "A mean that is infinite" in told and "two scenes" not in told
     found = entries(tmp_path / "out")
     assert found[PSNR.key, "low", "second"]["difference"] == 0
     third = found[PSNR.key, "low", "third"]

@@ -71,15 +71,17 @@ def fit(
 
     Raises ValueError before the first step for unsuitable data (see `f2d.data.Mixture`), a batch that cannot be
     split, factors that the losses or data do not know, and a last.ckpt that cannot be read, was trained on other
-    images, or belongs to another recipe (only `f2d.training.checks.CHANGEABLE` may differ); FileExistsError if `out`
-    contains a run and `resume` is not set, or weights without a last.ckpt; DivergenceError (a ValueError) if too many
-    steps are not finite.
+    images, has more steps than the recipe, or belongs to another one (only `f2d.training.checks.CHANGEABLE` may
+    differ); FileExistsError if `out` contains a run and `resume` is not set, or weights without a last.ckpt;
+    DivergenceError (a ValueError) if too many steps are not finite.
     """
     last = out / LAST
     check_folder(out, recipe, resume)
     net = load_network(recipe.initial) if recipe.initial else _new(recipe)
     check_validation(net, recipe)
     first, trained_on = resumed(last, net) if last.exists() else (0, None)
+    if first > recipe.steps:  # its learning rate has not followed this recipe
+        raise ValueError(f"steps must be at least {first}, the steps that {out} has taken, got {recipe.steps}")
     factors = factors_of(net, recipe)
     crops = {f"stages.{i}.crop": stage.crop for i, stage in enumerate(recipe.stages) if stage.start < recipe.steps}
     validated = recipe.validation_crop or max(crops.values())

@@ -165,11 +165,13 @@ def test_a_finished_run_goes_on(photographs, small, tmp_path):
     assert not all(torch.equal(a, b) for a, b in zip(again.parameters(), whole.parameters()))
 
 
-def test_resuming_with_fewer_steps_than_done_changes_nothing(photographs, small, tmp_path):
+def test_resuming_with_fewer_steps_than_done_is_refused(photographs, small, tmp_path):
+    """The run counted as finished, as if its rate had decayed to the end, and its recipe named the fewer steps."""
     fit(small(steps=3, validate_every=100), photographs, tmp_path / "run")
-    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.safetensors")}
-    fit(small(steps=2, validate_every=100), photographs, tmp_path / "run", resume=True)
-    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.safetensors")} == before
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=r"steps must be at least 3, the steps that .*run has taken, got 2"):
+        fit(small(steps=2, validate_every=100), photographs, tmp_path / "run", resume=True)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
 
 def test_losses_are_kept_by_their_steps(tmp_path):

@@ -132,15 +132,20 @@ def left_to_do(jobs: list[Job], outputs: OutputOptions) -> tuple[list[Job], int,
     """Return the jobs with outputs still to write, how many have none, and one line for each that cannot be written.
 
     The outputs of an image that are written last show that all of them exist. A standard deviation without the last
-    sample may be that of fewer samples, which cannot stay beside more.
+    sample may be that of fewer samples, which cannot stay beside more. Nor can maps or samples stay beside an image
+    that is written anew without them, as they would pass for its own.
     """
     to_do, done, failures = [], 0, []
+    targets = {job.target for job in jobs}  # an input may have the name of another one's map
     for job in jobs:
         last = [job.target]
         last += [beside(job.target, NUMBERS)] if outputs.maps else []
         last += [beside(job.target, DEVIATION)] if outputs.samples else []
         taken = _taken(last, overwrite=True)
         final = sample_of(job.target, outputs.samples) if outputs.samples else None
+        unasked = ((NUMBERS, outputs.maps, "--save-maps"), (DEVIATION, outputs.samples, "--samples"))
+        others = [(beside(job.target, name), option) for name, asked, option in unasked if not asked]
+        earlier = [(path, option) for path, option in others if os.path.isfile(path) and path not in targets]
         if taken:
             failures.append(taken)
         elif final and outputs.writes(final) and not outputs.writes(last[-1]):
@@ -148,6 +153,9 @@ def left_to_do(jobs: list[Job], outputs: OutputOptions) -> tuple[list[Job], int,
                 f"{last[-1]}: may come from fewer than {outputs.samples} samples, because {final.name} is missing "
                 "(--overwrite replaces it)"
             )
+        elif earlier and outputs.writes(job.target):
+            path, option = earlier[0]
+            failures.append(f"{path}: is of an earlier output, so give {option} to replace it, or another -o")
         elif any(outputs.writes(path) for path in last):
             to_do.append(job)
         else:

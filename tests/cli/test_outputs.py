@@ -125,6 +125,44 @@ def test_fewer_samples_replace_more(f2d, model, photo, tmp_path):
     assert np.abs(read(tmp_path / "o.png").levels - samples.mean(axis=0)).max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("before", "left", "option"),
+    [
+        (("--save-maps",), "o.png_maps.json", "--save-maps"),
+        (("--samples", 2, "--steps", 2), "o.png_std.png", "--samples"),
+    ],
+)
+def test_maps_and_samples_stay_beside_their_own_image_only(f2d, model, photo, tmp_path, before, left, option):
+    """Beside the output of other options, or of another model, they passed for its own."""
+    command = ("restore", photo, "-o", tmp_path / "o.png", "--model", model)
+    assert f2d(*command, *before).exit_code == 0
+    there = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    refused = f2d(*command, "--overwrite", "--seed", 7)
+    assert (
+        refused.exit_code == 1 and f"{left}: is of an earlier output, so give {option} to replace it" in refused.stderr
+    )
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == there
+    assert "1 skipped" in f2d(*command).stdout
+    assert f2d(*command, *before, "--overwrite").exit_code == 0
+    # restored themselves, they are outputs like others
+    home = tmp_path / "again"
+    for _ in range(2):
+        assert (
+            f2d(
+                "restore",
+                photo,
+                tmp_path / "o.png",
+                *tmp_path.glob("o.png_std.png"),
+                "-o",
+                home,
+                "--overwrite",
+                "--model",
+                model,
+            ).exit_code
+            == 0
+        )
+
+
 def test_a_deviation_has_no_colours(f2d, model, tmp_path):
     """The photo's own gamma would make small deviations large."""
     linear = Metadata(png={b"gAMA": (100_000).to_bytes(4, "big")})

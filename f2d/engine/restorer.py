@@ -278,8 +278,9 @@ def _seed_of_each(seed: int | Tensor | None, images: Tensor) -> Tensor | None:
         return seed.reshape(-1).expand(batch)
     if seed is None:
         return None
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
         raise TypeError(f"a seed must be an int or an int64 tensor, got {type(seed).__name__}")
+    seed = int(seed)
     if not -(2**63) <= seed < 2**64:
         raise ValueError(f"a seed must fit in 64 bits, got {seed}")
     return torch.full((batch,), seed - 2**64 if seed >= 2**63 else seed, dtype=torch.int64, device=images.device)

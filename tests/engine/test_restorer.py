@@ -239,6 +239,8 @@ def test_seeds_of_a_batch(restorer, levels):
     assert torch.equal(each[0], run(3)[0]) and torch.equal(each[1], run(4, batch[:1])[0])
     assert torch.equal(run(torch.tensor(3)), run(3)) and not torch.equal(each[0], each[1])
     assert torch.equal(run(2**64 - 1), run(-1))
+    for drawn in (np.int64(5), np.uint64(2**64 - 1)):  # by a NumPy generator
+        assert torch.equal(run(drawn), run(int(drawn)))
     for seed, error, said in (
         (2**64, ValueError, "must fit in 64 bits"),
         (1.5, TypeError, r"a seed must be .*got float"),

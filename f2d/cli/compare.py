@@ -138,12 +138,12 @@ def _notes(comparison: "Comparison", resamples: int, seed: int, experts: bool = 
     if max(scenes) < 2:
         yield (
             "No category has two scenes, so there are no intervals, and no method can be called better or worse: "
-            "evaluate more pictures of each category."
+            "evaluate more images of each category."
         )
     elif min(scenes) < 2:
         yield "A category with fewer than two scenes has no interval, and neither does an average over it."
     if any(isinf(mean) for lines in comparison.lines.values() for line in lines for mean in line.means):
-        yield "A mean that is infinite, as an image has no error at all, leaves a difference without an interval."
+        yield "A mean is infinite if one of its images has no error at all; differences from it have no interval."
     if few:
         yield f"The smallest category with an interval has {min(few)} scenes: intervals from so few are too narrow."
     for key, count in comparison.undefined.items():

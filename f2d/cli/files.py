@@ -136,7 +136,7 @@ def left_to_do(jobs: list[Job], outputs: OutputOptions) -> tuple[list[Job], int,
     that is written anew without them, as they would pass for its own.
     """
     to_do, done, failures = [], 0, []
-    targets = {job.target for job in jobs}  # an input may have the name of another one's map
+    targets = {job.target for job in jobs}  # an input may have the name of another's map
     for job in jobs:
         last = [job.target]
         last += [beside(job.target, NUMBERS)] if outputs.maps else []
@@ -155,7 +155,7 @@ def left_to_do(jobs: list[Job], outputs: OutputOptions) -> tuple[list[Job], int,
             )
         elif earlier and outputs.writes(job.target):
             path, option = earlier[0]
-            failures.append(f"{path}: is of an earlier output, so give {option} to replace it, or another -o")
+            failures.append(f"{path}: belongs to an earlier output, so pass {option} to replace it, or change -o")
         elif any(outputs.writes(path) for path in last):
             to_do.append(job)
         else:
@@ -245,7 +245,7 @@ def _check_distinct(jobs: list[Job], outputs: OutputOptions) -> None:
     claims = defaultdict(list)
     for job in jobs:
         claims[job.target].append(job.source)
-    if outputs.maps or outputs.samples:  # an input may have the name of another one's map
+    if outputs.maps or outputs.samples:  # an input may have the name of another's map
         by_target = {job.target: job.source for job in jobs}
         for owner, targets in _owners(list(claims)).items():
             if owner in by_target:

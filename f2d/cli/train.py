@@ -102,7 +102,7 @@ def _fit(
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     overrides = dict(map(_field, changes or ()))
     if initial and overrides.keys() & initial.keys():
-        fail(f"--set initial={overrides['initial']} contradicts MODEL, {initial['initial']}, so give only MODEL")
+        fail(f"--set initial={overrides['initial']} contradicts MODEL, {initial['initial']}, so pass only MODEL")
     overrides |= initial or {}
     if resume and (target / RECIPE).exists():  # the run's own recipe, so that no -s has to be repeated
         recipe = str(target / RECIPE)

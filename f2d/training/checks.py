@@ -62,7 +62,7 @@ def check_folder(out: Path, recipe: Recipe, resume: bool) -> None:
 def fingerprint(mixture: Mixture, data: Path) -> str:
     """Return the number of images to train on, and a hash of their names below `data`, wherever that lies now.
 
-    A sample is a function of its index and of this list: one image more, and nearly every sample is of another one.
+    A sample is a function of its index and of this list: with one more image, nearly every sample differs.
     """
     lines = []
     for number, part in enumerate(mixture.parts):
@@ -81,7 +81,7 @@ def check_data(out: Path, saved: str | None, now: str) -> None:
         before, after = (text.partition(",")[0] for text in (saved, now))
         counts = f"{before} then, {after} now" if before != after else f"{after}, with other names"
         raise ValueError(
-            f"{out} cannot be resumed with other data ({counts}), as every further sample would change, and held-out "
+            f"{out} cannot be resumed with other data ({counts}): further samples would change, and held-out "
             f"images would be trained on. To train on these, start a new run from its weights: initial={out / WEIGHTS}"
         )
 

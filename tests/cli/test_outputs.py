@@ -139,7 +139,8 @@ def test_maps_and_samples_stay_beside_their_own_image_only(f2d, model, photo, tm
     there = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     refused = f2d(*command, "--overwrite", "--seed", 7)
     assert (
-        refused.exit_code == 1 and f"{left}: is of an earlier output, so give {option} to replace it" in refused.stderr
+        refused.exit_code == 1
+        and f"{left}: belongs to an earlier output, so pass {option} to replace it" in refused.stderr
     )
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == there
     assert "1 skipped" in f2d(*command).stdout

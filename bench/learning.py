@@ -20,15 +20,16 @@ from f2d.replacing import replacing
 
 def curve(rows: list[dict[str, str]]) -> Figure:
     """Draw the rows of a CSV file with the columns run, core_hours and gain."""
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    axes.set_prop_cycle(color=plt.colormaps["tab20"](range(20)))  # the default repeats after ten runs
-    for run, points in groupby(rows, lambda row: row["run"]):
+    figure, axes = plt.subplots(figsize=(10, 4.5), layout="constrained")
+    runs = [(run, list(points)) for run, points in groupby(rows, lambda row: row["run"])]
+    axes.set_prop_cycle(color=plt.colormaps["turbo"].resampled(len(runs))(range(len(runs))))
+    for run, points in runs:
         hours, gains = zip(*((float(p["core_hours"]), float(p["gain"])) for p in points), strict=True)
         axes.plot(hours, gains, "o-", markersize=4, label=run)
     axes.set_xlabel("core-hours")
     axes.set_ylabel("validation gain, dB")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    figure.legend(loc="outside right upper", fontsize=8)
     return figure
 
 

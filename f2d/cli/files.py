@@ -137,15 +137,14 @@ def left_to_do(jobs: list[Job], outputs: OutputOptions) -> tuple[list[Job], int,
     """
     to_do, done, failures = [], 0, []
     targets = {job.target for job in jobs}  # an input may have the name of another's map
+    unasked = [] if outputs.maps else [(NUMBERS, "--save-maps")]
+    unasked += [] if outputs.samples else [(DEVIATION, "--samples")]
     for job in jobs:
         last = [job.target]
         last += [beside(job.target, NUMBERS)] if outputs.maps else []
         last += [beside(job.target, DEVIATION)] if outputs.samples else []
         taken = _taken(last, overwrite=True)
         final = sample_of(job.target, outputs.samples) if outputs.samples else None
-        unasked = ((NUMBERS, outputs.maps, "--save-maps"), (DEVIATION, outputs.samples, "--samples"))
-        others = [(beside(job.target, name), option) for name, asked, option in unasked if not asked]
-        earlier = [(path, option) for path, option in others if os.path.isfile(path) and path not in targets]
         if taken:
             failures.append(taken)
         elif final and outputs.writes(final) and not outputs.writes(last[-1]):
@@ -153,9 +152,8 @@ def left_to_do(jobs: list[Job], outputs: OutputOptions) -> tuple[list[Job], int,
                 f"{last[-1]}: may come from fewer than {outputs.samples} samples, because {final.name} is missing "
                 "(--overwrite replaces it)"
             )
-        elif earlier and outputs.writes(job.target):
-            path, option = earlier[0]
-            failures.append(f"{path}: belongs to an earlier output, so pass {option} to replace it, or change -o")
+        elif outputs.writes(job.target) and (earlier := _earlier(job.target, unasked, targets)):
+            failures.append(earlier)
         elif any(outputs.writes(path) for path in last):
             to_do.append(job)
         else:
@@ -239,6 +237,15 @@ def _check_kind(source: Path, out: Path) -> None:
         return
     if out.suffix.lower() not in known:
         raise ImageError(f"{out}: must end in one of {', '.join(sorted(known))}, as {source} is {kind}")
+
+
+def _earlier(target: Path, unasked: list[tuple[str, str]], targets: set[Path]) -> str:
+    """Return why a file beside `target` would be out of date once that is written without the option, or ""."""
+    for name, option in unasked:
+        path = beside(target, name)
+        if path not in targets and os.path.isfile(path):
+            return f"{path}: belongs to an earlier output, so pass {option} to replace it, or change -o"
+    return ""
 
 
 def _check_distinct(jobs: list[Job], outputs: OutputOptions) -> None:

@@ -1,7 +1,6 @@
 """Measure the cases of an op; a row holds all measurements of one provider, case and mode."""
 
 import gc
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -98,16 +97,11 @@ class OpMeasurement:
 
     def _pass_gate(self, case: Case, inputs: Inputs, chosen: list[Provider]) -> dict[str, float]:
         """Return the seconds of each provider's first call; raise RedGateError if a provider is wrong."""
-        gate, seconds, wrong = Gate(self.op, case, inputs), {}, []
-        for provider in chosen:
-            start = time.perf_counter()
-            problem = gate.problem(provider)
-            seconds[provider.name] = time.perf_counter() - start
-            if problem:
-                wrong.append(f"{provider.name}: {problem}")
+        gate = Gate(self.op, case, inputs)
+        wrong = [f"{p.name}: {problem}" for p in chosen if (problem := gate.problem(p))]
         if wrong:
             raise RedGateError(f"{case.op} {case.name}: {'; '.join(wrong)}")
-        return seconds
+        return gate.seconds
 
     def _mode(
         self, case: Case, mode: str, sets: list[Inputs], chosen: list[Provider], compile_seconds: dict[str, float]

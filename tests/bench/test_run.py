@@ -105,6 +105,37 @@ def test_the_gate_sees_what_our_kernel_never_wrote(tiny):
     assert not _allocate.new_memory(3).isnan().all() or _allocate.new_memory is torch.empty
 
 
+def test_the_gate_sees_the_path_that_is_timed(tiny, monkeypatch):
+    """Our ops have a fast path, which a result filled with NaN beforehand does not take."""
+    from f2d_kernels.ops.expert_assembly import expert_assembly
+
+    room = sys.modules[expert_assembly.__module__]
+    ours = providers(tiny, tiny.cases[0], CPU)[0]
+    check = gate.Gate(tiny, tiny.cases[0], Inputs.new(tiny, tiny.cases[0], CPU))
+    if ours.backend != "cpp":
+        pytest.skip("only the C++ backend has a fast path")
+    assert check.problem(ours) is None
+    monkeypatch.setattr(room, "_DIRECT", lambda *arguments: 2 * tiny.exact(arguments[0], *arguments[2:]).detach())
+    assert "off by" in check.problem(ours)
+
+
+def test_the_first_call_is_timed_without_the_reference_and_the_comparison(tiny, monkeypatch):
+    hours = [0]
+    monkeypatch.setattr(gate.time, "perf_counter", lambda: hours[0])
+
+    def taking(call, time):
+        def slow(**arguments):
+            hours[0] += time
+            return call(**arguments)
+
+        return slow
+
+    op = replace(tiny, exact=taking(tiny.exact, 100))
+    check = gate.Gate(op, op.cases[0], Inputs.new(op, op.cases[0], CPU))
+    assert check.problem(Provider("compile", "compile", taking(tiny.exact, 1))) is None
+    assert hours == [101] and check.seconds == {"compile": 1}
+
+
 def test_baselines_with_noise_of_their_own_are_checked_without_it():
     op = ops()["lognormal_transition"]
     small = Case(op.name, "tiny", 2, 3, 8, 12, variant="seed", train=True)

@@ -7,12 +7,14 @@ resident memory of one process: of the command, and of the largest worker. 200 i
 """
 
 import argparse
+import logging
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,11 +88,12 @@ def main() -> None:
         picture = open_image(sample_photograph("coffee")).resize((384, 256))
         for i in range(count):
             picture.save(folder / f"{i:04}.jpg", quality=90 + i % 10)
+        ways: dict[str, tuple[Callable[[Path, Path, int], Measured], int]]
         ways = {"one process, 1 thread": (alone, 1), "one process, 2 threads": (alone, 2)}
         ways |= {"Ray, 1 worker": (on_ray, 1), "Ray, 2 workers": (on_ray, 2)}
         for i, (way, (run, number)) in enumerate(ways.items()):
             if run is on_ray and not ray.is_initialized():
-                ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+                ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
             seconds, finished, peak = run(folder, Path(name) / f"out{i}", number)
             assert len(finished) == count
             rate = (count - 1) / (finished[-1] - finished[0])

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -114,7 +115,7 @@ def _restoring(case: Case, device: torch.device) -> list[Implementation]:
     return [Implementation(name, role, step) for name, (role, step) in found.items()]
 
 
-def _network(case: Case, device: torch.device):
+def _network(case: Case, device: torch.device) -> Any:
     from f2d.nets import F2DNet
 
     net = F2DNet.from_preset(f"f2d-{case.name.split('/')[0]}").to(device, memory_format=torch.channels_last)

@@ -6,6 +6,7 @@ after a warm-up run.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from PIL.Image import Image
 
 from bench.environment import environment
 from bench.profile import shares, table
@@ -22,19 +24,20 @@ from f2d.engine.restorer import Restorer
 from f2d.images import open_image, save_image
 
 
-def model_seconds(restorer: Restorer, picture, repeats: int) -> list[float]:
+def model_seconds(restorer: Restorer, picture: Image, repeats: int) -> list[float]:
     """Measure the seconds of `repeats` restorations after a warm-up."""
     restorer(picture)
     return [restorer(picture).seconds for _ in range(repeats)]
 
 
 def command_seconds(photo: Path, out: Path, model: str) -> list[float]:
-    """Measure the seconds of three runs of `f2d restore` from start to exit, after a warm-up run."""
+    """Measure the seconds of three runs of `f2d restore` from start to exit, on our threads, after a warm-up run."""
     command = [sys.executable, "-m", "f2d", "restore", str(photo), "-o", str(out), "--model", model, "--overwrite"]
+    environ = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     seconds = []
     for _ in range(4):
         start = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
+        subprocess.run(command, check=True, capture_output=True, env=environ)
         seconds.append(time.perf_counter() - start)
     return seconds[1:]
 

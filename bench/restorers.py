@@ -8,6 +8,7 @@ f2d-lite's time.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ LEAST_PSNR = {torch.float32: 80.0, torch.bfloat16: 45.0}
 FORWARD_SEED = 7
 
 
-def drawn_network(preset: str, seed: int = 0):
+def drawn_network(preset: str, seed: int = 0) -> Any:
     """Build an F2DNet of a preset with random weights as described above."""
     from f2d.nets import F2DNet
 

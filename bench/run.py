@@ -124,6 +124,7 @@ def run(options: argparse.Namespace) -> int:
         print("This machine is busy, so medians, and above all the shares of the ceiling, will be wrong.")
     for name, reason in missing_backends(settings.device).items():
         print(f"backend {name} is not available: {reason}")
+    measurements: dict[str, OpMeasurement | ModelMeasurement]
     measurements = {name: OpMeasurement(op, settings) for name, op in ops().items()}
     measurements |= {name: ModelMeasurement(settings) for name in MODELS}
     red = []

@@ -4,6 +4,8 @@ There is one test per case, mode and provider, on a GPU if there is one. The tes
 nothing about time.
 """
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from bench.cases import ops
 from bench.gate import Gate
 from bench.providers import input_sets, providers, thunk
 from bench.registry import Case, Op
+from bench.timing import Thunk
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 CALLS = [
@@ -23,7 +26,7 @@ CALLS = [
 
 
 @pytest.mark.parametrize(("op", "case", "mode", "name"), CALLS)
-def test_speed(benchmark, op: Op, case: Case, mode: str, name: str):
+def test_speed(benchmark: Any, op: Op, case: Case, mode: str, name: str) -> None:
     torch.compiler.reset()
     sets = input_sets(op, case, DEVICE)
     provider = next(p for p in providers(op, case, DEVICE) if p.name == name)
@@ -35,7 +38,7 @@ def test_speed(benchmark, op: Op, case: Case, mode: str, name: str):
         taken += 1
         return (thunk(provider, sets[taken % len(sets)], mode),), {}
 
-    def run(call) -> None:
+    def run(call: Thunk) -> None:
         call()
         if DEVICE.type == "cuda":
             torch.cuda.synchronize()

@@ -107,7 +107,7 @@ def main() -> None:
         print(json.dumps(one_size(int(megapixels), int(max_memory), precision, int(threads))))
         return
     torch.set_num_threads(options.threads)
-    print(environment())
+    print(environment(torch.device("cpu")))
     print(f"f2d-lite, {options.threads} threads")
     for budget in (4 * GIB, 3 * GIB):  # before anything else, since a child process starts with its parent's peak
         table(budget, options.precision, options.threads)

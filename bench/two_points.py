@@ -9,7 +9,7 @@ import argparse
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -93,7 +93,7 @@ def table() -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (names, ["---"] * len(names), *rows))
 
 
-def figure(case: Case):
+def figure(case: Case) -> Any:
     """Draw histograms of the restored values: a row per transport, a column per number of calls."""
     from matplotlib.figure import Figure
 

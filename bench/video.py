@@ -120,7 +120,7 @@ def command_of(source: Path, target: Path, *options: str) -> list[str]:
 def restore(source: Path, target: Path, *options: str) -> tuple[str, int]:
     """Run `f2d restore` in its own process; return its line, and its peak resident memory in MiB."""
     command = command_of(source, target, *options)
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     line = next(line for line in done.stdout.splitlines() if str(target) in line)
     return line.removeprefix(str(target)).strip(), int(done.stdout.splitlines()[-1])
 
@@ -192,6 +192,7 @@ def main() -> None:
     parser.add_argument("--flicker", action="store_true", help="measure only the flicker")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of `f2d restore`
     print(environment())
     if not options.flicker:
         measure_files(options.frames)

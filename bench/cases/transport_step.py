@@ -1,5 +1,8 @@
 """x_next, mu = one step of the transport: assembly, clamp and transition, on the image (the paper's residual head)."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -40,7 +43,7 @@ def inputs(case: Case, device: torch.device) -> Arguments:
     return arguments | ({"noise": noise} if case.variant == "noise" else {"seed": 7})
 
 
-def _composed(assemble, transit):
+def _composed(assemble: Callable[..., Tensor], transit: Callable[..., Tensor]) -> Callable[..., Any]:
     def step(
         x: Tensor,
         deltas: list[Tensor],

@@ -125,7 +125,7 @@ def main(arguments: list[str] | None = None) -> None:
         columns = ["one norm and SiLU", "layout", "elements", "forward: plain / op", "forward + backward"]
         print_table(columns, pair_rows(options.rounds))
         print()
-    print(environment())
+    print(environment(CPU))
 
 
 if __name__ == "__main__":

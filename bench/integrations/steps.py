@@ -197,12 +197,12 @@ def mixtures() -> Iterator[Row]:
         return (x * gamma + beta) * mask.unsqueeze(-1).unsqueeze(-1)
 
     wide = (2, 48, 128, 128)
-    ours = lambda o, g, n: mixture_of_experts(o.unbind(1), g)  # noqa: E731
-    yield Row("MoCE-IR experts", experts, ours, ((2, 2, *wide[1:]), (2, 2)), random=False)
-    ours = lambda p, w, n: prompt_mixture(p, w)  # noqa: E731
-    yield Row("PromptIR prompts", prompts, ours, ((1, 5, 64, 64, 64), (8, 5)), random=False)
-    ours = lambda x, m, g, b, n: channel_gates(x, m, g, b)  # noqa: E731
-    yield Row("InstructIR gates", gated, ours, (wide, wide[:2], (1, 48, 1, 1), (1, 48, 1, 1)), random=False)
+    assembled = lambda o, g, n: mixture_of_experts(o.unbind(1), g)  # noqa: E731
+    yield Row("MoCE-IR experts", experts, assembled, ((2, 2, *wide[1:]), (2, 2)), random=False)
+    mixed = lambda p, w, n: prompt_mixture(p, w)  # noqa: E731
+    yield Row("PromptIR prompts", prompts, mixed, ((1, 5, 64, 64, 64), (8, 5)), random=False)
+    gates = lambda x, m, g, b, n: channel_gates(x, m, g, b)  # noqa: E731
+    yield Row("InstructIR gates", gated, gates, (wide, wide[:2], (1, 48, 1, 1), (1, 48, 1, 1)), random=False)
 
 
 FAMILIES = (mean_reverting, bridge, forward_only, residual, shifting, denoising, mixtures)

@@ -110,7 +110,7 @@ def main(arguments: list[str]) -> int:
         print(f"the CUDA kernels are not counted: {reason}", file=sys.stderr)
         chosen.backends.remove("cuda")
     torch.set_num_threads(1)
-    found = []
+    found: list[Row] = []
     for backend in chosen.backends:
         for name in chosen.ops:
             if backend == "cuda" and name not in WITH_CUDA:

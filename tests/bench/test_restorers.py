@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench import models, profile, restorers
+from bench import models, photo_time, profile, restorers
 from bench.measure import RedGateError, Settings
 from bench.registry import Case
 
@@ -65,3 +65,11 @@ def test_where_the_time_goes(capsys):
         sum(int(rows[name][i].split("(")[1].rstrip("%)")) for name in [*profile.CLASSES, "other"]) for i in range(3)
     ]
     assert all(95 <= share <= 105 for share in shares)
+
+
+def test_the_whole_command_runs_on_as_many_threads_as_the_model(monkeypatch, tmp_path):
+    given = []
+    monkeypatch.setattr(photo_time.subprocess, "run", lambda *command, env, **options: given.append(env))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    photo_time.command_seconds(tmp_path / "a.png", tmp_path / "b.png", "f2d-lite")
+    assert [env["OMP_NUM_THREADS"] for env in given] == ["3"] * 4

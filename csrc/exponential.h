@@ -1,4 +1,4 @@
-// exp(z) and exp(z) - 1 for |z| <= 20 from one polynomial: z = n ln 2 + r, |r| <= ln(2) / 2,
+// exp(z) and exp(z) - 1 for -87 <= z <= 20 from one polynomial: z = n ln 2 + r, |r| <= ln(2) / 2,
 //
 //   p = r + r^2 Q(r) = exp(r) - 1,   exp(z) = 2^n p + 2^n,   expm1(z) = 2^n p + (2^n - 1)
 //

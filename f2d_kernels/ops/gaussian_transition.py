@@ -44,7 +44,8 @@ def gaussian_transition(
         seed: int, or int64 tensor [1] or [B] on the device of the terms: eps comes from Philox 4x32-10 keyed by the
             seed and the element's position, and is computed in registers, so no noise tensor is stored. See
             `lognormal_transition`, which draws the same noise from the same seed.
-        generator: a seed is drawn from it. If no source of noise is given, PyTorch's default generator is used.
+        generator: a seed is drawn from it; not for use in an activation checkpoint, where PyTorch restores only its
+            default generators before it computes the step again. Without any source, the default generator is used.
         stream: number of the step or sample, 0..65535, so that one seed can serve a whole trajectory.
         window: (top, left) of the tile, if the images are tiles; noise is keyed by the position in the whole image.
 

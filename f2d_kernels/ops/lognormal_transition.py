@@ -44,7 +44,8 @@ def lognormal_transition(
             the element's position, and is computed in registers, forward and backward, so no noise tensor is stored.
             Cropping, padding, tiling, batching, memory layout, backend and device do not change a pixel's noise. With
             one seed, each sample b gets different noise; with one seed per sample, the noise does not depend on b.
-        generator: a seed is drawn from it. If no source of noise is given, PyTorch's default generator is used.
+        generator: a seed is drawn from it; not for use in an activation checkpoint, where PyTorch restores only its
+            default generators before it computes the step again. Without any source, the default generator is used.
         stream: number of the step or sample, 0..65535, so that one seed can serve a whole trajectory.
         window: (top, left) of the tile, if the images are tiles; noise is keyed by the position in the whole image.
 

@@ -109,15 +109,15 @@ def main(arguments: list[str]) -> int:
     if "cuda" in chosen.backends and (reason := missing()) is not None:
         print(f"the CUDA kernels are not counted: {reason}", file=sys.stderr)
         chosen.backends.remove("cuda")
+    kernels = [(b, name) for b in chosen.backends for name in chosen.ops if b != "cuda" or name in WITH_CUDA]
+    if not kernels:
+        parser.error(f"there is nothing to count: only {', '.join(sorted(WITH_CUDA))} have CUDA kernels, built by nvcc")
     torch.set_num_threads(1)
     found: list[Row] = []
-    for backend in chosen.backends:
-        for name in chosen.ops:
-            if backend == "cuda" and name not in WITH_CUDA:
-                continue
-            for variant in chosen.variants:
-                found += rows(known[name], variant, backend)
-                print(f"counted {found[-1].name}", file=sys.stderr)
+    for backend, name in kernels:
+        for variant in chosen.variants:
+            found += rows(known[name], variant, backend)
+            print(f"counted {found[-1].name}", file=sys.stderr)
     text = f"{table(found)}\n\nShare of each kind of instruction, in per cent\n\n{kinds(found)}\n"
     print(text)
     if chosen.output:

@@ -3,6 +3,8 @@ launchers do, and the names of what they start are compared with what the source
 
 import ast
 import importlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,3 +79,10 @@ def test_every_cuda_kernel_has_a_case():
             call(case)
         reached |= {launch.kernel for launch in capture.launches}
     assert reached == cuda.kernels()
+
+
+def test_an_op_without_a_cuda_kernel_is_refused():
+    """In a process of its own: the command has Triton's kernels compiled, which other tests have interpreted."""
+    command = [sys.executable, "-m", "bench.ptx", "--backends", "cuda", "--ops", "expert_head"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 2 and "only expert_assembly, lognormal_transition, transport_step have" in done.stderr

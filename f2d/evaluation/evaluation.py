@@ -114,10 +114,12 @@ class Evaluation:
         """Return the cases that are still to be evaluated, and remove temporary files of killed processes.
 
         These are cases without an undamaged record or restored image, cases whose files have changed, and failed cases.
-        With `overwrite`, these are all cases. If there are any, results of an earlier run are removed.
+        With `overwrite`, these are all cases, and those of an earlier evaluation that are not among the dataset's are
+        removed. If any are left to evaluate, results of an earlier run are removed.
         """
         self.folder.remove_leftovers(case.name for case in cases)
-        if self._overwrite:
+        if self._overwrite:  # restored/ may be evaluated in its turn, where images of two methods would mix
+            self.folder.remove_others(case.name for case in self.data.cases)
             for case in cases:
                 self.folder.remove(case.name)
         left = [case for case in cases if not self._is_done(case)]

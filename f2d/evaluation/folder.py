@@ -111,6 +111,13 @@ class EvaluationFolder:
         self._file(name).unlink(missing_ok=True)
         self.restored(name).unlink(missing_ok=True)
 
+    def remove_others(self, names: Iterable[str]) -> None:
+        """Remove the records and images of all cases but `names`; files that no evaluation wrote are kept."""
+        ours = {self._file(name) for name in names}
+        for file in set((self.path / RECORDS).rglob("*.json")) - ours:
+            with suppress(OSError, ValueError):  # another process has removed it, or it is no record
+                self.remove(_read(file).name)
+
     def _file(self, name: str) -> Path:
         return self.path / RECORDS / _file_name(name, ".json")
 

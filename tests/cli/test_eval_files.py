@@ -201,3 +201,17 @@ def test_results_of_the_evaluation_before_do_not_outlive_it(f2d, model, pairs, t
     save(picture(7), pairs / "input" / "1.png")
     assert f2d(*command, *again).exit_code != 0
     assert not any((out / name).exists() for name in FILES)
+
+
+def test_overwriting_leaves_no_image_of_the_earlier_method(f2d, model, pairs, tmp_path):
+    """restored/ was then evaluated as one method, with the images of two."""
+    out, again = tmp_path / "out", tmp_path / "again"
+    assert f2d("eval", model, "--data", pairs, "-o", out, "--measures", "mae").exit_code == 0
+    (out / "images" / "own.json").write_text("{}")
+    save(picture(0), out / "restored" / "own.png")
+    options = ("--measures", "mae", "--steps", 2, "--limit", 1, "--overwrite")
+    assert f2d("eval", model, "--data", pairs, "-o", out, *options).exit_code == 0
+    written = {path.relative_to(out).as_posix() for folder in ("images", "restored") for path in files(out / folder)}
+    assert written == {"images/own.json", "images/pairs/0.json", "restored/own.png", "restored/pairs/0.png"}
+    done = f2d("eval", out / "restored", "--data", pairs, "-o", again, "--measures", "mae")
+    assert done.exit_code == 1 and "has no image for pairs/1" in done.stderr

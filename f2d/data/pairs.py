@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from f2d.data.categories import CLEAR, is_category
 from f2d.data.naming import CLEAN_FOLDERS, DEGRADED_FOLDERS, beside, clean_names, is_named_clean, is_test_set
 from f2d.data.pictures import Pictures, find_images, is_hidden, scene_of, some
 from f2d.data.pool import Entry, Pool, in_order
@@ -118,7 +119,8 @@ def match_pairs(
     *_GT``, or ``sorted`` for names that do not match (DPDD), which pairs the files of both folders in order, numbers by
     their value.
 
-    Raises ValueError for missing folders, and for different numbers of files to be paired by sorted order.
+    Raises ValueError for missing folders, for several folders of degraded images unless `degraded` names one, and for
+    different numbers of files to be paired by sorted order.
     """
     homes = pair_folders(folder, degraded, clean)
     if not homes:
@@ -171,6 +173,12 @@ def pair_folders(
 def _home(folder: Path, inside: list[Path], names: list[str], degraded: str | None, clean: str | None) -> Home | None:
     one, other = _subfolder(inside, degraded, DEGRADED_FOLDERS), _subfolder(inside, clean, CLEAN_FOLDERS)
     if one and other:
+        several = [path.name for path in inside if path == one or is_category(path.name.casefold())]
+        if degraded is None and len(several) > 1:
+            raise ValueError(
+                f"{folder} has several folders of degraded images beside {other.name} ({', '.join(several)}): set "
+                f"sources.0.degraded to one of them, or use CDD-11's layout, {CLEAR} beside a folder for each category"
+            )
         return Home(folder, one, other)
     if degraded is None and clean is None:
         stems = {Path(name).stem for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES}

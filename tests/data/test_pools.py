@@ -229,6 +229,16 @@ def test_a_category_says_that_folders_are_a_pair(tmp_path):
     assert names(open_pool(tmp_path, category="haze").pairs) == [("1_1_0.90", "1"), ("1_2_0.97", "1")]
 
 
+@pytest.mark.parametrize("clean", ["gt", "clear"])
+def test_several_degraded_folders_beside_one_clean_one(clean, tmp_path):
+    """The first by a list of names was read under whatever category was given, and the others were not mentioned."""
+    make_pairs(tmp_path, {"haze": ["1"], "rain": ["1", "2"], clean: ["1", "2"]})
+    for layout in ("auto", "pairs"):
+        with pytest.raises(ValueError, match=rf"degraded images beside {clean} \(haze, rain\): set sources.0.degraded"):
+            open_pool(tmp_path, layout, category="rain")
+    assert names(open_pool(tmp_path, category="rain", degraded="rain").pairs) == [("1", "1"), ("2", "2")]
+
+
 def test_what_cannot_be_recognised(tmp_path):
     with pytest.raises(ValueError, match=r"contains no data \(looked for data\.mdb .*CDD-11.*pairs.*clean photographs"):
         open_pool(tmp_path)

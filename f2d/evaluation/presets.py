@@ -9,9 +9,9 @@ class Part(NamedTuple):
     """One group of images of a dataset.
 
     layout: "pairs", "cdd11", "clean" (degraded by each category in `made`), "list" or "unpaired". row: its row in the
-    tables; "" means the category, or the name of the folder that contains a pair of folders. factors: those that all
-    its images have. folders: possible names inside the dataset's folder, of which the first existing one is used; ""
-    is that folder itself. pattern: an argument of `f2d.data.pairs.match_pairs`.
+    tables; "" means the category, or the name of the folder that contains a pair of folders (its path if several have
+    that name). factors: those that all its images have. folders: possible names inside the dataset's folder, of which
+    the first existing one is used; "" is that folder itself. pattern: an argument of `f2d.data.pairs.match_pairs`.
     """
 
     layout: str

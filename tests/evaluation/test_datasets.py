@@ -208,6 +208,15 @@ def test_of_a_folder_with_a_test_set_that_is_evaluated(tmp_path):
     assert set(found(open_data(str(tmp_path)))) == {"eval15/1"}
 
 
+def test_pairs_of_folders_of_one_name_are_categories_of_their_own(tmp_path):
+    """Rain and haze at night were one row, with one mean, as were those of the day."""
+    pairs = [f"{weather}/{time}" for weather in ("haze", "rain") for time in ("day", "night")]
+    lay_out(tmp_path, " ".join(f"{pair}/{side}/1.png" for pair in (*pairs, "snow") for side in ("input", "gt")))
+    data = open_data(str(tmp_path))
+    assert data.categories == ("haze day", "haze night", "rain day", "rain night", "snow")
+    assert set(found(data)) == {f"{category}/1" for category in data.categories}
+
+
 def test_a_name_that_is_a_folder_too_is_the_data_set(tmp_path, monkeypatch):
     lay_out(tmp_path, "rain100l/input/1.png rain100l/gt/1.png")
     monkeypatch.chdir(tmp_path)

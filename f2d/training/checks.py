@@ -1,6 +1,7 @@
 """Refuse a run that cannot work, before its first step."""
 
 import hashlib
+import os
 import pickle
 import warnings
 import zipfile
@@ -59,16 +60,17 @@ def check_folder(out: Path, recipe: Recipe, resume: bool) -> None:
         )
 
 
-def fingerprint(mixture: Mixture, data: Path) -> str:
-    """Return the number of images to train on, and a hash of their names below `data`, wherever that lies now.
+def fingerprint(recipe: Recipe, mixture: Mixture, data: Path) -> str:
+    """Return the number of images to train on, and a hash of their names as seen from `data`, wherever that lies now.
 
     A sample is a function of its index and of this list: with one more image, nearly every sample differs.
     """
     lines = []
-    for number, part in enumerate(mixture.parts):
+    for number, (source, part) in enumerate(zip(recipe.sources, mixture.parts, strict=True)):
+        elsewhere = Path(source.path).is_absolute()
         for entry in (part.pool.entries[i] for i in part.used()):
-            path = Path(entry.name)
-            place = path.relative_to(data) if path.is_relative_to(data) else path
+            # of a list and an LMDB, data is the file itself, and names lie beside it
+            place = Path(entry.name if elsewhere else os.path.relpath(entry.name, data))
             lines.append(f"{number} {entry.category} {place.as_posix()}")
     return (
         f"{len(lines)} images, {hashlib.sha256(chr(10).join(lines).encode(errors='surrogateescape')).hexdigest()[:16]}"

@@ -89,7 +89,7 @@ def fit(
     mixture = Mixture(recipe.sources, data, factors, recipe.augment, recipe.seed, crop_check=crops)
     check_outside(out, data, recipe, mixture)
     check_categories(recipe, mixture)
-    images = fingerprint(mixture, data)
+    images = fingerprint(recipe, mixture, data)
     check_data(out, trained_on, images)
     mixture, held_out = mixture.split(recipe.validation_images, validated)
     machines, devices = _placement(devices, accelerator)

@@ -5,8 +5,10 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from f2d.data import Source
 from f2d.training.recipe import LossWeights, Recipe, Stage
@@ -127,6 +129,28 @@ def test_a_run_is_resumed_with_its_own_images(kind, small, tmp_path):
         picture(5 + 10 * (name == "input")).save(data / name / "5.png")
     data.rename(tmp_path / "moved")
     fit(recipe, tmp_path / "moved", out, resume=True)
+
+
+@pytest.mark.parametrize("kind", ["list", "lmdb"])
+def test_a_file_of_data_may_be_named_in_another_way(kind, small, tmp_path, monkeypatch):
+    """Named relatively, then absolutely, the data counted as other images, and the run was not resumed."""
+    data = tmp_path / "data"
+    pairs(data, "input", "gt")
+    if kind == "list":
+        (data / "pairs.txt").write_text("".join(f"input/{i}.png gt/{i}.png rain\n" for i in range(4)))
+    else:
+        lmdb = pytest.importorskip("lmdb")
+        with lmdb.open(str(data / "db"), map_size=2**24) as made, made.begin(write=True) as transaction:
+            for i in range(4):
+                lq, gt = (np.asarray(Image.open(data / side / f"{i}.png")) for side in ("input", "gt"))
+                transaction.put(b"%d" % i, pickle.dumps({"LQ": lq, "GT": gt, "deg_name": "rain"}))
+    name = "pairs.txt" if kind == "list" else "db"
+    recipe = small(sources=(Source("."),), steps=1, validate_every=NEVER)
+    monkeypatch.chdir(data)
+    fit(recipe, Path(name), tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    for path in (Path("data", name), data / name):
+        fit(recipe, path, tmp_path / "run", resume=True)
 
 
 def test_a_run_lies_outside_its_photographs(photographs, small, tmp_path):

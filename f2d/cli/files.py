@@ -1,11 +1,12 @@
 """Turn the PHOTO arguments and -o into pairs of files, and check all that can be checked without a model."""
 
 import itertools
+import json
 import os
 import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,10 +81,26 @@ def remove_further_samples(target: Path, number: int) -> None:
         path = sample_of(target, k)
         if not path.is_file():
             return
-        try:
-            path.unlink()
-        except OSError as error:
-            raise ImageError(f"{path}: cannot be removed ({error.strerror})") from None
+        _remove(path)
+
+
+def remove_other_maps(target: Path, factors: Collection[str]) -> None:
+    """Remove maps of an output for other factors than `factors`, which an earlier run with another model wrote.
+    Raises ImageError if one cannot be removed."""
+    try:
+        earlier = json.loads(beside(target, NUMBERS).read_text())["gates"]
+    except (OSError, ValueError, KeyError, TypeError):  # there are none, or the file is somebody else's
+        return
+    for name in earlier:
+        if name not in factors:
+            _remove(beside(target, f"map_{name}.png"))
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be removed ({error.strerror})") from None
 
 
 # Matches names of `beside` and captures the image they belong to; the factors are unknown without a model.

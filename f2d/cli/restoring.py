@@ -12,7 +12,17 @@ from rich.progress import Progress
 
 from f2d.cli.console import bar_of, out, shown, up, without_library_messages
 from f2d.cli.counts import Counts
-from f2d.cli.files import DEVIATION, NUMBERS, Job, Task, beside, make_folder, remove_further_samples, sample_of
+from f2d.cli.files import (
+    DEVIATION,
+    NUMBERS,
+    Job,
+    Task,
+    beside,
+    make_folder,
+    remove_further_samples,
+    remove_other_maps,
+    sample_of,
+)
 from f2d.cli.ranks import Place, own_device
 from f2d.cli.videos import restore_videos
 from f2d.engine import BudgetError, control
@@ -151,6 +161,8 @@ class Restoring:
             seconds += more
             write_new(beside(job.target, DEVIATION), lambda path: write(deviation, path))
         if outputs.maps:
+            if outputs.overwrite:
+                remove_other_maps(job.target, result.factors)
             for name, factor_map in zip(result.factors, result.maps[i]):
                 write_new(beside(job.target, f"map_{name}.png"), partial(save_image, to_picture(factor_map)))
             write_new(beside(job.target, NUMBERS), lambda path: _write_numbers(path, result, i))

@@ -1,5 +1,7 @@
 """What `f2d restore` writes for its options: formats, depth, metadata, samples, strengths."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from PIL import Image
 from f2d.engine.restorer import Restorer
 from f2d.images import Photo, read, write
 from f2d.images.metadata import Metadata
+from f2d.nets import F2DNet
 from tests.cli.conftest import smooth_pixels
 from tests.nets.small import TINY
 
@@ -162,6 +165,18 @@ def test_maps_and_samples_stay_beside_their_own_image_only(f2d, model, photo, tm
             ).exit_code
             == 0
         )
+
+
+def test_maps_of_a_model_of_other_factors_are_removed(f2d, model, photo, tmp_path):
+    """Those of low light and snow stayed beside an image and numbers of a model that knows neither."""
+    F2DNet(replace(TINY, factors=("haze", "noise"))).save_pretrained(tmp_path / "other")
+    command = ("restore", photo, "-o", tmp_path / "o.png", "--save-maps", "--overwrite", "--model")
+    assert f2d(*command, model).exit_code == 0
+    own = tmp_path / "o.png_map_of_paris.png"
+    own.write_bytes(b"")
+    assert f2d(*command, tmp_path / "other").exit_code == 0
+    names = ["", "_map_haze.png", "_map_noise.png", "_map_of_paris.png", "_maps.json"]
+    assert sorted(path.name for path in tmp_path.glob("o.png*")) == [f"o.png{name}" for name in names]
 
 
 def test_a_deviation_has_no_colours(f2d, model, tmp_path):

@@ -150,6 +150,11 @@ def _notes(comparison: "Comparison", resamples: int, seed: int, experts: bool = 
         yield f"{key} is undefined for {count} of them, which are excluded from every method's numbers."
     for key, reason in comparison.skipped.items():
         yield f"{key} is not compared: {reason}."
+    if comparison.absent:
+        yield (
+            f"No picture of {', '.join(comparison.absent)} is in every evaluation, so tiers and the overall mean are "
+            "over the other categories."
+        )
     if comparison.left_out:
         yield f"Excluded pictures: {len(comparison.left_out)}"
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import isclose, nan
 from typing import NamedTuple
 
+from f2d.data.pool import in_order
 from f2d.evaluation.bootstrap import RESAMPLES, Interval, paired
 from f2d.evaluation.experts import ExpertLine, expert_lines, lacking
 from f2d.evaluation.folder import EvaluationFolder, names_of
@@ -34,9 +35,10 @@ class Line(NamedTuple):
 @dataclass(frozen=True)
 class Comparison:
     """The result of `compare`. lines: the rows of each measure, by its key. left_out: image -> the reason why it is
-    excluded. skipped: measure -> the reason why it is not compared. undefined: measure -> number of images for which it
-    is undefined for some method; its rows exclude them. experts: the numbers about the methods' experts. without:
-    method -> the reasons why it lacks some of them.
+    excluded. absent: the categories all of whose images are excluded, which have no row. skipped: measure -> the reason
+    why it is not compared. undefined: measure -> number of images for which it is undefined for some method; its rows
+    exclude them. experts: the numbers about the methods' experts. without: method -> the reasons why it lacks some of
+    them.
     """
 
     data: str
@@ -45,6 +47,7 @@ class Comparison:
     lines: dict[str, tuple[Line, ...]]
     pictures: int
     left_out: dict[str, str]
+    absent: tuple[str, ...]
     skipped: dict[str, str]
     undefined: dict[str, int]
     experts: tuple[ExpertLine, ...]
@@ -67,7 +70,7 @@ def compare(
         raise ValueError("compare needs two or more different evaluations")
     methods = names_of(folders)
     data = _data(folders, methods)
-    records, left_out = _common_records(folders, methods)
+    records, left_out, absent = _common_records(folders, methods)
     for name in records[0]:
         _check_same(name, [of[name] for of in records], methods)
     abouts, skipped = _common_measures(folders, methods, records)
@@ -93,6 +96,7 @@ def compare(
         tables,
         len(records[0]),
         left_out,
+        absent,
         skipped,
         {key: count for key, count in undefined.items() if count},
         experts,
@@ -111,8 +115,9 @@ def _data(folders: Sequence[EvaluationFolder], methods: Sequence[str]) -> str:
 
 def _common_records(
     folders: Sequence[EvaluationFolder], methods: Sequence[str]
-) -> tuple[list[dict[str, Record]], dict[str, str]]:
-    """Return each folder's records by name that all folders have, and why the others are excluded."""
+) -> tuple[list[dict[str, Record]], dict[str, str], tuple[str, ...]]:
+    """Return each folder's records by name that all folders have, why the others are excluded, and the categories of
+    which none is left."""
     found = []
     for folder in folders:
         found.append({name: record for name in folder.names() if (record := folder.record(name)) is not None})
@@ -131,7 +136,8 @@ def _common_records(
     if not common[0]:
         counts = ", ".join(f"{method} {len(records)}" for method, records in zip(methods, found))
         raise ValueError(f"no image was measured in every evaluation (images: {counts})")
-    return common, left_out
+    categories = {record.category for of in found for record in of.values()}
+    return common, left_out, in_order(categories - {record.category for record in common[0].values()})
 
 
 def _check_same(name: str, records: Sequence[Record], methods: Sequence[str]) -> None:

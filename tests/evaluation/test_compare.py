@@ -130,6 +130,20 @@ def test_what_one_lacks_is_left_out_of_all_and_listed(tmp_path):
     assert set(json.loads((tmp_path / "out" / "compare.json").read_text())["left_out"]) == {"low/0", "haze/3"}
 
 
+def test_a_category_that_one_lacks_is_named(tmp_path):
+    """The means over the other categories passed for those of all."""
+    folder(tmp_path / "a", name="first")
+    folder(tmp_path / "b", 1.0, name="second", skip={name for name in NAMES if name.startswith("haze/")})
+    result = run(tmp_path / "a", tmp_path / "b", "-o", tmp_path / "out")
+    told = "No picture of haze is in every evaluation, so tiers and the overall mean are over the other categories."
+    assert told in " ".join(result.stdout.split()) and told in (tmp_path / "out" / "compare.md").read_text()
+    others = [np.mean([BASE[f"{category}/{i}"] for i in range(6)]) for category in ("low", "low_haze")]
+    found = entries(tmp_path / "out")
+    assert found[PSNR.key, "all", "first"]["mean"] == pytest.approx(np.mean(others))
+    assert found[PSNR.key, "single", "first"]["mean"] == pytest.approx(others[0])
+    assert "No picture of" not in run(tmp_path / "a", folder(tmp_path / "c", skip={"haze/1"}).path).stdout
+
+
 def test_a_measure_that_is_not_defined_somewhere_is_left_out_of_both(tmp_path):
     folder(tmp_path / "a", name="first", **{"low/1": {"values": {NIQE.key: 100.0}}})
     folder(tmp_path / "b", name="second", **{"low/1": {"values": {NIQE.key: nan}}})

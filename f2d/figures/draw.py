@@ -12,7 +12,7 @@ from f2d.evaluation.datasets import DataSet, open_data
 from f2d.evaluation.folder import EvaluationFolder, names_of
 from f2d.evaluation.method import load_evaluated
 from f2d.evaluation.record import Record
-from f2d.figures.experts import Experts, acting, gates, maps, weights
+from f2d.figures.experts import Acting, Experts, acting, gates, maps, weights
 from f2d.figures.grid import save
 from f2d.figures.panels import Crop, Shown, comparison, errors, show, trajectory
 from f2d.transport import LogNormal
@@ -34,9 +34,9 @@ def draw(
     """Write the figures into `target` and yield their paths.
 
     The figures are ``comparison``, ``errors`` if there is a ground truth, ``maps`` if there are ground-truth masks and
-    experts, ``weights`` if factors are known and experts evaluated, and for every evaluated model ``NAME-gates`` (if it
-    has experts) and ``NAME-trajectory`` of the first case (if its process is log-normal). Images whose files have
-    changed since they were evaluated are in none of them.
+    experts, ``weights`` if factors are known and experts evaluated (over the images that all of their methods have),
+    and for every evaluated model ``NAME-gates`` (if it has experts) and ``NAME-trajectory`` of the first case (if its
+    process is log-normal). Images whose files have changed since they were evaluated are in none of them.
 
     names: of cases; if empty, the first case of each of four evenly chosen categories. crop: the part of each image
     that ``comparison``, ``errors`` and ``maps`` show. Raises ValueError, before anything is drawn, for evaluations that
@@ -52,10 +52,7 @@ def draw(
     data = open_data(sources.pop())
     shown = [show(case, methods, crop) for case in _chosen(data, folders, names)]
     drawings = _drawings(methods, shown, steps, device)
-    experts = {
-        name: acting([(case, record) for case in data.cases if (record := _current(case, folder))])
-        for name, folder in methods.items()
-    }
+    experts = _acting(data, methods)
     if any(experts.values()):
         drawings["weights"] = lambda: weights(experts)
     paths = {name: target / f"{_plain(name)}.{suffix}" for name in drawings}
@@ -99,6 +96,20 @@ def _current(case: Case, folder: EvaluationFolder) -> Record | None:
     """Return the record of a case if it has measurements, and these are of the files as they are now."""
     record = folder.record(case.name)
     return None if record is None or record.error is not None or case.changed_since(record) else record
+
+
+def _acting(data: DataSet, methods: Mapping[str, EvaluationFolder]) -> dict[str, list[Acting]]:
+    """Return `acting` of every method, over the images for which all methods with experts have effective gates."""
+    found = {
+        name: {c: record for c in data.cases if (record := _current(c, folder)) and record.effective}
+        for name, folder in methods.items()
+    }
+    with_experts = [set(records) for records in found.values() if records]
+    common = set.intersection(*with_experts) if with_experts else set()
+    return {
+        name: acting((case, record) for case, record in records.items() if case in common)
+        for name, records in found.items()
+    }
 
 
 def _drawings(

@@ -123,6 +123,22 @@ def test_an_evaluation_stores_the_effective_gates(f2d, model, tmp_path):
     assert "effective gate rain" in (out / "results.csv").read_text().splitlines()[0]
 
 
+def test_effective_gates_are_compared_on_the_images_that_all_methods_have(f2d, model, tmp_path, monkeypatch):
+    """Of one model, evaluated twice, a panel was of all images and the other of a few."""
+    for i in range(3):
+        save(picture(i), tmp_path / "photos" / f"{i}.png")
+    command = ("eval", model, "--data", f"composites={tmp_path / 'photos'}", "--measures", "mae")
+    assert f2d(*command, "-o", tmp_path / "all").exit_code == 0
+    assert f2d(*command, "-o", tmp_path / "few", "--limit", 2).exit_code == 0
+    drawn = []
+    monkeypatch.setattr("f2d.figures.draw.weights", lambda found: drawn.append(found) or weights(found))
+    done = f2d("figures", tmp_path / "all", tmp_path / "few", "-o", tmp_path / "out", "--case", "low/1", "--steps", 2)
+    assert done.exit_code == 0, done.output
+    (panels,) = drawn
+    everything, few = panels.values()
+    assert everything == few and len(few) == len(FACTORS)
+
+
 def test_the_axis_states_the_least_value_that_is_drawn():
     seen = [evaluated("rain", "a", ("rain",), rain=0.4, low=1e-6), evaluated("low", "a", ("low",), rain=0.1, low=0.5)]
     (axis,) = weights({"ours": acting(seen)}).axes

@@ -164,12 +164,14 @@ def test_lists(tmp_path):
         "one.txt": "# pairs\nx/a.png y/a.png rain_low\n\nx/a.png  y/b.png\n",
         "two.txt": "x/a.png\ty/a.png\train_low\nx/b c.png\ty/b.png\n",
         "three.csv": 'degraded,clean,category\nx/a.png,y/a.png,rain_low\n"x/b c.png", y/b.png,\n',
+        "four.csv": "# mine\nNo,Clean,Degraded,Category\n1,y/a.png,x/a.png,rain_low\n2,y/b.png,x/b c.png\n",
     }.items():
         (tmp_path / file).write_text(text)
         pool = open_pool(tmp_path / file, category="haze")
         assert len(pool) == 2 and pool.categories == ("haze", "low_rain")
         assert [pool.entries[i].category for i in range(2)] == ["low_rain", "haze"]
         assert pool.read(1)[0].shape == (3, 4, 5)
+        assert all(pair.degraded.parent.name == "x" and pair.clean.parent.name == "y" for pair in pool.pairs)
     for text, words in {
         "x/a.png": "line 1: must have the columns .*got 1 columns",
         "\nx/a.png y/none.png haze": "line 2: .*none.png is not a file",

@@ -203,6 +203,17 @@ def test_what_is_ambiguous_is_a_problem_and_not_the_end(tmp_path):
     assert set(found(data)) == {"pairs/two/input/b"} and "c.png is not a file" in data.problems[0]
 
 
+def test_columns_are_those_that_the_first_line_names(tmp_path):
+    """Under clean,degraded every pair was evaluated the other way round."""
+    lay_out(tmp_path, "gt/a.png in/a.png")
+    (tmp_path / "list.csv").write_text("clean,degraded\ngt/a.png,in/a.png\ngt/a.png,in/a.png,rain\n")
+    with pytest.raises(ValueError, match="line 3: must have the columns clean, degraded, got 3 columns"):
+        open_data(str(tmp_path / "list.csv"))
+    (tmp_path / "list.csv").write_text("clean,degraded\ngt/a.png,in/a.png\n")
+    (case,) = open_data(str(tmp_path / "list.csv")).cases
+    assert case.degraded == tmp_path / "in" / "a.png" and case.clean == tmp_path / "gt" / "a.png"
+
+
 def test_of_a_folder_with_a_test_set_that_is_evaluated(tmp_path):
     lay_out(tmp_path, "our485/low/7.png our485/high/7.png eval15/low/1.png eval15/high/1.png")
     assert set(found(open_data(str(tmp_path)))) == {"eval15/1"}

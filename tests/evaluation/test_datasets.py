@@ -219,6 +219,13 @@ def test_of_a_folder_with_a_test_set_that_is_evaluated(tmp_path):
     assert set(found(open_data(str(tmp_path)))) == {"eval15/1"}
 
 
+def test_scenes_that_are_called_almost_as_a_split(tmp_path):
+    """The trains were not evaluated, as a training set, and for the valley, a test set, nothing could be trained."""
+    lay_out(tmp_path, " ".join(f"{name}/{side}/1.png" for name in ("trains", "valley") for side in ("input", "gt")))
+    assert open_data(str(tmp_path)).categories == ("trains", "valley")
+    assert len(open_pool(tmp_path, category="rain")) == 2
+
+
 def test_pairs_of_folders_of_one_name_are_categories_of_their_own(tmp_path):
     """Rain and haze at night were one row, with one mean, as were those of the day."""
     pairs = [f"{weather}/{time}" for weather in ("haze", "rain") for time in ("day", "night")]

@@ -14,12 +14,13 @@ OWNER = "augment"
 
 @dataclass(frozen=True)
 class Augment:
-    """crop -> scale -> quarter turns -> flip -> J^gamma · gain.
+    """crop -> scale -> quarter turns -> flip -> ((J - b) / (1 - b))^gamma · gain.
 
     scale: the range its factor is drawn from, uniformly (below 1: a larger region, made smaller); flips: left to right,
-    for half of the samples; turns: by 0, 90, 180 or 270 degrees; colour: share of the samples with gamma ~ U(0.75,
-    1.35) and a gain per channel ~ U(0.85, 1.1). Given pairs keep their colours: a degradation does not commute with
-    them. Raises ValueError, which names the field, for invalid values.
+    for half of the samples; turns: by 0, 90, 180 or 270 degrees; colour: share of the samples whose black level b, the
+    0.5 % quantile of the photograph's values (at most 0.2), becomes 0, with gamma ~ U(0.75, 1.35) and a gain per
+    channel ~ U(0.85, 1.1). Given pairs keep their colours: a degradation does not commute with them. Raises
+    ValueError, which names the field, for invalid values.
     """
 
     scale: tuple[float, float] = (0.6, 1.15)
@@ -53,9 +54,20 @@ class Augment:
             region = region.flip(3)
         if degraded is None and colour < self.colour:
             gain = region.new_tensor([draws.uniform(0.85, 1.1) for _ in range(3)]).view(3, 1, 1)
-            region = region ** draws.uniform(0.75, 1.35) * gain
+            black = _black_level(clean)
+            region = ((region - black) / (1 - black)).clamp(min=0) ** draws.uniform(0.75, 1.35) * gain
         region = region.clamp(0, 1).contiguous()
         return region[0], None if degraded is None else region[1]
+
+
+def _black_level(photograph: Tensor) -> float:
+    """The value that 0.5 % of a uint8 image's values do not exceed, at most 0.2 of full scale.
+
+    It is 0.06 on average in BSDS500, whose slides were scanned, and less than 0.01 in RESIDE's rooms. A network that
+    has seen mostly the former leaves a veil of 0.1 in the latter, because haze and raised blacks look alike.
+    """
+    not_above = torch.bincount(photograph.flatten(), minlength=256).cumsum(0)
+    return min(int((not_above < 0.005 * photograph.numel()).sum()), 51) / 255
 
 
 def centre_crop(picture: Tensor, crop: int) -> Tensor:

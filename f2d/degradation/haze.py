@@ -22,20 +22,20 @@ def draw_parameters(draws: Draws) -> dict[str, float]:
     return {"beta": draws.uniform(1, 2), "airlight": draws.uniform(0.6, 0.9), "red": 0.0, "blue": 0.0, "veil": 0.0}
 
 
-def draw_varied(draws: Draws) -> dict[str, float]:
-    """beta ~ U(0.3, 3.5); A ~ U(0.7, 1) or U(0.3, 1), equally often; veil = max(0, U(-1, 1)); red ~ U(-0.12, 0.12),
-    blue = -red + U(-0.05, 0.05): wider ranges than the published ones.
+def draw_varied(draws: Draws, raining: bool = False) -> dict[str, float]:
+    """beta ~ U(0.3, 3.5); A ~ U(0.7, 1), or U(0.3, 1) in a quarter of the scenes, but U(0.3, 0.85) when raining;
+    veil = max(0, U(-1, 1)); red ~ U(-0.12, 0.12), blue = -red + U(-0.05, 0.05): wider ranges than the published ones.
 
     The indoor images of RESIDE (Li et al., TIP 2019) have A ~ U(0.7, 1) and transmissions down to a few hundredths. A
-    darker airlight is that of dusk, and real airlight has a colour, from warm dust to blue distance. A veil is the
-    optical depth in front of the nearest object. The published formula has none, so something in every picture is
-    almost clear; indoors, and across a valley, nothing is.
+    darker airlight is that of dusk and of rain clouds (0.33 to 0.78 in four images of Outdoor-Rain), and real airlight
+    has a colour, from warm dust to blue distance. A veil is the optical depth in front of the nearest object. The
+    published formula has none, so something in every picture is almost clear; indoors, and across a valley, nothing is.
     """
     warmth = draws.uniform(-0.12, 0.12)
-    darkest = 0.7 if draws.choice(0.5) else 0.3
+    darkest = 0.7 if draws.choice(0.75) else 0.3
     return {
         "beta": draws.uniform(0.3, 3.5),
-        "airlight": draws.uniform(darkest, 1.0),
+        "airlight": draws.uniform(0.3, 0.85) if raining else draws.uniform(darkest, 1.0),
         "red": warmth,
         "blue": -warmth + draws.uniform(-0.05, 0.05),
         "veil": max(0.0, draws.uniform(-1.0, 1.0)),

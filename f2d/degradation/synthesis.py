@@ -128,8 +128,11 @@ def varied_parameters(category: str, seed: int) -> Parameters:
     [-2^63, 2^64). Raises ValueError or TypeError for other arguments.
     """
     factors = parse_category(category).split("_")
-    device = torch.device("cpu")
-    return {f: _MODULES[f].draw_varied(Draws(_as_seed(seed), f"{f}wide", device)) for f in factors}
+    streams = {f: Draws(_as_seed(seed), f"{f}wide", torch.device("cpu")) for f in factors}
+    drawn = {f: _MODULES[f].draw_varied(streams[f]) for f in factors if f != "haze"}
+    if "haze" in factors:
+        drawn["haze"] = haze.draw_varied(streams["haze"], raining="rain" in factors)
+    return drawn
 
 
 def _all(

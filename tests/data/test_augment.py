@@ -74,7 +74,8 @@ def test_colours_change_without_a_pair_only():
     always = Augment(colour=1.0)
     for seed in range(20):
         coloured, _ = always(grey, None, 10, random.Random(seed))
-        low, high = 0.85 * (128 / 255) ** 1.35, 1.1 * (128 / 255) ** 0.75
+        stretched = (128 / 255 - 0.2) / 0.8  # the black level is at most 0.2
+        low, high = 0.85 * stretched**1.35, 1.1 * stretched**0.75
         assert coloured.min() >= low and coloured.max() <= high and (coloured - 128 / 255).abs().max() > 1e-3
         pair = always(grey, grey, 10, random.Random(seed))
         assert all((p - 128 / 255).abs().max() < 1e-6 for p in pair)
@@ -97,3 +98,15 @@ def test_colours_do_not_depend_on_the_default_dtype():
     finally:
         torch.set_default_dtype(torch.float32)
     assert torch.equal(found, expected)
+
+
+def test_recoloured_photographs_have_black():
+    """A ramp from 40 to 200 of 255, of which 0.5 % are values up to 40, is stretched to a ramp from 0."""
+    ramp = torch.arange(40, 201).byte().expand(3, 161, 161).contiguous()
+    region, _ = Augment(scale=(1, 1), flips=False, turns=False, colour=1)(ramp, None, 161, random.Random(0))
+    draws = random.Random(0)
+    [draws.uniform(1, 1)] + [draws.randrange(1) for _ in range(2)] + [draws.random() for _ in range(3)]
+    gain = torch.tensor([draws.uniform(0.85, 1.1) for _ in range(3)]).view(3, 1, 1)
+    expected = ((ramp.double() - 40) / 215) ** draws.uniform(0.75, 1.35) * gain
+    assert region[:, :, 0].abs().max() == 0
+    torch.testing.assert_close(region.double(), expected, rtol=0, atol=1e-6)

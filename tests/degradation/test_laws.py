@@ -73,12 +73,18 @@ def test_varied_parameters_leave_the_published_ranges():
     assert min(noises) < 0.005
 
 
-def test_half_of_the_wider_haze_has_resides_airlight():
-    """Equal parts of U(0.7, 1) and U(0.3, 1): 5/7 of the samples have at least 0.7, and the darkest reach dusk."""
+def test_three_quarters_of_the_wider_haze_have_resides_airlight():
+    """U(0.7, 1) three times as often as U(0.3, 1): 6/7 of the samples have at least 0.7, and the darkest reach dusk."""
     airlights = [varied_parameters("haze", seed)["haze"]["airlight"] for seed in range(600)]
-    assert 0.3 <= min(airlights) < 0.32 and 0.98 < max(airlights) <= 1
-    assert binomtest(sum(airlight >= 0.7 for airlight in airlights), 600, 5 / 7).pvalue > 1e-3
-    assert kstest(airlights, lambda a: (uniform.cdf(a, 0.7, 0.3) + uniform.cdf(a, 0.3, 0.7)) / 2).pvalue > 1e-3
+    assert 0.3 <= min(airlights) < 0.34 and 0.98 < max(airlights) <= 1
+    assert binomtest(sum(airlight >= 0.7 for airlight in airlights), 600, 6 / 7).pvalue > 1e-3
+    assert kstest(airlights, lambda a: 0.75 * uniform.cdf(a, 0.7, 0.3) + 0.25 * uniform.cdf(a, 0.3, 0.7)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("category", ["haze_rain", "low_haze_rain"])
+def test_rain_has_the_airlight_of_its_clouds(category):
+    airlights = [varied_parameters(category, seed)["haze"]["airlight"] for seed in range(600)]
+    assert kstest(airlights, uniform(0.3, 0.55).cdf).pvalue > 1e-3
 
 
 def test_three_in_ten_of_the_wider_showers_are_sheets_of_long_streaks():

@@ -18,7 +18,9 @@ Data = Annotated[
     ),
 ]
 Target = Annotated[Path, typer.Option("--out", "-o", help="Run folder to write.", show_default=False)]
-Resume = Annotated[bool, typer.Option("--resume", help="Resume the run in -o with the recipe saved there.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Resume the run in -o with the recipe saved there; RECIPE is not read.")
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -106,6 +108,7 @@ def _fit(
     overrides |= initial or {}
     if resume and (target / RECIPE).exists():  # the run's own recipe, so that no -s has to be repeated
         recipe = str(target / RECIPE)
+        out.print(f"resuming with {shown(Path(recipe))}: RECIPE is not read, so pass changes with --set")
     with tidy_when_terminated():
         fit(Recipe.load(recipe, overrides), data, target, resume=resume, devices=devices, accelerator=accelerator)
     out.print(f"weights in {shown(target / 'weights')}")

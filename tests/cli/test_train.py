@@ -38,6 +38,15 @@ def test_options_become_a_recipe(f2d, fitted, tmp_path):
     assert recipe.model == "f2d-lite" and str(tmp_path / "out" / "weights") in result.stdout
 
 
+def test_resuming_reads_the_saved_recipe_and_says_so(f2d, fitted, tmp_path):
+    (tmp_path / "other.yaml").write_text("model: f2d-lite\nsteps: 6\n")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "recipe.yaml").write_text("model: f2d-lite\nsteps: 9\nseed: 4\n")
+    result = f2d("train", tmp_path / "other.yaml", "--data", tmp_path, "-o", tmp_path / "out", "--resume")
+    assert (fitted["recipe"].steps, fitted["recipe"].seed) == (9, 4)
+    assert str(tmp_path / "out" / "recipe.yaml") in result.stdout and "--set" in result.stdout
+
+
 @pytest.mark.parametrize("model", ["runs/[v2] # 3", "123", "*best"])
 def test_finetune_starts_from_any_folder(f2d, fitted, tmp_path, model):
     """Its name is no YAML."""

@@ -89,11 +89,11 @@ def remove_other_maps(target: Path, factors: Collection[str]) -> None:
     Raises ImageError if one cannot be removed."""
     try:
         earlier = json.loads(beside(target, NUMBERS).read_text())["gates"]
+        others = [beside(target, f"map_{name}.png") for name in earlier if name not in factors]
     except (OSError, ValueError, KeyError, TypeError):  # there are none, or the file is somebody else's
         return
-    for name in earlier:
-        if name not in factors:
-            _remove(beside(target, f"map_{name}.png"))
+    for path in others:
+        _remove(path)
 
 
 def _remove(path: Path) -> None:

@@ -1,5 +1,6 @@
 """What `f2d restore` writes for its options: formats, depth, metadata, samples, strengths."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -177,6 +178,15 @@ def test_maps_of_a_model_of_other_factors_are_removed(f2d, model, photo, tmp_pat
     assert f2d(*command, tmp_path / "other").exit_code == 0
     names = ["", "_map_haze.png", "_map_noise.png", "_map_of_paris.png", "_maps.json"]
     assert sorted(path.name for path in tmp_path.glob("o.png*")) == [f"o.png{name}" for name in names]
+
+
+@pytest.mark.parametrize("gates", [{"../own": 0.5}, {"snow/own": 0.5}, 3, None, [[]], []])
+def test_numbers_of_another_program_are_replaced(gates, f2d, model, photo, tmp_path):
+    """The command ended in a traceback."""
+    numbers = tmp_path / "o.png_maps.json"
+    numbers.write_text(json.dumps({"gates": gates}))
+    done = f2d("restore", photo, "-o", tmp_path / "o.png", "--save-maps", "--overwrite", "--model", model)
+    assert done.exit_code == 0 and set(json.loads(numbers.read_text())["gates"]) == set(TINY.factors)
 
 
 def test_a_deviation_has_no_colours(f2d, model, tmp_path):

@@ -116,7 +116,9 @@ class EvaluationFolder:
         ours = {self._file(name) for name in names}
         for file in set((self.path / RECORDS).rglob("*.json")) - ours:
             with suppress(OSError, ValueError):  # another process has removed it, or it is no record
-                self.remove(_read(file).name)
+                name = _read(file).name
+                if self._file(name) == file:  # not a copy, whose name is that of another file
+                    self.remove(name)
 
     def _file(self, name: str) -> Path:
         return self.path / RECORDS / _file_name(name, ".json")

@@ -208,10 +208,14 @@ def test_overwriting_leaves_no_image_of_the_earlier_method(f2d, model, pairs, tm
     out, again = tmp_path / "out", tmp_path / "again"
     assert f2d("eval", model, "--data", pairs, "-o", out, "--measures", "mae").exit_code == 0
     (out / "images" / "own.json").write_text("{}")
+    moved = json.loads((out / "images" / "pairs" / "0.json").read_text()) | {"name": "../../photo"}
+    (out / "images" / "moved.json").write_text(json.dumps(moved))
+    save(picture(0), tmp_path / "photo.png")
     save(picture(0), out / "restored" / "own.png")
     options = ("--measures", "mae", "--steps", 2, "--limit", 1, "--overwrite")
     assert f2d("eval", model, "--data", pairs, "-o", out, *options).exit_code == 0
     written = {path.relative_to(out).as_posix() for folder in ("images", "restored") for path in files(out / folder)}
-    assert written == {"images/own.json", "images/pairs/0.json", "restored/own.png", "restored/pairs/0.png"}
+    own = {"images/own.json", "images/moved.json", "restored/own.png"}
+    assert written == {"images/pairs/0.json", "restored/pairs/0.png"} | own and (tmp_path / "photo.png").is_file()
     done = f2d("eval", out / "restored", "--data", pairs, "-o", again, "--measures", "mae")
     assert done.exit_code == 1 and "has no image for pairs/1" in done.stderr

@@ -26,14 +26,16 @@ def read_list(path: Path, category: str | None = None, missing: list[str] | None
         where = f"{path}, line {number}"
         if is_csv and i == 0 and {"degraded", "clean"} <= {column.lower() for column in columns}:
             names, wanted = [column.lower() for column in columns], ", ".join(columns)
+            if len(names) > 2 and "category" not in names:  # it may be there, under another name
+                raise ValueError(f"{where}: must name one of the columns category, got {wanted}")
             continue
-        if not 2 <= len(columns) <= len(names):
-            raise ValueError(f"{where}: must have the columns {wanted}, got {len(columns)} columns")
         row = dict(zip(names, columns))
+        if len(columns) > len(names) or not {"degraded", "clean"} <= row.keys():
+            raise ValueError(f"{where}: must have the columns {wanted}, got {len(columns)} columns")
         name = row.get("category") or category
         if name is None:
             raise ValueError(f"{where}: has no category, neither in a third column nor for the whole list")
-        pair = Pair(path.parent / row.get("degraded", ""), path.parent / row.get("clean", ""), canonical(name))
+        pair = Pair(path.parent / row["degraded"], path.parent / row["clean"], canonical(name))
         absent = [f"{where}: {file} is not a file" for file in pair[:2] if not file.is_file()]
         if absent:
             if missing is None:

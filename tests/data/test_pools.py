@@ -181,6 +181,13 @@ def test_lists(tmp_path):
         (tmp_path / "bad.txt").write_text(text)
         with pytest.raises(ValueError, match=rf"bad\.txt.*{words}"):
             open_pool(tmp_path / "bad.txt")
+    for text, words in {
+        "degraded,clean,type\nx/a.png,y/a.png,rain": "line 1: must name one of the columns category, got degraded",
+        "category,clean,degraded\nrain,y/a.png": "line 2: must have the columns category, clean, degraded, got 2",
+    }.items():
+        (tmp_path / "bad.csv").write_text(text)
+        with pytest.raises(ValueError, match=rf"bad\.csv.*{words}"):
+            open_pool(tmp_path / "bad.csv", category="haze")  # types were ignored, and all was haze
     (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="not text"):
         open_pool(tmp_path / "bad.txt")

@@ -177,7 +177,8 @@ def _home(folder: Path, inside: list[Path], names: list[str], degraded: str | No
         if degraded is None and len(several) > 1:
             raise ValueError(
                 f"{folder} has several folders of degraded images beside {other.name} ({', '.join(several)}): set "
-                f"sources.0.degraded to one of them, or use CDD-11's layout, {CLEAR} beside a folder for each category"
+                f"sources.0.degraded to one of them to train on it, or give {folder} itself, without a category, in "
+                f"CDD-11's layout ({CLEAR} beside a folder for each category)"
             )
         return Home(folder, one, other)
     if degraded is None and clean is None:

@@ -128,10 +128,10 @@ def varied_parameters(category: str, seed: int) -> Parameters:
     [-2^63, 2^64). Raises ValueError or TypeError for other arguments.
     """
     factors = parse_category(category).split("_")
-    streams = {f: Draws(_as_seed(seed), f"{f}wide", torch.device("cpu")) for f in factors}
-    drawn = {f: _MODULES[f].draw_varied(streams[f]) for f in factors if f != "haze"}
-    if "haze" in factors:
-        drawn["haze"] = haze.draw_varied(streams["haze"], raining="rain" in factors)
+    drawn = {}
+    for f in factors:
+        draws = Draws(_as_seed(seed), f"{f}wide", torch.device("cpu"))
+        drawn[f] = haze.draw_varied(draws, "rain" in factors) if f == "haze" else _MODULES[f].draw_varied(draws)
     return drawn
 
 

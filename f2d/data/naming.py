@@ -24,11 +24,11 @@ _APART = (
     (re.compile("^low"), "normal"),  # LOL-v2, real
     (re.compile("$"), "gt"),  # SPA-Data
 )
-# LOL's and Snow100K's too, but not scenes such as trains and valley
-_TRAINING = re.compile("(?<![a-z])train(ing|set|data|val|[a-d])?(?![a-z])|^our485$|^all$", re.IGNORECASE)
+_END = "(set|data|images|[a-d])?(?-i:(?![a-z]))"  # of train and val, as in TrainImages, but not in trains and valley
+_TRAINING = re.compile(f"(?<![a-z])train(ing|val)?{_END}|^our485$|^all$", re.IGNORECASE)  # LOL's and Snow100K's too
 _TEST = re.compile("(test|eval)(ing|set|uation)?([_-]?[a-z])?[0-9]{0,2}", re.IGNORECASE)
 _VALIDATION = re.compile("val(id|idation)?([_-]?[a-z])?", re.IGNORECASE)
-_LOOKS_LIKE_TEST = re.compile("(?<![a-z])(test|eval|val(id|idation)?(set|data|[a-d])?(?![a-z]))", re.IGNORECASE)
+_LOOKS_LIKE_TEST = re.compile(f"(?<![a-z])(test|eval|val(id|idation)?{_END})", re.IGNORECASE)
 
 
 def beside(stem: str) -> list[str]:

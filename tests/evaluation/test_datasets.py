@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from f2d.data import open_pool
+from f2d.data.naming import is_test_set, split_rank
 from f2d.degradation import CATEGORIES, degrade
 from f2d.evaluation.datasets import DataSet, open_data
 from f2d.evaluation.presets import PRESETS
@@ -224,6 +225,16 @@ def test_scenes_that_are_called_almost_as_a_split(tmp_path):
     lay_out(tmp_path, " ".join(f"{name}/{side}/1.png" for name in ("trains", "valley") for side in ("input", "gt")))
     assert open_data(str(tmp_path)).categories == ("trains", "valley")
     assert len(open_pool(tmp_path, category="rain")) == 2
+
+
+@pytest.mark.parametrize("name", ["TrainingSet", "trainingdata", "TrainImages", "trainvalHR", "train2014", "Train_gt"])
+def test_names_of_training_sets(name):
+    assert split_rank(("rain", name)) == 3
+
+
+@pytest.mark.parametrize("name", ["ValImages", "valHR", "ValidationSet", "validset", "val2017", "Val_input"])
+def test_names_of_sets_that_are_not_trained_on(name):
+    assert is_test_set(("rain", name))
 
 
 def test_pairs_of_folders_of_one_name_are_categories_of_their_own(tmp_path):

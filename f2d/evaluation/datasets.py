@@ -145,10 +145,10 @@ def _pairs(part: Part, root: Path, problems: list[str]) -> Iterator[Case]:
     homes = [home for home, rank in zip(homes, ranks) if rank == min(ranks)]  # of splits, only the test set
     often = Counter(_row(home, root) for home in homes)
     for home in homes:
-        row = part.row or _row(home, root)
-        if often[row] > 1 and not part.row:  # rain/night and haze/night are two categories
+        row = own = part.row or _row(home, root)
+        if often[own] > 1 and not part.row:  # rain/night and haze/night are two categories
             row = " ".join(home.folder.relative_to(root).parts)
-        factors = part.factors or (factors_of(row) if is_category(row) else ())
+        factors = part.factors or (factors_of(own) if is_category(own) else ())
         matches = match_pairs(home.folder, row, pattern=part.pattern)
         _report(matches, problems)
         sequence = home.folder.relative_to(root) if part.row else Path()

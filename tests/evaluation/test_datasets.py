@@ -246,6 +246,12 @@ def test_pairs_of_folders_of_one_name_are_categories_of_their_own(tmp_path):
     assert set(found(data)) == {f"{category}/1" for category in data.categories}
 
 
+def test_pairs_of_folders_of_one_name_keep_its_factors(tmp_path):
+    lay_out(tmp_path, " ".join(f"{place}/rain/{side}/1.png" for place in "ab" for side in ("input", "gt")))
+    cases = open_data(str(tmp_path)).cases
+    assert {case.category: case.factors for case in cases} == {"a rain": ("rain",), "b rain": ("rain",)}
+
+
 def test_a_name_that_is_a_folder_too_is_the_data_set(tmp_path, monkeypatch):
     lay_out(tmp_path, "rain100l/input/1.png rain100l/gt/1.png")
     monkeypatch.chdir(tmp_path)

@@ -1,7 +1,6 @@
 """Refuse a run that cannot work, before its first step."""
 
 import hashlib
-import os
 import pickle
 import warnings
 import zipfile
@@ -10,6 +9,7 @@ from pathlib import Path
 import torch
 
 from f2d.data import Mixture
+from f2d.data.lmdb import is_lmdb
 from f2d.data.pictures import is_hidden
 from f2d.degradation import FACTORS
 from f2d.nets import F2DNet
@@ -61,16 +61,18 @@ def check_folder(out: Path, recipe: Recipe, resume: bool) -> None:
 
 
 def fingerprint(recipe: Recipe, mixture: Mixture, data: Path) -> str:
-    """Return the number of images to train on, and a hash of their names as seen from `data`, wherever that lies now.
+    """Return the number of images to train on, and a hash of their names below `data`, wherever that lies now.
 
     A sample is a function of its index and of this list: with one more image, nearly every sample differs.
     """
     lines = []
+    # data may be a list or an LMDB itself, which the names lie beside
+    home = (data.parent if data.is_file() or is_lmdb(data) else data).absolute()
     for number, (source, part) in enumerate(zip(recipe.sources, mixture.parts, strict=True)):
         elsewhere = Path(source.path).is_absolute()
         for entry in (part.pool.entries[i] for i in part.used()):
-            # of a list and an LMDB, data is the file itself, and names lie beside it
-            place = Path(entry.name if elsewhere else os.path.relpath(entry.name, data))
+            path = Path(entry.name).absolute()
+            place = path if elsewhere or not path.is_relative_to(home) else path.relative_to(home)
             lines.append(f"{number} {entry.category} {place.as_posix()}")
     return (
         f"{len(lines)} images, {hashlib.sha256(chr(10).join(lines).encode(errors='surrogateescape')).hexdigest()[:16]}"

@@ -153,6 +153,18 @@ def test_a_file_of_data_may_be_named_in_another_way(kind, small, tmp_path, monke
         fit(recipe, path, tmp_path / "run", resume=True)
 
 
+def test_a_list_of_absolute_names_may_move(small, tmp_path):
+    """The names seen from the list changed with its place, and the run was not resumed."""
+    data, out = tmp_path / "data", tmp_path / "run"
+    pairs(data, "input", "gt")
+    recipe = small(sources=(Source("."),), steps=1, validate_every=NEVER)
+    lists = [tmp_path / "lists" / "pairs.txt", tmp_path / "of" / "runs" / "pairs.txt"]
+    for number, path in enumerate(lists):
+        path.parent.mkdir(parents=True)
+        path.write_text("".join(f"{data}/input/{i}.png {data}/gt/{i}.png rain\n" for i in range(4)))
+        fit(recipe, path, out, resume=number > 0)
+
+
 def test_a_run_lies_outside_its_photographs(photographs, small, tmp_path):
     """Its drawings would be trained on when it is resumed, and by the next run."""
     shutil.copytree(photographs, tmp_path / "photos")

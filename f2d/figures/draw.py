@@ -34,7 +34,7 @@ def draw(
     """Write the figures into `target` and yield their paths.
 
     The figures are ``comparison``, ``errors`` if there is a ground truth, ``maps`` if there are ground-truth masks and
-    experts, ``weights`` if factors are known and experts evaluated (over the images that all of their methods have),
+    experts, ``weights`` if factors are known and experts evaluated (over the images that all methods with gates have),
     and for every evaluated model ``NAME-gates`` (if it has experts) and ``NAME-trajectory`` of the first case (if its
     process is log-normal). Images whose files have changed since they were evaluated are in none of them.
 

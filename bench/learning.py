@@ -20,8 +20,8 @@ from f2d.replacing import replacing
 
 def curve(rows: list[dict[str, str]]) -> Figure:
     """Draw the rows of a CSV file with the columns run, core_hours and gain."""
-    figure, axes = plt.subplots(figsize=(10, 4.5), layout="constrained")
     runs = [(run, list(points)) for run, points in groupby(rows, lambda row: row["run"])]
+    figure, axes = plt.subplots(figsize=(10, max(4.5, 0.22 * len(runs))), layout="constrained")  # room for the legend
     axes.set_prop_cycle(color=plt.colormaps["turbo"].resampled(len(runs))(range(len(runs))))
     for run, points in runs:
         hours, gains = zip(*((float(p["core_hours"]), float(p["gain"])) for p in points), strict=True)

@@ -27,7 +27,7 @@ def draw_varied(draws: Draws, raining: bool = False) -> dict[str, float]:
     veil = max(0, U(-1, 1)); red ~ U(-0.12, 0.12), blue = -red + U(-0.05, 0.05): wider ranges than the published ones.
 
     The indoor images of RESIDE (Li et al., TIP 2019) have A ~ U(0.7, 1) and transmissions down to a few hundredths. A
-    darker airlight is that of dusk and of rain clouds (0.33 to 0.78 in four images of Outdoor-Rain), and real airlight
+    darker airlight is that of dusk and of rain clouds (0.34 to 0.79 in four images of Outdoor-Rain), and real airlight
     has a colour, from warm dust to blue distance. A veil is the optical depth in front of the nearest object. The
     published formula has none, so something in every picture is almost clear; indoors, and across a valley, nothing is.
     """

@@ -143,9 +143,10 @@ def _pairs(part: Part, root: Path, problems: list[str]) -> Iterator[Case]:
         match_pairs(root, part.row)  # raises an error that names the layouts
     ranks = [split_rank(home.folder.relative_to(root).parts) for home in homes]
     homes = [home for home, rank in zip(homes, ranks) if rank == min(ranks)]  # of splits, only the test set
-    often = Counter(_row(home, root) for home in homes)
-    for home in homes:
-        row = own = part.row or _row(home, root)
+    rows = [part.row or _row(home, root) for home in homes]
+    often = Counter(rows)
+    for home, own in zip(homes, rows):
+        row = own
         if often[own] > 1 and not part.row:  # rain/night and haze/night are two categories
             row = " ".join(home.folder.relative_to(root).parts)
         factors = part.factors or (factors_of(own) if is_category(own) else ())

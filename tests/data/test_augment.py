@@ -105,7 +105,8 @@ def test_recoloured_photographs_have_black():
     ramp = torch.arange(40, 201).byte().expand(3, 161, 161).contiguous()
     region, _ = Augment(scale=(1, 1), flips=False, turns=False, colour=1)(ramp, None, 161, random.Random(0))
     draws = random.Random(0)
-    [draws.uniform(1, 1)] + [draws.randrange(1) for _ in range(2)] + [draws.random() for _ in range(3)]
+    for draw in (lambda: draws.uniform(1, 1), *[lambda: draws.randrange(1)] * 2, *[draws.random] * 3):
+        draw()  # scale, place, turn, flip and whether to recolour
     gain = torch.tensor([draws.uniform(0.85, 1.1) for _ in range(3)]).view(3, 1, 1)
     expected = ((ramp.double() - 40) / 215) ** draws.uniform(0.75, 1.35) * gain
     assert region[:, :, 0].abs().max() == 0
